@@ -1,0 +1,88 @@
+//! The address that a client says it has.
+
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use core::str::from_utf8;
+
+use crate::decode::Decoded;
+
+/// Bytes of the longest address with a port:
+/// `[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535`.
+const ADDRESS_BYTES_MAX: usize = 53;
+
+/// The value of a parameter `ip`, `ipv4` or `ipv6`, undecoded: most announces are answered
+/// without a look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address<'b>(&'b [u8]);
+
+impl<'b> Address<'b> {
+    pub(crate) fn new(value: &'b [u8]) -> Address<'b> {
+        Address(value)
+    }
+
+    /// The IP address: `192.0.2.1`, `192.0.2.1:6881`, `2001:db8::1`, `[2001:db8::1]` or
+    /// `[2001:db8::1]:6881`, percent-encoded or not. `None` for anything else, a host name
+    /// (which BEP 3 allows) included.
+    pub fn ip(self) -> Option<IpAddr> {
+        let mut buffer = [0; ADDRESS_BYTES_MAX];
+        let text = from_utf8(Decoded::new(self.0).collect_in(&mut buffer)?).ok()?;
+        if let Ok(ip) = text.parse() {
+            return Some(ip);
+        }
+        if let Some(inner) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+            return inner.parse().ok().map(|ip: Ipv6Addr| ip.into());
+        }
+        text.parse().ok().map(|address: SocketAddr| address.ip())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readable_addresses() {
+        for (value, expected) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7:6881", "203.0.113.7"),
+            ("203%2e0%2E113.%37", "203.0.113.7"),
+            ("2a01:4f8:77:77::1", "2a01:4f8:77:77::1"),
+            ("2a01%3A4f8%3A77%3A77%3A%3A1", "2a01:4f8:77:77::1"),
+            ("[2a01:4f8::1]", "2a01:4f8::1"),
+            ("[2a01:4f8::1]:6891", "2a01:4f8::1"),
+            ("%5B2a01%3a4f8::1%5D:6891", "2a01:4f8::1"),
+            ("::ffff:203.0.113.7", "::ffff:203.0.113.7"),
+            (
+                "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535",
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ),
+        ] {
+            let ip = Address::new(value.as_bytes()).ip();
+            assert_eq!(ip, Some(expected.parse().unwrap()), "{value}");
+        }
+    }
+
+    #[test]
+    fn unreadable_addresses() {
+        for value in [
+            "",
+            "localhost",
+            "203.0.113",
+            "203.0.113.256",
+            "203.0.113.7:",
+            "203.0.113.7:70000",
+            "203.0.113.7+",
+            "203.0.113.7%",
+            "203.0.113.7%3",
+            "[203.0.113.7]",
+            "[2a01:4f8::1",
+            "2a01:4f8::1]",
+            "[]",
+            "[2a01:4f8::1]6891",
+            "fe80::1%25eth0",
+            "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:655350",
+        ] {
+            assert_eq!(Address::new(value.as_bytes()).ip(), None, "{value}");
+        }
+        assert_eq!(Address::new(b"203.0.113.7\xff").ip(), None);
+    }
+}
