@@ -1,0 +1,208 @@
+//! All memory that the kernel reads or writes on a connection's behalf.
+//!
+//! A [`Pool`] is one mapping cut into equal receive buffers. A buffer is in exactly one of
+//! three hands: the kernel's (lent through the provided-buffer ring), the pool's free list,
+//! or a [`RecvBuf`]'s, which hands it back when dropped. [`Region`] is a plain mapping, used
+//! for the send arena and for the provided-buffer ring itself.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// Zeroed, page-aligned memory from `mmap(2)`, fixed in place for its life.
+pub(crate) struct Region {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Region {
+    pub(crate) fn new(bytes: usize) -> io::Result<Region> {
+        // SAFETY: a fresh anonymous mapping touches no existing memory.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Region { start, bytes })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// The bytes from `from` to the end.
+    pub(crate) fn slice_mut(&mut self, from: usize) -> &mut [u8] {
+        assert!(from <= self.bytes);
+        // SAFETY: the mapping is `bytes` long, initialised (zeroed) and borrowed mutably
+        // through `self`. The kernel only ever reads an arena, and only during `enter`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(from), self.bytes - from) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: this mapping was made by `new` with this length; nobody borrows it now.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Receive buffers of one engine. `!Send`: a pool belongs to its worker's thread.
+pub struct Pool {
+    memory: Region,
+    size: u32,
+    count: u16,
+    /// Buffers in nobody's hand.
+    free: RefCell<Vec<u16>>,
+}
+
+impl Pool {
+    /// `count` buffers of `size` bytes, all free.
+    ///
+    /// # Errors
+    /// When the memory cannot be mapped.
+    pub fn new(count: u16, size: u32) -> io::Result<Rc<Pool>> {
+        let memory = Region::new(usize::from(count) * size as usize)?;
+        let free = RefCell::new((0..count).rev().collect());
+        Ok(Rc::new(Pool { memory, size, count, free }))
+    }
+
+    /// Checks a free buffer out, `size` bytes long, or `None` if there is none.
+    pub fn take(self: &Rc<Pool>) -> Option<RecvBuf> {
+        let id = self.free.borrow_mut().pop()?;
+        Some(RecvBuf { pool: Rc::clone(self), id, len: self.size })
+    }
+
+    /// Buffers that are neither checked out nor lent to the kernel.
+    pub fn free(&self) -> usize {
+        self.free.borrow().len()
+    }
+
+    /// Buffers in all.
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Bytes of one buffer.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Moves every free buffer to the kernel's hand, by its number and address.
+    pub(crate) fn lend_all(&self, mut lend: impl FnMut(u16, *mut u8)) {
+        for id in self.free.borrow_mut().drain(..) {
+            lend(id, self.address(id));
+        }
+    }
+
+    /// Takes a buffer back from the kernel, which wrote `len` bytes.
+    ///
+    /// # Safety
+    /// The buffer must have been lent by [`Pool::lend_all`] and reported back by exactly
+    /// one completion, this one.
+    pub(crate) unsafe fn returned(self: &Rc<Pool>, id: u16, len: u32) -> RecvBuf {
+        debug_assert!(id < self.count && len <= self.size);
+        RecvBuf { pool: Rc::clone(self), id, len: len.min(self.size) }
+    }
+
+    fn address(&self, id: u16) -> *mut u8 {
+        debug_assert!(id < self.count);
+        // SAFETY: `id` is below `count`, so the offset lies within the mapping.
+        unsafe { self.memory.as_ptr().add(usize::from(id) * self.size as usize) }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool of {} x {} bytes, {} free", self.count, self.size, self.free())
+    }
+}
+
+/// A checked-out receive buffer: received bytes, in place. Returns to its pool on drop.
+pub struct RecvBuf {
+    pool: Rc<Pool>,
+    id: u16,
+    len: u32,
+}
+
+impl RecvBuf {
+    /// Shortens the buffer to the bytes that are meant; never lengthens it.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(u32::try_from(len).unwrap_or(u32::MAX));
+    }
+
+    /// Whether the bytes fill the buffer, so that more may wait in the socket.
+    pub fn is_full(&self) -> bool {
+        self.len == self.pool.size
+    }
+}
+
+impl Deref for RecvBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: this buffer is in our hand alone (see the module's head), `len` is at
+        // most its size, and the mapping was zeroed, so all of it is initialised.
+        unsafe { std::slice::from_raw_parts(self.pool.address(self.id), self.len as usize) }
+    }
+}
+
+impl DerefMut for RecvBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.pool.address(self.id), self.len as usize) }
+    }
+}
+
+impl Drop for RecvBuf {
+    fn drop(&mut self) {
+        self.pool.free.borrow_mut().push(self.id);
+    }
+}
+
+impl fmt::Debug for RecvBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecvBuf {} of {} bytes", self.id, self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_in_one_hand_and_comes_back() {
+        let pool = Pool::new(2, 4096).unwrap();
+        let mut first = pool.take().unwrap();
+        let mut second = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        first.fill(1);
+        second.fill(2);
+        assert!(first.iter().all(|&byte| byte == 1) && first.len() == 4096);
+        first.truncate(5);
+        assert_eq!(&first[..], [1; 5]);
+        assert!(!first.is_full() && second.is_full());
+        drop(first);
+        assert_eq!(pool.free(), 1);
+        let again = pool.take().unwrap();
+        assert_eq!(again.len(), 4096);
+        drop((second, again));
+        assert_eq!(pool.free(), 2);
+    }
+}

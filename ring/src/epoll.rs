@@ -1,0 +1,420 @@
+//! The epoll engine: for kernels before 5.19, and wherever io_uring is refused.
+//!
+//! The same trait by readiness instead of completion: an armed receive is a note in a
+//! slot's state, tried at once for a connection that was just accepted (its bytes are
+//! there, see [`crate::Listener`]) and again whenever the edge-triggered epoll reports the
+//! socket. A connection that is answered and closed at once never enters the epoll set.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use crate::buffers::Pool;
+use crate::event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, discard};
+use crate::listener::{Listener, drain};
+use crate::start::Settings;
+use crate::sys;
+use crate::token::{Key, Operation, Token};
+use crate::waker::Waker;
+
+/// Readiness reports taken per turn.
+const REPORTS: usize = 512;
+/// Connections accepted per listener and turn: a burst must not starve the others.
+const ACCEPTS: usize = 256;
+
+const BOTH_EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+const IN: u32 = libc::EPOLLIN as u32;
+const ENDS: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+
+/// A send whose bytes wait for the peer to read.
+struct OwnedSend {
+    bytes: Box<[u8]>,
+    sent: usize,
+}
+
+/// What is known of a connection, by its slot.
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    fd: i32,
+    /// Whether `fd` is in the epoll set.
+    watched: bool,
+    armed: Option<Expect>,
+    /// Whether a read may find bytes (or the end): set by an edge, cleared by a short read.
+    readable: bool,
+    /// Whether the end was reported: it may have come with the same edge as bytes.
+    ended: bool,
+    owned: Option<OwnedSend>,
+}
+
+struct Listening {
+    listener: Option<Listener>,
+    armed: bool,
+}
+
+/// The epoll engine.
+pub struct Epoll {
+    epoll: OwnedFd,
+    timer: File,
+    waker: Waker,
+    pool: Rc<Pool>,
+    reply: Box<[u8]>,
+    listening: Vec<Listening>,
+    slots: Vec<Slot>,
+    /// Armed receives worth a try in the coming turn.
+    tries: Vec<Key>,
+    reports: Vec<libc::epoll_event>,
+    ready: Vec<Event>,
+}
+
+impl Epoll {
+    /// Sets the engine up.
+    ///
+    /// # Errors
+    /// When descriptors or memory are refused.
+    pub fn new(settings: Settings) -> io::Result<Epoll> {
+        let epoll = sys::epoll()?;
+        let timer = sys::second_timer()?;
+        let watch = |fd: i32, operation: Operation| {
+            let token = Token::indexed(operation, 0).pack();
+            sys::epoll_control(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, IN, token)
+                .map_err(io::Error::from_raw_os_error)
+        };
+        watch(timer.as_raw_fd(), Operation::Tick)?;
+        watch(settings.waker.raw(), Operation::Wake)?;
+        for listener in &settings.listeners {
+            sys::set_nonblocking(listener.raw()).map_err(io::Error::from_raw_os_error)?;
+        }
+        let listening = settings.listeners.into_iter();
+        Ok(Epoll {
+            timer: File::from(timer),
+            waker: settings.waker,
+            pool: Pool::new(settings.recv_buffers, settings.recv_buffer_bytes)?,
+            reply: vec![0; settings.reply_bytes].into_boxed_slice(),
+            listening: listening
+                .map(|listener| Listening { listener: Some(listener), armed: false })
+                .collect(),
+            slots: Vec::new(),
+            tries: Vec::new(),
+            reports: vec![libc::epoll_event { events: 0, u64: 0 }; REPORTS],
+            ready: Vec::new(),
+            epoll,
+        })
+    }
+
+    /// The receive buffers, for accounts of where they are.
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// The state of a connection's slot, made anew if it belonged to an earlier one.
+    fn slot(&mut self, key: Key, socket: &Socket) -> &mut Slot {
+        let at = key.slot() as usize;
+        if at >= self.slots.len() {
+            self.slots.resize_with(at + 1, Slot::default);
+        }
+        let slot = &mut self.slots[at];
+        if slot.generation != key.generation() || slot.fd != socket.raw() {
+            debug_assert!(slot.owned.is_none(), "a slot was reused before its send ended");
+            *slot = Slot {
+                generation: key.generation(),
+                fd: socket.raw(),
+                readable: true,
+                ..Slot::default()
+            };
+        }
+        slot
+    }
+
+    /// The state that `key` still names, if its connection is not gone.
+    fn known(&mut self, key: Key) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(key.slot() as usize)?;
+        (slot.generation == key.generation()).then_some(slot)
+    }
+
+    /// Adds a connection to the epoll set, once; the first report tells its present state.
+    fn watch(&mut self, key: Key) {
+        let epoll = self.epoll.as_raw_fd();
+        let Some(slot) = self.known(key) else { return };
+        if slot.watched {
+            return;
+        }
+        slot.watched = true;
+        let token = Token::new(Operation::Recv, key).pack();
+        let fd = slot.fd;
+        if let Err(errno) = sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, fd, BOTH_EDGES, token) {
+            // No memory for the watch: the connection cannot be served any further.
+            slot.watched = false;
+            let (armed, owned) = (slot.armed.take(), slot.owned.take());
+            if armed.is_some() {
+                self.ready.push(Event::RecvEnded { key, end: RecvEnd::Error(errno) });
+            }
+            if owned.is_some() {
+                self.ready.push(Event::Sent { key, result: Err(errno) });
+            }
+        }
+    }
+
+    /// Reads once for an armed receive.
+    fn try_recv(&mut self, key: Key) {
+        let pool = Rc::clone(&self.pool);
+        let Some(slot) = self.known(key) else { return };
+        let Some(expect) = slot.armed else { return };
+        let Some(mut buffer) = pool.take() else {
+            slot.armed = None;
+            self.ready.push(Event::RecvEnded { key, end: RecvEnd::NoBuffers });
+            return;
+        };
+        let end = match sys::recv(slot.fd, &mut buffer) {
+            Ok(0) => RecvEnd::Eof,
+            Ok(len) => {
+                buffer.truncate(len);
+                // A short read has emptied the socket: the next bytes make a new edge. But
+                // an end that was reported with these bytes makes none of its own.
+                slot.readable = buffer.is_full() || slot.ended || !slot.watched;
+                let more = expect == Expect::Later;
+                if !more {
+                    slot.armed = None;
+                }
+                if more && slot.readable && slot.watched {
+                    self.tries.push(key);
+                }
+                self.ready.push(Event::Received { key, buffer, more });
+                if more {
+                    self.watch(key);
+                }
+                return;
+            }
+            Err(libc::EINTR) => return self.tries.push(key),
+            Err(libc::EAGAIN) => {
+                slot.readable = false;
+                return self.watch(key);
+            }
+            Err(errno) => RecvEnd::Error(errno),
+        };
+        slot.armed = None;
+        self.ready.push(Event::RecvEnded { key, end });
+    }
+
+    /// Goes on with an owned send.
+    fn try_send(&mut self, key: Key) {
+        let Some(slot) = self.known(key) else { return };
+        let Some(send) = &mut slot.owned else { return };
+        let result = loop {
+            match sys::send(slot.fd, &send.bytes[send.sent..], false) {
+                Ok(sent) => {
+                    send.sent += sent;
+                    if send.sent == send.bytes.len() {
+                        break Ok(());
+                    }
+                }
+                Err(libc::EINTR) => {}
+                Err(libc::EAGAIN) => return self.watch(key),
+                Err(errno) => break Err(errno),
+            }
+        };
+        slot.owned = None;
+        self.ready.push(Event::Sent { key, result });
+    }
+
+    fn accept_some(&mut self, index: ListenerIndex) {
+        let entry = &mut self.listening[usize::from(index)];
+        let Some(listener) = entry.listener.as_ref().filter(|_| entry.armed) else { return };
+        let fd = listener.raw();
+        for _ in 0..ACCEPTS {
+            match sys::accept(fd, true) {
+                Ok((socket, Some(peer))) => {
+                    let socket = Socket::from_raw(socket);
+                    self.ready.push(Event::Accepted { listener: index, socket, peer });
+                }
+                Ok((socket, None)) => sys::close(socket),
+                Err(libc::EAGAIN) => return,
+                Err(libc::ECONNABORTED | libc::EINTR) => {}
+                Err(errno) => {
+                    self.unwatch_listener(index);
+                    let cause = AcceptEnd::from_result(-errno);
+                    self.ready.push(Event::AcceptEnded { listener: index, cause });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn unwatch_listener(&mut self, index: ListenerIndex) {
+        let epoll = self.epoll.as_raw_fd();
+        let entry = &mut self.listening[usize::from(index)];
+        if let Some(listener) = entry.listener.as_ref().filter(|_| mem::take(&mut entry.armed)) {
+            let _ = sys::epoll_control(epoll, libc::EPOLL_CTL_DEL, listener.raw(), 0, 0);
+        }
+    }
+
+    fn on_report(&mut self, events: u32, token: u64) {
+        let Some(token) = Token::unpack(token) else { return };
+        match token.operation {
+            Operation::Tick => {
+                let _ = self.timer.read(&mut [0; 8]);
+                self.ready.push(Event::Tick);
+            }
+            Operation::Wake => {
+                self.waker.clear();
+                self.ready.push(Event::Wake);
+            }
+            Operation::Accept => self.accept_some(token.key.slot() as ListenerIndex),
+            _ => {
+                let Some(slot) = self.known(token.key) else { return };
+                let sending = slot.owned.is_some();
+                let unreadable = events & !(libc::EPOLLOUT as u32) == 0;
+                if !unreadable {
+                    slot.readable = true;
+                    slot.ended |= events & ENDS != 0;
+                }
+                if sending {
+                    self.try_send(token.key);
+                }
+                if !unreadable {
+                    self.try_recv(token.key);
+                }
+            }
+        }
+    }
+}
+
+impl Ring for Epoll {
+    fn accept(&mut self, listener: ListenerIndex) {
+        let epoll = self.epoll.as_raw_fd();
+        let entry = &mut self.listening[usize::from(listener)];
+        let Some(socket) = entry.listener.as_ref().filter(|_| !entry.armed) else { return };
+        let token = Token::indexed(Operation::Accept, listener.into()).pack();
+        match sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, socket.raw(), IN, token) {
+            Ok(()) => entry.armed = true,
+            Err(errno) => {
+                let cause = AcceptEnd::from_result(-errno);
+                self.ready.push(Event::AcceptEnded { listener, cause });
+            }
+        }
+    }
+
+    fn stop_accepting(&mut self, listener: ListenerIndex) {
+        if self.listening[usize::from(listener)].armed {
+            self.unwatch_listener(listener);
+            self.ready.push(Event::AcceptEnded { listener, cause: AcceptEnd::Stopped });
+        }
+    }
+
+    fn finish_accepting(&mut self, listener: ListenerIndex) {
+        self.unwatch_listener(listener);
+        if let Some(socket) = self.listening[usize::from(listener)].listener.take() {
+            drain(socket, listener, true, &mut self.ready);
+        }
+        self.ready.push(Event::AcceptEnded { listener, cause: AcceptEnd::Finished });
+    }
+
+    fn recv(&mut self, key: Key, socket: &Socket, expect: Expect) {
+        let slot = self.slot(key, socket);
+        debug_assert!(slot.armed.is_none(), "two receives of one connection");
+        slot.armed = Some(expect);
+        if slot.watched || expect == Expect::Now {
+            if slot.readable {
+                self.tries.push(key);
+            }
+        } else {
+            // The first report comes at once if bytes are there already.
+            slot.readable = false;
+            self.watch(key);
+        }
+    }
+
+    fn cancel_recv(&mut self, key: Key) {
+        let Some(slot) = self.known(key) else { return };
+        if slot.armed.take().is_some() {
+            self.ready.push(Event::RecvEnded { key, end: RecvEnd::Cancelled });
+        }
+    }
+
+    fn reply_space(&mut self) -> &mut [u8] {
+        &mut self.reply
+    }
+
+    fn send(&mut self, key: Key, socket: &Socket, len: usize) {
+        let rest = send_now(socket, &self.reply[..len], false);
+        if let Some(rest) = rest {
+            self.ready.push(Event::SendIncomplete { key, rest, socket: None });
+        }
+    }
+
+    fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
+        match send_now(&socket, &self.reply[..len], true) {
+            None => self.close(socket),
+            Some(rest) => {
+                self.ready.push(Event::SendIncomplete { key, rest, socket: Some(socket) });
+            }
+        }
+    }
+
+    fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>) {
+        let slot = self.slot(key, socket);
+        debug_assert!(slot.owned.is_none(), "two owned sends of one connection");
+        slot.owned = Some(OwnedSend { bytes, sent: 0 });
+        self.try_send(key);
+    }
+
+    fn shutdown(&mut self, socket: &Socket, half: Half) {
+        let how = match half {
+            Half::Write => libc::SHUT_WR,
+            Half::Both => libc::SHUT_RDWR,
+        };
+        sys::shutdown(socket.raw(), how);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        sys::close(socket.raw());
+    }
+
+    fn reset(&mut self, socket: Socket) {
+        sys::linger_none(socket.raw());
+        sys::close(socket.raw());
+    }
+
+    fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
+        loop {
+            for key in mem::take(&mut self.tries) {
+                self.try_recv(key);
+            }
+            let sleep = wait && self.ready.is_empty() && self.tries.is_empty();
+            let mut reports = mem::take(&mut self.reports);
+            let count = match sys::epoll_wait(self.epoll.as_raw_fd(), &mut reports, sleep) {
+                Ok(count) => count,
+                Err(libc::EINTR) => 0,
+                Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            };
+            for report in &reports[..count] {
+                let (events, token) = (report.events, report.u64);
+                self.on_report(events, token);
+            }
+            self.reports = reports;
+            if !self.ready.is_empty() || !wait {
+                break;
+            }
+        }
+        events.append(&mut self.ready);
+        Ok(())
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        discard(&mut self.ready);
+    }
+}
+
+/// Sends without waiting; `None` if all went out, else what is left or what failed.
+fn send_now(socket: &Socket, bytes: &[u8], last: bool) -> Option<Result<Box<[u8]>, i32>> {
+    match sys::send(socket.raw(), bytes, last) {
+        Ok(sent) if sent == bytes.len() => None,
+        Ok(sent) => Some(Ok(bytes[sent..].into())),
+        Err(libc::EAGAIN | libc::EINTR) => Some(Ok(bytes.into())),
+        Err(errno) => Some(Err(errno)),
+    }
+}

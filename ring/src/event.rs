@@ -1,0 +1,223 @@
+//! What a ring can be asked, and what it answers: the vocabulary shared by the engines.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::buffers::RecvBuf;
+use crate::sys;
+use crate::token::Key;
+
+/// A connected socket's descriptor. It has no `Drop`: the only ways to end it are
+/// [`Ring::close`], [`Ring::reset`] and [`Ring::send_and_close`], which take it by value.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a socket that is not closed leaks its descriptor"]
+pub struct Socket(i32);
+
+impl Socket {
+    /// Wraps a descriptor that nothing else owns.
+    pub fn from_raw(fd: i32) -> Socket {
+        Socket(fd)
+    }
+
+    /// The descriptor, still owned by `self`.
+    pub fn raw(&self) -> i32 {
+        self.0
+    }
+}
+
+/// Index of a listening socket, in the order in which they were given to the engine.
+pub type ListenerIndex = u16;
+
+/// When the next bytes of a connection are expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Probably there already (a connection that was just accepted): one receive, tried
+    /// at once. It always ends with its first event.
+    Now,
+    /// Some time later (a connection kept alive): a receive that may deliver many events
+    /// and stays armed until one comes with `more == false`.
+    Later,
+}
+
+/// Why a receive ended without bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvEnd {
+    /// The peer closed its side.
+    Eof,
+    /// Every receive buffer is checked out; the bytes wait in the socket. Ask again.
+    NoBuffers,
+    /// [`Ring::cancel_recv`] took effect.
+    Cancelled,
+    /// The socket failed with this errno.
+    Error(i32),
+}
+
+/// Why a listener no longer accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptEnd {
+    /// The kernel ended a multishot accept without an error. Ask again.
+    Retired,
+    /// [`Ring::stop_accepting`] took effect.
+    Stopped,
+    /// [`Ring::finish_accepting`] took effect: the queue was drained, the listener closed.
+    Finished,
+    /// No descriptor or memory is left (EMFILE, ENFILE, ENOBUFS, ENOMEM): ask again once
+    /// one is free. The connection waits in the kernel's queue.
+    Exhausted(i32),
+    /// Any other errno.
+    Error(i32),
+}
+
+impl AcceptEnd {
+    /// What the last result of a multishot accept means.
+    pub(crate) fn from_result(result: i32) -> AcceptEnd {
+        match -result {
+            i32::MIN..=0 => AcceptEnd::Retired,
+            libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => AcceptEnd::Retired,
+            errno @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                AcceptEnd::Exhausted(errno)
+            }
+            errno => AcceptEnd::Error(errno),
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was accepted. The listener accepts on until [`Event::AcceptEnded`].
+    Accepted {
+        /// The listener it arrived on.
+        listener: ListenerIndex,
+        /// The connection.
+        socket: Socket,
+        /// The other side's address.
+        peer: SocketAddr,
+    },
+    /// The listener no longer accepts.
+    AcceptEnded {
+        /// The listener.
+        listener: ListenerIndex,
+        /// Why.
+        cause: AcceptEnd,
+    },
+    /// Bytes arrived (at least one).
+    Received {
+        /// The connection, as named when the receive was queued.
+        key: Key,
+        /// The bytes.
+        buffer: RecvBuf,
+        /// Whether the receive is still armed.
+        more: bool,
+    },
+    /// A receive ended without bytes; it is no longer armed.
+    RecvEnded {
+        /// The connection, as named when the receive was queued.
+        key: Key,
+        /// Why.
+        end: RecvEnd,
+    },
+    /// A [`Ring::send`] or [`Ring::send_and_close`] did not go out whole.
+    SendIncomplete {
+        /// The connection, as named when the send was queued.
+        key: Key,
+        /// The bytes that are still to be sent ([`Ring::send_owned`]), or the errno of a
+        /// socket that takes no more.
+        rest: Result<Box<[u8]>, i32>,
+        /// The socket, returned unclosed, if it had been given to `send_and_close`.
+        socket: Option<Socket>,
+    },
+    /// A [`Ring::send_owned`] ended: all bytes are out, or the socket failed with this
+    /// errno.
+    Sent {
+        /// The connection, as named when the send was queued.
+        key: Key,
+        /// How it ended.
+        result: Result<(), i32>,
+    },
+    /// One second has passed, about.
+    Tick,
+    /// Some thread called [`crate::Waker::wake`].
+    Wake,
+}
+
+/// Closes the sockets of events that nobody will see.
+pub(crate) fn discard(events: &mut Vec<Event>) {
+    for event in events.drain(..) {
+        match event {
+            Event::Accepted { socket, .. } | Event::SendIncomplete { socket: Some(socket), .. } => {
+                sys::close(socket.raw())
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Which directions of a connection to shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// Sends FIN after what was sent; receiving goes on.
+    Write,
+    /// Both: an armed receive and an owned send end at once, with their usual events.
+    Both,
+}
+
+/// An engine: queues operations, submits them once a turn, harvests what completed.
+///
+/// All operations are asynchronous and none fails by itself: whatever goes wrong arrives
+/// as an [`Event`].
+pub trait Ring {
+    /// Starts (or starts again, after [`Event::AcceptEnded`]) to accept on a listener.
+    fn accept(&mut self, listener: ListenerIndex);
+
+    /// Stops accepting; connections wait in the kernel's queue. Ends with
+    /// [`Event::AcceptEnded`]; connections accepted meanwhile are still delivered.
+    fn stop_accepting(&mut self, listener: ListenerIndex);
+
+    /// Stops accepting for good: what is queued in the kernel is accepted and delivered,
+    /// then the listener is closed. Ends with [`AcceptEnd::Finished`].
+    fn finish_accepting(&mut self, listener: ListenerIndex);
+
+    /// Receives. At most one receive of a connection may be armed.
+    fn recv(&mut self, key: Key, socket: &Socket, expect: Expect);
+
+    /// Ends an armed receive. It may still deliver events before its last one.
+    fn cancel_recv(&mut self, key: Key);
+
+    /// Space for the next reply, at least as long as the engine was built for. Its
+    /// content does not survive the `send` that follows or the turn.
+    fn reply_space(&mut self) -> &mut [u8];
+
+    /// Sends the first `len` bytes of [`Ring::reply_space`]. Nothing is heard of it if
+    /// they go out whole; otherwise one [`Event::SendIncomplete`] at the end of this turn.
+    fn send(&mut self, key: Key, socket: &Socket, len: usize);
+
+    /// The same, for the last bytes of a connection: the FIN goes with them. No receive
+    /// may be armed. If they do not go out whole, the socket comes back, unclosed, with
+    /// [`Event::SendIncomplete`]; otherwise nothing is heard of it again.
+    fn send_and_close(&mut self, key: Key, socket: Socket, len: usize);
+
+    /// Sends bytes that may wait for the peer to read. Ends with [`Event::Sent`].
+    fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>);
+
+    /// Shuts a connection down, at once: what was queued for sending in this turn must
+    /// have been submitted by an earlier turn.
+    fn shutdown(&mut self, socket: &Socket, half: Half);
+
+    /// Closes. Nothing may be armed on the socket.
+    fn close(&mut self, socket: Socket);
+
+    /// Closes with RST, for timeouts and abuse. Nothing may be armed on the socket.
+    fn reset(&mut self, socket: Socket);
+
+    /// Submits what was queued, waits for at least one event if `wait`, and appends what
+    /// happened to `events`.
+    ///
+    /// Of any one connection, [`Event::SendIncomplete`] comes before [`Event::Received`]: who
+    /// has seen no short send by then may send again.
+    ///
+    /// # Errors
+    /// Only when the engine itself has broken (completions lost, the ring refused): the
+    /// caller cannot go on.
+    fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()>;
+}

@@ -1,0 +1,46 @@
+//! Sockets by submission and completion.
+//!
+//! This crate knows bytes, descriptors and completions, and nothing of what the bytes
+//! mean. Its user speaks to one trait, [`Ring`]: operations are queued, [`Ring::turn`]
+//! submits them all at once, waits, and hands back what completed as [`Event`]s.
+//!
+//! Three engines stand behind the trait: [`Uring`] (io_uring, Linux 5.19 and later),
+//! [`Epoll`] (everything else), and the fake ring of the tests.
+//!
+//! What the crate promises:
+//! - It owns every buffer that the kernel can see, so its users need no `unsafe`. A
+//!   received buffer is checked out as a [`RecvBuf`] and returns to the pool on drop.
+//! - Events are harvested first and handed out as one batch: no callback, no recursion.
+//! - Every operation carries a [`Key`] (slot and generation), so a completion that comes
+//!   after its slot was reused can be told from one that belongs there.
+//!
+//! What its user promises, checked by `debug_assert!`:
+//! - At most one [`Ring::send`] or [`Ring::send_and_close`] per connection and turn, and
+//!   none while a [`Ring::send_owned`] of that connection is on its way.
+//! - A socket is closed only when neither a receive nor an owned send is on its way
+//!   (closing is a join).
+
+#![deny(unsafe_code)]
+
+mod buffers;
+mod epoll;
+mod event;
+mod listener;
+mod process;
+mod start;
+mod sys;
+mod token;
+mod uring;
+mod waker;
+
+pub use buffers::{Pool, RecvBuf};
+pub use epoll::Epoll;
+pub use event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket};
+pub use listener::Listener;
+pub use process::{
+    Signal, Signals, raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
+};
+pub use start::{Choice, Chosen, Settings};
+pub use token::Key;
+pub use uring::{Capabilities, Refusal, TaskWork, Uring};
+pub use waker::Waker;

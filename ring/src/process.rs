@@ -1,0 +1,114 @@
+//! Process-wide settings that a server needs from the kernel: signals as something to wait
+//! for, and its resource limits.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: leave.
+    Stop,
+    /// SIGHUP or SIGUSR1: read the files again.
+    Reload,
+}
+
+/// The signals of [`Signal`], blocked in every thread that is started afterwards.
+#[derive(Debug)]
+pub struct Signals {
+    set: libc::sigset_t,
+}
+
+impl Signals {
+    /// Blocks the signals in the calling thread: to be called before any other thread is
+    /// started, so that none of them is interrupted.
+    ///
+    /// # Errors
+    /// When the kernel refuses, which it has no reason to.
+    pub fn block() -> io::Result<Signals> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `sigemptyset` initialises the set that the other calls then use.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            let mut set = set.assume_init();
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            let failed =
+                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            if failed != 0 {
+                return Err(io::Error::from_raw_os_error(failed));
+            }
+            set
+        };
+        Ok(Signals { set })
+    }
+
+    /// Waits for the next signal.
+    pub fn wait(&self) -> Signal {
+        loop {
+            let mut signal = 0;
+            // SAFETY: the set is initialised and `signal` valid for writes.
+            let failed = unsafe { libc::sigwait(&raw const self.set, &raw mut signal) };
+            match signal {
+                _ if failed != 0 => {}
+                libc::SIGTERM | libc::SIGINT => return Signal::Stop,
+                _ => return Signal::Reload,
+            }
+        }
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one, and tells what it is then.
+///
+/// # Errors
+/// When the limit cannot be read.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    raise(libc::RLIMIT_NOFILE)
+}
+
+/// Raises the soft limit of locked memory, which rings are charged to, to the hard one, and
+/// tells what it is then, in bytes.
+///
+/// # Errors
+/// When the limit cannot be read.
+pub fn raise_locked_memory_limit() -> io::Result<u64> {
+    raise(libc::RLIMIT_MEMLOCK)
+}
+
+/// Has the allocator grow by whole megabytes, from one place, and keep what it has. To be
+/// called before any thread is started.
+///
+/// glibc gives threads heaps of their own, which it extends by one page and one system call
+/// at a time: a tracker's tables, which only grow for hours, would pay a call for every forty
+/// peers. And it gives memory back in one go, when the last block above it is freed: after a
+/// mass expiry that is hundreds of megabytes, and a tenth of a second, inside one `free`.
+/// Small blocks it first only puts aside (fast bins), to merge millions of them at the next
+/// large `free`: they are merged one by one instead.
+pub fn steady_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers; no other thread is allocating yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TOP_PAD, 1 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+        libc::mallopt(libc::M_MXFAST, 0);
+    }
+}
+
+fn raise(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writes.
+    if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        // SAFETY: `raised` is only read.
+        if unsafe { libc::setrlimit(resource, &raw const raised) } == 0 {
+            limit = raised;
+        }
+    }
+    Ok(limit.rlim_cur)
+}

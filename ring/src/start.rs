@@ -1,0 +1,189 @@
+//! Which engine this machine gets: found by trying, never by version number, for kernels
+//! are patched and containers lie.
+
+use std::fs;
+use std::io;
+
+use crate::listener::Listener;
+use crate::uring::{Capabilities, Refusal, TaskWork, Uring};
+use crate::waker::Waker;
+
+/// What an engine is built from.
+#[derive(Debug)]
+pub struct Settings {
+    /// The listening sockets; [`crate::ListenerIndex`] counts them from 0.
+    pub listeners: Vec<Listener>,
+    /// What [`crate::Event::Wake`] is reported for.
+    pub waker: Waker,
+    /// Bytes that [`crate::Ring::reply_space`] offers at least.
+    pub reply_bytes: usize,
+    /// Bytes of the arena that replies are sent from; at least twice `reply_bytes` is taken.
+    pub arena_bytes: usize,
+    /// Receive buffers, rounded up to a power of two; at most 32768.
+    pub recv_buffers: u16,
+    /// Bytes of one receive buffer.
+    pub recv_buffer_bytes: u32,
+}
+
+/// Which engine to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// io_uring where it is to be had and good, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Which engine it is.
+#[derive(Debug)]
+pub enum Chosen {
+    /// io_uring with these capabilities.
+    Uring(Capabilities),
+    /// epoll, and why not io_uring: `None` if it was asked for.
+    Epoll(Option<String>),
+}
+
+impl Chosen {
+    /// Tries what `choice` allows.
+    ///
+    /// # Errors
+    /// Why io_uring, asked for by name, is not to be had, and what would help.
+    pub fn by_trying(choice: Choice) -> Result<Chosen, String> {
+        if choice == Choice::Epoll {
+            return Ok(Chosen::Epoll(None));
+        }
+        let trial = Waker::new().map_err(Refusal::Start).and_then(|waker| {
+            Uring::trial(Settings {
+                listeners: Vec::new(),
+                waker,
+                reply_bytes: 4096,
+                arena_bytes: 8192,
+                recv_buffers: 8,
+                recv_buffer_bytes: 4096,
+            })
+        });
+        match trial {
+            Ok(ring) => Ok(Chosen::Uring(ring.capabilities())),
+            Err(refusal) if choice == Choice::Auto => Ok(Chosen::Epoll(Some(refusal.explain()))),
+            Err(refusal) => Err(refusal.explain()),
+        }
+    }
+
+    /// The engine, its flags and why not better, in one line for the start-up log.
+    pub fn describe(&self) -> String {
+        match self {
+            Chosen::Epoll(None) => "engine epoll, as configured".to_owned(),
+            Chosen::Epoll(Some(why)) => format!("engine epoll, because {why}"),
+            Chosen::Uring(capabilities) => capabilities.describe(),
+        }
+    }
+}
+
+impl Capabilities {
+    /// The flags in use, and what a newer kernel would add, in one line.
+    pub fn describe(&self) -> String {
+        let mut flags = vec!["SUBMIT_ALL"];
+        let mut missing = Vec::new();
+        match self.task_work {
+            TaskWork::Deferred => flags.extend(["SINGLE_ISSUER", "DEFER_TASKRUN"]),
+            TaskWork::Cooperative => {
+                flags.push("COOP_TASKRUN");
+                missing.push("DEFER_TASKRUN (Linux 6.1)");
+            }
+        }
+        if self.no_sqarray {
+            flags.push("NO_SQARRAY");
+        }
+        flags.push("multishot accept");
+        if self.multishot_recv {
+            flags.push("multishot receive");
+        } else {
+            missing.push("multishot receive (Linux 6.0)");
+        }
+        if !self.quiet_sends {
+            missing.push("exact counts of short sends (Linux 6.1)");
+        }
+        let mut text = format!(
+            "engine io_uring, {} submissions, {} completions, {}",
+            self.submissions,
+            self.completions,
+            flags.join(", ")
+        );
+        if !missing.is_empty() {
+            text.push_str("; this kernel lacks ");
+            text.push_str(&missing.join(", "));
+        }
+        text
+    }
+}
+
+impl Refusal {
+    /// The cause in words, and the cure.
+    pub fn explain(&self) -> String {
+        match self {
+            Refusal::Setup(error) => explain_setup(error),
+            Refusal::TaskWork => format!(
+                "this kernel's io_uring has neither COOP_TASKRUN nor DEFER_TASKRUN, without which \
+                 it is slower than epoll (Linux {}; 5.19 or later is wanted)",
+                kernel_release()
+            ),
+            Refusal::Buffers(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                explain_setup(error)
+            }
+            Refusal::Buffers(error) => format!(
+                "this kernel's io_uring has no provided-buffer rings: {error} (Linux {}; 5.19 or \
+                 later is wanted)",
+                kernel_release()
+            ),
+            Refusal::Start(error) => format!("io_uring could not be started: {error}"),
+        }
+    }
+}
+
+fn explain_setup(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => format!(
+            "io_uring_setup is unknown here (ENOSYS): the kernel ({}) is built without io_uring, \
+             or a sandbox hides it",
+            kernel_release()
+        ),
+        Some(libc::EPERM | libc::EACCES) => {
+            let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+            match sysctl.as_deref().map(str::trim) {
+                Ok("2") => "io_uring is switched off for everyone (EPERM): \
+                            sysctl -w kernel.io_uring_disabled=0 allows it"
+                    .to_owned(),
+                Ok("1") => "io_uring is switched off for this user (EPERM): \
+                            sysctl -w kernel.io_uring_disabled=0 allows it, or a group named by \
+                            kernel.io_uring_group, or CAP_SYS_ADMIN"
+                    .to_owned(),
+                _ if filtered() => "a seccomp filter refuses io_uring_setup (EPERM), as \
+                                    containers do by default: allow io_uring_setup, \
+                                    io_uring_enter and io_uring_register in its profile"
+                    .to_owned(),
+                _ => format!(
+                    "io_uring_setup is refused ({error}): a security module or a sandbox \
+                     forbids it"
+                ),
+            }
+        }
+        Some(libc::ENOMEM) => "io_uring was refused memory (ENOMEM): the limit of locked memory \
+                               (ulimit -l, LimitMEMLOCK=) is too low even for the smallest ring"
+            .to_owned(),
+        _ => format!("io_uring_setup failed: {error}"),
+    }
+}
+
+/// Whether a seccomp filter is installed on this process.
+fn filtered() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line.trim_end() == "Seccomp:\t2"))
+}
+
+fn kernel_release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if release.is_empty() { "release unknown".to_owned() } else { release.trim().to_owned() }
+}

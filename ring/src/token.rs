@@ -1,0 +1,113 @@
+//! The 64 bits that travel with every operation through the kernel.
+//!
+//! `operation:8 | generation:24 | slot:32`, packed and unpacked here and nowhere else.
+
+/// Names a connection: a slot of its owner's slab, and which of the slot's successive
+/// tenants is meant. A completion whose generation is not the slot's present one belongs
+/// to a connection that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    slot: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// Generations are counted modulo this.
+    pub const GENERATIONS: u32 = 1 << 24;
+
+    /// `generation` is taken modulo [`Key::GENERATIONS`].
+    pub fn new(slot: u32, generation: u32) -> Key {
+        Key { slot, generation: generation % Key::GENERATIONS }
+    }
+
+    /// The slot.
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// The generation, below [`Key::GENERATIONS`].
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// What an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Operation {
+    Accept = 1,
+    Recv,
+    SendArena,
+    SendOwned,
+    Close,
+    CancelAccept,
+    CancelRecv,
+    Tick,
+    Wake,
+}
+
+const OPERATIONS: [Operation; 9] = [
+    Operation::Accept,
+    Operation::Recv,
+    Operation::SendArena,
+    Operation::SendOwned,
+    Operation::Close,
+    Operation::CancelAccept,
+    Operation::CancelRecv,
+    Operation::Tick,
+    Operation::Wake,
+];
+
+/// An operation and the connection it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) operation: Operation,
+    pub(crate) key: Key,
+}
+
+impl Token {
+    pub(crate) fn new(operation: Operation, key: Key) -> Token {
+        Token { operation, key }
+    }
+
+    /// A token for something that is not a connection: a listener, a send of this turn.
+    pub(crate) fn indexed(operation: Operation, index: u32) -> Token {
+        Token { operation, key: Key::new(index, 0) }
+    }
+
+    pub(crate) fn pack(self) -> u64 {
+        (self.operation as u64) << 56
+            | u64::from(self.key.generation) << 32
+            | u64::from(self.key.slot)
+    }
+
+    /// `None` for bits that [`Token::pack`] cannot have made.
+    pub(crate) fn unpack(bits: u64) -> Option<Token> {
+        let operation = *OPERATIONS.get(((bits >> 56) as usize).checked_sub(1)?)?;
+        let key = Key::new(bits as u32, (bits >> 32) as u32 & (Key::GENERATIONS - 1));
+        Some(Token { operation, key })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, OPERATIONS, Token};
+
+    #[test]
+    fn every_token_survives_the_kernel() {
+        for operation in OPERATIONS {
+            for slot in [0, 1, 77, u32::MAX - 1, u32::MAX] {
+                for generation in [0, 1, 0xabcdef, Key::GENERATIONS - 1] {
+                    let token = Token::new(operation, Key::new(slot, generation));
+                    assert_eq!(Token::unpack(token.pack()), Some(token));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_bits_are_no_token() {
+        assert_eq!(Token::unpack(0), None);
+        assert_eq!(Token::unpack(u64::MAX), None);
+    }
+}

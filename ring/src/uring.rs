@@ -1,0 +1,593 @@
+//! The io_uring engine, for Linux 5.19 and later.
+//!
+//! What makes it sound, since the kernel works on memory behind the compiler's back:
+//! 1. Received bytes go to the pool's buffers, lent and taken back one by one.
+//! 2. [`Ring::send`] reads from the arena with MSG_DONTWAIT: such a send is over when the
+//!    `enter` that submitted it returns, and says so by a completion only if it fell short.
+//!    The arena is reused only after that `enter`, and what fell short is copied out first.
+//! 3. [`Ring::send_owned`] keeps its bytes in `owned` until their completion.
+//! 4. The eventfd's read target lives in `Fixed`, boxed, as long as the ring.
+//! 5. On drop, whatever the kernel may still write to is leaked rather than freed.
+#![allow(unsafe_code)]
+
+mod entries;
+mod setup;
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::{self, ManuallyDrop};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode};
+
+use entries::{POLL_FIRST, cancel, loud_send, quiet_send, recv_multishot, recv_once};
+pub use setup::{Capabilities, Refusal, TaskWork};
+
+use crate::buffers::{Pool, Region};
+use crate::event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, discard};
+use crate::listener::{Listener, drain};
+use crate::sys;
+use crate::token::{Key, Operation, Token};
+use crate::waker::Waker;
+
+/// Where the kernel writes for as long as the ring lives.
+struct Fixed {
+    tick: Timespec,
+    wake_count: u64,
+}
+
+/// A send from the arena that the coming `enter` submits.
+struct ArenaSend {
+    key: Key,
+    from: usize,
+    len: usize,
+    close: Option<Socket>,
+}
+
+/// A send whose bytes must outlive the call.
+struct OwnedSend {
+    fd: i32,
+    bytes: Box<[u8]>,
+    sent: usize,
+}
+
+/// What a listener is being asked to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    Idle,
+    Armed,
+    Stopping,
+    Finishing,
+}
+
+struct Listening {
+    listener: Option<Listener>,
+    accepting: Accepting,
+}
+
+/// The io_uring engine. Must be built on the thread that uses it.
+pub struct Uring {
+    ring: ManuallyDrop<IoUring>,
+    pool: ManuallyDrop<Rc<Pool>>,
+    /// The provided-buffer ring: `pool.count()` entries, the tail inside the first.
+    lent: ManuallyDrop<Region>,
+    lent_tail: u16,
+    arena: Region,
+    arena_used: usize,
+    reply_bytes: usize,
+    fixed: ManuallyDrop<Box<Fixed>>,
+    waker: Waker,
+    listening: Vec<Listening>,
+    sends: Vec<ArenaSend>,
+    owned: ManuallyDrop<HashMap<Key, OwnedSend>>,
+    /// Harvested completions: user data, result, flags.
+    harvest: Vec<(u64, i32, u32)>,
+    spare: Vec<(u64, i32, u32)>,
+    /// Completions are being acted on: a flush meanwhile only collects.
+    acting: bool,
+    /// What fell short, to be told before anything else: who first heard of new bytes would
+    /// send again, ahead of the rest.
+    short: Vec<Event>,
+    ready: Vec<Event>,
+    /// An `enter` that failed outside of a turn: reported by the next.
+    broken: Option<io::Error>,
+    capabilities: Capabilities,
+}
+
+impl Uring {
+    /// Takes listeners beside those it was built with, counted on from them.
+    pub fn adopt(&mut self, listeners: Vec<Listener>) {
+        let idle = |listener| Listening { listener: Some(listener), accepting: Accepting::Idle };
+        self.listening.extend(listeners.into_iter().map(idle));
+    }
+
+    /// What this kernel offers.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// The receive buffers, for accounts of where they are.
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    fn has_events(&self) -> bool {
+        !self.short.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Gives every free buffer to the kernel.
+    fn lend_buffers(&mut self) {
+        let base = self.lent.as_ptr().cast::<BufRingEntry>();
+        let mask = self.pool.count() - 1;
+        let size = self.pool.size();
+        let mut tail = self.lent_tail;
+        self.pool.lend_all(|id, address| {
+            // SAFETY: the index is masked to the ring's length. Entries from the published
+            // tail on belong to us until the tail passes them. The tail field shares the
+            // first entry but not the three fields written here.
+            let entry = unsafe { &mut *base.add(usize::from(tail & mask)) };
+            entry.set_addr(address as u64);
+            entry.set_len(size);
+            entry.set_bid(id);
+            tail = tail.wrapping_add(1);
+        });
+        if tail != self.lent_tail {
+            self.lent_tail = tail;
+            // SAFETY: `base` is the registered ring's first entry; its tail field is a
+            // valid, aligned u16 that the kernel reads with acquire.
+            unsafe {
+                let published = BufRingEntry::tail(base).cast_mut();
+                AtomicU16::from_ptr(published).store(tail, Ordering::Release);
+            }
+        }
+    }
+
+    /// Queues one entry, submitting first if the queue is full.
+    fn push(&mut self, entry: Entry) {
+        loop {
+            // SAFETY: every entry pushed here points only to memory named at the head of
+            // this file, which outlives the operation as explained there.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            self.flush(0);
+            if self.broken.is_some() {
+                // The queue may stay full for ever; the coming turn tells.
+                return;
+            }
+        }
+    }
+
+    /// Submits all that is queued and runs completions; waits for `want` of them.
+    fn enter(&mut self, want: u32) -> io::Result<()> {
+        let mut want = want;
+        loop {
+            let queued = {
+                let queue = self.ring.submission();
+                if queue.cq_overflow() {
+                    want = 0;
+                }
+                queue.len() as u32
+            };
+            let flags = EnterFlags::GETEVENTS.bits();
+            // SAFETY: no argument is passed; flags and counts are plain.
+            let result =
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, flags, None) };
+            match result {
+                // Fewer than queued: without SUBMIT_ALL, or for lack of memory. Again.
+                Ok(taken) if (taken as u32) < queued => want = 0,
+                Ok(_) => return Ok(()),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    // The completion queue must be emptied before more is submitted.
+                    Some(libc::EBUSY | libc::EAGAIN) => {
+                        self.collect();
+                        want = 0;
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Moves completions out of the ring, before any is acted on.
+    fn collect(&mut self) {
+        for completion in self.ring.completion() {
+            self.harvest.push((completion.user_data(), completion.result(), completion.flags()));
+        }
+    }
+
+    /// One `enter`, and everything that follows from its completions: when this returns,
+    /// all sends from the arena are over.
+    fn flush(&mut self, want: u32) {
+        // What the user has let go of since: this `enter` may find bytes waiting for it.
+        self.lend_buffers();
+        if let Err(error) = self.enter(want) {
+            self.broken.get_or_insert(error);
+        }
+        self.collect();
+        while self.ring.submission().cq_overflow() && self.broken.is_none() {
+            if let Err(error) = self.enter(0) {
+                self.broken.get_or_insert(error);
+            }
+            self.collect();
+        }
+        if self.acting {
+            // A full queue while acting: what was collected waits its turn, so that the
+            // order of a connection's completions is kept.
+            return;
+        }
+        self.acting = true;
+        self.settle_arena();
+        while !self.harvest.is_empty() {
+            let mut batch = mem::replace(&mut self.harvest, mem::take(&mut self.spare));
+            for (user_data, result, flags) in batch.drain(..) {
+                self.on_completion(user_data, result, flags);
+            }
+            self.spare = batch;
+        }
+        self.acting = false;
+    }
+
+    /// Copies out what the arena's sends left over, and closes the sockets of the others.
+    fn settle_arena(&mut self) {
+        if self.sends.is_empty() {
+            return;
+        }
+        for at in 0..self.harvest.len() {
+            let (user_data, result, _) = self.harvest[at];
+            if let Some(Token { operation: Operation::SendArena, key }) = Token::unpack(user_data) {
+                self.on_arena_send(key.slot() as usize, result);
+            }
+        }
+        let mut sends = mem::take(&mut self.sends);
+        for send in sends.drain(..) {
+            if let Some(socket) = send.close {
+                self.push_close(socket.raw());
+            }
+        }
+        self.sends = sends;
+    }
+
+    fn on_completion(&mut self, user_data: u64, result: i32, flags: u32) {
+        let Some(token) = Token::unpack(user_data) else {
+            debug_assert!(false, "a completion of nobody: {user_data:#x}");
+            return;
+        };
+        match token.operation {
+            Operation::Recv => self.on_recv(token.key, result, flags),
+            Operation::Accept => self.on_accept(token.key.slot(), result, flags),
+            Operation::SendOwned => self.on_owned_send(token.key, result),
+            Operation::Tick => {
+                self.ready.push(Event::Tick);
+                self.arm_tick();
+            }
+            Operation::Wake => {
+                self.ready.push(Event::Wake);
+                self.arm_wake();
+            }
+            Operation::SendArena
+            | Operation::Close
+            | Operation::CancelAccept
+            | Operation::CancelRecv => {}
+        }
+    }
+
+    fn on_recv(&mut self, key: Key, result: i32, flags: u32) {
+        // The buffer first, whatever else this completion means: it must not be lost.
+        let buffer = cqueue::buffer_select(flags).map(|id| {
+            // SAFETY: the kernel names the lent buffer that this completion returns.
+            unsafe { self.pool.returned(id, u32::try_from(result).unwrap_or(0)) }
+        });
+        let more = cqueue::more(flags);
+        match (buffer, result) {
+            (Some(buffer), 1..) => self.ready.push(Event::Received { key, buffer, more }),
+            _ if more => {}
+            (_, 0) => self.ready.push(Event::RecvEnded { key, end: RecvEnd::Eof }),
+            (_, error) => {
+                let end = match -error {
+                    libc::ENOBUFS => RecvEnd::NoBuffers,
+                    libc::ECANCELED => RecvEnd::Cancelled,
+                    error => RecvEnd::Error(error),
+                };
+                self.ready.push(Event::RecvEnded { key, end });
+            }
+        }
+    }
+
+    fn on_accept(&mut self, index: u32, result: i32, flags: u32) {
+        let listener = index as ListenerIndex;
+        if result >= 0 {
+            match sys::peer_address(result) {
+                Ok(peer) => {
+                    let socket = Socket::from_raw(result);
+                    self.ready.push(Event::Accepted { listener, socket, peer });
+                }
+                // Reset before it was accepted.
+                Err(libc::ENOTCONN | libc::EINVAL) => sys::close(result),
+                // Not a socket of ours: Linux 6.6.1 to 6.8-rc could report descriptors
+                // that were never opened. Closing it might close another's.
+                Err(_) => {}
+            }
+        }
+        if cqueue::more(flags) {
+            return;
+        }
+        let accepting = &mut self.listening[index as usize].accepting;
+        let before = mem::replace(accepting, Accepting::Idle);
+        let cause = match before {
+            Accepting::Finishing => return self.drain_listener(listener),
+            Accepting::Stopping => AcceptEnd::Stopped,
+            Accepting::Idle | Accepting::Armed => AcceptEnd::from_result(result),
+        };
+        self.ready.push(Event::AcceptEnded { listener, cause });
+    }
+
+    /// Accepts what had completed its handshake before the listener goes: closing it would
+    /// reset those clients.
+    fn drain_listener(&mut self, index: ListenerIndex) {
+        let entry = &mut self.listening[usize::from(index)];
+        entry.accepting = Accepting::Idle;
+        if let Some(listener) = entry.listener.take() {
+            drain(listener, index, false, &mut self.ready);
+        }
+        let cause = AcceptEnd::Finished;
+        self.ready.push(Event::AcceptEnded { listener: index, cause });
+    }
+
+    fn on_arena_send(&mut self, index: usize, result: i32) {
+        let Some(send) = self.sends.get_mut(index) else {
+            debug_assert!(false, "a send of no turn");
+            return;
+        };
+        let sent = match result {
+            0.. => result as usize,
+            _ if -result == libc::EAGAIN => 0,
+            _ => {
+                let (key, socket) = (send.key, send.close.take());
+                self.short.push(Event::SendIncomplete { key, rest: Err(-result), socket });
+                return;
+            }
+        };
+        if sent < send.len {
+            let (key, socket) = (send.key, send.close.take());
+            let from = send.from + sent;
+            let rest = self.arena.slice_mut(from)[..send.len - sent].into();
+            self.short.push(Event::SendIncomplete { key, rest: Ok(rest), socket });
+        }
+    }
+
+    fn on_owned_send(&mut self, key: Key, result: i32) {
+        let Some(send) = self.owned.get_mut(&key) else {
+            debug_assert!(false, "an owned send of nobody");
+            return;
+        };
+        let result = match result {
+            1.. => {
+                send.sent += result as usize;
+                if send.sent < send.bytes.len() {
+                    return self.push_owned(key);
+                }
+                Ok(())
+            }
+            0 if send.bytes.is_empty() => Ok(()),
+            0 => Err(libc::EPIPE),
+            // The kernel gives up after so many fruitless polls (128): ours is not to.
+            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => return self.push_owned(key),
+            _ => Err(-result),
+        };
+        self.owned.remove(&key);
+        self.ready.push(Event::Sent { key, result });
+    }
+
+    fn push_owned(&mut self, key: Key) {
+        let Some(send) = self.owned.get(&key) else { return };
+        let rest = &send.bytes[send.sent..];
+        let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Send::new(Fd(send.fd), rest.as_ptr(), len)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
+            .user_data(Token::new(Operation::SendOwned, key).pack());
+        self.push(entry);
+    }
+
+    fn push_close(&mut self, fd: i32) {
+        let entry = opcode::Close::new(Fd(fd))
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(Token::indexed(Operation::Close, 0).pack());
+        self.push(entry);
+    }
+
+    fn queue_arena_send(&mut self, key: Key, fd: i32, len: usize, close: Option<Socket>) {
+        debug_assert!(len <= self.reply_bytes && !self.owned.contains_key(&key));
+        // Submission and the record of it must not be separated by a flush, which would
+        // forget the record: make room first.
+        if self.ring.submission().is_full() {
+            self.flush(0);
+        }
+        let from = self.arena_used;
+        let index = self.sends.len() as u32;
+        let more = if close.is_some() { libc::MSG_MORE } else { 0 };
+        let bytes = &self.arena.slice_mut(from)[..len];
+        let entry = if self.capabilities.quiet_sends {
+            quiet_send(fd, bytes, more)
+        } else {
+            loud_send(fd, bytes, more)
+        };
+        let token = Token::indexed(Operation::SendArena, index);
+        self.sends.push(ArenaSend { key, from, len, close });
+        self.push(entry.user_data(token.pack()));
+        self.arena_used += len;
+    }
+
+    fn arm_tick(&mut self) {
+        let entry = opcode::Timeout::new(&raw const self.fixed.tick)
+            .build()
+            .user_data(Token::indexed(Operation::Tick, 0).pack());
+        self.push(entry);
+    }
+
+    fn arm_wake(&mut self) {
+        let into = (&raw mut self.fixed.wake_count).cast::<u8>();
+        let entry = opcode::Read::new(Fd(self.waker.raw()), into, 8)
+            .build()
+            .user_data(Token::indexed(Operation::Wake, 0).pack());
+        self.push(entry);
+    }
+}
+
+impl Ring for Uring {
+    fn accept(&mut self, listener: ListenerIndex) {
+        let entry = &mut self.listening[usize::from(listener)];
+        let Some(socket) = &entry.listener else { return };
+        if entry.accepting != Accepting::Idle {
+            return;
+        }
+        entry.accepting = Accepting::Armed;
+        let fd = socket.raw();
+        let entry = opcode::AcceptMulti::new(Fd(fd))
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data(Token::indexed(Operation::Accept, listener.into()).pack());
+        self.push(entry);
+    }
+
+    fn stop_accepting(&mut self, listener: ListenerIndex) {
+        let entry = &mut self.listening[usize::from(listener)];
+        if entry.accepting == Accepting::Armed {
+            entry.accepting = Accepting::Stopping;
+            self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
+        }
+    }
+
+    fn finish_accepting(&mut self, listener: ListenerIndex) {
+        let entry = &mut self.listening[usize::from(listener)];
+        let before = mem::replace(&mut entry.accepting, Accepting::Finishing);
+        match before {
+            Accepting::Idle => self.drain_listener(listener),
+            Accepting::Armed => {
+                self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
+            }
+            Accepting::Stopping | Accepting::Finishing => {}
+        }
+    }
+
+    fn recv(&mut self, key: Key, socket: &Socket, expect: Expect) {
+        let entry = match expect {
+            Expect::Later if self.capabilities.multishot_recv => recv_multishot(socket.raw()),
+            Expect::Later => recv_once(socket.raw(), POLL_FIRST, self.pool.size()),
+            Expect::Now => recv_once(socket.raw(), 0, self.pool.size()),
+        };
+        self.push(entry.user_data(Token::new(Operation::Recv, key).pack()));
+    }
+
+    fn cancel_recv(&mut self, key: Key) {
+        let target = Token::new(Operation::Recv, key).pack();
+        let entry = opcode::AsyncCancel::new(target)
+            .build()
+            .user_data(Token::new(Operation::CancelRecv, key).pack());
+        self.push(entry);
+    }
+
+    fn reply_space(&mut self) -> &mut [u8] {
+        if self.arena.len() - self.arena_used < self.reply_bytes {
+            // All sends queued so far are over after this, so the arena is free again.
+            self.flush(0);
+            self.arena_used = 0;
+        }
+        &mut self.arena.slice_mut(self.arena_used)[..self.reply_bytes]
+    }
+
+    fn send(&mut self, key: Key, socket: &Socket, len: usize) {
+        self.queue_arena_send(key, socket.raw(), len, None);
+    }
+
+    fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
+        self.queue_arena_send(key, socket.raw(), len, Some(socket));
+    }
+
+    fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>) {
+        let send = OwnedSend { fd: socket.raw(), bytes, sent: 0 };
+        let before = self.owned.insert(key, send);
+        debug_assert!(before.is_none(), "two owned sends of one connection");
+        self.push_owned(key);
+    }
+
+    fn shutdown(&mut self, socket: &Socket, half: Half) {
+        let how = match half {
+            Half::Write => libc::SHUT_WR,
+            Half::Both => libc::SHUT_RDWR,
+        };
+        sys::shutdown(socket.raw(), how);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        self.push_close(socket.raw());
+    }
+
+    fn reset(&mut self, socket: Socket) {
+        sys::linger_none(socket.raw());
+        self.push_close(socket.raw());
+    }
+
+    fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
+        loop {
+            // Sockets to be closed after their last send are closed by the next `enter`:
+            // do not sleep before it, their clients wait for it.
+            let closing = self.sends.iter().any(|send| send.close.is_some());
+            let sleep = wait && !closing && !self.has_events() && self.broken.is_none();
+            self.flush(u32::from(sleep));
+            self.arena_used = 0;
+            if let Some(error) = self.broken.take() {
+                return Err(error);
+            }
+            if self.has_events() || !wait {
+                break;
+            }
+        }
+        events.append(&mut self.short);
+        events.append(&mut self.ready);
+        Ok(())
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // First what is queued, closes above all, and nothing may be submitted after the
+        // cancelling. Then everything is asked to end and given one chance to; what the
+        // kernel still holds is leaked, for ring teardown goes on after its descriptor is
+        // closed.
+        self.flush(0);
+        self.flush(0);
+        let cancelled = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed; nothing is submitted.
+        let reaped = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
+        self.collect();
+        for (user_data, result, flags) in mem::take(&mut self.harvest) {
+            self.on_completion(user_data, result, flags);
+        }
+        discard(&mut self.short);
+        discard(&mut self.ready);
+        let idle = cancelled.is_ok()
+            && reaped.is_ok()
+            && self.broken.is_none()
+            && self.owned.is_empty()
+            && !self.ring.submission().cq_overflow();
+        // SAFETY: each field is dropped at most once, here, and not used afterwards; the
+        // ring's descriptor goes first, then the memory that it had been given.
+        unsafe {
+            ManuallyDrop::drop(&mut self.ring);
+            if idle {
+                ManuallyDrop::drop(&mut self.fixed);
+                ManuallyDrop::drop(&mut self.owned);
+                ManuallyDrop::drop(&mut self.lent);
+                ManuallyDrop::drop(&mut self.pool);
+            }
+        }
+    }
+}

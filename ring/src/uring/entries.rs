@@ -1,0 +1,52 @@
+//! The submissions that this engine makes, as entries that lack only their user data.
+
+use io_uring::opcode;
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::Fd;
+
+use crate::event::ListenerIndex;
+use crate::token::{Operation, Token};
+
+/// The one group of provided buffers.
+pub(super) const GROUP: u16 = 0;
+/// IORING_RECVSEND_POLL_FIRST: do not try before the socket is ready (5.19).
+pub(super) const POLL_FIRST: u16 = 1;
+/// IORING_RECV_MULTISHOT (6.0).
+const MULTISHOT: u16 = 2;
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+/// A send of which nothing is heard if it goes out whole.
+pub(super) fn quiet_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
+    // MSG_WAITALL makes a short send count as a failure, which is not kept quiet.
+    opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
+        .flags(SEND_FLAGS | libc::MSG_WAITALL | more)
+        .build()
+        .flags(Flags::SKIP_SUCCESS)
+}
+
+/// A send that tells in any case how much went.
+pub(super) fn loud_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
+    opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).flags(SEND_FLAGS | more).build()
+}
+
+pub(super) fn recv_once(fd: i32, priority: u16, size: u32) -> Entry {
+    opcode::Recv::new(Fd(fd), std::ptr::null_mut(), size)
+        .ioprio(priority)
+        .buf_group(GROUP)
+        .build()
+        .flags(Flags::BUFFER_SELECT)
+}
+
+pub(super) fn recv_multishot(fd: i32) -> Entry {
+    // By hand, since the crate's RecvMulti takes no POLL_FIRST. The length must be 0.
+    opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0)
+        .ioprio(MULTISHOT | POLL_FIRST)
+        .buf_group(GROUP)
+        .build()
+        .flags(Flags::BUFFER_SELECT)
+}
+
+pub(super) fn cancel(target: Operation, listener: ListenerIndex, operation: Operation) -> Entry {
+    opcode::AsyncCancel::new(Token::indexed(target, listener.into()).pack())
+        .build()
+        .user_data(Token::indexed(operation, listener.into()).pack())
+}

@@ -1,0 +1,229 @@
+//! Setting a ring up: the best flags that the kernel takes, found by trying, and what else
+//! it can do, found the same way.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::{self, ManuallyDrop};
+
+use io_uring::IoUring;
+use io_uring::types::{BufRingEntry, Timespec};
+
+use super::entries::{GROUP, quiet_send, recv_multishot};
+use super::{Accepting, Fixed, Listening, Uring};
+use crate::buffers::{Pool, Region};
+use crate::start::Settings;
+use crate::token::{Key, Operation, Token};
+
+/// Submissions per `enter`: a full queue only means one more `enter`.
+const SUBMISSIONS: u32 = 512;
+/// Completions the ring can hold; overflow is survivable but ends multishots.
+const COMPLETIONS: u32 = 4096;
+/// The smallest queues worth starting with, where locked memory is scarce.
+const SUBMISSIONS_MIN: u32 = 64;
+/// The least arena: more than a Unix socket of the smallest send buffer takes at once.
+const ARENA_BYTES_MIN: usize = 64 * 1024;
+
+/// The task-work mode that the kernel offers: what decides io_uring's speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskWork {
+    /// SINGLE_ISSUER and DEFER_TASKRUN: completions run when the worker asks (6.1).
+    Deferred,
+    /// COOP_TASKRUN: completions run at the worker's next system call (5.19).
+    Cooperative,
+}
+
+/// What this kernel's io_uring can do, found by trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The task-work mode.
+    pub task_work: TaskWork,
+    /// IORING_SETUP_NO_SQARRAY (6.6).
+    pub no_sqarray: bool,
+    /// Multishot receive (6.0).
+    pub multishot_recv: bool,
+    /// A send that must go out whole and does not tells how much went (6.1): only then can
+    /// sends that do go out whole stay silent.
+    pub quiet_sends: bool,
+    /// Entries of the submission queue.
+    pub submissions: u32,
+    /// Entries of the completion queue.
+    pub completions: u32,
+}
+
+/// Which step of setting a ring up failed.
+#[derive(Debug)]
+pub enum Refusal {
+    /// `io_uring_setup(2)`.
+    Setup(io::Error),
+    /// Neither task-work mode is known: the kernel is older than 5.19.
+    TaskWork,
+    /// Registering provided buffers (5.19).
+    Buffers(io::Error),
+    /// Memory, descriptors, or the first operation.
+    Start(io::Error),
+}
+
+impl Uring {
+    /// Sets a ring up with the best flags this kernel takes, found by trying.
+    ///
+    /// # Errors
+    /// The step that failed, and how.
+    pub fn new(settings: Settings) -> Result<Uring, Refusal> {
+        Uring::with(set_up(&SETUPS, SUBMISSIONS)?, settings, true)
+    }
+
+    /// The same as small as can be, to see what there is: its memory is given back only some
+    /// time after it, and must not be missing where the real ones are set up.
+    ///
+    /// # Errors
+    /// As for [`Uring::new`].
+    pub(crate) fn trial(settings: Settings) -> Result<Uring, Refusal> {
+        Uring::with(set_up(&SETUPS, SUBMISSIONS_MIN)?, settings, true)
+    }
+
+    /// The same with only what Linux 5.19 has, so that its paths can be tried on any later
+    /// kernel too.
+    ///
+    /// # Errors
+    /// As for [`Uring::new`].
+    pub fn as_on_the_oldest_kernel(settings: Settings) -> Result<Uring, Refusal> {
+        Uring::with(set_up(&SETUPS[SETUPS.len() - 1..], SUBMISSIONS)?, settings, false)
+    }
+
+    fn with(
+        (ring, task_work, no_sqarray): (IoUring, TaskWork, bool),
+        settings: Settings,
+        newer: bool,
+    ) -> Result<Uring, Refusal> {
+        let count = settings.recv_buffers.next_power_of_two();
+        let pool = Pool::new(count, settings.recv_buffer_bytes).map_err(Refusal::Start)?;
+        let lent = Region::new(usize::from(count) * mem::size_of::<BufRingEntry>())
+            .map_err(Refusal::Start)?;
+        // SAFETY: `lent` is page aligned, `count` entries long, zeroed, and outlives the ring
+        // (it is leaked if the ring cannot be shown to be idle).
+        unsafe {
+            ring.submitter()
+                .register_buf_ring_with_flags(lent.as_ptr() as u64, count, GROUP, 0)
+                .map_err(Refusal::Buffers)?;
+        }
+        let arena_bytes = settings.arena_bytes.max(2 * settings.reply_bytes).max(ARENA_BYTES_MIN);
+        let capabilities = Capabilities {
+            task_work,
+            no_sqarray,
+            multishot_recv: false,
+            quiet_sends: false,
+            submissions: ring.params().sq_entries(),
+            completions: ring.params().cq_entries(),
+        };
+        let listening = settings.listeners.into_iter();
+        let mut uring = Uring {
+            ring: ManuallyDrop::new(ring),
+            pool: ManuallyDrop::new(pool),
+            lent: ManuallyDrop::new(lent),
+            lent_tail: 0,
+            arena: Region::new(arena_bytes).map_err(Refusal::Start)?,
+            arena_used: 0,
+            reply_bytes: settings.reply_bytes,
+            fixed: ManuallyDrop::new(Box::new(Fixed {
+                tick: Timespec::new().sec(1),
+                wake_count: 0,
+            })),
+            waker: settings.waker,
+            listening: listening
+                .map(|listener| Listening { listener: Some(listener), accepting: Accepting::Idle })
+                .collect(),
+            sends: Vec::with_capacity(SUBMISSIONS as usize),
+            owned: ManuallyDrop::new(HashMap::new()),
+            harvest: Vec::with_capacity(COMPLETIONS as usize / 8),
+            spare: Vec::with_capacity(COMPLETIONS as usize / 8),
+            acting: false,
+            short: Vec::new(),
+            ready: Vec::new(),
+            broken: None,
+            capabilities,
+        };
+        uring.lend_buffers();
+        if newer {
+            uring.capabilities.multishot_recv =
+                uring.try_multishot_recv().map_err(Refusal::Start)?;
+            uring.capabilities.quiet_sends = uring.try_quiet_send().map_err(Refusal::Start)?;
+        }
+        uring.arm_tick();
+        uring.arm_wake();
+        Ok(uring)
+    }
+
+    /// Whether multishot receive is known (6.0): tried on a socket that is closed already,
+    /// which a kernel that knows it answers with end of stream.
+    fn try_multishot_recv(&mut self) -> io::Result<bool> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        drop(theirs);
+        let token = Token::new(Operation::Recv, Key::new(u32::MAX, 0));
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
+        self.push(recv_multishot(fd).user_data(token.pack()));
+        self.enter(1)?;
+        self.collect();
+        let mut known = false;
+        for (_, result, flags) in mem::take(&mut self.harvest) {
+            known |= result == 0;
+            // Gives a buffer back, if the kernel took one for this.
+            self.on_recv(token.key, result, flags);
+        }
+        self.ready.clear();
+        Ok(known)
+    }
+
+    /// Whether a send with MSG_WAITALL that falls short tells by how much: tried on a socket
+    /// that takes less than it is given. Linux 5.19 and early 6.0 say EAGAIN instead, and
+    /// who believes them sends the same bytes twice.
+    fn try_quiet_send(&mut self) -> io::Result<bool> {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
+        socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
+        let token = Token::indexed(Operation::SendArena, 0);
+        let entry = quiet_send(fd, self.arena.slice_mut(0), 0);
+        self.push(entry.user_data(token.pack()));
+        self.enter(0)?;
+        self.collect();
+        let sent =
+            mem::take(&mut self.harvest).into_iter().find(|(bits, ..)| *bits == token.pack());
+        Ok(sent.is_some_and(|(_, result, _)| result > 0))
+    }
+}
+
+/// Task work and NO_SQARRAY, from the newest kernel's to the oldest's.
+const SETUPS: [(TaskWork, bool); 3] =
+    [(TaskWork::Deferred, true), (TaskWork::Deferred, false), (TaskWork::Cooperative, false)];
+
+/// Tries the flags from the best downwards.
+fn set_up(
+    ladder: &[(TaskWork, bool)],
+    submissions_max: u32,
+) -> Result<(IoUring, TaskWork, bool), Refusal> {
+    for &(task_work, no_sqarray) in ladder {
+        let mut submissions = submissions_max;
+        loop {
+            let mut builder = IoUring::builder();
+            builder.setup_clamp().setup_submit_all();
+            builder.setup_cqsize(submissions * (COMPLETIONS / SUBMISSIONS));
+            match task_work {
+                TaskWork::Deferred => builder.setup_single_issuer().setup_defer_taskrun(),
+                TaskWork::Cooperative => builder.setup_coop_taskrun(),
+            };
+            if no_sqarray {
+                builder.setup_no_sqarray();
+            }
+            match builder.build(submissions) {
+                Ok(ring) => return Ok((ring, task_work, no_sqarray)),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINVAL) => break,
+                    // Charged to RLIMIT_MEMLOCK: a smaller ring may fit.
+                    Some(libc::ENOMEM) if submissions > SUBMISSIONS_MIN => submissions /= 2,
+                    _ => return Err(Refusal::Setup(error)),
+                },
+            }
+        }
+    }
+    Err(Refusal::TaskWork)
+}

@@ -1,0 +1,39 @@
+//! Waking a worker from another thread: an eventfd that its engine waits for.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::sys;
+
+/// Wakes one engine out of its wait; clones wake the same engine.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<File>);
+
+impl Waker {
+    /// A waker that is not yet rung.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn new() -> io::Result<Waker> {
+        let fd: OwnedFd = sys::eventfd(true)?;
+        Ok(Waker(Arc::new(File::from(fd))))
+    }
+
+    /// Makes the engine report [`crate::Event::Wake`], once for any number of calls that
+    /// come before it does.
+    pub fn wake(&self) {
+        // Fails only where the counter is at its maximum: the engine is rung already.
+        let _ = (&*self.0).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn raw(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Resets the counter.
+    pub(crate) fn clear(&self) {
+        let _ = (&*self.0).read(&mut [0; 8]);
+    }
+}

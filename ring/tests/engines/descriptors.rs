@@ -1,0 +1,114 @@
+//! Running out of descriptors: the engine says so once, clients wait, and accepting goes on
+//! when there are some again.
+//!
+//! It happens in a process of its own, where nothing else wants a descriptor.
+
+use std::env;
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+use annulus_ring::{AcceptEnd, Event, Ring};
+
+use crate::harness::{Bench, Kind, descriptors, on_every_engine};
+
+on_every_engine!(accepting_survives_the_lack_of_descriptors, a_dropped_engine_leaves_nothing_open);
+
+const ALONE: &str = "ANNULUS_RING_TEST_ALONE";
+
+fn accepting_survives_the_lack_of_descriptors<K: Kind>() {
+    if env::var_os(ALONE).is_some() {
+        return run_out::<K>();
+    }
+    let name = std::thread::current().name().unwrap().to_owned();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn run_out<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let mut clients: Vec<_> = (0..3).map(|_| bench.client()).collect();
+    bench.turn(false);
+    let mut fillers = fill();
+    // One descriptor for three clients.
+    fillers.pop();
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    let (first, _) = bench.accepted();
+    let end = accept_ended(&mut bench);
+    assert_eq!(end, AcceptEnd::Exhausted(libc::EMFILE));
+    bench.stays_quiet(Duration::from_millis(100));
+    // Asked again too early, it says the same again, once.
+    bench.ring.accept(0);
+    assert_eq!(accept_ended(&mut bench), AcceptEnd::Exhausted(libc::EMFILE));
+    bench.stays_quiet(Duration::from_millis(50));
+    fillers.clear();
+    bench.ring.accept(0);
+    let (second, _) = bench.accepted();
+    let (third, _) = bench.accepted();
+    for socket in [first, second, third] {
+        bench.ring.close(socket);
+    }
+    bench.finish();
+}
+
+/// Takes every descriptor that there is.
+fn fill() -> Vec<File> {
+    let null = File::open("/dev/null").unwrap();
+    let mut all = Vec::with_capacity(1 << 16);
+    while let Ok(another) = null.try_clone() {
+        all.push(another);
+    }
+    all.push(null);
+    all
+}
+
+fn accept_ended<K: Kind>(bench: &mut Bench<K>) -> AcceptEnd {
+    match bench.next() {
+        Event::AcceptEnded { listener: 0, cause } => cause,
+        other => panic!("not the end of accepting: {other:?}"),
+    }
+}
+
+/// An engine that is dropped in the middle of everything: what it had accepted and not
+/// handed out, sends in flight, receives armed.
+fn a_dropped_engine_leaves_nothing_open<K: Kind>() {
+    let before = descriptors();
+    for turns in 0..3 {
+        let mut bench = Bench::<K>::new();
+        let (mut client, key, socket) = bench.greeted();
+        bench.ring.recv(key, &socket, annulus_ring::Expect::Later);
+        let (_other, other_key, other_socket) = bench.greeted();
+        let mut late = bench.client();
+        late.write_all(b"x").unwrap();
+        client.write_all(b"unheard").unwrap();
+        for _ in 0..turns {
+            bench.turn(false);
+        }
+        bench.fill_reply(b"last");
+        bench.ring.send_and_close(other_key, other_socket, 4);
+        bench.ring.send_owned(key, &socket, vec![1; 1 << 24].into());
+        bench.abandon();
+        drop((late, client));
+        // What its user holds stays its user's.
+        close(socket);
+    }
+    assert_eq!(descriptors(), before);
+}
+
+/// Closes a socket whose engine is gone.
+fn close(socket: annulus_ring::Socket) {
+    let mut bench = Bench::<crate::harness::ByEpoll>::new();
+    bench.ring.close(socket);
+}

@@ -1,0 +1,416 @@
+//! An engine under test, its listeners, and what every test does with them.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annulus_ring::{
+    Epoll, Event, Expect, Key, Listener, Pool, RecvBuf, RecvEnd, Ring, Settings, Socket, Uring,
+    Waker,
+};
+use socket2::SockRef;
+
+/// How long any single event may be awaited.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a whole test may take before the process is ended, naming it.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A way to make an engine.
+pub(crate) trait Kind: 'static {
+    type Ring: Ring;
+    /// Whether a receive armed with [`Expect::Later`] outlives its first event.
+    const STAYS_ARMED: bool;
+
+    fn build(settings: Settings) -> Result<Self::Ring, String>;
+    fn pool(ring: &Self::Ring) -> &Rc<Pool>;
+}
+
+/// io_uring with all that this kernel offers.
+pub(crate) struct UringNewest;
+/// io_uring with what Linux 5.19 offers.
+pub(crate) struct UringOldest;
+/// epoll.
+pub(crate) struct ByEpoll;
+
+impl Kind for UringNewest {
+    type Ring = Uring;
+    const STAYS_ARMED: bool = true;
+
+    fn build(settings: Settings) -> Result<Uring, String> {
+        let ring = Uring::new(settings).map_err(|refusal| refusal.explain())?;
+        if ring.capabilities().multishot_recv {
+            Ok(ring)
+        } else {
+            Err("no multishot receive: all that is tried as the oldest kernel's".to_owned())
+        }
+    }
+
+    fn pool(ring: &Uring) -> &Rc<Pool> {
+        ring.pool()
+    }
+}
+
+impl Kind for UringOldest {
+    type Ring = Uring;
+    const STAYS_ARMED: bool = false;
+
+    fn build(settings: Settings) -> Result<Uring, String> {
+        Uring::as_on_the_oldest_kernel(settings).map_err(|refusal| refusal.explain())
+    }
+
+    fn pool(ring: &Uring) -> &Rc<Pool> {
+        ring.pool()
+    }
+}
+
+impl Kind for ByEpoll {
+    type Ring = Epoll;
+    const STAYS_ARMED: bool = true;
+
+    fn build(settings: Settings) -> Result<Epoll, String> {
+        Epoll::new(settings).map_err(|error| error.to_string())
+    }
+
+    fn pool(ring: &Epoll) -> &Rc<Pool> {
+        ring.pool()
+    }
+}
+
+/// Makes a `#[test]` per engine of each function.
+macro_rules! on_every_engine {
+    ($($test:ident),+ $(,)?) => {
+        on_every_engine!(uring_newest: UringNewest, $($test),+);
+        on_every_engine!(uring_oldest: UringOldest, $($test),+);
+        on_every_engine!(epoll: ByEpoll, $($test),+);
+    };
+    ($module:ident: $kind:ident, $($test:ident),+) => {
+        mod $module {
+            $(#[test]
+            fn $test() {
+                crate::harness::run::<crate::harness::$kind>(
+                    super::$test::<crate::harness::$kind>,
+                );
+            })+
+        }
+    };
+}
+pub(crate) use on_every_engine;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Keeps every other test from running. Those that count nothing need it too, for the sake
+/// of those that do.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a test alone, within its bound, and checks that it leaves no descriptor behind.
+pub(crate) fn run<K: Kind>(test: fn()) {
+    let _alone = alone();
+    let trial = Settings {
+        listeners: Vec::new(),
+        waker: Waker::new().unwrap(),
+        reply_bytes: 64,
+        arena_bytes: 128,
+        recv_buffers: 1,
+        recv_buffer_bytes: 64,
+    };
+    if let Err(why) = K::build(trial) {
+        println!("SKIPPED: {why}");
+        return;
+    }
+    let (done, is_done) = mpsc::channel::<()>();
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let watchdog = thread::spawn(move || {
+        if is_done.recv_timeout(BOUND) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{name} hangs");
+            std::process::abort();
+        }
+    });
+    let before = descriptors();
+    test();
+    let after = descriptors();
+    drop(done);
+    watchdog.join().unwrap();
+    assert_eq!(before, after, "descriptors open before and after");
+}
+
+/// Descriptors open in this process.
+pub(crate) fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// What a bench is built with.
+pub(crate) struct Shape {
+    pub(crate) address: &'static str,
+    pub(crate) reply_bytes: usize,
+    pub(crate) arena_bytes: usize,
+    pub(crate) recv_buffers: u16,
+    pub(crate) recv_buffer_bytes: u32,
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape {
+            address: "127.0.0.1:0",
+            reply_bytes: 4096,
+            arena_bytes: 1 << 16,
+            recv_buffers: 16,
+            recv_buffer_bytes: 2048,
+        }
+    }
+}
+
+/// One engine with one listener.
+pub(crate) struct Bench<K: Kind> {
+    pub(crate) ring: K::Ring,
+    pub(crate) waker: Waker,
+    pub(crate) address: SocketAddr,
+    pub(crate) ticks: usize,
+    pool: Rc<Pool>,
+    waiting: VecDeque<Event>,
+    slots: u32,
+}
+
+impl<K: Kind> Bench<K> {
+    /// With the default shape, accepting.
+    pub(crate) fn new() -> Bench<K> {
+        Bench::shaped(Shape::default())
+    }
+
+    /// With this shape, accepting.
+    pub(crate) fn shaped(shape: Shape) -> Bench<K> {
+        let (address, mut group) = Listener::bind_group(shape.address.parse().unwrap(), 1).unwrap();
+        let mut bench = Bench::<K>::over(shape, address, group.pop().unwrap());
+        bench.ring.accept(0);
+        bench
+    }
+
+    /// Over this listener, not yet accepting.
+    pub(crate) fn over(shape: Shape, address: SocketAddr, listener: Listener) -> Bench<K> {
+        let waker = Waker::new().unwrap();
+        let ring = K::build(Settings {
+            listeners: vec![listener],
+            waker: waker.clone(),
+            reply_bytes: shape.reply_bytes,
+            arena_bytes: shape.arena_bytes,
+            recv_buffers: shape.recv_buffers,
+            recv_buffer_bytes: shape.recv_buffer_bytes,
+        })
+        .unwrap();
+        let pool = Rc::clone(K::pool(&ring));
+        Bench { ring, waker, address, ticks: 0, pool, waiting: VecDeque::new(), slots: 0 }
+    }
+
+    /// A key that no other connection of this bench has.
+    pub(crate) fn key(&mut self) -> Key {
+        self.slots += 1;
+        Key::new(self.slots, self.slots * 7)
+    }
+
+    /// One turn; what happened, but for ticks, is kept for [`Bench::next`].
+    pub(crate) fn turn(&mut self, wait: bool) {
+        let mut events = Vec::new();
+        self.ring.turn(&mut events, wait).unwrap();
+        assert!(!wait || !events.is_empty(), "a wait that ended without an event");
+        for event in events {
+            match event {
+                Event::Tick => self.ticks += 1,
+                event => self.waiting.push_back(event),
+            }
+        }
+    }
+
+    /// One turn; what happened, but for ticks.
+    pub(crate) fn batch(&mut self, wait: bool) -> Vec<Event> {
+        self.turn(wait);
+        self.waiting.drain(..).collect()
+    }
+
+    /// The next event that is not a tick.
+    pub(crate) fn next(&mut self) -> Event {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return event;
+            }
+            assert!(Instant::now() < deadline, "nothing happens");
+            self.turn(true);
+        }
+    }
+
+    /// Turns for `duration`, in which nothing but ticks may come.
+    pub(crate) fn stays_quiet(&mut self, duration: Duration) {
+        let deadline = Instant::now() + duration;
+        loop {
+            self.turn(false);
+            assert!(self.waiting.is_empty(), "unexpected: {:?}", self.waiting);
+            if Instant::now() > deadline {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The next event, which must be a connection.
+    pub(crate) fn accepted(&mut self) -> (Socket, SocketAddr) {
+        match self.next() {
+            Event::Accepted { listener: 0, socket, peer } => (socket, peer),
+            other => panic!("not a connection: {other:?}"),
+        }
+    }
+
+    /// The next event, which must be bytes of `key`.
+    pub(crate) fn received(&mut self, key: Key) -> (RecvBuf, bool) {
+        match self.next() {
+            Event::Received { key: of, buffer, more } if of == key => {
+                assert!(!buffer.is_empty());
+                (buffer, more)
+            }
+            other => panic!("not bytes of {key:?}: {other:?}"),
+        }
+    }
+
+    /// The next event, which must be the end of the receive of `key`.
+    pub(crate) fn recv_ended(&mut self, key: Key) -> RecvEnd {
+        match self.next() {
+            Event::RecvEnded { key: of, end } if of == key => end,
+            other => panic!("not the end of {key:?}'s receive: {other:?}"),
+        }
+    }
+
+    /// The next event, which must be the end of the owned send of `key`.
+    pub(crate) fn sent(&mut self, key: Key) -> Result<(), i32> {
+        match self.next() {
+            Event::Sent { key: of, result } if of == key => result,
+            other => panic!("not the end of {key:?}'s send: {other:?}"),
+        }
+    }
+
+    /// The next event, which must be a send of `key` that fell short.
+    pub(crate) fn incomplete(&mut self, key: Key) -> (Result<Box<[u8]>, i32>, Option<Socket>) {
+        match self.next() {
+            Event::SendIncomplete { key: of, rest, socket } if of == key => (rest, socket),
+            other => panic!("not a short send of {key:?}: {other:?}"),
+        }
+    }
+
+    /// Receives until the end and returns all the bytes, arming again where needed.
+    pub(crate) fn read_to_end(&mut self, key: Key, socket: &Socket, expect: Expect) -> Vec<u8> {
+        let mut all = Vec::new();
+        self.ring.recv(key, socket, expect);
+        loop {
+            match self.next() {
+                Event::Received { key: of, buffer, more } if of == key => {
+                    assert!(!more || (expect == Expect::Later && K::STAYS_ARMED));
+                    all.extend_from_slice(&buffer);
+                    if !more {
+                        self.ring.recv(key, socket, expect);
+                    }
+                }
+                Event::RecvEnded { key: of, end: RecvEnd::Eof } if of == key => return all,
+                // What was just received is given back by the coming turn only.
+                Event::RecvEnded { key: of, end: RecvEnd::NoBuffers } if of == key => {
+                    self.ring.recv(key, socket, expect);
+                }
+                other => panic!("unexpected while reading {key:?}: {other:?}"),
+            }
+        }
+    }
+
+    /// A client that has not spoken yet: the kernel keeps it from the engine until it does.
+    pub(crate) fn client(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        client.set_nodelay(true).unwrap();
+        client
+    }
+
+    /// A client that said `first`, and its accepted connection, with those bytes unread.
+    pub(crate) fn pair(&mut self, first: &[u8]) -> (TcpStream, Key, Socket) {
+        let mut client = self.client();
+        client.write_all(first).unwrap();
+        let (socket, peer) = self.accepted();
+        assert_eq!(peer, client.local_addr().unwrap());
+        (client, self.key(), socket)
+    }
+
+    /// The same, with those bytes read.
+    pub(crate) fn greeted(&mut self) -> (TcpStream, Key, Socket) {
+        let (client, key, socket) = self.pair(b"hello");
+        self.ring.recv(key, &socket, Expect::Now);
+        let (bytes, more) = self.received(key);
+        assert_eq!((&bytes[..], more), (&b"hello"[..], false));
+        (client, key, socket)
+    }
+
+    /// Writes `reply` into the reply space.
+    pub(crate) fn fill_reply(&mut self, reply: &[u8]) {
+        self.ring.reply_space()[..reply.len()].copy_from_slice(reply);
+    }
+
+    /// Drops the engine as it is, and the sockets among the events that were handed out.
+    pub(crate) fn abandon(mut self) {
+        for event in self.waiting.drain(..) {
+            match event {
+                Event::Accepted { socket, .. }
+                | Event::SendIncomplete { socket: Some(socket), .. } => self.ring.close(socket),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the test: nothing more may come, and every receive buffer must still be there,
+    /// which is shown by checking them all out at once.
+    pub(crate) fn finish(mut self) {
+        self.stays_quiet(Duration::from_millis(20));
+        let size = K::pool(&self.ring).take().map_or(2048, |buffer| buffer.len());
+        let count = usize::from(self.pool.count());
+        let mut client = self.client();
+        client.write_all(b"x").unwrap();
+        let (socket, _) = self.accepted();
+        let key = self.key();
+        let writer = thread::spawn(move || {
+            let _ = client.write_all(&vec![1; (count + 2) * size]);
+            client
+        });
+        let mut held = Vec::new();
+        loop {
+            self.ring.recv(key, &socket, Expect::Now);
+            match self.next() {
+                Event::Received { buffer, more: false, .. } => held.push(buffer),
+                Event::RecvEnded { end: RecvEnd::NoBuffers, .. } => break,
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+        assert_eq!(held.len(), count, "receive buffers that are still there");
+        drop(held);
+        self.ring.reset(socket);
+        self.stays_quiet(Duration::from_millis(5));
+        writer.join().unwrap();
+        let Bench { ring, pool, .. } = self;
+        drop(ring);
+        assert_eq!(Rc::strong_count(&pool), 1, "somebody still holds a buffer");
+    }
+}
+
+/// Bytes that tell where they stand: any loss, repetition or reordering shows.
+pub(crate) fn pattern(seed: u32, len: usize) -> Vec<u8> {
+    let words = (0..len as u32 / 4 + 1).map(|at| (at ^ seed).wrapping_mul(0x9e37_79b1));
+    words.flat_map(u32::to_le_bytes).take(len).collect()
+}
+
+/// Limits what the kernel takes to send on the engine's side of a connection.
+pub(crate) fn limit_send_buffer(socket: &Socket, bytes: usize) {
+    // SAFETY: the descriptor stays open, for its owner is borrowed during the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.raw()) };
+    SockRef::from(&fd).set_send_buffer_size(bytes).unwrap();
+}

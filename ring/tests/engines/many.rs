@@ -1,0 +1,230 @@
+//! More in one turn than the queues, the arena or the pool hold.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use annulus_ring::{Event, Expect, RecvEnd, Ring, raise_descriptor_limit};
+
+use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
+
+on_every_engine!(
+    more_replies_than_the_arena_holds_are_right,
+    more_replies_than_the_submission_queue_holds_are_right,
+    thousands_of_receives_armed_at_once_are_all_heard,
+    more_completions_than_the_queue_holds_are_all_delivered,
+);
+
+/// As many connections as asked for, or as the limit of descriptors allows.
+fn affordable(wanted: usize) -> usize {
+    let limit = raise_descriptor_limit().unwrap() as usize;
+    let affordable = limit.saturating_sub(200) / 2;
+    if affordable < wanted {
+        println!("only {affordable} of {wanted} connections: the limit of descriptors is {limit}");
+    }
+    wanted.min(affordable)
+}
+
+/// Connected clients that have all sent their number, in the order of their numbers.
+fn crowd<K: Kind>(bench: &Bench<K>, count: usize) -> Vec<TcpStream> {
+    let mut clients = Vec::with_capacity(count);
+    for number in 0..count as u32 {
+        let mut client = bench.client();
+        client.write_all(&number.to_le_bytes()).unwrap();
+        clients.push(client);
+    }
+    clients
+}
+
+fn number_of(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.try_into().unwrap())
+}
+
+fn more_replies_than_the_arena_holds_are_right<K: Kind>() {
+    // Of some 700 bytes each.
+    replies_in_one_turn_are_right::<K>(1 << 16);
+}
+
+fn more_replies_than_the_submission_queue_holds_are_right<K: Kind>() {
+    // It holds 1024, and the arena all of them.
+    replies_in_one_turn_are_right::<K>(1 << 23);
+}
+
+fn replies_in_one_turn_are_right<K: Kind>(arena_bytes: usize) {
+    let mut bench =
+        Bench::<K>::shaped(Shape { reply_bytes: 1500, arena_bytes, ..Shape::default() });
+    let mut clients = crowd(&bench, affordable(3000));
+    let len_of = |number: u32| 400 + (number as usize * 37) % 600;
+    let mut pending = Vec::new();
+    for _ in 0..clients.len() {
+        let (socket, _) = bench.accepted();
+        pending.push((bench.key(), socket));
+    }
+    let mut requests = Vec::new();
+    for (key, socket) in pending {
+        bench.ring.recv(key, &socket, Expect::Now);
+        let (bytes, _) = bench.received(key);
+        requests.push((number_of(&bytes), key, socket));
+    }
+    let mut kept = Vec::new();
+    for (number, key, socket) in requests {
+        let reply = pattern(number, len_of(number));
+        bench.fill_reply(&reply);
+        match number % 3 {
+            0 => bench.ring.send_and_close(key, socket, reply.len()),
+            1 => {
+                bench.ring.send(key, &socket, reply.len());
+                kept.push((key, socket));
+            }
+            _ => {
+                // The receive goes between the reply and the next one's space.
+                bench.ring.send(key, &socket, reply.len());
+                bench.ring.recv(key, &socket, Expect::Later);
+                kept.push((key, socket));
+            }
+        }
+    }
+    bench.turn(false);
+    bench.turn(false);
+    for (number, client) in clients.iter_mut().enumerate() {
+        let expected = pattern(number as u32, len_of(number as u32));
+        let mut got = vec![0; expected.len()];
+        client.read_exact(&mut got).unwrap();
+        assert!(got == expected, "reply {number}");
+        if number % 3 == 0 {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        }
+    }
+    let armed = clients.len() / 3;
+    drop(clients);
+    for _ in 0..armed {
+        assert!(matches!(bench.next(), Event::RecvEnded { end: RecvEnd::Eof, .. }));
+    }
+    for (_, socket) in kept {
+        bench.ring.close(socket);
+    }
+    bench.finish();
+}
+
+fn thousands_of_receives_armed_at_once_are_all_heard<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let count = affordable(3000);
+    let mut clients = crowd(&bench, count);
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        sockets.push(Some((bench.accepted().0, bench.key())));
+    }
+    let base = sockets[0].as_ref().unwrap().1.slot();
+    for (socket, key) in sockets.iter().flatten() {
+        bench.ring.recv(*key, socket, Expect::Now);
+    }
+    // The pool is far too small for all at once: whoever got nothing asks again.
+    let mut seen = vec![false; count];
+    for _ in 0..2 {
+        let mut open = count;
+        while open > 0 {
+            let (key, got) = match bench.next() {
+                Event::Received { key, buffer, .. } => (key, Some(number_of(&buffer))),
+                Event::RecvEnded { key, end: RecvEnd::NoBuffers } => (key, None),
+                other => panic!("unexpected: {other:?}"),
+            };
+            let (socket, of) = sockets[(key.slot() - base) as usize].as_ref().unwrap();
+            assert_eq!(*of, key);
+            match got {
+                Some(number) => {
+                    assert!(!std::mem::replace(&mut seen[number as usize], true), "twice");
+                    open -= 1;
+                }
+                None => bench.ring.recv(key, socket, Expect::Now),
+            }
+        }
+        assert!(seen.iter().all(|seen| *seen));
+        seen.fill(false);
+        // And once more, with all of them armed before anything is there.
+        for (socket, key) in sockets.iter().flatten() {
+            bench.ring.recv(*key, socket, Expect::Now);
+        }
+        bench.turn(false);
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.write_all(&(number as u32).to_le_bytes()).unwrap();
+        }
+    }
+    drain_all(&mut bench, count);
+    for (socket, _) in sockets.into_iter().flatten() {
+        bench.ring.close(socket);
+    }
+    drop(clients);
+    bench.finish();
+}
+
+/// Waits for the last event of each of `count` receives.
+fn drain_all<K: Kind>(bench: &mut Bench<K>, count: usize) {
+    for _ in 0..count {
+        match bench.next() {
+            Event::Received { more: false, .. } | Event::RecvEnded { .. } => {}
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+fn more_completions_than_the_queue_holds_are_all_delivered<K: Kind>() {
+    // The io_uring engine's queue holds 8192 completions. Every client below causes more
+    // than one while the engine does not look.
+    let mut bench = Bench::<K>::shaped(Shape {
+        recv_buffers: 16384,
+        recv_buffer_bytes: 64,
+        ..Shape::default()
+    });
+    let count = affordable(300);
+    let mut clients = crowd(&bench, count);
+    let mut sockets = Vec::new();
+    for number in 0..count as u32 {
+        let (socket, _) = bench.accepted();
+        let key = annulus_ring::Key::new(number, 1);
+        bench.ring.recv(key, &socket, Expect::Later);
+        sockets.push(socket);
+    }
+    let mut heard = vec![Vec::new(); count];
+    hear(&mut bench, &sockets, &mut heard, 4);
+    // 300 clients, 40 buffers' worth each.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write_all(&pattern(number as u32, 40 * 64)).unwrap();
+    }
+    hear(&mut bench, &sockets, &mut heard, 4 + 40 * 64);
+    let mut numbers: Vec<u32> = heard.iter().map(|bytes| number_of(&bytes[..4])).collect();
+    for (bytes, number) in heard.iter().zip(&numbers) {
+        assert!(bytes[4..] == pattern(*number, 40 * 64), "bytes of client {number}");
+    }
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..count as u32));
+    drop(clients);
+    for _ in 0..count {
+        assert!(matches!(bench.next(), Event::RecvEnded { end: RecvEnd::Eof, .. }));
+    }
+    for socket in sockets {
+        bench.ring.close(socket);
+    }
+    bench.stays_quiet(Duration::from_millis(20));
+}
+
+/// Receives until each connection has `len` bytes, arming again where needed.
+fn hear<K: Kind>(
+    bench: &mut Bench<K>,
+    sockets: &[annulus_ring::Socket],
+    heard: &mut [Vec<u8>],
+    len: usize,
+) {
+    while heard.iter().any(|bytes| bytes.len() < len) {
+        let (key, more) = match bench.next() {
+            Event::Received { key, buffer, more } => {
+                heard[key.slot() as usize].extend_from_slice(&buffer);
+                (key, more)
+            }
+            Event::RecvEnded { key, end: RecvEnd::NoBuffers } => (key, false),
+            other => panic!("unexpected: {other:?}"),
+        };
+        if !more {
+            bench.ring.recv(key, &sockets[key.slot() as usize], Expect::Later);
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Receiving: bytes in order, once each, and every way to the end.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
+use socket2::SockRef;
+
+use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
+
+on_every_engine!(
+    one_receive_now_is_one_event,
+    a_receive_for_later_stays_armed,
+    bytes_that_came_before_the_receive_are_delivered,
+    the_end_is_reported,
+    bytes_and_end_together_are_both_reported,
+    many_buffers_of_bytes_and_the_end_come_in_order,
+    the_end_after_a_fruitless_receive_now_is_reported,
+    a_reset_is_an_error,
+    a_cancelled_receive_ends_and_can_be_armed_again,
+    cancelling_loses_no_bytes,
+    cancelling_nothing_is_silent,
+    without_buffers_the_bytes_wait,
+    one_greedy_peer_does_not_starve_another,
+    shutting_down_ends_an_armed_receive,
+    a_completion_carries_the_key_it_was_queued_with,
+);
+
+fn one_receive_now_is_one_event<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    client.write_all(b"more").unwrap();
+    bench.stays_quiet(Duration::from_millis(20));
+    bench.ring.recv(key, &socket, Expect::Now);
+    assert_eq!(&bench.received(key).0[..], b"more");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn a_receive_for_later_stays_armed<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    bench.ring.recv(key, &socket, Expect::Later);
+    for round in 0..20u8 {
+        bench.stays_quiet(Duration::from_millis(5));
+        client.write_all(&[round; 100]).unwrap();
+        let (bytes, more) = bench.received(key);
+        assert_eq!(&bytes[..], [round; 100]);
+        assert_eq!(more, K::STAYS_ARMED);
+        if !more {
+            bench.ring.recv(key, &socket, Expect::Later);
+        }
+    }
+    drop(client);
+    assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn bytes_that_came_before_the_receive_are_delivered<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.pair(b"first");
+    bench.ring.recv(key, &socket, Expect::Later);
+    let (bytes, more) = bench.received(key);
+    assert_eq!(&bytes[..], b"first");
+    drop(bytes);
+    if more {
+        bench.ring.cancel_recv(key);
+        assert_eq!(bench.recv_ended(key), RecvEnd::Cancelled);
+    }
+    // Again, now that an engine may have the socket under watch.
+    client.write_all(b"second").unwrap();
+    bench.stays_quiet(Duration::from_millis(20));
+    bench.ring.recv(key, &socket, Expect::Later);
+    assert_eq!(&bench.received(key).0[..], b"second");
+    bench.ring.cancel_recv(key);
+    if K::STAYS_ARMED {
+        assert_eq!(bench.recv_ended(key), RecvEnd::Cancelled);
+    }
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn the_end_is_reported<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    for expect in [Expect::Now, Expect::Later] {
+        for armed_before in [false, true] {
+            let (client, key, socket) = bench.greeted();
+            if armed_before {
+                bench.ring.recv(key, &socket, expect);
+                bench.stays_quiet(Duration::from_millis(10));
+            }
+            client.shutdown(Shutdown::Write).unwrap();
+            if !armed_before {
+                bench.stays_quiet(Duration::from_millis(10));
+                bench.ring.recv(key, &socket, expect);
+            }
+            assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+            // Asked again, it is still the end.
+            bench.ring.recv(key, &socket, expect);
+            assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+            bench.ring.close(socket);
+        }
+    }
+    bench.finish();
+}
+
+fn bytes_and_end_together_are_both_reported<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    for second in [Expect::Now, Expect::Later] {
+        for round in 0..25 {
+            // Before the first receive.
+            let mut client = bench.client();
+            client.write_all(b"request").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let (socket, _) = bench.accepted();
+            let key = bench.key();
+            bench.ring.recv(key, &socket, Expect::Now);
+            assert_eq!(&bench.received(key).0[..], b"request");
+            bench.ring.recv(key, &socket, second);
+            assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+            bench.ring.close(socket);
+
+            // With a receive armed, so that one report may stand for both.
+            let (mut client, key, socket) = bench.greeted();
+            bench.ring.recv(key, &socket, second);
+            bench.turn(false);
+            client.write_all(b"again").unwrap();
+            if round % 2 == 0 {
+                client.shutdown(Shutdown::Write).unwrap();
+            } else {
+                drop(client);
+            }
+            let (bytes, more) = bench.received(key);
+            assert_eq!(&bytes[..], b"again");
+            if !more {
+                bench.ring.recv(key, &socket, second);
+            }
+            assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+            bench.ring.close(socket);
+        }
+    }
+    bench.finish();
+}
+
+fn many_buffers_of_bytes_and_the_end_come_in_order<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let size = Shape::default().recv_buffer_bytes as usize;
+    // Exactly full buffers are the delicate ones: a full read may or may not be the last.
+    for len in [1, size - 1, size, size + 1, 4 * size, 15 * size + 1, 300 * size] {
+        for expect in [Expect::Now, Expect::Later] {
+            let (mut client, key, socket) = bench.greeted();
+            let sent = pattern(len as u32, len);
+            let copy = sent.clone();
+            let writer = thread::spawn(move || client.write_all(&copy).unwrap());
+            assert!(bench.read_to_end(key, &socket, expect) == sent, "{len} bytes, {expect:?}");
+            writer.join().unwrap();
+            bench.ring.close(socket);
+        }
+    }
+    bench.finish();
+}
+
+fn the_end_after_a_fruitless_receive_now_is_reported<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    bench.ring.recv(key, &socket, Expect::Now);
+    bench.stays_quiet(Duration::from_millis(20));
+    client.write_all(b"x").unwrap();
+    let (bytes, more) = bench.received(key);
+    assert_eq!((&bytes[..], more), (&b"x"[..], false));
+    drop((client, bytes));
+    bench.stays_quiet(Duration::from_millis(20));
+    bench.ring.recv(key, &socket, Expect::Later);
+    assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn a_reset_is_an_error<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    for expect in [Expect::Now, Expect::Later] {
+        for armed_before in [false, true] {
+            let (client, key, socket) = bench.greeted();
+            if armed_before {
+                bench.ring.recv(key, &socket, expect);
+                bench.stays_quiet(Duration::from_millis(10));
+            }
+            SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(client);
+            if !armed_before {
+                bench.stays_quiet(Duration::from_millis(10));
+                bench.ring.recv(key, &socket, expect);
+            }
+            assert_eq!(bench.recv_ended(key), RecvEnd::Error(libc::ECONNRESET));
+            bench.ring.close(socket);
+        }
+    }
+    bench.finish();
+}
+
+fn a_cancelled_receive_ends_and_can_be_armed_again<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    for expect in [Expect::Now, Expect::Later, Expect::Now, Expect::Later] {
+        for submitted in [false, true] {
+            bench.ring.recv(key, &socket, expect);
+            if submitted {
+                bench.stays_quiet(Duration::from_millis(5));
+            }
+            bench.ring.cancel_recv(key);
+            assert_eq!(bench.recv_ended(key), RecvEnd::Cancelled);
+        }
+    }
+    client.write_all(b"still there").unwrap();
+    bench.stays_quiet(Duration::from_millis(20));
+    bench.ring.recv(key, &socket, Expect::Now);
+    assert_eq!(&bench.received(key).0[..], b"still there");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn cancelling_loses_no_bytes<K: Kind>() {
+    // More buffers than one burst takes, so that receives are ended by the cancelling.
+    let mut bench = Bench::<K>::shaped(Shape { recv_buffers: 512, ..Shape::default() });
+    let (mut client, key, socket) = bench.greeted();
+    let sent = pattern(7, 3 << 20);
+    let copy = sent.clone();
+    let writer = thread::spawn(move || {
+        for chunk in copy.chunks(1234) {
+            client.write_all(chunk).unwrap();
+        }
+    });
+    let (mut all, mut received, mut cancelled) = (Vec::new(), 0, 0);
+    bench.ring.recv(key, &socket, Expect::Later);
+    loop {
+        match bench.next() {
+            Event::Received { buffer, more, .. } => {
+                all.extend_from_slice(&buffer);
+                received += 1;
+                if !more {
+                    bench.ring.recv(key, &socket, Expect::Later);
+                } else if received % 5 == 0 {
+                    bench.ring.cancel_recv(key);
+                }
+            }
+            Event::RecvEnded { end: RecvEnd::Eof, .. } => break,
+            Event::RecvEnded { end: end @ (RecvEnd::Cancelled | RecvEnd::NoBuffers), .. } => {
+                cancelled += usize::from(end == RecvEnd::Cancelled);
+                bench.ring.recv(key, &socket, Expect::Later);
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    assert!(all == sent);
+    assert_eq!(cancelled > 0, K::STAYS_ARMED);
+    writer.join().unwrap();
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn cancelling_nothing_is_silent<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    bench.ring.cancel_recv(Key::new(3, 3));
+    let (_client, key, socket) = bench.greeted();
+    bench.ring.cancel_recv(key);
+    bench.stays_quiet(Duration::from_millis(20));
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn without_buffers_the_bytes_wait<K: Kind>() {
+    let mut bench =
+        Bench::<K>::shaped(Shape { recv_buffers: 4, recv_buffer_bytes: 256, ..Shape::default() });
+    for expect in [Expect::Now, Expect::Later] {
+        let (mut client, key, socket) = bench.greeted();
+        let sent = pattern(9, 64 * 256 + 3);
+        client.write_all(&sent).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let (mut all, mut held, mut shortages) = (Vec::new(), Vec::new(), 0);
+        bench.ring.recv(key, &socket, expect);
+        loop {
+            match bench.next() {
+                Event::Received { buffer, more, .. } => {
+                    all.extend_from_slice(&buffer);
+                    held.push(buffer);
+                    assert!(held.len() <= 4);
+                    if !more {
+                        bench.ring.recv(key, &socket, expect);
+                    }
+                }
+                Event::RecvEnded { end: RecvEnd::NoBuffers, .. } => {
+                    assert_eq!(held.len(), 4, "buffers held when there were none left");
+                    shortages += 1;
+                    held.clear();
+                    bench.ring.recv(key, &socket, expect);
+                }
+                Event::RecvEnded { end: RecvEnd::Eof, .. } => break,
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+        assert!(all == sent);
+        assert!(shortages >= 15, "{shortages} shortages");
+        drop(held);
+        bench.ring.close(socket);
+    }
+    bench.finish();
+}
+
+fn one_greedy_peer_does_not_starve_another<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut greedy, greedy_key, greedy_socket) = bench.greeted();
+    let (mut modest, modest_key, modest_socket) = bench.greeted();
+    let flood = thread::spawn(move || {
+        let block = vec![1; 1 << 20];
+        while greedy.write_all(&block).is_ok() {}
+    });
+    bench.ring.recv(greedy_key, &greedy_socket, Expect::Later);
+    let mut answered = 0;
+    modest.write_all(b"?").unwrap();
+    bench.ring.recv(modest_key, &modest_socket, Expect::Later);
+    let mut flooded = 0usize;
+    while answered < 20 {
+        assert!(flooded < 1 << 30, "{answered} answers to the modest peer in a gigabyte");
+        let (key, socket) = match bench.next() {
+            Event::Received { key, buffer, more } => {
+                if key == modest_key {
+                    answered += 1;
+                    modest.write_all(b"?").unwrap();
+                } else {
+                    flooded += buffer.len();
+                }
+                if more {
+                    continue;
+                }
+                (key, if key == modest_key { &modest_socket } else { &greedy_socket })
+            }
+            Event::RecvEnded { key, end: RecvEnd::NoBuffers } => {
+                (key, if key == modest_key { &modest_socket } else { &greedy_socket })
+            }
+            other => panic!("unexpected: {other:?}"),
+        };
+        bench.ring.recv(key, socket, Expect::Later);
+    }
+    for (key, socket) in [(greedy_key, greedy_socket), (modest_key, modest_socket)] {
+        end_receive(&mut bench, key, &socket);
+        bench.ring.reset(socket);
+    }
+    bench.turn(false);
+    flood.join().unwrap();
+    bench.finish();
+}
+
+/// Ends a receive that may deliver until it does, of two connections that both may.
+fn end_receive<K: Kind>(bench: &mut Bench<K>, key: Key, socket: &Socket) {
+    bench.ring.shutdown(socket, Half::Both);
+    bench.ring.cancel_recv(key);
+    loop {
+        match bench.next() {
+            Event::Received { key: of, more: false, .. } if of == key => return,
+            Event::RecvEnded { key: of, .. } if of == key => return,
+            Event::Received { .. } => {}
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+fn shutting_down_ends_an_armed_receive<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    for expect in [Expect::Now, Expect::Later] {
+        for submitted in [false, true] {
+            let (_client, key, socket) = bench.greeted();
+            bench.ring.recv(key, &socket, expect);
+            if submitted {
+                bench.stays_quiet(Duration::from_millis(5));
+            }
+            bench.ring.shutdown(&socket, Half::Both);
+            assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+            bench.ring.close(socket);
+        }
+    }
+    bench.finish();
+}
+
+fn a_completion_carries_the_key_it_was_queued_with<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let slot = 5;
+    let mut previous: Option<(TcpStream, Key)> = None;
+    for generation in [0, 1, 2, Key::GENERATIONS - 1, 0] {
+        let (client, _, socket) = bench.pair(b"x");
+        let key = Key::new(slot, generation);
+        bench.ring.recv(key, &socket, Expect::Now);
+        assert_eq!(&bench.received(key).0[..], b"x");
+        bench.ring.recv(key, &socket, Expect::Later);
+        // The slot's earlier tenant is gone: nothing that is done to it or that it does may
+        // be taken for this one's.
+        if let Some((mut earlier, earlier_key)) = previous.replace((client, key)) {
+            let _ = earlier.write_all(b"too late");
+            bench.ring.cancel_recv(earlier_key);
+        }
+        bench.stays_quiet(Duration::from_millis(10));
+        bench.ring.shutdown(&socket, Half::Both);
+        assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+        bench.ring.close(socket);
+        bench.turn(false);
+    }
+    bench.finish();
+}

@@ -1,0 +1,208 @@
+//! Sending what fits at once, and every way to end a connection.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annulus_ring::{Event, Expect, Half, RecvEnd, Ring};
+use socket2::SockRef;
+
+use crate::harness::{Bench, Kind, on_every_engine, pattern};
+
+on_every_engine!(
+    a_reply_arrives_and_nothing_is_heard_of_it,
+    a_reply_and_a_receive_in_one_turn,
+    a_last_reply_arrives_whole_and_then_the_end,
+    a_last_reply_is_not_kept_back_by_waiting,
+    an_empty_owned_send_is_sent,
+    sending_to_a_peer_that_reset_fails,
+    a_last_reply_to_a_peer_that_reset_hands_the_socket_back,
+    an_owned_send_to_a_peer_that_reset_fails,
+    shutting_down_writes_leaves_reading,
+    a_reset_is_a_reset,
+    closing_is_an_end,
+);
+
+fn a_reply_arrives_and_nothing_is_heard_of_it<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    for round in 0..10 {
+        let reply = pattern(round, 4096 - round as usize);
+        bench.fill_reply(&reply);
+        bench.ring.send(key, &socket, reply.len());
+        bench.stays_quiet(Duration::from_millis(5));
+        let mut got = vec![0; reply.len()];
+        client.read_exact(&mut got).unwrap();
+        assert!(got == reply);
+    }
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn a_reply_and_a_receive_in_one_turn<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    let mut armed = false;
+    for round in 0..50u8 {
+        bench.fill_reply(&[round]);
+        bench.ring.send(key, &socket, 1);
+        if !armed {
+            bench.ring.recv(key, &socket, Expect::Later);
+        }
+        bench.turn(false);
+        let mut got = [0];
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(got, [round]);
+        client.write_all(&[round]).unwrap();
+        let (bytes, more) = bench.received(key);
+        assert_eq!(&bytes[..], [round]);
+        armed = more;
+    }
+    drop(client);
+    if !armed {
+        bench.ring.recv(key, &socket, Expect::Later);
+    }
+    // The last reply is unread by the client: its close may be a reset.
+    let end = bench.recv_ended(key);
+    assert!(matches!(end, RecvEnd::Eof | RecvEnd::Error(libc::ECONNRESET)), "{end:?}");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn a_last_reply_arrives_whole_and_then_the_end<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    for len in [1, 245, 4096] {
+        let (mut client, key, socket) = bench.greeted();
+        let reply = pattern(len, len as usize);
+        bench.fill_reply(&reply);
+        bench.ring.send_and_close(key, socket, reply.len());
+        bench.turn(false);
+        bench.turn(false);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert!(got == reply);
+    }
+    bench.finish();
+}
+
+/// Its last segment is held back for the FIN: an engine that went to sleep before it closed
+/// would keep the client waiting, 200 ms for the bytes and longer for the end.
+fn a_last_reply_is_not_kept_back_by_waiting<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let (mut client, key, socket) = bench.greeted();
+        bench.fill_reply(b"bye");
+        bench.ring.send_and_close(key, socket, 3);
+        let (waker, start) = (bench.waker.clone(), Instant::now());
+        let reader = thread::spawn(move || {
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).unwrap();
+            waker.wake();
+            (got, start.elapsed())
+        });
+        assert!(matches!(bench.next(), Event::Wake));
+        let (got, elapsed) = reader.join().unwrap();
+        assert_eq!(got, b"bye");
+        fastest = fastest.min(elapsed);
+    }
+    assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+    bench.finish();
+}
+
+fn an_empty_owned_send_is_sent<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (_client, key, socket) = bench.greeted();
+    bench.ring.send_owned(key, &socket, Box::default());
+    assert_eq!(bench.sent(key), Ok(()));
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+/// Makes the peer reset the connection.
+fn reset(client: std::net::TcpStream) {
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+fn sending_to_a_peer_that_reset_fails<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (client, key, socket) = bench.greeted();
+    reset(client);
+    bench.fill_reply(b"hello");
+    bench.ring.send(key, &socket, 5);
+    let (rest, returned) = bench.incomplete(key);
+    assert!(matches!(rest, Err(libc::ECONNRESET | libc::EPIPE)), "{rest:?}");
+    assert_eq!(returned, None);
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn a_last_reply_to_a_peer_that_reset_hands_the_socket_back<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (client, key, socket) = bench.greeted();
+    let fd = socket.raw();
+    reset(client);
+    bench.fill_reply(b"hello");
+    bench.ring.send_and_close(key, socket, 5);
+    let (rest, returned) = bench.incomplete(key);
+    assert!(matches!(rest, Err(libc::ECONNRESET | libc::EPIPE)), "{rest:?}");
+    let socket = returned.expect("a socket that was not closed comes back");
+    assert_eq!(socket.raw(), fd);
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn an_owned_send_to_a_peer_that_reset_fails<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (client, key, socket) = bench.greeted();
+    reset(client);
+    bench.ring.send_owned(key, &socket, b"hello"[..].into());
+    assert!(matches!(bench.sent(key), Err(libc::ECONNRESET | libc::EPIPE)));
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn shutting_down_writes_leaves_reading<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    for expect in [Expect::Now, Expect::Later] {
+        let (mut client, key, socket) = bench.greeted();
+        bench.fill_reply(b"bye");
+        bench.ring.send(key, &socket, 3);
+        bench.turn(false);
+        bench.ring.shutdown(&socket, Half::Write);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"bye");
+        bench.ring.recv(key, &socket, expect);
+        client.write_all(b"one more thing").unwrap();
+        let (bytes, more) = bench.received(key);
+        assert_eq!(&bytes[..], b"one more thing");
+        client.shutdown(Shutdown::Write).unwrap();
+        if !more {
+            bench.ring.recv(key, &socket, expect);
+        }
+        assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+        bench.ring.close(socket);
+    }
+    bench.finish();
+}
+
+fn a_reset_is_a_reset<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, _, socket) = bench.greeted();
+    bench.ring.reset(socket);
+    bench.turn(false);
+    let error = client.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    bench.finish();
+}
+
+fn closing_is_an_end<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, _, socket) = bench.greeted();
+    bench.ring.close(socket);
+    bench.turn(false);
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    bench.finish();
+}

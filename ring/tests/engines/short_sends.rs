@@ -1,0 +1,335 @@
+//! Sends that do not go out whole, to peers that do not read: what is left comes back, and
+//! together with what went it is every byte once.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
+use socket2::{Domain, SockAddr, SockRef, Socket as PlainSocket, Type};
+
+use crate::harness::{Bench, Kind, Shape, limit_send_buffer, on_every_engine, pattern};
+
+/// More than two sockets' buffers hold, so that it cannot go out at once.
+const LARGE: usize = 12 << 20;
+
+on_every_engine!(
+    the_rest_of_a_reply_comes_back_and_can_be_sent,
+    the_rest_of_a_last_reply_comes_back_with_the_socket,
+    a_full_socket_takes_nothing_and_loses_nothing,
+    several_replies_of_one_turn_fall_short_each_for_itself,
+    a_short_send_is_told_before_new_bytes,
+    a_slow_reader_gets_every_byte,
+    shutting_down_aborts_a_send_to_a_slow_reader,
+    receiving_goes_on_beside_an_owned_send,
+    shutting_down_aborts_an_owned_send,
+    a_reset_by_the_peer_aborts_an_owned_send,
+    a_short_send_is_told_by_its_key_though_its_socket_is_closed,
+);
+
+fn large<K: Kind>() -> Bench<K> {
+    Bench::shaped(Shape { reply_bytes: LARGE, ..Shape::default() })
+}
+
+/// A connection of a client with a small window, accepted and greeted.
+fn narrow<K: Kind>(bench: &mut Bench<K>) -> (TcpStream, Key, Socket) {
+    let client = PlainSocket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    client.set_recv_buffer_size(4096).unwrap();
+    client.connect(&SockAddr::from(bench.address)).unwrap();
+    client.send(b"?").unwrap();
+    let (socket, _) = bench.accepted();
+    let key = bench.key();
+    bench.ring.recv(key, &socket, Expect::Now);
+    assert_eq!(&bench.received(key).0[..], b"?");
+    let client = TcpStream::from(client);
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (client, key, socket)
+}
+
+/// Reads `len` bytes, or to the end, in another thread.
+fn reader(mut client: TcpStream, len: Option<usize>) -> JoinHandle<(TcpStream, Vec<u8>)> {
+    thread::spawn(move || {
+        let mut got = vec![0; len.unwrap_or(0)];
+        match len {
+            Some(_) => client.read_exact(&mut got).unwrap(),
+            None => {
+                client.read_to_end(&mut got).unwrap();
+            }
+        }
+        (client, got)
+    })
+}
+
+fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: Kind>() {
+    let mut bench = large::<K>();
+    let (client, key, socket) = narrow(&mut bench);
+    let reply = pattern(1, LARGE);
+    bench.fill_reply(&reply);
+    bench.ring.send(key, &socket, LARGE);
+    let (rest, returned) = bench.incomplete(key);
+    assert_eq!(returned, None);
+    let rest = rest.unwrap();
+    assert!(!rest.is_empty() && rest.len() < LARGE);
+    assert!(*rest == reply[LARGE - rest.len()..]);
+    bench.ring.send_owned(key, &socket, rest);
+    bench.stays_quiet(Duration::from_millis(20));
+    let reading = reader(client, Some(LARGE));
+    assert_eq!(bench.sent(key), Ok(()));
+    // The connection serves on.
+    let (mut client, got) = reading.join().unwrap();
+    assert!(got == reply);
+    bench.fill_reply(b"next");
+    bench.ring.send(key, &socket, 4);
+    bench.turn(false);
+    let mut next = [0; 4];
+    client.read_exact(&mut next).unwrap();
+    assert_eq!(&next, b"next");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn the_rest_of_a_last_reply_comes_back_with_the_socket<K: Kind>() {
+    let mut bench = large::<K>();
+    let (client, key, socket) = narrow(&mut bench);
+    let fd = socket.raw();
+    let reply = pattern(2, LARGE);
+    bench.fill_reply(&reply);
+    bench.ring.send_and_close(key, socket, LARGE);
+    let (rest, returned) = bench.incomplete(key);
+    let socket = returned.unwrap();
+    assert_eq!(socket.raw(), fd);
+    bench.ring.send_owned(key, &socket, rest.unwrap());
+    let reading = reader(client, None);
+    assert_eq!(bench.sent(key), Ok(()));
+    bench.ring.close(socket);
+    bench.turn(false);
+    assert!(reading.join().unwrap().1 == reply);
+    bench.finish();
+}
+
+fn a_full_socket_takes_nothing_and_loses_nothing<K: Kind>() {
+    let mut bench = large::<K>();
+    let (client, key, socket) = narrow(&mut bench);
+    let first = pattern(3, LARGE);
+    bench.fill_reply(&first);
+    bench.ring.send(key, &socket, LARGE);
+    let (rest, _) = bench.incomplete(key);
+    let taken = LARGE - rest.unwrap().len();
+    bench.stays_quiet(Duration::from_millis(100));
+    // As segments reach the client there is some room again; then there is none.
+    let mut expected = first[..taken].to_vec();
+    for round in 0.. {
+        let reply = pattern(10 + round, LARGE);
+        bench.fill_reply(&reply);
+        bench.ring.send(key, &socket, LARGE);
+        let rest = bench.incomplete(key).0.unwrap();
+        assert!(*rest == reply[LARGE - rest.len()..]);
+        expected.extend_from_slice(&reply[..LARGE - rest.len()]);
+        if rest.len() == LARGE {
+            break;
+        }
+        assert!(round < 100, "the socket never fills");
+        bench.stays_quiet(Duration::from_millis(20));
+    }
+    let reading = reader(client, Some(expected.len()));
+    assert!(reading.join().unwrap().1 == expected);
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn several_replies_of_one_turn_fall_short_each_for_itself<K: Kind>() {
+    let mut bench = large::<K>();
+    let mut peers: Vec<_> = (0..6).map(|_| narrow(&mut bench)).collect();
+    let mut readings = Vec::new();
+    let mut keys = Vec::new();
+    let mut sockets = Vec::new();
+    for (at, (client, key, socket)) in peers.drain(..).enumerate() {
+        // Small ones, which go out whole, between the large ones.
+        let len = if at % 2 == 0 { LARGE } else { 1000 };
+        let reply = pattern(at as u32, len);
+        bench.fill_reply(&reply);
+        bench.ring.send(key, &socket, len);
+        readings.push((client, reply));
+        keys.push(key);
+        sockets.push(socket);
+    }
+    let mut short = Vec::new();
+    while short.len() < 3 {
+        match bench.next() {
+            Event::SendIncomplete { key, rest: Ok(rest), socket: None } => {
+                let at = keys.iter().position(|of| *of == key).unwrap();
+                assert_eq!(at % 2, 0, "a small one fell short");
+                bench.ring.send_owned(key, &sockets[at], rest);
+                short.push(key);
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    let readings: Vec<_> = readings
+        .into_iter()
+        .map(|(client, reply)| (reader(client, Some(reply.len())), reply))
+        .collect();
+    for _ in 0..3 {
+        match bench.next() {
+            Event::Sent { key, result: Ok(()) } if short.contains(&key) => {}
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    for (reading, reply) in readings {
+        assert!(reading.join().unwrap().1 == reply);
+    }
+    for socket in sockets {
+        bench.ring.close(socket);
+    }
+    bench.finish();
+}
+
+/// Who heard of the next request first would answer it ahead of the rest of this answer.
+fn a_short_send_is_told_before_new_bytes<K: Kind>() {
+    let mut bench = large::<K>();
+    let peers: Vec<_> = (0..3).map(|_| narrow(&mut bench)).collect();
+    let (client, key, socket) = &peers[2];
+    bench.ring.recv(*key, socket, Expect::Later);
+    bench.turn(false);
+    SockRef::from(client).send(b"next request").unwrap();
+    // Two of these fill the arena: the third one's space makes the engine submit, and see
+    // the request, in the middle of the turn.
+    for (_, key, socket) in &peers {
+        bench.fill_reply(&pattern(key.slot(), LARGE));
+        bench.ring.send(*key, socket, LARGE);
+    }
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        match bench.next() {
+            Event::SendIncomplete { key, rest: Ok(_), .. } => told.push((key, "short")),
+            Event::Received { key, .. } => told.push((key, "received")),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    let place = |event| told.iter().position(|told| *told == (*key, event)).unwrap();
+    assert!(place("short") < place("received"), "{told:?}");
+    if K::STAYS_ARMED {
+        bench.ring.shutdown(socket, Half::Both);
+        assert_eq!(bench.recv_ended(*key), RecvEnd::Eof);
+    }
+    for (_client, _, socket) in peers {
+        bench.ring.reset(socket);
+    }
+    bench.finish();
+}
+
+/// The kernel waits for room by polling so many times, then in a thread of its own: this
+/// many bytes through a buffer this small take it there (24 MiB, 4 KiB).
+fn a_slow_reader_gets_every_byte<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = narrow(&mut bench);
+    limit_send_buffer(&socket, 4096);
+    let bytes = pattern(4, 24 << 20);
+    let expected = bytes.clone();
+    bench.ring.send_owned(key, &socket, bytes.into());
+    let reading = thread::spawn(move || {
+        let mut got = vec![0; expected.len()];
+        for chunk in got.chunks_mut(3000) {
+            client.read_exact(chunk).unwrap();
+        }
+        assert!(got == expected);
+        client
+    });
+    assert_eq!(bench.sent(key), Ok(()));
+    reading.join().unwrap();
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn shutting_down_aborts_a_send_to_a_slow_reader<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (client, key, socket) = narrow(&mut bench);
+    limit_send_buffer(&socket, 4096);
+    bench.ring.send_owned(key, &socket, pattern(4, 24 << 20).into());
+    let waker = bench.waker.clone();
+    let reading = thread::spawn(move || {
+        let client = reader(client, Some(16 << 20)).join().unwrap().0;
+        waker.wake();
+        client
+    });
+    assert!(matches!(bench.next(), Event::Wake));
+    let _client = reading.join().unwrap();
+    bench.stays_quiet(Duration::from_millis(20));
+    bench.ring.shutdown(&socket, Half::Both);
+    assert_eq!(bench.sent(key), Err(libc::EPIPE));
+    bench.ring.reset(socket);
+    bench.finish();
+}
+
+fn receiving_goes_on_beside_an_owned_send<K: Kind>() {
+    let mut bench = large::<K>();
+    let (client, key, socket) = narrow(&mut bench);
+    let reply = pattern(5, LARGE);
+    bench.ring.send_owned(key, &socket, reply.clone().into());
+    bench.ring.recv(key, &socket, Expect::Later);
+    bench.stays_quiet(Duration::from_millis(20));
+    for round in 0..10u8 {
+        SockRef::from(&client).send(&[round]).unwrap();
+        let (bytes, more) = bench.received(key);
+        assert_eq!(&bytes[..], [round]);
+        if !more {
+            bench.ring.recv(key, &socket, Expect::Later);
+        }
+    }
+    let reading = reader(client, Some(LARGE));
+    assert_eq!(bench.sent(key), Ok(()));
+    assert!(reading.join().unwrap().1 == reply);
+    // The reader is gone with its thread's result.
+    assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn shutting_down_aborts_an_owned_send<K: Kind>() {
+    let mut bench = large::<K>();
+    for armed in [false, true] {
+        let (_client, key, socket) = narrow(&mut bench);
+        bench.ring.send_owned(key, &socket, pattern(6, LARGE).into());
+        if armed {
+            bench.ring.recv(key, &socket, Expect::Later);
+        }
+        bench.stays_quiet(Duration::from_millis(20));
+        bench.ring.shutdown(&socket, Half::Both);
+        let (mut sent, mut ended) = (false, !armed);
+        while !(sent && ended) {
+            match bench.next() {
+                Event::Sent { key: of, result: Err(libc::EPIPE) } if of == key => sent = true,
+                Event::RecvEnded { key: of, .. } if of == key => ended = true,
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+        bench.ring.reset(socket);
+    }
+    bench.finish();
+}
+
+fn a_reset_by_the_peer_aborts_an_owned_send<K: Kind>() {
+    let mut bench = large::<K>();
+    let (client, key, socket) = narrow(&mut bench);
+    bench.ring.send_owned(key, &socket, pattern(7, LARGE).into());
+    bench.stays_quiet(Duration::from_millis(20));
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let result = bench.sent(key);
+    assert!(matches!(result, Err(libc::ECONNRESET | libc::EPIPE)), "{result:?}");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn a_short_send_is_told_by_its_key_though_its_socket_is_closed<K: Kind>() {
+    let mut bench = large::<K>();
+    let (client, key, socket) = narrow(&mut bench);
+    bench.fill_reply(&pattern(8, LARGE));
+    bench.ring.send(key, &socket, LARGE);
+    bench.ring.close(socket);
+    let (rest, returned) = bench.incomplete(key);
+    assert!(rest.is_ok() && returned.is_none());
+    drop(client);
+    bench.finish();
+}
