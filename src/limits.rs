@@ -1,0 +1,90 @@
+//! Every bound of the program, with its unit and its reason. Nothing else decides a limit.
+
+/// Bytes of a request line, its line end included; more is answered with 414. The longest
+/// that a real client sends is Transmission's scrape of 64 hashes, 4076 bytes.
+pub const REQUEST_LINE_BYTES_MAX: usize = 12 * 1024;
+
+/// Bytes of a request's head, request line and blank line included; more is answered with
+/// 431. CDNs add some twenty headers, 2 KiB at most.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Header lines of a request; more is answered with 431.
+pub const HEADERS_MAX: usize = 128;
+
+const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(HEAD_BYTES_MAX >= 8 * 1024 && HEADERS_MAX >= 64);
+
+/// Bytes of one receive buffer: the longest request of a real client, a scrape of 64
+/// hashes in 4076 bytes, is parsed where the kernel put it.
+pub const RECV_BUFFER_BYTES: u32 = 4096;
+
+/// Receive buffers of one worker (1 MiB): as many requests as one turn of the loop may
+/// find waiting; beyond, the bytes wait in their sockets for the next turn.
+pub const RECV_BUFFERS: u16 = 256;
+
+/// Bytes that one reply may take at most, headers included. A configuration whose longest
+/// answer would not fit is refused at start.
+pub const REPLY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of replies that pipelined requests may gather before they are sent: some twenty
+/// announces' worth, beside room for the longest single reply.
+pub const REPLY_BATCH_BYTES: usize = 16 * 1024;
+
+/// Bytes of one worker's arena for the replies of one turn, at least twice a batch.
+pub const ARENA_BYTES: usize = 512 * 1024;
+
+/// Bytes that a connection may have sent beyond the request being answered: reached only by
+/// pipelining without reading; its receive is then paused.
+pub const UNREAD_BYTES_PAUSE: usize = 16 * 1024;
+
+/// Bytes after which such a connection is reset: the pause itself, and what one turn can
+/// deliver before it takes effect, which is every buffer (a multishot receive takes 64 at a
+/// time on Linux 6.18). Who reads what it asked for never gets there.
+pub const UNREAD_BYTES_MAX: usize =
+    UNREAD_BYTES_PAUSE + RECV_BUFFERS as usize * RECV_BUFFER_BYTES as usize;
+
+/// Bytes that all connections of one worker together may have sent and not yet been
+/// answered; beyond, those above [`UNREAD_BYTES_PAUSE`] are reset. Thousands that pipeline
+/// and do not read would else hold a quarter of a megabyte each.
+pub const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Seconds that a closed connection's remaining bytes are read and dropped for, so that the
+/// kernel does not reset away the last answer (RFC 9112 section 9.6).
+pub const LINGER_S: u32 = 2;
+
+/// Bytes dropped so at most, before the connection is reset.
+pub const LINGER_BYTES_MAX: u32 = 2 * 1024 * 1024;
+
+/// Descriptors kept free of connections: listeners, rings, log, files being reloaded.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Descriptors of one worker: ring or epoll, timer, waker, two listeners and slack.
+pub const DESCRIPTORS_PER_WORKER: u64 = 8;
+
+/// Seconds between two log lines of one cause that clients can provoke.
+pub const LOG_PAUSE_S: u32 = 10;
+
+/// Percent of the announce interval that is added at random, so that clients that came
+/// together do not come back together. Above it the interval is never stretched.
+pub const INTERVAL_SPREAD_PERCENT: u32 = 10;
+
+/// Seconds that a peer is kept beyond the longest interval it can have been told: its next
+/// announce may need a retry.
+pub const PEER_TIMEOUT_GRACE_S: u32 = 60;
+
+/// Worker threads. More than the cores of the largest machines it is meant for would only
+/// be a slip of the keyboard.
+pub const WORKERS_MAX: usize = 256;
+
+/// Addresses to listen on. Every worker opens a socket for each.
+pub const LISTENERS_MAX: usize = 64;
+
+/// Bytes of a configuration file. A real one has a few hundred; the bound keeps a wrong
+/// path (a log, a device) from filling memory.
+pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
+
+/// Mistakes reported of a configuration file: one with more is none.
+pub const CONFIG_MISTAKES_MAX: usize = 100;
+
+const _: () = assert!(ARENA_BYTES >= 2 * (REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
+const _: () = assert!(UNREAD_BYTES_PAUSE >= HEAD_BYTES_MAX);

@@ -1,0 +1,148 @@
+//! A growable array in blocks of `K`. Growth costs one block, whatever the length: nothing that
+//! is already stored moves, so no announce pays for the size of a table, and blocks of one size
+//! leave the allocator no odd holes.
+
+use std::ops::{Index, IndexMut};
+
+use hashbrown::HashTable;
+
+/// A value that fills the unused end of a block.
+pub(super) trait Blank {
+    /// It owns nothing: making and dropping it is free.
+    const BLANK: Self;
+}
+
+impl<const N: usize> Blank for [u8; N] {
+    const BLANK: Self = [0; N];
+}
+
+impl Blank for u8 {
+    const BLANK: Self = 0;
+}
+
+impl<T> Blank for HashTable<T> {
+    const BLANK: Self = HashTable::new();
+}
+
+/// See the module. Of the blocks at most one whole one is unused, to spare the allocator a
+/// length that goes to and fro over a boundary.
+#[derive(Debug)]
+pub(super) struct Chunked<T, const K: usize> {
+    blocks: Vec<Box<[T; K]>>,
+    len: usize,
+}
+
+impl<T: Blank, const K: usize> Chunked<T, K> {
+    pub(super) const fn new() -> Self {
+        Chunked { blocks: Vec::new(), len: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn push(&mut self, value: T) {
+        if self.len == self.blocks.len() * K {
+            self.blocks.push(Box::new([const { T::BLANK }; K]));
+        }
+        self.len += 1;
+        let at = self.len - 1;
+        self[at] = value;
+    }
+
+    /// # Panics
+    /// If it is empty.
+    pub(super) fn pop(&mut self) -> T {
+        let last = self.len - 1;
+        let value = std::mem::replace(&mut self[last], T::BLANK);
+        self.len = last;
+        let keep = if last == 0 { 0 } else { last.div_ceil(K) + 1 };
+        if self.blocks.len() > keep {
+            self.blocks.truncate(keep);
+            if keep * 4 <= self.blocks.capacity() {
+                self.blocks.shrink_to(keep * 2);
+            }
+        }
+        value
+    }
+
+    /// Takes out the element at `at`; the last one takes its place.
+    pub(super) fn swap_remove(&mut self, at: usize) -> T {
+        let last = self.pop();
+        if at == self.len { last } else { std::mem::replace(&mut self[at], last) }
+    }
+
+    /// The longest slice that starts at `from` and goes no further than `to`.
+    pub(super) fn run(&self, from: usize, to: usize) -> &[T] {
+        debug_assert!(from <= to && to <= self.len);
+        if from == to {
+            return &[];
+        }
+        let (block, start) = (from / K, from % K);
+        &self.blocks[block][start..K.min(start + (to - from))]
+    }
+
+    /// The longest slice that ends before `end`.
+    pub(super) fn run_before(&self, end: usize) -> &[T] {
+        debug_assert!(end <= self.len);
+        if end == 0 {
+            return &[];
+        }
+        let (block, last) = ((end - 1) / K, (end - 1) % K);
+        &self.blocks[block][..=last]
+    }
+}
+
+impl<T, const K: usize> Index<usize> for Chunked<T, K> {
+    type Output = T;
+
+    fn index(&self, at: usize) -> &T {
+        debug_assert!(at < self.len);
+        &self.blocks[at / K][at % K]
+    }
+}
+
+impl<T, const K: usize> IndexMut<usize> for Chunked<T, K> {
+    fn index_mut(&mut self, at: usize) -> &mut T {
+        debug_assert!(at < self.len);
+        &mut self.blocks[at / K][at % K]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_a_vec_over_every_block_boundary() {
+        let mut chunked: Chunked<u8, 4> = Chunked::new();
+        let mut vec: Vec<u8> = Vec::new();
+        for step in 0..400_usize {
+            // Up and down in growing waves, removals from the front, the middle and the end.
+            if step % 40 < 25 {
+                chunked.push(step as u8);
+                vec.push(step as u8);
+            } else {
+                let at = step * 7 % vec.len();
+                assert_eq!(chunked.swap_remove(at), vec.swap_remove(at));
+            }
+            assert_eq!(chunked.len(), vec.len());
+            assert!(chunked.blocks.len() * 4 < vec.len() + 8, "more than one block unused");
+            for from in 0..vec.len() {
+                let run = chunked.run(from, vec.len());
+                assert_eq!(run, &vec[from..vec.len().min((from / 4 + 1) * 4)]);
+                let before = chunked.run_before(from + 1);
+                assert_eq!(before, &vec[from / 4 * 4..from + 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn gives_its_memory_back() {
+        let mut chunked: Chunked<u8, 4> = Chunked::new();
+        (0..1000).for_each(|value| chunked.push(value as u8));
+        (0..1000).rev().for_each(|value| assert_eq!(chunked.pop(), value as u8));
+        assert_eq!(chunked.blocks.len(), 0);
+        assert!(chunked.blocks.capacity() < 8);
+    }
+}

@@ -1,0 +1,137 @@
+//! The swarms: who shares what. Announces and scrapes come in as plain values, counts and
+//! compact peers go out; nothing here knows of HTTP, sockets, clocks or threads. The time, in
+//! seconds since the process began, and randomness are arguments.
+//!
+//! All workers share one [`Swarms`] (`table.rs`). It is many small tables behind a lock each
+//! (`shard.rs`), so that two workers seldom meet and no table is ever large; a torrent has its
+//! peers in the smallest form that holds them (`peers.rs`), each form a partitioned array of
+//! rows (`population.rs`); an answer is a [`Sample`] copied out under the lock; old peers go in
+//! slices (`sweep.rs`). No operation takes longer because a table or a swarm is large, except
+//! that memory is further away.
+//!
+//! The keys are chosen by strangers, so every hash is keyed with a secret of the process: nobody
+//! can find info hashes or addresses that meet in one place.
+
+mod chunked;
+mod deep;
+mod peers;
+mod population;
+mod positions;
+mod random;
+mod sample;
+mod shard;
+mod small;
+mod sweep;
+mod table;
+mod time;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+
+pub use random::Random;
+pub use sample::Sample;
+pub use sweep::{Sweep, Swept};
+pub use table::{Page, Swarms};
+
+/// The SHA-1 of a torrent's info dictionary (BEP 3), or the first 20 bytes of its SHA-256
+/// (BEP 52).
+pub type InfoHash = [u8; 20];
+
+/// A peer's address in the compact form that goes on the wire, in network byte order. It is all
+/// there is to a peer's identity: who announces from elsewhere is someone else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// 4 bytes of address, 2 of port (BEP 23).
+    V4([u8; 6]),
+    /// 16 bytes of address, 2 of port (BEP 7).
+    V6([u8; 18]),
+}
+
+impl Endpoint {
+    /// The peer at `ip` and `port`. An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is
+    /// the IPv4 address that a dual-stack socket made it of.
+    pub fn new(ip: IpAddr, port: u16) -> Endpoint {
+        let [port_high, port_low] = port.to_be_bytes();
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                Endpoint::V4([a, b, c, d, port_high, port_low])
+            }
+            IpAddr::V6(ip) => {
+                let mut bytes = [0; 18];
+                bytes[..16].copy_from_slice(&ip.octets());
+                bytes[16..].copy_from_slice(&[port_high, port_low]);
+                Endpoint::V6(bytes)
+            }
+        }
+    }
+}
+
+/// What an announce reports beside its being there (BEP 3, `event`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing, or what changes nothing here: `started` is like any other announce.
+    None,
+    /// The download has just been completed.
+    Completed,
+    /// The peer leaves.
+    Stopped,
+}
+
+/// One announce, as far as it concerns the swarm.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Who announces.
+    pub peer: Endpoint,
+    /// Whether the peer has everything (BEP 3: `left` is 0).
+    pub seeder: bool,
+    /// What it reports.
+    pub event: Event,
+    /// How many peers it wants at most.
+    pub want: u32,
+}
+
+/// What is known of one torrent, over both address families; zeros if it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Seeders.
+    pub complete: u32,
+    /// Leechers.
+    pub incomplete: u32,
+    /// Downloads reported as completed since the torrent became known, once for each peer that
+    /// became a seeder by it. It does not go beyond `u32::MAX`, and is lost with the torrent.
+    pub downloaded: u32,
+}
+
+/// The bounds of the tables. Who comes when one is reached is answered like anybody, but not
+/// stored; who is stored goes on to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Torrents in all. There is room for 234 million whatever is set here.
+    pub torrents_max: u64,
+    /// Peers in all; one that is in two swarms counts twice.
+    pub peers_max: u64,
+    /// Peers of one torrent.
+    pub peers_per_torrent_max: u32,
+    /// Seconds after its last announce in which a peer is surely kept. It is surely gone after
+    /// 1.35 times that and a few seconds, if the sweep is called for often enough.
+    pub peer_timeout_s: u32,
+}
+
+/// What there is at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Torrents, a few without peers included whose `downloaded` is still remembered.
+    pub torrents: u64,
+    /// Peers of all torrents; one that is in two swarms counts twice.
+    pub peers: u64,
+}
+
+/// SipHash of bytes of one fixed length, under a key that nobody outside knows.
+fn keyed_hash(secret: &RandomState, bytes: &[u8]) -> u64 {
+    let mut hasher = secret.build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}

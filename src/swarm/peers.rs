@@ -1,0 +1,362 @@
+//! All peers of one torrent, in the smallest form that holds them.
+//!
+//! Nearly all swarms have a handful of peers of one family, and they cost nothing beside the
+//! torrent itself. The form changes in two functions only, [`Peers::unpack`] and
+//! [`Peers::pack`], and no change reorders the rows, so a row number outlives it.
+
+use std::hash::RandomState;
+
+use super::deep::Deep;
+use super::population::Population;
+use super::small::{FLAT_MAX, Few, Flat};
+use super::time::{Budget, Deadline};
+use super::{Counts, Endpoint};
+
+/// IPv4 peers in the torrent itself.
+const FEW_4: usize = 4;
+/// IPv6 peers in the torrent itself.
+const FEW_6: usize = 1;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum Peers {
+    Few4(Few<6, FEW_4>),
+    Few6(Few<18, FEW_6>),
+    Flat4(Flat<6>),
+    Flat6(Flat<18>),
+    Both(Box<Both>),
+}
+
+const _: () = assert!(size_of::<Peers>() == 32);
+
+/// A swarm of both families, or one with a deep population.
+#[derive(Debug)]
+pub(super) struct Both {
+    v4: Large<6>,
+    v6: Large<18>,
+}
+
+/// A population of any size.
+#[derive(Debug)]
+enum Large<const N: usize> {
+    Flat(Flat<N>),
+    Deep(Box<Deep<N>>),
+}
+
+/// Before which row of each family an expiry that was interrupted goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowsLeft {
+    v4: usize,
+    v6: usize,
+}
+
+impl Peers {
+    pub(super) const EMPTY: Peers = Peers::Few4(Few::EMPTY);
+
+    pub(super) fn v4(&self) -> Option<&dyn Population<6>> {
+        match self {
+            Peers::Few4(few) => Some(few),
+            Peers::Flat4(flat) => Some(flat),
+            Peers::Both(both) => Some(both.v4.rows()),
+            Peers::Few6(_) | Peers::Flat6(_) => None,
+        }
+    }
+
+    pub(super) fn v6(&self) -> Option<&dyn Population<18>> {
+        match self {
+            Peers::Few6(few) => Some(few),
+            Peers::Flat6(flat) => Some(flat),
+            Peers::Both(both) => Some(both.v6.rows()),
+            Peers::Few4(_) | Peers::Flat4(_) => None,
+        }
+    }
+
+    fn v4_mut(&mut self) -> Option<&mut dyn Population<6>> {
+        match self {
+            Peers::Few4(few) => Some(few),
+            Peers::Flat4(flat) => Some(flat),
+            Peers::Both(both) => Some(both.v4.rows_mut()),
+            Peers::Few6(_) | Peers::Flat6(_) => None,
+        }
+    }
+
+    fn v6_mut(&mut self) -> Option<&mut dyn Population<18>> {
+        match self {
+            Peers::Few6(few) => Some(few),
+            Peers::Flat6(flat) => Some(flat),
+            Peers::Both(both) => Some(both.v6.rows_mut()),
+            Peers::Few4(_) | Peers::Flat4(_) => None,
+        }
+    }
+
+    /// Peers of both families.
+    pub(super) fn len(&self) -> usize {
+        self.v4().map_or(0, |rows| rows.len()) + self.v6().map_or(0, |rows| rows.len())
+    }
+
+    /// Seeders and leechers of both families; `downloaded` is not known here.
+    pub(super) fn counts(&self, downloaded: u32) -> Counts {
+        let seeders =
+            self.v4().map_or(0, |rows| rows.seeders()) + self.v6().map_or(0, |rows| rows.seeders());
+        Counts { complete: seeders as u32, incomplete: (self.len() - seeders) as u32, downloaded }
+    }
+
+    /// As [`Population::renew`].
+    pub(super) fn renew(
+        &mut self,
+        peer: &Endpoint,
+        seeder: bool,
+        stamp: u8,
+    ) -> Option<(bool, usize)> {
+        match peer {
+            Endpoint::V4(address) => self.v4_mut()?.renew(address, seeder, stamp),
+            Endpoint::V6(address) => self.v6_mut()?.renew(address, seeder, stamp),
+        }
+    }
+
+    /// Adds a peer that is not here yet; says at which row of its family it is.
+    pub(super) fn add(
+        &mut self,
+        peer: &Endpoint,
+        seeder: bool,
+        stamp: u8,
+        secret: &RandomState,
+    ) -> usize {
+        match *peer {
+            Endpoint::V4(address) => match self.v4_mut() {
+                Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
+                _ => self.unpacked(|both| both.v4.roomy(secret).add(address, seeder, stamp)),
+            },
+            Endpoint::V6(address) => match self.v6_mut() {
+                Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
+                _ => self.unpacked(|both| both.v6.roomy(secret).add(address, seeder, stamp)),
+            },
+        }
+    }
+
+    /// Takes a peer out; says whether it was here.
+    pub(super) fn remove(&mut self, peer: &Endpoint) -> bool {
+        let found = match peer {
+            Endpoint::V4(address) => self.v4_mut().is_some_and(|rows| remove(rows, address)),
+            Endpoint::V6(address) => self.v6_mut().is_some_and(|rows| remove(rows, address)),
+        };
+        if found {
+            self.tighten();
+        }
+        found
+    }
+
+    /// All rows, for an expiry that begins.
+    pub(super) fn rows_left(&self) -> RowsLeft {
+        RowsLeft {
+            v4: self.v4().map_or(0, |rows| rows.len()),
+            v6: self.v6().map_or(0, |rows| rows.len()),
+        }
+    }
+
+    /// Takes out what is past the deadline, until done or the budget is spent; says what is left
+    /// to look at.
+    pub(super) fn expire(
+        &mut self,
+        mut left: RowsLeft,
+        deadline: Deadline,
+        budget: &mut Budget,
+    ) -> RowsLeft {
+        let before = self.len();
+        left.v4 = self.v4_mut().map_or(0, |rows| rows.expire(left.v4, deadline, budget));
+        left.v6 = self.v6_mut().map_or(0, |rows| rows.expire(left.v6, deadline, budget));
+        if self.len() < before {
+            self.tighten();
+        }
+        left
+    }
+
+    /// After a removal: a smaller form, if one will do with a little room to spare (a swarm that
+    /// goes to and fro over the border shall not change with every announce).
+    fn tighten(&mut self) {
+        let fits_smaller = match self {
+            Peers::Few4(_) | Peers::Few6(_) => false,
+            Peers::Flat4(flat) => flat.len() < FEW_4,
+            Peers::Flat6(flat) => flat.len() <= FEW_6,
+            Peers::Both(both) => {
+                both.v4.tighten();
+                both.v6.tighten();
+                match (&both.v4, &both.v6) {
+                    (Large::Flat(v4), Large::Flat(v6)) => v4.len() == 0 || v6.len() == 0,
+                    _ => false,
+                }
+            }
+        };
+        if fits_smaller {
+            self.unpacked(|_| ());
+        }
+    }
+
+    /// Does something in the roomiest form and comes back to the smallest.
+    fn unpacked<T>(&mut self, change: impl FnOnce(&mut Both) -> T) -> T {
+        let mut both = std::mem::replace(self, Peers::EMPTY).unpack();
+        let result = change(&mut both);
+        *self = Peers::pack(both);
+        result
+    }
+
+    fn unpack(self) -> Both {
+        let (mut v4, mut v6) = (Large::default(), Large::default());
+        match self {
+            Peers::Few4(few) => v4 = Large::Flat(Flat::copied_from(&few)),
+            Peers::Few6(few) => v6 = Large::Flat(Flat::copied_from(&few)),
+            Peers::Flat4(flat) => v4 = Large::Flat(flat),
+            Peers::Flat6(flat) => v6 = Large::Flat(flat),
+            Peers::Both(both) => return *both,
+        }
+        Both { v4, v6 }
+    }
+
+    fn pack(both: Both) -> Peers {
+        match both {
+            Both { v4: Large::Flat(v4), v6: Large::Flat(v6) } if v6.len() == 0 => {
+                if v4.len() <= FEW_4 {
+                    Peers::Few4(Few::copied_from(&v4))
+                } else {
+                    Peers::Flat4(v4)
+                }
+            }
+            Both { v4: Large::Flat(v4), v6: Large::Flat(v6) } if v4.len() == 0 => {
+                if v6.len() <= FEW_6 {
+                    Peers::Few6(Few::copied_from(&v6))
+                } else {
+                    Peers::Flat6(v6)
+                }
+            }
+            both => Peers::Both(Box::new(both)),
+        }
+    }
+}
+
+fn remove<const N: usize>(rows: &mut dyn Population<N>, address: &[u8; N]) -> bool {
+    let found = rows.find(address);
+    if let Some(at) = found {
+        rows.remove(at);
+    }
+    found.is_some()
+}
+
+impl RowsLeft {
+    pub(super) fn is_none(self) -> bool {
+        self.v4 == 0 && self.v6 == 0
+    }
+}
+
+impl<const N: usize> Default for Large<N> {
+    fn default() -> Self {
+        Large::Flat(Flat::default())
+    }
+}
+
+impl<const N: usize> Large<N> {
+    fn rows(&self) -> &dyn Population<N> {
+        match self {
+            Large::Flat(flat) => flat,
+            Large::Deep(deep) => &**deep,
+        }
+    }
+
+    fn rows_mut(&mut self) -> &mut dyn Population<N> {
+        match self {
+            Large::Flat(flat) => flat,
+            Large::Deep(deep) => &mut **deep,
+        }
+    }
+
+    /// The rows, with room for one more.
+    fn roomy(&mut self, secret: &RandomState) -> &mut dyn Population<N> {
+        if let Large::Flat(flat) = self
+            && Population::is_full(flat)
+        {
+            *self = Large::Deep(Box::new(Deep::copied_from(flat, secret)));
+        }
+        self.rows_mut()
+    }
+
+    /// After a removal: flat again, if the rows would fill half of it at most.
+    fn tighten(&mut self) {
+        if let Large::Deep(deep) = self
+            && deep.len() <= FLAT_MAX / 2
+        {
+            *self = Large::Flat(Flat::copied_from(&**deep));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8, v6: bool) -> Endpoint {
+        if v6 { Endpoint::V6([n; 18]) } else { Endpoint::V4([n; 6]) }
+    }
+
+    fn form(peers: &Peers) -> &'static str {
+        match peers {
+            Peers::Few4(_) => "few 4",
+            Peers::Few6(_) => "few 6",
+            Peers::Flat4(_) => "flat 4",
+            Peers::Flat6(_) => "flat 6",
+            Peers::Both(both) => match (&both.v4, &both.v6) {
+                (Large::Flat(_), Large::Flat(_)) => "both flat",
+                (Large::Deep(_), Large::Flat(_)) => "deep 4",
+                (Large::Flat(_), Large::Deep(_)) => "deep 6",
+                (Large::Deep(_), Large::Deep(_)) => "both deep",
+            },
+        }
+    }
+
+    /// The form at each length on the way up, then on the way down.
+    fn forms(v6: bool, most: u8) -> (Vec<&'static str>, Vec<&'static str>) {
+        let secret = RandomState::new();
+        let mut peers = Peers::EMPTY;
+        let up = (0..most).map(|n| {
+            peers.add(&peer(n, v6), n % 2 == 0, 0, &secret);
+            form(&peers)
+        });
+        let up: Vec<&str> = up.collect();
+        let down = (0..most).map(|n| {
+            assert!(peers.remove(&peer(n, v6)) && !peers.remove(&peer(n, v6)));
+            form(&peers)
+        });
+        (up, down.collect())
+    }
+
+    #[test]
+    fn the_form_is_the_smallest_with_some_inertia() {
+        let (up, down) = forms(false, 200);
+        assert!(up[..4].iter().all(|&form| form == "few 4"));
+        assert!(up[4..FLAT_MAX].iter().all(|&form| form == "flat 4"));
+        assert!(up[FLAT_MAX..].iter().all(|&form| form == "deep 4"));
+        assert!(down[..200 - FLAT_MAX / 2 - 1].iter().all(|&form| form == "deep 4"));
+        assert!(down[200 - FLAT_MAX / 2 - 1..196].iter().all(|&form| form == "flat 4"));
+        assert!(down[196..].iter().all(|&form| form == "few 4"));
+
+        let (up, down) = forms(true, 200);
+        assert_eq!((up[0], up[1], up[127], up[128]), ("few 6", "flat 6", "flat 6", "deep 6"));
+        assert_eq!((down[134], down[135]), ("deep 6", "flat 6"));
+        assert_eq!((down[197], down[198]), ("flat 6", "few 6"));
+    }
+
+    #[test]
+    fn a_second_family_comes_and_goes() {
+        let secret = RandomState::new();
+        for first_v6 in [false, true] {
+            let mut peers = Peers::EMPTY;
+            peers.add(&peer(1, first_v6), true, 0, &secret);
+            peers.add(&peer(2, !first_v6), false, 0, &secret);
+            assert_eq!(form(&peers), "both flat");
+            let counts = Counts { complete: 1, incomplete: 1, downloaded: 5 };
+            assert_eq!(peers.counts(5), counts);
+            peers.remove(&peer(1, first_v6));
+            assert_eq!(form(&peers), if first_v6 { "few 4" } else { "few 6" });
+            let renewed = peers.renew(&peer(2, !first_v6), true, 0);
+            assert_eq!(renewed, Some((false, 0)));
+        }
+    }
+}

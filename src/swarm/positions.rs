@@ -1,0 +1,179 @@
+//! The index of a large population: from a hash to the row that it stands for.
+//!
+//! A hash table that doubles would stop everybody for a second when a swarm of ten million
+//! grows. This one is many small tables under linear hashing (Litwin, "Linear hashing: a new
+//! tool for file and table addressing", VLDB 1980): whenever the mean load is passed, the one
+//! table whose turn it is gives half of its entries to a new one. An insertion or removal moves
+//! a few dozen entries at worst, at any size.
+
+use hashbrown::HashTable;
+
+use super::chunked::Chunked;
+
+/// Mean entries of a table above which there shall be one more. Less costs memory in headers,
+/// more makes the longest insertion longer.
+const LOAD: usize = 32;
+
+/// Where in a hash the number of the table is read. hashbrown takes the lowest bits, of which
+/// tables this small use ten, and the highest seven; these are between.
+const TABLE_SHIFT: u32 = 16;
+
+/// Stands for no row while two entries exchange theirs.
+const NOWHERE: u32 = u32::MAX;
+
+/// See the module. The caller computes the hashes and knows that of any row.
+#[derive(Debug)]
+pub(super) struct Positions {
+    tables: Chunked<HashTable<u32>, 16>,
+    len: usize,
+}
+
+impl Positions {
+    pub(super) fn new() -> Self {
+        let mut tables = Chunked::new();
+        tables.push(HashTable::new());
+        Positions { tables, len: 0 }
+    }
+
+    /// The row with this hash that `is_it` accepts.
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(usize) -> bool) -> Option<usize> {
+        let table = &self.tables[table_of(hash, self.tables.len())];
+        table.find(hash, |&row| is_it(row as usize)).map(|&row| row as usize)
+    }
+
+    /// Adds a row; `hash_of` gives the hash of any row that is in here.
+    pub(super) fn insert(&mut self, hash: u64, row: usize, hash_of: impl Fn(usize) -> u64) {
+        let hash_of = |&row: &u32| hash_of(row as usize);
+        let table = table_of(hash, self.tables.len());
+        self.tables[table].insert_unique(hash, row as u32, hash_of);
+        self.len += 1;
+        if self.len > self.tables.len() * LOAD {
+            let (source, added) = (split_source(self.tables.len()), self.tables.len());
+            self.tables.push(HashTable::new());
+            let mut moved = HashTable::new();
+            let is_moving = |row: &mut u32| table_of(hash_of(row), added + 1) == added;
+            for row in self.tables[source].extract_if(is_moving) {
+                moved.insert_unique(hash_of(&row), row, hash_of);
+            }
+            self.tables[source].shrink_to(LOAD, hash_of);
+            self.tables[added] = moved;
+        }
+    }
+
+    /// Takes out `row`, which is in here with this hash.
+    pub(super) fn remove(&mut self, hash: u64, row: usize, hash_of: impl Fn(usize) -> u64) {
+        let table = table_of(hash, self.tables.len());
+        let found = self.tables[table].find_entry(hash, |&known| known == row as u32);
+        debug_assert!(found.is_ok(), "every row is in the index");
+        if let Ok(entry) = found {
+            entry.remove();
+            self.len -= 1;
+        }
+        if self.tables.len() > 1 && self.len * 2 < self.tables.len() * LOAD {
+            let hash_of = |&row: &u32| hash_of(row as usize);
+            let last = self.tables.pop();
+            let source = split_source(self.tables.len());
+            for row in last {
+                self.tables[source].insert_unique(hash_of(&row), row, hash_of);
+            }
+        }
+    }
+
+    /// What stood for row `from` stands for row `to` now.
+    pub(super) fn renumber(&mut self, hash: u64, from: usize, to: usize) {
+        self.replace(hash, from as u32, to as u32);
+    }
+
+    /// What stood for row `a`, with hash `hash_a`, stands for row `b` now, and the reverse.
+    pub(super) fn exchange(&mut self, (hash_a, a): (u64, usize), (hash_b, b): (u64, usize)) {
+        // Without the step between, two entries of one row could meet under one hash.
+        self.replace(hash_a, a as u32, NOWHERE);
+        self.replace(hash_b, b as u32, a as u32);
+        self.replace(hash_a, NOWHERE, b as u32);
+    }
+
+    fn replace(&mut self, hash: u64, from: u32, to: u32) {
+        let table = table_of(hash, self.tables.len());
+        let found = self.tables[table].find_mut(hash, |&row| row == from);
+        debug_assert!(found.is_some(), "every row is in the index");
+        if let Some(row) = found {
+            *row = to;
+        }
+    }
+}
+
+/// Which of `tables` tables has the entries with this hash: as many bits of it as number them
+/// all, or one less for the tables that have not been split in this round.
+fn table_of(hash: u64, tables: usize) -> usize {
+    let mask = tables.next_power_of_two() - 1;
+    let table = (hash >> TABLE_SHIFT) as usize & mask;
+    if table < tables { table } else { table & (mask >> 1) }
+}
+
+/// Which of `tables` tables is split to make one more; and, the other way, into which the last
+/// of `tables` + 1 is merged.
+fn split_source(tables: usize) -> usize {
+    tables & ((tables + 1).next_power_of_two() / 2 - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash_of(row: usize) -> u64 {
+        (row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+    }
+
+    #[test]
+    fn finds_every_row_while_it_grows_and_shrinks() {
+        let mut positions = Positions::new();
+        for row in 0..3000 {
+            positions.insert(hash_of(row), row, hash_of);
+            if row % 97 == 0 {
+                (0..=row).for_each(|r| assert_eq!(positions.find(hash_of(r), |f| f == r), Some(r)));
+            }
+        }
+        assert!(positions.tables.len() >= 3000 / LOAD);
+        for row in (0..3000).rev() {
+            positions.remove(hash_of(row), row, hash_of);
+            assert_eq!(positions.find(hash_of(row), |f| f == row), None);
+            if row % 97 == 0 {
+                (0..row).for_each(|r| assert_eq!(positions.find(hash_of(r), |f| f == r), Some(r)));
+            }
+        }
+        assert_eq!((positions.len, positions.tables.len()), (0, 1));
+    }
+
+    #[test]
+    fn no_table_is_much_fuller_than_the_mean() {
+        let mut positions = Positions::new();
+        for row in 0..50_000 {
+            positions.insert(hash_of(row), row, hash_of);
+        }
+        let fullest = (0..positions.tables.len()).map(|t| positions.tables[t].len()).max();
+        assert!(fullest < Some(4 * LOAD), "{fullest:?}");
+    }
+
+    #[test]
+    fn rows_of_one_hash_can_be_exchanged_and_renumbered() {
+        let mut positions = Positions::new();
+        for row in [1, 2, 3] {
+            positions.insert(7, row, |_| 7);
+        }
+        positions.exchange((7, 1), (7, 3));
+        positions.renumber(7, 2, 9);
+        let mut rows: Vec<u32> = positions.tables[0].iter().copied().collect();
+        rows.sort_unstable();
+        assert_eq!(rows, [1, 3, 9]);
+    }
+
+    #[test]
+    fn a_split_moves_entries_to_the_new_table_only() {
+        for tables in 1..70 {
+            for hash in (0..5000).map(hash_of) {
+                let (before, after) = (table_of(hash, tables), table_of(hash, tables + 1));
+                assert!(after == before || (after == tables && before == split_source(tables)));
+            }
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Which peers an answer names: all, or a uniform random sample without replacement.
+
+use std::ops::Range;
+
+use super::peers::Peers;
+use super::population::Population;
+use super::{Endpoint, Random};
+
+/// The peers of one answer, and what it takes to choose them. Made once for each worker; an
+/// announce clears and fills it and allocates nothing.
+#[derive(Debug)]
+pub struct Sample {
+    v4: Vec<[u8; 6]>,
+    v6: Vec<[u8; 18]>,
+    max: u32,
+    picks: Picks,
+}
+
+impl Sample {
+    /// Room for `max` peers in all; an announce that wants more gets so many.
+    pub fn with_capacity(max: u32) -> Sample {
+        Sample {
+            v4: Vec::with_capacity(max as usize),
+            v6: Vec::with_capacity(max as usize),
+            max,
+            picks: Picks::with_capacity(max as usize),
+        }
+    }
+
+    /// IPv4 peers as they go on the wire (BEP 23): 4 bytes of address, 2 of port.
+    pub fn v4(&self) -> &[[u8; 6]] {
+        &self.v4
+    }
+
+    /// IPv6 peers as they go on the wire (BEP 7): 16 bytes of address, 2 of port.
+    pub fn v6(&self) -> &[[u8; 18]] {
+        &self.v6
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.v4.clear();
+        self.v6.clear();
+    }
+
+    /// Fills it with up to `want` of the peers that are of use to `announcer`, which is at row
+    /// `announcer_at` of its family if it is stored.
+    pub(super) fn fill(
+        &mut self,
+        peers: &Peers,
+        announcer: &Endpoint,
+        announcer_at: Option<usize>,
+        seeder: bool,
+        want: u32,
+        random: &mut Random,
+    ) {
+        self.clear();
+        let want = want.min(self.max) as usize;
+        let (at_v4, at_v6) = match announcer {
+            Endpoint::V4(_) => (announcer_at, None),
+            Endpoint::V6(_) => (None, announcer_at),
+        };
+        let v4 = peers.v4().map(|rows| Eligible::new(rows, at_v4, seeder));
+        let v6 = peers.v6().map(|rows| Eligible::new(rows, at_v6, seeder));
+        let eligible_v4 = v4.as_ref().map_or(0, Eligible::len);
+        let eligible_v6 = v6.as_ref().map_or(0, Eligible::len);
+        let (want_v4, want_v6) = match announcer {
+            Endpoint::V4(_) => shares(want, eligible_v4, eligible_v6),
+            Endpoint::V6(_) => {
+                let (own, other) = shares(want, eligible_v6, eligible_v4);
+                (other, own)
+            }
+        };
+        if let Some(eligible) = v4 {
+            eligible.draw(want_v4, random, &mut self.picks, &mut self.v4);
+        }
+        if let Some(eligible) = v6 {
+            eligible.draw(want_v6, random, &mut self.picks, &mut self.v6);
+        }
+    }
+}
+
+/// How many of `own` and `other` eligible peers an answer of `want` names. The own family comes
+/// first, because the announcer can surely reach it; the other gets a quarter nevertheless, or
+/// a swarm of two families would fall in two.
+fn shares(want: usize, own: usize, other: usize) -> (usize, usize) {
+    if own + other <= want {
+        return (own, other);
+    }
+    let of_other = other.min((want / 4).max(want - own.min(want)));
+    (own.min(want - of_other), of_other)
+}
+
+/// The rows of one family that an answer may name: a range, without the announcer's own.
+struct Eligible<'a, const N: usize> {
+    rows: &'a dyn Population<N>,
+    range: Range<usize>,
+    except: Option<usize>,
+}
+
+impl<'a, const N: usize> Eligible<'a, N> {
+    fn new(rows: &'a dyn Population<N>, announcer_at: Option<usize>, seeder: bool) -> Self {
+        let range = rows.useful_to(seeder);
+        let except = announcer_at.filter(|at| range.contains(at));
+        Eligible { rows, range, except }
+    }
+
+    fn len(&self) -> usize {
+        self.range.len() - usize::from(self.except.is_some())
+    }
+
+    /// Appends `count` of them, every set of so many as likely as any other.
+    fn draw(&self, count: usize, random: &mut Random, picks: &mut Picks, out: &mut Vec<[u8; N]>) {
+        if count >= self.len() {
+            let except = self.except.unwrap_or(self.range.end);
+            self.copy(self.range.start..except, out);
+            self.copy((except + 1).min(self.range.end)..self.range.end, out);
+            return;
+        }
+        let chosen = picks.draw(count, self.len(), random);
+        for pick in chosen.iter_mut() {
+            *pick += self.range.start as u32;
+            // The last row stands in for the one that is left out, and is not picked itself.
+            if self.except == Some(*pick as usize) {
+                *pick = self.range.end as u32 - 1;
+            }
+        }
+        self.rows.gather(chosen, out);
+    }
+
+    fn copy(&self, range: Range<usize>, out: &mut Vec<[u8; N]>) {
+        let mut at = range.start;
+        while at < range.end {
+            let run = self.rows.run(at, range.end);
+            out.extend_from_slice(run);
+            at += run.len();
+        }
+    }
+}
+
+/// Up to so many numbers are shuffled rather than drawn: writing them all down costs less
+/// than looking each up.
+const SHUFFLED: usize = 1024;
+
+/// Draws distinct numbers.
+#[derive(Debug)]
+struct Picks {
+    chosen: Vec<u32>,
+    /// A hash set of numbers: open addressing, at most half full. An entry counts only if its
+    /// upper half is the present round, so nothing needs to be cleared.
+    seen: Box<[u64]>,
+    round: u32,
+}
+
+impl Picks {
+    fn with_capacity(max: usize) -> Picks {
+        let slots = (max * 2).next_power_of_two().max(2);
+        let chosen = Vec::with_capacity(SHUFFLED.max(2 * max));
+        Picks { chosen, seen: vec![0; slots].into_boxed_slice(), round: 0 }
+    }
+
+    /// `count` distinct numbers below `n`, in random order, where `count` is less than `n` and
+    /// at most the capacity. Every ordered choice is equally likely.
+    ///
+    /// Few numbers are shuffled as far as needed (Fisher and Yates); of many, numbers are drawn
+    /// until enough are distinct, which repeats less than half of the draws.
+    fn draw(&mut self, count: usize, n: usize, random: &mut Random) -> &mut [u32] {
+        debug_assert!(count < n && count * 2 <= self.seen.len());
+        self.chosen.clear();
+        if n <= SHUFFLED.max(2 * count) {
+            self.chosen.extend(0..n as u32);
+            for at in 0..count {
+                let other = at + random.below((n - at) as u32) as usize;
+                self.chosen.swap(at, other);
+            }
+            self.chosen.truncate(count);
+        } else {
+            self.begin_round();
+            while self.chosen.len() < count {
+                let pick = random.below(n as u32);
+                if self.is_new(pick) {
+                    self.chosen.push(pick);
+                }
+            }
+        }
+        &mut self.chosen
+    }
+
+    fn begin_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.seen.fill(0);
+            self.round = 1;
+        }
+    }
+
+    /// Notes a number; says whether it was new in this round.
+    fn is_new(&mut self, number: u32) -> bool {
+        let entry = u64::from(self.round) << 32 | u64::from(number);
+        let mask = self.seen.len() - 1;
+        let mut slot = (number.wrapping_mul(0x9e37_79b1) >> 8) as usize & mask;
+        loop {
+            if self.seen[slot] == entry {
+                return false;
+            }
+            if self.seen[slot] >> 32 != u64::from(self.round) {
+                self.seen[slot] = entry;
+                return true;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::hash::RandomState;
+
+    use super::super::{Announcement, Event, Settings, Swarms};
+    use super::*;
+
+    const INFO_HASH: [u8; 20] = [1; 20];
+
+    fn endpoint(n: u16, v6: bool) -> Endpoint {
+        let [high, low] = n.to_be_bytes();
+        if v6 {
+            Endpoint::V6([2, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9, 9])
+        } else {
+            Endpoint::V4([10, 1, high, low, 9, 9])
+        }
+    }
+
+    /// One swarm with peers of both families, and one of its peers that asks again and again.
+    struct Asker {
+        swarms: Swarms,
+        random: Random,
+        sample: Sample,
+        asks: Announcement,
+    }
+
+    impl Asker {
+        /// `v4` and `v6` leechers beside the one that asks, which is put among its own.
+        fn new(v4: u16, v6: u16, asker_v6: bool, want: u32) -> Asker {
+            let settings = Settings {
+                torrents_max: 1,
+                peers_max: 1_000_000,
+                peers_per_torrent_max: 1_000_000,
+                peer_timeout_s: 1000,
+            };
+            let asks = Announcement {
+                info_hash: INFO_HASH,
+                peer: endpoint(u16::MAX, asker_v6),
+                seeder: false,
+                event: Event::None,
+                want,
+            };
+            let mut asker = Asker {
+                swarms: Swarms::new(settings, RandomState::new()),
+                random: Random::seeded(u64::from(v4) << 32 | u64::from(v6) << 16 | u64::from(want)),
+                sample: Sample::with_capacity(200),
+                asks,
+            };
+            for (count, is_v6) in [(v4, false), (v6, true)] {
+                for n in 0..count {
+                    if n == count / 2 && is_v6 == asker_v6 {
+                        asker.announce(asks);
+                    }
+                    asker.announce(Announcement { peer: endpoint(n, is_v6), want: 0, ..asks });
+                }
+            }
+            asker
+        }
+
+        fn announce(&mut self, announcement: Announcement) {
+            self.swarms.announce(&announcement, 0, &mut self.random, &mut self.sample);
+        }
+
+        /// The numbers of the peers in one answer, IPv6 from 10000 on.
+        fn ask(&mut self) -> Vec<usize> {
+            self.announce(self.asks);
+            let number = |high: u8, low: u8| usize::from(u16::from_be_bytes([high, low]));
+            let v4 = self.sample.v4().iter().map(|peer| number(peer[2], peer[3]));
+            let v6 = self.sample.v6().iter().map(|peer| 10_000 + number(peer[1], peer[2]));
+            v4.chain(v6).collect()
+        }
+    }
+
+    /// Whether a chi-square statistic is what even chances give; a right sampler fails one in a
+    /// billion seeds, and the seeds are fixed.
+    fn is_even(statistic: f64, freedom: f64) -> bool {
+        (statistic - freedom).abs() < 6.0 * (2.0 * freedom).sqrt() + 6.0
+    }
+
+    #[test]
+    fn every_subset_is_equally_likely() {
+        // Few rows, rows in a flat block; as many as wanted and one, and far more.
+        for (peers, want, subsets) in
+            [(3, 1, 3.0), (3, 2, 3.0), (7, 1, 7.0), (7, 3, 35.0), (7, 6, 7.0), (9, 4, 126.0)]
+        {
+            for v6 in [false, true] {
+                let counts = if v6 { (0, peers) } else { (peers, 0) };
+                let mut asker = Asker::new(counts.0, counts.1, v6, want);
+                let rounds = 40_000.0;
+                let mut seen: BTreeMap<Vec<usize>, f64> = BTreeMap::new();
+                for _ in 0..rounds as u32 {
+                    let mut subset = asker.ask();
+                    subset.sort_unstable();
+                    *seen.entry(subset).or_default() += 1.0;
+                }
+                assert_eq!(seen.len() as f64, subsets);
+                let expected = rounds / subsets;
+                let statistic: f64 =
+                    seen.values().map(|count| (count - expected).powi(2) / expected).sum();
+                assert!(is_even(statistic, subsets - 1.0), "{peers} {want} {v6}: {statistic}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_order_is_equally_likely() {
+        let mut asker = Asker::new(20, 0, false, 3);
+        let rounds = 60_000.0;
+        let mut seen: BTreeMap<Vec<bool>, f64> = BTreeMap::new();
+        for _ in 0..rounds as u32 {
+            let peers = asker.ask();
+            let order = vec![peers[0] < peers[1], peers[1] < peers[2], peers[0] < peers[2]];
+            *seen.entry(order).or_default() += 1.0;
+        }
+        let expected = rounds / 6.0;
+        let statistic: f64 = seen.values().map(|count| (count - expected).powi(2) / expected).sum();
+        assert!(seen.len() == 6 && is_even(statistic, 5.0), "{seen:?}");
+    }
+
+    /// Counts how often each peer, and each two of one family, come together.
+    #[test]
+    fn peers_and_pairs_are_even_in_every_layout() {
+        // IPv4, IPv6, whether the asker is IPv6, wanted, and the share of each family.
+        for (v4, v6, asker_v6, want, share_v4, share_v6) in [
+            (60, 0, false, 50, 50, 0),
+            (51, 0, false, 50, 50, 0),
+            (300, 0, false, 50, 50, 0),
+            (0, 300, true, 199, 0, 199),
+            (300, 300, false, 51, 39, 12),
+            (300, 40, true, 50, 12, 38),
+            (300, 20, true, 50, 30, 20),
+            (300, 300, false, 1, 1, 0),
+            (300, 300, true, 7, 1, 6),
+        ] {
+            let mut asker = Asker::new(v4, v6, asker_v6, want);
+            let rounds = 6000.0;
+            let (v4, v6) = (usize::from(v4), usize::from(v6));
+            let mut together = vec![0_u32; (v4 + v6) * (v4 + v6)];
+            for _ in 0..rounds as u32 {
+                let mut peers = asker.ask();
+                assert_eq!(peers.iter().filter(|&&peer| peer < 10_000).count(), share_v4);
+                assert_eq!(peers.len(), share_v4 + share_v6);
+                peers.iter_mut().filter(|peer| **peer >= 10_000).for_each(|p| *p -= 10_000 - v4);
+                for &one in &peers {
+                    peers.iter().for_each(|&other| together[one * (v4 + v6) + other] += 1);
+                }
+            }
+            for (family, share) in [(0..v4, share_v4 as f64), (v4..v4 + v6, share_v6 as f64)] {
+                let n = family.len() as f64;
+                // Of a large share those who are left out say more.
+                let few = share.min(n - share);
+                let (chance, chance_of_two) = (few / n, few / n * (few - 1.0) / (n - 1.0));
+                let count = |one: usize, other: usize| {
+                    let [one_alone, other_alone, both] = [(one, one), (other, other), (one, other)]
+                        .map(|(a, b)| f64::from(together[a * (v4 + v6) + b]));
+                    if few == share { both } else { rounds - one_alone - other_alone + both }
+                };
+                let square = |count: f64, chance: f64| {
+                    (count - rounds * chance).powi(2) / (rounds * chance * (1.0 - chance))
+                };
+                let (mut singles, mut pairs) = (0.0, 0.0);
+                for one in family.clone() {
+                    singles += square(count(one, one), chance);
+                    let others = one + 1..family.end;
+                    pairs +=
+                        others.map(|other| square(count(one, other), chance_of_two)).sum::<f64>();
+                }
+                let what = format!("{v4} {v6} {asker_v6} {want}: {singles} {pairs} of {n}");
+                if few > 0.0 {
+                    assert!(is_even(singles * (n - 1.0) / n, n - 1.0), "{what}");
+                }
+                if few > 1.0 {
+                    // The pairs with one peer rise and fall together a little, so their mean
+                    // spreads wider than that of as many independent squares.
+                    let mean = pairs / (n * (n - 1.0) / 2.0);
+                    let spread = 0.05 + 6.0 * chance * (2.0 / n).sqrt();
+                    assert!((mean - 1.0).abs() < spread, "{what}: {mean} {spread}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shares_add_up_and_leave_nobody_out_for_nothing() {
+        for want in 0..40 {
+            for own in 0..60 {
+                for other in 0..60 {
+                    let (of_own, of_other) = shares(want, own, other);
+                    assert!(of_own <= own && of_other <= other);
+                    assert_eq!(of_own + of_other, want.min(own + other));
+                    // The own family gives up a quarter at most, and only for the other.
+                    assert!(of_own >= own.min(want - want / 4));
+                    assert!(of_other >= other.min(want / 4));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn picks_survive_the_end_of_their_rounds() {
+        let mut picks = Picks::with_capacity(8);
+        let mut random = Random::seeded(3);
+        picks.draw(8, 9, &mut random);
+        picks.round = u32::MAX - 2;
+        for _ in 0..6 {
+            let mut chosen = picks.draw(8, 9, &mut random).to_vec();
+            chosen.sort_unstable();
+            chosen.dedup();
+            assert!(chosen.len() == 8 && chosen[7] <= 8, "{chosen:?}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Small populations, each in one contiguous array without an index: finding a peer is a scan
+//! of at most [`FLAT_MAX`] addresses. [`Few`] is part of the torrent itself, [`Flat`] has a heap
+//! block of its own.
+
+use super::population::Population;
+
+/// The most peers of a flat population. A scan of so many takes about as long as the look-up in
+/// an index, which would cost another 9 bytes a peer.
+pub(super) const FLAT_MAX: usize = 128;
+
+/// An array of rows; all that [`Population`] asks for follows from it.
+trait Contiguous<const N: usize> {
+    /// Addresses and stamps, one of each for every peer.
+    fn rows(&self) -> (&[[u8; N]], &[u8]);
+
+    /// As [`rows`](Self::rows).
+    fn rows_mut(&mut self) -> (&mut [[u8; N]], &mut [u8]);
+
+    fn seeders(&self) -> usize;
+
+    fn set_seeders(&mut self, seeders: usize);
+
+    fn is_full(&self) -> bool;
+
+    /// Appends a row of any content.
+    fn lengthen(&mut self);
+
+    /// Drops the last row.
+    fn shorten(&mut self);
+}
+
+impl<const N: usize, C: Contiguous<N>> Population<N> for C {
+    fn len(&self) -> usize {
+        self.rows().1.len()
+    }
+
+    fn seeders(&self) -> usize {
+        Contiguous::seeders(self)
+    }
+
+    fn set_seeders(&mut self, seeders: usize) {
+        Contiguous::set_seeders(self, seeders);
+    }
+
+    fn is_full(&self) -> bool {
+        Contiguous::is_full(self)
+    }
+
+    fn removal_cost(&self) -> u32 {
+        4
+    }
+
+    fn find(&self, address: &[u8; N]) -> Option<usize> {
+        self.rows().0.iter().position(|known| known == address)
+    }
+
+    fn run(&self, from: usize, to: usize) -> &[[u8; N]] {
+        &self.rows().0[from..to]
+    }
+
+    fn stamps_before(&self, end: usize) -> &[u8] {
+        &self.rows().1[..end]
+    }
+
+    fn set_stamp(&mut self, at: usize, stamp: u8) {
+        self.rows_mut().1[at] = stamp;
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        let (addresses, stamps) = self.rows_mut();
+        addresses.swap(a, b);
+        stamps.swap(a, b);
+    }
+
+    fn push(&mut self, address: [u8; N], stamp: u8) {
+        self.lengthen();
+        if let ([.., last_address], [.., last_stamp]) = self.rows_mut() {
+            *last_address = address;
+            *last_stamp = stamp;
+        }
+    }
+
+    fn forget(&mut self, _at: usize) {}
+
+    fn fill(&mut self, from: usize, to: usize) {
+        let (addresses, stamps) = self.rows_mut();
+        addresses[to] = addresses[from];
+        stamps[to] = stamps[from];
+    }
+
+    fn cut(&mut self) {
+        self.shorten();
+    }
+}
+
+/// Copies all rows of a population to slices of its length.
+fn copy_rows<const N: usize>(
+    from: &dyn Population<N>,
+    addresses: &mut [[u8; N]],
+    stamps: &mut [u8],
+) {
+    let mut at = 0;
+    while at < from.len() {
+        let run = from.run(at, from.len());
+        addresses[at..at + run.len()].copy_from_slice(run);
+        at += run.len();
+    }
+    let mut end = from.len();
+    while end > 0 {
+        let run = from.stamps_before(end);
+        stamps[end - run.len()..end].copy_from_slice(run);
+        end -= run.len();
+    }
+}
+
+/// Up to `K` peers in place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Few<const N: usize, const K: usize> {
+    addresses: [[u8; N]; K],
+    stamps: [u8; K],
+    len: u8,
+    seeders: u8,
+}
+
+impl<const N: usize, const K: usize> Few<N, K> {
+    pub(super) const EMPTY: Self =
+        Few { addresses: [[0; N]; K], stamps: [0; K], len: 0, seeders: 0 };
+
+    /// The same peers, in the same order; there are `K` at most.
+    pub(super) fn copied_from(from: &dyn Population<N>) -> Self {
+        let mut few = Self::EMPTY;
+        few.len = from.len() as u8;
+        few.seeders = from.seeders() as u8;
+        let (addresses, stamps) = few.rows_mut();
+        copy_rows(from, addresses, stamps);
+        few
+    }
+}
+
+impl<const N: usize, const K: usize> Contiguous<N> for Few<N, K> {
+    fn rows(&self) -> (&[[u8; N]], &[u8]) {
+        let len = usize::from(self.len);
+        (&self.addresses[..len], &self.stamps[..len])
+    }
+
+    fn rows_mut(&mut self) -> (&mut [[u8; N]], &mut [u8]) {
+        let len = usize::from(self.len);
+        (&mut self.addresses[..len], &mut self.stamps[..len])
+    }
+
+    fn seeders(&self) -> usize {
+        usize::from(self.seeders)
+    }
+
+    fn set_seeders(&mut self, seeders: usize) {
+        self.seeders = seeders as u8;
+    }
+
+    fn is_full(&self) -> bool {
+        usize::from(self.len) == K
+    }
+
+    fn lengthen(&mut self) {
+        self.len += 1;
+    }
+
+    fn shorten(&mut self) {
+        self.len -= 1;
+    }
+}
+
+/// Up to [`FLAT_MAX`] peers in one heap block: all addresses, then all stamps, each with the
+/// same room behind them.
+#[derive(Debug, Default)]
+pub(super) struct Flat<const N: usize> {
+    block: Box<[u8]>,
+    len: u32,
+    seeders: u32,
+}
+
+impl<const N: usize> Flat<N> {
+    /// The same peers, in the same order, with room for more; [`FLAT_MAX`] of them at most.
+    pub(super) fn copied_from(from: &dyn Population<N>) -> Self {
+        let mut flat = Flat::with_room(Self::room_above(from.len()));
+        flat.len = from.len() as u32;
+        flat.seeders = from.seeders() as u32;
+        let (addresses, stamps) = flat.rows_mut();
+        copy_rows(from, addresses, stamps);
+        flat
+    }
+
+    fn with_room(room: usize) -> Self {
+        Flat { block: vec![0; room * (N + 1)].into_boxed_slice(), len: 0, seeders: 0 }
+    }
+
+    fn room(&self) -> usize {
+        self.block.len() / (N + 1)
+    }
+
+    /// What room to take when there are to be more than `len` peers: of a block of eight, which
+    /// is the first, half may be spare, of a large one a fifth.
+    fn room_above(len: usize) -> usize {
+        (len + len / 4 + 3).min(FLAT_MAX)
+    }
+}
+
+impl<const N: usize> Contiguous<N> for Flat<N> {
+    fn rows(&self) -> (&[[u8; N]], &[u8]) {
+        let len = self.len as usize;
+        let (addresses, stamps) = self.block.split_at(self.room() * N);
+        (&addresses.as_chunks().0[..len], &stamps[..len])
+    }
+
+    fn rows_mut(&mut self) -> (&mut [[u8; N]], &mut [u8]) {
+        let len = self.len as usize;
+        let (addresses, stamps) = self.block.split_at_mut(self.room() * N);
+        (&mut addresses.as_chunks_mut().0[..len], &mut stamps[..len])
+    }
+
+    fn seeders(&self) -> usize {
+        self.seeders as usize
+    }
+
+    fn set_seeders(&mut self, seeders: usize) {
+        self.seeders = seeders as u32;
+    }
+
+    fn is_full(&self) -> bool {
+        self.len as usize >= FLAT_MAX
+    }
+
+    fn lengthen(&mut self) {
+        let len = self.len as usize;
+        if len == self.room() {
+            *self = Flat::copied_from(self);
+        }
+        self.len += 1;
+    }
+
+    fn shorten(&mut self) {
+        self.len -= 1;
+        let len = self.len as usize;
+        if len == 0 {
+            *self = Flat::default();
+        } else if Self::room_above(len) * 2 <= self.room() {
+            *self = Flat::copied_from(self);
+        }
+    }
+}

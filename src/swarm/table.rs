@@ -1,0 +1,367 @@
+//! All torrents, in shards, and the operations on them that the outside sees.
+
+use std::hash::RandomState;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::shard::{Removed, Shard, Torrent};
+use super::time::Ticks;
+use super::{Announcement, Counts, Event, InfoHash, Random, Sample, Settings, Totals, keyed_hash};
+
+/// Bits of the number of a shard. With 4096 shards two workers want the same one in about one
+/// announce of a hundred thousand, and what an announce may have to grow is a 4096th of the whole.
+const SHARD_BITS: u32 = 12;
+
+/// How many shards there are.
+pub(super) const SHARDS: usize = 1 << SHARD_BITS;
+
+/// How many shards [`Swarms::page`] looks into at most: a bound on a call that finds them empty.
+const SHARDS_PER_PAGE: usize = 256;
+
+/// A lock and what it protects, on cache lines of its own; two, because processors fetch them in
+/// pairs.
+#[repr(align(128))]
+#[derive(Debug)]
+struct Guarded(Mutex<Shard>);
+
+/// A counter on cache lines of its own.
+#[repr(align(128))]
+#[derive(Debug)]
+struct Counter(AtomicU64);
+
+impl Counter {
+    const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
+    /// Adds one, unless there are `max` already; says whether it did.
+    fn add_below(&self, max: u64) -> bool {
+        let more = |count| (count < max).then_some(count + 1);
+        // The counters order nothing: whatever they count is behind a lock.
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn subtract(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The swarms of all torrents, for all workers at once. Every method takes at most one lock at
+/// a time and holds it for a bounded piece of work.
+#[derive(Debug)]
+pub struct Swarms {
+    shards: Box<[Guarded]>,
+    torrents: Counter,
+    peers: Counter,
+    settings: Settings,
+    ticks: Ticks,
+    secret: RandomState,
+}
+
+/// Where a walk over all torrents goes on; it begins with the default.
+#[derive(Debug, Default)]
+pub struct Page {
+    shard: usize,
+    /// Before which row, once the shard has been begun.
+    end: Option<usize>,
+}
+
+impl Swarms {
+    /// Empty tables. Whoever knows `secret` can make them slow: it is drawn at random when the
+    /// process starts, and told to nobody.
+    pub fn new(settings: Settings, secret: RandomState) -> Swarms {
+        // Row numbers have 32 bits, of which the highest two values mean something else.
+        let peers_per_torrent_max = settings.peers_per_torrent_max.min(u32::MAX - 2);
+        Swarms {
+            shards: (0..SHARDS).map(|_| Guarded(Mutex::new(Shard::new()))).collect(),
+            torrents: Counter::new(),
+            peers: Counter::new(),
+            settings: Settings { peers_per_torrent_max, ..settings },
+            ticks: Ticks::new(settings.peer_timeout_s),
+            secret,
+        }
+    }
+
+    /// Takes one announce at second `now`: fills `sample` with the peers to answer with, and
+    /// gives the counts as they are after it.
+    ///
+    /// A `Stopped` peer is told of no others, and for a torrent that is not known nothing is
+    /// created. A `Completed` counts only if it makes the peer a seeder that was none before, and
+    /// the peer is stored: repeated, it counts once.
+    pub fn announce(
+        &self,
+        announcement: &Announcement,
+        now: u32,
+        random: &mut Random,
+        sample: &mut Sample,
+    ) -> Counts {
+        sample.clear();
+        let hash = keyed_hash(&self.secret, &announcement.info_hash);
+        let shard = &mut *self.lock(shard_of(hash));
+        let row = shard.find(hash, &announcement.info_hash);
+        if announcement.event == Event::Stopped {
+            return row.map_or_else(Counts::default, |row| self.leave(shard, row, announcement));
+        }
+        let stamp = self.ticks.stamp(now);
+        let Some(row) = row else {
+            return self.create(shard, hash, announcement, stamp);
+        };
+        let torrent = shard.torrent_mut(row);
+        let at = self.join(torrent, announcement, stamp);
+        let Announcement { peer, seeder, want, .. } = announcement;
+        sample.fill(&torrent.peers, peer, at, *seeder, *want, random);
+        torrent.counts()
+    }
+
+    /// What is known of a torrent.
+    pub fn scrape(&self, info_hash: &InfoHash) -> Counts {
+        let hash = keyed_hash(&self.secret, info_hash);
+        let shard = self.lock(shard_of(hash));
+        let row = shard.find(hash, info_hash);
+        row.map_or_else(Counts::default, |row| shard.torrent(row).counts())
+    }
+
+    /// How much there is at this moment.
+    pub fn totals(&self) -> Totals {
+        Totals { torrents: self.torrents.count(), peers: self.peers.count() }
+    }
+
+    /// One piece of a walk over all torrents, for a full scrape: appends up to `max` of them,
+    /// possibly none, and says whether there may be more. A torrent that is there during the
+    /// whole walk is given at least once, and only one that moves meanwhile more than once.
+    pub fn page(&self, page: &mut Page, max: usize, out: &mut Vec<(InfoHash, Counts)>) -> bool {
+        let mut room = max;
+        for _ in 0..SHARDS_PER_PAGE {
+            if page.shard == SHARDS {
+                return false;
+            }
+            let shard = self.lock(page.shard);
+            let end = page.end.unwrap_or(shard.len()).min(shard.len());
+            let start = shard.page(end, room, out);
+            room -= end - start;
+            if start > 0 {
+                page.end = Some(start);
+                return true;
+            }
+            *page = Page { shard: page.shard + 1, end: None };
+        }
+        page.shard < SHARDS
+    }
+
+    /// A peer leaves the torrent at `row`, or was not in it.
+    fn leave(&self, shard: &mut Shard, row: usize, announcement: &Announcement) -> Counts {
+        let torrent = shard.torrent_mut(row);
+        if torrent.peers.remove(&announcement.peer) {
+            self.peers.subtract(1);
+        }
+        let counts = torrent.counts();
+        // With a count of downloads the torrent stays until the sweep comes by: peers often
+        // leave and come back.
+        if counts == Counts::default() {
+            shard.remove(row, &self.secret);
+            self.torrents.subtract(1);
+        }
+        counts
+    }
+
+    /// A torrent with its first peer, if there is room for both.
+    fn create(
+        &self,
+        shard: &mut Shard,
+        hash: u64,
+        announcement: &Announcement,
+        stamp: u8,
+    ) -> Counts {
+        if shard.is_full()
+            || self.settings.peers_per_torrent_max == 0
+            || !self.torrents.add_below(self.settings.torrents_max)
+        {
+            return Counts::default();
+        }
+        if !self.peers.add_below(self.settings.peers_max) {
+            self.torrents.subtract(1);
+            return Counts::default();
+        }
+        let row = shard.insert(hash, announcement.info_hash);
+        let torrent = shard.torrent_mut(row);
+        torrent.peers.add(&announcement.peer, announcement.seeder, stamp, &self.secret);
+        torrent.downloaded = u32::from(completes(announcement, false));
+        torrent.counts()
+    }
+
+    /// Stores what a peer says of itself; gives the row of its family that it is at, or nothing
+    /// if it is new and there is no room.
+    fn join(&self, torrent: &mut Torrent, announcement: &Announcement, stamp: u8) -> Option<usize> {
+        let Announcement { peer, seeder, .. } = announcement;
+        let (was_seeder, at) = match torrent.peers.renew(peer, *seeder, stamp) {
+            Some(known) => known,
+            None => {
+                if torrent.peers.len() >= self.settings.peers_per_torrent_max as usize
+                    || !self.peers.add_below(self.settings.peers_max)
+                {
+                    return None;
+                }
+                (false, torrent.peers.add(peer, *seeder, stamp, &self.secret))
+            }
+        };
+        if completes(announcement, was_seeder) {
+            torrent.downloaded = torrent.downloaded.saturating_add(1);
+        }
+        Some(at)
+    }
+
+    /// Locks a shard. A thread that panicked while it held the lock has left the shard in some
+    /// state that is safe to use, and one torrent may be wrong; to go on serves everybody else.
+    pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ticks(&self) -> Ticks {
+        self.ticks
+    }
+
+    pub(super) fn secret(&self) -> &RandomState {
+        &self.secret
+    }
+
+    /// Notes what a sweep has taken out.
+    pub(super) fn note(&self, removed: &Removed) {
+        self.torrents.subtract(removed.torrents);
+        self.peers.subtract(removed.peers);
+    }
+}
+
+fn completes(announcement: &Announcement, was_seeder: bool) -> bool {
+    announcement.event == Event::Completed && announcement.seeder && !was_seeder
+}
+
+/// The highest bits of the hash; the shard itself uses the lowest.
+fn shard_of(hash: u64) -> usize {
+    (hash >> (u64::BITS - SHARD_BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::super::{Endpoint, Swept};
+    use super::*;
+
+    const SETTINGS: Settings = Settings {
+        torrents_max: 1000,
+        peers_max: 5000,
+        peers_per_torrent_max: 300,
+        peer_timeout_s: 100,
+    };
+
+    fn info_hash(n: u32) -> InfoHash {
+        let mut info_hash = [7; 20];
+        info_hash[..4].copy_from_slice(&n.to_be_bytes());
+        info_hash
+    }
+
+    fn announcement(torrent: u32, peer: u16, event: Event) -> Announcement {
+        let [high, low] = peer.to_be_bytes();
+        Announcement {
+            info_hash: info_hash(torrent),
+            peer: Endpoint::V4([10, 0, high, low, 0, 80]),
+            seeder: event == Event::Completed,
+            event,
+            want: 30,
+        }
+    }
+
+    /// Which shard has each of a thousand info hashes.
+    fn places(swarms: &Swarms) -> Vec<usize> {
+        (0..1000).map(|n| shard_of(keyed_hash(&swarms.secret, &info_hash(n)))).collect()
+    }
+
+    #[test]
+    fn nobody_can_foresee_where_an_info_hash_goes() {
+        let secret = RandomState::new();
+        let a = Swarms::new(SETTINGS, secret.clone());
+        let b = Swarms::new(SETTINGS, RandomState::new());
+        assert_eq!(places(&a), places(&Swarms::new(SETTINGS, secret)));
+        let same = places(&a).iter().zip(&places(&b)).filter(|(a, b)| a == b).count();
+        assert!(same < 20, "{same} of 1000 in the same of {SHARDS} shards under another secret");
+        let used: BTreeSet<usize> = places(&a).into_iter().collect();
+        assert!(used.len() > 700, "{} of {SHARDS} shards used by 1000", used.len());
+    }
+
+    #[test]
+    fn a_page_after_another_gives_every_torrent_once() {
+        let swarms = Swarms::new(SETTINGS, RandomState::new());
+        let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(50));
+        for n in 0..900 {
+            let a = announcement(n, 1, Event::Completed);
+            swarms.announce(&a, 0, &mut random, &mut sample);
+        }
+        for max in [1, 7, 10_000] {
+            let (mut page, mut all, mut calls) = (Page::default(), Vec::new(), 0);
+            while swarms.page(&mut page, max, &mut all) {
+                calls += 1;
+                assert!(all.len() <= max * calls);
+            }
+            assert!(!swarms.page(&mut page, max, &mut all));
+            let counts = Counts { complete: 1, incomplete: 0, downloaded: 1 };
+            assert!(all.iter().all(|(_, found)| *found == counts));
+            let distinct: BTreeSet<InfoHash> =
+                all.iter().map(|(info_hash, _)| *info_hash).collect();
+            assert_eq!((all.len(), distinct), (900, (0..900).map(info_hash).collect()));
+        }
+    }
+
+    #[test]
+    fn workers_at_once_end_in_right_totals() {
+        const WORKERS: usize = 4;
+        let swarms = Arc::new(Swarms::new(SETTINGS, RandomState::new()));
+        let work = |worker: usize| {
+            let swarms = Arc::clone(&swarms);
+            move || {
+                let mut random = Random::seeded(worker as u64);
+                let mut sample = Sample::with_capacity(50);
+                let mut part = Swarms::sweep_part(worker, WORKERS);
+                for step in 0..60_000_u32 {
+                    // Peers of the same torrents, but none of another worker's.
+                    let peer = random.below(700) as u16 * WORKERS as u16 + worker as u16;
+                    let torrent = random.below(1 + random.clone().below(40));
+                    let event = match random.below(8) {
+                        0..3 => Event::Stopped,
+                        3 => Event::Completed,
+                        _ => Event::None,
+                    };
+                    let a = announcement(torrent, peer, event);
+                    let now = step / 200;
+                    let counts = swarms.announce(&a, now, &mut random, &mut sample);
+                    assert!(counts.complete + counts.incomplete <= SETTINGS.peers_per_torrent_max);
+                    assert!(swarms.totals().peers <= SETTINGS.peers_max);
+                    swarms.sweep(&mut part, now);
+                }
+                part
+            }
+        };
+        let threads: Vec<_> = (0..WORKERS).map(|worker| thread::spawn(work(worker))).collect();
+        let mut parts: Vec<_> =
+            threads.into_iter().map(|thread| thread.join().expect("no worker panics")).collect();
+
+        let (mut page, mut all) = (Page::default(), Vec::new());
+        while swarms.page(&mut page, 100, &mut all) {}
+        let sum = |counts: &Counts| u64::from(counts.complete + counts.incomplete);
+        let peers = all.iter().map(|(_, counts)| sum(counts)).sum();
+        assert_eq!(swarms.totals(), Totals { torrents: all.len() as u64, peers });
+        assert!(peers > 1000, "{peers}");
+
+        for part in &mut parts {
+            while swarms.sweep(part, 1000) == Swept::More {}
+        }
+        assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
+    }
+}

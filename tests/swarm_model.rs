@@ -1,0 +1,433 @@
+//! The swarm tables against a model that is obviously right: plain maps, one look at everything
+//! for each question, nothing remembered that could be computed.
+//!
+//! A scenario is a list of steps, generated at random, with few torrents and few peers so that
+//! they meet, and with crowds that carry a swarm over every change of its representation. After
+//! each step all that can be seen from outside must agree. A failure prints the scenario, made
+//! as small as it gets, seed included: it is the whole input, so [`Scenario::run`] on it repeats
+//! the failure.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::RandomState;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use annulus::swarm::{
+    Announcement, Counts, Endpoint, Event, InfoHash, Page, Random, Sample, Settings, Swarms, Sweep,
+    Swept, Totals,
+};
+use quickcheck::{Arbitrary, Gen, QuickCheck};
+
+const TORRENTS: u8 = 3;
+const TIMEOUT_S: u32 = 200;
+/// What a peer may live beyond the timeout: two ticks of a fiftieth of it, one round of the sweep
+/// of a quarter of it, and the second that the sweep works in.
+const GRACE_S: u32 = 2 * (TIMEOUT_S / 50) + SWEEP_S;
+const SWEEP_S: u32 = TIMEOUT_S / 4 + 1;
+const SAMPLE_MAX: u32 = 60;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Announces of `count` peers of one family, numbered from `first`.
+    Announce {
+        torrent: u8,
+        v6: bool,
+        first: u16,
+        count: u16,
+        seeder: bool,
+        event: Event,
+        want: u32,
+    },
+    /// Time passes, and the sweep does what is due then.
+    Wait { seconds: u32 },
+}
+
+#[derive(Clone, Debug)]
+struct Scenario {
+    seed: u64,
+    torrents_max: u64,
+    peers_max: u64,
+    peers_per_torrent_max: u32,
+    workers: usize,
+    steps: Vec<Step>,
+}
+
+fn one_of<T: Copy>(g: &mut Gen, choices: &[T]) -> T {
+    *g.choose(choices).expect("some choice")
+}
+
+impl Arbitrary for Step {
+    fn arbitrary(g: &mut Gen) -> Step {
+        if u8::arbitrary(g) < 50 {
+            return Step::Wait { seconds: one_of(g, &[0, 1, 7, 30, 52, 110, 200, 260, 600]) };
+        }
+        let event = one_of(g, &[Event::None, Event::None, Event::Completed, Event::Stopped]);
+        let crowd = one_of(g, &[1, 1, 1, 2, 4, 60, 130, 170]);
+        Step::Announce {
+            torrent: u8::arbitrary(g) % TORRENTS,
+            v6: bool::arbitrary(g),
+            first: one_of(g, &[0, 1, 2, 3, 5, 50, 120, 160]),
+            count: crowd,
+            // Most that complete are seeders; some clients report it with something left.
+            seeder: if event == Event::Completed {
+                u8::arbitrary(g) > 30
+            } else {
+                bool::arbitrary(g)
+            },
+            event,
+            want: one_of(g, &[0, 1, 2, 3, 5, 8, 25, 49, 50, 51, SAMPLE_MAX, 1000]),
+        }
+    }
+}
+
+impl Arbitrary for Scenario {
+    fn arbitrary(g: &mut Gen) -> Scenario {
+        Scenario {
+            seed: u64::arbitrary(g),
+            torrents_max: one_of(g, &[0, 1, 2, 100, 100, 100]),
+            peers_max: one_of(g, &[0, 1, 3, 200, 10_000, 10_000, 10_000]),
+            peers_per_torrent_max: one_of(g, &[0, 1, 4, 129, 10_000, 10_000, 10_000]),
+            workers: one_of(g, &[1, 2, 3]),
+            steps: (0..60).map(|_| Step::arbitrary(g)).collect(),
+        }
+    }
+
+    fn shrink(&self) -> Box<dyn Iterator<Item = Scenario>> {
+        let whole = self.clone();
+        let without = move |from: usize, count: usize| {
+            let mut less = whole.clone();
+            less.steps.drain(from..(from + count).min(less.steps.len()));
+            less
+        };
+        let len = self.steps.len();
+        let pieces = [len / 2, len / 4, len / 8, 1].into_iter().filter(|&count| count > 0);
+        Box::new(pieces.flat_map(move |count| {
+            let without = without.clone();
+            (0..len).step_by(count).map(move |from| without(from, count))
+        }))
+    }
+}
+
+fn info_hash(torrent: u8) -> InfoHash {
+    [torrent; 20]
+}
+
+fn endpoint(v6: bool, number: u16) -> Endpoint {
+    let [high, low] = number.to_be_bytes();
+    if v6 {
+        let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number / 2);
+        Endpoint::new(IpAddr::V6(ip), 7000 + number % 2)
+    } else {
+        Endpoint::new(IpAddr::V4(Ipv4Addr::new(192, 0, high, low)), 7000)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Peer {
+    seeder: bool,
+    /// When it announced last.
+    seen: u32,
+}
+
+#[derive(Default)]
+struct Swarm {
+    peers: BTreeMap<(bool, u16), Peer>,
+    downloaded: u32,
+    /// When its last peer went.
+    empty_since: Option<u32>,
+}
+
+impl Swarm {
+    fn counts(&self) -> Counts {
+        let complete = self.peers.values().filter(|peer| peer.seeder).count();
+        Counts {
+            complete: complete as u32,
+            incomplete: (self.peers.len() - complete) as u32,
+            downloaded: self.downloaded,
+        }
+    }
+
+    fn remove(&mut self, peer: (bool, u16), now: u32) {
+        if self.peers.remove(&peer).is_some() && self.peers.is_empty() {
+            self.empty_since = Some(now);
+        }
+    }
+}
+
+struct World {
+    scenario: Scenario,
+    swarms: Swarms,
+    sweeps: Vec<Sweep>,
+    random: Random,
+    sample: Sample,
+    now: u32,
+    /// The model. A torrent is known exactly if it is in here.
+    model: BTreeMap<u8, Swarm>,
+}
+
+impl Scenario {
+    /// Runs all steps.
+    ///
+    /// # Panics
+    /// When tables and model disagree.
+    fn run(self) {
+        let settings = Settings {
+            torrents_max: self.torrents_max,
+            peers_max: self.peers_max,
+            peers_per_torrent_max: self.peers_per_torrent_max,
+            peer_timeout_s: TIMEOUT_S,
+        };
+        let mut world = World {
+            swarms: Swarms::new(settings, RandomState::new()),
+            sweeps: (0..self.workers).map(|w| Swarms::sweep_part(w, self.workers)).collect(),
+            random: Random::seeded(self.seed),
+            sample: Sample::with_capacity(SAMPLE_MAX),
+            now: 1000,
+            model: BTreeMap::new(),
+            scenario: self,
+        };
+        world.wait(0);
+        for step in world.scenario.steps.clone() {
+            match step {
+                Step::Announce { torrent, v6, first, count, seeder, event, want } => {
+                    for number in first..first + count {
+                        let peer = endpoint(v6, number);
+                        let info_hash = info_hash(torrent);
+                        let a = Announcement { info_hash, peer, seeder, event, want };
+                        world.announce(torrent, (v6, number), &a);
+                    }
+                }
+                Step::Wait { seconds } => world.wait(seconds),
+            }
+            world.compare();
+        }
+    }
+}
+
+impl World {
+    fn announce(&mut self, torrent: u8, peer: (bool, u16), a: &Announcement) {
+        let expected = self.expect(torrent, peer, a);
+        let counts = self.swarms.announce(a, self.now, &mut self.random, &mut self.sample);
+        assert_eq!(counts, expected, "{a:?}");
+        self.check_sample(torrent, peer, a);
+    }
+
+    /// The model's announce.
+    fn expect(&mut self, torrent: u8, peer: (bool, u16), a: &Announcement) -> Counts {
+        if a.event == Event::Stopped {
+            let Some(swarm) = self.model.get_mut(&torrent) else {
+                return Counts::default();
+            };
+            swarm.remove(peer, self.now);
+            let counts = swarm.counts();
+            if counts == Counts::default() {
+                self.model.remove(&torrent);
+            }
+            return counts;
+        }
+        let torrents = self.model.len() as u64;
+        let peers = self.totals().peers;
+        let known = self.model.get(&torrent);
+        let is_known = known.is_some_and(|swarm| swarm.peers.contains_key(&peer));
+        let of_torrent = known.map_or(0, |swarm| swarm.peers.len() as u32);
+        let has_room = peers < self.scenario.peers_max
+            && of_torrent < self.scenario.peers_per_torrent_max
+            && (known.is_some() || torrents < self.scenario.torrents_max);
+        if !is_known && !has_room {
+            return known.map_or_else(Counts::default, Swarm::counts);
+        }
+        let swarm = self.model.entry(torrent).or_default();
+        let before = swarm.peers.insert(peer, Peer { seeder: a.seeder, seen: self.now });
+        swarm.empty_since = None;
+        let was_seeder = before.is_some_and(|peer| peer.seeder);
+        if a.event == Event::Completed && a.seeder && !was_seeder {
+            swarm.downloaded += 1;
+        }
+        swarm.counts()
+    }
+
+    /// Whether the answer names the right number of the right peers.
+    fn check_sample(&self, torrent: u8, announcer: (bool, u16), a: &Announcement) {
+        let answer: Vec<Endpoint> = self
+            .sample
+            .v4()
+            .iter()
+            .map(|&peer| Endpoint::V4(peer))
+            .chain(self.sample.v6().iter().map(|&peer| Endpoint::V6(peer)))
+            .collect();
+        if a.event == Event::Stopped {
+            assert_eq!(answer, [], "a peer that leaves wants none");
+            return;
+        }
+        let none = Swarm::default();
+        let swarm = self.model.get(&torrent).unwrap_or(&none);
+        let eligible: HashSet<Endpoint> = swarm
+            .peers
+            .iter()
+            .filter(|(peer, state)| **peer != announcer && !(a.seeder && state.seeder))
+            .map(|(&(v6, number), _)| endpoint(v6, number))
+            .collect();
+        let distinct: HashSet<Endpoint> = answer.iter().copied().collect();
+        assert_eq!(distinct.len(), answer.len(), "a peer twice for {a:?}");
+        assert!(distinct.is_subset(&eligible), "{a:?}: {:?}", distinct.difference(&eligible));
+
+        let is_own = |peer: &&Endpoint| matches!(peer, Endpoint::V6(_)) == announcer.0;
+        let own = eligible.iter().filter(is_own).count();
+        let other = eligible.len() - own;
+        let want = a.want.min(SAMPLE_MAX) as usize;
+        let of_own = answer.iter().filter(is_own).count();
+        let of_other = answer.len() - of_own;
+        assert_eq!(answer.len(), want.min(eligible.len()), "of {own} and {other} for {a:?}");
+        if eligible.len() > want {
+            // The other family has its quarter, and more only where the own one has no more.
+            assert!(of_other >= other.min(want / 4), "{of_own} of {own}, {of_other} of {other}");
+            assert!(of_other <= want / 4 || of_own == own, "{of_own} of {own}, {of_other}");
+        }
+    }
+
+    /// Time passes. What must be gone then is, what must not is not, and what is between the two
+    /// leaves of itself, so that the model stays exact.
+    fn wait(&mut self, seconds: u32) {
+        self.now += seconds;
+        for part in &mut self.sweeps {
+            while self.swarms.sweep(part, self.now) == Swept::More {}
+        }
+        for torrent in 0..TORRENTS {
+            let Some(swarm) = self.model.get_mut(&torrent) else { continue };
+            let now = self.now;
+            let is_past = |seen: u32, grace_s: u32| now - seen > TIMEOUT_S + grace_s;
+            swarm.peers.retain(|_, peer| !is_past(peer.seen, GRACE_S));
+            let doubtful: Vec<(bool, u16)> = swarm
+                .peers
+                .iter()
+                .filter_map(|(&number, peer)| is_past(peer.seen, 0).then_some(number))
+                .collect();
+            let found = self.swarms.scrape(&info_hash(torrent));
+            let (most, least) =
+                (swarm.peers.len() as u32, (swarm.peers.len() - doubtful.len()) as u32);
+            let peers = found.complete + found.incomplete;
+            assert!(
+                (least..=most).contains(&peers),
+                "{least} to {most} peers of {torrent}: {found:?}"
+            );
+
+            for peer in doubtful {
+                let (peer_endpoint, random) = (endpoint(peer.0, peer.1), &mut self.random);
+                let leaves = Announcement {
+                    info_hash: info_hash(torrent),
+                    peer: peer_endpoint,
+                    seeder: false,
+                    event: Event::Stopped,
+                    want: 0,
+                };
+                self.swarms.announce(&leaves, now, random, &mut self.sample);
+                swarm.peers.remove(&peer);
+            }
+            if swarm.peers.is_empty() {
+                // The torrent goes with its downloads when the sweep comes by.
+                let empty_since = *swarm.empty_since.get_or_insert(now);
+                let downloaded = self.swarms.scrape(&info_hash(torrent)).downloaded;
+                assert!(downloaded == 0 || downloaded == swarm.downloaded);
+                assert!(downloaded == 0 || now - empty_since <= SWEEP_S, "still known: {torrent}");
+                if downloaded == 0 {
+                    self.model.remove(&torrent);
+                }
+            }
+        }
+    }
+
+    /// Whether all that can be asked for agrees with the model.
+    fn compare(&self) {
+        assert_eq!(self.swarms.totals(), self.totals());
+        for torrent in 0..TORRENTS {
+            let expected = self.model.get(&torrent).map_or_else(Counts::default, Swarm::counts);
+            assert_eq!(self.swarms.scrape(&info_hash(torrent)), expected, "{torrent}");
+        }
+        let (mut page, mut all) = (Page::default(), Vec::new());
+        while self.swarms.page(&mut page, 2, &mut all) {}
+        let expected: BTreeMap<InfoHash, Counts> = self
+            .model
+            .iter()
+            .map(|(&torrent, swarm)| (info_hash(torrent), swarm.counts()))
+            .collect();
+        assert_eq!(all.len(), expected.len());
+        let counts: Vec<(InfoHash, Counts)> = expected.into_iter().collect();
+        all.sort_by_key(|(info_hash, _)| *info_hash);
+        assert_eq!(all, counts);
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            torrents: self.model.len() as u64,
+            peers: self.model.values().map(|swarm| swarm.peers.len() as u64).sum(),
+        }
+    }
+}
+
+#[test]
+fn tables_agree_with_the_model() {
+    // A step may be of 170 announces, each with a look at everything.
+    QuickCheck::new().tests(120).quickcheck(Scenario::run as fn(Scenario));
+}
+
+/// One family, the other, and both by turns: from one peer to 300 and back, each time the seeders
+/// first or the leechers first, with an announce by each peer at every size.
+#[test]
+fn every_size_up_and_down_agrees_with_the_model() {
+    for (families, seeders_first) in [
+        ([false, false], true),
+        ([true, true], false),
+        ([false, true], true),
+        ([true, false], false),
+    ] {
+        let one = |number: u16, event: Event, seeder: bool| Step::Announce {
+            torrent: 0,
+            v6: families[usize::from(number % 2)],
+            first: number,
+            count: 1,
+            seeder,
+            event,
+            want: 10,
+        };
+        let up = (0..300).map(|number| one(number, Event::None, (number < 150) == seeders_first));
+        let turn = (0..300).map(|number| one(number * 7 % 300, Event::Completed, number % 3 > 0));
+        let down = (0..300).map(|number| one(number * 11 % 300, Event::Stopped, false));
+        let steps = up.chain(turn).chain(down).collect();
+        let scenario = Scenario {
+            seed: 5,
+            torrents_max: 1,
+            peers_max: 300,
+            peers_per_torrent_max: 300,
+            workers: 1,
+            steps,
+        };
+        scenario.run();
+    }
+}
+
+/// Peers that announce in time stay for ever; one that falls silent goes when it must.
+#[test]
+fn who_keeps_announcing_stays_and_who_falls_silent_goes() {
+    let announce = |first, count| Step::Announce {
+        torrent: 1,
+        v6: false,
+        first,
+        count,
+        seeder: false,
+        event: Event::None,
+        want: 50,
+    };
+    let mut steps = vec![announce(0, 200)];
+    for _ in 0..40 {
+        // 4000 seconds: a stamp of one byte comes round four times meanwhile.
+        steps.extend([Step::Wait { seconds: 100 }, announce(0, 100)]);
+    }
+    let scenario = Scenario {
+        seed: 6,
+        torrents_max: 10,
+        peers_max: 1000,
+        peers_per_torrent_max: 1000,
+        workers: 2,
+        steps,
+    };
+    scenario.run();
+}
