@@ -10,6 +10,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod flags;
 pub mod limits;
+mod nearest;
+pub mod reply;
 pub mod swarm;
 

@@ -1,0 +1,103 @@
+//! The list of addresses to listen on. Host names are not looked up: what an address
+//! stands for must not depend on a resolver that is not up yet when the tracker starts.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeValue};
+
+use super::key::Wrong;
+use crate::limits::LISTENERS_MAX;
+
+/// What a value must look like, to follow "expected".
+pub(super) const FORM: &str =
+    "a list of addresses with ports, like [\"0.0.0.0:3000\", \"[::]:3000\"]";
+
+/// The addresses in the order of the list. `span` is that of the list.
+pub(super) fn read(
+    entries: &DeArray<'_>,
+    span: Range<usize>,
+) -> Result<Vec<SocketAddr>, Vec<Wrong>> {
+    let mut addresses = Vec::new();
+    let mut wrong = Vec::new();
+    for entry in entries {
+        match entry_address(entry) {
+            Ok(address) if addresses.contains(&address) => {
+                wrong.push(Wrong { span: entry.span(), what: "is listed twice".to_string() });
+            }
+            Ok(address) => addresses.push(address),
+            Err(what) => wrong.push(Wrong { span: entry.span(), what }),
+        }
+    }
+    if entries.is_empty() {
+        wrong.push(Wrong { span, what: format!("is empty: expected {FORM}") });
+    } else if entries.len() > LISTENERS_MAX {
+        wrong.push(Wrong { span, what: format!("must be at most {LISTENERS_MAX} addresses") });
+    }
+    if wrong.is_empty() { Ok(addresses) } else { Err(wrong) }
+}
+
+fn entry_address(entry: &Spanned<DeValue<'_>>) -> Result<SocketAddr, String> {
+    match entry.get_ref() {
+        DeValue::String(text) => match text.parse() {
+            Ok(address) => bindable(address),
+            Err(_) => Err(hint(text)),
+        },
+        DeValue::Integer(digits) => Err(hint(digits.as_str())),
+        _ => Err("expected an address with a port in quotes, like \"0.0.0.0:3000\"".to_string()),
+    }
+}
+
+/// An IPv6 socket takes IPv6 only here, so the kernel would refuse an IPv4-mapped address,
+/// and with an errno that says nothing.
+fn bindable(address: SocketAddr) -> Result<SocketAddr, String> {
+    if let IpAddr::V6(ip) = address.ip()
+        && let Some(ip) = ip.to_ipv4_mapped()
+    {
+        let plain = SocketAddrV4::new(ip, address.port());
+        return Err(format!("an IPv4 address written as IPv6: write \"{plain}\""));
+    }
+    Ok(address)
+}
+
+/// What to write in place of `text`, which is no address with a port.
+fn hint(text: &str) -> String {
+    let port = text.strip_prefix("*:").or(text.strip_prefix(':')).unwrap_or(text);
+    if port.parse::<u16>().is_ok() {
+        return format!("a port alone: write \"0.0.0.0:{port}\", \"[::]:{port}\", or both");
+    }
+    match text.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(ip)) => format!("the port is missing: write \"{ip}:3000\""),
+        Ok(IpAddr::V6(_)) => {
+            "an IPv6 address goes in brackets, the port after them, like \"[::1]:3000\"".to_string()
+        }
+        Err(_) => "not an IP address with a port, like \"127.0.0.1:3000\" or \"[::1]:3000\" \
+                   (names are not looked up)"
+            .to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hint;
+
+    #[test]
+    fn every_near_miss_gets_its_hint() {
+        for (text, start) in [
+            ("3000", "a port alone: write \"0.0.0.0:3000\""),
+            (":3000", "a port alone: write \"0.0.0.0:3000\""),
+            ("*:80", "a port alone: write \"0.0.0.0:80\""),
+            ("127.0.0.1", "the port is missing: write \"127.0.0.1:3000\""),
+            ("::1", "an IPv6 address goes in brackets"),
+            ("[::1]", "an IPv6 address goes in brackets"),
+            ("::1:3000", "an IPv6 address goes in brackets"),
+            ("localhost:3000", "not an IP address with a port"),
+            ("127.0.0.1:70000", "not an IP address with a port"),
+            ("70000", "not an IP address with a port"),
+            ("", "not an IP address with a port"),
+        ] {
+            assert!(hint(text).starts_with(start), "{text}: {}", hint(text));
+        }
+    }
+}

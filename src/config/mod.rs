@@ -1,0 +1,148 @@
+//! The configuration: plain data, a default for all of it, and the way from a file to it.
+//!
+//! Every key is described once, in a table of `tables.rs`; parsing, bounds, the text that
+//! `annulus -p` prints and the guesses at a mistyped name all come from there. To add a
+//! table: write its struct, its `Default` and its `TABLE` in a file of their own, then name
+//! them in [`Config`], in its `Default`, and in `TABLES`. To add a key: a field, its
+//! default, an entry of the table.
+//!
+//! Read `tables.rs` next for the keys, `check.rs` for how a file is read.
+
+mod check;
+mod key;
+mod listen;
+mod tables;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use crate::limits::CONFIG_BYTES_MAX;
+use key::{Table, wrapped};
+pub use tables::{Connections, EngineChoice, Protocol, Swarms};
+
+/// Everything an operator can choose. Values are within the bounds that `annulus -p`
+/// states when they come from [`Config::load`] or [`Config::parse`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to accept connections on: at least one, at most
+    /// [`LISTENERS_MAX`](crate::limits::LISTENERS_MAX), no two alike. Port 0 is allowed and
+    /// leaves the choice to the kernel.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, at most [`WORKERS_MAX`](crate::limits::WORKERS_MAX); 0 is one per
+    /// core available to the process.
+    pub workers: usize,
+    /// How to talk to the kernel.
+    pub engine: EngineChoice,
+    /// What clients are told, and what is believed of them.
+    pub protocol: Protocol,
+    /// How much is remembered.
+    pub swarms: Swarms,
+    /// How many connections are held, and for how long.
+    pub connections: Connections,
+}
+
+/// All keys, in the order in which they are printed.
+const TABLES: &[Table] = &[tables::TOP, tables::PROTOCOL, tables::SWARMS, tables::CONNECTIONS];
+
+impl Default for Config {
+    /// Fit for a public tracker.
+    fn default() -> Config {
+        let port = 3000;
+        Config {
+            listen: vec![
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+            ],
+            workers: 0,
+            engine: EngineChoice::Auto,
+            protocol: Protocol::default(),
+            swarms: Swarms::default(),
+            connections: Connections::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration in the file at `path`, or the defaults where there is no path.
+    ///
+    /// # Errors
+    /// The file cannot be read, is longer than [`CONFIG_BYTES_MAX`], is not UTF-8, or
+    /// [`Config::parse`] refuses it.
+    pub fn load(path: Option<&Path>) -> Result<Config, Mistakes> {
+        let Some(path) = path else { return Ok(Config::default()) };
+        let name = path.display();
+        let bytes = read_bounded(path)
+            .map_err(|error| Mistakes(vec![format!("{name}: cannot be read: {error}")]))?;
+        if bytes.len() as u64 > CONFIG_BYTES_MAX {
+            let what = format!("{name}: longer than {CONFIG_BYTES_MAX} bytes: not a configuration");
+            return Err(Mistakes(vec![what]));
+        }
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let valid = error.valid_up_to();
+            let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
+            Mistakes(vec![format!("{name}:{line}: not UTF-8 (byte 0x{:02x})", bytes[valid])])
+        })?;
+        Config::parse(text, &name.to_string())
+    }
+
+    /// The configuration that `text` describes in TOML; what it leaves out has its default.
+    /// `name` stands for the file in the messages.
+    ///
+    /// # Errors
+    /// The syntax is wrong, a key is unknown or given twice, a value has the wrong type or
+    /// is out of bounds, or two values contradict each other. All that can be found in one
+    /// reading is reported, up to [`CONFIG_MISTAKES_MAX`](crate::limits::CONFIG_MISTAKES_MAX).
+    pub fn parse(text: &str, name: &str) -> Result<Config, Mistakes> {
+        check::read(text, name)
+    }
+}
+
+/// Up to one byte more than [`CONFIG_BYTES_MAX`], so that the caller can tell.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What is wrong with a configuration, in the order of the file: at least one mistake, each
+/// one line that begins with the file's name, and the line's number where it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// One line per mistake, without line ends.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.join("\n").fmt(f)
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// The default configuration as a file: every key with its meaning, bounds and default, and
+/// the reason for that. [`Config::parse`] makes [`Config::default`] of it.
+pub fn print_default() -> String {
+    let mut defaults = Config::default();
+    let mut text = wrapped(
+        "Configuration of annulus, a BitTorrent tracker, in TOML. Every key may be left out; \
+         shown are the defaults. Durations are whole seconds.",
+    );
+    for table in TABLES {
+        text += "\n";
+        if !table.name.is_empty() {
+            text += &wrapped(table.about);
+            text += &format!("[{}]\n\n", table.name);
+        }
+        let keys: Vec<String> = table.keys.iter().map(|key| key.printed(&mut defaults)).collect();
+        text += &keys.join("\n");
+    }
+    text
+}

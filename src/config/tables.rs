@@ -1,0 +1,389 @@
+//! Every key: its field, its default, its bounds, and the reasons for them.
+
+use super::Config;
+use super::key::{Bounds, Key, Kind, Relation, Table, Word};
+use crate::limits::{
+    INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX,
+    WORKERS_MAX,
+};
+use crate::reply::{announce_bytes_max, scrape_bytes_max};
+
+const fn bounds(min: u64, max: u64, unit: &'static str) -> Bounds {
+    Bounds { min, max, unit, ceiling: None }
+}
+
+/// Which engine serves the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// io_uring where it can be had and is good, epoll elsewhere.
+    Auto,
+    /// io_uring, or no start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl Word for EngineChoice {
+    fn words(&self) -> &'static [&'static str] {
+        &["auto", "io_uring", "epoll"]
+    }
+    fn index(&self) -> usize {
+        *self as usize
+    }
+    fn set(&mut self, index: usize) {
+        *self = [EngineChoice::Auto, EngineChoice::IoUring, EngineChoice::Epoll][index];
+    }
+}
+
+pub(super) const TOP: Table = Table {
+    name: "",
+    about: "",
+    keys: &[
+        Key {
+            name: "listen",
+            kind: Kind::Addresses { at: |config| &mut config.listen },
+            about: "Addresses to accept connections on. IPv4 and IPv6 are listened on apart; \
+                    IPv6 addresses go in brackets; port 0 lets the kernel choose.",
+            reason: "every address of the machine.",
+        },
+        Key {
+            name: "workers",
+            kind: Kind::Whole {
+                at: |config| &mut config.workers,
+                bounds: bounds(0, WORKERS_MAX as u64, "threads"),
+            },
+            about: "Worker threads. 0 is one per core available to the process.",
+            reason: "a worker keeps a core busy by itself, so more would only take turns.",
+        },
+        Key {
+            name: "engine",
+            kind: Kind::Word { at: |config| &mut config.engine },
+            about: "How to talk to the kernel. \"auto\" takes io_uring where it can be had and \
+                    is good, and epoll elsewhere; the log says at start which, and why.",
+            reason: "the faster one that works.",
+        },
+    ],
+    relations: &[],
+};
+
+/// What clients are told, and what is believed of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// Seconds between two announces of a client, 60 to 86400 (BEP 3 `interval`). What a
+    /// client is told is up to [`INTERVAL_SPREAD_PERCENT`] percent more.
+    pub interval_s: u32,
+    /// Seconds before which a client should not announce again, 30 to `interval_s`
+    /// (`min interval`).
+    pub min_interval_s: u32,
+    /// Seconds after its last announce at which a peer is forgotten: longer than the
+    /// longest interval told by at least [`PEER_TIMEOUT_GRACE_S`], at most 172800.
+    pub peer_timeout_s: u32,
+    /// Peers given to a client that does not say how many it wants, at most `max_numwant`.
+    pub default_numwant: usize,
+    /// Peers given at most, at least 1. Their answer fits [`REPLY_BYTES_MAX`].
+    pub max_numwant: usize,
+    /// Torrents that one scrape may ask for, at least 64. Their answer fits
+    /// [`REPLY_BYTES_MAX`].
+    pub max_scrape_torrents: usize,
+    /// Whether a scrape without an info hash is answered with all torrents.
+    pub full_scrape: bool,
+    /// Whether an announce may name the peer's address (`ip`, `ipv4`, `ipv6`).
+    pub trust_ip_parameters: bool,
+}
+
+impl Default for Protocol {
+    fn default() -> Protocol {
+        Protocol {
+            interval_s: 1800,
+            min_interval_s: 900,
+            peer_timeout_s: 2700,
+            default_numwant: 50,
+            max_numwant: 200,
+            max_scrape_torrents: 128,
+            full_scrape: false,
+            trust_ip_parameters: false,
+        }
+    }
+}
+
+pub(super) const PROTOCOL: Table = Table {
+    name: "protocol",
+    about: "What clients are told, and what is believed of them.",
+    keys: &[
+        Key {
+            name: "interval",
+            kind: Kind::Whole {
+                at: |config| &mut config.protocol.interval_s,
+                bounds: bounds(60, 86_400, "seconds"),
+            },
+            about: "Time between two announces of a client. Up to 10 percent are added at \
+                    random, so that clients that came together do not come back together.",
+            reason: "half an hour is what the field uses; longer means less load and staler \
+                     peers. Lists of public trackers want 300 to 10800.",
+        },
+        Key {
+            name: "min_interval",
+            kind: Kind::Whole {
+                at: |config| &mut config.protocol.min_interval_s,
+                bounds: bounds(30, 86_400, "seconds"),
+            },
+            about: "Time before which a client should not announce again, even if its user \
+                    asks for it. Not more than interval.",
+            reason: "half the interval.",
+        },
+        Key {
+            name: "peer_timeout",
+            kind: Kind::Whole {
+                at: |config| &mut config.protocol.peer_timeout_s,
+                bounds: bounds(60, 172_800, "seconds"),
+            },
+            about: "Time after its last announce at which a peer is forgotten. At least \
+                    interval, 10 percent and 60 seconds, or live peers would be dropped \
+                    between two announces.",
+            reason: "one and a half intervals: one announce may be late or lost.",
+        },
+        Key {
+            name: "default_numwant",
+            kind: Kind::Whole {
+                at: |config| &mut config.protocol.default_numwant,
+                bounds: bounds(0, MAX_NUMWANT_MAX as u64, "peers"),
+            },
+            about: "Peers given to a client that does not say how many it wants. Not more \
+                    than max_numwant.",
+            reason: "what most trackers give.",
+        },
+        Key {
+            name: "max_numwant",
+            kind: Kind::Whole {
+                at: |config| &mut config.protocol.max_numwant,
+                bounds: Bounds {
+                    min: 1,
+                    max: MAX_NUMWANT_MAX as u64,
+                    unit: "peers",
+                    ceiling: Some("an answer can hold"),
+                },
+            },
+            about: "Peers given to a client at most, however many it wants.",
+            reason: "the most that clients ask for, libtorrent among them.",
+        },
+        Key {
+            name: "max_scrape_torrents",
+            kind: Kind::Whole {
+                at: |config| &mut config.protocol.max_scrape_torrents,
+                bounds: Bounds {
+                    min: 64,
+                    max: MAX_SCRAPE_TORRENTS_MAX as u64,
+                    unit: "torrents",
+                    ceiling: Some("a request line and an answer can hold"),
+                },
+            },
+            about: "Torrents that one scrape may ask for.",
+            reason: "twice the 64 that Transmission puts into one request.",
+        },
+        Key {
+            name: "full_scrape",
+            kind: Kind::Switch { at: |config| &mut config.protocol.full_scrape },
+            about: "Whether a scrape without an info hash is answered with all torrents.",
+            reason: "no client needs it, and the answer is as large as the tracker.",
+        },
+        Key {
+            name: "trust_ip_parameters",
+            kind: Kind::Switch { at: |config| &mut config.protocol.trust_ip_parameters },
+            about: "Whether an announce may name the address of its peer (ip=, ipv4=, ipv6=) \
+                    in place of the one it comes from. For closed networks.",
+            reason: "anybody could have strangers' addresses handed out, and so attacked.",
+        },
+    ],
+    relations: &[
+        Relation {
+            keys: ["protocol.min_interval", "protocol.interval"],
+            broken: |Config { protocol, .. }| {
+                (protocol.min_interval_s > protocol.interval_s)
+                    .then(|| format!("at most {}", protocol.interval_s))
+            },
+        },
+        Relation {
+            keys: ["protocol.peer_timeout", "protocol.interval"],
+            broken: |Config { protocol, .. }| {
+                let spread = (protocol.interval_s * INTERVAL_SPREAD_PERCENT).div_ceil(100);
+                let least = protocol.interval_s + spread + PEER_TIMEOUT_GRACE_S;
+                (protocol.peer_timeout_s < least).then(|| format!("at least {least}"))
+            },
+        },
+        Relation {
+            keys: ["protocol.default_numwant", "protocol.max_numwant"],
+            broken: |Config { protocol, .. }| {
+                (protocol.default_numwant > protocol.max_numwant)
+                    .then(|| format!("at most {}", protocol.max_numwant))
+            },
+        },
+    ],
+};
+
+/// The most peers whose answer fits [`REPLY_BYTES_MAX`].
+const MAX_NUMWANT_MAX: usize = {
+    let mut peers = 0;
+    while announce_bytes_max(peers + 1) <= REPLY_BYTES_MAX {
+        peers += 1;
+    }
+    peers
+};
+
+/// The most torrents that fit a request line and whose answer fits [`REPLY_BYTES_MAX`].
+const MAX_SCRAPE_TORRENTS_MAX: usize = {
+    // A hash takes the fewest bytes unescaped; the first has no `&` before it.
+    let hashes = REQUEST_LINE_BYTES_MAX - "GET /scrape? HTTP/1.1\r\n".len() + "&".len();
+    let asked = hashes / "&info_hash=01234567890123456789".len();
+    let mut torrents = 0;
+    while torrents < asked && scrape_bytes_max(torrents + 1) <= REPLY_BYTES_MAX {
+        torrents += 1;
+    }
+    torrents
+};
+
+// The defaults, and the hashes of Transmission's scrape, have to fit.
+const _: () = assert!(MAX_NUMWANT_MAX >= 200 && MAX_SCRAPE_TORRENTS_MAX >= 128);
+
+/// How much is remembered. When something is full, a newcomer is answered but not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swarms {
+    /// Torrents at one time, 1 to 1,000,000,000.
+    pub max_torrents: usize,
+    /// Peers at one time in all torrents, 1 to 4,000,000,000.
+    pub max_peers: usize,
+    /// Peers at one time in a torrent, 1 to 100,000,000.
+    pub max_peers_per_torrent: u32,
+}
+
+impl Default for Swarms {
+    fn default() -> Swarms {
+        Swarms {
+            max_torrents: 20_000_000,
+            max_peers: 100_000_000,
+            max_peers_per_torrent: 1_000_000,
+        }
+    }
+}
+
+pub(super) const SWARMS: Table = Table {
+    name: "swarms",
+    about: "How much is remembered. When something is full, a newcomer is answered but not \
+            stored.",
+    keys: &[
+        Key {
+            name: "max_torrents",
+            kind: Kind::Whole {
+                at: |config| &mut config.swarms.max_torrents,
+                bounds: bounds(1, 1_000_000_000, "torrents"),
+            },
+            about: "Torrents at one time. Bounds memory: anybody can announce made-up torrents.",
+            reason: "above the ten million or so that the largest public trackers have.",
+        },
+        Key {
+            name: "max_peers",
+            kind: Kind::Whole {
+                at: |config| &mut config.swarms.max_peers,
+                bounds: bounds(1, 4_000_000_000, "peers"),
+            },
+            about: "Peers at one time, in all torrents together. Bounds memory: anybody can \
+                    announce as many peers as they have addresses and ports.",
+            reason: "above what the largest public trackers have.",
+        },
+        Key {
+            name: "max_peers_per_torrent",
+            kind: Kind::Whole {
+                at: |config| &mut config.swarms.max_peers_per_torrent,
+                bounds: bounds(1, 100_000_000, "peers"),
+            },
+            about: "Peers at one time in a torrent, so that one swarm cannot take the room of \
+                    all others.",
+            reason: "no real swarm is this large.",
+        },
+    ],
+    relations: &[],
+};
+
+/// How many connections are held, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Connections at one time, at most 10,000,000; 0 is what the file descriptor limit
+    /// allows, less a reserve.
+    pub max: usize,
+    /// Seconds from the first byte of a request to the end of its head, 1 to 300.
+    pub header_timeout_s: u32,
+    /// Seconds that a connection may wait between two requests, 1 to 3600.
+    pub idle_timeout_s: u32,
+    /// Seconds in which a client has to take its answer, 1 to 300.
+    pub send_timeout_s: u32,
+    /// Seconds that answers in flight get at shutdown, at most 600; 0 drops them.
+    pub shutdown_timeout_s: u32,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections {
+            max: 0,
+            header_timeout_s: 10,
+            idle_timeout_s: 30,
+            send_timeout_s: 20,
+            shutdown_timeout_s: 10,
+        }
+    }
+}
+
+pub(super) const CONNECTIONS: Table = Table {
+    name: "connections",
+    about: "How many connections are held, and for how long.",
+    keys: &[
+        Key {
+            name: "max",
+            kind: Kind::Whole {
+                at: |config| &mut config.connections.max,
+                bounds: bounds(0, 10_000_000, "connections"),
+            },
+            about: "Connections at one time. 0 is what the file descriptor limit allows, less \
+                    a reserve.",
+            reason: "the limit of the process is the one that cannot be exceeded anyway.",
+        },
+        Key {
+            name: "header_timeout",
+            kind: Kind::Whole {
+                at: |config| &mut config.connections.header_timeout_s,
+                bounds: bounds(1, 300, "seconds"),
+            },
+            about: "Time from the accept of a connection, or the first byte of a later \
+                    request, to the end of the request's head.",
+            reason: "a request is one packet or a few; this leaves time to send them thrice.",
+        },
+        Key {
+            name: "idle_timeout",
+            kind: Kind::Whole {
+                at: |config| &mut config.connections.idle_timeout_s,
+                bounds: bounds(1, 3600, "seconds"),
+            },
+            about: "Time that a connection may wait for its next request.",
+            reason: "a scrape follows its announce within it; the next announce is too far off \
+                     to wait for.",
+        },
+        Key {
+            name: "send_timeout",
+            kind: Kind::Whole {
+                at: |config| &mut config.connections.send_timeout_s,
+                bounds: bounds(1, 300, "seconds"),
+            },
+            about: "Time in which a client has to take its answer.",
+            reason: "enough for lost packets, too little to hoard answers.",
+        },
+        Key {
+            name: "shutdown_timeout",
+            kind: Kind::Whole {
+                at: |config| &mut config.connections.shutdown_timeout_s,
+                bounds: bounds(0, 600, "seconds"),
+            },
+            about: "Time that answers in flight get when the tracker is told to stop. 0 drops \
+                    them.",
+            reason: "well below the 90 after which systemd kills.",
+        },
+    ],
+    relations: &[],
+};

@@ -1,0 +1,52 @@
+//! What somebody who mistyped a name probably meant.
+
+use strsim::osa_distance;
+
+/// The candidate most like `word`, if any is like enough: a third of its letters may
+/// differ, two letters swapped count as one. Case, and `-` for `_`, do not count at all.
+pub(crate) fn nearest<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let word = folded(word);
+    let near = |candidate: &'c str| {
+        let differences = osa_distance(&word, &folded(candidate));
+        (differences <= (candidate.len() / 3).max(1)).then_some((differences, candidate))
+    };
+    // `min_by_key` keeps the first of equals: the order of the candidates decides.
+    let best = candidates.into_iter().filter_map(near).min_by_key(|(differences, _)| *differences);
+    best.map(|(_, candidate)| candidate)
+}
+
+fn folded(word: &str) -> String {
+    word.to_lowercase().replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    const NAMES: [&str; 4] = ["interval", "min_interval", "peer_timeout", "max"];
+
+    #[test]
+    fn slips_are_recognised() {
+        for (typed, meant) in [
+            ("intervall", "interval"),
+            ("itnerval", "interval"),
+            ("INTERVAL", "interval"),
+            ("min-interval", "min_interval"),
+            ("minInterval", "min_interval"),
+            ("peers_timeout", "peer_timeout"),
+            ("mx", "max"),
+        ] {
+            assert_eq!(nearest(typed, NAMES), Some(meant), "{typed}");
+        }
+    }
+
+    #[test]
+    fn the_unlike_is_not_guessed_at() {
+        for typed in ["", "m", "banana", "timeout", "interval_of_announce"] {
+            assert_eq!(nearest(typed, NAMES), None, "{typed}");
+        }
+    }
+}

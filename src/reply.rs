@@ -1,0 +1,623 @@
+//! Answers to bytes: status line, headers and bencode, into a buffer that was allocated
+//! beforehand and whose sufficiency is known beforehand.
+//!
+//! Every body is sorted bencode without trailing bytes (BEP 3), under an exact
+//! Content-Length and never chunked: what every client of the field reads.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::swarm::{Counts, InfoHash, Sample};
+
+/// How a reply is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Whether the request was HTTP/1.0, which needs keep-alive spelled out.
+    pub http10: bool,
+    /// Whether the connection stays open.
+    pub keep_alive: bool,
+    /// Whether only the head is wanted (HEAD).
+    pub head_only: bool,
+}
+
+impl Envelope {
+    /// For what is no request: answered as HTTP/1.1, and closed.
+    pub const CLOSING: Envelope = Envelope { http10: false, keep_alive: false, head_only: false };
+}
+
+/// The statuses this server gives (RFC 9110 section 15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 200
+    Ok,
+    /// 400
+    BadRequest,
+    /// 404
+    NotFound,
+    /// 405
+    MethodNotAllowed,
+    /// 408
+    RequestTimeout,
+    /// 414
+    UriTooLong,
+    /// 431
+    HeaderFieldsTooLarge,
+    /// 505
+    VersionNotSupported,
+}
+
+impl Status {
+    fn line(self) -> &'static str {
+        match self {
+            Status::Ok => "HTTP/1.1 200 OK\r\n",
+            Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
+            Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
+            Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n",
+            Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
+            Status::UriTooLong => "HTTP/1.1 414 URI Too Long\r\n",
+            Status::HeaderFieldsTooLarge => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+            Status::VersionNotSupported => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
+        }
+    }
+}
+
+/// When a client may come back, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intervals {
+    /// The regular interval of announces.
+    pub interval_s: u32,
+    /// The shortest that is tolerated.
+    pub min_interval_s: u32,
+}
+
+/// What BEP 31 tells a client whose request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryIn {
+    /// After so many minutes.
+    Minutes(u32),
+    /// Not at all: the same request would fail again.
+    Never,
+}
+
+/// An answer to an announce.
+#[derive(Clone, Copy, Debug)]
+pub struct AnnounceReply<'a> {
+    /// The swarm's state.
+    pub counts: Counts,
+    /// The client's address as seen here (BEP 24).
+    pub external: IpAddr,
+    /// When to come back.
+    pub intervals: Intervals,
+    /// The peers given.
+    pub sample: &'a Sample,
+    /// Compact strings (BEP 23, BEP 7) or a list of dictionaries (BEP 3).
+    pub compact: bool,
+}
+
+/// Bytes of the longest status line and headers.
+const HEAD_BYTES_MAX: usize = 192;
+/// Decimal digits of the largest `u32`.
+const NUMBER_BYTES_MAX: usize = 10;
+/// `d2:ip39:…4:porti65535ee` with the longest form of an IPv6 address.
+const PEER_DICTIONARY_BYTES_MAX: usize = 8 + 39 + 14;
+/// An announce's keys, without the values between them.
+const ANNOUNCE_FRAME: &[u8] = b"d8:completeie10:downloadedie11:external ip10:incompleteie\
+    8:intervalie12:min intervalie5:peers";
+/// Everything of an announce's body but the peers themselves: the keys, five numbers, the
+/// external address, and the lengths, key and ends around the peers.
+const ANNOUNCE_FRAME_BYTES_MAX: usize = ANNOUNCE_FRAME.len()
+    + 5 * NUMBER_BYTES_MAX
+    + b"16:".len()
+    + 16
+    + b"6:peers6".len()
+    + 2 * (NUMBER_BYTES_MAX + b":".len())
+    + b"e".len();
+/// One torrent of a scrape, without its hash and numbers.
+const SCRAPE_TORRENT_FRAME: &[u8] = b"20:d8:completeie10:downloadedie10:incompleteiee";
+/// Where an announce's dictionaries can be written before their place is known: past the
+/// longest that can stand before them.
+const DICTIONARIES_FROM: usize = HEAD_BYTES_MAX + ANNOUNCE_FRAME_BYTES_MAX;
+/// One torrent of a scrape.
+const SCRAPE_TORRENT_BYTES_MAX: usize = SCRAPE_TORRENT_FRAME.len() + 20 + 3 * NUMBER_BYTES_MAX;
+/// The opening and end of a scrape.
+const SCRAPE_FRAME_BYTES: usize = 16;
+/// Bytes of the longest failure reason or plain-text message.
+pub const MESSAGE_BYTES_MAX: usize = 128;
+
+/// Bytes that an announce's reply takes at most, headers included, with `peers` peers in
+/// whichever form and family is longest.
+pub const fn announce_bytes_max(peers: usize) -> usize {
+    HEAD_BYTES_MAX + ANNOUNCE_FRAME_BYTES_MAX + peers * PEER_DICTIONARY_BYTES_MAX
+}
+
+/// Bytes that a scrape's reply takes at most, headers included, for `torrents` torrents.
+pub const fn scrape_bytes_max(torrents: usize) -> usize {
+    HEAD_BYTES_MAX + SCRAPE_FRAME_BYTES + torrents * SCRAPE_TORRENT_BYTES_MAX
+}
+
+/// Bytes that any failure or plain message takes at most, headers included.
+pub const FAILURE_BYTES_MAX: usize = HEAD_BYTES_MAX + 128 + MESSAGE_BYTES_MAX;
+
+/// Writes an announce's answer; `out` must hold [`announce_bytes_max`] of its peers.
+/// Returns its length.
+pub fn announce(out: &mut [u8], envelope: Envelope, reply: &AnnounceReply<'_>) -> usize {
+    let counts = reply.counts;
+    let numbers = [
+        counts.complete,
+        counts.downloaded,
+        counts.incomplete,
+        reply.intervals.interval_s,
+        reply.intervals.min_interval_s,
+    ];
+    let external: &[u8] = match &reply.external {
+        IpAddr::V4(ip) => &ip.octets(),
+        IpAddr::V6(ip) => &ip.octets(),
+    };
+    let (v4, v6) = (reply.sample.v4().as_flattened(), reply.sample.v6().as_flattened());
+    let with_v6 = !v6.is_empty() || reply.external.is_ipv6();
+
+    let mut digits = 0;
+    for number in numbers {
+        digits += digits_of(number);
+    }
+    let v6_len = if with_v6 { b"6:peers6".len() + string_len(v6) } else { 0 };
+    let mut body_len = ANNOUNCE_FRAME.len() + digits + string_len(external) + b"e".len();
+    if reply.compact {
+        body_len += string_len(v4) + v6_len;
+    } else {
+        // How long addresses are in text is known when they are written: they are written
+        // first, where they cannot be in the way, and moved to their place.
+        let mut list = Writer { out, at: DICTIONARIES_FROM };
+        list.dictionaries(reply.sample);
+        body_len += b"le".len() + list.at - DICTIONARIES_FROM;
+    }
+
+    let mut writer = Writer { out, at: 0 };
+    writer.head(Status::Ok, envelope, Some(body_len));
+    if envelope.head_only {
+        return writer.at;
+    }
+    let body = writer.at;
+    writer.put(b"d8:completei");
+    writer.number(counts.complete);
+    writer.put(b"e10:downloadedi");
+    writer.number(counts.downloaded);
+    writer.put(b"e11:external ip");
+    writer.string(external);
+    writer.put(b"10:incompletei");
+    writer.number(counts.incomplete);
+    writer.put(b"e8:intervali");
+    writer.number(reply.intervals.interval_s);
+    writer.put(b"e12:min intervali");
+    writer.number(reply.intervals.min_interval_s);
+    writer.put(b"e5:peers");
+    if reply.compact {
+        writer.string(v4);
+        if with_v6 {
+            writer.put(b"6:peers6");
+            writer.string(v6);
+        }
+    } else {
+        writer.put(b"l");
+        let list = DICTIONARIES_FROM;
+        let list_len = body_len - (writer.at - body) - b"ee".len();
+        writer.out.copy_within(list..list + list_len, writer.at);
+        writer.at += list_len;
+        writer.put(b"e");
+    }
+    writer.put(b"e");
+    debug_assert_eq!(writer.at - body, body_len);
+    writer.at
+}
+
+/// Writes a scrape's answer (BEP 48); `torrents` must be sorted and free of repetitions,
+/// and `out` must hold [`scrape_bytes_max`] of them. Returns its length.
+pub fn scrape(out: &mut [u8], envelope: Envelope, torrents: &[(InfoHash, Counts)]) -> usize {
+    debug_assert!(torrents.is_sorted_by(|a, b| a.0 < b.0));
+    let body_len = b"d5:filesdee".len()
+        + torrents.iter().map(|(_, counts)| scrape_torrent_len(counts)).sum::<usize>();
+    let mut writer = Writer { out, at: 0 };
+    writer.head(Status::Ok, envelope, Some(body_len));
+    if envelope.head_only {
+        return writer.at;
+    }
+    let body = writer.at;
+    writer.put(SCRAPE_START);
+    for (info_hash, counts) in torrents {
+        writer.scrape_torrent(info_hash, counts);
+    }
+    writer.put(SCRAPE_END);
+    debug_assert_eq!(writer.at - body, body_len);
+    writer.at
+}
+
+/// A failure that its client is to read: HTTP 200 with `failure reason`, since clients
+/// drop the body of any other status. `reason` is at most [`MESSAGE_BYTES_MAX`] long.
+pub fn failure(
+    out: &mut [u8],
+    envelope: Envelope,
+    reason: &str,
+    intervals: Intervals,
+    retry: RetryIn,
+) -> usize {
+    debug_assert!(reason.len() <= MESSAGE_BYTES_MAX);
+    let reason = reason.as_bytes();
+    let retry_len = match retry {
+        RetryIn::Minutes(minutes) => b"ie".len() + digits_of(minutes),
+        RetryIn::Never => b"5:never".len(),
+    };
+    let numbers = digits_of(intervals.interval_s) + digits_of(intervals.min_interval_s);
+    let frame = b"d14:failure reason8:intervalie12:min intervalie8:retry ine".len();
+    let body_len = frame + string_len(reason) + numbers + retry_len;
+    let mut writer = Writer { out, at: 0 };
+    writer.head(Status::Ok, envelope, Some(body_len));
+    if envelope.head_only {
+        return writer.at;
+    }
+    let body = writer.at;
+    writer.put(b"d14:failure reason");
+    writer.string(reason);
+    writer.put(b"8:intervali");
+    writer.number(intervals.interval_s);
+    writer.put(b"e12:min intervali");
+    writer.number(intervals.min_interval_s);
+    writer.put(b"e8:retry in");
+    match retry {
+        RetryIn::Minutes(minutes) => {
+            writer.put(b"i");
+            writer.number(minutes);
+            writer.put(b"e");
+        }
+        RetryIn::Never => writer.put(b"5:never"),
+    }
+    writer.put(b"e");
+    debug_assert_eq!(writer.at - body, body_len);
+    writer.at
+}
+
+/// A plain-text answer to what is no announce and no scrape. `message` is at most
+/// [`MESSAGE_BYTES_MAX`] long and ends its line.
+pub fn message(out: &mut [u8], envelope: Envelope, status: Status, message: &str) -> usize {
+    debug_assert!(message.len() <= MESSAGE_BYTES_MAX);
+    let mut writer = Writer { out, at: 0 };
+    writer.head(status, envelope, Some(message.len()));
+    if !envelope.head_only {
+        writer.put(message.as_bytes());
+    }
+    writer.at
+}
+
+const SCRAPE_START: &[u8] = b"d5:filesd";
+const SCRAPE_END: &[u8] = b"ee";
+
+/// Opens a scrape whose length is not known: the end of the connection ends it, so that
+/// `envelope` must not keep it alive.
+pub fn open_scrape(out: &mut [u8], envelope: Envelope) -> usize {
+    debug_assert!(!envelope.keep_alive);
+    let mut writer = Writer { out, at: 0 };
+    writer.head(Status::Ok, envelope, None);
+    if !envelope.head_only {
+        writer.put(SCRAPE_START);
+    }
+    writer.at
+}
+
+/// Goes on with an open scrape: some torrents, and its end if they are the last.
+pub fn continue_scrape(out: &mut [u8], torrents: &[(InfoHash, Counts)], last: bool) -> usize {
+    let mut writer = Writer { out, at: 0 };
+    for (info_hash, counts) in torrents {
+        writer.scrape_torrent(info_hash, counts);
+    }
+    if last {
+        writer.put(SCRAPE_END);
+    }
+    writer.at
+}
+
+/// Bytes that `torrents` of an open scrape take at most.
+pub const fn continue_scrape_bytes_max(torrents: usize) -> usize {
+    SCRAPE_FRAME_BYTES + torrents * SCRAPE_TORRENT_BYTES_MAX
+}
+
+/// A cursor over the reply. It panics rather than write past the end: callers provide what
+/// the `*_bytes_max` functions say.
+struct Writer<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    #[inline]
+    fn number(&mut self, number: u32) {
+        let digits = digits_of(number);
+        let space = &mut self.out[self.at..self.at + digits];
+        let mut rest = number;
+        for digit in space.iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.at += digits;
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u32);
+        self.put(b":");
+        self.put(bytes);
+    }
+
+    fn head(&mut self, status: Status, envelope: Envelope, body_len: Option<usize>) {
+        self.put(status.line().as_bytes());
+        self.put(b"Content-Type: text/plain\r\n");
+        match (envelope.keep_alive, envelope.http10) {
+            (false, _) => self.put(b"Connection: close\r\n"),
+            (true, true) => self.put(b"Connection: keep-alive\r\n"),
+            (true, false) => {}
+        }
+        if let Some(body_len) = body_len {
+            self.put(b"Content-Length: ");
+            self.number(body_len as u32);
+            self.put(b"\r\n");
+        }
+        self.put(b"\r\n");
+    }
+
+    fn dictionaries(&mut self, sample: &Sample) {
+        for [a, b, c, d, high, low] in sample.v4() {
+            let octets = [*a, *b, *c, *d].map(u32::from);
+            let text_len = 3 + octets.iter().map(|&octet| digits_of(octet)).sum::<usize>();
+            self.put(b"d2:ip");
+            self.number(text_len as u32);
+            self.put(b":");
+            for (index, octet) in octets.into_iter().enumerate() {
+                if index > 0 {
+                    self.put(b".");
+                }
+                self.number(octet);
+            }
+            self.port(u16::from_be_bytes([*high, *low]));
+        }
+        for peer in sample.v6() {
+            let (ip, port) = peer.split_at(16);
+            let mut octets = [0; 16];
+            octets.copy_from_slice(ip);
+            let mut text = Text { text: [0; 48], len: 0 };
+            let _ = write!(text, "{}", Ipv6Addr::from(octets));
+            self.put(b"d2:ip");
+            self.string(&text.text[..text.len]);
+            self.port(u16::from_be_bytes([port[0], port[1]]));
+        }
+    }
+
+    fn port(&mut self, port: u16) {
+        self.put(b"4:porti");
+        self.number(port.into());
+        self.put(b"ee");
+    }
+
+    fn scrape_torrent(&mut self, info_hash: &InfoHash, counts: &Counts) {
+        self.string(info_hash);
+        self.put(b"d8:completei");
+        self.number(counts.complete);
+        self.put(b"e10:downloadedi");
+        self.number(counts.downloaded);
+        self.put(b"e10:incompletei");
+        self.number(counts.incomplete);
+        self.put(b"ee");
+    }
+}
+
+/// An IPv6 address in text, without the heap.
+struct Text {
+    text: [u8; 48],
+    len: usize,
+}
+
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = (&mut self.text[self.len..]).write(bytes)?;
+        self.len += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn scrape_torrent_len(counts: &Counts) -> usize {
+    SCRAPE_TORRENT_FRAME.len()
+        + 20
+        + digits_of(counts.complete)
+        + digits_of(counts.downloaded)
+        + digits_of(counts.incomplete)
+}
+
+/// Bytes of a bencoded string.
+#[inline]
+fn string_len(bytes: &[u8]) -> usize {
+    digits_of(bytes.len() as u32) + 1 + bytes.len()
+}
+
+/// Decimal digits of a number.
+#[inline]
+fn digits_of(number: u32) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::RandomState;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::swarm::{Announcement, Endpoint, Event, Random, Settings, Swarms};
+
+    const KEEP: Envelope = Envelope { http10: false, keep_alive: true, head_only: false };
+    const LONGEST: Counts =
+        Counts { complete: u32::MAX, incomplete: u32::MAX, downloaded: u32::MAX };
+    const INTERVALS: Intervals = Intervals { interval_s: u32::MAX, min_interval_s: u32::MAX };
+
+    /// A sample of so many peers of each family, their addresses as long in text as can be.
+    fn sample(v4: u16, v6: u16) -> Sample {
+        let settings = Settings {
+            torrents_max: 1,
+            peers_max: u64::MAX,
+            peers_per_torrent_max: u32::MAX,
+            peer_timeout_s: 100,
+        };
+        let swarms = Swarms::new(settings, RandomState::new());
+        let mut sample = Sample::with_capacity(u32::from(v4) + u32::from(v6));
+        let mut random = Random::seeded(1);
+        let mut announce = |ip: IpAddr, port, want| {
+            let peer = Endpoint::new(ip, port);
+            let event = Event::None;
+            let announcement =
+                Announcement { info_hash: [7; 20], peer, seeder: false, event, want };
+            swarms.announce(&announcement, 0, &mut random, &mut sample);
+        };
+        for peer in 0..v4 {
+            announce(IpAddr::V4(Ipv4Addr::new(255, 254, 253, 252)), 60_000 - peer, 0);
+        }
+        for peer in 0..v6 {
+            announce(IpAddr::V6(Ipv6Addr::from([0xff; 16])), 60_000 - peer, 0);
+        }
+        announce(IpAddr::V4(Ipv4Addr::LOCALHOST), 1, u32::from(v4) + u32::from(v6));
+        assert_eq!((sample.v4().len(), sample.v6().len()), (v4.into(), v6.into()));
+        sample
+    }
+
+    /// Splits a reply, and checks its length against its Content-Length.
+    fn body(reply: &[u8]) -> (String, Vec<u8>) {
+        let end = reply.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8(reply[..end].to_vec()).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        assert_eq!(length.unwrap().parse(), Ok(reply.len() - end));
+        (head, reply[end..].to_vec())
+    }
+
+    #[test]
+    fn the_longest_announces_fit_exactly_where_they_should() {
+        for (v4, v6) in [(0, 0), (1, 0), (0, 1), (200, 0), (0, 200), (150, 50), (0, 900)] {
+            for compact in [true, false] {
+                for external in
+                    [IpAddr::V4(Ipv4Addr::BROADCAST), IpAddr::V6(Ipv6Addr::from([0xff; 16]))]
+                {
+                    let sample = sample(v4, v6);
+                    let counts = LONGEST;
+                    let answer = AnnounceReply {
+                        counts,
+                        external,
+                        intervals: INTERVALS,
+                        sample: &sample,
+                        compact,
+                    };
+                    let envelope = Envelope { http10: true, ..KEEP };
+                    let max = announce_bytes_max(usize::from(v4 + v6));
+                    let mut out = vec![0xaa; max];
+                    let len = announce(&mut out, envelope, &answer);
+                    let (_, body) = body(&out[..len]);
+                    assert!(body.starts_with(b"d8:completei4294967295e10:downloaded"));
+                    assert!(body.ends_with(b"e"));
+                    assert_eq!(compact, !body.windows(8).any(|bytes| bytes == b"5:peersl"));
+                    if !compact && v6 > 0 {
+                        let entry = b"d2:ip39:ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff4:porti";
+                        let found = body.windows(entry.len()).filter(|bytes| bytes == entry);
+                        assert_eq!(found.count(), usize::from(v6));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_announce_in_both_forms_to_the_letter() {
+        let sample = sample(2, 1);
+        let counts = Counts { complete: 1, incomplete: 20, downloaded: 300 };
+        let intervals = Intervals { interval_s: 1800, min_interval_s: 900 };
+        let external = IpAddr::V4(Ipv4Addr::new(65, 66, 67, 68));
+        let answer = AnnounceReply { counts, external, intervals, sample: &sample, compact: true };
+        let mut out = vec![0; announce_bytes_max(3)];
+        let len = announce(&mut out, KEEP, &answer);
+        let (head, compact) = body(&out[..len]);
+        assert_eq!(
+            head,
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+                compact.len()
+            )
+        );
+        let common = b"d8:completei1e10:downloadedi300e11:external ip4:ABCD10:incompletei20e\
+                       8:intervali1800e12:min intervali900e5:peers";
+        let (v4, v6) = (sample.v4().as_flattened(), sample.v6().as_flattened());
+        assert_eq!(compact, [common, b"12:".as_slice(), v4, b"6:peers618:", v6, b"e"].concat());
+
+        let len = announce(&mut out, KEEP, &AnnounceReply { compact: false, ..answer });
+        let (_, list) = body(&out[..len]);
+        let entry = |ip: &str, port: &[u8]| {
+            let port = u16::from_be_bytes([port[0], port[1]]);
+            format!("d2:ip{}:{ip}4:porti{port}ee", ip.len())
+        };
+        let v4 = sample.v4().iter().map(|peer| entry("255.254.253.252", &peer[4..]));
+        let v6 = sample.v6().iter().map(|peer| entry(&["ffff"; 8].join(":"), &peer[16..]));
+        let entries: String = v4.chain(v6).collect();
+        assert_eq!(list, [common, b"l".as_slice(), entries.as_bytes(), b"ee"].concat());
+    }
+
+    #[test]
+    fn scrapes_and_failures_at_their_longest_fit() {
+        for count in [1usize, 64, 395] {
+            let torrents: Vec<(InfoHash, Counts)> =
+                (0..count).map(|index| ([index as u8; 20], LONGEST)).collect();
+            let mut torrents: Vec<(InfoHash, Counts)> = torrents;
+            for (index, (hash, _)) in torrents.iter_mut().enumerate() {
+                hash[..2].copy_from_slice(&(index as u16).to_be_bytes());
+            }
+            let mut out = vec![0; scrape_bytes_max(count)];
+            let len = scrape(&mut out, Envelope { http10: true, ..KEEP }, &torrents);
+            let (_, body) = body(&out[..len]);
+            assert!(body.starts_with(b"d5:filesd20:") && body.ends_with(b"eee"));
+            let mut piece = vec![0; continue_scrape_bytes_max(count)];
+            let len = continue_scrape(&mut piece, &torrents, true);
+            assert_eq!(piece[..len], body[b"d5:filesd".len()..]);
+        }
+        let reason = "r".repeat(MESSAGE_BYTES_MAX);
+        for retry in [RetryIn::Never, RetryIn::Minutes(u32::MAX)] {
+            let mut out = [0; FAILURE_BYTES_MAX];
+            let envelope = Envelope { http10: true, ..KEEP };
+            let len = failure(&mut out, envelope, &reason, INTERVALS, retry);
+            let (head, body) = body(&out[..len]);
+            assert!(head.contains("\r\nConnection: keep-alive\r\n"));
+            assert!(body.starts_with(b"d14:failure reason128:rrr") && body.ends_with(b"e"));
+        }
+        let mut out = [0; FAILURE_BYTES_MAX];
+        let len = message(&mut out, Envelope::CLOSING, Status::HeaderFieldsTooLarge, &reason);
+        let (head, _) = body(&out[..len]);
+        assert!(head.starts_with("HTTP/1.1 431 ") && head.contains("\r\nConnection: close\r\n"));
+    }
+
+    #[test]
+    fn a_head_is_the_get_reply_without_its_body() {
+        let sample = sample(3, 2);
+        for compact in [true, false] {
+            let answer = AnnounceReply {
+                counts: LONGEST,
+                external: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                intervals: INTERVALS,
+                sample: &sample,
+                compact,
+            };
+            let mut get = vec![0; announce_bytes_max(5)];
+            let mut head = get.clone();
+            let get_len = announce(&mut get, KEEP, &answer);
+            let head_len = announce(&mut head, Envelope { head_only: true, ..KEEP }, &answer);
+            assert_eq!(head[..head_len], get[..head_len]);
+            assert!(head_len < get_len && head[..head_len].ends_with(b"\r\n\r\n"));
+        }
+    }
+}
