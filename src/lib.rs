@@ -8,12 +8,22 @@
 //!           └────→ server ─→ swarm         request → answer
 //!                       └──→ reply         answer → bytes
 //! ```
+//!
+//! [`server`] is the page to read first; [`worker`] is what drives it; [`tracker`] starts
+//! the workers from a [`config`]. The crate has no `unsafe` of its own: what needs it lives
+//! in the crates `annulus-ring` and `annulus-parser`.
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod connection;
 pub mod flags;
 pub mod limits;
+pub mod log;
 mod nearest;
 pub mod reply;
+pub mod server;
 pub mod swarm;
+pub mod tracker;
+pub mod worker;
 
+pub use tracker::run;

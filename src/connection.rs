@@ -1,0 +1,277 @@
+//! One connection as a state machine over bytes and time, without I/O.
+//!
+//! Bytes that arrived go in, the replies to them come out in order, with the word on what
+//! to do next. A request that arrives whole is parsed where it lies; only what is left of
+//! an unfinished one is kept. Time is a number of seconds given by the caller.
+
+use std::mem;
+use std::net::IpAddr;
+
+use annulus_parser::{Bounds, Error, Head, Parsed, parse_head};
+
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
+
+const BOUNDS: Bounds = Bounds {
+    request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
+    head_bytes_max: HEAD_BYTES_MAX,
+    headers_max: HEADERS_MAX,
+};
+
+/// How long a client may take, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From accept, or the first byte of a later request, to the end of its head.
+    pub header_s: u32,
+    /// Between two requests of a connection that is kept alive.
+    pub idle_s: u32,
+}
+
+/// What a connection is for after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Another request may come.
+    KeepAlive,
+    /// Nothing: it is closed.
+    Close,
+    /// The rest of this reply, which is too long to be written at once.
+    Stream,
+}
+
+/// A reply that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Its bytes.
+    pub len: usize,
+    /// What follows it.
+    pub after: After,
+}
+
+/// Who answers requests.
+pub trait Answer {
+    /// The most bytes that one reply takes.
+    fn reply_bytes_max(&self) -> usize;
+
+    /// Answers a request of the client at `peer` into `out`, at least
+    /// [`Answer::reply_bytes_max`] long.
+    fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply;
+
+    /// Answers what is no request; the connection ends with it.
+    fn refuse(&mut self, mistake: Mistake, out: &mut [u8]) -> usize;
+}
+
+/// What was wrong with the bytes of a connection, so that it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// The parser's word.
+    Malformed(Error),
+    /// The client's side ended within a request.
+    Truncated,
+    /// A request was not completed in time.
+    TooSlow,
+}
+
+/// What to do with a connection after its replies are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Receive more.
+    Receive,
+    /// Send what is written, then call [`Connection::resume`]: more requests are waiting.
+    Resume,
+    /// Close. If `unread`, the client may have sent more than was read, and a plain close
+    /// would reset the last reply away.
+    Close {
+        /// Whether bytes may follow.
+        unread: bool,
+    },
+    /// Send what is written, then the rest of the reply as the server provides it, then
+    /// close.
+    Stream,
+}
+
+/// What came of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Progress {
+    /// Bytes of replies that were written.
+    pub written: usize,
+    /// What to do when they are sent.
+    pub next: Next,
+}
+
+/// The second at which `after_s` whole seconds have passed for certain: the present one has
+/// begun already.
+pub fn deadline_after(now_s: u32, after_s: u32) -> u32 {
+    now_s.saturating_add(after_s).saturating_add(1)
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Received and not yet answered: an unfinished request, or some that wait.
+    pending: Vec<u8>,
+    /// Leading bytes of `pending` that the parser has seen and found unfinished.
+    seen: u32,
+    deadline_s: u32,
+    peer: IpAddr,
+    /// Nothing was answered yet: the time of the first head runs from accept.
+    first: bool,
+}
+
+impl Connection {
+    /// A connection that was accepted just now.
+    pub fn new(peer: IpAddr, now_s: u32, patience: &Patience) -> Connection {
+        let deadline_s = deadline_after(now_s, patience.header_s);
+        let peer = peer.to_canonical();
+        Connection { pending: Vec::new(), seen: 0, deadline_s, peer, first: true }
+    }
+
+    /// The second at which the client has had its time.
+    pub fn deadline_s(&self) -> u32 {
+        self.deadline_s
+    }
+
+    /// Bytes received and not yet answered.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Keeps bytes for later: replies before them are still on their way.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Answers what `bytes` complete. `out` must have room for one reply at least.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        server: &mut impl Answer,
+        now_s: u32,
+        patience: &Patience,
+        out: &mut [u8],
+    ) -> Progress {
+        if !self.pending.is_empty() {
+            self.keep(bytes);
+            return self.resume(server, now_s, patience, out);
+        }
+        let conversation = self.converse(bytes, 0, server, out);
+        let rest = &bytes[conversation.used..];
+        if !rest.is_empty() {
+            self.keep(rest);
+        }
+        self.settle(&conversation, false, now_s, patience)
+    }
+
+    /// Answers what is pending. `out` must have room for one reply at least.
+    pub fn resume(
+        &mut self,
+        server: &mut impl Answer,
+        now_s: u32,
+        patience: &Patience,
+        out: &mut [u8],
+    ) -> Progress {
+        let mut pending = mem::take(&mut self.pending);
+        let conversation = self.converse(&pending, self.seen as usize, server, out);
+        if conversation.used < pending.len() {
+            pending.drain(..conversation.used);
+            self.pending = pending;
+        }
+        let was_unfinished = self.seen > 0 && conversation.used == 0;
+        self.settle(&conversation, was_unfinished, now_s, patience)
+    }
+
+    /// The client's side has ended: answers what it left unfinished, if anything.
+    pub fn end(&mut self, server: &mut impl Answer, out: &mut [u8]) -> usize {
+        self.give_up(Mistake::Truncated, server, out)
+    }
+
+    /// The client has had its time: answers what it left unfinished, if anything.
+    pub fn expire(&mut self, server: &mut impl Answer, out: &mut [u8]) -> usize {
+        self.give_up(Mistake::TooSlow, server, out)
+    }
+
+    fn give_up(&mut self, mistake: Mistake, server: &mut impl Answer, out: &mut [u8]) -> usize {
+        if mem::take(&mut self.pending).is_empty() { 0 } else { server.refuse(mistake, out) }
+    }
+
+    fn converse(
+        &self,
+        input: &[u8],
+        seen: usize,
+        server: &mut impl Answer,
+        out: &mut [u8],
+    ) -> Conversation {
+        let mut talk = Conversation { used: 0, written: 0, seen: 0, next: Next::Receive };
+        let mut seen = seen;
+        while talk.used < input.len() {
+            if out.len() - talk.written < server.reply_bytes_max() {
+                talk.next = Next::Resume;
+                return talk;
+            }
+            let rest = &input[talk.used..];
+            let space = &mut out[talk.written..];
+            match parse_head(rest, seen, &BOUNDS) {
+                Ok(Parsed::Complete { head, consumed }) => {
+                    let reply = server.answer(self.peer, &head, space);
+                    talk.used += consumed.get();
+                    talk.written += reply.len;
+                    if reply.after != After::KeepAlive {
+                        // Who did not ask for the end may have sent more already.
+                        let unread = talk.used < input.len() || head.keep_alive;
+                        talk.used = input.len();
+                        talk.next = match reply.after {
+                            After::Stream => Next::Stream,
+                            _ => Next::Close { unread },
+                        };
+                        return talk;
+                    }
+                }
+                Ok(Parsed::Partial) => {
+                    // What stands between requests is no request: it keeps none open.
+                    if rest.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+                        talk.used = input.len();
+                    } else {
+                        talk.seen = rest.len();
+                    }
+                    return talk;
+                }
+                Err(error) => {
+                    talk.written += server.refuse(Mistake::Malformed(error), space);
+                    talk.used = input.len();
+                    talk.next = Next::Close { unread: true };
+                    return talk;
+                }
+            }
+            seen = 0;
+        }
+        talk
+    }
+
+    /// Takes over where the conversation stands, and gives the client its next deadline.
+    fn settle(
+        &mut self,
+        talk: &Conversation,
+        was_unfinished: bool,
+        now_s: u32,
+        patience: &Patience,
+    ) -> Progress {
+        self.seen = u32::try_from(talk.seen).unwrap_or(u32::MAX);
+        self.first &= talk.written == 0;
+        if talk.seen == 0 {
+            if talk.written > 0 {
+                self.deadline_s = deadline_after(now_s, patience.idle_s);
+            }
+        } else if !was_unfinished && !self.first {
+            // The head's time runs from its first byte and is not prolonged by later ones.
+            self.deadline_s = deadline_after(now_s, patience.header_s);
+        }
+        Progress { written: talk.written, next: talk.next }
+    }
+}
+
+/// How far the requests in some bytes were answered.
+struct Conversation {
+    used: usize,
+    written: usize,
+    seen: usize,
+    next: Next,
+}

@@ -1,0 +1,69 @@
+//! The program: from a command line to an exit status.
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use annulus::config::{Config, print_default};
+use annulus::flags::{self, Action, Flags};
+
+/// A wrong configuration, or a failure.
+const FAILED: u8 = 1;
+/// A wrong command line.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let Flags { action, config } = match flags::parse(env::args_os().skip(1)) {
+        Ok(flags) => flags,
+        Err(error) => {
+            complain(&format!("annulus: {error}\nannulus --help explains the flags"));
+            return ExitCode::from(MISUSED);
+        }
+    };
+    let done = match action {
+        Action::Run => start(config.as_deref()),
+        Action::CheckConfig => check(config.as_deref()),
+        Action::PrintConfig => print(&print_default()),
+        Action::Help => print(&flags::help()),
+        Action::Version => print(&flags::version()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            complain(&what);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Runs the tracker until it is told to stop.
+fn start(path: Option<&Path>) -> Result<(), String> {
+    let config = Config::load(path).map_err(|mistakes| mistakes.to_string())?;
+    annulus::run(&config).map_err(|error| format!("annulus: {error}"))
+}
+
+fn check(path: Option<&Path>) -> Result<(), String> {
+    Config::load(path).map_err(|mistakes| mistakes.to_string())?;
+    match path {
+        Some(path) => print(&format!("{}: ok\n", path.display())),
+        None => print("defaults: ok\n"),
+    }
+}
+
+/// A reader that has seen enough (`annulus -p | head`) is no failure; a full disk is.
+fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("annulus: standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// To standard error; if that is gone too, the exit status has to say it.
+fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}");
+}

@@ -1,0 +1,317 @@
+//! One request in, one reply out: the page to read first.
+//!
+//! [`Server::announce`] and [`Server::scrape`] are what the program is for; around them
+//! stands what else a client may send, and [`verdict`], which maps every mistake to its
+//! answer. Nothing here does I/O or reads a clock: the worker says what second it is.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use annulus_parser::{
+    Announce, AnnounceEvent, Error, Head, Method, Numwant, Query, Target, Version, parse_announce,
+    scrape_hashes,
+};
+
+use crate::config::Protocol;
+use crate::connection::{After, Answer, Mistake, Reply};
+use crate::limits::{INTERVAL_SPREAD_PERCENT, REPLY_BYTES_MAX};
+use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
+use crate::swarm::{Announcement, Counts, Endpoint, Event, InfoHash, Page, Random, Sample, Swarms};
+
+/// Torrents in one piece of a full scrape.
+const PAGE_TORRENTS: usize = 256;
+const _: () = assert!(reply::continue_scrape_bytes_max(PAGE_TORRENTS) <= REPLY_BYTES_MAX);
+
+/// One worker's server: its own buffers and randomness, and a handle on everyone's swarms.
+pub struct Server {
+    swarms: Arc<Swarms>,
+    protocol: Protocol,
+    random: Random,
+    sample: Sample,
+    /// The torrents of the scrape at hand.
+    torrents: Vec<(InfoHash, Counts)>,
+    /// How far the one full scrape that is being answered has come.
+    full_scrape: Option<Page>,
+    now_s: u32,
+    closing: bool,
+}
+
+impl Server {
+    /// A server of `swarms` that makes its random choices from `seed`.
+    pub fn new(swarms: Arc<Swarms>, protocol: Protocol, seed: u64) -> Server {
+        let torrents_max = PAGE_TORRENTS.max(protocol.max_scrape_torrents);
+        Server {
+            swarms,
+            random: Random::seeded(seed),
+            sample: Sample::with_capacity(protocol.max_numwant as u32),
+            torrents: Vec::with_capacity(torrents_max),
+            protocol,
+            full_scrape: None,
+            now_s: 0,
+            closing: false,
+        }
+    }
+
+    /// Tells what second it is, counted from the start of the process.
+    pub fn set_now(&mut self, now_s: u32) {
+        self.now_s = now_s;
+    }
+
+    /// From now on every reply is its connection's last.
+    pub fn close_connections(&mut self) {
+        self.closing = true;
+    }
+
+    /// Answers an announce (BEP 3).
+    fn announce(
+        &mut self,
+        peer: IpAddr,
+        query: Query<'_>,
+        envelope: Envelope,
+        out: &mut [u8],
+    ) -> usize {
+        let announce = match parse_announce(query) {
+            Ok(announce) => announce,
+            Err(error) => return self.reject(error, envelope, out),
+        };
+        let stopped = announce.event == AnnounceEvent::Stopped;
+        let want = match announce.numwant {
+            _ if stopped => 0,
+            Numwant::Default => self.protocol.default_numwant as u32,
+            Numwant::AtMost(number) => number.min(self.protocol.max_numwant as u32),
+        };
+        let claims = self.claims(peer, &announce);
+        let announcement = Announcement {
+            info_hash: announce.info_hash,
+            peer: Endpoint::new(claims.first, announce.port),
+            seeder: announce.left == Some(0),
+            event: match announce.event {
+                AnnounceEvent::Stopped => Event::Stopped,
+                AnnounceEvent::Completed => Event::Completed,
+                AnnounceEvent::Started | AnnounceEvent::None => Event::None,
+            },
+            want,
+        };
+        if let Some(second) = claims.second {
+            // The other family's address of the same client: no peers for it, and what it
+            // completed is counted once.
+            let event = if stopped { Event::Stopped } else { Event::None };
+            let peer = Endpoint::new(second, announce.port);
+            let other = Announcement { peer, event, want: 0, ..announcement };
+            self.swarms.announce(&other, self.now_s, &mut self.random, &mut self.sample);
+        }
+        let counts =
+            self.swarms.announce(&announcement, self.now_s, &mut self.random, &mut self.sample);
+        let reply = AnnounceReply {
+            counts,
+            external: peer,
+            intervals: self.intervals(),
+            sample: &self.sample,
+            compact: announce.compact,
+        };
+        reply::announce(out, envelope, &reply)
+    }
+
+    /// Answers a scrape of some torrents (BEP 48): unknown ones with zeros, since libtorrent
+    /// takes a missing one for an error.
+    fn scrape(&mut self, query: Query<'_>, envelope: Envelope, out: &mut [u8]) -> Reply {
+        self.torrents.clear();
+        for info_hash in scrape_hashes(query).take(self.protocol.max_scrape_torrents) {
+            match info_hash {
+                Ok(info_hash) => self.torrents.push((info_hash, Counts::default())),
+                Err(error) => return keep_or_close(self.reject(error, envelope, out), envelope),
+            }
+        }
+        if self.torrents.is_empty() {
+            return self.full_scrape(envelope, out);
+        }
+        self.torrents.sort_unstable_by_key(|&(info_hash, _)| info_hash);
+        self.torrents.dedup_by_key(|&mut (info_hash, _)| info_hash);
+        for (info_hash, counts) in &mut self.torrents {
+            *counts = self.swarms.scrape(info_hash);
+        }
+        keep_or_close(reply::scrape(out, envelope, &self.torrents), envelope)
+    }
+
+    /// Opens a scrape of all torrents, where the operator allows it: one at a time.
+    fn full_scrape(&mut self, envelope: Envelope, out: &mut [u8]) -> Reply {
+        let (reason, retry) = if !self.protocol.full_scrape {
+            ("scrape: info_hash is missing, and full scrapes are off", RetryIn::Never)
+        } else if self.full_scrape.is_some() {
+            ("a full scrape is being answered already: try again later", RetryIn::Minutes(1))
+        } else if envelope.head_only {
+            let closing = Envelope { keep_alive: false, ..envelope };
+            return keep_or_close(reply::open_scrape(out, closing), closing);
+        } else {
+            self.full_scrape = Some(Page::default());
+            return Reply { len: reply::open_scrape(out, Envelope::CLOSING), after: After::Stream };
+        };
+        let len = reply::failure(out, envelope, reason, self.intervals(), retry);
+        keep_or_close(len, envelope)
+    }
+
+    /// Writes the next piece of the full scrape; whether more are to follow.
+    pub fn stream(&mut self, out: &mut [u8]) -> (usize, bool) {
+        let Some(page) = &mut self.full_scrape else { return (0, false) };
+        self.torrents.clear();
+        let more = self.swarms.page(page, PAGE_TORRENTS, &mut self.torrents);
+        (reply::continue_scrape(out, &self.torrents, !more), more)
+    }
+
+    /// The full scrape was answered, or its client has gone.
+    pub fn end_stream(&mut self) {
+        self.full_scrape = None;
+    }
+
+    /// Which addresses an announce speaks for: where it came from, unless the operator lets
+    /// clients say otherwise (`ip`, and `ipv4` and `ipv6` as BEP 7 once had them).
+    fn claims(&self, peer: IpAddr, announce: &Announce<'_>) -> Claims {
+        if !self.protocol.trust_ip_parameters {
+            return Claims { first: peer, second: None };
+        }
+        let given = |address: Option<annulus_parser::Address<'_>>| {
+            address.and_then(|address| address.ip()).map(|ip| ip.to_canonical())
+        };
+        let v4 = given(announce.ipv4).filter(IpAddr::is_ipv4);
+        let v6 = given(announce.ipv6).filter(IpAddr::is_ipv6);
+        let ip = given(announce.ip);
+        let own = ip.unwrap_or(peer);
+        let (first, second) = if own.is_ipv4() { (v4, v6) } else { (v6, v4) };
+        Claims { first: ip.or(first).unwrap_or(own), second }
+    }
+
+    fn intervals(&mut self) -> Intervals {
+        let interval_s = self.protocol.interval_s;
+        let spread = self.random.below(interval_s * INTERVAL_SPREAD_PERCENT / 100 + 1);
+        Intervals { interval_s: interval_s + spread, min_interval_s: self.protocol.min_interval_s }
+    }
+
+    /// Answers a query that is wrong.
+    fn reject(&mut self, error: Error, envelope: Envelope, out: &mut [u8]) -> usize {
+        match verdict(error) {
+            Verdict::Failure(reason) => {
+                reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
+            }
+            Verdict::Close(status, text) => reply::message(out, Envelope::CLOSING, status, text),
+        }
+    }
+}
+
+impl Answer for Server {
+    fn reply_bytes_max(&self) -> usize {
+        reply_bytes_max(&self.protocol)
+    }
+
+    fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply {
+        let envelope = Envelope {
+            http10: head.version == Version::Http10,
+            keep_alive: head.keep_alive && !self.closing,
+            head_only: head.method == Method::Head,
+        };
+        match head.target {
+            Target::Announce(query) => {
+                keep_or_close(self.announce(peer, query, envelope, out), envelope)
+            }
+            Target::Scrape(query) => self.scrape(query, envelope, out),
+            Target::Other(_) => {
+                let closing = Envelope { keep_alive: false, ..envelope };
+                let text =
+                    "This is a BitTorrent tracker: /announce and /scrape are all there is.\n";
+                keep_or_close(reply::message(out, closing, Status::NotFound, text), closing)
+            }
+        }
+    }
+
+    fn refuse(&mut self, mistake: Mistake, out: &mut [u8]) -> usize {
+        let (status, text) = match mistake {
+            Mistake::Malformed(error) => return self.reject(error, Envelope::CLOSING, out),
+            Mistake::Truncated => (Status::BadRequest, "The request ended before it was whole.\n"),
+            Mistake::TooSlow => (Status::RequestTimeout, "The request took too long to arrive.\n"),
+        };
+        reply::message(out, Envelope::CLOSING, status, text)
+    }
+}
+
+/// The addresses an announce speaks for.
+struct Claims {
+    first: IpAddr,
+    second: Option<IpAddr>,
+}
+
+/// The most bytes that any reply takes under this configuration, headers included.
+pub fn reply_bytes_max(protocol: &Protocol) -> usize {
+    let announce = reply::announce_bytes_max(protocol.max_numwant);
+    let scrape = reply::scrape_bytes_max(protocol.max_scrape_torrents);
+    let page =
+        if protocol.full_scrape { reply::continue_scrape_bytes_max(PAGE_TORRENTS) } else { 0 };
+    announce.max(scrape).max(page).max(reply::FAILURE_BYTES_MAX)
+}
+
+fn keep_or_close(len: usize, envelope: Envelope) -> Reply {
+    let after = if envelope.keep_alive { After::KeepAlive } else { After::Close };
+    Reply { len, after }
+}
+
+/// How a mistake is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// HTTP 200 with this `failure reason`; the connection goes on as the request asked.
+    Failure(&'static str),
+    /// This status and text; the connection is closed.
+    Close(Status, &'static str),
+}
+
+/// The answer to every mistake a request can make.
+pub fn verdict(error: Error) -> Verdict {
+    use Status::{
+        BadRequest, HeaderFieldsTooLarge, MethodNotAllowed, UriTooLong, VersionNotSupported,
+    };
+    use Verdict::{Close, Failure};
+    match error {
+        Error::MethodMalformed => Close(BadRequest, "This is not HTTP.\n"),
+        Error::MethodNotAllowed => Close(MethodNotAllowed, "Only GET and HEAD are served.\n"),
+        Error::TargetMalformed => Close(BadRequest, "The request target is malformed.\n"),
+        Error::VersionMalformed => Close(BadRequest, "The HTTP version is malformed.\n"),
+        Error::VersionNotSupported => Close(VersionNotSupported, "Only HTTP/1.x is served.\n"),
+        Error::RequestLineTooLong => Close(UriTooLong, "The request line is too long.\n"),
+        Error::HeadTooLarge => Close(HeaderFieldsTooLarge, "The request head is too large.\n"),
+        Error::TooManyHeaders => Close(HeaderFieldsTooLarge, "Too many header lines.\n"),
+        Error::LineEndMalformed => Close(BadRequest, "A CR stands without its LF.\n"),
+        Error::HeaderFolded => Close(BadRequest, "Folded header lines are not accepted.\n"),
+        Error::HeaderNameMalformed => Close(BadRequest, "A header name is malformed.\n"),
+        Error::HeaderValueMalformed => Close(BadRequest, "A header value is malformed.\n"),
+        Error::ContentLengthMalformed => Close(BadRequest, "Content-Length is malformed.\n"),
+        Error::BodyNotAllowed => Close(BadRequest, "Requests with a body are not accepted.\n"),
+        Error::InfoHashMissing => Failure("info_hash is missing"),
+        Error::InfoHashEscapeMalformed => {
+            Failure("info_hash has a percent sign without two hex digits")
+        }
+        Error::InfoHashLengthWrong => {
+            Failure("info_hash is neither 20 bytes nor, for a v2 torrent, 32 bytes long")
+        }
+        Error::InfoHashRepeated => Failure("info_hash is given more than once"),
+        Error::PortMissing => Failure("port is missing"),
+        Error::PortInvalid => Failure("port is not a number from 1 to 65535"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Verdict, verdict};
+    use crate::reply::{MESSAGE_BYTES_MAX, Status};
+
+    #[test]
+    fn every_mistake_has_an_answer_that_fits() {
+        for error in Error::ALL {
+            let text = match verdict(error) {
+                Verdict::Failure(text) => text,
+                Verdict::Close(status, text) => {
+                    assert_ne!(status, Status::Ok);
+                    assert!(text.ends_with('\n'));
+                    text
+                }
+            };
+            assert!(!text.is_empty() && text.len() <= MESSAGE_BYTES_MAX, "{error:?}");
+        }
+    }
+}

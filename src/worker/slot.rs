@@ -1,0 +1,77 @@
+//! What a worker holds of one connection.
+
+use annulus_ring::{Key, Socket};
+
+use crate::connection::Connection;
+
+/// Where a connection stands, beyond what its bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Requests are received and answered.
+    Serving,
+    /// A reply too long for one piece is being sent; what arrives is dropped.
+    Streaming,
+    /// The last reply is on its way; what arrives is dropped.
+    Flushing,
+    /// Everything is sent and our side is shut; bytes are dropped until the client's end.
+    Lingering,
+    /// Over: closed once nothing of it is in the kernel any more.
+    Ending {
+        /// With RST, or orderly.
+        reset: bool,
+    },
+}
+
+/// One connection's state: about a hundred bytes while it is idle.
+pub(super) struct Slot {
+    pub(super) connection: Connection,
+    pub(super) socket: Socket,
+    pub(super) generation: u32,
+    pub(super) deadline_s: u32,
+    /// The turn in which a reply was last queued: until the next, it may yet fall short.
+    pub(super) sent_turn: u32,
+    /// Bytes dropped while lingering.
+    pub(super) dropped: u32,
+    pub(super) phase: Phase,
+    /// A receive is in the kernel.
+    pub(super) armed: bool,
+    /// An owned send is in the kernel.
+    pub(super) sending: bool,
+    /// The client's side has ended.
+    pub(super) ended: bool,
+    /// The next turn goes on with it.
+    pub(super) queued: bool,
+    /// A reply was sent.
+    pub(super) served: bool,
+}
+
+impl Slot {
+    pub(super) fn new(
+        connection: Connection,
+        socket: Socket,
+        generation: u32,
+        phase: Phase,
+    ) -> Slot {
+        Slot {
+            deadline_s: connection.deadline_s(),
+            connection,
+            socket,
+            generation,
+            sent_turn: 0,
+            dropped: 0,
+            phase,
+            armed: false,
+            sending: false,
+            ended: false,
+            queued: false,
+            served: false,
+        }
+    }
+
+    pub(super) fn key(&self, slot: usize) -> Key {
+        Key::new(slot as u32, self.generation)
+    }
+}
+
+// An idle connection must stay cheap: this, and twelve bytes of its deadline's links.
+const _: () = assert!(size_of::<Slot>() <= 112);

@@ -1,0 +1,595 @@
+//! Configuration files, good and bad, as an operator meets them: through the program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use annulus::config::{Config, Connections, EngineChoice, Protocol, Swarms, print_default};
+
+/// A directory of its own for one test, gone when the test is.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(test: &str) -> Dir {
+        let name = format!("config-{test}-{}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+
+    /// What `annulus --check-config -c annulus.toml` says of `text`.
+    fn check(&self, text: impl AsRef<[u8]>) -> Output {
+        fs::write(self.0.join("annulus.toml"), text).unwrap();
+        self.run(&["--check-config", "-c", "annulus.toml"])
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_annulus"));
+        program.args(args).current_dir(&self.0).output().unwrap()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Asserts that each file gets exactly these lines, and the status of a wrong one.
+fn refused(test: &str, files: &[(&str, &[&str])]) {
+    let dir = Dir::new(test);
+    for (text, lines) in files {
+        let Output { status, stdout, stderr } = dir.check(text);
+        let stderr = String::from_utf8(stderr).unwrap();
+        let said: Vec<&str> = stderr.lines().collect();
+        assert_eq!(said, *lines, "about this file:\n{text}");
+        assert_eq!(status.code(), Some(1), "{text}");
+        assert!(stdout.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn a_good_file_is_said_to_be_ok() {
+    let dir = Dir::new("good");
+    for text in [
+        "",
+        "# nothing\n",
+        "\u{feff}workers = 2\r\n[protocol]\r\ninterval = 1_700\r\n",
+        "listen = [\n  \"127.0.0.1:0\", # any port\n  \"[::1]:6969\",\n]\nengine = 'epoll'\n",
+        "protocol.interval = 1000\nprotocol.peer_timeout = 0x1000\nswarms = { max_peers = 5 }\n",
+    ] {
+        let Output { status, stdout, stderr } = dir.check(text);
+        assert_eq!(String::from_utf8_lossy(&stderr), "", "{text}");
+        assert_eq!(String::from_utf8_lossy(&stdout), "annulus.toml: ok\n", "{text}");
+        assert_eq!(status.code(), Some(0), "{text}");
+    }
+}
+
+#[test]
+fn no_file_is_ok() {
+    let Output { status, stdout, .. } = Dir::new("none").run(&["--check-config"]);
+    assert_eq!(String::from_utf8_lossy(&stdout), "defaults: ok\n");
+    assert_eq!(status.code(), Some(0));
+}
+
+/// No two values alike, so that no key can be taken for another.
+#[test]
+fn what_a_file_says_is_what_is_configured() {
+    let text = "
+        listen = [\"127.0.0.1:0\", \"[::1]:6969\"]
+        workers = 3
+        engine = \"io_uring\"
+        [protocol]
+        interval = 3_600
+        min_interval = 1000
+        peer_timeout = 4021
+        default_numwant = 31
+        max_numwant = 32
+        max_scrape_torrents = 65
+        full_scrape = true
+        trust_ip_parameters = false
+        [swarms]
+        max_torrents = 101
+        max_peers = 102
+        max_peers_per_torrent = 103
+        [connections]
+        max = 104
+        header_timeout = 11
+        idle_timeout = 0x0c
+        send_timeout = 13
+        shutdown_timeout = 14";
+    let mut expected = Config {
+        listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6969".parse().unwrap()],
+        workers: 3,
+        engine: EngineChoice::IoUring,
+        protocol: Protocol {
+            interval_s: 3600,
+            min_interval_s: 1000,
+            peer_timeout_s: 4021,
+            default_numwant: 31,
+            max_numwant: 32,
+            max_scrape_torrents: 65,
+            full_scrape: true,
+            trust_ip_parameters: false,
+        },
+        swarms: Swarms { max_torrents: 101, max_peers: 102, max_peers_per_torrent: 103 },
+        connections: Connections {
+            max: 104,
+            header_timeout_s: 11,
+            idle_timeout_s: 12,
+            send_timeout_s: 13,
+            shutdown_timeout_s: 14,
+        },
+    };
+    assert_eq!(Config::parse(text, "here"), Ok(expected.clone()));
+
+    let others = text.replace("io_uring", "epoll");
+    let others = others.replace("full_scrape = true", "full_scrape = false");
+    let others = others.replace("parameters = false", "parameters = true");
+    expected.engine = EngineChoice::Epoll;
+    expected.protocol.full_scrape = false;
+    expected.protocol.trust_ip_parameters = true;
+    assert_eq!(Config::parse(&others, "here"), Ok(expected));
+}
+
+#[test]
+fn unknown_names_get_the_nearest_known_one() {
+    refused(
+        "unknown",
+        &[
+            (
+                "[protocol]\nintervall = 5\nMin-Interval = 5\n",
+                &[
+                    "annulus.toml:2: unknown key \"protocol.intervall\"; \
+                     did you mean \"protocol.interval\"?",
+                    "annulus.toml:3: unknown key \"protocol.Min-Interval\"; \
+                     did you mean \"protocol.min_interval\"?",
+                ],
+            ),
+            (
+                "interval = 1800\n[swarms]\nlisten = [\"0.0.0.0:1\"]\n",
+                &[
+                    "annulus.toml:1: unknown key \"interval\"; did you mean \"protocol.interval\"?",
+                    "annulus.toml:3: unknown key \"swarms.listen\"; did you mean \"listen\"? \
+                     It goes above the first [table]",
+                ],
+            ),
+            (
+                "[swarms]\nbanana = 1\n",
+                &["annulus.toml:2: unknown key \"swarms.banana\"; \
+                   the keys here are max_torrents, max_peers, max_peers_per_torrent"],
+            ),
+            (
+                "banana = 1\n\"a\\u0007\\nb\" = 2\n",
+                &[
+                    "annulus.toml:1: unknown key \"banana\"; \
+                     the keys here are listen, workers, engine",
+                    "annulus.toml:2: unknown key \"a\u{fffd}...\"; \
+                     the keys here are listen, workers, engine",
+                ],
+            ),
+            (
+                "[protocoll]\ninterval = 1\n[banana]\n",
+                &[
+                    "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
+                    "annulus.toml:3: unknown table \"banana\"; \
+                     the tables are protocol, swarms, connections",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn values_out_of_bounds_get_the_bounds() {
+    refused(
+        "bounds",
+        &[
+            (
+                "workers = 257\n[protocol]\ninterval = 5\n",
+                &[
+                    "annulus.toml:1: workers = 257: must be 0 to 256 threads",
+                    "annulus.toml:3: protocol.interval = 5: must be 60 to 86400 seconds",
+                ],
+            ),
+            (
+                "[swarms]\nmax_peers = -1\nmax_torrents = 99999999999999999999999999\n",
+                &[
+                    "annulus.toml:2: swarms.max_peers = -1: must be 1 to 4_000_000_000 peers",
+                    "annulus.toml:3: swarms.max_torrents = 99999999999999999999999999: \
+                     must be 1 to 1_000_000_000 torrents",
+                ],
+            ),
+            (
+                "engine = \"iouring\"\n",
+                &["annulus.toml:1: engine = \"iouring\": must be \"auto\", \"io_uring\" or \
+                   \"epoll\"; did you mean \"io_uring\"?"],
+            ),
+            (
+                "engine = \"kqueue\"\n",
+                &["annulus.toml:1: engine = \"kqueue\": must be \"auto\", \"io_uring\" or \
+                   \"epoll\""],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn values_of_another_type_get_the_type() {
+    refused(
+        "type",
+        &[
+            (
+                "engine = 1\n[protocol]\ninterval = \"thirty\"\nmin_interval = 30.5\n\
+                 full_scrape = \"yes\"\npeer_timeout = [1]\nmax_numwant = { a = 1 }\n",
+                &[
+                    "annulus.toml:1: engine = 1: expected \"auto\", \"io_uring\" or \"epoll\"",
+                    "annulus.toml:3: protocol.interval = \"thirty\": \
+                     expected a whole number of seconds, 60 to 86400",
+                    "annulus.toml:4: protocol.min_interval = 30.5: \
+                     expected a whole number of seconds, 30 to 86400",
+                    "annulus.toml:5: protocol.full_scrape = \"yes\": expected true or false",
+                    "annulus.toml:6: protocol.peer_timeout = [1]: \
+                     expected a whole number of seconds, 60 to 172800",
+                    // The upper end is the answer encoder's affair.
+                    &format!(
+                        "annulus.toml:7: protocol.max_numwant = a table: \
+                         expected a whole number of peers, 1 to {}",
+                        numbers()
+                            .iter()
+                            .find(|key| key.name == "protocol.max_numwant")
+                            .unwrap()
+                            .max
+                    ),
+                ],
+            ),
+            (
+                "[workers]\n[[swarms]]\nmax_peers = 1\n",
+                &[
+                    "annulus.toml:1: workers = a table: \
+                     expected a whole number of threads, 0 to 256",
+                    "annulus.toml:2: \"swarms\" is a table: \
+                     write [swarms] on a line and its keys below it",
+                ],
+            ),
+            (
+                "protocol = 5\n",
+                &["annulus.toml:1: \"protocol\" is a table: \
+                   write [protocol] on a line and its keys below it"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn contradictions_name_both_keys() {
+    refused(
+        "relations",
+        &[
+            (
+                "[protocol]\ninterval = 600\n",
+                &["annulus.toml:2: protocol.min_interval = 900 (the default): \
+                   must be at most 600, because of protocol.interval = 600"],
+            ),
+            (
+                "[protocol]\ninterval = 3600\n\npeer_timeout = 4019\n",
+                &["annulus.toml:4: protocol.peer_timeout = 4019: \
+                   must be at least 4020, because of protocol.interval = 3600 (line 2)"],
+            ),
+            (
+                // 10 percent of 1801 are 180.1: a peer at the very end must not be lost.
+                "[protocol]\npeer_timeout = 2041\ninterval = 1801\n",
+                &["annulus.toml:2: protocol.peer_timeout = 2041: \
+                   must be at least 2042, because of protocol.interval = 1801 (line 3)"],
+            ),
+            (
+                "[protocol]\ndefault_numwant = 201\n",
+                &["annulus.toml:2: protocol.default_numwant = 201: \
+                   must be at most 200, because of protocol.max_numwant = 200 (the default)"],
+            ),
+            (
+                // A value that is refused stands in no relation.
+                "[protocol]\ninterval = 10\nmin_interval = 80000\n",
+                &["annulus.toml:2: protocol.interval = 10: must be 60 to 86400 seconds"],
+            ),
+        ],
+    );
+    let ends = "[protocol]\ninterval = 86400\nmin_interval = 86400\npeer_timeout = 95100\n\
+                max_numwant = 1\ndefault_numwant = 1\n";
+    assert!(Config::parse(ends, "ends").is_ok(), "equal is no contradiction");
+}
+
+#[test]
+fn listen_entries_say_what_is_wrong_with_them() {
+    let form = "a list of addresses with ports, like [\"0.0.0.0:3000\", \"[::]:3000\"]";
+    refused(
+        "listen",
+        &[
+            (
+                "listen = []\n",
+                &[&format!("annulus.toml:1: listen = []: is empty: expected {form}")],
+            ),
+            (
+                "listen = \"0.0.0.0:80\"\n",
+                &[&format!("annulus.toml:1: listen = \"0.0.0.0:80\": expected {form}")],
+            ),
+            ("[listen]\n", &[&format!("annulus.toml:1: listen = a table: expected {form}")]),
+            (
+                "listen = [\n\"localhost\",\n\"3000\", 3000,\n\":80\",\n\"10.0.0.1\",\n\"::1\",\n\
+                 \"[::ffff:10.0.0.1]:80\",\n\"[::]:1\",\n\"[0::0]:1\",\ntrue,\n]\n",
+                &[
+                    "annulus.toml:2: listen = \"localhost\": not an IP address with a port, \
+                     like \"127.0.0.1:3000\" or \"[::1]:3000\" (names are not looked up)",
+                    "annulus.toml:3: listen = \"3000\": a port alone: \
+                     write \"0.0.0.0:3000\", \"[::]:3000\", or both",
+                    "annulus.toml:3: listen = 3000: a port alone: \
+                     write \"0.0.0.0:3000\", \"[::]:3000\", or both",
+                    "annulus.toml:4: listen = \":80\": a port alone: \
+                     write \"0.0.0.0:80\", \"[::]:80\", or both",
+                    "annulus.toml:5: listen = \"10.0.0.1\": the port is missing: \
+                     write \"10.0.0.1:3000\"",
+                    "annulus.toml:6: listen = \"::1\": an IPv6 address goes in brackets, \
+                     the port after them, like \"[::1]:3000\"",
+                    "annulus.toml:7: listen = \"[::ffff:10.0.0.1]:80\": \
+                     an IPv4 address written as IPv6: write \"10.0.0.1:80\"",
+                    "annulus.toml:9: listen = \"[0::0]:1\": is listed twice",
+                    "annulus.toml:10: listen = true: \
+                     expected an address with a port in quotes, like \"0.0.0.0:3000\"",
+                ],
+            ),
+        ],
+    );
+    let many: Vec<String> = (1..=65).map(|port| format!("\"[::1]:{port}\"")).collect();
+    let error = Config::parse(&format!("listen = [{}]", many.join(",")), "many").unwrap_err();
+    assert!(error.to_string().ends_with("...: must be at most 64 addresses"), "{error}");
+    assert!(Config::parse(&format!("listen = [{}]", many[1..].join(",")), "many").is_ok());
+}
+
+#[test]
+fn syntax_is_located_and_does_not_hide_the_rest() {
+    refused(
+        "syntax",
+        &[
+            (
+                "workers 3\n[protocol]\ninterval = 5\n",
+                &[
+                    "annulus.toml:1:9: key with no value, expected `=`",
+                    "annulus.toml:3: protocol.interval = 5: must be 60 to 86400 seconds",
+                ],
+            ),
+            (
+                // What the second key was meant to be is not known: nothing is said of both.
+                "[protocol]\ninterval = 3600\npeer_timeout 4020\n",
+                &["annulus.toml:3:14: key with no value, expected `=`"],
+            ),
+            (
+                "engine = epoll\n",
+                &["annulus.toml:1:10: string values must be quoted, expected literal string"],
+            ),
+            (
+                "[protocol]\ninterval = 30s\nmin_interval =\n",
+                &[
+                    "annulus.toml:2: protocol.interval = 30s: \
+                     expected a whole number of seconds, 60 to 86400",
+                    "annulus.toml:3: protocol.min_interval has no value: \
+                     expected a whole number of seconds, 30 to 86400",
+                ],
+            ),
+            (
+                "listen = [\"[::1]:80\"\nworkers = 3\n[protocol]\ninterval = 5\n",
+                &["annulus.toml:2:1: missing comma between array elements, expected `,` \
+                   (in the list that begins on line 1)"],
+            ),
+            (
+                // A line that ends without a value may stand anywhere; the column counts
+                // characters, not bytes.
+                "# e\n\"é\" 3\n[protocol]\nfull_scrape = tru\n",
+                &[
+                    "annulus.toml:2:5: key with no value, expected `=`",
+                    "annulus.toml:4:15: invalid boolean, expected `true`",
+                ],
+            ),
+        ],
+    );
+}
+
+/// Whatever a slip does to a file, the answer is a configuration or lines that name the file.
+#[test]
+fn no_slip_of_one_character_is_fatal() {
+    let keys = |line: &&str| !line.starts_with('#') && !line.is_empty();
+    let text: String =
+        print_default().lines().filter(keys).map(|line| line.to_string() + "\n").collect();
+    let slips = ["", "\"", "'''", "[", "]", "{", "=", "\n", ".", "\\", "\u{e9}", "\0", "#"];
+    let mut refused = 0;
+    for at in 0..text.len() {
+        for slip in slips {
+            // In place of a character, before it, and at the end.
+            for rest in [&text[at + 1..], &text[at..], ""] {
+                let slipped = format!("{}{slip}{rest}", &text[..at]);
+                let Err(mistakes) = Config::parse(&slipped, "slip.toml") else { continue };
+                refused += 1;
+                assert!(mistakes.lines().next().is_some(), "{slipped}");
+                for line in mistakes.lines() {
+                    assert!(line.starts_with("slip.toml:"), "{line}\n{slipped}");
+                    assert!(!line.contains(char::is_control), "{line}\n{slipped}");
+                }
+            }
+        }
+    }
+    assert!(refused > text.len(), "{refused} of {} slips", text.len());
+}
+
+#[test]
+fn what_is_given_twice_is_refused() {
+    refused(
+        "twice",
+        &[
+            (
+                "workers = 1\n[protocol]\ninterval = 1800\ninterval = 1800\n[swarms]\n[protocol]\n",
+                &[
+                    "annulus.toml:4:1: duplicate key \"protocol.interval\", first on line 3",
+                    "annulus.toml:6:2: duplicate table [protocol]",
+                ],
+            ),
+            (
+                "a = 1\na = 2\n",
+                &[
+                    "annulus.toml:1: unknown key \"a\"; the keys here are listen, workers, engine",
+                    "annulus.toml:2:1: duplicate key \"a\"",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused() {
+    let dir = Dir::new("bytes");
+    let said = |output: Output| {
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(
+        said(dir.check(b"# a\n# \xc3\xa9 \xe9\n")),
+        "annulus.toml:2: not UTF-8 (byte 0xe9)\n"
+    );
+    let long = "# 3456789 123456\n".repeat(16 * 1024);
+    assert_eq!(
+        said(dir.check(&long)),
+        "annulus.toml: longer than 262144 bytes: not a configuration\n"
+    );
+    let endless = dir.run(&["--check-config", "-c", "/dev/zero"]);
+    assert!(said(endless).starts_with("/dev/zero: longer than"));
+
+    let lines = said(dir.check("x\n".repeat(5000)));
+    assert_eq!(lines.lines().count(), 101);
+    assert_eq!(lines.lines().last(), Some("annulus.toml: more than can be listed"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_whatever_was_asked() {
+    let dir = Dir::new("unreadable");
+    for args in [&["-c", "absent.toml"][..], &["--check-config", "--config=absent.toml"]] {
+        let output = dir.run(args);
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "absent.toml: cannot be read: No such file or directory (os error 2)\n"
+        );
+        assert_eq!(output.status.code(), Some(1));
+    }
+    let output = dir.run(&["--check-config", "-c", "."]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        ".: cannot be read: Is a directory (os error 21)\n"
+    );
+}
+
+#[test]
+fn a_mistake_keeps_the_tracker_from_starting() {
+    let dir = Dir::new("start");
+    fs::write(dir.0.join("annulus.toml"), "workers = 1000\n").unwrap();
+    let output = dir.run(&["-c", "annulus.toml"]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "annulus.toml:1: workers = 1000: must be 0 to 256 threads\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_printed_default_is_the_default() {
+    assert_eq!(Config::parse(&print_default(), "printed"), Ok(Config::default()));
+    let printed = print_default();
+    let columns = printed.lines().map(str::len).max();
+    assert!(columns <= Some(80), "{columns:?}");
+}
+
+/// `key = value` in a printed default, perturbed to another value that is allowed.
+fn perturbed(line: &str) -> Option<String> {
+    let (key, value) = line.split_once(" = ").filter(|_| !line.starts_with('#'))?;
+    let other = match value {
+        "true" => "false".to_string(),
+        "false" => "true".to_string(),
+        "\"auto\"" => "\"epoll\"".to_string(),
+        list if list.starts_with('[') => "[\"127.0.0.1:1\", \"[::1]:1\"]".to_string(),
+        number => (number.replace('_', "").parse::<u64>().unwrap() + 1).to_string(),
+    };
+    Some(format!("{key} = {other}"))
+}
+
+/// The lines of `{:#?}` that are values: one a field, or one an entry of a list.
+fn values(config: &Config) -> Vec<String> {
+    let text = format!("{config:#?}");
+    let is_value =
+        |line: &&str| line.ends_with(',') && !line.ends_with("},") && !line.ends_with("],");
+    text.lines().filter(is_value).map(str::to_string).collect()
+}
+
+#[test]
+fn every_printed_key_is_read_and_every_field_is_printed() {
+    let printed = print_default();
+    let default = values(&Config::default());
+    let differing = |text: &str| {
+        let config = values(&Config::parse(text, "perturbed").unwrap());
+        assert_eq!(config.len(), default.len());
+        config.iter().zip(&default).filter(|(one, other)| one != other).count()
+    };
+    let keys = printed.lines().filter_map(|line| Some((line, perturbed(line)?)));
+    for (line, perturbed) in keys.clone() {
+        let fields = if line.starts_with("listen") { 2 } else { 1 };
+        // A line of its own: some keys begin like the end of another.
+        let text = printed.replace(&format!("\n{line}\n"), &format!("\n{perturbed}\n"));
+        assert_eq!(differing(&text), fields, "{perturbed}");
+    }
+    let all = printed.lines().map(|line| perturbed(line).unwrap_or(line.to_string()) + "\n");
+    assert_eq!(differing(&all.collect::<String>()), default.len(), "a field has no key");
+    assert!(keys.count() >= 19);
+}
+
+/// A key whose values are numbers, as the printed default describes it.
+struct Number {
+    /// With its table.
+    name: String,
+    min: u64,
+    max: u64,
+}
+
+fn numbers() -> Vec<Number> {
+    let (mut numbers, mut table, mut comment) = (Vec::new(), String::new(), String::new());
+    for line in print_default().lines() {
+        if let Some(words) = line.strip_prefix("# ") {
+            comment = format!("{comment} {words}").replace('_', "");
+        } else if let Some(name) = line.strip_prefix('[') {
+            table = name.replace(']', ".");
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            let (_, allowed) = comment.split_once("Allowed: ").expect("every key says what it is");
+            let words: Vec<&str> = allowed.split_whitespace().collect();
+            if let [min, "to", max, ..] = words[..] {
+                let [min, max] = [min, max].map(|end| end.parse().unwrap());
+                numbers.push(Number { name: format!("{table}{key}"), min, max });
+            }
+        } else {
+            comment.clear();
+        }
+    }
+    numbers
+}
+
+#[test]
+fn printed_bounds_are_the_bounds() {
+    let numbers = numbers();
+    assert!(numbers.len() >= 15, "{}", numbers.len());
+    for Number { name, min, max } in numbers {
+        // Another key may contradict the value, but its bounds must not.
+        let refused = |value: i128| {
+            let parsed = Config::parse(&format!("{name} = {value}\n"), "bounds");
+            parsed.is_err_and(|mistakes| {
+                let first = mistakes.lines().next().unwrap().replace('_', "");
+                first.contains(&format!("= {value}: must be {min} to {max} "))
+            })
+        };
+        let (min, max) = (i128::from(min), i128::from(max));
+        assert!(refused(min - 1) && refused(max + 1), "{name} beyond {min} to {max}");
+        assert!(!refused(min) && !refused(max), "{name} at {min} or {max}");
+    }
+}

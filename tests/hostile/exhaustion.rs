@@ -1,0 +1,158 @@
+//! More connections than there are descriptors for.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, get};
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, Tracker, on_both_engines, within};
+
+on_both_engines!(
+    more_connections_than_the_limit_at_start_allows,
+    descriptors_run_out_all_the_same,
+    more_connections_than_configured,
+    a_flood_does_not_delay_the_end,
+    everything_at_once,
+);
+
+const PATIENT: &str = "header_timeout = 300\nidle_timeout = 300\nsend_timeout = 300";
+
+fn more_connections_than_the_limit_at_start_allows(engine: Engine) {
+    let tables = format!("[connections]\n{PATIENT}");
+    let tracker = Tracker::start_as(engine, 1, &tables, &["prlimit", "--nofile=128:128"]);
+    flood(&tracker, |_| {});
+    assert!(tracker.descriptors() <= 128);
+}
+
+fn more_connections_than_configured(engine: Engine) {
+    let tables = format!("[connections]\nmax = 20\n{PATIENT}");
+    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    flood(&tracker, |_| {});
+}
+
+/// The limit may be lowered, or that of the whole system be reached, when nobody expects it.
+fn descriptors_run_out_all_the_same(engine: Engine) {
+    let tables = format!("[connections]\nmax = 150\n{PATIENT}");
+    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    flood(&tracker, |held| {
+        let pid = tracker.pid().to_string();
+        let limit = tracker.descriptors() - 60;
+        let limit = format!("--nofile={limit}:{limit}");
+        assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+        // io_uring looks at the limit when it begins to accept: as room is made, it begins
+        // again.
+        held.truncate(100);
+    });
+    tracker.assert_logged("cannot accept connections");
+}
+
+/// Opens far too many connections, each with half a request, and sees the tracker through it.
+/// In the middle, `meddle` may do something to those that are in.
+fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<Client>)) {
+    let torrent = Torrent::new(tracker, 1);
+    let whole = get(&torrent.target(1, ""));
+    let mut kept: Vec<Client> = (0..5)
+        .map(|_| {
+            let mut client = Client::connect(tracker.v4);
+            client.send(&whole);
+            announced(&client.reply());
+            client
+        })
+        .collect();
+    let half_a_request = || {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&whole[..50]);
+        client
+    };
+    let mut flood: Vec<Client> = (0..200).map(|_| half_a_request()).collect();
+    thread::sleep(Duration::from_millis(300));
+    meddle(&mut flood);
+    flood.extend((0..200).map(|_| half_a_request()));
+    thread::sleep(Duration::from_millis(300));
+
+    let before = tracker.processor_time();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        for client in &mut kept {
+            client.send(&whole);
+            announced(&client.reply());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let used = tracker.processor_time() - before;
+    assert!(used < Duration::from_millis(500), "{used:?} of processor time in two seconds");
+    let log = tracker.log();
+    assert!(log.lines().count() < 12, "{log}");
+
+    // As some leave, those that waited outside are let in and served, the newest too.
+    let waiting = flood.split_off(flood.len() - 50);
+    drop(flood);
+    let start = Instant::now();
+    for mut client in waiting {
+        client.send(&whole[50..]);
+        announced(&client.reply());
+    }
+    torrent.announce(2, "");
+    assert!(start.elapsed() < Duration::from_secs(10), "back after {:?} only", start.elapsed());
+    for client in &mut kept {
+        client.send(&whole);
+        announced(&client.reply());
+    }
+}
+
+fn a_flood_does_not_delay_the_end(engine: Engine) {
+    let tables = format!("[connections]\nmax = 20\nshutdown_timeout = 1\n{PATIENT}");
+    let mut tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    let _flood: Vec<Client> = (0..100)
+        .map(|_| {
+            let mut client = Client::connect(tracker.v4);
+            client.send("GET /announce");
+            client
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    tracker.signal("TERM");
+    let start = Instant::now();
+    let (status, log) = tracker.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// More requests in one moment than there are buffers to receive them in, from clients that
+/// are gone by then and others that are not.
+fn everything_at_once(engine: Engine) {
+    let tracker = Tracker::start_as(engine, 1, "", &[]);
+    let torrent = Torrent::new(&tracker, 1);
+    let whole = get(&torrent.target(1, ""));
+    let baseline = tracker.descriptors();
+    let mut kept: Vec<Client> = (0..400).map(|_| Client::connect(tracker.v4)).collect();
+    for client in &mut kept {
+        client.send(&whole);
+        announced(&client.reply());
+    }
+    for _ in 0..3 {
+        tracker.signal("STOP");
+        kept.iter_mut().for_each(|client| client.send(&whole));
+        let ask = || {
+            let mut client = Client::connect(tracker.v4);
+            client.send(&whole);
+            client
+        };
+        let mut new: Vec<Client> = Vec::new();
+        for _ in 0..100 {
+            new.push(ask());
+            let mut finished = ask();
+            finished.finish();
+            new.push(finished);
+            ask().reset();
+            drop(ask());
+        }
+        tracker.signal("CONT");
+        for client in kept.iter_mut().chain(&mut new) {
+            announced(&client.reply());
+        }
+    }
+    drop(kept);
+    within("the descriptors of all", || (tracker.descriptors() <= baseline).then_some(()));
+}

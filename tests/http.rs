@@ -1,0 +1,31 @@
+//! The program from outside: the real binary on real sockets, on either engine, held to every
+//! promise of its protocol.
+//!
+//! `announce` and `scrape` are what clients may ask, `answer` what they are told, `framing` and
+//! `refusal` the HTTP around it, `limit` and `process` the rest of what operators rely on, and
+//! `corpus` what real clients were heard to say.
+
+#[path = "http/announce.rs"]
+mod announce;
+#[path = "http/answer.rs"]
+mod answer;
+#[path = "http/bencode.rs"]
+mod bencode;
+#[path = "http/client.rs"]
+mod client;
+#[path = "http/corpus.rs"]
+mod corpus;
+#[path = "http/framing.rs"]
+mod framing;
+#[path = "http/limit.rs"]
+mod limit;
+#[path = "http/process.rs"]
+mod process;
+#[path = "http/refusal.rs"]
+mod refusal;
+#[path = "http/scrape.rs"]
+mod scrape;
+#[path = "http/torrent.rs"]
+mod torrent;
+#[path = "http/tracker.rs"]
+mod tracker;

@@ -1,0 +1,336 @@
+//! What an announce may say: every form of every parameter that is understood.
+
+use std::net::IpAddr;
+
+use crate::client::{Client, ask, get};
+use crate::torrent::{Counts, LOCALHOST, Torrent, announced, escaped, failed};
+use crate::tracker::{Engine, Tracker, on_both_engines};
+
+on_both_engines!(
+    any_byte_may_be_in_an_info_hash,
+    info_hashes_are_encoded_in_many_ways,
+    wrong_info_hashes_fail,
+    names_and_values_are_decoded_leniently,
+    ports,
+    who_has_nothing_left_is_a_seeder,
+    events,
+    a_download_is_counted_once,
+    numbers_of_peers,
+    compact_is_advisory,
+    paths,
+    a_stray_nul_is_swallowed,
+);
+
+/// Every byte, escaped in either case and raw where a request line can hold it.
+fn any_byte_may_be_in_an_info_hash(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let mut client = Client::connect(tracker.v4);
+    for byte in 0..=255_u8 {
+        // Space and controls end a request target; the others mean something in a query.
+        let raw = byte > b' ' && byte != 0x7f && !b"&?%+".contains(&byte);
+        let torrent = Torrent::new(&tracker, byte);
+        let mut forms = vec![
+            format!("%{byte:02x}").repeat(20).into_bytes(),
+            format!("%{byte:02X}").repeat(20).into_bytes(),
+            format!("%{byte:02x}%{byte:02X}").repeat(10).into_bytes(),
+        ];
+        if raw {
+            forms.push(vec![byte; 20]);
+        }
+        for (form, port) in forms.iter().zip(1..) {
+            let tail = format!("&port={port} HTTP/1.1\r\n\r\n");
+            client.send([b"GET /announce?info_hash=", &form[..], tail.as_bytes()].concat());
+            assert_eq!(announced(&client.reply()).incomplete, port, "{}", form.escape_ascii());
+        }
+        assert_eq!(torrent.scrape().incomplete, forms.len() as i64, "{byte:#x}");
+    }
+}
+
+fn info_hashes_are_encoded_in_many_ways(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let hash = b"=, a;Z0!\xff\x80/:@~_'()*$";
+    assert_eq!(hash.len(), 20);
+    let escaped = escaped(hash);
+    let v2 = escaped.clone() + &"%99".repeat(12);
+    let forms: [&[u8]; 6] = [
+        escaped.as_bytes(),
+        v2.as_bytes(),
+        b"=,+a;Z0!\xff\x80/:@~_'()*$",
+        b"=,%20a;Z0!%fF%80/:@~_'()*$",
+        b"%3d%2C+%61%3b%5A%30%21%Ff\x80%2f%3A%40%7E%5f%27%28%29%2a%24",
+        b"=,+a;Z0!\xff\x80/:@~_'()*$012345678901",
+    ];
+    for (form, port) in forms.into_iter().zip(1..) {
+        let tail = format!("&port={port} HTTP/1.1\r\n\r\n");
+        let reply = ask(tracker.v4, [b"GET /announce?info_hash=", form, tail.as_bytes()].concat());
+        assert_eq!(announced(&reply).incomplete, port, "{}", form.escape_ascii());
+    }
+}
+
+fn wrong_info_hashes_fail(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let whole = "%01".repeat(20);
+    for (query, word) in [
+        ("port=1".to_owned(), "missing"),
+        ("info_has=aaaaaaaaaaaaaaaaaaaa&port=1".to_owned(), "missing"),
+        ("info_hash=&port=1".to_owned(), "20 bytes"),
+        ("info_hash&port=1".to_owned(), "20 bytes"),
+        (format!("info_hash={}&port=1", "%01".repeat(19)), "20 bytes"),
+        (format!("info_hash={}&port=1", "%01".repeat(21)), "20 bytes"),
+        (format!("info_hash={}&port=1", "%01".repeat(31)), "20 bytes"),
+        (format!("info_hash={}&port=1", "%01".repeat(33)), "20 bytes"),
+        (format!("info_hash={}&port=1", "01".repeat(20)), "20 bytes"),
+        (format!("info_hash={whole}&port=1&info_hash={whole}"), "more than once"),
+        (format!("info_hash={}%0&port=1", "%01".repeat(19)), "percent"),
+        (format!("info_hash={}%&port=1", "%01".repeat(19)), "percent"),
+        (format!("info_hash={}%0g&port=1", "%01".repeat(19)), "percent"),
+    ] {
+        let reason = failed(&ask(tracker.v4, get(&format!("/announce?{query}"))));
+        assert!(reason.contains(word), "{query}: {reason}");
+    }
+    assert_eq!(Torrent::new(&tracker, 1).scrape(), Counts::default());
+}
+
+fn names_and_values_are_decoded_leniently(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let hash = "%41".repeat(20);
+    let raw = "A".repeat(20);
+    // Each names the same torrent and a port of its own, and says left=0.
+    let queries = [
+        format!("info_hash={hash}&port=1&left=0"),
+        format!("left=0&port=2&info_hash={raw}"),
+        format!("&&info_hash={hash}&&port=3&left=0&&"),
+        format!("info%5Fhash={raw}&po%72t=%34&%6ceft=%30"),
+        format!("passkey=a/b&x=1?info_hash={hash}&port=5&left=0"),
+        format!("?info_hash={hash}?port=6?left=0"),
+        format!("info_hash={hash}&port=7&left=0&peer_id=a;port=99&key=1,left=5"),
+        format!("key&=&=x&a=b=c=d&info_hash={hash}&port=8&left=0&trackerid="),
+        format!(
+            "info_hash={hash}&peer_id=-qB4520-~!()*.abcdefg&port=9&uploaded=0&downloaded=0&left=0\
+             &corrupt=0&key=ABCD1234&event=started&numwant=200&compact=1&no_peer_id=1\
+             &supportcrypto=1&requirecrypto=1&redundant=0&azudp=4&azver=3&cryptoport=3"
+        ),
+        format!("info_hash={hash}&port=10&left=0&uploaded=-1&downloaded=99999999999999999999999"),
+        format!("info_hash={hash}&port=11&left=0&peer_id=%zz&key=%&trackerid=TrK/1&="),
+        format!("info_hash={hash}&port=99&port=12&left=7&left=0"),
+        format!("info_hash={hash}&port=0013&left=0&numwant=+1&#fragment"),
+        format!("info_hash={hash}&port=14&left=0&{}", "x".repeat(8000)),
+        format!("info_hash={hash}&port=15&left=0&{}", "x=y&".repeat(2000)),
+    ];
+    for (query, count) in queries.iter().zip(1..) {
+        let answer = announced(&ask(tracker.v4, get(&format!("/announce?{query}"))));
+        assert_eq!((answer.complete, answer.incomplete), (count, 0), "{query}");
+    }
+    let tail = b"&port=16&left=0&trackerid=\xc3\xa9\xff\x80&\xff=\xfe HTTP/1.1\r\n\r\n";
+    let raw_bytes = [b"GET /announce?info_hash=AAAAAAAAAAAAAAAAAAAA", &tail[..]].concat();
+    assert_eq!(announced(&ask(tracker.v4, raw_bytes)).complete, 16);
+    // The ports were those meant.
+    let mut ports: Vec<u16> = Torrent::new(&tracker, b'A')
+        .announce(20, "left=1&numwant=200")
+        .peers
+        .iter()
+        .map(|peer| peer.port())
+        .collect();
+    ports.sort_unstable();
+    assert_eq!(ports, (1..=16).collect::<Vec<u16>>());
+}
+
+fn ports(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let asked = |port: &str| {
+        let hash = escaped(&torrent.info_hash);
+        ask(tracker.v4, get(&format!("/announce?info_hash={hash}{port}")))
+    };
+    for (port, count) in ["&port=1", "&port=65535", "&port=%31024"].iter().zip(1..) {
+        assert_eq!(announced(&asked(port)).incomplete, count, "{port}");
+    }
+    for port in ["0", "00", "65536", "-1", "99999999999999999999999", "http", "", "1 ", "6881x"] {
+        let port = port.replace(' ', "%20");
+        let reason = failed(&asked(&format!("&port={port}")));
+        assert_eq!(reason, "port is not a number from 1 to 65535", "{port}");
+    }
+    assert_eq!(failed(&asked("")), "port is missing");
+    assert_eq!(torrent.scrape().incomplete, 3);
+    for port in ["&port=0", "", "&port=", "&port=none"] {
+        announced(&asked(&format!("{port}&event=stopped")));
+        announced(&asked(&format!("&event=stopped{port}")));
+    }
+    assert_eq!(torrent.scrape().incomplete, 3);
+}
+
+fn who_has_nothing_left_is_a_seeder(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let mut client = Client::connect(tracker.v4);
+    for (rest, seeder) in [
+        ("left=0", true),
+        ("left=00", true),
+        ("left=%30", true),
+        ("", false),
+        ("left", false),
+        ("left=", false),
+        ("left=1", false),
+        ("left=-1", false),
+        ("left=0x0", false),
+        ("left=unknown", false),
+        ("left=18446744073709551615", false),
+        ("left=18446744073709551616", false),
+        ("left=99999999999999999999999999999999", false),
+        ("left=0&uploaded=&downloaded=-5", true),
+    ] {
+        client.send(get(&torrent.target(1, rest)));
+        let answer = announced(&client.reply());
+        let counts = (answer.complete, answer.incomplete);
+        assert_eq!(counts, if seeder { (1, 0) } else { (0, 1) }, "{rest}");
+    }
+}
+
+fn events(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let none =
+        ["", "event=", "event", "event=paused", "event=Stopped", "event=STARTED", "event=stoppedx"];
+    for (rest, port) in none.iter().zip(1..) {
+        assert_eq!(torrent.announce(port, rest).incomplete, i64::from(port), "{rest}");
+    }
+    assert_eq!(torrent.announce(8, "event=started").incomplete, 8);
+    assert_eq!(torrent.announce(8, "event=st%6fpped").incomplete, 7);
+    let answer = torrent.announce(7, "event=stopped&numwant=200");
+    assert_eq!((answer.incomplete, answer.peers), (6, vec![]), "peers are wasted on who leaves");
+    assert_eq!(torrent.announce(7, "event=stopped").incomplete, 6);
+    // Nothing comes into being because somebody leaves it.
+    let unknown = Torrent::new(&tracker, 2);
+    assert_eq!(unknown.announce(1, "event=stopped&left=0").complete, 0);
+    assert_eq!(unknown.scrape(), Counts::default());
+}
+
+fn a_download_is_counted_once(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    for (port, rest, downloaded) in [
+        (1, "left=5&event=started", 0),
+        (1, "left=0&event=completed", 1),
+        // aria2 with pipelining sends it twice.
+        (1, "left=0&event=completed", 1),
+        (1, "left=0", 1),
+        (2, "left=0&event=started", 1),
+        (3, "left=9", 1),
+        (3, "left=0&event=completed", 2),
+        (3, "left=0&event=stopped", 2),
+    ] {
+        assert_eq!(torrent.announce(port, rest).downloaded, downloaded, "{port}: {rest}");
+    }
+    assert_eq!(torrent.scrape(), Counts { complete: 2, downloaded: 2, incomplete: 0 });
+}
+
+fn numbers_of_peers(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=300, "");
+    for (rest, expected) in [
+        ("numwant=0", 0),
+        ("numwant=1", 1),
+        ("numwant=2", 2),
+        ("numwant=7", 7),
+        ("numwant=%37", 7),
+        ("numwant=199", 199),
+        ("numwant=200", 200),
+        ("numwant=201", 200),
+        ("numwant=4294967296", 200),
+        ("numwant=99999999999999999999999999", 200),
+        ("", 50),
+        ("numwant", 50),
+        ("numwant=", 50),
+        ("numwant=-1", 50),
+        ("numwant=many", 50),
+        ("numwant=5.5", 50),
+        ("num_want=5", 50),
+    ] {
+        for form in ["", "&compact=0"] {
+            let mut peers = torrent.announce(1000, &format!("{rest}{form}")).peers;
+            assert_eq!(peers.len(), expected, "{rest}{form}");
+            peers.sort_unstable();
+            peers.dedup();
+            assert_eq!(peers.len(), expected, "{rest}{form}: repetitions");
+        }
+    }
+}
+
+fn compact_is_advisory(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.announce(1, "");
+    for rest in ["", "compact=1", "compact", "compact=", "compact=2", "compact=no"] {
+        let answer = torrent.announce(2, rest);
+        assert_eq!(answer.whole.bytes("peers"), b"\x7f\0\0\x01\0\x01", "{rest}");
+    }
+    for rest in ["compact=0", "compact=%30", "compact=0&no_peer_id=1"] {
+        let answer = torrent.announce(2, rest);
+        let list = "[{\"ip\": \"127.0.0.1\", \"port\": 1}]";
+        assert_eq!(format!("{:?}", answer.whole.get("peers").unwrap()), list, "{rest}");
+    }
+}
+
+fn paths(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let query = torrent.target(1, "");
+    let query = query.strip_prefix("/announce").unwrap();
+    let hash = escaped(&torrent.info_hash);
+    for (before, after) in [
+        ("/", ""),
+        ("/", "/"),
+        ("/", ".php"),
+        ("/", ".php/"),
+        ("/", "/0123456789abcdef"),
+        ("/", "/0123456789abcdef/"),
+        ("/0123456789abcdef/", ""),
+        ("/0123456789abcdef/", ".php"),
+        ("/%61/", ""),
+        ("http://tracker.example/", ""),
+        ("http://[::1]:7070/", ""),
+        ("HTTP://user@tracker:80/key/", ".php"),
+        ("https://tracker/", ""),
+    ] {
+        let answer = announced(&ask(tracker.v4, get(&format!("{before}announce{after}{query}"))));
+        assert_eq!(answer.incomplete, 1, "{before} {after}");
+        let target = format!("{before}scrape{after}?info_hash={hash}");
+        let files = crate::torrent::scraped(&ask(tracker.v4, get(&target)));
+        assert_eq!(files[0].1.incomplete, 1, "{before} {after}");
+    }
+    for path in ["/", "/favicon.ico", "/Announce", "/announced", "/a/b/announce", "*", "http://x"] {
+        let reply = ask(tracker.v4, get(&format!("{path}{query}")));
+        assert_eq!((reply.status, reply.closes()), (404, true), "{path}");
+        assert!(!reply.body.is_empty());
+    }
+    let own: IpAddr = LOCALHOST;
+    assert_eq!(torrent.announce(2, "").peers, [(own, 1).into()]);
+}
+
+/// One client sends its request with the NUL that ends a C string.
+fn a_stray_nul_is_swallowed(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let target = torrent.target(1, "");
+    let kept = [get(&target), vec![0]].concat();
+    let mut client = Client::connect(tracker.v4);
+    for _ in 0..3 {
+        client.send(&kept);
+        announced(&client.reply());
+    }
+    client.send(b"\0\r\n\0");
+    client.send(get(&target));
+    announced(&client.reply());
+
+    let last = format!("GET {target} HTTP/1.0\r\nHost: 127.0.0.1\r\nUser-agent: u\r\n\r\n\0");
+    let mut client = Client::connect(tracker.v4);
+    client.send(&last);
+    announced(&client.reply());
+    client.ends();
+    // In a segment of its own, and so after the answer is on its way.
+    let mut client = Client::connect(tracker.v4);
+    client.send(&last[..last.len() - 1]);
+    let _ = std::io::Write::write(&mut client.stream, b"\0");
+    announced(&client.reply());
+}

@@ -1,0 +1,241 @@
+//! What an announce is answered with.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::client::{Client, get};
+use crate::torrent::{Counts, LOCALHOST, Torrent, announced};
+use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+
+on_both_engines!(
+    keys_are_sorted_and_complete,
+    intervals_are_spread,
+    nobody_gets_itself,
+    seeders_get_no_seeders,
+    samples_differ_and_reach_everybody,
+    a_peer_is_an_address_and_a_port,
+    both_families_get_a_fair_share,
+    addresses_given_by_clients_are_ignored,
+    addresses_given_by_clients_are_honoured_where_allowed,
+);
+
+const LOCALHOST_6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// An address of this machine of its own for each number.
+fn local(number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(127, 1, high, low))
+}
+
+fn keys_are_sorted_and_complete(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let mut expected = vec![
+        "complete",
+        "downloaded",
+        "external ip",
+        "incomplete",
+        "interval",
+        "min interval",
+        "peers",
+    ];
+    let torrent = Torrent::new(&tracker, 1);
+    let alone = torrent.announce_from(local(7), 1, "");
+    assert_eq!(alone.whole.keys(), expected);
+    assert_eq!(alone.whole.bytes("external ip"), [127, 1, 0, 7]);
+    assert_eq!(alone.whole.bytes("peers"), b"");
+    let stopped = torrent.announce_from(local(7), 1, "event=stopped");
+    assert_eq!(stopped.whole.keys(), expected);
+    if has_v6() {
+        // `peers` is there for a client that has only IPv6 too: some take its absence for an
+        // error.
+        expected.push("peers6");
+        let torrent = Torrent::new(&tracker, 2);
+        let alone = torrent.announce_from(LOCALHOST_6, 1, "");
+        assert_eq!(alone.whole.keys(), expected);
+        assert_eq!(alone.whole.bytes("external ip"), Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(alone.whole.bytes("peers"), b"");
+        torrent.announce_from(LOCALHOST_6, 2, "");
+        let both = torrent.announce_from(local(1), 1, "");
+        assert_eq!(both.whole.keys(), expected);
+        assert_eq!(both.whole.bytes("peers6").len(), 36);
+        let list = torrent.announce_from(local(1), 1, "compact=0");
+        expected.pop();
+        assert_eq!(list.whole.keys(), expected);
+        assert_eq!(list.peers.len(), 2);
+    }
+}
+
+fn intervals_are_spread(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let mut client = Client::connect(tracker.v4);
+    let mut intervals = HashSet::new();
+    for _ in 0..500 {
+        client.send(get(&torrent.target(1, "")));
+        intervals.insert(announced(&client.reply()).whole.integer("interval"));
+    }
+    // `announced` has checked the bounds, 1800 and 1980. Of 181 values, 500 draws leave some
+    // eleven out.
+    assert!(intervals.len() > 120, "{} different intervals", intervals.len());
+    assert!(intervals.iter().any(|&interval| interval < 1830));
+    assert!(intervals.iter().any(|&interval| interval > 1950));
+}
+
+fn nobody_gets_itself(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    for number in 1..=40 {
+        let own = SocketAddr::new(local(number), 6881);
+        let left = number % 2;
+        for _ in 0..2 {
+            let answer = torrent.announce_from(own.ip(), 6881, &format!("left={left}"));
+            assert!(!answer.peers.contains(&own), "{own}");
+            assert_eq!(answer.complete + answer.incomplete, i64::from(number));
+        }
+    }
+}
+
+fn seeders_get_no_seeders(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=30, "left=0");
+    torrent.fill(tracker.v4, 101..=120, "left=1");
+    let of_seeder = torrent.announce(1, "left=0&numwant=200");
+    assert_eq!((of_seeder.complete, of_seeder.incomplete), (30, 20));
+    assert_eq!(of_seeder.peers.len(), 20);
+    assert!(of_seeder.peers.iter().all(|peer| peer.port() > 100));
+    assert_eq!(torrent.announce(101, "left=1&numwant=200").peers.len(), 49);
+    // Who has become a seeder is given to leechers, and no longer to seeders.
+    torrent.announce(101, "left=0&event=completed");
+    assert_eq!(torrent.announce(1, "left=0&numwant=200").peers.len(), 19);
+    assert_eq!(torrent.announce(102, "left=1&numwant=200").peers.len(), 49);
+    torrent.announce(102, "event=stopped");
+    assert_eq!(torrent.announce(1, "left=0&numwant=200").peers.len(), 18);
+}
+
+fn samples_differ_and_reach_everybody(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=300, "");
+    let mut client = Client::connect(tracker.v4);
+    let mut seen = [0; 301];
+    let mut last = Vec::new();
+    for _ in 0..200 {
+        client.send(get(&torrent.target(1000, "numwant=50")));
+        let peers = announced(&client.reply()).peers;
+        assert_eq!(peers.len(), 50);
+        assert_ne!(peers, last);
+        for peer in &peers {
+            seen[usize::from(peer.port())] += 1;
+        }
+        last = peers;
+    }
+    // Each is expected 33 times, with a standard deviation of 5.
+    let seldom = seen[1..].iter().min().unwrap();
+    let often = seen[1..].iter().max().unwrap();
+    assert!(*seldom >= 3 && *often <= 75, "from {seldom} to {often} times");
+}
+
+fn a_peer_is_an_address_and_a_port(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let same_id = "peer_id=-XX0000-aaaaaaaaaaaa&key=1";
+    assert_eq!(torrent.announce(1, same_id).incomplete, 1);
+    assert_eq!(torrent.announce(2, same_id).incomplete, 2);
+    assert_eq!(torrent.announce_from(local(1), 1, same_id).incomplete, 3);
+    // Nobody else can speak for a peer by knowing its id; at its address it may change it.
+    torrent.announce_from(local(2), 1, &format!("{same_id}&event=stopped"));
+    assert_eq!(torrent.scrape().incomplete, 3);
+    assert_eq!(torrent.announce(1, "peer_id=-YY0000-bbbbbbbbbbbb&key=2").incomplete, 3);
+    torrent.announce(1, "peer_id=-ZZ0000-cccccccccccc&event=stopped");
+    assert_eq!(torrent.scrape().incomplete, 2);
+}
+
+fn both_families_get_a_fair_share(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let Some(v6) = tracker.v6 else { return eprintln!("skipped: no IPv6") };
+    let torrent = Torrent::new(&tracker, 1);
+    for number in 1..=100 {
+        torrent.announce_from(local(number), 6881, "");
+    }
+    torrent.fill(v6, 1..=100, "");
+    for (source, rest, own, other) in [
+        (local(500), "numwant=40", 30, 10),
+        (LOCALHOST_6, "numwant=40", 30, 10),
+        (local(500), "numwant=160", 100, 60),
+        (LOCALHOST_6, "numwant=160", 100, 60),
+        (local(500), "numwant=1", 1, 0),
+        (LOCALHOST_6, "numwant=1", 1, 0),
+    ] {
+        let answer = torrent.announce_from(source, 1000, rest);
+        assert_eq!(answer.incomplete, 201, "{source} {rest}");
+        let of_own = answer.peers.iter().filter(|peer| peer.is_ipv4() == source.is_ipv4()).count();
+        assert_eq!((of_own, answer.peers.len() - of_own), (own, other), "{source} {rest}");
+        // Leave again: the next is to find what this one found.
+        torrent.announce_from(source, 1000, "event=stopped");
+    }
+    assert_eq!(torrent.scrape(), Counts { incomplete: 200, ..Counts::default() });
+    // A few of its own family, and the rest is filled up.
+    let few = Torrent::new(&tracker, 2);
+    few.fill(v6, 1..=100, "");
+    few.fill(tracker.v4, 1..=3, "");
+    let answer = few.announce_from(local(1), 1, "numwant=40");
+    assert_eq!(answer.peers.iter().filter(|peer| peer.is_ipv4()).count(), 3);
+    assert_eq!(answer.peers.len(), 40);
+}
+
+fn addresses_given_by_clients_are_ignored(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let lies = "ip=192.0.2.1&ipv4=192.0.2.2&ipv6=[2001:db8::1]:6891";
+    let answer = torrent.announce_from(local(1), 1, lies);
+    assert_eq!(answer.whole.bytes("external ip"), [127, 1, 0, 1]);
+    assert_eq!(torrent.announce(2, "").peers, [SocketAddr::new(local(1), 1)]);
+    torrent.announce_from(local(1), 1, "event=stopped&ip=127.0.0.1");
+    assert_eq!(torrent.scrape().incomplete, 1);
+}
+
+fn addresses_given_by_clients_are_honoured_where_allowed(engine: Engine) {
+    let tracker = Tracker::start(engine, "[protocol]\ntrust_ip_parameters = true");
+    for (number, (rest, expected)) in [
+        ("", &["127.0.0.1:6881"][..]),
+        ("ip=192.0.2.1", &["192.0.2.1:6881"]),
+        ("ip=192.0.2.1:99", &["192.0.2.1:6881"]),
+        ("ipv4=192.0.2.2", &["192.0.2.2:6881"]),
+        ("ip=2001:db8::1", &["[2001:db8::1]:6881"]),
+        ("ip=2001%3Adb8%3a%3A1", &["[2001:db8::1]:6881"]),
+        ("ip=::ffff:192.0.2.1", &["192.0.2.1:6881"]),
+        ("ipv6=2001%3Adb8%3A%3A2", &["127.0.0.1:6881", "[2001:db8::2]:6881"]),
+        ("ipv6=[2001:db8::2]:6891", &["127.0.0.1:6881", "[2001:db8::2]:6881"]),
+        ("ipv4=192.0.2.2&ipv6=2001:db8::2", &["192.0.2.2:6881", "[2001:db8::2]:6881"]),
+        ("ip=192.0.2.1&ipv6=2001:db8::2", &["192.0.2.1:6881", "[2001:db8::2]:6881"]),
+        ("ip=192.0.2.1&ipv4=192.0.2.2", &["192.0.2.1:6881"]),
+        // What cannot be read, or is of the wrong family, is as good as not there.
+        ("ip=tracker.example", &["127.0.0.1:6881"]),
+        ("ip=", &["127.0.0.1:6881"]),
+        ("ipv4=2001:db8::1", &["127.0.0.1:6881"]),
+        ("ipv6=192.0.2.1", &["127.0.0.1:6881"]),
+        ("ip=nowhere&ipv4=192.0.2.2", &["192.0.2.2:6881"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let torrent = Torrent::new(&tracker, number as u8);
+        let answer = torrent.announce(6881, rest);
+        assert_eq!(answer.incomplete, expected.len() as i64, "{rest}");
+        assert_eq!(answer.whole.bytes("external ip"), [127, 0, 0, 1], "{rest}");
+        let peers = torrent.announce_from(local(1), 9, "ip=198.51.100.1").peers;
+        let expected: Vec<SocketAddr> = expected.iter().map(|peer| peer.parse().unwrap()).collect();
+        assert_eq!(peers, expected, "{rest}");
+        // Leaving is believed of the same addresses.
+        torrent.announce(6881, &format!("{rest}&event=stopped"));
+        assert_eq!(torrent.scrape().incomplete, 1, "{rest}");
+    }
+    // A pair of addresses that completes has completed once.
+    let torrent = Torrent::new(&tracker, 200);
+    let pair = "ipv6=2001:db8::2";
+    torrent.announce(1, &format!("{pair}&left=1"));
+    let answer = torrent.announce(1, &format!("{pair}&left=0&event=completed"));
+    assert_eq!((answer.complete, answer.downloaded), (2, 1));
+    assert_eq!(torrent.announce_from(LOCALHOST, 2, "left=1").peers.len(), 2);
+}

@@ -1,0 +1,222 @@
+//! A client that sees every byte: it sends what it is told to, and reads replies strictly.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::tracker::PATIENCE;
+
+/// One connection.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    /// Read and not yet taken for a reply.
+    unread: Vec<u8>,
+}
+
+/// A reply, read to its last byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Name, in lower case, and value.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The value of a header, if it is there; it must not be there twice.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(known, _)| known == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} twice: {:?}", self.headers);
+        value
+    }
+
+    /// Whether it says that the connection ends with it.
+    pub(crate) fn closes(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(to: SocketAddr) -> Client {
+        Client::of(TcpStream::connect_timeout(&to, PATIENCE).unwrap())
+    }
+
+    /// Connects from an address of this machine, such as any of 127.0.0.0/8.
+    pub(crate) fn connect_from(source: IpAddr, to: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+        Client::of(socket.into())
+    }
+
+    /// Connects with so small a receive buffer that the other side soon has to wait.
+    pub(crate) fn connect_narrow(to: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+        Client::of(socket.into())
+    }
+
+    fn of(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client { stream, unread: Vec::new() }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Writes `bytes` over and over until there is no room for more, from `at` on, which it
+    /// moves: to be called again when there may be. The connection must not block.
+    pub(crate) fn stuff(&mut self, bytes: &[u8], at: &mut usize) -> io::Result<()> {
+        loop {
+            match self.stream.write(&bytes[*at % bytes.len()..]) {
+                Ok(written) => *at += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends this side; the other may still be read.
+    pub(crate) fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Closes with RST.
+    pub(crate) fn reset(self) {
+        let socket = Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Reads a reply to a GET, whose length must be given.
+    #[track_caller]
+    pub(crate) fn reply(&mut self) -> Reply {
+        let mut reply = self.reply_head();
+        let length = content_length(&reply).expect("a Content-Length");
+        while self.unread.len() < length {
+            assert!(self.read_more().unwrap() > 0, "ended in a body: {:?}", self.unread);
+        }
+        reply.body = self.unread.drain(..length).collect();
+        reply
+    }
+
+    /// Reads a reply to a HEAD, which has no body.
+    #[track_caller]
+    pub(crate) fn reply_head(&mut self) -> Reply {
+        let end = loop {
+            if let Some(at) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at;
+            }
+            let got = self.read_more().unwrap_or_else(|error| {
+                panic!("no reply, but {error}; so far {:?}", self.unread.escape_ascii())
+            });
+            assert!(got > 0, "ended in a head: {:?}", self.unread.escape_ascii().to_string());
+        };
+        let head: Vec<u8> = self.unread.drain(..end + 4).collect();
+        read_head(std::str::from_utf8(&head[..end]).unwrap())
+    }
+
+    /// Reads a reply that the end of the connection ends.
+    #[track_caller]
+    pub(crate) fn reply_to_end(mut self) -> Reply {
+        let mut reply = self.reply_head();
+        assert_eq!(content_length(&reply), None);
+        while self.read_more().unwrap() > 0 {}
+        reply.body = self.unread;
+        reply
+    }
+
+    /// Asserts that the other side ends orderly, without another byte.
+    #[track_caller]
+    pub(crate) fn ends(mut self) {
+        if self.unread.is_empty() {
+            let got = self.read_more();
+            assert!(
+                matches!(got, Ok(0)),
+                "{got:?}, not an end: {:?}",
+                self.unread.escape_ascii().to_string()
+            );
+        } else {
+            panic!("more than a reply: {:?}", self.unread.escape_ascii().to_string());
+        }
+    }
+
+    /// Reads until the other side ends or resets; everything that came.
+    #[track_caller]
+    pub(crate) fn drain(mut self) -> Vec<u8> {
+        loop {
+            match self.read_more() {
+                Ok(0) => return self.unread,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return self.unread,
+                Err(error) => panic!("neither bytes nor an end, but {error}"),
+            }
+        }
+    }
+
+    /// Asserts that nothing more has come, and that the connection is open.
+    #[track_caller]
+    pub(crate) fn is_silent(&mut self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let got = self.read_more();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let timed_out = got.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(timed_out, "{got:?}, not silence: {:?}", self.unread.escape_ascii().to_string());
+    }
+
+    fn read_more(&mut self) -> io::Result<usize> {
+        let mut space = [0; 16 * 1024];
+        let got = loop {
+            match self.stream.read(&mut space) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.unread.extend_from_slice(&space[..got]);
+        Ok(got)
+    }
+}
+
+fn content_length(reply: &Reply) -> Option<usize> {
+    reply.header("content-length").map(|length| length.parse().unwrap())
+}
+
+#[track_caller]
+fn read_head(head: &str) -> Reply {
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap();
+    let code = status.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{status:?}"));
+    let (code, reason) = code.split_once(' ').unwrap();
+    assert!(!reason.is_empty(), "{status:?}");
+    let headers = lines.map(|line| {
+        let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?}"));
+        assert!(!line.contains(['\r', '\n']), "{line:?}");
+        (name.to_ascii_lowercase(), value.to_owned())
+    });
+    Reply { status: code.parse().unwrap(), headers: headers.collect(), body: Vec::new() }
+}
+
+/// A request for `target`, as a browser's fetch would write it.
+pub(crate) fn get(target: &str) -> Vec<u8> {
+    request("GET", target, "HTTP/1.1", "")
+}
+
+/// A request with these header lines beside `Host`, each with its line end.
+pub(crate) fn request(method: &str, target: &str, version: &str, headers: &str) -> Vec<u8> {
+    format!("{method} {target} {version}\r\nHost: tracker\r\n{headers}\r\n").into_bytes()
+}
+
+/// Sends one request on a connection of its own and reads its reply.
+#[track_caller]
+pub(crate) fn ask(to: SocketAddr, request: impl AsRef<[u8]>) -> Reply {
+    let mut client = Client::connect(to);
+    client.send(request);
+    client.reply()
+}

@@ -1,0 +1,57 @@
+//! Requests recorded from real clients, byte for byte: each is answered, and none is refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::bencode::decode;
+use crate::client::Client;
+use crate::tracker::{Engine, Tracker, on_both_engines};
+
+on_both_engines!(every_recorded_request_is_answered);
+
+fn recordings() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("parser/tests/corpus")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "http") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Some were recorded by a tracker that told its cases apart by the path, `/m/CASE/announce`.
+fn as_addressed_here(request: Vec<u8>) -> Vec<u8> {
+    let Some(rest) = request.strip_prefix(b"GET /m/") else { return request };
+    let end = rest.iter().position(|&byte| byte == b'/').unwrap();
+    [b"GET ", &rest[end..]].concat()
+}
+
+fn every_recorded_request_is_answered(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let recordings = recordings();
+    assert!(recordings.len() >= 100, "only {} recordings", recordings.len());
+    for path in recordings {
+        let request = as_addressed_here(fs::read(&path).unwrap());
+        // On a connection of its own, and once more on the same if that is to be kept.
+        let mut client = Client::connect(tracker.v4);
+        client.send(&request);
+        let reply = client.reply();
+        assert_eq!(reply.status, 200, "{path:?}");
+        let answer = decode(&reply.body);
+        assert_eq!(answer.get("failure reason"), None, "{path:?}");
+        let is_scrape = request.starts_with(b"GET /scrape");
+        assert!(answer.get(if is_scrape { "files" } else { "peers" }).is_some(), "{path:?}");
+        if reply.closes() {
+            client.ends();
+        } else {
+            client.send(&request);
+            assert_eq!(client.reply().status, 200, "{path:?}");
+        }
+    }
+}

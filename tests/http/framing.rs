@@ -1,0 +1,320 @@
+//! Requests and replies on a connection: which go on, which end it, and in what order.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, ask, get, request};
+use crate::torrent::{Torrent, announced, failed, scraped};
+use crate::tracker::{Engine, Tracker, on_both_engines};
+
+on_both_engines!(
+    who_keeps_a_connection,
+    heads,
+    headers_in_any_case_and_order,
+    line_ends,
+    pipelined_requests,
+    pipelined_requests_of_all_kinds,
+    a_slow_reader_gets_every_answer,
+    a_mistake_in_a_pipeline,
+    a_close_in_a_pipeline,
+    half_closed_connections,
+    split_at_every_byte,
+    byte_by_byte,
+);
+
+fn who_keeps_a_connection(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    for (version, headers, kept) in [
+        ("HTTP/1.1", "", true),
+        ("HTTP/1.1", "Connection: keep-alive\r\n", true),
+        ("HTTP/1.1", "Connection: Upgrade\r\n", true),
+        ("HTTP/1.1", "Connection: close\r\n", false),
+        ("HTTP/1.1", "connection:CLOSE\r\n", false),
+        ("HTTP/1.1", "Connection: keep-alive, close\r\n", false),
+        ("HTTP/1.1", "Connection: TE,\tClose , x\r\n", false),
+        ("HTTP/1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+        ("HTTP/1.1", "Connection: closed\r\n", true),
+        ("HTTP/1.1", "X-Connection: close\r\n", true),
+        ("HTTP/1.1", "Proxy-Connection: close\r\n", true),
+        ("HTTP/1.2", "", true),
+        ("HTTP/1.0", "", false),
+        ("HTTP/1.0", "Connection: Keep-Alive\r\n", true),
+        ("HTTP/1.0", "Connection: x, keep-alive\r\n", true),
+        ("HTTP/1.0", "Connection: keep-alive, close\r\n", false),
+        ("HTTP/1.0", "Connection: close\r\n", false),
+    ] {
+        let mut client = Client::connect(tracker.v4);
+        client.send(request("GET", &target, version, headers));
+        let reply = client.reply();
+        announced(&reply);
+        let says = reply.header("connection");
+        if kept {
+            // HTTP/1.0 has to be told; HTTP/1.1 knows.
+            let expected = (version == "HTTP/1.0").then_some("keep-alive");
+            assert_eq!(says, expected, "{version} {headers}");
+            client.send(request("GET", &target, "HTTP/1.1", ""));
+            announced(&client.reply());
+        } else {
+            assert_eq!(says, Some("close"), "{version} {headers}");
+            client.ends();
+        }
+    }
+    // A failure is no reason to part.
+    let mut client = Client::connect(tracker.v4);
+    for _ in 0..3 {
+        client.send(get("/announce"));
+        failed(&client.reply());
+    }
+    client.send(request("GET", "/announce", "HTTP/1.0", ""));
+    failed(&client.reply());
+    client.ends();
+}
+
+fn heads(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=20, "");
+    let mut client = Client::connect(tracker.v4);
+    for target in [torrent.target(30, ""), torrent.target(30, "compact=0"), "/announce".to_owned()]
+    {
+        client.send(request("HEAD", &target, "HTTP/1.1", ""));
+        let head = client.reply_head();
+        client.send(request("GET", &target, "HTTP/1.1", ""));
+        let whole = client.reply();
+        assert_eq!(head.headers, whole.headers, "{target}");
+        assert_eq!((head.status, whole.status), (200, 200), "{target}");
+    }
+    client.send(request("HEAD", "/", "HTTP/1.1", ""));
+    let reply = client.reply_head();
+    assert_eq!(reply.status, 404);
+    assert!(reply.header("content-length").is_some_and(|length| length != "0"));
+    client.ends();
+}
+
+fn headers_in_any_case_and_order(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    let mut client = Client::connect(tracker.v4);
+    for headers in [
+        "host: a\r\nconnection: keep-alive\r\nuser-agent:\r\naccept: */*\r\n\
+         sec-fetch-mode: cors\r\n",
+        "ACCEPT-ENCODING: gzip\r\nUSER-AGENT: x\r\nHOST: a\r\nCONNECTION: KEEP-ALIVE\r\n",
+        "User-Agent: x\r\nRange: bytes=0-88\r\nExpect: 100-continue\r\n",
+        "Host: ::1:7070\r\nHost: again\r\nIf-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
+        "X:\tpadded \t\r\nY:  \r\nUpgrade: h2c\r\nCookie: \u{e9}\u{ff}\r\n",
+        "",
+    ] {
+        client.send(format!("GET {target} HTTP/1.1\r\n{headers}\r\n"));
+        let reply = client.reply();
+        announced(&reply);
+        assert_eq!(reply.header("content-encoding"), None);
+        assert_eq!(reply.header("transfer-encoding"), None);
+    }
+}
+
+fn line_ends(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    let mut client = Client::connect(tracker.v4);
+    for text in [
+        format!("GET {target} HTTP/1.1\nHost: a\n\n"),
+        format!("GET {target} HTTP/1.1\r\nHost: a\n\r\n"),
+        format!("\r\nGET {target} HTTP/1.1\r\n\r\n"),
+        format!("\n\r\n\0GET {target} HTTP/1.1\r\n\r\n\r\n\r\n"),
+    ] {
+        client.send(text);
+        announced(&client.reply());
+    }
+}
+
+/// As many at once as fit anywhere, or nowhere; the answers are told apart by their counts.
+fn pipelined_requests(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    for (count, torrent) in [3, 100, 1000].into_iter().zip(1..) {
+        let torrent = Torrent::new(&tracker, torrent);
+        let requests: Vec<u8> =
+            (1..=count).flat_map(|port| get(&torrent.target(port, "numwant=200"))).collect();
+        let mut client = Client::connect(tracker.v4);
+        let mut writer = client.stream.try_clone().unwrap();
+        let writer = thread::spawn(move || writer.write_all(&requests).unwrap());
+        for number in 1..=i64::from(count) {
+            assert_eq!(announced(&client.reply()).incomplete, number);
+        }
+        writer.join().unwrap();
+        client.is_silent(Duration::from_millis(50));
+        client.finish();
+        client.ends();
+    }
+}
+
+fn pipelined_requests_of_all_kinds(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let scrape = format!("/scrape?info_hash={}", crate::torrent::escaped(&torrent.info_hash));
+    let round = [
+        get(&torrent.target(1, "")),
+        b"\r\n\0\0\n".to_vec(),
+        get("/announce?info_hash=short"),
+        request("HEAD", &scrape, "HTTP/1.1", ""),
+        get(&scrape),
+        request("GET", &torrent.target(2, ""), "HTTP/1.0", "Connection: keep-alive\r\n"),
+    ]
+    .concat();
+    let mut client = Client::connect(tracker.v4);
+    client.send(round.repeat(30));
+    for _ in 0..30 {
+        announced(&client.reply());
+        failed(&client.reply());
+        assert_eq!(client.reply_head().status, 200);
+        assert_eq!(scraped(&client.reply()).len(), 1);
+        assert_eq!(announced(&client.reply()).incomplete, 2);
+    }
+    client.finish();
+    client.ends();
+}
+
+/// Answers that the client's buffers have no room for wait, and lose neither bytes nor order.
+fn a_slow_reader_gets_every_answer(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=200, "");
+    let requests: Vec<u8> =
+        (201..=2200).flat_map(|port| get(&torrent.target(port, "numwant=200"))).collect();
+    for after in ["", "GET /", "BAD~"] {
+        let mut client = Client::connect_narrow(tracker.v4);
+        let mut writer = client.stream.try_clone().unwrap();
+        let requests = [&requests[..], after.as_bytes()].concat();
+        let writer = thread::spawn(move || {
+            writer.write_all(&requests).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        thread::sleep(Duration::from_millis(100));
+        let mut stored = 0;
+        for number in 1..=2000 {
+            if number % 100 == 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let answer = announced(&client.reply());
+            assert_eq!(answer.peers.len(), 200, "the {number}th answer");
+            assert!(answer.incomplete >= stored, "the {number}th answer");
+            stored = answer.incomplete;
+        }
+        assert_eq!(stored, 2200);
+        writer.join().unwrap();
+        if !after.is_empty() {
+            assert_eq!(client.reply().status, 400, "{after}");
+        }
+        client.ends();
+        // So that the next finds them new.
+        for port in 201..=2200 {
+            torrent.announce(port, "event=stopped");
+        }
+    }
+}
+
+fn a_mistake_in_a_pipeline(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    for before in [1, 10, 300] {
+        let good: Vec<u8> = (1..=before).flat_map(|port| get(&torrent.target(port, ""))).collect();
+        let after = get(&torrent.target(9999, "")).repeat(200);
+        let mut client = Client::connect(tracker.v4);
+        client.send([&good[..], b"BAD~/ HTTP/1.1\r\n\r\n", &after].concat());
+        for _ in 1..=before {
+            announced(&client.reply());
+        }
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (400, true));
+        client.ends();
+    }
+    assert_eq!(torrent.scrape().incomplete, 300, "what followed a mistake was served");
+}
+
+fn a_close_in_a_pipeline(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let last = request("GET", &torrent.target(2, ""), "HTTP/1.1", "Connection: close\r\n");
+    let after = get(&torrent.target(3, "")).repeat(100);
+    let mut client = Client::connect(tracker.v4);
+    client.send([get(&torrent.target(1, "")), last, after].concat());
+    assert!(!client.reply().closes());
+    let reply = client.reply();
+    assert!(reply.closes());
+    assert_eq!(announced(&reply).incomplete, 2);
+    client.ends();
+    assert_eq!(torrent.scrape().incomplete, 2);
+}
+
+fn half_closed_connections(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    for requests in [1, 3, 200] {
+        for pause in [0, 30] {
+            let mut client = Client::connect(tracker.v4);
+            client.send(get(&target).repeat(requests));
+            thread::sleep(Duration::from_millis(pause));
+            client.finish();
+            for _ in 0..requests {
+                announced(&client.reply());
+            }
+            client.ends();
+        }
+    }
+}
+
+/// The same answer wherever a request is cut in two.
+fn split_at_every_byte(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.announce(1, "left=0");
+    let headers = "Connection: keep-alive\r\nAccept: */*\r\nX: y\r\n";
+    let whole = request("GET", &torrent.target(2, "left=1&compact=1"), "HTTP/1.1", headers);
+    let expected = announced(&ask(tracker.v4, &whole));
+    let mut client = Client::connect(tracker.v4);
+    for at in 1..whole.len() {
+        client.send(&whole[..at]);
+        // Long enough to arrive by itself, most of the time; the answer must not depend on it.
+        thread::sleep(Duration::from_micros(300));
+        client.send(&whole[at..]);
+        let answer = announced(&client.reply());
+        assert_eq!(answer.peers, expected.peers, "split at {at}");
+        assert_eq!((answer.complete, answer.incomplete), (1, 1), "split at {at}");
+    }
+    // The first request of a connection is received in another way than later ones.
+    for at in (1..whole.len()).step_by(7) {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&whole[..at]);
+        thread::sleep(Duration::from_micros(300));
+        client.send(&whole[at..]);
+        assert_eq!(announced(&client.reply()).peers, expected.peers, "split at {at}");
+    }
+}
+
+fn byte_by_byte(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let whole = request("GET", &torrent.target(1, ""), "HTTP/1.1", "Accept: */*\r\n");
+    for requests in [whole.clone(), whole.repeat(2)] {
+        let mut client = Client::connect(tracker.v4);
+        for byte in &requests {
+            client.send([*byte]);
+            thread::sleep(Duration::from_micros(500));
+        }
+        for _ in 0..requests.len() / whole.len() {
+            assert_eq!(announced(&client.reply()).incomplete, 1);
+        }
+    }
+    let mistake = b"GET /announce HTTP/1.1\r\nbad header: x\r\n";
+    let mut client = Client::connect(tracker.v4);
+    for byte in mistake {
+        // It may be refused before the last byte.
+        if client.stream.write_all(&[*byte]).is_err() {
+            break;
+        }
+        thread::sleep(Duration::from_micros(500));
+    }
+    assert_eq!(client.reply().status, 400);
+}

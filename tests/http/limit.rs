@@ -1,0 +1,69 @@
+//! Full tables: a newcomer is answered like anybody, but not stored.
+
+use crate::torrent::{Counts, Torrent};
+use crate::tracker::{Engine, Tracker, on_both_engines};
+
+on_both_engines!(torrents, peers, peers_of_a_torrent);
+
+fn known(tracker: &Tracker, torrents: u8) -> u8 {
+    let counts = |number: u8| Torrent::new(tracker, number).scrape();
+    (1..=torrents).map(|number| u8::from(counts(number) != Counts::default())).sum()
+}
+
+fn torrents(engine: Engine) {
+    let tracker = Tracker::start(engine, "[swarms]\nmax_torrents = 10");
+    for number in 1..=10 {
+        assert_eq!(Torrent::new(&tracker, number).announce(1, "").incomplete, 1);
+    }
+    assert_eq!(known(&tracker, 10), 10);
+    for number in 11..=20 {
+        let torrent = Torrent::new(&tracker, number);
+        // Twice, for nothing may be left behind by the first.
+        assert!(torrent.announce(1, "left=0").peers.is_empty());
+        assert!(torrent.announce(2, "left=1").peers.is_empty());
+    }
+    assert_eq!(known(&tracker, 20), 10);
+    // What is known goes on, for newcomers too.
+    assert_eq!(Torrent::new(&tracker, 1).announce(2, "").incomplete, 2);
+}
+
+fn peers(engine: Engine) {
+    let tracker = Tracker::start(engine, "[swarms]\nmax_peers = 10");
+    let (one, other) = (Torrent::new(&tracker, 1), Torrent::new(&tracker, 2));
+    one.fill(tracker.v4, 1..=6, "");
+    other.fill(tracker.v4, 1..=4, "");
+    for torrent in [&one, &other] {
+        let before = torrent.scrape();
+        let newcomer = torrent.announce(100, "");
+        assert_eq!(newcomer.peers.len() as i64, before.incomplete, "it is answered");
+        assert_eq!(torrent.scrape(), before, "but not stored");
+    }
+    assert!(Torrent::new(&tracker, 3).announce(1, "").peers.is_empty());
+    assert_eq!(Torrent::new(&tracker, 3).scrape(), Counts::default());
+    // Who is stored stays, and may become a seeder.
+    assert_eq!(one.announce(1, "left=0&event=completed").complete, 1);
+    assert_eq!(one.scrape(), Counts { complete: 1, downloaded: 1, incomplete: 5 });
+    // Who leaves makes room.
+    other.announce(1, "event=stopped");
+    one.announce(100, "");
+    assert_eq!((one.scrape().incomplete, other.scrape().incomplete), (6, 3));
+}
+
+fn peers_of_a_torrent(engine: Engine) {
+    let tracker = Tracker::start(engine, "[swarms]\nmax_peers_per_torrent = 3");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=3, "");
+    for port in 4..=20 {
+        let answer = torrent.announce(port, "");
+        assert_eq!(answer.peers.len(), 3, "it is answered");
+    }
+    assert_eq!(torrent.scrape().incomplete, 3);
+    assert!(torrent.announce(1, "").peers.iter().all(|peer| (2..=3).contains(&peer.port())));
+    torrent.announce(2, "event=stopped");
+    torrent.announce(20, "");
+    assert_eq!(torrent.scrape().incomplete, 3);
+    // The others are not concerned.
+    let other = Torrent::new(&tracker, 2);
+    other.fill(tracker.v4, 1..=3, "");
+    assert_eq!(other.scrape().incomplete, 3);
+}

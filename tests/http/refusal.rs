@@ -1,0 +1,289 @@
+//! What is no request that is served: every mistake gets its answer, and none is reset away.
+
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+
+use annulus_parser::Error;
+
+use crate::client::{Client, get, request};
+use crate::torrent::{Torrent, announced, failed};
+use crate::tracker::{Engine, Tracker, on_both_engines};
+
+on_both_engines!(
+    every_mistake_has_its_answer,
+    methods,
+    long_request_lines,
+    large_heads,
+    many_headers,
+    bodies,
+    a_refusal_outlives_what_follows_it,
+    tls_on_a_plain_port,
+    a_request_that_breaks_off,
+);
+
+/// What a mistake comes to.
+enum Outcome {
+    /// This status, and the end of the connection.
+    Closed(u16),
+    /// A failure with this in its reason, and the connection goes on.
+    Failed(&'static str),
+}
+
+/// A request that makes a mistake, and what is to come of it. There is no catch-all, so that
+/// no mistake can be without its request.
+fn example(error: Error) -> (Vec<u8>, Outcome) {
+    use Outcome::{Closed, Failed};
+    let hash = "a".repeat(20);
+    let lines = |lines: &str| format!("GET /announce HTTP/1.1\r\n{lines}").into_bytes();
+    let query = |query: &str| get(&format!("/announce?{query}"));
+    match error {
+        Error::MethodMalformed => (b"\x16\x03\x01\x02\0\x01".to_vec(), Closed(400)),
+        Error::MethodNotAllowed => (request("PUT", "/announce", "HTTP/1.1", ""), Closed(405)),
+        Error::TargetMalformed => (get("/ann\tounce"), Closed(400)),
+        Error::VersionMalformed => (get("/announce x"), Closed(400)),
+        Error::VersionNotSupported => (request("GET", "/", "HTTP/2.0", ""), Closed(505)),
+        Error::RequestLineTooLong => (get(&format!("/{}", "a".repeat(12 * 1024))), Closed(414)),
+        Error::HeadTooLarge => (lines(&format!("a: {}", "b".repeat(16 * 1024))), Closed(431)),
+        Error::TooManyHeaders => (lines(&"a: b\r\n".repeat(129)), Closed(431)),
+        Error::LineEndMalformed => (lines("a: b\rc: d\r\n\r\n"), Closed(400)),
+        Error::HeaderFolded => (lines("a: b\r\n c\r\n\r\n"), Closed(400)),
+        Error::HeaderNameMalformed => (lines("a b: c\r\n\r\n"), Closed(400)),
+        Error::HeaderValueMalformed => (lines("a: b\x01c\r\n\r\n"), Closed(400)),
+        Error::ContentLengthMalformed => (lines("Content-Length: -1\r\n\r\n"), Closed(400)),
+        Error::BodyNotAllowed => (lines("Content-Length: 2\r\n\r\nhi"), Closed(400)),
+        Error::InfoHashMissing => (query("port=1"), Failed("missing")),
+        Error::InfoHashEscapeMalformed => (query("info_hash=%zz&port=1"), Failed("percent")),
+        Error::InfoHashLengthWrong => (query("info_hash=abc&port=1"), Failed("20 bytes")),
+        Error::InfoHashRepeated => {
+            (query(&format!("info_hash={hash}&port=1&info_hash={hash}")), Failed("more than once"))
+        }
+        Error::PortMissing => (query(&format!("info_hash={hash}")), Failed("port is missing")),
+        Error::PortInvalid => (query(&format!("info_hash={hash}&port=0")), Failed("1 to 65535")),
+    }
+}
+
+fn every_mistake_has_its_answer(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    for error in Error::ALL {
+        let (bytes, outcome) = example(error);
+        // Alone; and behind requests that are right, whose answers come first.
+        for before in [0, 1, 5] {
+            let mut client = Client::connect(tracker.v4);
+            client.send([get(&torrent.target(1, "")).repeat(before), bytes.clone()].concat());
+            for _ in 0..before {
+                announced(&client.reply());
+            }
+            let reply = client.reply();
+            match outcome {
+                Outcome::Closed(status) => {
+                    assert_eq!((reply.status, reply.closes()), (status, true), "{error:?}");
+                    assert!(reply.body.ends_with(b"\n") && reply.body.len() > 10, "{error:?}");
+                    client.ends();
+                }
+                Outcome::Failed(word) => {
+                    let reason = failed(&reply);
+                    assert!(reason.contains(word) && !reply.closes(), "{error:?}: {reason}");
+                    client.send(get(&torrent.target(1, "")));
+                    announced(&client.reply());
+                }
+            }
+        }
+    }
+}
+
+fn methods(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    for method in ["POST", "PUT", "OPTIONS", "CONNECT", "DELETE", "TRACE", "PATCH", "PRI", "get"] {
+        let mut client = Client::connect(tracker.v4);
+        client.send(request(method, &target, "HTTP/1.1", ""));
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (405, true), "{method}");
+        assert_eq!(reply.header("allow"), Some("GET, HEAD"), "{method}");
+        client.ends();
+    }
+    for line in ["GET/announce HTTP/1.1", "G{T /announce HTTP/1.1", " GET / HTTP/1.1", "\u{fe}"] {
+        let mut client = Client::connect(tracker.v4);
+        client.send(format!("{line}\r\n\r\n"));
+        assert_eq!(client.reply().status, 400, "{line}");
+        client.ends();
+    }
+    for (version, status) in
+        [("HTTP/0.9", 505), ("HTTP/3", 505), ("HTTP/1", 400), ("HTTP/1.12", 400), ("http/1.1", 400)]
+    {
+        let mut client = Client::connect(tracker.v4);
+        client.send(request("GET", &target, version, ""));
+        assert_eq!(client.reply().status, status, "{version}");
+        client.ends();
+    }
+}
+
+fn long_request_lines(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let start = format!("{}&x=", Torrent::new(&tracker, 1).target(1, ""));
+    let around = "GET  HTTP/1.1\r\n".len();
+    for (length, status) in [(8 * 1024, 200), (12 * 1024, 200), (12 * 1024 + 1, 414), (15_000, 414)]
+    {
+        let padding = "x".repeat(length - around - start.len());
+        let mut client = Client::connect(tracker.v4);
+        client.send(get(&format!("{start}{padding}")));
+        assert_eq!(client.reply().status, status, "{length}");
+    }
+    // Without an end, and a long time after the bound.
+    let mut client = Client::connect(tracker.v4);
+    client.send(format!("GET /{}", "x".repeat(100_000)));
+    assert_eq!(client.reply().status, 414);
+    client.ends();
+}
+
+fn large_heads(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    let around = request("GET", &target, "HTTP/1.1", "x: \r\n").len();
+    for (length, status) in
+        [(4096, 200), (4097, 200), (8 * 1024, 200), (16 * 1024, 200), (16 * 1024 + 1, 431)]
+    {
+        let header = format!("x: {}\r\n", "y".repeat(length - around));
+        let whole = request("GET", &target, "HTTP/1.1", &header);
+        assert_eq!(whole.len(), length);
+        let mut client = Client::connect(tracker.v4);
+        client.send(&whole);
+        let reply = client.reply();
+        assert_eq!(reply.status, status, "{length}");
+        if status == 200 {
+            client.send(get(&target));
+            announced(&client.reply());
+        } else {
+            client.ends();
+        }
+    }
+    // The last request of a connection, as long as one, two and three receive buffers.
+    for length in [4096, 8192, 12_288] {
+        let close = "Connection: close\r\n";
+        let header = format!("{close}x: {}\r\n", "y".repeat(length - around - close.len()));
+        let mut client = Client::connect(tracker.v4);
+        client.send(request("GET", &target, "HTTP/1.1", &header));
+        announced(&client.reply());
+        client.ends();
+    }
+}
+
+fn many_headers(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    for (count, status) in [(63, 200), (64, 200), (127, 200), (128, 431)] {
+        let mut client = Client::connect(tracker.v4);
+        // Beside `Host`.
+        client.send(request("GET", &target, "HTTP/1.1", &"X-Forwarded: 1\r\n".repeat(count)));
+        assert_eq!(client.reply().status, status, "{count}");
+    }
+}
+
+fn bodies(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    let target = torrent.target(1, "");
+    let smuggled = String::from_utf8(get(&torrent.target(2, ""))).unwrap();
+    for headers in [
+        format!("Content-Length: {}\r\n", smuggled.len()),
+        "Transfer-Encoding: chunked\r\n".to_owned(),
+        "transfer-encoding: identity\r\nContent-Length: 0\r\n".to_owned(),
+        "Content-Length: 0\r\nContent-Length: 5\r\n".to_owned(),
+        "Content-Length: 0, 0\r\n".to_owned(),
+        "Content-Length : 5\r\n".to_owned(),
+    ] {
+        let mut client = Client::connect(tracker.v4);
+        let head = request("GET", &target, "HTTP/1.1", &headers);
+        client.send([&head, smuggled.as_bytes()].concat());
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (400, true), "{headers}");
+        client.ends();
+    }
+    assert_eq!(torrent.scrape().incomplete, 0, "a refused request, or what was in it, was served");
+    let mut client = Client::connect(tracker.v4);
+    client.send(request("GET", &target, "HTTP/1.1", "Content-Length: 0\r\n"));
+    announced(&client.reply());
+    client.send(request("GET", &target, "HTTP/1.1", "Content-Length: 00\r\n"));
+    announced(&client.reply());
+}
+
+/// A close with unread bytes would have the kernel reset the connection, and the answer with it.
+fn a_refusal_outlives_what_follows_it(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    for size in [1, 5_000, 200_000] {
+        let length = format!("Content-Length: {size}\r\n");
+        for (head, status) in [
+            (request("POST", &target, "HTTP/1.1", &length), 405),
+            (request("GET", &target, "HTTP/1.1", &length), 400),
+            (request("GET", "/", "HTTP/1.1", "Connection: close\r\n"), 404),
+            (request("GET", &target, "HTTP/1.1", "Connection: close\r\n"), 200),
+        ] {
+            for pause in [false, true] {
+                let mut client = Client::connect(tracker.v4);
+                let body = vec![b'x'; size];
+                if pause {
+                    client.send(&head);
+                    // The client writes on while the answer is on its way, or has closed it.
+                    thread::sleep(Duration::from_millis(30));
+                    if status == 200 || status == 404 {
+                        let _ = client.stream.write_all(&body);
+                    } else {
+                        client.send(&body);
+                    }
+                } else {
+                    client.send([&head[..], &body].concat());
+                }
+                let reply = client.reply();
+                assert_eq!(reply.status, status, "{size} bytes, paused: {pause}");
+                // A client that sends on after the answer to a request that was whole, and
+                // was its last, may find nobody there.
+                if !(pause && (status == 200 || status == 404)) {
+                    client.ends();
+                }
+            }
+        }
+    }
+}
+
+fn tls_on_a_plain_port(engine: Engine) {
+    let tracker = Tracker::start(engine, "[connections]\nheader_timeout = 300");
+    // The start of a ClientHello: a handshake record of TLS 1.0, 512 bytes, of which not all
+    // are sent. Nothing is waited for.
+    let mut hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+    hello.resize(400, 0xab);
+    for bytes in [&hello[..1], &hello[..5], &hello] {
+        let mut client = Client::connect(tracker.v4);
+        client.send(bytes);
+        assert_eq!(client.reply().status, 400);
+        client.ends();
+    }
+}
+
+fn a_request_that_breaks_off(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let whole = get(&Torrent::new(&tracker, 1).target(1, ""));
+    for length in [1, 3, 20, whole.len() - 1] {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&whole[..length]);
+        client.finish();
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (400, true), "{length}");
+        client.ends();
+        let mut client = Client::connect(tracker.v4);
+        client.send([&whole[..], &whole[..length]].concat());
+        client.finish();
+        announced(&client.reply());
+        assert_eq!(client.reply().status, 400, "{length}");
+        client.ends();
+    }
+    // Nothing at all, or nothing but line ends, is no request.
+    for nothing in ["", "\r\n\r\n"] {
+        let mut client = Client::connect(tracker.v4);
+        client.send(nothing);
+        client.finish();
+        client.ends();
+    }
+}

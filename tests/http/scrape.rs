@@ -1,0 +1,233 @@
+//! Scrapes: of some torrents, and of all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::bencode::decode;
+use crate::client::{Client, ask, get, request};
+use crate::torrent::{Counts, Torrent, announced, escaped, failed, scraped};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+
+on_both_engines!(
+    several_torrents,
+    as_many_as_transmission_asks_for,
+    more_than_allowed,
+    wrong_scrapes_fail,
+    a_full_scrape_is_off_unless_switched_on,
+    a_full_scrape_names_all_torrents,
+    one_full_scrape_at_a_time,
+);
+
+const FULL: &str = "[protocol]\nfull_scrape = true";
+
+fn target(hashes: impl IntoIterator<Item = [u8; 20]>) -> String {
+    let hashes: Vec<String> = hashes.into_iter().map(|hash| escaped(&hash)).collect();
+    format!("/scrape?info_hash={}", hashes.join("&info_hash="))
+}
+
+fn several_torrents(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let one = Torrent::new(&tracker, 200);
+    one.announce(1, "left=0");
+    one.announce(2, "left=7");
+    one.announce(2, "left=0&event=completed");
+    one.announce(3, "left=7");
+    Torrent::new(&tracker, 100).announce(1, "left=7");
+    let scrape = target([[200; 20], [9; 20], [100; 20], [200; 20]]);
+    let files = scraped(&ask(tracker.v4, get(&scrape)));
+    let expected = [
+        (vec![9; 20], Counts::default()),
+        (vec![100; 20], Counts { incomplete: 1, ..Counts::default() }),
+        (vec![200; 20], Counts { complete: 2, downloaded: 1, incomplete: 1 }),
+    ];
+    assert_eq!(files, expected);
+    // Asking has made nothing known.
+    assert_eq!(Torrent::new(&tracker, 9).announce(1, "").incomplete, 1);
+
+    let mut client = Client::connect(tracker.v4);
+    client.send(request("HEAD", &scrape, "HTTP/1.1", ""));
+    let head = client.reply_head();
+    client.send(get(&scrape));
+    let whole = client.reply();
+    assert_eq!(head.status, 200);
+    let length = |body: &[u8]| body.len().to_string();
+    assert_eq!(head.header("content-length"), Some(&*length(&whole.body)));
+    // With the other parameters that clients repeat here, and a version 2 hash.
+    let odd =
+        format!("/scrape?passkey=x&info_hash={}{}&port=0", escaped(&[200; 20]), "ab%63".repeat(4));
+    assert_eq!(scraped(&ask(tracker.v4, get(&odd)))[0].1.complete, 2);
+}
+
+fn as_many_as_transmission_asks_for(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    for number in (0..64).step_by(2) {
+        Torrent::new(&tracker, number).announce(1, "");
+    }
+    let headers = "User-Agent: Transmission/3.00\r\nAccept: */*\r\n\
+                   Accept-Encoding: deflate, gzip, br, zstd\r\n";
+    let mut scrape =
+        request("GET", &target((0..64).map(|number| [number; 20])), "HTTP/1.1", headers);
+    // Longer than the 4076 bytes that it sends, so that it takes two receive buffers.
+    assert!(scrape.len() > 4096, "{}", scrape.len());
+    let mut client = Client::connect(tracker.v4);
+    for _ in 0..2 {
+        client.send(&scrape);
+        let files = scraped(&client.reply());
+        assert_eq!(files.len(), 64);
+        for (info_hash, counts) in files {
+            assert_eq!(counts.incomplete, i64::from(info_hash[0] % 2 == 0));
+        }
+    }
+    // In three segments, as over a real path.
+    let last = scrape.split_off(2800);
+    let middle = scrape.split_off(1400);
+    for part in [scrape, middle, last] {
+        client.send(part);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(scraped(&client.reply()).len(), 64);
+}
+
+fn more_than_allowed(engine: Engine) {
+    let tracker = Tracker::start(engine, "[protocol]\nmax_scrape_torrents = 64");
+    let files = scraped(&ask(tracker.v4, get(&target((0..70).map(|number| [number; 20])))));
+    assert_eq!(files.len(), 64);
+    assert!(files.iter().all(|(info_hash, _)| info_hash[0] < 64));
+    // By default, 128.
+    let tracker = Tracker::start(engine, "");
+    let files = scraped(&ask(tracker.v4, get(&target((0..150).map(|number| [number; 20])))));
+    assert_eq!(files.len(), 128);
+}
+
+fn wrong_scrapes_fail(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let mut client = Client::connect(tracker.v4);
+    let good = "%01".repeat(20);
+    for (query, word) in [
+        (format!("info_hash={good}&info_hash=%0"), "percent"),
+        (format!("info_hash={good}&info_hash=abc"), "20 bytes"),
+        ("info_hash=".to_owned(), "20 bytes"),
+    ] {
+        client.send(get(&format!("/scrape?{query}")));
+        let reason = failed(&client.reply());
+        assert!(reason.contains(word), "{query}: {reason}");
+    }
+}
+
+fn a_full_scrape_is_off_unless_switched_on(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    Torrent::new(&tracker, 1).announce(1, "");
+    let mut client = Client::connect(tracker.v4);
+    for target in ["/scrape", "/scrape?", "/scrape?passkey=x", "/scrape/"] {
+        client.send(get(target));
+        let reply = client.reply();
+        assert!(failed(&reply).contains("info_hash is missing"), "{target}");
+        assert_eq!(decode(&reply.body).text("retry in"), "never", "{target}");
+    }
+}
+
+fn a_full_scrape_names_all_torrents(engine: Engine) {
+    let tracker = Tracker::start(engine, FULL);
+    let read = |version: &str| {
+        let mut client = Client::connect(tracker.v4);
+        client.send(request("GET", "/scrape", version, ""));
+        let reply = client.reply_to_end();
+        assert_eq!((reply.status, reply.closes()), (200, true));
+        let files = unsorted_files(&reply.body);
+        assert!(files.values().all(|counts| counts.incomplete == 1 && counts.complete == 0));
+        files.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(read("HTTP/1.1").len(), 0);
+    let mut hashes: Vec<[u8; 20]> = Vec::new();
+    let mut client = Client::connect(tracker.v4);
+    for number in 0..5000_u32 {
+        let mut hash = [7; 20];
+        hash[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b1).to_be_bytes());
+        client.send(get(&format!("/announce?info_hash={}&port=1", escaped(&hash))));
+        announced(&client.reply());
+        hashes.push(hash);
+    }
+    hashes.sort_unstable();
+    for version in ["HTTP/1.0", "HTTP/1.1", "HTTP/1.1"] {
+        assert_eq!(read(version), hashes, "{version}");
+    }
+    // A head only, and no body behind it.
+    client.send(request("HEAD", "/scrape", "HTTP/1.1", ""));
+    assert_eq!(client.reply_head().status, 200);
+    client.ends();
+    // One that its client gives up does not keep the next from being answered.
+    for _ in 0..20 {
+        let mut client = Client::connect(tracker.v4);
+        client.send(get("/scrape"));
+        client.reset();
+    }
+    let start = Instant::now();
+    while failed_scrape(&tracker) {
+        assert!(start.elapsed() < PATIENCE, "a full scrape that nobody reads blocks all others");
+    }
+}
+
+fn failed_scrape(tracker: &Tracker) -> bool {
+    let mut client = Client::connect(tracker.v4);
+    client.send(request("GET", "/scrape", "HTTP/1.1", "Connection: close\r\n"));
+    client.drain().windows(14).any(|part| part == b"failure reason")
+}
+
+/// The torrents of a full scrape. They come as the tracker's tables hold them; sorting would
+/// take a copy of all.
+fn unsorted_files(body: &[u8]) -> BTreeMap<[u8; 20], Counts> {
+    let mut rest = body.strip_prefix(b"d5:filesd").expect("the start of a scrape");
+    let mut files = BTreeMap::new();
+    while let Some(entry) = rest.strip_prefix(b"20:") {
+        let (info_hash, file) = entry.split_first_chunk().unwrap();
+        let closing = file.windows(2).position(|two| two == b"ee").unwrap() + 2;
+        let value = decode(&file[..closing]);
+        let counts = Counts {
+            complete: value.integer("complete"),
+            downloaded: value.integer("downloaded"),
+            incomplete: value.integer("incomplete"),
+        };
+        assert_eq!(files.insert(*info_hash, counts), None, "twice: {}", escaped(info_hash));
+        rest = &file[closing..];
+    }
+    assert_eq!(rest, b"ee", "the end of a scrape");
+    files
+}
+
+fn one_full_scrape_at_a_time(engine: Engine) {
+    // More than the kernel takes off the tracker's hands while its client does not read.
+    let buffers = fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").unwrap();
+    let buffer: u32 = buffers.split_whitespace().last().unwrap().parse().unwrap();
+    if buffer > 8 << 20 {
+        return eprintln!("skipped: the kernel buffers {buffer} bytes");
+    }
+    let count = buffer / 80 + 30_000;
+    let tracker = Tracker::start_as(engine, 1, FULL, &[]);
+    let mut client = Client::connect(tracker.v4);
+    let requests: Vec<u8> = (0..count)
+        .flat_map(|number| {
+            let mut hash = [7; 20];
+            hash[..4].copy_from_slice(&number.to_be_bytes());
+            get(&format!("/announce?info_hash={}&port=1", escaped(&hash)))
+        })
+        .collect();
+    let mut writer = client.stream.try_clone().unwrap();
+    let writer = std::thread::spawn(move || writer.write_all(&requests).unwrap());
+    for _ in 0..count {
+        assert_eq!(client.reply().status, 200);
+    }
+    writer.join().unwrap();
+
+    let mut slow = Client::connect_narrow(tracker.v4);
+    slow.send(get("/scrape"));
+    assert_eq!(slow.reply_head().status, 200);
+    client.send(get("/scrape"));
+    let reply = client.reply();
+    assert!(failed(&reply).contains("later"));
+    assert_eq!(decode(&reply.body).integer("retry in"), 1);
+    // It goes on as soon as it is read, to its end.
+    let rest = slow.drain();
+    assert_eq!(unsorted_files(&rest).len(), count as usize);
+}

@@ -1,0 +1,172 @@
+//! Announces and scrapes about one torrent, and their answers read as a client does.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::bencode::{Value, decode};
+use crate::client::{Client, Reply, ask, get};
+use crate::tracker::Tracker;
+
+pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A torrent of a tracker under test.
+pub(crate) struct Torrent<'t> {
+    tracker: &'t Tracker,
+    pub(crate) info_hash: [u8; 20],
+}
+
+/// A successful answer to an announce.
+#[derive(Clone, Debug)]
+pub(crate) struct Announced {
+    pub(crate) whole: Value,
+    /// Those of `peers`, then those of `peers6`.
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) complete: i64,
+    pub(crate) downloaded: i64,
+    pub(crate) incomplete: i64,
+}
+
+/// What a scrape says of a torrent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) complete: i64,
+    pub(crate) downloaded: i64,
+    pub(crate) incomplete: i64,
+}
+
+impl<'t> Torrent<'t> {
+    /// One of the tracker's 256 torrents that the tests talk of.
+    pub(crate) fn new(tracker: &'t Tracker, number: u8) -> Torrent<'t> {
+        Torrent { tracker, info_hash: [number; 20] }
+    }
+
+    /// `/announce` with the info hash, the port, and `rest` behind an `&`.
+    pub(crate) fn target(&self, port: u16, rest: &str) -> String {
+        format!("/announce?info_hash={}&port={port}&{rest}", escaped(&self.info_hash))
+    }
+
+    /// Announces from 127.0.0.1.
+    #[track_caller]
+    pub(crate) fn announce(&self, port: u16, rest: &str) -> Announced {
+        announced(&ask(self.tracker.v4, get(&self.target(port, rest))))
+    }
+
+    /// Announces from an address of this machine.
+    #[track_caller]
+    pub(crate) fn announce_from(&self, source: IpAddr, port: u16, rest: &str) -> Announced {
+        let to = if source.is_ipv4() { self.tracker.v4 } else { self.tracker.v6.unwrap() };
+        let mut client = Client::connect_from(source, to);
+        client.send(get(&self.target(port, rest)));
+        announced(&client.reply())
+    }
+
+    /// Announces from one address, over one connection, once for each of the ports.
+    #[track_caller]
+    pub(crate) fn fill(&self, to: SocketAddr, ports: impl Iterator<Item = u16>, rest: &str) {
+        let mut client = Client::connect(to);
+        for port in ports {
+            client.send(get(&self.target(port, rest)));
+            announced(&client.reply());
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn scrape(&self) -> Counts {
+        let target = format!("/scrape?info_hash={}", escaped(&self.info_hash));
+        let scraped = scraped(&ask(self.tracker.v4, get(&target)));
+        assert_eq!(scraped.len(), 1);
+        assert_eq!(scraped[0].0, self.info_hash);
+        scraped[0].1
+    }
+}
+
+/// Reads a reply that must be a successful answer to an announce, with everything in it that
+/// such an answer is never without.
+#[track_caller]
+pub(crate) fn announced(reply: &Reply) -> Announced {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let whole = decode(&reply.body);
+    assert_eq!(whole.get("failure reason"), None);
+    let mut peers = match whole.get("peers") {
+        Some(Value::Bytes(bytes)) => compact_v4(bytes),
+        Some(Value::List(peers)) => peers.iter().map(dictionary).collect(),
+        other => panic!("peers is {other:?}"),
+    };
+    if let Some(Value::Bytes(bytes)) = whole.get("peers6") {
+        peers.extend(compact_v6(bytes));
+    }
+    assert!((1800..=1980).contains(&whole.integer("interval")), "{whole:?}");
+    assert_eq!(whole.integer("min interval"), 900);
+    Announced {
+        peers,
+        complete: whole.integer("complete"),
+        downloaded: whole.integer("downloaded"),
+        incomplete: whole.integer("incomplete"),
+        whole,
+    }
+}
+
+/// Reads a reply that must be a successful answer to a scrape.
+#[track_caller]
+pub(crate) fn scraped(reply: &Reply) -> Vec<(Vec<u8>, Counts)> {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let whole = decode(&reply.body);
+    assert_eq!(whole.keys(), ["files"]);
+    let files = whole.get("files").unwrap();
+    let read = |(info_hash, file): &(Vec<u8>, Value)| {
+        assert_eq!(file.keys(), ["complete", "downloaded", "incomplete"]);
+        let counts = Counts {
+            complete: file.integer("complete"),
+            downloaded: file.integer("downloaded"),
+            incomplete: file.integer("incomplete"),
+        };
+        (info_hash.clone(), counts)
+    };
+    files.entries().iter().map(read).collect()
+}
+
+/// The reason of a reply that must be a failure that a client can show to its user.
+#[track_caller]
+pub(crate) fn failed(reply: &Reply) -> String {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let whole = decode(&reply.body);
+    assert_eq!(whole.keys(), ["failure reason", "interval", "min interval", "retry in"]);
+    assert!((1800..=1980).contains(&whole.integer("interval")), "{whole:?}");
+    assert_eq!(whole.integer("min interval"), 900);
+    let reason = whole.text("failure reason");
+    assert!(!reason.is_empty());
+    reason.to_owned()
+}
+
+#[track_caller]
+pub(crate) fn compact_v4(bytes: &[u8]) -> Vec<SocketAddr> {
+    let (peers, rest) = bytes.as_chunks::<6>();
+    assert!(rest.is_empty(), "{} bytes", bytes.len());
+    let read = |&[a, b, c, d, high, low]: &[u8; 6]| {
+        SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])))
+    };
+    peers.iter().map(read).collect()
+}
+
+#[track_caller]
+pub(crate) fn compact_v6(bytes: &[u8]) -> Vec<SocketAddr> {
+    let (peers, rest) = bytes.as_chunks::<18>();
+    assert!(rest.is_empty(), "{} bytes", bytes.len());
+    let read = |peer: &[u8; 18]| {
+        let octets: [u8; 16] = *peer.first_chunk().unwrap();
+        SocketAddr::from((Ipv6Addr::from(octets), u16::from_be_bytes([peer[16], peer[17]])))
+    };
+    peers.iter().map(read).collect()
+}
+
+/// A peer in the form of BEP 3.
+#[track_caller]
+fn dictionary(peer: &Value) -> SocketAddr {
+    assert_eq!(peer.keys(), ["ip", "port"]);
+    let ip: IpAddr = peer.text("ip").parse().unwrap();
+    SocketAddr::new(ip, u16::try_from(peer.integer("port")).unwrap())
+}
+
+/// Every byte percent-encoded.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
+}

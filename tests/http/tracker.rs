@@ -1,0 +1,250 @@
+//! The program under test: started on ports of its own, watched, and stopped with the test.
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What a machine under load may take for anything that is to happen at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which engine serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    IoUring,
+    Epoll,
+}
+
+impl Engine {
+    /// What it is called in a configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Engine::IoUring => "io_uring",
+            Engine::Epoll => "epoll",
+        }
+    }
+
+    /// Runs a test, or says why this machine cannot.
+    pub(crate) fn test(self, test: fn(Engine)) {
+        static REFUSED: OnceLock<Option<String>> = OnceLock::new();
+        // Many tests at once hold many connections.
+        annulus_ring::raise_descriptor_limit().unwrap();
+        if self == Engine::IoUring
+            && let Some(why) = REFUSED.get_or_init(io_uring_refused)
+        {
+            eprintln!("skipped: {why}");
+            return;
+        }
+        test(self);
+    }
+}
+
+/// Why io_uring cannot be had here, in the program's own words.
+fn io_uring_refused() -> Option<String> {
+    let mut tracker = Tracker::launch(&config(Engine::IoUring, 1, ""), &[]);
+    tracker.ready(1 + usize::from(has_v6())).err().filter(|log| log.contains("cannot be had"))
+}
+
+/// Makes two tests of each function, one for each engine.
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod io_uring {
+            $(#[test] fn $name() { crate::tracker::Engine::IoUring.test(super::$name); })+
+        }
+        mod epoll {
+            $(#[test] fn $name() { crate::tracker::Engine::Epoll.test(super::$name); })+
+        }
+    };
+}
+pub(crate) use on_both_engines;
+
+/// A running tracker; it ends with this.
+pub(crate) struct Tracker {
+    child: Child,
+    config: PathBuf,
+    log: Arc<Log>,
+    reader: Option<JoinHandle<()>>,
+    /// Where it listens for IPv4.
+    pub(crate) v4: SocketAddr,
+    /// Where it listens for IPv6, on a machine that has it.
+    pub(crate) v6: Option<SocketAddr>,
+    exit: Option<ExitStatus>,
+}
+
+#[derive(Default)]
+struct Log {
+    /// The lines so far, and whether there can be no more.
+    lines: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+impl Tracker {
+    /// A tracker of two workers; `tables` are added to its configuration.
+    pub(crate) fn start(engine: Engine, tables: &str) -> Tracker {
+        Tracker::start_as(engine, 2, tables, &[])
+    }
+
+    /// The same, of so many workers, and run by another program if `runner` names one.
+    pub(crate) fn start_as(
+        engine: Engine,
+        workers: usize,
+        tables: &str,
+        runner: &[&str],
+    ) -> Tracker {
+        let mut tracker = Tracker::launch(&config(engine, workers, tables), runner);
+        match tracker.ready(1 + usize::from(has_v6())) {
+            Ok(()) => tracker,
+            Err(log) => panic!("the tracker did not start:\n{log}"),
+        }
+    }
+
+    /// A program that was started on this configuration and may yet fail.
+    pub(crate) fn launch(text: &str, runner: &[&str]) -> Tracker {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("annulus-test-{}-{count}.toml", std::process::id());
+        let config = std::env::temp_dir().join(name);
+        fs::write(&config, text).unwrap();
+        let annulus = env!("CARGO_BIN_EXE_annulus");
+        let mut command = match runner {
+            [] => Command::new(annulus),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(annulus);
+                command
+            }
+        };
+        command.arg("-c").arg(&config);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::<Log>::default();
+        let writer = Arc::clone(&log);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let reader = thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                writer.lines.lock().unwrap().0.push(line);
+                writer.changed.notify_all();
+            }
+            writer.lines.lock().unwrap().1 = true;
+            writer.changed.notify_all();
+        });
+        let v4 = SocketAddr::from(([127, 0, 0, 1], 0));
+        Tracker { child, config, log, reader: Some(reader), v4, v6: None, exit: None }
+    }
+
+    /// Waits until it listens on so many addresses; its log if it does not.
+    pub(crate) fn ready(&mut self, addresses: usize) -> Result<(), String> {
+        let listening = |lines: &[String]| {
+            let addresses = lines.iter().filter_map(|line| line.split_once("listening on "));
+            addresses.map(|(_, address)| address.parse().unwrap()).collect::<Vec<SocketAddr>>()
+        };
+        if !self.log_until(|lines| listening(lines).len() == addresses) {
+            return Err(self.log());
+        }
+        for address in listening(&self.log.lines.lock().unwrap().0) {
+            if address.is_ipv4() { self.v4 = address } else { self.v6 = Some(address) }
+        }
+        Ok(())
+    }
+
+    /// Waits for lines that satisfy `enough`; whether they came.
+    pub(crate) fn log_until(&self, enough: impl Fn(&[String]) -> bool) -> bool {
+        let waiting = |state: &mut (Vec<String>, bool)| !state.1 && !enough(&state.0);
+        let state = self.log.lines.lock().unwrap();
+        let (state, _) = self.log.changed.wait_timeout_while(state, PATIENCE, waiting).unwrap();
+        enough(&state.0)
+    }
+
+    /// What it has said so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lines.lock().unwrap().0.join("\n")
+    }
+
+    /// Asserts that it said something like this.
+    #[track_caller]
+    pub(crate) fn assert_logged(&self, part: &str) {
+        let said = self.log_until(|lines| lines.iter().any(|line| line.contains(part)));
+        assert!(said, "no line with {part:?}:\n{}", self.log());
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success(), "kill -s {name}");
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.exit.is_none() && self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Its exit status and all it said, once it has ended by itself.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
+        let status = within("the end of the tracker", || self.child.try_wait().unwrap());
+        self.exit = Some(status);
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        (status, self.log())
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        let died = self.exit.is_none() && self.child.try_wait().is_ok_and(|exit| exit.is_some());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.config);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        let log = self.log();
+        if thread::panicking() {
+            eprintln!("the tracker's log:\n{log}");
+        } else {
+            assert!(!log.contains("panicked"), "a worker panicked:\n{log}");
+            assert!(!died || !log.contains("listening on"), "the tracker died:\n{log}");
+        }
+    }
+}
+
+/// A configuration: the keys above the first table, then `tables`.
+pub(crate) fn config(engine: Engine, workers: usize, tables: &str) -> String {
+    let v6 = if has_v6() { ", \"[::1]:0\"" } else { "" };
+    let engine = engine.name();
+    format!(
+        "listen = [\"127.0.0.1:0\"{v6}]\nengine = \"{engine}\"\nworkers = {workers}\n{tables}\n"
+    )
+}
+
+/// Whether this machine has the IPv6 loopback address.
+pub(crate) fn has_v6() -> bool {
+    static HAS_V6: OnceLock<bool> = OnceLock::new();
+    *HAS_V6.get_or_init(|| TcpListener::bind("[::1]:0").is_ok())
+}
+
+/// Waits until `check` gives something.
+#[track_caller]
+pub(crate) fn within<T>(what: impl Display, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "still waiting after {PATIENCE:?} for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
