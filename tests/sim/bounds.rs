@@ -1,0 +1,337 @@
+//! Bounds, one at a time: deadlines, memory, connections, the full scrape, the shutdown.
+
+use std::net::IpAddr;
+
+use annulus::limits::{LINGER_BYTES_MAX, LINGER_S, UNREAD_BYTES_MAX};
+use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Swarms};
+
+use super::answers::torrents_in;
+use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
+use super::faults::{Faults, Windows};
+use super::run::{HEADER_S, IDLE_S, Report, SEND_S, SHUTDOWN_S, build, finish, run};
+use super::script::{framed, peer};
+use super::trace::Trace;
+
+const ANNOUNCE: &str =
+    "GET /announce?info_hash=abcdefghijklmnopqrst&port=7&left=1 HTTP/1.1\r\nHost: t\r\n\r\n";
+const FULL_SCRAPE: &str = "GET /scrape HTTP/1.1\r\nHost: t\r\n\r\n";
+
+fn client(number: u32, requests: Vec<Request>, ending: Ending) -> Script {
+    Script {
+        peer: peer(number),
+        connect_ms: 0,
+        requests,
+        pipelined: true,
+        pause_ms: 0,
+        piece: 0,
+        ending,
+        trouble: Trouble::None,
+    }
+}
+
+fn unanswered(bytes: impl Into<Vec<u8>>) -> Request {
+    Request { bytes: bytes.into(), expected: Expected::Nothing }
+}
+
+fn full_scrape(number: u32, connect_ms: u64) -> Script {
+    let bytes = FULL_SCRAPE.into();
+    let requests = vec![Request { bytes, expected: Expected::FullScrape }];
+    Script { connect_ms, ..client(number, requests, Ending::Await) }
+}
+
+fn run_one(script: &Script, faults: Faults) -> Report {
+    let mut reports = run(std::slice::from_ref(script), faults, 0, &Trace::default());
+    reports.remove(0)
+}
+
+/// Whether something happened `after_s` seconds after the client was accepted: the clock of
+/// deadlines counts whole seconds, and looks once a second.
+fn assert_after(at_ms: u64, report: &Report, after_s: u32) {
+    let after_ms = at_ms - report.accepted_ms.expect("accepted");
+    let wanted_ms = u64::from(after_s) * 1000;
+    let about = wanted_ms.saturating_sub(1000)..=wanted_ms + 1000;
+    assert!(about.contains(&after_ms), "after {after_ms} ms instead of {wanted_ms}");
+}
+
+#[test]
+fn a_head_that_does_not_end_is_answered_with_408() {
+    let script = client(1, vec![framed(408, "GET /announce?info_ha")], Ending::Await);
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.told(&script, true).statuses, [408]);
+    assert_after(report.read_last_ms, &report, HEADER_S);
+    assert_eq!(report.outcome, Outcome::Closed);
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_has_no_longer() {
+    for connect_ms in [0, 700] {
+        let requests = vec![framed(408, &ANNOUNCE[..40])];
+        let mut script = client(1, requests, Ending::Await);
+        (script.piece, script.pause_ms, script.connect_ms) = (1, 900, connect_ms);
+        let report = run_one(&script, Faults::none());
+        assert_eq!(report.told(&script, true).statuses, [408]);
+        assert_after(report.read_last_ms, &report, HEADER_S);
+    }
+}
+
+#[test]
+fn a_head_that_begins_late_has_no_longer() {
+    // Line ends before a request are no request, but the client's time has begun.
+    let requests = vec![unanswered("\r\n"), unanswered("\r\n"), framed(408, &ANNOUNCE[..40])];
+    let mut script = client(1, requests, Ending::Await);
+    (script.piece, script.pause_ms) = (2, 2200);
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.told(&script, true).statuses, [408]);
+    assert_after(report.read_last_ms, &report, HEADER_S);
+}
+
+#[test]
+fn a_later_head_that_comes_piece_by_piece_has_no_longer() {
+    let slow = format!("GET /announce?{}", "a".repeat(5000));
+    let requests = vec![framed(200, ANNOUNCE), framed(408, slow)];
+    let mut script = client(1, requests, Ending::Await);
+    (script.piece, script.pause_ms) = (ANNOUNCE.len(), 900);
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.told(&script, true).statuses, [200, 408]);
+    assert_after(report.read_last_ms, &report, HEADER_S + 1);
+}
+
+#[test]
+fn no_deadline_cuts_in_while_requests_are_answered() {
+    // One request a turn, and so slowly that the time of the first head passes meanwhile.
+    let script = client(1, vec![framed(200, ANNOUNCE); 400], Ending::Close);
+    let faults = Faults { creeps: 1000, turn_ms: 50, batch_bytes: 0, ..Faults::none() };
+    let report = run_one(&script, faults);
+    assert_eq!(report.told(&script, true).statuses, [200; 400]);
+    assert!(report.read_last_ms > u64::from(HEADER_S + 2) * 1000);
+}
+
+#[test]
+fn who_says_nothing_is_closed_without_a_word() {
+    let report = run_one(&client(1, vec![], Ending::Await), Faults::none());
+    assert!(report.received.is_empty());
+    assert_after(report.ended_ms, &report, HEADER_S);
+    assert_eq!(report.outcome, Outcome::Closed);
+}
+
+#[test]
+fn who_asks_no_more_is_closed() {
+    let script = client(1, vec![framed(200, ANNOUNCE)], Ending::Await);
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.told(&script, true).statuses, [200]);
+    assert_after(report.ended_ms, &report, IDLE_S);
+    assert_eq!(report.outcome, Outcome::Closed);
+}
+
+#[test]
+fn line_ends_keep_no_connection_open() {
+    let line_ends = "\r\n".repeat(50 * ANNOUNCE.len());
+    let requests = vec![framed(200, ANNOUNCE), unanswered(line_ends)];
+    let mut script = client(1, requests, Ending::Await);
+    (script.piece, script.pause_ms) = (ANNOUNCE.len(), 300);
+    let report = run_one(&script, Faults::none());
+    assert_after(report.ended_ms, &report, IDLE_S);
+}
+
+#[test]
+fn who_never_reads_is_reset_and_costs_bounded_memory() {
+    // The first kilobytes of answers fill the client's window.
+    let requests = vec![framed(200, ANNOUNCE); 10_000];
+    let mut script = client(1, requests, Ending::Await);
+    script.trouble = Trouble::NeverReads;
+    let report = run_one(&script, Faults { windows: Windows::Slow, ..Faults::none() });
+    assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
+    assert_eq!(report.outcome, Outcome::Reset);
+    // Of the 800 kB that were offered, no more was taken than the window had answers for.
+    assert!(report.taken < 32 * 1024, "{} bytes taken", report.taken);
+}
+
+#[test]
+fn what_comes_in_spite_of_the_pause_is_bounded() {
+    // A ring with more buffers than it was asked for, and all of them for one connection.
+    let many = ANNOUNCE.repeat(2 * UNREAD_BYTES_MAX / ANNOUNCE.len());
+    let requests = vec![framed(200, ANNOUNCE), unanswered(many)];
+    let script = Script { pipelined: false, ..client(1, requests, Ending::Await) };
+    let report = run_one(&script, Faults { fills_max: 1000, buffers: 1000, ..Faults::none() });
+    assert!(report.closed_ms < Some(1000), "closed at {:?} ms", report.closed_ms);
+}
+
+#[test]
+fn who_pipelines_and_reads_is_answered_whatever_it_sends() {
+    let requests = vec![framed(200, ANNOUNCE); 5000];
+    let script = client(1, requests, Ending::Close);
+    for windows in [Windows::Endless, Windows::Slow, Windows::Tiny] {
+        let report = run_one(&script, Faults { windows, ..Faults::none() });
+        assert_eq!(report.told(&script, true).answers.len(), 5000, "{windows:?}");
+        assert_eq!(report.outcome, Outcome::Content);
+    }
+}
+
+#[test]
+fn lingering_is_bounded_in_time_and_bytes() {
+    let refused = framed(405, "POST /announce HTTP/1.1\r\n\r\n");
+    // Sends for ever, slowly.
+    let mut script = client(1, vec![refused.clone(), unanswered("x".repeat(9999))], Ending::Await);
+    (script.piece, script.pause_ms, script.trouble) = (27, 100, Trouble::Stays);
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.told(&script, true).statuses, [405]);
+    assert_after(report.closed_ms.expect("closed"), &report, LINGER_S);
+    // Sends a lot.
+    let flood = "x".repeat(2 * LINGER_BYTES_MAX as usize);
+    let mut script = client(1, vec![refused, unanswered(flood)], Ending::Await);
+    (script.piece, script.trouble) = (32 * 1024, Trouble::Stays);
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.outcome, Outcome::Reset);
+    let most = LINGER_BYTES_MAX as usize + 2 * 64 * 4096;
+    assert!(report.taken <= most, "{} bytes taken", report.taken);
+}
+
+#[test]
+fn connections_are_bounded_and_accepted_again() {
+    const MAX: usize = 3;
+    let scripts: Vec<Script> = (0..40)
+        .map(|number| {
+            let requests = vec![framed(200, ANNOUNCE); 3];
+            let connect_ms = 10 * u64::from(number);
+            Script { connect_ms, pause_ms: 50, ..client(number, requests, Ending::Close) }
+        })
+        .collect();
+    let trace = Trace::default();
+    let faults = Faults { connections_max: MAX, ..Faults::none() };
+    let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &trace);
+    let mut most = 0;
+    while !worker.ring().quiet() {
+        worker.wait().expect("the fake ring never breaks");
+        worker.act((clock_ms.get() / 1000) as u32);
+        worker.ring().check_doors(worker.connections());
+        most = most.max(worker.connections());
+    }
+    // A door that opens lets in whoever waits there: the bound is on opening it.
+    assert!(most >= MAX && most < scripts.len() / 2, "{most} connections at once");
+    for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
+        assert_eq!(report.told(script, true).statuses, [200; 3]);
+    }
+}
+
+#[test]
+fn accepting_goes_on_as_soon_as_a_descriptor_is_free() {
+    let scripts: Vec<Script> =
+        (0..40).map(|number| client(number, vec![framed(200, ANNOUNCE)], Ending::Close)).collect();
+    let trace = Trace::default();
+    let faults = Faults { descriptors_max: 2, ..Faults::none() };
+    for (report, script) in run(&scripts, faults, 0, &trace).iter().zip(&scripts) {
+        assert_eq!(report.told(script, true).statuses, [200]);
+        assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
+    }
+}
+
+#[test]
+fn a_retired_accept_is_renewed_at_once() {
+    let scripts: Vec<Script> = (0..40)
+        .map(|number| {
+            let connect_ms = 130 * u64::from(number);
+            Script { connect_ms, ..client(number, vec![framed(200, ANNOUNCE)], Ending::Close) }
+        })
+        .collect();
+    let faults = Faults { accept_retires: 1000, ..Faults::none() };
+    for (report, script) in run(&scripts, faults, 0, &Trace::default()).iter().zip(&scripts) {
+        let ms = report.ended_ms - script.connect_ms;
+        assert!(ms < 100, "waited for {ms} ms");
+    }
+}
+
+/// Torrents of the full scrapes: some four hundred kilobytes in many pieces.
+const TORRENTS: u32 = 5000;
+
+fn fill(swarms: &Swarms) {
+    let (mut random, mut sample) = (Random::seeded(0), Sample::with_capacity(0));
+    for torrent in 0..TORRENTS {
+        let mut info_hash = [0; 20];
+        info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
+        let announcement = Announcement {
+            info_hash,
+            peer: Endpoint::new(IpAddr::from([10, 0, 0, 1]), 1),
+            seeder: torrent % 2 == 0,
+            event: Event::None,
+            want: 0,
+        };
+        swarms.announce(&announcement, 0, &mut random, &mut sample);
+    }
+}
+
+fn run_full(scripts: &[Script], faults: Faults, seed: u64) -> Vec<Report> {
+    let (worker, clock_ms, swarms) = build(scripts, faults, seed, &Trace::default());
+    fill(&swarms);
+    finish(worker, &clock_ms)
+}
+
+#[test]
+fn a_full_scrape_is_whole_however_it_is_sent() {
+    for seed in 0..30 {
+        let windows = [Windows::Endless, Windows::Slow][seed as usize % 2];
+        let faults = Faults {
+            windows,
+            short_send: 500,
+            refused_send: 200,
+            owned_rests: 300,
+            held: 300,
+            reordered: true,
+            ..Faults::none()
+        };
+        let reports = run_full(&[full_scrape(1, 0)], faults, seed);
+        let torrents = torrents_in(&reports[0].received);
+        assert_eq!(torrents, Some(TORRENTS as usize), "seed {seed}");
+    }
+}
+
+#[test]
+fn one_full_scrape_is_answered_at_a_time() {
+    let scripts = [full_scrape(1, 0), full_scrape(2, 5), full_scrape(4, 60_000)];
+    let reports = run_full(&scripts, Faults { windows: Windows::Slow, ..Faults::none() }, 0);
+    assert_eq!(torrents_in(&reports[0].received), Some(TORRENTS as usize));
+    let refusal = String::from_utf8_lossy(&reports[1].received);
+    assert!(refusal.contains("14:failure reason56:a full scrape is being answered"), "{refusal}");
+    assert_eq!(torrents_in(&reports[2].received), Some(TORRENTS as usize));
+}
+
+#[test]
+fn a_full_scrape_that_breaks_off_makes_room_for_the_next() {
+    for trouble in [Trouble::ResetsAfter(20), Trouble::NeverReads, Trouble::Leaves] {
+        let broken = Script { trouble, ..full_scrape(1, 0) };
+        let faults = Faults { windows: Windows::Slow, ..Faults::none() };
+        let reports = run_full(&[broken, full_scrape(2, 20_000)], faults, 0);
+        assert_eq!(torrents_in(&reports[0].received), None, "{trouble:?}");
+        assert_eq!(torrents_in(&reports[1].received), Some(TORRENTS as usize), "{trouble:?}");
+    }
+}
+
+#[test]
+fn the_last_answer_of_all_is_sent_whole() {
+    // The request ends when everybody else has gone, and its answer does not fit.
+    let request = ANNOUNCE.replace("Host: t", "Connection: close");
+    let mut script = client(1, vec![framed(200, request)], Ending::Await);
+    (script.piece, script.pause_ms) = (60, 500);
+    let faults = Faults { refused_send: 1000, multishot_ends: 1000, ..Faults::none() };
+    let report = run_one(&script, Faults { shutdown_ms: Some(250), ..faults });
+    assert_eq!(report.told(&script, true).statuses, [200]);
+    assert_eq!(report.outcome, Outcome::Closed);
+}
+
+#[test]
+fn a_shutdown_takes_a_bounded_time_whoever_stays() {
+    let good = || vec![framed(200, ANNOUNCE)];
+    let many = vec![framed(200, ANNOUNCE); 1000];
+    let stays = |script| Script { trouble: Trouble::Stays, ..script };
+    let scripts = [
+        stays(client(1, good(), Ending::Await)),
+        stays(client(2, vec![], Ending::Await)),
+        stays(client(4, vec![framed(408, "GET /a")], Ending::Await)),
+        Script { trouble: Trouble::NeverReads, ..client(5, many, Ending::Await) },
+    ];
+    let stop_ms = 2500;
+    let faults = Faults { windows: Windows::Slow, shutdown_ms: Some(stop_ms), ..Faults::none() };
+    for report in run(&scripts, faults, 0, &Trace::default()) {
+        let closed_ms = report.closed_ms.expect("closed");
+        assert!(closed_ms <= stop_ms + 1000 * u64::from(SHUTDOWN_S + 1), "at {closed_ms} ms");
+    }
+}

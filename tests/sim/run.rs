@@ -1,0 +1,162 @@
+//! One run: clients, a fake ring with its faults, a real worker; and the accounts at its end.
+
+use std::cell::Cell;
+use std::hash::RandomState;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use annulus::config::Protocol;
+use annulus::connection::Patience;
+use annulus::server::{Server, reply_bytes_max};
+use annulus::swarm::{Settings as SwarmSettings, Swarms};
+use annulus::worker::{Settings, Worker};
+use annulus_ring::Ring;
+
+use super::answers::Told;
+use super::client::{Outcome, Script};
+use super::faults::Faults;
+use super::lanes::Lanes;
+use super::ring::{FakeRing, LISTENERS, TIME_MAX_MS};
+use super::trace::Trace;
+
+/// From accept to the end of the first request's head, in seconds, and so on.
+pub(crate) const HEADER_S: u32 = 6;
+pub(crate) const IDLE_S: u32 = 8;
+pub(crate) const SEND_S: u32 = 7;
+pub(crate) const SHUTDOWN_S: u32 = 5;
+
+/// What became of one client.
+pub(crate) struct Report {
+    pub(crate) received: Vec<u8>,
+    pub(crate) outcome: Outcome,
+    pub(crate) forgiven: bool,
+    /// Bytes of the client's that the worker was handed.
+    pub(crate) taken: usize,
+    pub(crate) accepted_ms: Option<u64>,
+    /// When it read last, and when it ended.
+    pub(crate) read_last_ms: u64,
+    pub(crate) ended_ms: u64,
+    /// When its descriptor was closed.
+    pub(crate) closed_ms: Option<u64>,
+}
+
+impl Report {
+    pub(crate) fn told(&self, script: &Script, connection: bool) -> Told {
+        Told::read(&self.received, &script.requests, connection)
+    }
+}
+
+/// The protocol of all runs: short answers, so that many fit where bytes are counted.
+fn protocol() -> Protocol {
+    Protocol { max_scrape_torrents: 64, full_scrape: true, ..Protocol::default() }
+}
+
+/// A worker over a fake ring with these clients, and the clock of both.
+pub(crate) fn build(
+    scripts: &[Script],
+    faults: Faults,
+    seed: u64,
+    trace: &Trace,
+) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
+    let swarm_settings = SwarmSettings {
+        torrents_max: 1_000_000,
+        peers_max: 1_000_000,
+        peers_per_torrent_max: 100_000,
+        peer_timeout_s: 2700,
+    };
+    let swarms = Arc::new(Swarms::new(swarm_settings, RandomState::new()));
+    let protocol = protocol();
+    let clock_ms = Rc::new(Cell::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let settings = Settings {
+        listeners: LISTENERS,
+        connections_max: faults.connections_max,
+        patience: Patience { header_s: HEADER_S, idle_s: IDLE_S },
+        send_s: SEND_S,
+        shutdown_s: SHUTDOWN_S,
+    };
+    let ring = FakeRing::new(
+        scripts,
+        faults,
+        reply_bytes_max(&protocol),
+        !seed,
+        Rc::clone(&clock_ms),
+        Arc::clone(&stop),
+        trace.clone(),
+    );
+    let server = Server::new(Arc::clone(&swarms), protocol, seed);
+    let sweep = Swarms::sweep_part(0, 1);
+    let worker = Worker::new(ring, server, Arc::clone(&swarms), sweep, stop, settings, 0);
+    (worker, clock_ms, swarms)
+}
+
+/// Lets these clients talk to a worker until all have left and it has stopped.
+pub(crate) fn run(scripts: &[Script], faults: Faults, seed: u64, trace: &Trace) -> Vec<Report> {
+    let (worker, clock_ms, _) = build(scripts, faults, seed, trace);
+    finish(worker, &clock_ms)
+}
+
+/// Turns the worker's loop to its end, and settles the accounts.
+pub(crate) fn finish(mut worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<Report> {
+    let now_s = || (clock_ms.get() / 1000) as u32;
+    while !worker.ring().stop_asked {
+        worker.wait().expect("the fake ring never breaks");
+        worker.act(now_s());
+        worker.ring().check_doors(worker.connections());
+        if worker.connections() == 0 && worker.ring().quiet() {
+            worker.ring_mut().ask_to_stop();
+        }
+    }
+    worker.run(now_s).expect("the fake ring never breaks");
+    assert!(worker.finished());
+    assert_eq!(worker.connections(), 0, "slots are still taken");
+    worker.ring_mut().turn(&mut Vec::new(), false).expect("the fake ring never breaks");
+    worker.ring().settle_accounts();
+    worker.ring_mut().reports()
+}
+
+impl FakeRing {
+    /// While the worker holds as many connections as it may, it accepts no more.
+    pub(crate) fn check_doors(&self, connections: usize) {
+        if connections < self.faults.connections_max {
+            return;
+        }
+        for listener in &self.listeners {
+            let shut = !listener.armed_known || listener.stop_asked || listener.finish_asked;
+            assert!(shut, "accepting with {connections} connections");
+        }
+    }
+
+    /// At the end nothing may be left anywhere.
+    pub(crate) fn settle_accounts(&self) {
+        assert!(self.queue.is_empty(), "operations are still queued");
+        assert!(self.listeners.iter().all(|listener| listener.closed), "a listener is open");
+        let open = self.descriptors.iter().flatten().count();
+        assert_eq!(open, 0, "descriptors are still open");
+        assert_eq!(self.opened, self.closed, "descriptors opened and closed");
+    }
+
+    /// What became of the clients, once they have read what is on its way to them.
+    pub(crate) fn reports(&mut self) -> Vec<Report> {
+        while !self.links.iter().all(|link| link.client.gone()) {
+            assert!(self.now_ms() < TIME_MAX_MS, "a client waits for ever");
+            self.step_clients();
+            self.sleep();
+        }
+        // Completions that nobody will take any more hold their buffers until here.
+        self.lanes = Lanes::default();
+        assert_eq!(self.pool.free(), usize::from(self.pool.count()), "buffers are missing");
+        let reports = self.links.iter_mut().map(|link| Report {
+            received: std::mem::take(&mut link.client.received),
+            outcome: link.client.outcome.unwrap_or(Outcome::Left),
+            forgiven: link.forgiven,
+            taken: link.taken,
+            accepted_ms: link.accepted_ms,
+            read_last_ms: link.client.read_last_ms,
+            ended_ms: link.client.ended_ms,
+            closed_ms: link.closed_ms,
+        });
+        reports.collect()
+    }
+}
