@@ -1,0 +1,25 @@
+//! The configuration: any text is taken or refused with the file's name in every line, and
+//! what is taken is within its bounds.
+#![no_main]
+
+use annulus::config::Config;
+use annulus::limits::REPLY_BYTES_MAX;
+use annulus::server::reply_bytes_max;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    match Config::parse(text, "fuzzed.toml") {
+        Ok(config) => {
+            assert!(reply_bytes_max(&config.protocol) <= REPLY_BYTES_MAX);
+            assert!(!config.listen.is_empty());
+            assert!(config.protocol.min_interval_s <= config.protocol.interval_s);
+            assert!(config.protocol.peer_timeout_s > config.protocol.interval_s);
+        }
+        Err(mistakes) => {
+            assert!(mistakes.lines().next().is_some(), "refused without a word");
+            for line in mistakes.lines() {
+                assert!(line.starts_with("fuzzed.toml"), "no file: {line}");
+            }
+        }
+    }
+});

@@ -1,0 +1,54 @@
+//! The HTTP head: how the bytes were cut never matters, and what is consumed is what was
+//! given.
+#![no_main]
+
+use annulus_parser::{Bounds, Error, Head, Parsed, parse_head};
+use libfuzzer_sys::fuzz_target;
+
+/// Small, so that the bounds are reached.
+const BOUNDS: Bounds =
+    Bounds { request_line_bytes_max: 512, head_bytes_max: 1024, headers_max: 16 };
+
+/// What a caller sees of a head.
+fn seen(head: &Head<'_>) -> String {
+    let headers: Vec<(&[u8], &[u8])> = head.headers().collect();
+    let Head { method, version, target, keep_alive, .. } = head;
+    format!("{method:?} {version:?} {target:?} {keep_alive} {headers:?}")
+}
+
+fn whole(input: &[u8]) -> Result<Option<(String, usize)>, Error> {
+    match parse_head(input, 0, &BOUNDS)? {
+        Parsed::Complete { head, consumed } => Ok(Some((seen(&head), consumed.get()))),
+        Parsed::Partial => Ok(None),
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let expected = whole(input);
+    if let Ok(Some((_, consumed))) = &expected {
+        assert!(*consumed > 0 && *consumed <= input.len());
+        // What follows a request is none of its business, but for the NULs it swallows.
+        let end = input[..*consumed].iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+        let alone = whole(&input[..end]).expect("a request alone is no error");
+        assert_eq!(alone.expect("a request alone is complete").1, end);
+    }
+    // Byte by byte, telling the parser what it has seen.
+    let mut before = 0;
+    for len in 1..=input.len() {
+        match parse_head(&input[..len], before, &BOUNDS) {
+            Ok(Parsed::Partial) => before = len,
+            Ok(Parsed::Complete { head, consumed }) => {
+                let (expected_head, expected_consumed) =
+                    expected.expect("no error in the whole").expect("complete in the whole");
+                assert_eq!(seen(&head), expected_head);
+                assert!(consumed.get() <= expected_consumed);
+                return;
+            }
+            Err(error) => {
+                assert_eq!(expected, Err(error), "the cut at {len} decides the error");
+                return;
+            }
+        }
+    }
+    assert_eq!(expected, Ok(None), "unfinished byte by byte");
+});

@@ -1,0 +1,124 @@
+//! The query: an announce that is accepted says the same to a slow and obvious decoder, and
+//! a scrape's hashes are an announce's.
+#![no_main]
+
+use annulus_parser::{
+    AnnounceEvent, Bounds, Error, Numwant, Parsed, Target, parse_announce, parse_head,
+    scrape_hashes,
+};
+use libfuzzer_sys::fuzz_target;
+
+const BOUNDS: Bounds =
+    Bounds { request_line_bytes_max: 1 << 16, head_bytes_max: 1 << 17, headers_max: 8 };
+
+/// Percent-decoding as RFC 3986 section 2.1 has it, with `+` for a space; `None` where an
+/// escape is broken.
+fn decode(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = raw.iter();
+    while let Some(&byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(*rest.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
+            }
+            _ => byte,
+        });
+    }
+    Some(bytes)
+}
+
+fn number(value: &[u8]) -> Option<u128> {
+    let text = decode(value)?;
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let text = String::from_utf8(text).ok()?;
+    // What does not fit is large; what is only zeros is nothing.
+    let digits = text.trim_start_matches('0');
+    Some(if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u128::MAX) })
+}
+
+fuzz_target!(|query: &[u8]| {
+    if query.iter().any(|&byte| byte <= b' ') || query.len() > 60_000 {
+        return;
+    }
+    let request =
+        |path: &[u8]| [b"GET ".as_slice(), path, b"?", query, b" HTTP/1.1\r\n\r\n"].concat();
+    let parameters: Vec<(Vec<u8>, &[u8])> = query
+        .split(|&byte| byte == b'&' || byte == b'?')
+        .map(|parameter| {
+            let at = parameter.iter().position(|&byte| byte == b'=').unwrap_or(parameter.len());
+            let value = parameter.get(at + 1..).unwrap_or_default();
+            (decode(&parameter[..at]).unwrap_or_default(), value)
+        })
+        .collect();
+    let all = |name: &[u8]| -> Vec<&[u8]> {
+        parameters.iter().filter(|(key, _)| key == name).map(|&(_, value)| value).collect()
+    };
+    let hashes: Vec<Option<Vec<u8>>> = all(b"info_hash").into_iter().map(decode).collect();
+    let last = |name: &[u8]| all(name).last().copied();
+
+    let bytes = request(b"/announce");
+    let Ok(Parsed::Complete { head, .. }) = parse_head(&bytes, 0, &BOUNDS) else {
+        panic!("a well-formed head was refused");
+    };
+    let Target::Announce(parsed) = head.target else { panic!("an announce was not seen") };
+    match parse_announce(parsed) {
+        Ok(announce) => {
+            assert_eq!(hashes.len(), 1);
+            let hash = hashes[0].as_ref().expect("a broken escape was accepted");
+            assert!(hash.len() == 20 || hash.len() == 32);
+            assert_eq!(announce.info_hash, hash[..20]);
+            let stopped = announce.event == AnnounceEvent::Stopped;
+            let port = last(b"port").and_then(number).filter(|port| (1..=65535).contains(port));
+            match port {
+                Some(port) => assert_eq!(u128::from(announce.port), port),
+                None => assert!(stopped && announce.port == 0),
+            }
+            let left = last(b"left").and_then(number);
+            assert_eq!(announce.left == Some(0), left == Some(0));
+            let event = last(b"event").and_then(decode).unwrap_or_default();
+            assert_eq!(stopped, event == b"stopped");
+            let compact = last(b"compact").and_then(decode).unwrap_or_default();
+            assert_eq!(announce.compact, compact != b"0");
+            match (announce.numwant, last(b"numwant").and_then(number)) {
+                (Numwant::Default, None) => {}
+                (Numwant::AtMost(most), Some(asked)) => {
+                    assert_eq!(u128::from(most), asked.min(u32::MAX.into()));
+                }
+                (found, asked) => panic!("numwant: {found:?} for {asked:?}"),
+            }
+        }
+        Err(Error::InfoHashMissing) => assert!(hashes.is_empty()),
+        Err(Error::InfoHashRepeated) => assert!(hashes.len() > 1),
+        Err(Error::InfoHashEscapeMalformed) => assert!(hashes.iter().any(Option::is_none)),
+        Err(Error::InfoHashLengthWrong) => {
+            let wrong = |hash: &Option<Vec<u8>>| {
+                hash.as_ref().is_some_and(|hash| hash.len() != 20 && hash.len() != 32)
+            };
+            assert!(hashes.iter().any(wrong));
+        }
+        Err(Error::PortMissing) => assert!(last(b"port").is_none()),
+        Err(Error::PortInvalid) => {
+            let port = last(b"port").and_then(number);
+            assert!(port.is_none_or(|port| !(1..=65535).contains(&port)));
+        }
+        Err(error) => panic!("an announce cannot fail with {error:?}"),
+    }
+
+    let bytes = request(b"/scrape");
+    let Ok(Parsed::Complete { head, .. }) = parse_head(&bytes, 0, &BOUNDS) else {
+        panic!("a well-formed head was refused");
+    };
+    let Target::Scrape(parsed) = head.target else { panic!("a scrape was not seen") };
+    let found: Vec<Option<Vec<u8>>> =
+        scrape_hashes(parsed).map(|hash| hash.ok().map(|hash| hash.to_vec())).collect();
+    let expected: Vec<Option<Vec<u8>>> = hashes
+        .into_iter()
+        .map(|hash| hash.filter(|hash| hash.len() == 20 || hash.len() == 32))
+        .map(|hash| hash.map(|hash| hash[..20].to_vec()))
+        .collect();
+    assert_eq!(found, expected);
+});
