@@ -1,0 +1,119 @@
+//! How long a turn of the loop lasts while ten million peers expire.
+//!
+//! `cargo bench --bench expiry`. A real worker on a real ring, with a table filled before
+//! and a peer timeout so short that everything expires within seconds, far faster than any
+//! configuration allows. Every turn is timed from the ring's wake-up to its next wait: what
+//! a client that comes in that turn would wait for. Nothing is asserted of times.
+
+use std::hash::RandomState;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use annulus::config::Protocol;
+use annulus::connection::Patience;
+use annulus::server::Server;
+use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Settings, Swarms};
+use annulus::worker::{self, Clock, Worker};
+use annulus_ring::{Epoll, Settings as RingSettings, Waker, steady_memory};
+
+const PEERS: u32 = 10_000_000;
+/// Seconds: the table is filled well within it, and all of it expires soon after.
+const PEER_TIMEOUT_S: u32 = 60;
+const GIVE_UP: Duration = Duration::from_secs(200);
+
+fn main() {
+    // As the tracker does.
+    steady_memory();
+    run("10 million peers over 1 million torrents", 1_000_000);
+    run("10 million peers in one torrent", 1);
+}
+
+fn run(name: &str, torrents: u32) {
+    let swarms = Arc::new(Swarms::new(
+        Settings {
+            torrents_max: u64::MAX,
+            peers_max: u64::MAX,
+            peers_per_torrent_max: u32::MAX,
+            peer_timeout_s: PEER_TIMEOUT_S,
+        },
+        RandomState::new(),
+    ));
+    let mut random = Random::seeded(1);
+    let mut sample = Sample::with_capacity(1);
+    for client in 0..PEERS {
+        let announcement = announcement(client, random.below(torrents));
+        swarms.announce(&announcement, 0, &mut random, &mut sample);
+    }
+    assert_eq!(swarms.totals().peers, u64::from(PEERS));
+
+    let ring = Epoll::new(RingSettings {
+        listeners: Vec::new(),
+        waker: Waker::new().expect("an eventfd"),
+        reply_bytes: 64 * 1024,
+        arena_bytes: 256 * 1024,
+        recv_buffers: 8,
+        recv_buffer_bytes: 4096,
+    })
+    .expect("an engine");
+    let clock = Clock::new();
+    let mut worker = Worker::new(
+        ring,
+        Server::new(Arc::clone(&swarms), Protocol::default(), 1),
+        Arc::clone(&swarms),
+        Swarms::sweep_part(0, 1),
+        Arc::new(AtomicBool::new(false)),
+        worker::Settings {
+            listeners: 0,
+            connections_max: 1,
+            patience: Patience { header_s: 10, idle_s: 30 },
+            send_s: 20,
+            shutdown_s: 1,
+        },
+        0,
+    );
+    let start = Instant::now();
+    let mut turns: Vec<u64> = Vec::new();
+    let mut expiring = Duration::ZERO;
+    while swarms.totals().peers > 0 && start.elapsed() < GIVE_UP {
+        worker.wait().expect("the engine goes on");
+        let turn = Instant::now();
+        let before = swarms.totals().peers;
+        worker.act(clock.now_s());
+        let took = turn.elapsed();
+        turns.push(took.as_nanos() as u64);
+        if swarms.totals().peers < before {
+            expiring += took;
+        }
+    }
+    assert_eq!(swarms.totals().peers, 0, "not everything expired in time");
+    turns.sort_unstable();
+    let at = |share: f64| turns[((turns.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
+    let long = turns.iter().filter(|&&nanos| nanos > 1_000_000).count();
+    println!(
+        "{name}: {} turns, p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us, longest {:.1} us, \
+         {long} over 1 ms; {:.2} s of expiry in all, {:.0} ns a peer",
+        turns.len(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        expiring.as_secs_f64(),
+        expiring.as_nanos() as f64 / f64::from(PEERS),
+    );
+}
+
+fn announcement(client: u32, torrent: u32) -> Announcement {
+    let mut info_hash = [0x5a; 20];
+    info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
+    let [a, b, c, d] = client.to_be_bytes();
+    let ip = Ipv4Addr::new(10 + a, b, c, d);
+    Announcement {
+        info_hash,
+        peer: Endpoint::new(IpAddr::V4(ip), 6881),
+        seeder: client.is_multiple_of(3),
+        event: Event::None,
+        want: 0,
+    }
+}

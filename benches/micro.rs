@@ -1,0 +1,178 @@
+//! What the parts of a request cost, in memory and one at a time: parse, announce, encode.
+//!
+//! `cargo bench --bench micro`. Each measurement checks its answer, and calls what the
+//! server calls. Figures are nanoseconds: the best and the median of some rounds, since
+//! noise only ever adds.
+
+use std::hash::RandomState;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use annulus::reply::{self, AnnounceReply, Envelope, Intervals};
+use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Settings, Swarms};
+use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
+
+/// Rounds of each measurement.
+const ROUNDS: usize = 15;
+/// What a client asks for that says nothing.
+const WANT: u32 = 50;
+/// The bounds that the server works with.
+const BOUNDS: Bounds = Bounds {
+    request_line_bytes_max: annulus::limits::REQUEST_LINE_BYTES_MAX,
+    head_bytes_max: annulus::limits::HEAD_BYTES_MAX,
+    headers_max: annulus::limits::HEADERS_MAX,
+};
+
+fn main() {
+    println!("{:<44} {:>9} {:>9}", "", "best ns", "median ns");
+    parse();
+    encode();
+    for peers in [10_000, 1_000_000, 10_000_000] {
+        announce(peers);
+    }
+}
+
+/// Times `count` calls of `work` per round and prints a line.
+fn measure(name: &str, count: usize, mut work: impl FnMut(usize)) {
+    let mut rounds: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            for call in 0..count {
+                work(call);
+            }
+            start.elapsed().as_nanos() as f64 / count as f64
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    println!("{name:<44} {:>9.1} {:>9.1}", rounds[0], rounds[ROUNDS / 2]);
+}
+
+fn parse() {
+    // What Transmission 3.00 sends.
+    let request: &[u8] =
+        b"GET /announce?info_hash=%1b%9e%f0%a2%e5%0e%8c%c7Wm%ab%d8%a9r%06%ddZU%b6%40\
+        &peer_id=-TR3000-4rxjsgfnu0he&port=51413&uploaded=0&downloaded=0&left=201000&numwant=80\
+        &key=1236580&compact=1&supportcrypto=1&event=started HTTP/1.1\r\nHost: 127.0.0.1:7070\r\n\
+        User-Agent: Transmission/3.00\r\nAccept: */*\r\n\
+        Accept-Encoding: deflate, gzip, br, zstd\r\n\r\n";
+    measure(&format!("parse an announce of {} bytes", request.len()), 100_000, |_| {
+        let Ok(Parsed::Complete { head, consumed }) = parse_head(black_box(request), 0, &BOUNDS)
+        else {
+            panic!("not parsed")
+        };
+        let Target::Announce(query) = head.target else { panic!("no announce") };
+        let announce = parse_announce(query).expect("an announce");
+        assert!(announce.port == 51413 && announce.info_hash[0] == 0x1b);
+        assert_eq!(consumed.get(), request.len());
+    });
+    let mut scrape = b"GET /scrape?".to_vec();
+    for torrent in 0..64 {
+        let hash: String = (0..20).map(|byte| format!("%{:02x}", byte * 7 + torrent)).collect();
+        scrape.extend_from_slice(format!("&info_hash={hash}").as_bytes());
+    }
+    scrape.extend_from_slice(b" HTTP/1.1\r\nHost: 127.0.0.1:7070\r\n\r\n");
+    measure(&format!("parse a scrape of 64 in {} bytes", scrape.len()), 10_000, |_| {
+        let Ok(Parsed::Complete { head, .. }) = parse_head(black_box(&scrape), 0, &BOUNDS) else {
+            panic!("not parsed")
+        };
+        let Target::Scrape(query) = head.target else { panic!("no scrape") };
+        assert_eq!(annulus_parser::scrape_hashes(query).filter(Result::is_ok).count(), 64);
+    });
+}
+
+fn encode() {
+    let swarms = empty();
+    let mut random = Random::seeded(1);
+    let mut sample = Sample::with_capacity(200);
+    for client in 0..300 {
+        swarms.announce(&announcement(0, client), 0, &mut random, &mut sample);
+    }
+    let mut out = vec![0; reply::announce_bytes_max(200)];
+    for (want, compact) in [(0, true), (50, true), (200, true), (50, false)] {
+        let counts = swarms.announce(
+            &Announcement { want, ..announcement(0, 7) },
+            0,
+            &mut random,
+            &mut sample,
+        );
+        let answer = AnnounceReply {
+            counts,
+            external: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            intervals: Intervals { interval_s: 1800, min_interval_s: 900 },
+            sample: &sample,
+            compact,
+        };
+        let envelope = Envelope { http10: false, keep_alive: true, head_only: false };
+        let form = if compact { "compact" } else { "dictionaries" };
+        measure(&format!("encode {want} peers, {form}"), 50_000, |_| {
+            let len = reply::announce(black_box(&mut out), envelope, &answer);
+            assert!(out[..len].starts_with(b"HTTP/1.1 200 OK\r\n") && out[len - 1] == b'e');
+            assert!(len > want as usize * 6);
+        });
+    }
+}
+
+/// Announces of known peers into a table of `peers`, ten to a torrent on average, some
+/// torrents far larger than others.
+fn announce(peers: u32) {
+    let swarms = empty();
+    let mut random = Random::seeded(2);
+    let mut sample = Sample::with_capacity(200);
+    let torrents = peers / 10;
+    let mut known = Vec::with_capacity(peers as usize);
+    for client in 0..peers {
+        let torrent = skewed(&mut random, torrents);
+        let filled = Announcement { want: 0, ..announcement(torrent, client) };
+        swarms.announce(&filled, 0, &mut random, &mut sample);
+        known.push(torrent);
+    }
+    assert_eq!(swarms.totals().peers, u64::from(peers));
+    let mut order = Random::seeded(3);
+    measure(&format!("announce, 50 wanted, {peers} peers"), 100_000, |_| {
+        let client = order.below(peers);
+        let again = announcement(known[client as usize], client);
+        let counts = swarms.announce(&again, 1, &mut random, &mut sample);
+        let eligible = counts.complete + counts.incomplete - 1;
+        let given = sample.v4().len() as u32;
+        assert!(given <= WANT && (given == WANT || given <= eligible));
+    });
+    assert_eq!(swarms.totals().peers, u64::from(peers));
+    let mut order = Random::seeded(4);
+    measure(&format!("scrape, {peers} peers"), 100_000, |_| {
+        let torrent = known[order.below(peers) as usize];
+        let counts = swarms.scrape(&announcement(torrent, 0).info_hash);
+        assert!(counts.complete + counts.incomplete > 0);
+    });
+}
+
+fn empty() -> Swarms {
+    let settings = Settings {
+        torrents_max: u64::MAX,
+        peers_max: u64::MAX,
+        peers_per_torrent_max: u32::MAX,
+        peer_timeout_s: 2700,
+    };
+    Swarms::new(settings, RandomState::new())
+}
+
+/// The same announce each time for the same torrent and client.
+fn announcement(torrent: u32, client: u32) -> Announcement {
+    let mut info_hash = [0x5a; 20];
+    info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
+    let [a, b, c, d] = client.to_be_bytes();
+    let ip = Ipv4Addr::new(10 + a, b, c, d);
+    Announcement {
+        info_hash,
+        peer: Endpoint::new(IpAddr::V4(ip), 6881),
+        seeder: client.is_multiple_of(3),
+        event: Event::None,
+        want: WANT,
+    }
+}
+
+/// A number below `n`, small ones far more often.
+fn skewed(random: &mut Random, n: u32) -> u32 {
+    let unit = f64::from(random.below(1 << 24)) / f64::from(1 << 24);
+    ((unit * unit * unit) * f64::from(n)) as u32
+}
