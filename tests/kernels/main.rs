@@ -1,0 +1,227 @@
+//! Boots Debian's kernels and runs the tracker on them, with its defaults: 5.10 (Debian
+//! 11) lacks what makes io_uring worth while, so the tracker must serve by epoll; 6.1
+//! (Debian 12) and 6.12 have it, and 6.12 can also forbid it by a sysctl.
+//!
+//! The guest is emulated in software, so that no virtualisation is needed, and holds the
+//! static program and a static busybox: the same file runs on all of them.
+
+mod cpio;
+#[path = "../system/requirements.rs"]
+mod requirements;
+
+use std::env;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpio::Archive;
+use requirements::{Scratch, can_run, missing_programs, say};
+
+/// From power-on to the end. Alone, a boot takes a quarter of that.
+const BOOT_MAX: Duration = Duration::from_secs(60);
+
+/// Megabytes of the guest; the program is there twice while the archive is unpacked.
+const GUEST_MEMORY_MB: usize = 512;
+
+const QEMU: &str = "qemu-system-x86_64";
+const BUSYBOX: &str = "/bin/busybox";
+
+/// One boot at a time: two at once on two cores would each need the other's time limit.
+static ONE_BOOT: Mutex<()> = Mutex::new(());
+
+#[test]
+fn linux_5_10_serves_by_epoll() {
+    let Some(report) = Report::of("vmlinuz-5.10") else { return };
+    report.check_kernel("5.10.");
+    report.check_engine("default", "epoll");
+    report.check_reason("default", &["kernel", "5.19"]);
+    report.check_service("default");
+    report.check_end();
+}
+
+#[test]
+fn linux_6_1_serves_by_io_uring() {
+    let Some(report) = Report::of("vmlinuz-6.1") else { return };
+    report.check_kernel("6.1.");
+    report.check_engine("default", "io_uring");
+    report.check_service("default");
+    report.check_end();
+}
+
+#[test]
+fn linux_6_12_serves_by_io_uring_until_the_sysctl_forbids_it() {
+    let Some(report) = Report::of("vmlinuz-6.12") else { return };
+    report.check_kernel("6.12.");
+    report.check_engine("default", "io_uring");
+    report.check_service("default");
+    report.check_engine("disabled", "epoll");
+    report.check_reason("disabled", &["io_uring_disabled"]);
+    report.check_service("disabled");
+    report.check_end();
+}
+
+/// Everything the guest wrote to its console.
+struct Report {
+    console: String,
+}
+
+impl Report {
+    /// Boots `kernel`; none if the test is to be skipped.
+    fn of(kernel: &str) -> Option<Report> {
+        let mut missing = missing_programs(&[QEMU]);
+        let kernel_file = kernels_directory().map(|directory| directory.join(kernel));
+        let kernel_file = kernel_file.filter(|file| file.is_file());
+        if kernel_file.is_none() {
+            missing.push(format!("the kernel {kernel} in kernels/ of cargo's target directory"));
+        }
+        if !Path::new(BUSYBOX).is_file() {
+            missing.push(format!("{BUSYBOX} (package busybox-static)"));
+        }
+        if !cfg!(target_arch = "x86_64") {
+            missing.push(String::from("a program that the guest, an x86-64 machine, can run"));
+        }
+        if !can_run(&format!("the boot of {kernel}"), &missing) {
+            return None;
+        }
+        let scratch = Scratch::new(kernel);
+        let archive = scratch.path().join("initramfs");
+        fs::write(&archive, initramfs()).expect("the guest's files");
+        let _turn = ONE_BOOT.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Report { console: boot(&kernel_file.expect("checked above"), &archive) })
+    }
+
+    /// What follows `@tag ` in the lines that have it.
+    fn lines(&self, tag: &str) -> Vec<&str> {
+        let tag = format!("@{tag} ");
+        let tagged = self.console.lines().filter_map(|line| line.split_once(&tag));
+        tagged.map(|(_, rest)| rest.trim()).collect()
+    }
+
+    fn check_kernel(&self, release: &str) {
+        let found = self.lines("kernel").first().copied().unwrap_or_default();
+        assert!(found.starts_with(release), "booted {found:?}\n{}", self.console);
+    }
+
+    /// The log line of `run` that names the engine.
+    fn engine(&self, run: &str) -> &str {
+        let log = self.lines(&format!("log {run}"));
+        let line = log.into_iter().find(|line| line.contains("engine "));
+        line.unwrap_or_else(|| panic!("no engine named in {run}\n{}", self.console))
+    }
+
+    fn check_engine(&self, run: &str, engine: &str) {
+        let line = self.engine(run);
+        assert!(line.contains(&format!("engine {engine}")), "{line}\n{}", self.console);
+        say(&format!("{}: {line}", self.lines("kernel").join("")));
+    }
+
+    /// The line that names the engine gives one of `reasons`.
+    fn check_reason(&self, run: &str, reasons: &[&str]) {
+        let line = self.engine(run);
+        let given = reasons.iter().any(|reason| line.contains(reason));
+        assert!(given, "none of {reasons:?} in {line:?}\n{}", self.console);
+    }
+
+    /// Each leecher's answer names the seeder that announced before it over the same
+    /// address family, and the tracker left when asked to.
+    fn check_service(&self, run: &str) {
+        // 50001 and 50003, in BEP 23's and BEP 7's form.
+        let seeder_v4 = b"5:peers6:\x7f\x00\x00\x01\xc3\x51";
+        let seeder_v6 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\xc3\x53";
+        for (family, peer) in [("4", &seeder_v4[..]), ("6", &seeder_v6[..])] {
+            let tag = format!("answer {run} {family}");
+            let body = decode_hex(self.lines(&tag).first().copied().unwrap_or_default());
+            let text = body.escape_ascii();
+            let found = body.windows(peer.len()).any(|window| window == peer);
+            assert!(found, "no seeder in {tag}: {text}\n{}", self.console);
+            assert!(body.starts_with(b"d8:complete"), "{tag}: {text}\n{}", self.console);
+        }
+        let status = self.lines(&format!("exit {run}"));
+        assert_eq!(status, ["0"], "status after SIGTERM\n{}", self.console);
+    }
+
+    fn check_end(&self) {
+        let ended = self.console.lines().any(|line| line.trim_end().ends_with("@end"));
+        assert!(ended, "the guest did not come to its end\n{}", self.console);
+    }
+}
+
+/// `$ANNULUS_KERNELS`, or `kernels/` in cargo's target directory (which has one more
+/// level when a target is named): where tests/packages puts them.
+fn kernels_directory() -> Option<PathBuf> {
+    if let Some(directory) = env::var_os("ANNULUS_KERNELS") {
+        return Some(PathBuf::from(directory));
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors();
+    target.map(|above| above.join("kernels")).find(|directory| directory.is_dir())
+}
+
+fn initramfs() -> Vec<u8> {
+    let mut archive = Archive::new();
+    for directory in ["bin", "dev", "proc", "sys"] {
+        archive.directory(directory);
+    }
+    archive.executable("init", include_bytes!("init"));
+    archive.executable("bin/busybox", &fs::read(BUSYBOX).expect("busybox"));
+    let annulus = fs::read(env!("CARGO_BIN_EXE_annulus")).expect("the tracker's program");
+    archive.executable("bin/annulus", &annulus);
+    archive.finish()
+}
+
+/// Boots and returns what the guest wrote until it ended or its time was over.
+fn boot(kernel: &Path, initramfs: &Path) -> String {
+    let mut guest = Guest(
+        Command::new(QEMU)
+            .args(["-accel", "tcg", "-cpu", "max", "-nographic", "-no-reboot", "-nic", "none"])
+            .args(["-m", &format!("{GUEST_MEMORY_MB}M")])
+            .arg("-kernel")
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(initramfs)
+            // panic=-1: a guest whose init is lost ends at once instead of in time.
+            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("qemu starts"),
+    );
+    let mut output = guest.0.stdout.take().expect("stdout is piped");
+    let reader = thread::spawn(move || {
+        let mut console = Vec::new();
+        let _ = output.read_to_end(&mut console);
+        String::from_utf8_lossy(&console).into_owned()
+    });
+    let deadline = Instant::now() + BOOT_MAX;
+    let ended = loop {
+        match guest.0.try_wait().expect("qemu's status") {
+            Some(status) => break format!("[qemu ended with {status}]"),
+            None if Instant::now() > deadline => break format!("[stopped after {BOOT_MAX:?}]"),
+            None => thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    drop(guest);
+    let console = reader.join().expect("the console's reader");
+    format!("{console}\n{ended}")
+}
+
+/// The emulator; dropping the value ends it.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The bytes of `text`, or none of them if it is not hexadecimal.
+fn decode_hex(text: &str) -> Vec<u8> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
+    digits.unwrap_or_default().chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}

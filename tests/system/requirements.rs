@@ -1,0 +1,74 @@
+//! What the system tests need of the machine, and how they say that it is not there.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process;
+
+/// Decides whether a test can run. `missing` holds what the machine lacks, one item each.
+///
+/// False means "skip", and only with `ANNULUS_SKIP_SYSTEM=1` in the environment.
+///
+/// # Panics
+/// When something is missing: a test that did not run must not look like one that passed.
+pub(crate) fn can_run(test: &str, missing: &[String]) -> bool {
+    if env::var_os("ANNULUS_SKIP_SYSTEM").is_some_and(|value| value == "1") {
+        say(&format!("SKIPPED {test}: ANNULUS_SKIP_SYSTEM=1 (missing: {missing:?})"));
+        return false;
+    }
+    assert!(
+        missing.is_empty(),
+        "{test} needs what is not here:\n  {}\n\
+         Install it by tests/packages, run the tests as root, \
+         or set ANNULUS_SKIP_SYSTEM=1 to do without this test.",
+        missing.join("\n  ")
+    );
+    true
+}
+
+/// Writes a line that is shown even for a test that passes: the test runner captures what
+/// the print macros write, and nothing else.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Those of `programs` that this machine does not have, as items for [`can_run`].
+pub(crate) fn missing_programs(programs: &[&str]) -> Vec<String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<PathBuf> = env::split_paths(&path).collect();
+    let is_here = |name: &&str| {
+        directories.iter().any(|directory| {
+            let found = fs::metadata(directory.join(name));
+            found.is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+        })
+    };
+    let missing = programs.iter().filter(|name| !is_here(name));
+    missing.map(|name| format!("the program {name}")).collect()
+}
+
+/// A directory that goes away with its value.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new, empty directory under the one that cargo has for tests.
+    pub(crate) fn new(name: &str) -> Scratch {
+        let name = format!("{name}-{}", process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("a scratch directory");
+        Scratch(path)
+    }
+
+    /// Its absolute path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,197 @@
+//! How each client is made to share one torrent: unattended, with every way to find peers
+//! but the tracker switched off.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::network::Network;
+
+/// A BitTorrent client of Debian's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// aria2.
+    Aria2,
+    /// Transmission's daemon.
+    Transmission,
+    /// rTorrent, on rakshasa's libtorrent.
+    Rtorrent,
+    /// Rasterbar's libtorrent (qBittorrent's and Deluge's), by its Python binding.
+    Libtorrent,
+    /// Enhanced CTorrent: HTTP/1.0, IPv4 only.
+    Ctorrent,
+}
+
+/// The port every client listens on; each has a host to itself.
+const PORT: &str = "6881";
+
+/// The programs the clients need.
+pub(crate) const PROGRAMS: [&str; 4] = ["aria2c", "transmission-daemon", "rtorrent", "ctorrent"];
+
+/// Debian's own Python, for which alone Debian's packages are.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
+/// What a peer is given.
+pub(crate) struct Share<'a> {
+    /// The torrent's file.
+    pub(crate) torrent: &'a Path,
+    /// The directory of the content: whole if the peer is to seed, empty if to leech.
+    pub(crate) content: PathBuf,
+    /// The content's file name.
+    pub(crate) file: &'a str,
+    /// A directory for the client's own files; its output goes to `log` in it.
+    pub(crate) state: PathBuf,
+}
+
+impl Client {
+    /// Starts a peer on a host.
+    pub(crate) fn start(self, network: &Network, host: u8, share: &Share<'_>) -> Peer {
+        for directory in [&share.content, &share.state] {
+            fs::create_dir_all(directory).expect("a peer's directory");
+        }
+        let mut command = match self {
+            Client::Aria2 => aria2(network, host, share),
+            Client::Transmission => transmission(network, host, share),
+            Client::Rtorrent => rtorrent(network, host, share),
+            Client::Libtorrent => libtorrent(network, host, share),
+            Client::Ctorrent => ctorrent(network, host, share),
+        };
+        let log = share.state.join("log");
+        let output = File::create(&log).expect("a peer's log");
+        // Whatever the machine's user has configured (proxies, certificates, a home full
+        // of clients' settings) must not count.
+        let child = command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", &share.state)
+            .env("LANG", "C.UTF-8")
+            .env("TERM", "dumb")
+            .current_dir(&share.state)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Peer { child, log }
+    }
+
+    /// Whether it tells the tracker at once that it has the whole file. rTorrent keeps
+    /// `completed` for its next regular announce when the download was quick; ctorrent
+    /// keeps to the interval too.
+    pub(crate) fn reports_completion_at_once(self) -> bool {
+        !matches!(self, Client::Rtorrent | Client::Ctorrent)
+    }
+
+    /// Bytes of a piece in a torrent that this client leeches. aria2 reports several new
+    /// pieces by another `bitfield` message, in the middle of a connection, and rTorrent
+    /// and ctorrent hang up on that: a single piece leaves it nothing to report.
+    pub(crate) fn piece_bytes(self, file_bytes: usize) -> usize {
+        if self == Client::Aria2 { file_bytes.next_power_of_two() } else { 64 * 1024 }
+    }
+}
+
+fn aria2(network: &Network, host: u8, share: &Share<'_>) -> Command {
+    let mut command = network.in_host(host, "aria2c");
+    command
+        .args(["--no-conf", "--enable-dht=false", "--enable-dht6=false"])
+        .args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"])
+        .args(["--file-allocation=none", "--check-integrity=true", "--summary-interval=0"])
+        // A ratio of 0 means: seed for ever.
+        .args(["--seed-ratio=0.0", "--console-log-level=info", "--enable-color=false"])
+        .arg(format!("--listen-port={PORT}"))
+        .arg("--dir")
+        .arg(&share.content)
+        .arg(share.torrent);
+    command
+}
+
+fn transmission(network: &Network, host: u8, share: &Share<'_>) -> Command {
+    let watched = share.state.join("watched");
+    fs::create_dir_all(&watched).expect("a watched directory");
+    fs::copy(share.torrent, watched.join("it.torrent")).expect("a torrent to be found");
+    let settings = format!(
+        "{{\"download-dir\": {:?}, \"watch-dir\": {watched:?}, \"watch-dir-enabled\": true, \
+          \"incomplete-dir-enabled\": false, \"rename-partial-files\": false, \
+          \"preallocation\": 0, \"peer-port\": {PORT}, \"rpc-enabled\": false, \
+          \"dht-enabled\": false, \"lpd-enabled\": false, \"pex-enabled\": false, \
+          \"utp-enabled\": false, \"port-forwarding-enabled\": false}}",
+        share.content
+    );
+    fs::write(share.state.join("settings.json"), settings).expect("Transmission's settings");
+    let mut command = network.in_host(host, "transmission-daemon");
+    command.args(["--foreground", "--log-info", "--config-dir"]).arg(&share.state);
+    command
+}
+
+fn rtorrent(network: &Network, host: u8, share: &Share<'_>) -> Command {
+    let session = share.state.join("session");
+    fs::create_dir_all(&session).expect("rTorrent's session directory");
+    let settings = format!(
+        "system.daemon.set = true\n\
+         session.path.set = {}\n\
+         directory.default.set = {}\n\
+         network.port_range.set = {PORT}-{PORT}\n\
+         dht.mode.set = disable\n\
+         protocol.pex.set = no\n\
+         trackers.use_udp.set = no\n\
+         log.open_file = \"file\", {}\n\
+         log.add_output = \"info\", \"file\"\n\
+         log.add_output = \"tracker_debug\", \"file\"\n\
+         schedule2 = start, 0, 0, ((load.start, {}))\n",
+        session.display(),
+        share.content.display(),
+        share.state.join("log").display(),
+        share.torrent.display()
+    );
+    let file = share.state.join("rtorrent.rc");
+    fs::write(&file, settings).expect("rTorrent's settings");
+    let mut command = network.in_host(host, "rtorrent");
+    command.args(["-n", "-o"]).arg(format!("import={}", file.display()));
+    command
+}
+
+fn libtorrent(network: &Network, host: u8, share: &Share<'_>) -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transfers/libtorrent_peer.py");
+    let mut command = network.in_host(host, PYTHON);
+    command.arg("-B").arg(script).arg(share.torrent).arg(&share.content);
+    command.arg(format!("0.0.0.0:{PORT},[::]:{PORT}"));
+    command
+}
+
+fn ctorrent(network: &Network, host: u8, share: &Share<'_>) -> Command {
+    let mut command = network.in_host(host, "ctorrent");
+    // -e: hours to seed.
+    command.args(["-e", "1", "-p", PORT, "-s"]).arg(share.content.join(share.file));
+    command.arg(share.torrent);
+    command
+}
+
+/// A running client; dropping the value kills it.
+pub(crate) struct Peer {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Peer {
+    /// The end of what it said, and its exit status if it has left.
+    pub(crate) fn last_words(&mut self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned();
+        match self.child.try_wait() {
+            Ok(Some(status)) => format!("{tail}\n[ended with {status}]"),
+            _ => tail,
+        }
+    }
+
+    /// Whether it has not left.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,43 @@
+"""A peer of one torrent on libtorrent, which only a tracker can introduce to others.
+
+usage: libtorrent_peer.py TORRENT DIRECTORY LISTEN
+
+It seeds or leeches, as the files in DIRECTORY have it, until it is killed. LISTEN is
+libtorrent's `listen_interfaces`.
+"""
+
+import sys
+
+import libtorrent
+
+SETTINGS = {
+    # Whatever else finds or reaches peers.
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_natpmp": False,
+    "enable_upnp": False,
+    "enable_incoming_utp": False,
+    "enable_outgoing_utp": False,
+    "alert_mask": libtorrent.alert.category_t.all_categories,
+}
+
+
+def main(torrent, directory, listen):
+    session = libtorrent.session({**SETTINGS, "listen_interfaces": listen})
+    parameters = libtorrent.add_torrent_params()
+    parameters.ti = libtorrent.torrent_info(torrent)
+    parameters.save_path = directory
+    flags = libtorrent.torrent_flags
+    parameters.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex
+    # Automatic management would queue the torrent and start it when it sees fit.
+    parameters.flags &= ~(flags.auto_managed | flags.paused)
+    session.add_torrent(parameters)
+    while True:
+        session.wait_for_alert(1000)
+        for alert in session.pop_alerts():
+            if "tracker" in alert.what() or "error" in alert.what():
+                print(alert.message(), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,323 @@
+//! Whole files travel between real clients that only the tracker can introduce to each
+//! other: over IPv4 and IPv6, through both of its engines. Every client seeds and leeches
+//! at least twice over each address family it speaks.
+
+mod clients;
+mod network;
+#[path = "../system/requirements.rs"]
+mod requirements;
+#[path = "../system/tracker.rs"]
+mod tracker;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
+use network::{Family, Network, missing_rights};
+use requirements::{Scratch, can_run, missing_programs, say};
+use tracker::{ANNULUS, Tracker};
+
+/// Not a whole number of blocks of 16 KiB, the unit in which peers ask for pieces.
+const FILE_BYTES: usize = 1_500_007;
+
+/// Transfers at the same time, each with two hosts of its own.
+const LANES: u8 = 2;
+
+/// How long the tracker may not know of a seeder. Clients hash the file first.
+const SEEDER_MAX: Duration = Duration::from_secs(20);
+
+/// How long a transfer may take; most take one to five seconds.
+const TRANSFER_MAX: Duration = Duration::from_secs(60);
+
+/// How long after it a leecher may still count as one.
+const COMPLETION_MAX: Duration = Duration::from_secs(15);
+
+const POLL: Duration = Duration::from_millis(250);
+
+#[test]
+fn files_travel_over_ipv4() {
+    let clients = [
+        Client::Aria2,
+        Client::Transmission,
+        Client::Ctorrent,
+        Client::Libtorrent,
+        Client::Rtorrent,
+    ];
+    transfers("ipv4", Family::V4, &clients);
+}
+
+#[test]
+fn files_travel_over_ipv6() {
+    let clients = [Client::Aria2, Client::Transmission, Client::Libtorrent, Client::Rtorrent];
+    transfers("ipv6", Family::V6, &clients);
+}
+
+/// The control: were there another way for peers to find each other, the transfers above
+/// would say nothing of the tracker.
+#[test]
+fn peers_of_different_trackers_do_not_meet() {
+    const PATIENCE: Duration = Duration::from_secs(12);
+    if !can_run("the control of the transfers", &missing()) {
+        return;
+    }
+    let scratch = Scratch::new("control");
+    let network = Network::new("control", Family::V4, 2);
+    let trackers = ["auto", "epoll"].map(|engine| Mutex::new(start_tracker(&network, engine)));
+    let [transfer, elsewhere] = trackers.each_ref().map(|tracker| Transfer {
+        network: &network,
+        announce: announce_url(tracker),
+        hosts: (0, 1),
+        directory: scratch.path(),
+    });
+    let seeded = scratch.path().join("seeder/file.bin");
+    fs::create_dir_all(seeded.parent().expect("a directory")).expect("a directory");
+    write_random_file(&seeded).expect("a file");
+    let torrents = ["here.torrent", "there.torrent"].map(|name| scratch.path().join(name));
+    let here = transfer.make_torrent(&seeded, &torrents[0], 64 * 1024).expect("a torrent");
+    let there = elsewhere.make_torrent(&seeded, &torrents[1], 64 * 1024).expect("a torrent");
+    assert_eq!(here, there, "the same torrent at both trackers");
+
+    // libtorrent knows the most ways to find peers.
+    let _seeder = Client::Libtorrent.start(&network, 0, &transfer.share("seeder", &torrents[0]));
+    let _leecher = Client::Libtorrent.start(&network, 1, &transfer.share("leecher", &torrents[1]));
+    let is_known = |to: &Transfer<'_>| to.scrape(&here).is_some_and(|it| it.all() == 1);
+    assert!(wait_until(SEEDER_MAX, || is_known(&transfer) && is_known(&elsewhere)));
+    let leeched = scratch.path().join("leecher/file.bin");
+    assert!(!wait_until(PATIENCE, || leeched.exists()), "they met without the tracker's help");
+}
+
+/// Runs the transfers from each client to the next two of `clients`.
+fn transfers(name: &'static str, family: Family, clients: &[Client]) {
+    if !can_run("the transfers between clients", &missing()) {
+        return;
+    }
+    // Declared in the order in which they are needed: dropped in the opposite one.
+    let scratch = Scratch::new(name);
+    let network = Network::new(name, family, 2 * LANES);
+    let trackers = ["auto", "epoll"].map(|engine| Mutex::new(start_tracker(&network, engine)));
+    let pairs: Vec<(Client, Client)> = (1..=2)
+        .flat_map(|step| {
+            let next = clients.iter().cycle().skip(step);
+            clients.iter().copied().zip(next.copied())
+        })
+        .collect();
+
+    let (taken, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for lane in 0..LANES {
+            let (pairs, trackers, failures) = (&pairs, &trackers, &failures);
+            let (network, scratch, taken) = (&network, &scratch, &taken);
+            scope.spawn(move || {
+                loop {
+                    let index = taken.fetch_add(1, Ordering::Relaxed);
+                    let Some(&(seeder, leecher)) = pairs.get(index) else { break };
+                    let tracker = &trackers[index % trackers.len()];
+                    let transfer = Transfer {
+                        network,
+                        announce: announce_url(tracker),
+                        hosts: (2 * lane, 2 * lane + 1),
+                        directory: &scratch.path().join(index.to_string()),
+                    };
+                    let started = Instant::now();
+                    let result = transfer.run(seeder, leecher);
+                    let seconds = started.elapsed().as_secs_f32();
+                    let what = format!("{seeder:?} to {leecher:?} by {}", transfer.announce);
+                    match result {
+                        Ok(note) => say(&format!("{what}: {seconds:.1} s{note}")),
+                        Err(why) => {
+                            let mut tracker = tracker.lock().expect("the tracker");
+                            let log = tracker.log();
+                            let report = format!("{what}: {why}\n--- tracker:\n{log}");
+                            failures.lock().expect("the failures").push(report);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("the failures");
+    let count = failures.len();
+    assert!(failures.is_empty(), "{count} of {} failed\n{}", pairs.len(), failures.join("\n\n"));
+}
+
+/// What this machine lacks for the transfers.
+fn missing() -> Vec<String> {
+    let mut missing = missing_programs(&["ip", "nft", "curl", "sha256sum", "kill"]);
+    missing.extend(missing_programs(&PROGRAMS));
+    let mut import = Command::new(PYTHON);
+    import.args(["-c", "import libtorrent"]);
+    if !import.output().is_ok_and(|output| output.status.success()) {
+        missing.push(format!("libtorrent for {PYTHON} (package python3-libtorrent)"));
+    }
+    missing.extend(missing_rights());
+    missing
+}
+
+fn start_tracker(network: &Network, engine: &str) -> Tracker {
+    let address = std::net::SocketAddr::new(network.hub_address(), 0);
+    let config = format!("listen = [\"{address}\"]\nworkers = 2\nengine = \"{engine}\"\n");
+    let tracker = Tracker::start(network.in_hub(ANNULUS), &config, 1).expect("the tracker starts");
+    say(&format!("engine = {engine}: {}", tracker.engine));
+    tracker
+}
+
+fn announce_url(tracker: &Mutex<Tracker>) -> String {
+    format!("http://{}/announce", tracker.lock().expect("the tracker").listeners[0])
+}
+
+/// One transfer, apart from who takes part.
+struct Transfer<'a> {
+    network: &'a Network,
+    announce: String,
+    hosts: (u8, u8),
+    directory: &'a Path,
+}
+
+impl Transfer<'_> {
+    /// Runs it. An `Ok` holds a remark or nothing.
+    fn run(&self, seeder: Client, leecher: Client) -> Result<&'static str, String> {
+        let seeded = self.directory.join("seeder/file.bin");
+        let leeched = self.directory.join("leecher/file.bin");
+        fs::create_dir_all(seeded.parent().expect("a directory")).map_err(text)?;
+        write_random_file(&seeded).map_err(text)?;
+        let torrent = self.directory.join("file.torrent");
+        let info_hash = self.make_torrent(&seeded, &torrent, leecher.piece_bytes(FILE_BYTES))?;
+        let wanted = sha256(&seeded)?;
+
+        let mut seeding = seeder.start(self.network, self.hosts.0, &self.share("seeder", &torrent));
+        // A leecher that comes before the seeder would not ask again for minutes. (A
+        // ctorrent that has yet to check its file announces itself as a leecher.)
+        if !wait_until(SEEDER_MAX, || self.scrape(&info_hash).is_some_and(|it| it.all() > 0)) {
+            return Err(format!("no seeder at the tracker\n{}", seeding.last_words()));
+        }
+        let mut leeching =
+            leecher.start(self.network, self.hosts.1, &self.share("leecher", &torrent));
+        let has_it = || sha256(&leeched).is_ok_and(|found| found == wanted);
+        let mut running = || seeding.is_running() && leeching.is_running();
+        let arrived = wait_until(TRANSFER_MAX, || has_it() || !running()) && has_it();
+        if !arrived {
+            return Err(self.report("the file did not arrive", &info_hash, seeding, leeching));
+        }
+        let both_complete = || self.scrape(&info_hash).is_some_and(|it| it.complete == 2);
+        if both_complete() {
+            Ok("")
+        } else if !leecher.reports_completion_at_once() || seeder == Client::Ctorrent {
+            Ok(" (not waiting for the second seeder to be reported)")
+        } else if wait_until(COMPLETION_MAX, both_complete) {
+            Ok("")
+        } else {
+            Err(self.report("there are not two seeders", &info_hash, seeding, leeching))
+        }
+    }
+
+    /// What the peer in the role of seeder or leecher is given.
+    fn share<'a>(&self, role: &str, torrent: &'a Path) -> Share<'a> {
+        Share {
+            torrent,
+            content: self.directory.join(role),
+            file: "file.bin",
+            state: self.directory.join(format!("{role}-state")),
+        }
+    }
+
+    fn report(&self, what: &str, info_hash: &str, mut seeder: Peer, mut leecher: Peer) -> String {
+        format!(
+            "{what}; scrape: {:?}\n--- seeder:\n{}\n--- leecher:\n{}",
+            self.scrape(info_hash),
+            seeder.last_words(),
+            leecher.last_words()
+        )
+    }
+
+    /// Makes the torrent and returns its info hash in hexadecimal.
+    fn make_torrent(&self, file: &Path, torrent: &Path, piece: usize) -> Result<String, String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transfers/make_torrent.py");
+        let mut command = Command::new(PYTHON);
+        command.args(["-B", script]).args([file, torrent]);
+        command.arg(&self.announce).arg(piece.to_string());
+        Ok(output(command)?.trim().to_owned())
+    }
+
+    /// What the tracker says of a torrent; none if it gives no answer that is one.
+    fn scrape(&self, info_hash: &str) -> Option<Counts> {
+        let hash: String = info_hash.as_bytes().chunks(2).fold(String::new(), |mut hash, byte| {
+            hash.push('%');
+            hash.extend(byte.iter().map(|digit| char::from(*digit)));
+            hash
+        });
+        let url = self.announce.replace("/announce", &format!("/scrape?info_hash={hash}"));
+        let mut curl = self.network.in_hub("curl");
+        curl.args(["--silent", "--globoff", "--noproxy", "*", "--max-time", "5", &url]);
+        let body = curl.output().ok()?.stdout;
+        Some(Counts {
+            complete: integer_after(&body, b"8:completei")?,
+            incomplete: integer_after(&body, b"10:incompletei")?,
+        })
+    }
+}
+
+/// A scrape's answer for one torrent.
+#[derive(Debug)]
+struct Counts {
+    complete: u64,
+    incomplete: u64,
+}
+
+impl Counts {
+    fn all(&self) -> u64 {
+        self.complete + self.incomplete
+    }
+}
+
+/// Whether `holds` became true within `longest`.
+fn wait_until(longest: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + longest;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// The decimal number that follows `key` in `body`.
+fn integer_after(body: &[u8], key: &[u8]) -> Option<u64> {
+    let start = body.windows(key.len()).position(|window| window == key)? + key.len();
+    let digits = body[start..].iter().take_while(|byte| byte.is_ascii_digit());
+    String::from_utf8(digits.copied().collect()).ok()?.parse().ok()
+}
+
+fn write_random_file(path: &Path) -> std::io::Result<()> {
+    let mut content = vec![0; FILE_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut content)?;
+    fs::write(path, content)
+}
+
+fn sha256(path: &Path) -> Result<String, String> {
+    let mut command = Command::new("sha256sum");
+    command.arg(path);
+    let line = output(command)?;
+    Ok(line.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// What `command` writes to its standard output, if it succeeds.
+fn output(mut command: Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    String::from_utf8(output.stdout).map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

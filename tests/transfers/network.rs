@@ -1,0 +1,171 @@
+//! A network of its own for the peers: a hub, which the tracker runs in, and hosts around
+//! it, each a network namespace with one address. Nothing leads out of it, nothing of it
+//! is in the machine's own network, and UDP is dropped, so that only the tracker can
+//! introduce one peer to another.
+//!
+//! Loopback would not do: Transmission does not dial 127.0.0.0/8.
+
+use std::fmt::Display;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::process::{self, Command};
+
+/// Which of the two internets a network speaks; it has no address of the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    fn address(self, host: u8) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::new(10, 66, 66, host).into(),
+            Family::V6 => Ipv6Addr::new(0xfd66, 0, 0, 0, 0, 0, 0, host.into()).into(),
+        }
+    }
+
+    fn prefix_length(self) -> u8 {
+        match self {
+            Family::V4 => 24,
+            Family::V6 => 64,
+        }
+    }
+}
+
+/// What all names of namespaces begin with; the process that made them comes next.
+const PREFIX: &str = "annulus-transfers-";
+
+/// The network; dropping it ends whatever runs in it and removes it.
+pub(crate) struct Network {
+    name: &'static str,
+    family: Family,
+    namespaces: Vec<Namespace>,
+}
+
+impl Network {
+    /// Makes a hub and `hosts` hosts; no other network of this process has this name.
+    ///
+    /// # Panics
+    /// If `ip` or `nft` fails, with what it said.
+    pub(crate) fn new(name: &'static str, family: Family, hosts: u8) -> Network {
+        remove_leftovers();
+        let mut network = Network { name, family, namespaces: Vec::new() };
+        let hub = network.add_namespace("hub");
+        network.ip(&hub, "link add bridge type bridge mcast_snooping 0");
+        network.ip(&hub, "link set bridge up");
+        network.add_address(&hub, "bridge", 1);
+        for index in 0..hosts {
+            let host = network.add_namespace(index);
+            let wire = format!("link add host{index} type veth peer name wire netns {host}");
+            network.ip(&hub, &wire);
+            network.ip(&hub, &format!("link set host{index} master bridge up"));
+            network.ip(&host, "link set wire up");
+            network.add_address(&host, "wire", index + 2);
+            // Some clients do not start to announce without a default route.
+            network.ip(&host, &format!("route add default via {}", family.address(1)));
+            let mut nft = command_in(&host, "nft");
+            nft.arg(
+                "add table inet tracker_only; \
+                 add chain inet tracker_only out { type filter hook output priority 0; }; \
+                 add rule inet tracker_only out meta l4proto udp drop",
+            );
+            run(nft);
+        }
+        network
+    }
+
+    /// The hub's address.
+    pub(crate) fn hub_address(&self) -> IpAddr {
+        self.family.address(1)
+    }
+
+    /// A command for `program`, to be run in the hub.
+    pub(crate) fn in_hub(&self, program: &str) -> Command {
+        command_in(&self.namespaces[0].0, program)
+    }
+
+    /// A command for `program`, to be run in a host.
+    pub(crate) fn in_host(&self, host: u8, program: &str) -> Command {
+        command_in(&self.namespaces[usize::from(host) + 1].0, program)
+    }
+
+    fn add_namespace(&mut self, role: impl Display) -> String {
+        let name = format!("{PREFIX}{}-{}-{role}", process::id(), self.name);
+        run_ip(&["netns", "add", &name]);
+        self.namespaces.push(Namespace(name.clone()));
+        self.ip(&name, "link set lo up");
+        name
+    }
+
+    fn add_address(&self, namespace: &str, device: &str, host: u8) {
+        let (address, length) = (self.family.address(host), self.family.prefix_length());
+        // Without "nodad" an IPv6 address cannot be used for its first second or two.
+        let nodad = if self.family == Family::V6 { " nodad" } else { "" };
+        self.ip(namespace, &format!("addr add {address}/{length} dev {device}{nodad}"));
+    }
+
+    /// Runs `ip` on a namespace with the words of `arguments`.
+    fn ip(&self, namespace: &str, arguments: &str) {
+        let words = ["-n", namespace].into_iter().chain(arguments.split(' '));
+        run_ip(&words.collect::<Vec<_>>());
+    }
+}
+
+/// A network namespace by name; dropping the value ends what runs in it and removes it.
+struct Namespace(String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Ok(output) = Command::new("ip").args(["netns", "pids", &self.0]).output() {
+            let pids = String::from_utf8_lossy(&output.stdout).into_owned();
+            for pid in pids.split_whitespace() {
+                let _ = Command::new("kill").args(["-KILL", pid]).output();
+            }
+        }
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
+}
+
+/// Removes the namespaces of runs that were killed and could not do so.
+fn remove_leftovers() {
+    let Ok(output) = Command::new("ip").args(["netns", "list"]).output() else { return };
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let Some((pid, _)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else {
+            continue;
+        };
+        if !Path::new("/proc").join(pid).exists() {
+            drop(Namespace(String::from(name)));
+        }
+    }
+}
+
+/// What the network needs of the machine besides programs, as far as it is missing.
+pub(crate) fn missing_rights() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    (!is_root).then(|| String::from("the rights of root, for network namespaces"))
+}
+
+/// `ip netns exec` becomes the program, so the child's process is the program's.
+fn command_in(namespace: &str, program: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, program]);
+    command
+}
+
+fn run_ip(arguments: &[&str]) {
+    let mut command = Command::new("ip");
+    command.args(arguments);
+    run(command);
+}
+
+fn run(mut command: Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {} {said}", output.status);
+}
