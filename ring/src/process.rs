@@ -82,10 +82,10 @@ pub fn raise_locked_memory_limit() -> io::Result<u64> {
 ///
 /// glibc gives threads heaps of their own, which it extends by one page and one system call
 /// at a time: a tracker's tables, which only grow for hours, would pay a call for every forty
-/// peers. And it gives memory back in one go, when the last block above it is freed: after a
-/// mass expiry that is hundreds of megabytes, and a tenth of a second, inside one `free`.
-/// Small blocks it first only puts aside (fast bins), to merge millions of them at the next
-/// large `free`: they are merged one by one instead.
+/// peers. It can give memory back in one go, hundreds of megabytes after a mass expiry. And
+/// it only puts small freed blocks aside (fast bins), to merge millions of them inside the
+/// next large `free`: that was 131 ms in one turn of the loop while ten million peers expired,
+/// and is 0.7 ms with the blocks merged one by one.
 pub fn steady_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers; no other thread is allocating yet.
