@@ -41,6 +41,9 @@ pub fn run(config: &Config) -> Result<(), String> {
     steady_memory();
     // Before any thread is started, so that all of them leave the signals to this one.
     let signals = Signals::block().map_err(|error| format!("signals: {error}"))?;
+    // Before the trial, which is charged to it too. Failing to raise it leaves what there was;
+    // rings then come out smaller.
+    let _ = raise_locked_memory_limit();
     let chosen = Chosen::by_trying(match config.engine {
         EngineChoice::Auto => Choice::Auto,
         EngineChoice::IoUring => Choice::Uring,
@@ -52,8 +55,6 @@ pub fn run(config: &Config) -> Result<(), String> {
         workers => workers,
     };
     let connections_max = connections_max(config, workers)?;
-    // Failing to raise it leaves what there was; rings then come out smaller.
-    let _ = raise_locked_memory_limit();
     let (addresses, groups) = listen(&config.listen, workers)?;
 
     let stop = Arc::new(AtomicBool::new(false));

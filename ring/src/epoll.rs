@@ -361,11 +361,7 @@ impl Ring for Epoll {
     }
 
     fn shutdown(&mut self, socket: &Socket, half: Half) {
-        let how = match half {
-            Half::Write => libc::SHUT_WR,
-            Half::Both => libc::SHUT_RDWR,
-        };
-        sys::shutdown(socket.raw(), how);
+        sys::shutdown(socket.raw(), half);
     }
 
     fn close(&mut self, socket: Socket) {

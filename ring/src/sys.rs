@@ -8,6 +8,8 @@ use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use crate::event::Half;
+
 /// The errno of the call that just failed.
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
@@ -71,7 +73,11 @@ pub(crate) fn close(fd: i32) {
 }
 
 /// `shutdown(2)`. Fails only where the connection is gone already.
-pub(crate) fn shutdown(fd: i32, how: i32) {
+pub(crate) fn shutdown(fd: i32, half: Half) {
+    let how = match half {
+        Half::Write => libc::SHUT_WR,
+        Half::Both => libc::SHUT_RDWR,
+    };
     // SAFETY: takes no pointers.
     unsafe { libc::shutdown(fd, how) };
 }
