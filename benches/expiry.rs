@@ -6,7 +6,6 @@
 //! a client that comes in that turn would wait for. Nothing is asserted of times.
 
 use std::hash::RandomState;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -14,9 +13,14 @@ use std::time::{Duration, Instant};
 use annulus::config::Protocol;
 use annulus::connection::Patience;
 use annulus::server::Server;
-use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Settings, Swarms};
+use annulus::swarm::{Random, Sample, Settings, Swarms};
 use annulus::worker::{self, Clock, Worker};
 use annulus_ring::{Epoll, Settings as RingSettings, Waker, steady_memory};
+
+#[path = "tables/announcement.rs"]
+mod announcement;
+
+use announcement::announcement;
 
 const PEERS: u32 = 10_000_000;
 /// Seconds: the table is filled well within it, and all of it expires soon after.
@@ -43,7 +47,7 @@ fn run(name: &str, torrents: u32) {
     let mut random = Random::seeded(1);
     let mut sample = Sample::with_capacity(1);
     for client in 0..PEERS {
-        let announcement = announcement(client, random.below(torrents));
+        let announcement = announcement(random.below(torrents), client, 0);
         swarms.announce(&announcement, 0, &mut random, &mut sample);
     }
     assert_eq!(swarms.totals().peers, u64::from(PEERS));
@@ -102,18 +106,4 @@ fn run(name: &str, torrents: u32) {
         expiring.as_secs_f64(),
         expiring.as_nanos() as f64 / f64::from(PEERS),
     );
-}
-
-fn announcement(client: u32, torrent: u32) -> Announcement {
-    let mut info_hash = [0x5a; 20];
-    info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
-    let [a, b, c, d] = client.to_be_bytes();
-    let ip = Ipv4Addr::new(10 + a, b, c, d);
-    Announcement {
-        info_hash,
-        peer: Endpoint::new(IpAddr::V4(ip), 6881),
-        seeder: client.is_multiple_of(3),
-        event: Event::None,
-        want: 0,
-    }
 }

@@ -10,8 +10,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use annulus::reply::{self, AnnounceReply, Envelope, Intervals};
-use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Settings, Swarms};
+use annulus::swarm::{Random, Sample, Settings, Swarms};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
+
+#[path = "tables/announcement.rs"]
+mod announcement;
+
+use announcement::announcement;
 
 /// Rounds of each measurement.
 const ROUNDS: usize = 15;
@@ -86,16 +91,11 @@ fn encode() {
     let mut random = Random::seeded(1);
     let mut sample = Sample::with_capacity(200);
     for client in 0..300 {
-        swarms.announce(&announcement(0, client), 0, &mut random, &mut sample);
+        swarms.announce(&announcement(0, client, WANT), 0, &mut random, &mut sample);
     }
     let mut out = vec![0; reply::announce_bytes_max(200)];
     for (want, compact) in [(0, true), (50, true), (200, true), (50, false)] {
-        let counts = swarms.announce(
-            &Announcement { want, ..announcement(0, 7) },
-            0,
-            &mut random,
-            &mut sample,
-        );
+        let counts = swarms.announce(&announcement(0, 7, want), 0, &mut random, &mut sample);
         let answer = AnnounceReply {
             counts,
             external: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -123,7 +123,7 @@ fn announce(peers: u32) {
     let mut known = Vec::with_capacity(peers as usize);
     for client in 0..peers {
         let torrent = skewed(&mut random, torrents);
-        let filled = Announcement { want: 0, ..announcement(torrent, client) };
+        let filled = announcement(torrent, client, 0);
         swarms.announce(&filled, 0, &mut random, &mut sample);
         known.push(torrent);
     }
@@ -131,7 +131,7 @@ fn announce(peers: u32) {
     let mut order = Random::seeded(3);
     measure(&format!("announce, 50 wanted, {peers} peers"), 100_000, |_| {
         let client = order.below(peers);
-        let again = announcement(known[client as usize], client);
+        let again = announcement(known[client as usize], client, WANT);
         let counts = swarms.announce(&again, 1, &mut random, &mut sample);
         let eligible = counts.complete + counts.incomplete - 1;
         let given = sample.v4().len() as u32;
@@ -141,7 +141,7 @@ fn announce(peers: u32) {
     let mut order = Random::seeded(4);
     measure(&format!("scrape, {peers} peers"), 100_000, |_| {
         let torrent = known[order.below(peers) as usize];
-        let counts = swarms.scrape(&announcement(torrent, 0).info_hash);
+        let counts = swarms.scrape(&announcement(torrent, 0, 0).info_hash);
         assert!(counts.complete + counts.incomplete > 0);
     });
 }
@@ -154,21 +154,6 @@ fn empty() -> Swarms {
         peer_timeout_s: 2700,
     };
     Swarms::new(settings, RandomState::new())
-}
-
-/// The same announce each time for the same torrent and client.
-fn announcement(torrent: u32, client: u32) -> Announcement {
-    let mut info_hash = [0x5a; 20];
-    info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
-    let [a, b, c, d] = client.to_be_bytes();
-    let ip = Ipv4Addr::new(10 + a, b, c, d);
-    Announcement {
-        info_hash,
-        peer: Endpoint::new(IpAddr::V4(ip), 6881),
-        seeder: client.is_multiple_of(3),
-        event: Event::None,
-        want: WANT,
-    }
 }
 
 /// A number below `n`, small ones far more often.
