@@ -23,6 +23,7 @@ mod nearest;
 pub mod reply;
 pub mod server;
 pub mod swarm;
+pub mod tls;
 pub mod tracker;
 pub mod worker;
 

@@ -86,5 +86,17 @@ pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 /// Mistakes reported of a configuration file: one with more is none.
 pub const CONFIG_MISTAKES_MAX: usize = 100;
 
+/// Bytes of a file with a certificate chain or a key. A long one has ten thousand; the bound
+/// keeps a wrong path from filling memory.
+pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Bytes of the certificates that one client is sent: what a handshake sends at once has to
+/// fit one send buffer. Usual chains have 2 to 5 KiB.
+pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
+
+/// Seconds before the end of a certificate from which on it is warned of: one week. What
+/// renews certificates by itself does so a month before.
+pub const CERTIFICATE_EXPIRY_NOTICE_S: i64 = 7 * 86_400;
+
 const _: () = assert!(ARENA_BYTES >= 2 * (REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
 const _: () = assert!(UNREAD_BYTES_PAUSE >= HEAD_BYTES_MAX);

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use annulus::config::{Config, print_default};
 use annulus::flags::{self, Action, Flags};
+use annulus::tls::{Certificates, Loaded};
+use annulus::worker::Clock;
 
 /// A wrong configuration, or a failure.
 const FAILED: u8 = 1;
@@ -45,7 +47,12 @@ fn start(path: Option<&Path>) -> Result<(), String> {
 }
 
 fn check(path: Option<&Path>) -> Result<(), String> {
-    Config::load(path).map_err(|mistakes| mistakes.to_string())?;
+    let config = Config::load(path).map_err(|mistakes| mistakes.to_string())?;
+    if !config.tls.certificates.is_empty() {
+        let Loaded { warnings, .. } = Certificates::load(&config.tls.certificates, Clock::unix_s())
+            .map_err(|mistakes| mistakes.join("\n"))?;
+        warnings.iter().for_each(|warning| complain(warning));
+    }
     match path {
         Some(path) => print(&format!("{}: ok\n", path.display())),
         None => print("defaults: ok\n"),

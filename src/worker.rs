@@ -22,7 +22,7 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use annulus_ring::{Event, Expect, Half, Key, ListenerIndex, RecvBuf, RecvEnd, Ring, Socket};
 use slab::Slab;
@@ -603,5 +603,11 @@ impl Clock {
     /// Whole seconds since the start.
     pub fn now_s(&self) -> u32 {
         u32::try_from(self.start.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Seconds since 1970, for what is dated: certificates.
+    pub fn unix_s() -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 }

@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
     match Config::parse(text, "fuzzed.toml") {
         Ok(config) => {
             assert!(reply_bytes_max(&config.protocol) <= REPLY_BYTES_MAX);
-            assert!(!config.listen.is_empty());
+            assert!(!(config.listen.is_empty() && config.tls.listen.is_empty()));
             assert!(config.protocol.min_interval_s <= config.protocol.interval_s);
             assert!(config.protocol.peer_timeout_s > config.protocol.interval_s);
         }

@@ -11,8 +11,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
-use super::key::{Key, Relation, Table, Wrong, did_you_mean};
+use super::key::{Key, Kind, Relation, Table, Wrong, did_you_mean};
 use super::tables::TOP;
+use super::tls::{CERTIFICATE, CERTIFICATE_FORM, CertificateFiles};
 use super::{Config, Mistakes, TABLES};
 use crate::limits::CONFIG_MISTAKES_MAX;
 use crate::nearest::nearest;
@@ -29,7 +30,7 @@ pub(super) fn read(text: &str, file: &str) -> Result<Config, Mistakes> {
     let (root, others) = DeTable::parse_recoverable(&blanked);
     errors.extend(others);
     let config = Config::default();
-    let mut reader = Reader { text, config, mistakes: vec![], seen: vec![], lists: vec![] };
+    let mut reader = Reader { text, file, config, mistakes: vec![], seen: vec![], lists: vec![] };
     reader.walk_top(root.get_ref());
     if errors.is_empty() {
         TABLES.iter().flat_map(|table| table.relations).for_each(|rule| reader.relate(rule));
@@ -70,6 +71,8 @@ fn without_valueless_lines(text: &str) -> (Cow<'_, str>, Vec<Error>) {
 
 struct Reader<'t> {
     text: &'t str,
+    /// Its name.
+    file: &'t str,
     config: Config,
     mistakes: Vec<Mistake>,
     /// The known keys of the file, in no particular order.
@@ -132,18 +135,62 @@ impl Reader<'_> {
         let Some(key) = table.keys.iter().find(|key| key.name == name) else {
             return self.mistake(span, Some(value.span()), unknown(table, name, value.get_ref()));
         };
-        let wrong = key.kind.read(value, &mut self.config);
         let name = table.full_name(key.name);
-        let refused = !wrong.is_empty();
-        for Wrong { span: part, what } in wrong {
-            let line_at = if matches!(value.get_ref(), DeValue::Table(_)) { &span } else { &part };
+        let mistakes = self.mistakes.len();
+        match (&key.kind, value.get_ref()) {
+            (Kind::Certificates { at }, DeValue::Array(entries)) => {
+                for entry in entries {
+                    self.read_certificate(*at, entry);
+                }
+            }
+            _ => self.read_value(key, &name, &span, value),
+        }
+        let refused = self.mistakes.len() > mistakes;
+        self.seen.push(Seen { name, span, refused });
+    }
+
+    /// Reads `value` for the key `name`, which stands at `span`.
+    fn read_value(
+        &mut self,
+        key: &Key,
+        name: &str,
+        span: &Range<usize>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        for Wrong { span: part, what } in key.kind.read(value, &mut self.config) {
+            let line_at = if matches!(value.get_ref(), DeValue::Table(_)) { span } else { &part };
             let what = match self.shown(value, &part) {
                 "" => format!("{name} has no value: {what}"),
                 shown => format!("{name} = {}: {what}", printable(shown)),
             };
             self.mistake(line_at.clone(), Some(part), what);
         }
-        self.seen.push(Seen { name, span, refused });
+    }
+
+    /// Adds `entry` to the list of certificates that is found by `list`.
+    fn read_certificate(
+        &mut self,
+        list: fn(&mut Config) -> &mut Vec<CertificateFiles>,
+        entry: &Spanned<DeValue<'_>>,
+    ) {
+        let Table { name, keys, .. } = CERTIFICATE;
+        let DeValue::Table(given) = entry.get_ref() else {
+            let shown = printable(self.shown(entry, &entry.span()));
+            let what = format!("{name} = {shown}: expected {CERTIFICATE_FORM}");
+            return self.mistake(entry.span(), Some(entry.span()), what);
+        };
+        let place = format!("{}:{}", self.file, self.line(entry.span().start));
+        list(&mut self.config).push(CertificateFiles { place, ..CertificateFiles::default() });
+        let mistakes = self.mistakes.len();
+        for (key, value) in given {
+            self.read_key(&CERTIFICATE, key.get_ref(), key.span(), value);
+        }
+        // A key that is mistyped is not missing as well.
+        let missing = keys.iter().find(|key| !given.contains_key(key.name));
+        if let Some(key) = missing.filter(|_| self.mistakes.len() == mistakes) {
+            let what = format!("{name}: lacks \"{}\": expected {CERTIFICATE_FORM}", key.name);
+            self.mistake(entry.span(), Some(entry.span()), what);
+        }
     }
 
     /// The part of the file to show for `part` of `value`.
@@ -177,7 +224,7 @@ impl Reader<'_> {
         let mut config = self.config.clone();
         let value =
             keys().find(|(full, _)| full == name).map(|(_, key)| key.kind.value(&mut config));
-        let value = value.unwrap_or_default();
+        let value = printable(&value.unwrap_or_default());
         match self.seen_at(name).map(|seen| self.line(seen.span.start)) {
             Some(own) if own == line => format!("{name} = {value}"),
             Some(own) => format!("{name} = {value} (line {own})"),

@@ -5,10 +5,12 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
+use super::tls::{CERTIFICATE_FORM, CertificateFiles};
 use super::{Config, listen};
 use crate::nearest::nearest;
 
@@ -40,6 +42,8 @@ pub(super) enum Kind {
     Switch { at: fn(&mut Config) -> &mut bool },
     Word { at: fn(&mut Config) -> &mut dyn Word },
     Addresses { at: fn(&mut Config) -> &mut Vec<SocketAddr> },
+    Certificates { at: fn(&mut Config) -> &mut Vec<CertificateFiles> },
+    Path { at: fn(&mut Config) -> &mut PathBuf },
 }
 
 /// The values of a [`Kind::Whole`], both ends allowed.
@@ -103,7 +107,8 @@ pub(super) struct Wrong {
 
 impl Kind {
     /// Reads `value` into its field of `config`. The field keeps what it had if anything is
-    /// wrong, which is when the list is not empty.
+    /// wrong, which is when the list is not empty. A list of certificates has keys of its own
+    /// and is not read here.
     pub(super) fn read(&self, value: &Spanned<DeValue<'_>>, config: &mut Config) -> Vec<Wrong> {
         let wrong = |what| vec![Wrong { span: value.span(), what }];
         match (self, value.get_ref()) {
@@ -129,6 +134,9 @@ impl Kind {
                     Err(wrong) => return wrong,
                 }
             }
+            (Kind::Path { at }, DeValue::String(path)) if !path.is_empty() => {
+                *at(config) = PathBuf::from(path.as_ref());
+            }
             _ => return wrong(format!("expected {}", self.form(config))),
         }
         Vec::new()
@@ -143,6 +151,8 @@ impl Kind {
             Kind::Switch { .. } => "true or false".to_string(),
             Kind::Word { at } => any_of(at(config).words()),
             Kind::Addresses { .. } => listen::FORM.to_string(),
+            Kind::Certificates { .. } => format!("a list like [{CERTIFICATE_FORM}]"),
+            Kind::Path { .. } => "the path of a file, in quotes".to_string(),
         }
     }
 
@@ -160,6 +170,14 @@ impl Kind {
                     at(config).iter().map(|address| format!("\"{address}\"")).collect();
                 format!("[{}]", entries.join(", "))
             }
+            Kind::Certificates { at } => {
+                let entry = |CertificateFiles { chain, key, .. }: &CertificateFiles| {
+                    format!("{{ chain = {chain:?}, key = {key:?} }}")
+                };
+                let entries: Vec<String> = at(config).iter().map(entry).collect();
+                format!("[{}]", entries.join(", "))
+            }
+            Kind::Path { at } => format!("{:?}", at(config)),
         }
     }
 }

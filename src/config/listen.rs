@@ -1,4 +1,4 @@
-//! The list of addresses to listen on. Host names are not looked up: what an address
+//! A list of addresses to listen on. Host names are not looked up: what an address
 //! stands for must not depend on a resolver that is not up yet when the tracker starts.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
@@ -14,7 +14,7 @@ use crate::limits::LISTENERS_MAX;
 pub(super) const FORM: &str =
     "a list of addresses with ports, like [\"0.0.0.0:3000\", \"[::]:3000\"]";
 
-/// The addresses in the order of the list. `span` is that of the list.
+/// The addresses in the order of the list, which may be empty. `span` is that of the list.
 pub(super) fn read(
     entries: &DeArray<'_>,
     span: Range<usize>,
@@ -30,9 +30,7 @@ pub(super) fn read(
             Err(what) => wrong.push(Wrong { span: entry.span(), what }),
         }
     }
-    if entries.is_empty() {
-        wrong.push(Wrong { span, what: format!("is empty: expected {FORM}") });
-    } else if entries.len() > LISTENERS_MAX {
+    if entries.len() > LISTENERS_MAX {
         wrong.push(Wrong { span, what: format!("must be at most {LISTENERS_MAX} addresses") });
     }
     if wrong.is_empty() { Ok(addresses) } else { Err(wrong) }

@@ -1,9 +1,9 @@
 //! The configuration: plain data, a default for all of it, and the way from a file to it.
 //!
-//! Every key is described once, in a table of `tables.rs`; parsing, bounds, the text that
-//! `annulus -p` prints and the guesses at a mistyped name all come from there. To add a
-//! table: write its struct, its `Default` and its `TABLE` in a file of their own, then name
-//! them in [`Config`], in its `Default`, and in `TABLES`. To add a key: a field, its
+//! Every key is described once, in a table of `tables.rs` or `tls.rs`; parsing, bounds, the
+//! text that `annulus -p` prints and the guesses at a mistyped name all come from there. To
+//! add a table: write its struct, its `Default` and its `TABLE` in a file of their own, then
+//! name them in [`Config`], in its `Default`, and in `TABLES`. To add a key: a field, its
 //! default, an entry of the table.
 //!
 //! Read `tables.rs` next for the keys, `check.rs` for how a file is read.
@@ -12,6 +12,7 @@ mod check;
 mod key;
 mod listen;
 mod tables;
+mod tls;
 
 use std::fmt;
 use std::fs::File;
@@ -22,14 +23,15 @@ use std::path::Path;
 use crate::limits::CONFIG_BYTES_MAX;
 use key::{Table, wrapped};
 pub use tables::{Connections, EngineChoice, Protocol, Swarms};
+pub use tls::{CertificateFiles, Tls};
 
 /// Everything an operator can choose. Values are within the bounds that `annulus -p`
 /// states when they come from [`Config::load`] or [`Config::parse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to accept connections on: at least one, at most
-    /// [`LISTENERS_MAX`](crate::limits::LISTENERS_MAX), no two alike. Port 0 is allowed and
-    /// leaves the choice to the kernel.
+    /// Addresses to accept plain connections on: at least one unless there are some for
+    /// [`Tls`], at most [`LISTENERS_MAX`](crate::limits::LISTENERS_MAX), no two alike. Port 0
+    /// is allowed and leaves the choice to the kernel.
     pub listen: Vec<SocketAddr>,
     /// Worker threads, at most [`WORKERS_MAX`](crate::limits::WORKERS_MAX); 0 is one per
     /// core available to the process.
@@ -42,10 +44,13 @@ pub struct Config {
     pub swarms: Swarms,
     /// How many connections are held, and for how long.
     pub connections: Connections,
+    /// Where HTTPS is spoken, and with what.
+    pub tls: Tls,
 }
 
 /// All keys, in the order in which they are printed.
-const TABLES: &[Table] = &[tables::TOP, tables::PROTOCOL, tables::SWARMS, tables::CONNECTIONS];
+const TABLES: &[Table] =
+    &[tables::TOP, tables::PROTOCOL, tables::SWARMS, tables::CONNECTIONS, tls::TLS];
 
 impl Default for Config {
     /// Fit for a public tracker.
@@ -61,12 +66,14 @@ impl Default for Config {
             protocol: Protocol::default(),
             swarms: Swarms::default(),
             connections: Connections::default(),
+            tls: Tls::default(),
         }
     }
 }
 
 impl Config {
-    /// The configuration in the file at `path`, or the defaults where there is no path.
+    /// The configuration in the file at `path`, or the defaults where there is no path. The
+    /// relative paths in the file start at its directory.
     ///
     /// # Errors
     /// The file cannot be read, is longer than [`CONFIG_BYTES_MAX`], is not UTF-8, or
@@ -74,7 +81,7 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Config, Mistakes> {
         let Some(path) = path else { return Ok(Config::default()) };
         let name = path.display();
-        let bytes = read_bounded(path)
+        let bytes = read_bounded(path, CONFIG_BYTES_MAX)
             .map_err(|error| Mistakes(vec![format!("{name}: cannot be read: {error}")]))?;
         if bytes.len() as u64 > CONFIG_BYTES_MAX {
             let what = format!("{name}: longer than {CONFIG_BYTES_MAX} bytes: not a configuration");
@@ -85,11 +92,17 @@ impl Config {
             let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
             Mistakes(vec![format!("{name}:{line}: not UTF-8 (byte 0x{:02x})", bytes[valid])])
         })?;
-        Config::parse(text, &name.to_string())
+        let mut config = Config::parse(text, &name.to_string())?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        for CertificateFiles { chain, key, .. } in &mut config.tls.certificates {
+            *chain = directory.join(&*chain);
+            *key = directory.join(&*key);
+        }
+        Ok(config)
     }
 
     /// The configuration that `text` describes in TOML; what it leaves out has its default.
-    /// `name` stands for the file in the messages.
+    /// `name` stands for the file in the messages; paths stay as they are written.
     ///
     /// # Errors
     /// The syntax is wrong, a key is unknown or given twice, a value has the wrong type or
@@ -100,10 +113,13 @@ impl Config {
     }
 }
 
-/// Up to one byte more than [`CONFIG_BYTES_MAX`], so that the caller can tell.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of a file, up to one more than `bytes_max`, so that the caller can tell.
+///
+/// # Errors
+/// The file cannot be opened or read.
+pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

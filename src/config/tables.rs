@@ -42,7 +42,7 @@ pub(super) const TOP: Table = Table {
         Key {
             name: "listen",
             kind: Kind::Addresses { at: |config| &mut config.listen },
-            about: "Addresses to accept connections on. IPv4 and IPv6 are listened on apart; \
+            about: "Addresses to accept HTTP connections on. IPv4 and IPv6 are listened on apart; \
                     IPv6 addresses go in brackets; port 0 lets the kernel choose.",
             reason: "every address of the machine.",
         },
@@ -309,6 +309,9 @@ pub struct Connections {
     /// Connections at one time, at most 10,000,000; 0 is what the file descriptor limit
     /// allows, less a reserve.
     pub max: usize,
+    /// Seconds from the accept of an HTTPS connection to the end of its TLS handshake, 1 to
+    /// 300.
+    pub handshake_timeout_s: u32,
     /// Seconds from the first byte of a request to the end of its head, 1 to 300.
     pub header_timeout_s: u32,
     /// Seconds that a connection may wait between two requests, 1 to 3600.
@@ -323,6 +326,7 @@ impl Default for Connections {
     fn default() -> Connections {
         Connections {
             max: 0,
+            handshake_timeout_s: 10,
             header_timeout_s: 10,
             idle_timeout_s: 30,
             send_timeout_s: 20,
@@ -344,6 +348,16 @@ pub(super) const CONNECTIONS: Table = Table {
             about: "Connections at one time. 0 is what the file descriptor limit allows, less \
                     a reserve.",
             reason: "the limit of the process is the one that cannot be exceeded anyway.",
+        },
+        Key {
+            name: "handshake_timeout",
+            kind: Kind::Whole {
+                at: |config| &mut config.connections.handshake_timeout_s,
+                bounds: bounds(1, 300, "seconds"),
+            },
+            about: "Time from the accept of an HTTPS connection to the end of its TLS \
+                    handshake.",
+            reason: "a handshake is two packets or a few; this leaves time to send them thrice.",
         },
         Key {
             name: "header_timeout",

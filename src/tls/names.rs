@@ -1,0 +1,108 @@
+//! Host names: those that a certificate is for, and the way from one to its certificate.
+
+use std::collections::HashMap;
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+
+/// The host names of `certificate` in the form that [`Names`] keeps, each once: the DNS names
+/// of its subjectAltName or, where it has none, its common name. Addresses are left out: a
+/// client that connects to one names no host.
+pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let general = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    let mut given: Vec<&str> = general
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(*name),
+            _ => None,
+        })
+        .collect();
+    if given.is_empty() {
+        let common = certificate.subject().iter_common_name();
+        given.extend(common.filter_map(|name| name.as_str().ok()));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in given.into_iter().map(plain) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Lower case, and without the dot that may end a name.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// The certificates, as indices, by host name. `*.` at the start of a name stands for any one
+/// label.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashMap<String, usize>);
+
+impl Names {
+    /// Gives `name`, as [`names_of`] returns it, to `certificate`, unless another has it: that
+    /// one is returned.
+    pub(super) fn add(&mut self, name: &str, certificate: usize) -> Option<usize> {
+        let owner = *self.0.entry(name.to_string()).or_insert(certificate);
+        (owner != certificate).then_some(owner)
+    }
+
+    /// The certificate for `host`, in any case and with or without a dot at its end. One for
+    /// exactly this name comes before one for a wildcard.
+    pub(super) fn find(&self, host: &str) -> Option<usize> {
+        let host = plain(host);
+        let wildcard = || {
+            let (_, parent) = host.split_once('.').filter(|(label, _)| !label.is_empty())?;
+            self.0.get(&format!("*.{parent}"))
+        };
+        self.0.get(&host).or_else(wildcard).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_comes_before_wildcard_and_a_wildcard_is_one_label() {
+        let mut names = Names::default();
+        for (certificate, name) in
+            ["example.org", "*.example.org", "www.example.org", "*.tracker.example.org"]
+                .iter()
+                .enumerate()
+        {
+            assert_eq!(names.add(name, certificate), None);
+        }
+        for (host, found) in [
+            ("example.org", Some(0)),
+            ("EXAMPLE.org.", Some(0)),
+            ("www.example.org", Some(2)),
+            ("WwW.Example.Org", Some(2)),
+            ("ftp.example.org", Some(1)),
+            ("Ftp.example.org.", Some(1)),
+            ("tracker.example.org", Some(1)),
+            ("a.tracker.example.org", Some(3)),
+            ("b.a.tracker.example.org", None),
+            ("a.b.example.org", None),
+            ("a.www.example.org", None),
+            (".example.org", None),
+            ("notexample.org", None),
+            ("example.org..", None),
+            ("org", None),
+            ("", None),
+            (".", None),
+        ] {
+            assert_eq!(names.find(host), found, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_first_owner_of_a_name_keeps_it() {
+        let mut names = Names::default();
+        assert_eq!(names.add("example.org", 3), None);
+        assert_eq!(names.add("example.org", 3), None, "a certificate may repeat itself");
+        assert_eq!(names.add("example.org", 4), Some(3));
+        assert_eq!(names.find("example.org"), Some(3));
+    }
+}

@@ -1,0 +1,488 @@
+//! Certificates as an operator has them: made by `openssl`, listed in a configuration, good
+//! and bad.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use annulus::config::CertificateFiles;
+use annulus::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
+use annulus::tls::{Certificates, Loaded};
+
+/// The first and the last second of a certificate.
+type Validity = [&'static str; 2];
+
+/// What certificates here are valid for unless it matters.
+const SPRING: Validity = ["20260101000000Z", "20260401000000Z"];
+/// The end of `SPRING`.
+const APRIL_UNIX_S: i64 = 1_775_001_600;
+const DAY_S: i64 = 86_400;
+/// Within `SPRING`, and long before its end.
+const NOW_UNIX_S: i64 = APRIL_UNIX_S - 60 * DAY_S;
+
+const P256: &str = "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+const RSA: &str = "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+
+const SUPPORTED_KINDS: &str = "damaged, or of a kind that is not supported: ECDSA on P-256, \
+                               P-384 or P-521, RSA of 2048 to 8192 bits and Ed25519 are";
+
+/// The configuration of `openssl ca`.
+const AUTHORITY: &str = "
+    [ca]
+    default_ca = any
+    [any]
+    database = index.txt
+    new_certs_dir = .
+    rand_serial = yes
+    unique_subject = no
+    default_md = default
+    copy_extensions = copy
+    policy = all
+    [all]
+    commonName = optional
+    organizationName = optional";
+
+/// A directory of its own for one test, gone when the test is.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(test: &str) -> Dir {
+        let name = format!("certificates-{test}-{}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        let dir = Dir(path);
+        dir.write("authority", AUTHORITY);
+        dir.write("index.txt", "");
+        dir
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.0.join(name), content).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).unwrap()
+    }
+
+    /// What `openssl` prints when called with `args` here.
+    fn openssl(&self, args: &str) -> Vec<u8> {
+        let mut openssl = Command::new("openssl");
+        let output = openssl.args(args.split_whitespace()).current_dir(&self.0).output();
+        let output = output.expect("openssl, which tests/packages installs");
+        assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Makes `NAME.pem` for `NAME.key`, signed by `issuer` (which may be the same).
+    /// `request` names the subject and its extensions.
+    fn sign(&self, name: &str, issuer: &str, request: &str, [from, until]: Validity) {
+        self.openssl(&format!("req -new -key {name}.key -out {name}.csr {request}"));
+        let issuer = match issuer == name {
+            true => "-selfsign".to_string(),
+            false => format!("-cert {issuer}.pem"),
+        } + &format!(" -keyfile {issuer}.key");
+        self.openssl(&format!(
+            "ca -config authority -batch -notext {issuer} -in {name}.csr -out {name}.pem \
+             -startdate {from} -enddate {until}"
+        ));
+    }
+
+    /// Makes a certificate for `hosts` and its key, and lists them.
+    fn host(&self, name: &str, hosts: &[&str], validity: Validity) -> CertificateFiles {
+        self.openssl(&format!("{P256} -out {name}.key"));
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
+        let hosts = format!("-subj /CN={name} -addext subjectAltName={}", hosts.join(","));
+        self.sign(name, name, &hosts, validity);
+        self.listed(&format!("{name}.pem"), &format!("{name}.key"))
+    }
+
+    fn listed(&self, chain: &str, key: &str) -> CertificateFiles {
+        let place = "annulus.toml:7".to_string();
+        CertificateFiles { chain: self.0.join(chain), key: self.0.join(key), place }
+    }
+
+    /// What is said of `files`, without the directory: mistakes if there are any, else
+    /// warnings.
+    fn said(
+        &self,
+        files: &[CertificateFiles],
+        now_unix_s: i64,
+    ) -> Result<Vec<String>, Vec<String>> {
+        let directory = format!("{}/", self.0.display());
+        let short = |lines: Vec<String>| -> Vec<String> {
+            lines.iter().map(|line| line.replace(&directory, "")).collect()
+        };
+        match Certificates::load(files, now_unix_s) {
+            Ok(Loaded { warnings, .. }) => Ok(short(warnings)),
+            Err(mistakes) => Err(short(mistakes)),
+        }
+    }
+
+    /// Asserts that exactly this is wrong with `chain` and `key`.
+    fn refused(&self, chain: &str, key: &str, mistakes: &[&str]) {
+        let mistakes: Vec<String> = mistakes.iter().map(|mistake| placed(mistake)).collect();
+        let said = self.said(&[self.listed(chain, key)], NOW_UNIX_S);
+        assert_eq!(said, Err(mistakes), "{chain} and {key}");
+    }
+
+    /// What `annulus --check-config` says of a configuration that lists `entries`.
+    fn check(&self, entries: &str) -> Output {
+        self.write("annulus.toml", format!("[tls]\nlisten = [\"[::1]:0\"]\n{entries}"));
+        let mut program = Command::new(env!("CARGO_BIN_EXE_annulus"));
+        let config = self.0.join("annulus.toml");
+        program.arg("--check-config").arg("-c").arg(config).current_dir("/").output().unwrap()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn placed(what: &str) -> String {
+    format!("annulus.toml:7: tls.certificates: {what}")
+}
+
+/// The file whose certificate a client that names `host` gets.
+fn chosen<'f>(
+    certificates: &Certificates,
+    files: &'f [CertificateFiles],
+    host: Option<&str>,
+) -> &'f str {
+    let served = certificates.choose(host).cert[0].to_vec();
+    let is_served = |files: &&CertificateFiles| {
+        let mut openssl = Command::new("openssl");
+        let output = openssl.args(["x509", "-outform", "DER", "-in"]).arg(&files.chain).output();
+        output.unwrap().stdout == served
+    };
+    let found = files.iter().find(is_served).expect("one of the files is served");
+    found.chain.file_stem().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn every_kind_of_key_is_taken() {
+    let dir = Dir::new("kinds");
+    dir.openssl(&format!("{P256} -out p256.key"));
+    dir.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key");
+    dir.openssl(&format!("{RSA} -out rsa.key"));
+    dir.openssl("genpkey -algorithm ED25519 -out ed25519.key");
+    dir.openssl("pkey -traditional -in p256.key -out sec1.key");
+    dir.openssl("pkey -traditional -in rsa.key -out pkcs1.key");
+    dir.openssl("ecparam -name prime256v1 -genkey -out parameters.key");
+    for (name, first_line) in [
+        ("p256", "-----BEGIN PRIVATE KEY-----"),
+        ("p384", "-----BEGIN PRIVATE KEY-----"),
+        ("rsa", "-----BEGIN PRIVATE KEY-----"),
+        ("ed25519", "-----BEGIN PRIVATE KEY-----"),
+        ("sec1", "-----BEGIN EC PRIVATE KEY-----"),
+        ("pkcs1", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("parameters", "-----BEGIN EC PARAMETERS-----"),
+    ] {
+        assert_eq!(dir.read(&format!("{name}.key")).lines().next(), Some(first_line));
+        dir.sign(name, name, "-subj /CN=a.example -addext basicConstraints=CA:FALSE", SPRING);
+        let files = [dir.listed(&format!("{name}.pem"), &format!("{name}.key"))];
+        let slow = format!(
+            "{name}.key: an RSA key: each handshake costs about five times what it does with \
+             ECDSA P-256"
+        );
+        let warnings = match name {
+            "rsa" | "pkcs1" => vec![placed(&slow)],
+            _ => vec![],
+        };
+        assert_eq!(dir.said(&files, NOW_UNIX_S), Ok(warnings), "{name}");
+        let Loaded { certificates, .. } = Certificates::load(&files, NOW_UNIX_S).unwrap();
+        assert_eq!(chosen(&certificates, &files, None), name);
+        assert!(certificates.choose(None).keys_match().is_ok());
+    }
+}
+
+#[test]
+fn chain_and_key_may_share_a_file() {
+    let dir = Dir::new("shared");
+    dir.host("a", &["a.example"], SPRING);
+    for text in [
+        dir.read("a.key") + &dir.read("a.pem"),
+        dir.read("a.pem") + &dir.read("a.key"),
+        format!("\u{feff}{}{}", dir.read("a.pem"), dir.read("a.key")),
+        format!("Who made it, and when\n{}\r\n{}", dir.read("a.pem"), dir.read("a.key"))
+            .replace('\n', "\r\n"),
+    ] {
+        dir.write("both", &text);
+        assert_eq!(dir.said(&[dir.listed("both", "both")], NOW_UNIX_S), Ok(vec![]), "{text}");
+    }
+}
+
+#[test]
+fn files_that_hold_something_else_are_refused() {
+    let dir = Dir::new("else");
+    dir.host("a", &["a.example"], SPRING);
+    dir.host("b", &["b.example"], SPRING);
+    dir.refused(
+        "no.pem",
+        "no.key",
+        &[
+            "no.pem: cannot be read: No such file or directory (os error 2)",
+            "no.key: cannot be read: No such file or directory (os error 2)",
+        ],
+    );
+    dir.refused("a.pem", ".", &[".: cannot be read: Is a directory (os error 21)"]);
+    dir.refused("a.pem", "b.key", &["b.key: not the key of the first certificate in a.pem"]);
+    dir.refused(
+        "a.key",
+        "a.pem",
+        &[
+            "a.key: no certificate but a private key: are chain and key swapped?",
+            "a.pem: no private key but a certificate: are chain and key swapped?",
+        ],
+    );
+    dir.write("empty", "");
+    dir.refused(
+        "empty",
+        "empty",
+        &[
+            "empty: an empty chain: nothing begins with -----BEGIN CERTIFICATE-----",
+            "empty: no private key: nothing begins with -----BEGIN PRIVATE KEY----- or the like",
+        ],
+    );
+    let keys = dir.read("a.key") + &dir.read("b.key");
+    dir.write("keys", keys);
+    dir.refused("a.pem", "keys", &["keys: 2 private keys, where one is expected"]);
+
+    let long = "#".repeat(CERTIFICATE_FILE_BYTES_MAX as usize + 1 - dir.read("a.pem").len());
+    dir.write("long.pem", dir.read("a.pem") + &long);
+    dir.refused("long.pem", "a.key", &["long.pem: longer than 262144 bytes: no chain and no key"]);
+    dir.refused(
+        "a.pem",
+        "/dev/zero",
+        &["/dev/zero: longer than 262144 bytes: no chain and no key"],
+    );
+    dir.write("long.pem", dir.read("a.pem") + &long[1..]);
+    assert_eq!(dir.said(&[dir.listed("long.pem", "a.key")], NOW_UNIX_S), Ok(vec![]));
+
+    let none = dir.said(&[], NOW_UNIX_S);
+    assert_eq!(none, Err(vec!["tls.certificates: there are none".to_string()]));
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_refused() {
+    let dir = Dir::new("keys");
+    dir.host("a", &["a.example"], SPRING);
+    dir.openssl("pkcs8 -topk8 -in a.key -out pkcs8.key -passout pass:secret");
+    dir.openssl("ec -aes128 -in a.key -out sec1.key -passout pass:secret");
+    for key in ["pkcs8.key", "sec1.key"] {
+        assert!(dir.read(key).contains("ENCRYPTED"), "{key}");
+        let how = format!(
+            "{key}: an encrypted key: decrypt it by \"openssl pkey -in {key} -out FILE\", \
+             readable only by the user that runs the tracker"
+        );
+        dir.refused("a.pem", key, &[&how]);
+    }
+    for (name, make) in [
+        ("rsa1024", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024"),
+        ("secp256k1", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:secp256k1"),
+        ("ed448", "genpkey -algorithm ED448"),
+    ] {
+        dir.openssl(&format!("{make} -out {name}.key"));
+        dir.refused("a.pem", &format!("{name}.key"), &[&format!("{name}.key: {SUPPORTED_KINDS}")]);
+    }
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let dir = Dir::new("damaged");
+    dir.host("a", &["a.example"], SPRING);
+    let (chain, key) = (dir.read("a.pem"), dir.read("a.key"));
+    let half = |text: &str| text[..text.len() / 2].to_string();
+    dir.write("half.pem", half(&chain));
+    dir.write("half.key", half(&key));
+    dir.refused(
+        "half.pem",
+        "half.key",
+        &[
+            "half.pem: damaged: no -----END CERTIFICATE-----",
+            "half.key: damaged: no -----END PRIVATE KEY-----",
+        ],
+    );
+    dir.write("line.pem", chain.replace("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTI"));
+    dir.refused("line.pem", "a.key", &["line.pem: damaged: \"-----BEGIN CERTI\" begins no block"]);
+    dir.write("text.pem", chain.replace("\nMI", "\nM~"));
+    dir.refused("text.pem", "a.key", &["text.pem: damaged: a block that is not base64"]);
+
+    // Whole blocks of base64, but of less than a certificate.
+    let second = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    dir.write("second.pem", chain.clone() + second);
+    dir.refused("second.pem", "a.key", &["second.pem: certificate 2 cannot be parsed"]);
+    let mut der = dir.openssl("x509 -in a.pem -outform DER");
+    der.push(0);
+    dir.write("longer.der", der);
+    let base64 = String::from_utf8(dir.openssl("base64 -in longer.der")).unwrap();
+    dir.write(
+        "longer.pem",
+        format!("-----BEGIN CERTIFICATE-----\n{base64}-----END CERTIFICATE-----\n"),
+    );
+    dir.refused("longer.pem", "a.key", &["longer.pem: certificate 1 cannot be parsed"]);
+    dir.write("short.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    dir.refused("a.pem", "short.key", &[&format!("short.key: {SUPPORTED_KINDS}")]);
+}
+
+#[test]
+fn a_certificate_without_extensions_is_refused() {
+    let dir = Dir::new("version");
+    dir.openssl(&format!("{P256} -out old.key"));
+    dir.sign("old", "old", "-subj /CN=a.example", SPRING);
+    let version = "old.pem: certificate 1 is of an old version, without extensions";
+    dir.refused("old.pem", "old.key", &[version]);
+}
+
+#[test]
+fn a_chain_must_fit_a_handshake() {
+    let dir = Dir::new("long");
+    dir.host("a", &["a.example"], SPRING);
+    let one = dir.openssl("x509 -in a.pem -outform DER").len();
+    let most = CHAIN_BYTES_MAX / one;
+    let repeated = |times: usize| {
+        dir.write("many.pem", dir.read("a.pem").repeat(times));
+        dir.said(&[dir.listed("many.pem", "a.key")], NOW_UNIX_S)
+    };
+    assert_eq!(repeated(most), Ok(vec![]), "{most} of {one} bytes");
+    let total = one * (most + 1);
+    let long = format!(
+        "many.pem: a chain of {total} bytes, 16384 at most: only the certificate of the host \
+         and those of its issuers belong there, without the root"
+    );
+    assert_eq!(repeated(most + 1), Err(vec![placed(&long)]));
+}
+
+#[test]
+fn validity_is_warned_of() {
+    let dir = Dir::new("validity");
+    let files = [dir.host("a", &["a.example"], SPRING)];
+    let start = APRIL_UNIX_S - 90 * DAY_S;
+    for (now, warning) in [
+        (start - 1, Some("is not valid before 2026-01-01")),
+        (start, None),
+        (APRIL_UNIX_S - 7 * DAY_S, None),
+        (APRIL_UNIX_S - 7 * DAY_S + 1, Some("expires on 2026-04-01")),
+        (APRIL_UNIX_S, Some("expires on 2026-04-01")),
+        (APRIL_UNIX_S + 1, Some("expired on 2026-04-01")),
+    ] {
+        let warning = warning.map(|what| placed(&format!("a.pem: certificate 1 {what}")));
+        assert_eq!(dir.said(&files, now), Ok(Vec::from_iter(warning)), "{now}");
+    }
+}
+
+#[test]
+fn the_order_of_a_chain_is_warned_of() {
+    let dir = Dir::new("order");
+    let authority = "-addext basicConstraints=critical,CA:TRUE";
+    for name in ["root", "middle", "host"] {
+        dir.openssl(&format!("{P256} -out {name}.key"));
+    }
+    let march = ["20260101000000Z", "20260301000000Z"];
+    dir.sign("root", "root", &format!("-subj /CN=root {authority}"), SPRING);
+    dir.sign("middle", "root", &format!("-subj /CN=middle {authority}"), march);
+    let host = "-subj /CN=host -addext subjectAltName=DNS:a.example";
+    dir.sign("host", "middle", host, SPRING);
+    let said = |order: &[&str], now| {
+        let chain: String = order.iter().map(|name| dir.read(&format!("{name}.pem"))).collect();
+        dir.write("chain.pem", chain);
+        dir.said(&[dir.listed("chain.pem", "host.key")], now)
+    };
+    assert_eq!(said(&["host", "middle"], NOW_UNIX_S), Ok(vec![]));
+    assert_eq!(said(&["host", "middle", "root"], NOW_UNIX_S), Ok(vec![]));
+    let misplaced = |next: usize| {
+        placed(&format!(
+            "chain.pem: certificate {next} is not that of the issuer of certificate {}: each \
+             belongs below the one that it issued",
+            next - 1
+        ))
+    };
+    assert_eq!(said(&["host", "root"], NOW_UNIX_S), Ok(vec![misplaced(2)]));
+    let both = Ok(vec![misplaced(2), misplaced(3)]);
+    assert_eq!(said(&["host", "root", "middle"], NOW_UNIX_S), both);
+    let first = Err(vec![placed("host.key: not the key of the first certificate in chain.pem")]);
+    assert_eq!(said(&["middle", "host"], NOW_UNIX_S), first);
+    let expired = Ok(vec![placed("chain.pem: certificate 2 expired on 2026-03-01")]);
+    assert_eq!(said(&["host", "middle"], APRIL_UNIX_S - 20 * DAY_S), expired);
+}
+
+#[test]
+fn a_client_gets_the_certificate_of_the_host_it_names() {
+    let dir = Dir::new("choose");
+    let mut files = vec![
+        dir.host("first", &["example.org", "*.Example.org"], SPRING),
+        dir.host("exact", &["WWW.example.org.", "Example.NET"], SPRING),
+        dir.host("again", &["example.net", "only.example", "only.example"], SPRING),
+    ];
+    // The common name counts only where there is no name of a host beside it, and an address
+    // is none.
+    for (name, request) in [
+        ("common", "-subj /CN=Common.example -addext basicConstraints=CA:FALSE"),
+        ("address", "-subj /CN=old.example -addext subjectAltName=IP:192.0.2.1"),
+        ("nameless", "-subj /O=Nobody -addext basicConstraints=CA:FALSE"),
+    ] {
+        dir.openssl(&format!("{P256} -out {name}.key"));
+        dir.sign(name, name, request, SPRING);
+        files.push(dir.listed(&format!("{name}.pem"), &format!("{name}.key")));
+    }
+    let Loaded { certificates, .. } = Certificates::load(&files, NOW_UNIX_S).unwrap();
+    for (host, name) in [
+        (None, "first"),
+        (Some("unknown.test"), "first"),
+        (Some("example.org"), "first"),
+        (Some("ftp.EXAMPLE.org."), "first"),
+        (Some("www.example.org"), "exact"),
+        (Some("example.net"), "exact"),
+        (Some("only.example"), "again"),
+        (Some("again"), "first"),
+        (Some("common.example"), "common"),
+        (Some("old.example"), "address"),
+        (Some("192.0.2.1"), "first"),
+    ] {
+        assert_eq!(chosen(&certificates, &files, host), name, "{host:?}");
+    }
+    let twice = placed("again.pem: not served to example.net: exact.pem is");
+    assert_eq!(dir.said(&files, NOW_UNIX_S), Ok(vec![twice]));
+    assert_eq!(
+        certificates.describe(),
+        [
+            "certificate for example.org, *.example.org until 2026-04-01",
+            "certificate for www.example.org, example.net until 2026-04-01",
+            "certificate for example.net, only.example until 2026-04-01",
+            "certificate for common.example until 2026-04-01",
+            "certificate for old.example until 2026-04-01",
+            "certificate for no host until 2026-04-01",
+        ]
+    );
+}
+
+#[test]
+fn checking_a_configuration_checks_its_certificates() {
+    let dir = Dir::new("check");
+    let directory = format!("{}/", dir.0.display());
+    let said = |output: Output| {
+        let texts = [output.stdout, output.stderr];
+        let texts = texts.map(|text| String::from_utf8(text).unwrap().replace(&directory, ""));
+        (output.status.code(), texts)
+    };
+    dir.host("good", &["a.example"], ["20260101000000Z", "20991231235959Z"]);
+    dir.host("old", &["b.example"], ["20200101000000Z", "20200401000000Z"]);
+    let entry = |name: &str| {
+        format!("[[tls.certificates]]\nchain = \"{name}.pem\"\nkey = \"{name}.key\"\n")
+    };
+    let ok = "annulus.toml: ok\n".to_string();
+    assert_eq!(said(dir.check(&entry("good"))), (Some(0), [ok.clone(), String::new()]));
+
+    let expired = "annulus.toml:6: tls.certificates: old.pem: certificate 1 expired on 2020-04-01";
+    let both = entry("good") + &entry("old");
+    assert_eq!(said(dir.check(&both)), (Some(0), [ok, format!("{expired}\n")]));
+
+    let inline = "certificates = [\n  { chain = \"no.pem\", key = \"good.key\" },\n\
+                  { chain = \"good.pem\", key = \"old.key\" },\n]\n";
+    let mistakes = "annulus.toml:4: tls.certificates: no.pem: cannot be read: \
+                    No such file or directory (os error 2)\n\
+                    annulus.toml:5: tls.certificates: old.key: \
+                    not the key of the first certificate in good.pem\n";
+    assert_eq!(said(dir.check(inline)), (Some(1), [String::new(), mistakes.to_string()]));
+}
