@@ -65,13 +65,16 @@ fn run(name: &str, torrents: u32) {
     let mut worker = Worker::new(
         ring,
         Server::new(Arc::clone(&swarms), Protocol::default(), 1),
+        None,
         Arc::clone(&swarms),
         Swarms::sweep_part(0, 1),
         Arc::new(AtomicBool::new(false)),
         worker::Settings {
             listeners: 0,
+            secured_from: 0,
+            scratch_bytes: 0,
             connections_max: 1,
-            patience: Patience { header_s: 10, idle_s: 30 },
+            patience: Patience { handshake_s: 10, header_s: 10, idle_s: 30 },
             send_s: 20,
             shutdown_s: 1,
         },

@@ -2,7 +2,9 @@
 //!
 //! Bytes that arrived go in, the replies to them come out in order, with the word on what
 //! to do next. A request that arrives whole is parsed where it lies; only what is left of
-//! an unfinished one is kept. Time is a number of seconds given by the caller.
+//! an unfinished one is kept. A secured connection differs in a [`Session`] around all that:
+//! it opens what arrives and seals what is answered. Time is a number of seconds given by the
+//! caller.
 
 use std::mem;
 use std::net::IpAddr;
@@ -10,6 +12,10 @@ use std::net::IpAddr;
 use annulus_parser::{Bounds, Error, Head, Parsed, parse_head};
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::tls::{FINISHED_BYTES_MAX, Session, Standing, plain_bytes_max};
+
+/// First byte of a TLS handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
@@ -20,7 +26,10 @@ const BOUNDS: Bounds = Bounds {
 /// How long a client may take, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// From accept, or the first byte of a later request, to the end of its head.
+    /// From accept to the end of a TLS handshake.
+    pub handshake_s: u32,
+    /// From accept, the end of a handshake, or the first byte of a later request, to the end
+    /// of its head.
     pub header_s: u32,
     /// Between two requests of a connection that is kept alive.
     pub idle_s: u32,
@@ -68,6 +77,8 @@ pub enum Mistake {
     Truncated,
     /// A request was not completed in time.
     TooSlow,
+    /// A secured connection does not begin with TLS.
+    NotTls,
 }
 
 /// What to do with a connection after its replies are sent.
@@ -104,17 +115,34 @@ pub fn deadline_after(now_s: u32, after_s: u32) -> u32 {
     now_s.saturating_add(after_s).saturating_add(1)
 }
 
+/// Room for requests and replies as they are before and after encryption: all secured
+/// connections of a worker share one.
+pub struct Scratch {
+    received: Vec<u8>,
+    replies: Box<[u8]>,
+}
+
+impl Scratch {
+    /// Room for replies of `bytes` at once.
+    pub fn new(bytes: usize) -> Scratch {
+        Scratch { received: Vec::new(), replies: vec![0; bytes].into() }
+    }
+}
+
 /// One client's connection.
-#[derive(Debug)]
 pub struct Connection {
+    session: Option<Box<Session>>,
     /// Received and not yet answered: an unfinished request, or some that wait.
     pending: Vec<u8>,
     /// Leading bytes of `pending` that the parser has seen and found unfinished.
     seen: u32,
     deadline_s: u32,
     peer: IpAddr,
-    /// Nothing was answered yet: the time of the first head runs from accept.
+    /// Nothing was answered yet: the time of the first head runs from accept, or from the end
+    /// of the handshake.
     first: bool,
+    /// Something was received, on a connection that is not secured.
+    begun: bool,
 }
 
 impl Connection {
@@ -122,7 +150,41 @@ impl Connection {
     pub fn new(peer: IpAddr, now_s: u32, patience: &Patience) -> Connection {
         let deadline_s = deadline_after(now_s, patience.header_s);
         let peer = peer.to_canonical();
-        Connection { pending: Vec::new(), seen: 0, deadline_s, peer, first: true }
+        Connection {
+            session: None,
+            pending: Vec::new(),
+            seen: 0,
+            deadline_s,
+            peer,
+            first: true,
+            begun: false,
+        }
+    }
+
+    /// The same, secured by TLS.
+    pub fn secured(peer: IpAddr, session: Session, now_s: u32, patience: &Patience) -> Connection {
+        let mut connection = Connection::new(peer, now_s, patience);
+        connection.session = Some(Box::new(session));
+        connection.deadline_s = deadline_after(now_s, patience.handshake_s);
+        connection
+    }
+
+    /// Whether the next bytes may begin a TLS handshake.
+    pub fn awaits_hello(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.awaits_hello())
+    }
+
+    /// Fewer bytes than these bring nothing that needs an answer.
+    pub fn bytes_awaited(&self) -> u32 {
+        match &self.session {
+            Some(session) if session.awaits_finished() => FINISHED_BYTES_MAX + 1,
+            _ => 1,
+        }
+    }
+
+    /// Whether a request was answered.
+    pub fn has_answered(&self) -> bool {
+        !self.first
     }
 
     /// The second at which the client has had its time.
@@ -132,16 +194,84 @@ impl Connection {
 
     /// Bytes received and not yet answered.
     pub fn pending_bytes(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.session.as_ref().map_or(0, |session| session.unfinished_bytes())
     }
 
     /// Keeps bytes for later: replies before them are still on their way.
     pub fn keep(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
+        match &mut self.session {
+            Some(session) => session.keep(bytes),
+            None => self.pending.extend_from_slice(bytes),
+        }
     }
 
-    /// Answers what `bytes` complete. `out` must have room for one reply at least.
+    /// Answers what `bytes` and those kept before them complete; a secured connection
+    /// overwrites them. `out` must have room for one reply at least, or for
+    /// [`sealed_bytes_max`](crate::tls::sealed_bytes_max) of it.
     pub fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        server: &mut impl Answer,
+        now_s: u32,
+        patience: &Patience,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Progress {
+        let Some(mut session) = self.session.take() else {
+            if !mem::replace(&mut self.begun, true) && bytes.first() == Some(&TLS_HANDSHAKE) {
+                // Who speaks TLS where none is expected would not understand a word.
+                return Progress { written: 0, next: Next::Close { unread: true } };
+            }
+            return self.take(bytes, server, now_s, patience, out);
+        };
+        let was_handshaking = session.is_handshaking();
+        scratch.received.clear();
+        let opened = session.open(bytes, &mut scratch.received, out);
+        if was_handshaking && !session.is_handshaking() {
+            self.deadline_s = deadline_after(now_s, patience.header_s);
+        }
+        let progress = match session.standing() {
+            Standing::NotTls => {
+                let written = server.refuse(Mistake::NotTls, out);
+                Progress { written, next: Next::Close { unread: true } }
+            }
+            Standing::Broken => Progress { written: opened, next: Next::Close { unread: true } },
+            standing @ (Standing::Open | Standing::Ended) => {
+                let Scratch { received, replies } = scratch;
+                let out = &mut out[opened..];
+                let room = replies.len().min(plain_bytes_max(out.len()));
+                let replies = &mut replies[..room];
+                let mut progress = self.take(received, server, now_s, patience, replies);
+                if standing == Standing::Ended {
+                    self.finish(&mut progress, server, replies);
+                }
+                let sealed = seal(&mut session, &mut progress, replies, out);
+                Progress { written: opened + sealed, ..progress }
+            }
+        };
+        self.session = Some(session);
+        progress
+    }
+
+    /// The client will send no more: the last of its requests is answered, or was.
+    fn finish(&mut self, progress: &mut Progress, server: &mut impl Answer, replies: &mut [u8]) {
+        if progress.next != Next::Receive {
+            return;
+        }
+        let room = &mut replies[progress.written..];
+        if self.pending.is_empty() {
+            progress.next = Next::Close { unread: false };
+        } else if room.len() < server.reply_bytes_max() {
+            progress.next = Next::Resume;
+        } else {
+            self.pending = Vec::new();
+            progress.written += server.refuse(Mistake::Truncated, room);
+            progress.next = Next::Close { unread: false };
+        }
+    }
+
+    /// Answers what `bytes` complete, as they are.
+    fn take(
         &mut self,
         bytes: &[u8],
         server: &mut impl Answer,
@@ -150,7 +280,7 @@ impl Connection {
         out: &mut [u8],
     ) -> Progress {
         if !self.pending.is_empty() {
-            self.keep(bytes);
+            self.pending.extend_from_slice(bytes);
             return self.resume(server, now_s, patience, out);
         }
         let conversation = self.converse(bytes, 0, server, out);
@@ -161,8 +291,8 @@ impl Connection {
         self.settle(&conversation, false, now_s, patience)
     }
 
-    /// Answers what is pending. `out` must have room for one reply at least.
-    pub fn resume(
+    /// Answers what is pending.
+    fn resume(
         &mut self,
         server: &mut impl Answer,
         now_s: u32,
@@ -179,18 +309,60 @@ impl Connection {
         self.settle(&conversation, was_unfinished, now_s, patience)
     }
 
-    /// The client's side has ended: answers what it left unfinished, if anything.
-    pub fn end(&mut self, server: &mut impl Answer, out: &mut [u8]) -> usize {
-        self.give_up(Mistake::Truncated, server, out)
+    /// Writes a piece of a long reply, as `write` does: how many bytes, and whether more
+    /// follow.
+    pub fn relay(
+        &mut self,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+        write: impl FnOnce(&mut [u8]) -> (usize, bool),
+    ) -> (usize, bool) {
+        let Some(session) = &mut self.session else { return write(out) };
+        let room = scratch.replies.len().min(plain_bytes_max(out.len()));
+        let (len, more) = write(&mut scratch.replies[..room]);
+        (session.seal(&scratch.replies[..len], !more, out), more)
     }
 
-    /// The client has had its time: answers what it left unfinished, if anything.
-    pub fn expire(&mut self, server: &mut impl Answer, out: &mut [u8]) -> usize {
-        self.give_up(Mistake::TooSlow, server, out)
+    /// The client's side has ended: answers what it left unfinished, or takes leave of it.
+    pub fn end(
+        &mut self,
+        server: &mut impl Answer,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> usize {
+        match mem::take(&mut self.pending).is_empty() {
+            true => self.take_leave(out),
+            false => self.give_up(Mistake::Truncated, server, scratch, out),
+        }
     }
 
-    fn give_up(&mut self, mistake: Mistake, server: &mut impl Answer, out: &mut [u8]) -> usize {
-        if mem::take(&mut self.pending).is_empty() { 0 } else { server.refuse(mistake, out) }
+    /// The client has had its time: answers what it left unfinished, or takes leave of it.
+    pub fn expire(
+        &mut self,
+        server: &mut impl Answer,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> usize {
+        match mem::take(&mut self.pending).is_empty() {
+            true => self.take_leave(out),
+            false => self.give_up(Mistake::TooSlow, server, scratch, out),
+        }
+    }
+
+    /// Says that no more follows, where the protocol has a word for it: TLS, with close_notify.
+    pub fn take_leave(&mut self, out: &mut [u8]) -> usize {
+        self.session.as_mut().map_or(0, |session| session.seal(&[], true, out))
+    }
+
+    fn give_up(
+        &mut self,
+        mistake: Mistake,
+        server: &mut impl Answer,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> usize {
+        let (len, _) = self.relay(scratch, out, |out| (server.refuse(mistake, out), false));
+        len
     }
 
     fn converse(
@@ -266,6 +438,21 @@ impl Connection {
         }
         Progress { written: talk.written, next: talk.next }
     }
+}
+
+/// Encrypts the replies that were written, with close_notify after the last.
+fn seal(session: &mut Session, progress: &mut Progress, replies: &[u8], out: &mut [u8]) -> usize {
+    if let Next::Close { unread } = &mut progress.next {
+        *unread |= session.unfinished_bytes() > 0;
+    } else if progress.written == 0 {
+        return 0;
+    }
+    let last = matches!(progress.next, Next::Close { .. });
+    let sealed = session.seal(&replies[..progress.written], last, out);
+    if session.standing() == Standing::Broken {
+        progress.next = Next::Close { unread: true };
+    }
+    sealed
 }
 
 /// How far the requests in some bytes were answered.

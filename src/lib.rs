@@ -1,10 +1,11 @@
-//! Annulus: an HTTP BitTorrent tracker on raw io_uring.
+//! Annulus: an HTTP and HTTPS BitTorrent tracker on raw io_uring.
 //!
 //! Bytes become requests, requests become answers, answers become bytes:
 //!
 //! ```text
 //! main ─→ worker ─→ ring              bytes, fds, completions
 //!           ├────→ connection ─→ parser    bytes → request
+//!           │          └──────→ tls        records → bytes and back
 //!           └────→ server ─→ swarm         request → answer
 //!                       └──→ reply         answer → bytes
 //! ```

@@ -98,5 +98,27 @@ pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
 /// renews certificates by itself does so a month before.
 pub const CERTIFICATE_EXPIRY_NOTICE_S: i64 = 7 * 86_400;
 
+/// Bytes of a TLS record before encryption (RFC 8446 section 5.1).
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of records that a client may have begun and not finished: a whole record of TLS 1.2
+/// with all that it may add (RFC 5246 section 6.2.3), and a receive buffer.
+pub const UNFINISHED_RECORDS_BYTES_MAX: usize = RECORD_BYTES_MAX + 2048 + 5 + 4096;
+
+/// Bytes that the server's part of a TLS handshake sends at once: the certificates, and what
+/// stands around them, of which keys and signatures may have a kilobyte each.
+pub const FLIGHT_BYTES_MAX: usize = CHAIN_BYTES_MAX + 4 * 1024;
+
+/// Bytes of a ticket that waits to be sent with the first reply; a usual one has 250.
+pub const TICKET_BYTES_MAX: usize = 512;
+
+/// Seconds, about, for which the end of a TLS 1.3 handshake is left unread, to be read together
+/// with the request that most clients send right behind it.
+pub const TOGETHER_S: u32 = 1;
+
+/// Handshakes begun in one turn of the loop, 60 to 100 µs each: beyond, they wait for the
+/// next, lest plain requests wait for more than a millisecond.
+pub const HANDSHAKES_PER_TURN_MAX: u32 = 8;
+
 const _: () = assert!(ARENA_BYTES >= 2 * (REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
 const _: () = assert!(UNREAD_BYTES_PAUSE >= HEAD_BYTES_MAX);

@@ -227,6 +227,9 @@ impl Answer for Server {
             Mistake::Malformed(error) => return self.reject(error, Envelope::CLOSING, out),
             Mistake::Truncated => (Status::BadRequest, "The request ended before it was whole.\n"),
             Mistake::TooSlow => (Status::RequestTimeout, "The request took too long to arrive.\n"),
+            Mistake::NotTls => {
+                (Status::BadRequest, "This port speaks TLS: write https:// in the URL.\n")
+            }
         };
         reply::message(out, Envelope::CLOSING, status, text)
     }

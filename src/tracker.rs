@@ -16,14 +16,15 @@ use annulus_ring::{
     Signals, Uring, Waker, raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
 };
 
-use crate::config::{Config, EngineChoice};
+use crate::config::{self, Config, EngineChoice};
 use crate::limits::{
-    ARENA_BYTES, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, RECV_BUFFER_BYTES, RECV_BUFFERS,
-    REPLY_BATCH_BYTES,
+    ARENA_BYTES, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, RECV_BUFFER_BYTES,
+    RECV_BUFFERS, REPLY_BATCH_BYTES,
 };
 use crate::log::line;
 use crate::server::{Server, reply_bytes_max};
 use crate::swarm::{Settings as SwarmSettings, Swarms, Sweep};
+use crate::tls::{Acceptor, Certificates, Loaded, Tls, sealed_bytes_max};
 use crate::worker::{Clock, Patience, Settings, Worker};
 
 /// How often a port in use is tried again, and how long after: a second in all.
@@ -55,7 +56,13 @@ pub fn run(config: &Config) -> Result<(), String> {
         workers => workers,
     };
     let connections_max = connections_max(config, workers)?;
-    let (addresses, groups) = listen(&config.listen, workers)?;
+    // Before the ports are taken, and before anything is told of a start.
+    let tls = secure(&config.tls)?;
+    let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+    let plain = listen(&config.listen, &mut groups, config.tls.listen.is_empty())?;
+    let secured_from = plain.len() as ListenerIndex;
+    let secured = listen(&config.tls.listen, &mut groups, plain.is_empty())?;
+    let reply_bytes = reply_bytes_max(&config.protocol) + REPLY_BATCH_BYTES;
 
     let stop = Arc::new(AtomicBool::new(false));
     let swarms = Arc::new(Swarms::new(swarm_settings(config), RandomState::new()));
@@ -67,8 +74,11 @@ pub fn run(config: &Config) -> Result<(), String> {
         let plan = Plan {
             settings: Settings {
                 listeners: listeners.len() as ListenerIndex,
+                secured_from,
+                scratch_bytes: reply_bytes,
                 connections_max,
                 patience: Patience {
+                    handshake_s: config.connections.handshake_timeout_s,
                     header_s: config.connections.header_timeout_s,
                     idle_s: config.connections.idle_timeout_s,
                 },
@@ -77,7 +87,11 @@ pub fn run(config: &Config) -> Result<(), String> {
             },
             listeners,
             waker: waker.clone(),
-            reply_bytes: reply_bytes_max(&config.protocol) + REPLY_BATCH_BYTES,
+            reply_bytes: match tls {
+                Some(_) => sealed_bytes_max(reply_bytes).max(FLIGHT_BYTES_MAX),
+                None => reply_bytes,
+            },
+            acceptor: tls.as_ref().map(Tls::acceptor),
             server: Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index)),
             sweep: Swarms::sweep_part(index, workers),
             swarms: Arc::clone(&swarms),
@@ -112,10 +126,13 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     let plural = if workers == 1 { "" } else { "s" };
     line(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
-    for address in addresses {
+    for address in plain {
         line(format_args!("listening on {address}"));
     }
-    wait_for_stop(&signals);
+    for address in secured {
+        line(format_args!("listening on {address} (https)"));
+    }
+    wait_for_stop(&signals, tls.as_ref(), &config.tls);
     line(format_args!("stopping: answering what is in flight"));
     stop.store(true, Ordering::Release);
     leave(crew)
@@ -131,6 +148,7 @@ struct Plan {
     listeners: Vec<Listener>,
     waker: Waker,
     reply_bytes: usize,
+    acceptor: Option<Acceptor>,
     server: Server,
     swarms: Arc<Swarms>,
     sweep: Sweep,
@@ -190,8 +208,9 @@ impl Plan {
         described: String,
         started: &Sender<Started>,
     ) -> io::Result<()> {
-        let Plan { settings, server, swarms, sweep, stop, clock, .. } = self;
-        let mut worker = Worker::new(ring, server, swarms, sweep, stop, settings, clock.now_s());
+        let Plan { settings, acceptor, server, swarms, sweep, stop, clock, .. } = self;
+        let now_s = clock.now_s();
+        let mut worker = Worker::new(ring, server, acceptor, swarms, sweep, stop, settings, now_s);
         let _ = started.send(Ok(described));
         let result = worker.run(|| clock.now_s());
         if let Err(error) = &result {
@@ -203,15 +222,55 @@ impl Plan {
     }
 }
 
-/// Listeners on every address, one of each for every worker, and the addresses bound.
+/// TLS as configured, or nothing where no address asks for it.
+fn secure(config: &config::Tls) -> Result<Option<Tls>, String> {
+    if config.listen.is_empty() {
+        return Ok(None);
+    }
+    let Loaded { certificates, warnings } =
+        Certificates::load(&config.certificates, Clock::unix_s())
+            .map_err(|mistakes| mistakes.join("\n"))?;
+    for warning in warnings {
+        line(format_args!("warning: {warning}"));
+    }
+    for certificate in certificates.describe() {
+        line(format_args!("{certificate}"));
+    }
+    Tls::new(certificates, config.post_quantum).map(Some)
+}
+
+/// Reads the certificates again, and serves the new ones if nothing is wrong with them.
+fn reload(tls: &Tls, config: &config::Tls) {
+    match Certificates::load(&config.certificates, Clock::unix_s()) {
+        Ok(Loaded { certificates, warnings }) => {
+            for warning in warnings {
+                line(format_args!("warning: {warning}"));
+            }
+            let described = certificates.describe();
+            // What is said is true: whoever reads it gets the new ones.
+            tls.replace(certificates);
+            for certificate in described {
+                line(format_args!("certificates reloaded: {certificate}"));
+            }
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                line(format_args!("certificates kept: {mistake}"));
+            }
+        }
+    }
+}
+
+/// Adds listeners on every address, one to each worker's `groups`. Returns the addresses
+/// bound. `alone`: these addresses are all there are.
 fn listen(
     addresses: &[SocketAddr],
-    workers: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), String> {
+    groups: &mut [Vec<Listener>],
+    alone: bool,
+) -> Result<Vec<SocketAddr>, String> {
     let mut bound = Vec::new();
-    let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     for &address in addresses {
-        match bind(address, workers) {
+        match bind(address, groups.len()) {
             Ok((address, listeners)) => {
                 bound.push(address);
                 for (group, listener) in groups.iter_mut().zip(listeners) {
@@ -219,13 +278,13 @@ fn listen(
                 }
             }
             // A machine without IPv6 has "all IPv6 addresses" served by having none.
-            Err(error) if no_ipv6(address, &error) && addresses.len() > 1 => {
+            Err(error) if no_ipv6(address, &error) && !(alone && addresses.len() == 1) => {
                 line(format_args!("not listening on {address}: this machine has no IPv6"));
             }
             Err(error) => return Err(explain_listen(address, &error)),
         }
     }
-    Ok((bound, groups))
+    Ok(bound)
 }
 
 /// Binds, with some patience: a tracker that was killed a moment ago still holds its port
@@ -299,10 +358,13 @@ fn seed(index: usize) -> u64 {
     RandomState::new().hash_one(index)
 }
 
-/// Waits for the signal to stop. There is nothing yet that could be read again.
-fn wait_for_stop(signals: &Signals) {
+/// Waits for the signal to stop, reloading when asked to, off the worker threads.
+fn wait_for_stop(signals: &Signals, tls: Option<&Tls>, config: &config::Tls) {
     while signals.wait() == Signal::Reload {
-        line(format_args!("nothing to reload"));
+        match tls {
+            Some(tls) => reload(tls, config),
+            None => line(format_args!("nothing to reload")),
+        }
     }
 }
 

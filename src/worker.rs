@@ -28,12 +28,14 @@ use annulus_ring::{Event, Expect, Half, Key, ListenerIndex, RecvBuf, RecvEnd, Ri
 use slab::Slab;
 
 pub use crate::connection::Patience;
-use crate::connection::{Connection, Next, Progress, deadline_after};
+use crate::connection::{Connection, Next, Progress, Scratch, deadline_after};
 use crate::limits::{
-    KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
+    HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, TOGETHER_S,
+    UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
 use crate::server::Server;
 use crate::swarm::{Swarms, Sweep, Swept};
+use crate::tls::Acceptor;
 use doors::Doors;
 use slot::{Phase, Slot};
 use wheel::Wheel;
@@ -43,6 +45,10 @@ use wheel::Wheel;
 pub struct Settings {
     /// Listeners of its ring.
     pub listeners: ListenerIndex,
+    /// The first of them that speaks TLS; all after it do too.
+    pub secured_from: ListenerIndex,
+    /// Bytes of replies that are encrypted at once.
+    pub scratch_bytes: usize,
     /// Connections held at once; beyond, new ones wait in the kernel.
     pub connections_max: usize,
     /// How long clients may take to ask.
@@ -57,6 +63,8 @@ pub struct Settings {
 pub struct Worker<R> {
     ring: R,
     server: Server,
+    acceptor: Option<Acceptor>,
+    scratch: Scratch,
     swarms: Arc<Swarms>,
     sweep: Sweep,
     sweeping: bool,
@@ -73,6 +81,8 @@ pub struct Worker<R> {
     stream: Option<Key>,
     /// Bytes that connections have sent and not been answered.
     kept: usize,
+    /// Handshakes begun in this turn.
+    handshakes: u32,
     generation: u32,
     turn: u32,
     now_s: u32,
@@ -82,9 +92,12 @@ pub struct Worker<R> {
 
 impl<R: Ring> Worker<R> {
     /// A worker that accepts at once. It leaves when `stop` is set and its ring is woken.
+    /// `acceptor` is for the listeners that speak TLS, where there are any.
+    #[expect(clippy::too_many_arguments, reason = "the one place where a worker is put together")]
     pub fn new(
         mut ring: R,
         server: Server,
+        acceptor: Option<Acceptor>,
         swarms: Arc<Swarms>,
         sweep: Sweep,
         stop: Arc<AtomicBool>,
@@ -96,6 +109,8 @@ impl<R: Ring> Worker<R> {
         Worker {
             ring,
             server,
+            scratch: Scratch::new(if acceptor.is_some() { settings.scratch_bytes } else { 0 }),
+            acceptor,
             swarms,
             sweep,
             sweeping: false,
@@ -109,6 +124,7 @@ impl<R: Ring> Worker<R> {
             due: Vec::new(),
             stream: None,
             kept: 0,
+            handshakes: 0,
             generation: 0,
             turn: 1,
             now_s,
@@ -149,6 +165,7 @@ impl<R: Ring> Worker<R> {
     pub fn act(&mut self, now_s: u32) {
         self.now_s = now_s;
         self.turn = self.turn.wrapping_add(1).max(1);
+        self.handshakes = 0;
         self.server.set_now(now_s);
         let mut events = mem::take(&mut self.events);
         // What fell short in the last turn comes first: nothing more may be sent before it.
@@ -183,6 +200,11 @@ impl<R: Ring> Worker<R> {
         self.slots.len()
     }
 
+    /// Bytes that connections have sent and not been answered.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept
+    }
+
     /// The ring, for accounts of what it holds.
     pub fn ring(&self) -> &R {
         &self.ring
@@ -196,7 +218,9 @@ impl<R: Ring> Worker<R> {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Received { key, buffer, more } => self.on_received(key, buffer, more),
-            Event::Accepted { socket, peer, .. } => self.on_accepted(socket, peer.ip()),
+            Event::Accepted { listener, socket, peer } => {
+                self.on_accepted(listener, socket, peer.ip());
+            }
             Event::RecvEnded { key, end } => self.on_recv_ended(key, end),
             Event::SendIncomplete { key, rest, socket } => self.on_incomplete(key, rest, socket),
             Event::Sent { key, result } => self.on_sent(key, result),
@@ -218,8 +242,15 @@ impl<R: Ring> Worker<R> {
         (slot.generation == key.generation()).then_some(slot)
     }
 
-    fn on_accepted(&mut self, socket: Socket, peer: IpAddr) {
-        let connection = Connection::new(peer, self.now_s, &self.settings.patience);
+    fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: IpAddr) {
+        let patience = &self.settings.patience;
+        let connection = match &self.acceptor {
+            Some(acceptor) if listener >= self.settings.secured_from => match acceptor.accept() {
+                Some(session) => Connection::secured(peer, session, self.now_s, patience),
+                None => return self.ring.reset(socket),
+            },
+            _ => Connection::new(peer, self.now_s, patience),
+        };
         let key = self.insert(connection, socket, Phase::Serving);
         self.receive(key, Expect::Now);
     }
@@ -261,12 +292,14 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn on_received(&mut self, key: Key, buffer: RecvBuf, more: bool) {
+    fn on_received(&mut self, key: Key, mut buffer: RecvBuf, more: bool) {
         let turn = self.turn;
+        let busy = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
         let Some(slot) = self.slot(key) else { return };
         slot.armed = more;
+        let later = slot.sending || slot.queued || slot.sent_turn == turn;
         match slot.phase {
-            Phase::Serving if slot.sending || slot.queued || slot.sent_turn == turn => {
+            Phase::Serving if later || (busy && slot.connection.awaits_hello()) => {
                 slot.connection.keep(&buffer);
                 let pending = slot.connection.pending_bytes();
                 let (much, armed) = (pending > UNREAD_BYTES_PAUSE, slot.armed);
@@ -280,7 +313,10 @@ impl<R: Ring> Worker<R> {
                     self.queue(key);
                 }
             }
-            Phase::Serving => self.serve(key, &buffer, buffer.is_full()),
+            Phase::Serving => {
+                let full = buffer.is_full();
+                self.serve(key, &mut buffer, full);
+            }
             Phase::Lingering => {
                 slot.dropped = slot.dropped.saturating_add(buffer.len() as u32);
                 if slot.dropped > LINGER_BYTES_MAX {
@@ -296,13 +332,14 @@ impl<R: Ring> Worker<R> {
 
     /// Answers what `bytes` and those kept before them complete. `full`: the receive buffer
     /// was full, so the socket may hold more than was read.
-    fn serve(&mut self, key: Key, bytes: &[u8], full: bool) {
+    fn serve(&mut self, key: Key, bytes: &mut [u8], full: bool) {
         let out = self.ring.reply_space();
-        let patience = &self.settings.patience;
-        let slot = &mut self.slots[key.slot() as usize];
-        let connection = &mut slot.connection;
+        let Settings { patience, .. } = &self.settings;
+        let (server, scratch) = (&mut self.server, &mut self.scratch);
+        let connection = &mut self.slots[key.slot() as usize].connection;
+        self.handshakes += u32::from(connection.awaits_hello());
         let before = connection.pending_bytes();
-        let progress = connection.receive(bytes, &mut self.server, self.now_s, patience, out);
+        let progress = connection.receive(bytes, server, self.now_s, patience, scratch, out);
         self.kept = self.kept + connection.pending_bytes() - before;
         self.follow(key, progress, full);
     }
@@ -318,7 +355,6 @@ impl<R: Ring> Worker<R> {
             return;
         }
         if written > 0 {
-            slot.served = true;
             slot.sent_turn = self.turn;
             self.ring.send(key, &slot.socket, written);
         }
@@ -326,11 +362,11 @@ impl<R: Ring> Worker<R> {
             Next::Receive if slot.ended && written == 0 => self.answer_end(key),
             Next::Receive if slot.ended => self.queue(key),
             Next::Receive => {
-                slot.deadline_s = slot.connection.deadline_s();
-                self.wheel.set(key.slot(), slot.deadline_s);
                 // While the client has more than is read at a time, it is read by the piece: a
                 // multishot receive would bring much more than a turn answers.
-                self.receive(key, if full { Expect::Now } else { Expect::Later });
+                let expect = if full { Expect::Now } else { slot.expect() };
+                self.await_bytes(key);
+                self.receive(key, expect);
             }
             Next::Resume => self.queue(key),
             Next::Stream => {
@@ -345,6 +381,22 @@ impl<R: Ring> Worker<R> {
                 self.queue(key);
             }
         }
+    }
+
+    /// Sets how many bytes of the client are worth a wake, and until when they have to come.
+    fn await_bytes(&mut self, key: Key) {
+        let soon_s = self.now_s.saturating_add(TOGETHER_S);
+        let slot = &mut self.slots[key.slot() as usize];
+        let bytes = slot.connection.bytes_awaited();
+        slot.deadline_s = slot.connection.deadline_s();
+        if bytes > 1 {
+            // Fewer than these may have come by then: `expire` has them read.
+            slot.deadline_s = slot.deadline_s.min(soon_s);
+        }
+        if mem::replace(&mut slot.bytes_awaited, bytes) != bytes {
+            self.ring.await_bytes(&slot.socket, bytes);
+        }
+        self.wheel.set(key.slot(), slot.deadline_s);
     }
 
     fn set_deadline(&mut self, key: Key, after_s: u32) {
@@ -364,11 +416,18 @@ impl<R: Ring> Worker<R> {
 
     /// Goes on with a connection whose replies are all out.
     fn go_on(&mut self, key: Key) {
+        let busy = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
         let Some(slot) = self.slot(key).filter(|slot| !slot.sending) else { return };
         match slot.phase {
-            Phase::Serving if slot.connection.pending_bytes() > 0 => self.serve(key, &[], false),
+            Phase::Serving if slot.connection.awaits_hello() && busy => self.queue(key),
+            Phase::Serving if slot.connection.pending_bytes() > 0 => {
+                self.serve(key, &mut [], false);
+            }
             Phase::Serving | Phase::Flushing if slot.ended => self.end(key, false),
-            Phase::Serving => self.receive(key, Expect::Later),
+            Phase::Serving => {
+                let expect = slot.expect();
+                self.receive(key, expect);
+            }
             Phase::Streaming => self.stream_on(key),
             Phase::Flushing => self.linger(key),
             Phase::Lingering | Phase::Ending { .. } => {}
@@ -387,8 +446,9 @@ impl<R: Ring> Worker<R> {
 
     /// Sends the next piece of a long reply.
     fn stream_on(&mut self, key: Key) {
-        let (len, more) = self.server.stream(self.ring.reply_space());
         let slot = &mut self.slots[key.slot() as usize];
+        let (out, server) = (self.ring.reply_space(), &mut self.server);
+        let (len, more) = slot.connection.relay(&mut self.scratch, out, |out| server.stream(out));
         if len > 0 {
             slot.sent_turn = self.turn;
             self.ring.send(key, &slot.socket, len);
@@ -410,9 +470,12 @@ impl<R: Ring> Worker<R> {
             (Phase::Ending { .. }, _) => self.join(key),
             (_, RecvEnd::Error(_)) => self.end(key, true),
             (Phase::Serving | Phase::Lingering, RecvEnd::NoBuffers) => {
-                let paused = slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
+                // Of a secured connection that much may be an unfinished record and a head.
+                let paused = (slot.sending || slot.queued)
+                    && slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
+                let expect = slot.expect();
                 if !paused {
-                    self.receive(key, Expect::Later);
+                    self.receive(key, expect);
                 }
             }
             (_, RecvEnd::NoBuffers) => {}
@@ -438,8 +501,9 @@ impl<R: Ring> Worker<R> {
     fn answer_end(&mut self, key: Key) {
         let out = self.ring.reply_space();
         let slot = &mut self.slots[key.slot() as usize];
-        self.kept -= slot.connection.pending_bytes();
-        let written = slot.connection.end(&mut self.server, out);
+        let before = slot.connection.pending_bytes();
+        let written = slot.connection.end(&mut self.server, &mut self.scratch, out);
+        self.kept = self.kept + slot.connection.pending_bytes() - before;
         if written > 0 && !slot.armed {
             let socket = self.remove(key);
             self.ring.send_and_close(key, socket, written);
@@ -535,10 +599,14 @@ impl<R: Ring> Worker<R> {
         if self.slots.len() < self.settings.connections_max {
             self.doors.open(&mut self.ring);
         }
-        if self.shutdown_at_s.is_some_and(|at_s| self.now_s >= at_s) {
-            let keys: Vec<Key> = self.slots.iter().map(|(index, slot)| slot.key(index)).collect();
-            for key in keys {
-                self.end(key, true);
+        match self.shutdown_at_s {
+            None => {}
+            Some(at_s) if self.now_s < at_s => self.close_idle(),
+            Some(_) => {
+                let all: Vec<Key> = self.slots.iter().map(|(at, slot)| slot.key(at)).collect();
+                for key in all {
+                    self.end(key, true);
+                }
             }
         }
     }
@@ -551,9 +619,19 @@ impl<R: Ring> Worker<R> {
             Phase::Serving if slot.queued || slot.sent_turn == turn => {
                 self.set_deadline(key, 1);
             }
+            // A few bytes may have come that were not worth a wake: they are read now.
+            Phase::Serving if slot.bytes_awaited > 1 => {
+                let soon_s = self.now_s.saturating_add(1);
+                slot.bytes_awaited = 1;
+                self.ring.await_bytes(&slot.socket, 1);
+                slot.deadline_s = slot.connection.deadline_s().max(soon_s);
+                self.wheel.set(key.slot(), slot.deadline_s);
+            }
             Phase::Serving if !slot.sending => {
-                self.kept -= slot.connection.pending_bytes();
-                let written = slot.connection.expire(&mut self.server, self.ring.reply_space());
+                let out = self.ring.reply_space();
+                let before = slot.connection.pending_bytes();
+                let written = slot.connection.expire(&mut self.server, &mut self.scratch, out);
+                self.kept = self.kept + slot.connection.pending_bytes() - before;
                 if written > 0 {
                     let next = Next::Close { unread: true };
                     self.follow(key, Progress { written, next }, true);
@@ -571,17 +649,27 @@ impl<R: Ring> Worker<R> {
         self.shutdown_at_s = Some(self.now_s.saturating_add(self.settings.shutdown_s));
         self.server.close_connections();
         self.doors.finish(&mut self.ring);
+        self.close_idle();
+    }
+
+    /// Closes the connections that wait between two requests, but for those whose last reply
+    /// may yet fall short.
+    fn close_idle(&mut self) {
+        let turn = self.turn;
         let idle: Vec<Key> = self
             .slots
             .iter()
             .filter(|(_, slot)| {
-                let waits = slot.phase == Phase::Serving && slot.served && !slot.sending;
-                waits && slot.connection.pending_bytes() == 0
+                let Slot { connection, phase, sending, sent_turn, .. } = slot;
+                let waits = *phase == Phase::Serving && connection.has_answered() && !sending;
+                waits && *sent_turn != turn && connection.pending_bytes() == 0
             })
             .map(|(index, slot)| slot.key(index))
             .collect();
         for key in idle {
-            let progress = Progress { written: 0, next: Next::Close { unread: true } };
+            let slot = &mut self.slots[key.slot() as usize];
+            let written = slot.connection.take_leave(self.ring.reply_space());
+            let progress = Progress { written, next: Next::Close { unread: true } };
             self.follow(key, progress, true);
         }
     }

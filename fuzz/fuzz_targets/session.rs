@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use annulus::config::Protocol;
-use annulus::connection::{Answer, Connection, Next, Patience};
+use annulus::connection::{Answer, Connection, Next, Patience, Scratch};
 use annulus::server::Server;
 use annulus::swarm::{Settings, Swarms};
 use libfuzzer_sys::fuzz_target;
 
-const PATIENCE: Patience = Patience { header_s: 10, idle_s: 30 };
+const PATIENCE: Patience = Patience { handshake_s: 10, header_s: 10, idle_s: 30 };
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 fn server() -> Server {
@@ -38,21 +38,22 @@ thread_local! {
 fn converse(server: &mut Server, pieces: &[&[u8]], room: usize) -> Vec<u8> {
     let mut connection = Connection::new(PEER, 0, &PATIENCE);
     let mut out = vec![0; server.reply_bytes_max() + room];
+    let mut scratch = Scratch::new(0);
     let mut replies = Vec::new();
     for piece in pieces {
-        let mut progress = connection.receive(piece, server, 0, &PATIENCE, &mut out);
+        let mut bytes = piece.to_vec();
         loop {
+            let (scratch, out) = (&mut scratch, &mut out);
+            let progress = connection.receive(&mut bytes, server, 0, &PATIENCE, scratch, out);
             replies.extend_from_slice(&out[..progress.written]);
             match progress.next {
                 Next::Receive => break,
-                Next::Resume => {
-                    progress = connection.resume(server, 0, &PATIENCE, &mut out);
-                }
+                Next::Resume => bytes.clear(),
                 Next::Close { .. } | Next::Stream => return replies,
             }
         }
     }
-    let written = connection.end(server, &mut out);
+    let written = connection.end(server, &mut scratch, &mut out);
     replies.extend_from_slice(&out[..written]);
     replies
 }

@@ -360,6 +360,10 @@ impl Ring for Epoll {
         self.try_send(key);
     }
 
+    fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
+        sys::await_bytes(socket.raw(), bytes);
+    }
+
     fn shutdown(&mut self, socket: &Socket, half: Half) {
         sys::shutdown(socket.raw(), half);
     }

@@ -34,6 +34,8 @@ pub enum Expect {
     /// Probably there already (a connection that was just accepted): one receive, tried
     /// at once. It always ends with its first event.
     Now,
+    /// Some time later, and no more after them: one receive that ends with its first event.
+    Once,
     /// Some time later (a connection kept alive): a receive that may deliver many events
     /// and stays armed until one comes with `more == false`.
     Later,
@@ -199,6 +201,11 @@ pub trait Ring {
 
     /// Sends bytes that may wait for the peer to read. Ends with [`Event::Sent`].
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>);
+
+    /// Has receives that are queued from now on wait until so many bytes have arrived, at
+    /// once, or the end (SO_RCVLOWAT, socket(7)). It is a hint: [`Expect::Now`] does not wait,
+    /// and bytes that are there already count. 1 is what sockets begin with.
+    fn await_bytes(&mut self, socket: &Socket, bytes: u32);
 
     /// Shuts a connection down, at once: what was queued for sending in this turn must
     /// have been submitted by an earlier turn.

@@ -82,6 +82,12 @@ pub(crate) fn shutdown(fd: i32, half: Half) {
     unsafe { libc::shutdown(fd, how) };
 }
 
+/// Sets how many bytes make the socket readable. If it fails, fewer do.
+pub(crate) fn await_bytes(fd: i32, bytes: u32) {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes);
+}
+
 /// Makes the coming `close` send RST and discard what is unsent.
 pub(crate) fn linger_none(fd: i32) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

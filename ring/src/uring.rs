@@ -479,7 +479,7 @@ impl Ring for Uring {
     fn recv(&mut self, key: Key, socket: &Socket, expect: Expect) {
         let entry = match expect {
             Expect::Later if self.capabilities.multishot_recv => recv_multishot(socket.raw()),
-            Expect::Later => recv_once(socket.raw(), POLL_FIRST, self.pool.size()),
+            Expect::Later | Expect::Once => recv_once(socket.raw(), POLL_FIRST, self.pool.size()),
             Expect::Now => recv_once(socket.raw(), 0, self.pool.size()),
         };
         self.push(entry.user_data(Token::new(Operation::Recv, key).pack()));
@@ -515,6 +515,10 @@ impl Ring for Uring {
         let before = self.owned.insert(key, send);
         debug_assert!(before.is_none(), "two owned sends of one connection");
         self.push_owned(key);
+    }
+
+    fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
+        sys::await_bytes(socket.raw(), bytes);
     }
 
     fn shutdown(&mut self, socket: &Socket, half: Half) {

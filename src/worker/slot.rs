@@ -1,6 +1,6 @@
 //! What a worker holds of one connection.
 
-use annulus_ring::{Key, Socket};
+use annulus_ring::{Expect, Key, Socket};
 
 use crate::connection::Connection;
 
@@ -32,6 +32,8 @@ pub(super) struct Slot {
     pub(super) sent_turn: u32,
     /// Bytes dropped while lingering.
     pub(super) dropped: u32,
+    /// As the ring was told: [`Connection::bytes_awaited`].
+    pub(super) bytes_awaited: u32,
     pub(super) phase: Phase,
     /// A receive is in the kernel.
     pub(super) armed: bool,
@@ -41,8 +43,6 @@ pub(super) struct Slot {
     pub(super) ended: bool,
     /// The next turn goes on with it.
     pub(super) queued: bool,
-    /// A reply was sent.
-    pub(super) served: bool,
 }
 
 impl Slot {
@@ -59,19 +59,25 @@ impl Slot {
             generation,
             sent_turn: 0,
             dropped: 0,
+            bytes_awaited: 1,
             phase,
             armed: false,
             sending: false,
             ended: false,
             queued: false,
-            served: false,
         }
     }
 
     pub(super) fn key(&self, slot: usize) -> Key {
         Key::new(slot as u32, self.generation)
     }
+
+    /// How to receive next. A receive that stays armed is worth it from the second request on;
+    /// on a connection that ends with its first it would have to be cancelled.
+    pub(super) fn expect(&self) -> Expect {
+        if self.connection.has_answered() { Expect::Later } else { Expect::Once }
+    }
 }
 
 // An idle connection must stay cheap: this, and twelve bytes of its deadline's links.
-const _: () = assert!(size_of::<Slot>() <= 112);
+const _: () = assert!(size_of::<Slot>() <= 120);

@@ -38,7 +38,8 @@ fn example(error: Error) -> (Vec<u8>, Outcome) {
     let lines = |lines: &str| format!("GET /announce HTTP/1.1\r\n{lines}").into_bytes();
     let query = |query: &str| get(&format!("/announce?{query}"));
     match error {
-        Error::MethodMalformed => (b"\x16\x03\x01\x02\0\x01".to_vec(), Closed(400)),
+        // A SOCKS client's greeting.
+        Error::MethodMalformed => (b"\x05\x01\0".to_vec(), Closed(400)),
         Error::MethodNotAllowed => (request("PUT", "/announce", "HTTP/1.1", ""), Closed(405)),
         Error::TargetMalformed => (get("/ann\tounce"), Closed(400)),
         Error::VersionMalformed => (get("/announce x"), Closed(400)),
@@ -257,7 +258,7 @@ fn tls_on_a_plain_port(engine: Engine) {
     for bytes in [&hello[..1], &hello[..5], &hello] {
         let mut client = Client::connect(tracker.v4);
         client.send(bytes);
-        assert_eq!(client.reply().status, 400);
+        // No TLS client would understand an answer in plain text.
         client.ends();
     }
 }

@@ -12,11 +12,11 @@ use super::run::{HEADER_S, IDLE_S, Report, SEND_S, SHUTDOWN_S, build, finish, ru
 use super::script::{framed, peer};
 use super::trace::Trace;
 
-const ANNOUNCE: &str =
+pub(crate) const ANNOUNCE: &str =
     "GET /announce?info_hash=abcdefghijklmnopqrst&port=7&left=1 HTTP/1.1\r\nHost: t\r\n\r\n";
 const FULL_SCRAPE: &str = "GET /scrape HTTP/1.1\r\nHost: t\r\n\r\n";
 
-fn client(number: u32, requests: Vec<Request>, ending: Ending) -> Script {
+pub(crate) fn client(number: u32, requests: Vec<Request>, ending: Ending) -> Script {
     Script {
         peer: peer(number),
         connect_ms: 0,
@@ -26,6 +26,8 @@ fn client(number: u32, requests: Vec<Request>, ending: Ending) -> Script {
         piece: 0,
         ending,
         trouble: Trouble::None,
+        secured: false,
+        tls: None,
     }
 }
 
@@ -33,20 +35,20 @@ fn unanswered(bytes: impl Into<Vec<u8>>) -> Request {
     Request { bytes: bytes.into(), expected: Expected::Nothing }
 }
 
-fn full_scrape(number: u32, connect_ms: u64) -> Script {
+pub(crate) fn full_scrape(number: u32, connect_ms: u64) -> Script {
     let bytes = FULL_SCRAPE.into();
     let requests = vec![Request { bytes, expected: Expected::FullScrape }];
     Script { connect_ms, ..client(number, requests, Ending::Await) }
 }
 
-fn run_one(script: &Script, faults: Faults) -> Report {
+pub(crate) fn run_one(script: &Script, faults: Faults) -> Report {
     let mut reports = run(std::slice::from_ref(script), faults, 0, &Trace::default());
     reports.remove(0)
 }
 
 /// Whether something happened `after_s` seconds after the client was accepted: the clock of
 /// deadlines counts whole seconds, and looks once a second.
-fn assert_after(at_ms: u64, report: &Report, after_s: u32) {
+pub(crate) fn assert_after(at_ms: u64, report: &Report, after_s: u32) {
     let after_ms = at_ms - report.accepted_ms.expect("accepted");
     let wanted_ms = u64::from(after_s) * 1000;
     let about = wanted_ms.saturating_sub(1000)..=wanted_ms + 1000;
@@ -241,7 +243,7 @@ fn a_retired_accept_is_renewed_at_once() {
 }
 
 /// Torrents of the full scrapes: some four hundred kilobytes in many pieces.
-const TORRENTS: u32 = 5000;
+pub(crate) const TORRENTS: u32 = 5000;
 
 fn fill(swarms: &Swarms) {
     let (mut random, mut sample) = (Random::seeded(0), Sample::with_capacity(0));
@@ -259,7 +261,7 @@ fn fill(swarms: &Swarms) {
     }
 }
 
-fn run_full(scripts: &[Script], faults: Faults, seed: u64) -> Vec<Report> {
+pub(crate) fn run_full(scripts: &[Script], faults: Faults, seed: u64) -> Vec<Report> {
     let (worker, clock_ms, swarms) = build(scripts, faults, seed, &Trace::default());
     fill(&swarms);
     finish(worker, &clock_ms)

@@ -8,6 +8,7 @@ use annulus::swarm::Random;
 
 use super::answers::answer_len;
 use super::faults::Windows;
+use super::tls::{Manner, Session};
 
 /// Bytes that a client's kernel keeps for it until the server receives them.
 const TO_SERVER_MAX: usize = 4 * 1024 * 1024;
@@ -83,6 +84,10 @@ pub(crate) struct Script {
     pub(crate) piece: usize,
     pub(crate) ending: Ending,
     pub(crate) trouble: Trouble,
+    /// Comes to a listener that speaks TLS.
+    pub(crate) secured: bool,
+    /// Speaks TLS itself, where that is expected or not.
+    pub(crate) tls: Option<Manner>,
 }
 
 impl Script {
@@ -156,6 +161,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Client {
     pub(crate) script: Script,
     pub(crate) connected: bool,
+    pub(crate) tls: Option<Session>,
+    /// What it was told, decrypted.
     pub(crate) received: Vec<u8>,
     pub(crate) outcome: Option<Outcome>,
     /// Answers read in whole, and where the next begins.
@@ -166,6 +173,8 @@ pub(crate) struct Client {
     sent: usize,
     sent_in_all: usize,
     send_at_ms: u64,
+    /// When TLS may send the next piece of its records.
+    seal_at_ms: u64,
     read_at_ms: u64,
     close_at_ms: Option<u64>,
     /// The faults of this run: bytes of a piece at most, milliseconds between two.
@@ -196,13 +205,17 @@ impl Client {
             Windows::Slow => (1024 + random.below(8192) as usize, 1 + random.below(40)),
             Windows::Tiny => (16 + random.below(200) as usize, 1),
         };
+        let split = script.tls.as_ref().is_some_and(|tls| tls.split);
         let (piece_max, gap_ms) = match (script.piece, pieces) {
+            // What is encrypted is split instead.
+            (0, true) if split => (usize::MAX, random.below(40)),
             (0, true) => (1 + random.below(400) as usize, random.below(40)),
             (0, false) => (usize::MAX, 0),
             (piece, _) => (piece, 0),
         };
         let client = Client {
             connected: false,
+            tls: script.tls.clone().map(Session::new),
             received: Vec::new(),
             outcome: None,
             answers: 0,
@@ -211,6 +224,7 @@ impl Client {
             sent: 0,
             sent_in_all: 0,
             send_at_ms: script.connect_ms,
+            seal_at_ms: script.connect_ms,
             read_at_ms: 0,
             close_at_ms: None,
             piece_max,
@@ -233,6 +247,11 @@ impl Client {
 
     pub(crate) fn gone(&self) -> bool {
         self.outcome.is_some()
+    }
+
+    /// Whether it has finished a TLS handshake.
+    pub(crate) fn has_agreed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.is_handshaking())
     }
 
     fn leave(&mut self, now_ms: u64, outcome: Outcome) {
@@ -274,15 +293,20 @@ impl Client {
         }
         self.read(now_ms, wire, random);
         self.send(now_ms, wire, random);
+        self.seal(now_ms, wire, random);
         self.end(now_ms, wire);
     }
 
     fn read(&mut self, now_ms: u64, wire: &mut Wire, random: &mut Random) {
-        if self.script.trouble == Trouble::NeverReads || now_ms < self.read_at_ms {
+        if self.never_reads() || now_ms < self.read_at_ms {
             return;
         }
         if !wire.to_client.is_empty() {
-            self.received.extend(wire.to_client.drain(..));
+            match &mut self.tls {
+                Some(tls) => tls.hear(wire.to_client.make_contiguous(), &mut self.received),
+                None => self.received.extend(&wire.to_client),
+            }
+            wire.to_client.clear();
             self.read_last_ms = now_ms;
             self.read_at_ms = now_ms + u64::from(self.read_ms);
             while let Some(expected) = self.awaited(self.answers) {
@@ -293,6 +317,12 @@ impl Client {
         } else if wire.server_end == Some(End::Fin) && self.close_at_ms.is_none() {
             self.close_at_ms = Some(now_ms + u64::from(random.below(1 + 2 * self.gap_ms)));
         }
+    }
+
+    /// A client that never reads must have read the server's part of a TLS handshake.
+    fn never_reads(&self) -> bool {
+        let agreed = self.tls.is_none() || self.has_agreed();
+        self.script.trouble == Trouble::NeverReads && agreed
     }
 
     /// What the answer of this number is expected to be.
@@ -306,6 +336,7 @@ impl Client {
         self.current < self.script.requests.len()
             && (self.close_at_ms.is_none() || self.script.trouble == Trouble::Stays)
             && wire.client_end.is_none()
+            && self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
             && wire.to_server.len() < TO_SERVER_MAX
             && (self.script.pipelined || self.sent > 0 || self.answers >= answers_of(before))
     }
@@ -327,9 +358,14 @@ impl Client {
                 }
                 _ => most,
             };
-            wire.put(&rest[..len]);
+            match &mut self.tls {
+                Some(tls) => tls.say(&rest[..len]),
+                None => {
+                    wire.put(&rest[..len]);
+                    self.sent_in_all += len;
+                }
+            }
             self.sent += len;
-            self.sent_in_all += len;
             let whole = self.sent == request.bytes.len();
             let pauses = self.script.piece > 0 || (whole && request.expected != Expected::Nothing);
             if whole {
@@ -338,6 +374,28 @@ impl Client {
             }
             let pause = if pauses { self.script.pause_ms } else { 0 };
             self.send_at_ms = now_ms + u64::from(random.below(1 + self.gap_ms)) + pause;
+        }
+    }
+
+    fn may_seal(&self, wire: &Wire) -> bool {
+        let sealed = self.tls.as_ref().is_some_and(|tls| !tls.outgoing.is_empty());
+        sealed
+            && (self.close_at_ms.is_none() || self.script.trouble == Trouble::Stays)
+            && wire.client_end.is_none()
+            && wire.to_server.len() < TO_SERVER_MAX
+    }
+
+    /// Sends what TLS has made of it.
+    fn seal(&mut self, now_ms: u64, wire: &mut Wire, random: &mut Random) {
+        if let Some(tls) = &mut self.tls {
+            tls.encrypt();
+        }
+        while now_ms >= self.seal_at_ms && self.may_seal(wire) {
+            let Some(tls) = &mut self.tls else { return };
+            let piece = tls.next_piece(1 + random.below(400) as usize);
+            wire.put(&piece);
+            self.sent_in_all += piece.len();
+            self.seal_at_ms = now_ms + u64::from(random.below(1 + self.gap_ms));
         }
     }
 
@@ -353,7 +411,8 @@ impl Client {
             }
             return;
         }
-        if self.current < self.script.requests.len() {
+        let said = self.tls.as_ref().is_none_or(Session::has_said_all);
+        if self.current < self.script.requests.len() || !said {
             return;
         }
         if self.script.trouble == Trouble::Leaves {
@@ -362,15 +421,35 @@ impl Client {
         let answered = self.answers == self.script.answers();
         match self.script.ending {
             Ending::Close | Ending::Reset if stays => {}
-            Ending::Close if answered => self.close(now_ms, wire, Outcome::Content),
+            Ending::Close if answered => {
+                self.take_leave(wire);
+                self.close(now_ms, wire, Outcome::Content);
+            }
             Ending::Reset if answered => {
                 self.reset(wire);
                 self.leave(now_ms, Outcome::Content);
             }
-            Ending::HalfClose => {
-                wire.client_end.get_or_insert(End::Fin);
+            Ending::HalfClose => self.take_leave(wire),
+            Ending::Await if answered => {
+                if let Some(tls) = &mut self.tls {
+                    tls.spoil();
+                }
             }
             _ => {}
+        }
+    }
+
+    /// Says that no more follows: in TLS if it speaks that, and by TCP unless that is enough.
+    fn take_leave(&mut self, wire: &mut Wire) {
+        let ends = self.tls.as_mut().is_none_or(Session::leave);
+        if let Some(tls) = &mut self.tls
+            && !tls.outgoing.is_empty()
+        {
+            wire.put(tls.outgoing.make_contiguous());
+            tls.outgoing.clear();
+        }
+        if ends {
+            wire.client_end.get_or_insert(End::Fin);
         }
     }
 
@@ -382,7 +461,7 @@ impl Client {
         if !self.connected {
             return Some(self.script.connect_ms);
         }
-        let reads = self.script.trouble != Trouble::NeverReads
+        let reads = !self.never_reads()
             && self.close_at_ms.is_none()
             && (!wire.to_client.is_empty() || wire.server_end.is_some());
         let resets = match self.script.trouble {
@@ -393,6 +472,7 @@ impl Client {
         [
             reads.then_some(self.read_at_ms),
             self.may_send(wire).then_some(self.send_at_ms),
+            self.may_seal(wire).then_some(self.seal_at_ms),
             closes,
             resets,
         ]

@@ -19,10 +19,14 @@ pub(crate) enum Sabotage {
     ForgetsSent,
     /// The end of accepting is never reported.
     ForgetsAcceptEnd,
+    /// A byte of what was encrypted is lost.
+    LosesSealedByte,
+    /// close_notify, the last that was sent, is cut off.
+    CutsCloseNotify,
 }
 
 /// Every sabotage there is.
-pub(crate) const SABOTAGES: [Sabotage; 7] = [
+pub(crate) const SABOTAGES: [Sabotage; 9] = [
     Sabotage::ForgetsShortSend,
     Sabotage::LosesBuffer,
     Sabotage::DuplicatesByte,
@@ -30,6 +34,8 @@ pub(crate) const SABOTAGES: [Sabotage; 7] = [
     Sabotage::SwapsBytes,
     Sabotage::ForgetsSent,
     Sabotage::ForgetsAcceptEnd,
+    Sabotage::LosesSealedByte,
+    Sabotage::CutsCloseNotify,
 ];
 
 /// How clients' connections take bytes.

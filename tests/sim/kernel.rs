@@ -1,14 +1,15 @@
 //! The fake ring's inside: submissions take effect, clients and time move, things complete.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use annulus_ring::{AcceptEnd, Event, Expect, Half, Key, ListenerIndex, RecvEnd, Socket};
 
-use super::client::{End, Outcome};
+use super::client::{End, Outcome, Script};
 use super::faults::Sabotage;
 use super::lanes::Lane;
-use super::ring::{DESCRIPTOR_MIN, FakeRing, LISTENERS, Link, Listener, Operation, Owned};
+use super::ring::{
+    DESCRIPTOR_MIN, FakeRing, LISTENERS, Link, Listener, Operation, Owned, SECURED_FROM,
+};
 
 const EPIPE: i32 = 32;
 const EMFILE: i32 = 24;
@@ -99,7 +100,11 @@ impl FakeRing {
         {
             self.links[link].wire.to_client.push_back(byte);
         }
+        let agreed = self.links[link].client.has_agreed();
         self.links[link].wire.to_client.extend(bytes);
+        if agreed && self.sabotages(Sabotage::LosesSealedByte) {
+            self.links[link].wire.to_client.pop_front();
+        }
     }
 
     /// A send that does not wait.
@@ -138,6 +143,13 @@ impl FakeRing {
         let now_ms = self.now_ms();
         if self.sabotages(Sabotage::KeepsDescriptor) {
             return;
+        }
+        let unread = !self.links[link].wire.to_client.is_empty();
+        if unread
+            && self.links[link].client.has_agreed()
+            && self.sabotages(Sabotage::CutsCloseNotify)
+        {
+            self.links[link].wire.to_client.pop_back();
         }
         let state = &mut self.links[link];
         let descriptor = state.descriptor.take().expect("closed twice");
@@ -208,7 +220,7 @@ impl FakeRing {
             return;
         }
         if !state.client.connected && now_ms >= state.client.script.connect_ms {
-            let listener = &mut self.listeners[usize::from(listener_of(state.client.script.peer))];
+            let listener = &mut self.listeners[usize::from(listener_of(&state.client.script))];
             if listener.closed {
                 state.client.outcome = Some(Outcome::Refused);
                 return;
@@ -297,6 +309,12 @@ impl FakeRing {
     /// Goes on with an armed receive.
     fn receive_some(&mut self, link: usize) {
         while let Some((key, expect)) = self.links[link].receive {
+            let state = &self.links[link];
+            let ended = state.wire.client_end.is_some() || state.shut;
+            let enough = state.wire.to_server.len() >= state.awaited as usize;
+            if !(enough || ended || expect == Expect::Now) {
+                return;
+            }
             let passed_over = self.links[link].shut && self.odds(500);
             let wire = &self.links[link].wire;
             let reset = wire.client_end == Some(End::Reset);
@@ -393,6 +411,7 @@ impl FakeRing {
 }
 
 /// Which listener a client comes to.
-fn listener_of(peer: SocketAddr) -> ListenerIndex {
-    ListenerIndex::from(peer.is_ipv6())
+fn listener_of(script: &Script) -> ListenerIndex {
+    let first = if script.secured { SECURED_FROM } else { 0 };
+    first + ListenerIndex::from(script.peer.is_ipv6())
 }

@@ -5,6 +5,7 @@
 //! One seed is one run, in virtual time:
 //! 1. It draws some clients and what each sends ([`script`]), and lets them talk to a worker
 //!    undisturbed. Every request must get the answer it was drawn for.
+//!    In one seed of three some come to a listener with TLS and speak it ([`tls`]).
 //! 2. It draws [`faults`] and lets the same clients talk to another worker: sends fall short,
 //!    multishots end, buffers, descriptors and slots run out, completions are held back and
 //!    overtake each other, some clients reset, leave or never read, the worker is told to stop.
@@ -24,6 +25,8 @@ mod lanes;
 mod ring;
 mod run;
 mod script;
+mod secured;
+mod tls;
 mod trace;
 
 use std::env;
@@ -33,9 +36,10 @@ use std::thread;
 
 use annulus::swarm::Random;
 
-use client::{Outcome, Trouble};
+use client::{Ending, Outcome, Trouble};
 use faults::{Faults, SABOTAGES, Sabotage};
 use run::{Report, SHUTDOWN_S, run};
+use tls::Farewell;
 use trace::Trace;
 
 /// Seeds of a plain test run.
@@ -80,6 +84,16 @@ fn check_calm(report: &Report, script: &client::Script) {
     assert_eq!(told.broken, 0, "undisturbed, more than the answers: {script:?}");
     let well = matches!(report.outcome, Outcome::Content | Outcome::Closed);
     assert!(well, "undisturbed, {:?}: {script:?}", report.outcome);
+    assert!(!lacks_close_notify(report, script), "undisturbed, no close_notify: {script:?}");
+}
+
+/// Whether the server closed a connection in good order without saying so in TLS. It need not
+/// where the client has ended TCP's side without a word.
+fn lacks_close_notify(report: &Report, script: &client::Script) -> bool {
+    let Some(manner) = &script.tls else { return false };
+    let cut = script.ending == Ending::HalfClose && manner.farewell == Farewell::Fin;
+    let owed = !cut && !manner.is_bad();
+    owed && report.agreed && report.outcome == Outcome::Closed && !report.notified
 }
 
 fn compare(
@@ -102,16 +116,19 @@ fn compare(
         return;
     }
     let reset = disturbed.outcome == Outcome::Reset;
+    let unnotified = lacks_close_notify(disturbed, script);
     if let Some(stop_ms) = stopped {
         // At its end a shutdown waits for nobody.
         let end_ms = stop_ms + 1000 * u64::from(SHUTDOWN_S - 1);
         let cut_off = reset || disturbed.closed_ms >= Some(end_ms);
         assert!(told.broken == 0 || cut_off, "client {number}: an answer broke off");
+        assert!(!unnotified || cut_off, "client {number}: no close_notify");
         return;
     }
     assert_eq!(told.answers.len(), expected.answers.len(), "client {number}: answers are missing");
     assert_eq!(told.broken, 0, "client {number}: an answer broke off, or there is one more");
     assert!(!reset, "client {number} was reset");
+    assert!(!unnotified, "client {number}: no close_notify");
     let left_ms = disturbed.ended_ms.max(disturbed.accepted_ms.unwrap_or(0));
     let held_ms = disturbed.closed_ms.map(|at_ms| at_ms.saturating_sub(left_ms));
     assert!(held_ms < Some(LET_GO_MS), "client {number} left, and was held for {held_ms:?} ms");
@@ -159,6 +176,26 @@ fn disturbed_runs_answer_as_undisturbed_ones() {
             });
         }
     });
+}
+
+/// What was encrypted differs from run to run; its lengths must not, or a seed tells nothing.
+#[test]
+fn a_seed_repeats_its_run_although_it_speaks_tls() {
+    let mut repeated = 0;
+    for seed in (0..60).step_by(script::SEEDS_PER_SECURED as usize) {
+        let scripts = script::draw(seed, &mut Random::seeded(seed));
+        let scrapes = |script: &client::Script| {
+            script.requests.iter().any(|request| request.expected == client::Expected::FullScrape)
+        };
+        if scripts.iter().any(scrapes) {
+            continue;
+        }
+        let traces = [Trace::kept(), Trace::kept()];
+        traces.iter().for_each(|trace| check(seed, None, trace));
+        assert_eq!(traces[0].text(), traces[1].text(), "seed {seed}");
+        repeated += 1;
+    }
+    assert!(repeated > 10, "only {repeated} runs were repeated");
 }
 
 #[test]

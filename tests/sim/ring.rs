@@ -18,8 +18,10 @@ use super::faults::Faults;
 use super::lanes::Lanes;
 use super::trace::Trace;
 
-/// Listeners of every fake ring.
-pub(crate) const LISTENERS: ListenerIndex = 2;
+/// Listeners of every fake ring: for IPv4 and IPv6, plain and then with TLS.
+pub(crate) const LISTENERS: ListenerIndex = 4;
+/// The first listener with TLS.
+pub(crate) const SECURED_FROM: ListenerIndex = 2;
 /// The lowest descriptor, so that a slot or an index is not mistaken for one.
 pub(crate) const DESCRIPTOR_MIN: i32 = 1000;
 /// Turns after which a run is thought to go round in circles.
@@ -58,6 +60,8 @@ pub(super) struct Link {
     pub(super) keys: Vec<Key>,
     /// In the kernel.
     pub(super) receive: Option<(Key, Expect)>,
+    /// Bytes for which a receive waits.
+    pub(super) awaited: u32,
     pub(super) owned: Option<Owned>,
     /// As far as the worker knows: until it has been handed the last event.
     pub(super) receive_known: bool,
@@ -124,7 +128,7 @@ impl FakeRing {
     pub(crate) fn new(
         scripts: &[Script],
         faults: Faults,
-        reply_bytes_max: usize,
+        space_bytes: usize,
         seed: u64,
         clock_ms: Rc<Cell<u64>>,
         stop: Arc<AtomicBool>,
@@ -141,6 +145,7 @@ impl FakeRing {
                 held: false,
                 keys: Vec::new(),
                 receive: None,
+                awaited: 1,
                 owned: None,
                 receive_known: false,
                 owned_known: false,
@@ -168,7 +173,7 @@ impl FakeRing {
             opened: 0,
             closed: 0,
             sabotaged: false,
-            space: vec![0; reply_bytes_max + faults.batch_bytes],
+            space: vec![0; space_bytes],
             space_given: false,
             turns: 0,
             stop_asked: false,
@@ -262,7 +267,12 @@ impl FakeRing {
             | Event::SendIncomplete { key, .. } => self.names.get(key).copied(),
             _ => None,
         };
-        self.trace.note(|| format!("{:>6} ms  {link:?}: {event:?}", self.clock_ms.get()));
+        self.trace.note(|| match &event {
+            Event::SendIncomplete { key, rest: Ok(rest), .. } => {
+                format!("{:>6} ms  {link:?}: {} bytes left of {key:?}", self.now_ms(), rest.len())
+            }
+            _ => format!("{:>6} ms  {link:?}: {event:?}", self.now_ms()),
+        });
         if let Event::AcceptEnded { listener, .. } = event {
             let listener = &mut self.listeners[usize::from(listener)];
             listener.armed_known = false;
@@ -356,6 +366,12 @@ impl Ring for FakeRing {
         state.owned_known = true;
         state.owes = false;
         self.push(Operation::SendOwned { link, key, bytes });
+    }
+
+    fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
+        let link = self.link(socket);
+        self.trace.note(|| format!("        await {bytes} bytes of {link}"));
+        self.links[link].awaited = bytes;
     }
 
     fn shutdown(&mut self, socket: &Socket, half: Half) {

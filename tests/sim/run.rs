@@ -8,8 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use annulus::config::Protocol;
 use annulus::connection::Patience;
+use annulus::limits::FLIGHT_BYTES_MAX;
 use annulus::server::{Server, reply_bytes_max};
 use annulus::swarm::{Settings as SwarmSettings, Swarms};
+use annulus::tls::sealed_bytes_max;
 use annulus::worker::{Settings, Worker};
 use annulus_ring::Ring;
 
@@ -17,10 +19,13 @@ use super::answers::Told;
 use super::client::{Outcome, Script};
 use super::faults::Faults;
 use super::lanes::Lanes;
-use super::ring::{FakeRing, LISTENERS, TIME_MAX_MS};
+use super::ring::{FakeRing, LISTENERS, SECURED_FROM, TIME_MAX_MS};
+use super::tls::acceptor;
 use super::trace::Trace;
 
-/// From accept to the end of the first request's head, in seconds, and so on.
+/// From accept to the end of a handshake, in seconds, from accept or that to the end of the
+/// first request's head, and so on.
+pub(crate) const HANDSHAKE_S: u32 = 4;
 pub(crate) const HEADER_S: u32 = 6;
 pub(crate) const IDLE_S: u32 = 8;
 pub(crate) const SEND_S: u32 = 7;
@@ -31,6 +36,11 @@ pub(crate) struct Report {
     pub(crate) received: Vec<u8>,
     pub(crate) outcome: Outcome,
     pub(crate) forgiven: bool,
+    /// The handshake came to its end, and the server said that no more follows.
+    pub(crate) agreed: bool,
+    pub(crate) notified: bool,
+    /// The server said by an alert that it could not go on.
+    pub(crate) alerted: bool,
     /// Bytes of the client's that the worker was handed.
     pub(crate) taken: usize,
     pub(crate) accepted_ms: Option<u64>,
@@ -69,17 +79,24 @@ pub(crate) fn build(
     let protocol = protocol();
     let clock_ms = Rc::new(Cell::new(0));
     let stop = Arc::new(AtomicBool::new(false));
+    let replies_bytes = reply_bytes_max(&protocol) + faults.batch_bytes;
+    let secured = scripts.iter().any(|script| script.secured);
     let settings = Settings {
         listeners: LISTENERS,
+        secured_from: SECURED_FROM,
+        scratch_bytes: replies_bytes,
         connections_max: faults.connections_max,
-        patience: Patience { header_s: HEADER_S, idle_s: IDLE_S },
+        patience: Patience { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
         send_s: SEND_S,
         shutdown_s: SHUTDOWN_S,
     };
     let ring = FakeRing::new(
         scripts,
         faults,
-        reply_bytes_max(&protocol),
+        match secured {
+            true => sealed_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX),
+            false => replies_bytes,
+        },
         !seed,
         Rc::clone(&clock_ms),
         Arc::clone(&stop),
@@ -87,7 +104,8 @@ pub(crate) fn build(
     );
     let server = Server::new(Arc::clone(&swarms), protocol, seed);
     let sweep = Swarms::sweep_part(0, 1);
-    let worker = Worker::new(ring, server, Arc::clone(&swarms), sweep, stop, settings, 0);
+    let acceptor = secured.then(acceptor);
+    let worker = Worker::new(ring, server, acceptor, Arc::clone(&swarms), sweep, stop, settings, 0);
     (worker, clock_ms, swarms)
 }
 
@@ -111,6 +129,7 @@ pub(crate) fn finish(mut worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<
     worker.run(now_s).expect("the fake ring never breaks");
     assert!(worker.finished());
     assert_eq!(worker.connections(), 0, "slots are still taken");
+    assert_eq!(worker.kept_bytes(), 0, "bytes of nobody's are counted");
     worker.ring_mut().turn(&mut Vec::new(), false).expect("the fake ring never breaks");
     worker.ring().settle_accounts();
     worker.ring_mut().reports()
@@ -151,6 +170,9 @@ impl FakeRing {
             received: std::mem::take(&mut link.client.received),
             outcome: link.client.outcome.unwrap_or(Outcome::Left),
             forgiven: link.forgiven,
+            agreed: link.client.has_agreed(),
+            notified: link.client.tls.as_ref().is_some_and(|tls| tls.notified),
+            alerted: link.client.tls.as_ref().is_some_and(|tls| tls.alerted),
             taken: link.taken,
             accepted_ms: link.accepted_ms,
             read_last_ms: link.client.read_last_ms,

@@ -8,6 +8,11 @@ use annulus::limits::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use annulus::swarm::Random;
 
 use super::client::{Ending, Expected, Request, Script, Trouble};
+use super::tls::{Farewell, Manner};
+
+/// One seed in so many has clients that speak TLS, and so many of them at most.
+pub(crate) const SEEDS_PER_SECURED: u64 = 3;
+const SECURED_MAX: usize = 4;
 
 /// The clients of one run.
 pub(crate) fn draw(seed: u64, random: &mut Random) -> Vec<Script> {
@@ -16,7 +21,72 @@ pub(crate) fn draw(seed: u64, random: &mut Random) -> Vec<Script> {
         1 => 2 + random.below(6),
         _ => 6 + random.below(14),
     };
-    (0..clients).map(|number| draw_client(seed, number, random)).collect()
+    let mut scripts: Vec<Script> =
+        (0..clients).map(|number| draw_client(seed, number, random)).collect();
+    if seed.is_multiple_of(SEEDS_PER_SECURED) {
+        // A handshake costs as much as all the rest of a client.
+        for script in scripts.iter_mut().take(SECURED_MAX) {
+            secure(script, random);
+        }
+    }
+    scripts
+}
+
+/// Has a client speak TLS, or fail to.
+fn secure(script: &mut Script, random: &mut Random) {
+    script.secured = true;
+    let mut manner = Manner {
+        farewell: [Farewell::Notify, Farewell::NotifyAndFin, Farewell::Fin]
+            [random.below(3) as usize],
+        split: random.below(2) == 0,
+        ..Manner::good(random.below(3) == 0)
+    };
+    let kind = random.below(14);
+    if kind < 3 {
+        script.requests.clear();
+        script.ending = Ending::Await;
+    }
+    match kind {
+        // Plain HTTP, where TLS is expected.
+        0 => {
+            script.requests.push(framed(400, "GET /announce HTTP/1.1\r\nHost: t\r\n\r\n"));
+            return;
+        }
+        // TLS, where plain HTTP is expected.
+        1 => script.secured = false,
+        // What is no handshake, or only a part of one. Not both: what becomes of a hello that
+        // is spoilt depends on the order of its extensions, which no seed decides.
+        2 if random.below(2) == 0 => {
+            manner.handshake_max = 0;
+            manner.garbage = garbage(random);
+        }
+        2 => manner.handshake_max = random.below(400) as usize,
+        3 | 4 if script.ending == Ending::Await && !script.requests.iter().any(asks_to_close) => {
+            // What was asked before must have been answered.
+            script.pipelined = false;
+            manner.garbage = garbage(random);
+        }
+        _ => {}
+    }
+    script.tls = Some(manner);
+}
+
+/// Whether whoever sends it must send no more.
+fn asks_to_close(request: &Request) -> bool {
+    let text = String::from_utf8_lossy(&request.bytes);
+    text.contains("Connection: close")
+        || (text.contains("HTTP/1.0") && !text.contains("keep-alive"))
+}
+
+/// Something like a record, of which nothing can be made.
+fn garbage(random: &mut Random) -> Vec<u8> {
+    let content_type = [20, 21, 22, 23, 24, 255][random.below(6) as usize];
+    let len = random.below(600) as u16;
+    let [high, low] = len.to_be_bytes();
+    let mut record = vec![content_type, 3, 3, high, low];
+    record.extend((0..len).map(|_| random.below(256) as u8));
+    record.truncate(1 + random.below(2000) as usize);
+    record
 }
 
 fn draw_client(seed: u64, number: u32, random: &mut Random) -> Script {
@@ -88,6 +158,8 @@ fn draw_client(seed: u64, number: u32, random: &mut Random) -> Script {
         piece: 0,
         ending,
         trouble,
+        secured: false,
+        tls: None,
     }
 }
 
@@ -200,7 +272,7 @@ impl Writer<'_> {
             (414, long_line),
             (431, format!("GET /announce HTTP/1.1\r\n{large}\r\n")),
             (431, format!("GET /announce HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200))),
-            (400, "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}".into()),
+            (400, "\u{1}\u{2}\u{3}".into()),
         ];
         let kind = self.random.below(kinds.len() as u32) as usize;
         let (status, text) = &kinds[kind];

@@ -1,6 +1,6 @@
 //! Receiving: bytes in order, once each, and every way to the end.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,9 @@ use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
 
 on_every_engine!(
     one_receive_now_is_one_event,
+    one_receive_for_later_waits_and_is_one_event,
+    few_bytes_wake_nobody,
+    few_bytes_and_the_end_are_delivered,
     a_receive_for_later_stays_armed,
     bytes_that_came_before_the_receive_are_delivered,
     the_end_is_reported,
@@ -35,6 +38,65 @@ fn one_receive_now_is_one_event<K: Kind>() {
     bench.stays_quiet(Duration::from_millis(20));
     bench.ring.recv(key, &socket, Expect::Now);
     assert_eq!(&bench.received(key).0[..], b"more");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn one_receive_for_later_waits_and_is_one_event<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    for round in 0..20u8 {
+        bench.ring.recv(key, &socket, Expect::Once);
+        bench.stays_quiet(Duration::from_millis(5));
+        client.write_all(&[round; 100]).unwrap();
+        let (bytes, more) = bench.received(key);
+        assert_eq!(&bytes[..], [round; 100]);
+        assert!(!more, "it ends with its first event");
+    }
+    client.write_all(b"unasked").unwrap();
+    bench.stays_quiet(Duration::from_millis(20));
+    bench.ring.recv(key, &socket, Expect::Once);
+    assert_eq!(&bench.received(key).0[..], b"unasked");
+    // Nothing is armed: the last bytes take the end of the connection with them.
+    bench.ring.reply_space()[..3].copy_from_slice(b"bye");
+    bench.ring.send_and_close(key, socket, 3);
+    bench.stays_quiet(Duration::from_millis(20));
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"bye");
+    bench.finish();
+}
+
+fn few_bytes_wake_nobody<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    bench.ring.await_bytes(&socket, 10);
+    bench.ring.recv(key, &socket, Expect::Once);
+    client.write_all(b"four").unwrap();
+    bench.stays_quiet(Duration::from_millis(30));
+    client.write_all(b" and six").unwrap();
+    assert_eq!(&bench.received(key).0[..], b"four and six");
+    // What waits already is delivered when fewer are enough.
+    bench.ring.recv(key, &socket, Expect::Once);
+    client.write_all(b"few").unwrap();
+    bench.stays_quiet(Duration::from_millis(30));
+    bench.ring.await_bytes(&socket, 1);
+    assert_eq!(&bench.received(key).0[..], b"few");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn few_bytes_and_the_end_are_delivered<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    let (mut client, key, socket) = bench.greeted();
+    bench.ring.await_bytes(&socket, 10);
+    bench.ring.recv(key, &socket, Expect::Once);
+    client.write_all(b"four").unwrap();
+    bench.stays_quiet(Duration::from_millis(20));
+    drop(client);
+    assert_eq!(&bench.received(key).0[..], b"four");
+    bench.ring.recv(key, &socket, Expect::Once);
+    assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
     bench.ring.close(socket);
     bench.finish();
 }

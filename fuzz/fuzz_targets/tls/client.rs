@@ -1,0 +1,111 @@
+//! A real TLS client in memory.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion, version};
+
+/// What the simulation of `tests/sim` is served with.
+pub(crate) const CERTIFICATE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/sim/certificate.pem");
+pub(crate) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/sim/key.pem");
+
+/// The host that the certificate is for.
+const HOST: &str = "sim.test";
+
+static CONFIGS: LazyLock<[Arc<ClientConfig>; 2]> =
+    LazyLock::new(|| [configure(&version::TLS12), configure(&version::TLS13)]);
+
+fn configure(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(Path::new(CERTIFICATE)).expect("a PEM file");
+    roots.add(certificate).expect("a certificate");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .expect("a version with a cipher suite")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // What one input does must not depend on those before it.
+    config.resumption =
+        Resumption::disabled().tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+    Arc::new(config)
+}
+
+/// One client.
+pub(crate) struct Client {
+    tls: ClientConnection,
+    /// It could make nothing of what it heard, or heard that the server could not.
+    failed: bool,
+    /// What it was told.
+    pub(crate) told: Vec<u8>,
+    /// It was told that this is all.
+    pub(crate) notified: bool,
+}
+
+impl Client {
+    /// A client of TLS 1.2, if `old`, or 1.3.
+    pub(crate) fn new(old: bool) -> Client {
+        let config = Arc::clone(&CONFIGS[usize::from(!old)]);
+        let host = ServerName::try_from(HOST).expect("a host's name");
+        let mut tls = ClientConnection::new(config, host).expect("a client");
+        tls.set_buffer_limit(None);
+        Client { tls, failed: false, told: Vec::new(), notified: false }
+    }
+
+    /// Whether the handshake is over, and went well.
+    pub(crate) fn may_speak(&self) -> bool {
+        !self.failed && !self.tls.is_handshaking()
+    }
+
+    /// Whether there is something to take.
+    pub(crate) fn wants_to_send(&self) -> bool {
+        self.tls.wants_write()
+    }
+
+    /// Has this be one record, or more if it is too long.
+    pub(crate) fn say(&mut self, plain: &[u8]) {
+        self.tls.writer().write_all(plain).expect("no limit");
+    }
+
+    /// Says close_notify.
+    pub(crate) fn leave(&mut self) {
+        self.tls.send_close_notify();
+    }
+
+    /// What it sends.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let mut records = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut records).expect("memory");
+        }
+        records
+    }
+
+    /// Decrypts what the server sent. Once keys are agreed on it must be able to, and an alert
+    /// is no surprise unless `flawless`.
+    pub(crate) fn hear(&mut self, mut records: &[u8], flawless: bool) {
+        while !records.is_empty() && !self.failed {
+            assert!(!self.notified, "bytes after close_notify");
+            let agreed = !self.tls.is_handshaking();
+            self.tls.read_tls(&mut records).expect("room for what is not decrypted");
+            match self.tls.process_new_packets() {
+                Ok(state) => {
+                    let before = self.told.len();
+                    self.told.resize(before + state.plaintext_bytes_to_read(), 0);
+                    self.tls.reader().read_exact(&mut self.told[before..]).expect("all of it");
+                    self.notified |= state.peer_has_closed();
+                }
+                Err(error) => {
+                    let alerted = matches!(error, Error::AlertReceived(_));
+                    assert!(!flawless && (alerted || !agreed), "what the server sent: {error}");
+                    self.failed = true;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One client's TLS: records in, requests out; replies in, records out. Without I/O.
+//!
+//! rustls works on the very bytes that were received; only those of an unfinished record are
+//! kept. What it wants sent by itself (its side of the handshake, alerts) goes to the caller's
+//! buffer at once, but for the ticket of TLS 1.3: no client waits for it, so it goes ahead of
+//! the first reply and not in a segment of its own.
+
+use std::mem;
+
+use rustls::ProtocolVersion;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+
+use crate::limits::{RECORD_BYTES_MAX, TICKET_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
+
+/// Bytes that encryption adds to a record at most: header, explicit nonce and tag of TLS 1.2
+/// (RFC 5288 section 3), more than header, type and tag of TLS 1.3 (RFC 8446 section 5.2).
+const RECORD_OVERHEAD: usize = 5 + 8 + 16;
+
+/// Bytes of a close_notify, which is an alert of two.
+const CLOSE_NOTIFY_BYTES: usize = RECORD_OVERHEAD + 2;
+
+/// Bytes of a client's last flight of a TLS 1.3 handshake at most: change_cipher_spec, and
+/// Finished of SHA-384 (RFC 8446 section 4.4.4). With SHA-256 it is 64 bytes, or 58 without
+/// change_cipher_spec, and with the shortest of requests 98.
+pub const FINISHED_BYTES_MAX: u32 = 6 + 5 + 4 + 48 + 1 + 16;
+
+/// The most bytes that a reply of `plain` bytes takes on the wire, with all that may go ahead
+/// of it and after it.
+pub const fn sealed_bytes_max(plain: usize) -> usize {
+    // For one record more, so that `plain_bytes_max` of it is never less than `plain`.
+    plain + overhead_max(plain + RECORD_BYTES_MAX)
+}
+
+/// How long a reply may be to take `wire` bytes at most.
+pub const fn plain_bytes_max(wire: usize) -> usize {
+    wire.saturating_sub(overhead_max(wire))
+}
+
+const fn overhead_max(bytes: usize) -> usize {
+    TICKET_BYTES_MAX + (bytes / RECORD_BYTES_MAX + 1) * RECORD_OVERHEAD + CLOSE_NOTIFY_BYTES
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// More may come.
+    Open,
+    /// The client has sent close_notify (RFC 8446 section 6.1): no more comes.
+    Ended,
+    /// The client broke the protocol: nothing more is received or sent.
+    Broken,
+    /// The first byte was none of TLS: the client speaks something else.
+    NotTls,
+}
+
+/// The TLS of one connection.
+pub struct Session {
+    tls: UnbufferedServerConnection,
+    /// Received bytes of records that are not whole. rustls remembers places in them.
+    unfinished: Vec<u8>,
+    /// The ticket, until the first reply.
+    ticket: Vec<u8>,
+    /// Whether any byte was received.
+    begun: bool,
+    standing: Standing,
+}
+
+impl Session {
+    pub(super) fn new(tls: UnbufferedServerConnection) -> Session {
+        Session {
+            tls,
+            unfinished: Vec::new(),
+            ticket: Vec::new(),
+            begun: false,
+            standing: Standing::Open,
+        }
+    }
+
+    /// Whether keys are still being agreed on.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    /// Whether the costly step of a handshake is still to come, the answer to the hello.
+    pub fn awaits_hello(&self) -> bool {
+        self.tls.protocol_version().is_none()
+    }
+
+    /// Whether all that is missing is the end of a TLS 1.3 handshake, which is answered by
+    /// nothing: the first request, which follows at once, may be awaited with it.
+    pub fn awaits_finished(&self) -> bool {
+        self.is_handshaking()
+            && self.unfinished.is_empty()
+            && self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// Where it stands after the last [`Session::open`].
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Received bytes that are not decrypted yet.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished.len()
+    }
+
+    /// Keeps received bytes for the next [`Session::open`].
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.unfinished.extend_from_slice(bytes);
+    }
+
+    /// Takes received `bytes`, overwriting them, and adds to `plain` what they decrypt to.
+    /// Returns how many bytes it wrote to `out` to be sent: of the handshake, or an alert.
+    /// `out` has room for [`FLIGHT_BYTES_MAX`](crate::limits::FLIGHT_BYTES_MAX).
+    pub fn open(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, out: &mut [u8]) -> usize {
+        let written = if self.unfinished.is_empty() {
+            let (used, written) = self.advance(bytes, plain, out);
+            self.keep(&bytes[used..]);
+            written
+        } else {
+            let mut all = mem::take(&mut self.unfinished);
+            all.extend_from_slice(bytes);
+            let (used, written) = self.advance(&mut all, plain, out);
+            if used < all.len() {
+                all.drain(..used);
+                self.unfinished = all;
+            }
+            written
+        };
+        if self.unfinished.len() > UNFINISHED_RECORDS_BYTES_MAX {
+            self.standing = Standing::Broken;
+        }
+        written
+    }
+
+    /// Feeds `bytes` to rustls until it wants more. Returns how many it has used up, and how
+    /// many it wrote.
+    fn advance(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, out: &mut [u8]) -> (usize, usize) {
+        if let Some(first) = bytes.first()
+            && !mem::replace(&mut self.begun, true)
+            && (first.is_ascii_graphic() || first.is_ascii_whitespace())
+        {
+            self.standing = Standing::NotTls;
+        }
+        if matches!(self.standing, Standing::Broken | Standing::NotTls) {
+            return (bytes.len(), 0);
+        }
+        let was_handshaking = self.is_handshaking();
+        let (mut used, mut written) = (0, 0);
+        loop {
+            let before = written;
+            let UnbufferedStatus { discard, state } =
+                self.tls.process_tls_records(&mut bytes[used..]);
+            used += discard;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut records)) => {
+                    while let Some(Ok(record)) = records.next_record() {
+                        plain.extend_from_slice(record.payload);
+                        used += record.discard;
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    match data.encode(&mut out[before..]) {
+                        Ok(len) => written += len,
+                        Err(_) => self.standing = Standing::Broken,
+                    }
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.standing = Standing::Ended,
+                Err(_) => self.standing = Standing::Broken,
+                // All others wait for the client. Early data is never offered.
+                Ok(_) => break,
+            }
+            let sent = &out[before..written];
+            if was_handshaking && self.may_wait(sent.len()) {
+                self.ticket.extend_from_slice(sent);
+                written = before;
+            } else if !sent.is_empty() && !self.ticket.is_empty() {
+                // The ticket was encrypted first, so it has to be sent first.
+                self.ticket.extend_from_slice(sent);
+                written = before + take_ticket(&mut self.ticket, &mut out[before..]);
+            }
+            if self.standing == Standing::Broken && !self.tls.wants_write() {
+                // The alert is written. rustls must not see the bad bytes a second time.
+                break;
+            }
+        }
+        (used, written)
+    }
+
+    /// Whether what was just written, `len` bytes, is a ticket that may wait for a reply.
+    fn may_wait(&self, len: usize) -> bool {
+        self.standing == Standing::Open
+            && !self.is_handshaking()
+            && self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && self.ticket.len() + len <= TICKET_BYTES_MAX
+    }
+
+    /// Encrypts a reply, and close_notify after it if it is the `last`. `out` has room for
+    /// [`sealed_bytes_max`] of it. Returns how many bytes are to be sent: none before the end
+    /// of the handshake, or when the keys are worn out.
+    pub fn seal(&mut self, plain: &[u8], last: bool, out: &mut [u8]) -> usize {
+        if matches!(self.standing, Standing::Broken | Standing::NotTls) || self.is_handshaking() {
+            return 0;
+        }
+        let mut written = take_ticket(&mut self.ticket, out);
+        loop {
+            let UnbufferedStatus { discard, state } =
+                self.tls.process_tls_records(&mut self.unfinished);
+            let room = &mut out[written..];
+            let sealed = match state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => data.encode(room).ok(),
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    Some(0)
+                }
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let reply = traffic.encrypt(plain, room).unwrap_or(0);
+                    let end = match last {
+                        true => traffic.queue_close_notify(&mut room[reply..]).unwrap_or(0),
+                        false => 0,
+                    };
+                    if reply == 0 && !plain.is_empty() {
+                        self.standing = Standing::Broken;
+                    }
+                    return written + reply + end;
+                }
+                _ => None,
+            };
+            self.unfinished.drain(..discard);
+            match sealed {
+                Some(len) => written += len,
+                None => {
+                    self.standing = Standing::Broken;
+                    return written;
+                }
+            }
+        }
+    }
+}
+
+/// Moves the ticket to where it is sent from. Returns its length.
+fn take_ticket(ticket: &mut Vec<u8>, out: &mut [u8]) -> usize {
+    let ticket = mem::take(ticket);
+    out[..ticket.len()].copy_from_slice(&ticket);
+    ticket.len()
+}

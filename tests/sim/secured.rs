@@ -1,0 +1,225 @@
+//! TLS, one thing at a time: deadlines, farewells, misunderstandings, many handshakes at once.
+
+use annulus::limits::{HANDSHAKES_PER_TURN_MAX, RECORD_BYTES_MAX, TOGETHER_S};
+
+use super::answers::torrents_in;
+use super::bounds::{ANNOUNCE, TORRENTS, assert_after, client, full_scrape, run_full, run_one};
+use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
+use super::faults::{Faults, Windows};
+use super::ring::Operation;
+use super::run::{HANDSHAKE_S, HEADER_S, IDLE_S, Report, SEND_S, build, finish, run};
+use super::script::framed;
+use super::tls::{Farewell, Manner};
+use super::trace::Trace;
+
+/// A client that speaks TLS 1.2 or 1.3.
+fn secured(script: Script, old: bool) -> Script {
+    Script { secured: true, tls: Some(Manner::good(old)), ..script }
+}
+
+/// The same, which gets no further than so many bytes of its handshake.
+fn unfinished(number: u32, old: bool, handshake_max: usize) -> Script {
+    let tls = Some(Manner { handshake_max, ..Manner::good(old) });
+    Script { tls, ..secured(client(number, vec![], Ending::Await), old) }
+}
+
+fn assert_said_goodbye(report: &Report) {
+    assert_eq!(report.outcome, Outcome::Closed);
+    assert!(report.agreed && report.notified, "no close_notify");
+}
+
+#[test]
+fn a_handshake_that_does_not_end_is_closed_without_a_word() {
+    // With 260 bytes of TLS 1.3 only a part of the client's last flight is missing.
+    for (old, handshake_max) in [(false, 0), (false, 1), (true, 100), (false, 260), (true, 230)] {
+        let report = run_one(&unfinished(1, old, handshake_max), Faults::none());
+        assert_after(report.closed_ms.expect("closed"), &report, HANDSHAKE_S);
+        assert_eq!(report.outcome, Outcome::Closed);
+        assert!(!report.notified && !report.alerted && report.received.is_empty());
+    }
+}
+
+#[test]
+fn a_handshake_that_comes_byte_by_byte_has_no_longer() {
+    // Bytes of a record that is long enough never to end.
+    let mut hello = vec![22, 3, 1, 2, 0, 1, 0, 1, 252];
+    hello.resize(400, 0);
+    let requests = vec![Request { bytes: hello, expected: Expected::Nothing }];
+    let mut script = client(1, requests, Ending::Await);
+    (script.secured, script.piece, script.pause_ms) = (true, 1, 900);
+    let report = run_one(&script, Faults::none());
+    assert_after(report.closed_ms.expect("closed"), &report, HANDSHAKE_S);
+}
+
+#[test]
+fn the_first_head_has_its_time_from_the_end_of_the_handshake() {
+    for old in [false, true] {
+        let said_nothing = secured(client(1, vec![], Ending::Await), old);
+        let report = run_one(&said_nothing, Faults::none());
+        // The end of a handshake by TLS 1.3 is left unread for a moment.
+        let unread_s = if old { 0 } else { TOGETHER_S };
+        assert_after(report.closed_ms.expect("closed"), &report, HEADER_S + unread_s);
+        assert_said_goodbye(&report);
+        let half = client(1, vec![framed(408, &ANNOUNCE[..40])], Ending::Await);
+        let report = run_one(&secured(half.clone(), old), Faults::none());
+        assert_eq!(report.told(&half, true).statuses, [408]);
+        assert_after(report.read_last_ms, &report, HEADER_S);
+        assert_said_goodbye(&report);
+    }
+}
+
+#[test]
+fn who_asks_no_more_is_told_of_the_close() {
+    for old in [false, true] {
+        let script = secured(client(1, vec![framed(200, ANNOUNCE)], Ending::Await), old);
+        let report = run_one(&script, Faults::none());
+        assert_eq!(report.told(&script, true).statuses, [200]);
+        assert_after(report.ended_ms, &report, IDLE_S);
+        assert_said_goodbye(&report);
+    }
+}
+
+#[test]
+fn close_notify_in_the_middle_of_a_request_is_answered() {
+    for old in [false, true] {
+        let requests = vec![framed(200, ANNOUNCE), framed(400, &ANNOUNCE[..40])];
+        let mut script = secured(client(1, requests, Ending::HalfClose), old);
+        script.tls = Some(Manner { farewell: Farewell::Notify, ..Manner::good(old) });
+        let report = run_one(&script, Faults::none());
+        assert_eq!(report.told(&script, true).statuses, [200, 400]);
+        assert_said_goodbye(&report);
+        assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
+    }
+}
+
+#[test]
+fn plain_http_is_told_that_it_is_wrong_here() {
+    let script = Script { secured: true, ..client(1, vec![framed(400, ANNOUNCE)], Ending::Await) };
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.told(&script, true).statuses, [400]);
+    assert!(String::from_utf8_lossy(&report.received).contains("https://"));
+    assert_eq!(report.outcome, Outcome::Closed);
+}
+
+#[test]
+fn a_hello_is_not_answered_where_http_is_spoken() {
+    let script = Script { secured: false, ..secured(client(1, vec![], Ending::Await), false) };
+    let report = run_one(&script, Faults::none());
+    assert_eq!(report.outcome, Outcome::Closed);
+    assert!(report.received.is_empty() && !report.alerted);
+    assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
+}
+
+#[test]
+fn what_is_no_record_is_answered_by_an_alert() {
+    let no_record = [&[255, 3, 3, 0, 9][..], &[0; 9]].concat();
+    let forged = [&[23, 3, 3, 0, 40][..], &[0; 40]].concat();
+    for old in [false, true] {
+        for (garbage, requests) in [(&no_record, 0), (&forged, 0), (&no_record, 2), (&forged, 2)] {
+            let requests = vec![framed(200, ANNOUNCE); requests];
+            let mut script = secured(client(1, requests.clone(), Ending::Await), old);
+            script.tls = Some(Manner { garbage: garbage.clone(), ..Manner::good(old) });
+            let report = run_one(&script, Faults::none());
+            assert_eq!(report.told(&script, true).statuses.len(), requests.len());
+            assert!(report.alerted, "no alert for {:?}", script.tls);
+            assert_eq!(report.outcome, Outcome::Closed);
+            // A few bytes in place of the end of a handshake are left unread for a moment.
+            let unread_ms = if old { 0 } else { 1000 * u64::from(TOGETHER_S) };
+            assert!(report.ended_ms < 1000 + unread_ms, "waited for {} ms", report.ended_ms);
+        }
+    }
+}
+
+#[test]
+fn many_handshakes_are_spread_over_turns() {
+    let scripts: Vec<Script> = (0..5 * HANDSHAKES_PER_TURN_MAX)
+        .map(|number| secured(client(number, vec![framed(200, ANNOUNCE)], Ending::Close), false))
+        .collect();
+    let faults = Faults { buffers: 1000, ..Faults::none() };
+    let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &Trace::default());
+    let mut most = 0;
+    // Nobody can have asked for anything before the first handshakes are answered.
+    for _ in 0..2 {
+        worker.wait().expect("the fake ring never breaks");
+        worker.act((clock_ms.get() / 1000) as u32);
+        let is_send = |queued: &&Operation| matches!(queued, Operation::Send { .. });
+        most = most.max(worker.ring().queue.iter().filter(is_send).count());
+    }
+    assert_eq!(most, HANDSHAKES_PER_TURN_MAX as usize);
+    for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
+        assert_eq!(report.told(script, true).statuses, [200]);
+        assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
+    }
+}
+
+#[test]
+fn who_pipelines_and_reads_is_answered_whatever_it_sends() {
+    for (old, windows) in [(false, Windows::Endless), (true, Windows::Slow), (false, Windows::Tiny)]
+    {
+        let script = secured(client(1, vec![framed(200, ANNOUNCE); 2000], Ending::Close), old);
+        let report = run_one(&script, Faults { windows, ..Faults::none() });
+        assert_eq!(report.told(&script, true).answers.len(), 2000, "{windows:?}");
+        assert_eq!(report.outcome, Outcome::Content);
+    }
+}
+
+#[test]
+fn a_long_record_is_received_whole_however_few_the_buffers() {
+    // All requests are in one record, and it is longer than what may wait of answers.
+    let requests = vec![framed(200, ANNOUNCE); RECORD_BYTES_MAX.div_ceil(ANNOUNCE.len())];
+    let script = secured(client(1, requests, Ending::Close), false);
+    for seed in 0..40 {
+        let faults = Faults { buffer_bytes: 100, cut: 700, no_buffers: 700, ..Faults::none() };
+        let report = run(std::slice::from_ref(&script), faults, seed, &Trace::default()).remove(0);
+        assert!(report.ended_ms < 1000, "seed {seed}: waited for {} ms", report.ended_ms);
+        assert_eq!(report.outcome, Outcome::Content);
+    }
+}
+
+#[test]
+fn who_never_reads_is_reset_and_costs_bounded_memory() {
+    let requests = vec![framed(200, ANNOUNCE); 10_000];
+    let script = secured(client(1, requests, Ending::Await), false);
+    let script = Script { trouble: Trouble::NeverReads, ..script };
+    let report = run_one(&script, Faults { windows: Windows::Slow, ..Faults::none() });
+    assert!(report.agreed);
+    assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
+    assert_eq!(report.outcome, Outcome::Reset);
+    // Of the 800 kB that were offered.
+    assert!(report.taken < 64 * 1024, "{} bytes taken", report.taken);
+}
+
+#[test]
+fn a_full_scrape_is_whole_however_it_is_sent() {
+    for seed in 0..20 {
+        let faults = Faults {
+            windows: [Windows::Endless, Windows::Slow][seed as usize % 2],
+            short_send: 500,
+            refused_send: 200,
+            owned_rests: 300,
+            held: 300,
+            reordered: true,
+            ..Faults::none()
+        };
+        let script = secured(full_scrape(1, 0), seed % 3 == 0);
+        let reports = run_full(&[script], faults, seed);
+        let torrents = torrents_in(&reports[0].received);
+        assert_eq!(torrents, Some(TORRENTS as usize), "seed {seed}");
+        assert_said_goodbye(&reports[0]);
+    }
+}
+
+#[test]
+fn a_shutdown_is_told_to_those_who_wait() {
+    let answered =
+        |number, old| secured(client(number, vec![framed(200, ANNOUNCE)], Ending::Await), old);
+    let scripts = [answered(1, false), answered(2, true), unfinished(3, false, 100)];
+    let faults = Faults { shutdown_ms: Some(1500), ..Faults::none() };
+    let reports = run(&scripts, faults, 0, &Trace::default());
+    for (report, script) in reports[..2].iter().zip(&scripts) {
+        assert_eq!(report.told(script, true).statuses, [200]);
+        assert_said_goodbye(report);
+        assert!(report.ended_ms < 2000, "waited for {} ms", report.ended_ms);
+    }
+    assert_after(reports[2].closed_ms.expect("closed"), &reports[2], HANDSHAKE_S);
+}
