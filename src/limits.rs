@@ -18,8 +18,8 @@ const _: () = assert!(HEAD_BYTES_MAX >= 8 * 1024 && HEADERS_MAX >= 64);
 /// hashes in 4076 bytes, is parsed where the kernel put it.
 pub const RECV_BUFFER_BYTES: u32 = 4096;
 
-/// Receive buffers of one worker (1 MiB): as many requests as one turn of the loop may
-/// find waiting; beyond, the bytes wait in their sockets for the next turn.
+/// Receive buffers of one worker (1 MiB, if it ever needs all): as many requests as one turn of
+/// the loop may find waiting; beyond, the bytes wait in their sockets for the next turn.
 pub const RECV_BUFFERS: u16 = 256;
 
 /// Bytes that one reply may take at most, headers included. A configuration whose longest

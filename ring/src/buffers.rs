@@ -104,9 +104,12 @@ impl Pool {
         self.size
     }
 
-    /// Moves every free buffer to the kernel's hand, by its number and address.
-    pub(crate) fn lend_all(&self, mut lend: impl FnMut(u16, *mut u8)) {
-        for id in self.free.borrow_mut().drain(..) {
+    /// Moves free buffers to the kernel's hand, `most` at most, by their number and address:
+    /// those first that came back last and are still in the cache.
+    pub(crate) fn lend(&self, most: usize, mut lend: impl FnMut(u16, *mut u8)) {
+        let mut free = self.free.borrow_mut();
+        let from = free.len().saturating_sub(most);
+        for id in free.drain(from..).rev() {
             lend(id, self.address(id));
         }
     }
@@ -114,7 +117,7 @@ impl Pool {
     /// Takes a buffer back from the kernel, which wrote `len` bytes.
     ///
     /// # Safety
-    /// The buffer must have been lent by [`Pool::lend_all`] and reported back by exactly
+    /// The buffer must have been lent by [`Pool::lend`] and reported back by exactly
     /// one completion, this one.
     pub(crate) unsafe fn returned(self: &Rc<Pool>, id: u16, len: u32) -> RecvBuf {
         debug_assert!(id < self.count && len <= self.size);

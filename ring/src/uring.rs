@@ -75,6 +75,10 @@ pub struct Uring {
     /// The provided-buffer ring: `pool.count()` entries, the tail inside the first.
     lent: ManuallyDrop<Region>,
     lent_tail: u16,
+    /// Buffers in the kernel's hand, and how many it is to have: few at first, so that the same
+    /// ones are used again and again, and twice as many whenever they run out.
+    lent_count: usize,
+    lent_wanted: usize,
     arena: Region,
     arena_used: usize,
     reply_bytes: usize,
@@ -118,13 +122,14 @@ impl Uring {
         !self.short.is_empty() || !self.ready.is_empty()
     }
 
-    /// Gives every free buffer to the kernel.
+    /// Gives the kernel the buffers that it is to have, if as many are free.
     fn lend_buffers(&mut self) {
+        let missing = self.lent_wanted.saturating_sub(self.lent_count);
         let base = self.lent.as_ptr().cast::<BufRingEntry>();
         let mask = self.pool.count() - 1;
         let size = self.pool.size();
         let mut tail = self.lent_tail;
-        self.pool.lend_all(|id, address| {
+        self.pool.lend(missing, |id, address| {
             // SAFETY: the index is masked to the ring's length. Entries from the published
             // tail on belong to us until the tail passes them. The tail field shares the
             // first entry but not the three fields written here.
@@ -135,6 +140,7 @@ impl Uring {
             tail = tail.wrapping_add(1);
         });
         if tail != self.lent_tail {
+            self.lent_count += usize::from(tail.wrapping_sub(self.lent_tail));
             self.lent_tail = tail;
             // SAFETY: `base` is the registered ring's first entry; its tail field is a
             // valid, aligned u16 that the kernel reads with acquire.
@@ -279,6 +285,7 @@ impl Uring {
     fn on_recv(&mut self, key: Key, result: i32, flags: u32) {
         // The buffer first, whatever else this completion means: it must not be lost.
         let buffer = cqueue::buffer_select(flags).map(|id| {
+            self.lent_count -= 1;
             // SAFETY: the kernel names the lent buffer that this completion returns.
             unsafe { self.pool.returned(id, u32::try_from(result).unwrap_or(0)) }
         });
@@ -289,7 +296,10 @@ impl Uring {
             (_, 0) => self.ready.push(Event::RecvEnded { key, end: RecvEnd::Eof }),
             (_, error) => {
                 let end = match -error {
-                    libc::ENOBUFS => RecvEnd::NoBuffers,
+                    libc::ENOBUFS => {
+                        self.lent_wanted = usize::from(self.pool.count()).min(2 * self.lent_wanted);
+                        RecvEnd::NoBuffers
+                    }
                     libc::ECANCELED => RecvEnd::Cancelled,
                     error => RecvEnd::Error(error),
                 };

@@ -21,6 +21,8 @@ const SUBMISSIONS: u32 = 512;
 const COMPLETIONS: u32 = 4096;
 /// The smallest queues worth starting with, where locked memory is scarce.
 const SUBMISSIONS_MIN: u32 = 64;
+/// Receive buffers that the kernel has until it has once needed more.
+const LENT_FIRST: usize = 64;
 /// The least arena: more than a Unix socket of the smallest send buffer takes at once.
 const ARENA_BYTES_MIN: usize = 64 * 1024;
 
@@ -122,6 +124,8 @@ impl Uring {
             pool: ManuallyDrop::new(pool),
             lent: ManuallyDrop::new(lent),
             lent_tail: 0,
+            lent_count: 0,
+            lent_wanted: LENT_FIRST,
             arena: Region::new(arena_bytes).map_err(Refusal::Start)?,
             arena_used: 0,
             reply_bytes: settings.reply_bytes,
