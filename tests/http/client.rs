@@ -1,4 +1,5 @@
 //! A client that sees every byte: it sends what it is told to, and reads replies strictly.
+//! What it reads from and writes to is TCP, or something above it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -9,8 +10,8 @@ use socket2::{Domain, Socket, Type};
 use crate::tracker::PATIENCE;
 
 /// One connection.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     /// Read and not yet taken for a reply.
     unread: Vec<u8>,
 }
@@ -64,12 +65,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client { stream, unread: Vec::new() }
-    }
-
-    #[track_caller]
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        Client::over(stream)
     }
 
     /// Writes `bytes` over and over until there is no room for more, from `at` on, which it
@@ -93,6 +89,28 @@ impl Client {
     pub(crate) fn reset(self) {
         let socket = Socket::from(self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Asserts that nothing more has come, and that the connection is open.
+    #[track_caller]
+    pub(crate) fn is_silent(&mut self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let got = self.read_more();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let timed_out = got.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(timed_out, "{got:?}, not silence: {:?}", self.unread.escape_ascii().to_string());
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// A client that has nothing to read yet.
+    pub(crate) fn over(stream: S) -> Client<S> {
+        Client { stream, unread: Vec::new() }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
     /// Reads a reply to a GET, whose length must be given.
@@ -136,6 +154,12 @@ impl Client {
     /// Asserts that the other side ends orderly, without another byte.
     #[track_caller]
     pub(crate) fn ends(mut self) {
+        self.meets_end();
+    }
+
+    /// The same, of a connection that there is more to see of.
+    #[track_caller]
+    pub(crate) fn meets_end(&mut self) {
         if self.unread.is_empty() {
             let got = self.read_more();
             assert!(
@@ -159,16 +183,6 @@ impl Client {
                 Err(error) => panic!("neither bytes nor an end, but {error}"),
             }
         }
-    }
-
-    /// Asserts that nothing more has come, and that the connection is open.
-    #[track_caller]
-    pub(crate) fn is_silent(&mut self, time: Duration) {
-        self.stream.set_read_timeout(Some(time)).unwrap();
-        let got = self.read_more();
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let timed_out = got.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-        assert!(timed_out, "{got:?}, not silence: {:?}", self.unread.escape_ascii().to_string());
     }
 
     fn read_more(&mut self) -> io::Result<usize> {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -106,10 +106,14 @@ impl Tracker {
 
     /// A program that was started on this configuration and may yet fail.
     pub(crate) fn launch(text: &str, runner: &[&str]) -> Tracker {
+        Tracker::launch_in(&std::env::temp_dir(), text, runner)
+    }
+
+    /// The same, with the configuration in a directory that its relative paths begin from.
+    pub(crate) fn launch_in(directory: &Path, text: &str, runner: &[&str]) -> Tracker {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("annulus-test-{}-{count}.toml", std::process::id());
-        let config = std::env::temp_dir().join(name);
+        let config = directory.join(format!("annulus-test-{}-{count}.toml", std::process::id()));
         fs::write(&config, text).unwrap();
         let annulus = env!("CARGO_BIN_EXE_annulus");
         let mut command = match runner {
@@ -138,19 +142,30 @@ impl Tracker {
         Tracker { child, config, log, reader: Some(reader), v4, v6: None, exit: None }
     }
 
-    /// Waits until it listens on so many addresses; its log if it does not.
+    /// Waits until it listens on so many addresses without TLS; its log if it does not.
     pub(crate) fn ready(&mut self, addresses: usize) -> Result<(), String> {
+        for address in self.listening("", addresses)? {
+            if address.is_ipv4() { self.v4 = address } else { self.v6 = Some(address) }
+        }
+        Ok(())
+    }
+
+    /// Waits until it listens on so many addresses that its log marks so; its log if it does
+    /// not.
+    pub(crate) fn listening(
+        &self,
+        mark: &str,
+        addresses: usize,
+    ) -> Result<Vec<SocketAddr>, String> {
         let listening = |lines: &[String]| {
             let addresses = lines.iter().filter_map(|line| line.split_once("listening on "));
-            addresses.map(|(_, address)| address.parse().unwrap()).collect::<Vec<SocketAddr>>()
+            let marked = addresses.filter_map(|(_, address)| address.strip_suffix(mark));
+            marked.filter_map(|address| address.parse().ok()).collect::<Vec<SocketAddr>>()
         };
         if !self.log_until(|lines| listening(lines).len() == addresses) {
             return Err(self.log());
         }
-        for address in listening(&self.log.lines.lock().unwrap().0) {
-            if address.is_ipv4() { self.v4 = address } else { self.v6 = Some(address) }
-        }
-        Ok(())
+        Ok(listening(&self.log.lines.lock().unwrap().0))
     }
 
     /// Waits for lines that satisfy `enough`; whether they came.

@@ -1,6 +1,7 @@
 //! How each client is made to share one torrent: unattended, with every way to find peers
 //! but the tracker switched off.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,6 +36,9 @@ pub(crate) const PYTHON: &str = "/usr/bin/python3";
 pub(crate) struct Share<'a> {
     /// The torrent's file.
     pub(crate) torrent: &'a Path,
+    /// The certificate of the one authority whose word on a tracker it takes; without it, it
+    /// has only those that it came with.
+    pub(crate) trusted: Option<&'a Path>,
     /// The directory of the content: whole if the peer is to seed, empty if to leech.
     pub(crate) content: PathBuf,
     /// The content's file name.
@@ -44,6 +48,10 @@ pub(crate) struct Share<'a> {
 }
 
 impl Client {
+    /// Those that speak TLS, all of which verify whom they speak with.
+    pub(crate) const WITH_TLS: [Client; 4] =
+        [Client::Aria2, Client::Transmission, Client::Libtorrent, Client::Rtorrent];
+
     /// Starts a peer on a host.
     pub(crate) fn start(self, network: &Network, host: u8, share: &Share<'_>) -> Peer {
         for directory in [&share.content, &share.state] {
@@ -66,6 +74,7 @@ impl Client {
             .env("HOME", &share.state)
             .env("LANG", "C.UTF-8")
             .env("TERM", "dumb")
+            .envs(self.environment(share.trusted))
             .current_dir(&share.state)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle"))
@@ -73,6 +82,18 @@ impl Client {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Peer { child, log }
+    }
+
+    /// What its environment tells it: whom to trust, where it has no setting for that, and to
+    /// say what is wrong with a tracker, which Transmission else calls "could not connect".
+    fn environment(self, root: Option<&Path>) -> Vec<(&'static str, &OsStr)> {
+        let trust = |variable| root.map(|root| (variable, root.as_os_str()));
+        let verbose = ("TR_CURL_VERBOSE", OsStr::new("1"));
+        match self {
+            Client::Transmission => trust("CURL_CA_BUNDLE").into_iter().chain([verbose]).collect(),
+            Client::Libtorrent => trust("SSL_CERT_FILE").into_iter().collect(),
+            Client::Aria2 | Client::Rtorrent | Client::Ctorrent => Vec::new(),
+        }
     }
 
     /// Whether it tells the tracker at once that it has the whole file. rTorrent keeps
@@ -100,8 +121,11 @@ fn aria2(network: &Network, host: u8, share: &Share<'_>) -> Command {
         .args(["--seed-ratio=0.0", "--console-log-level=info", "--enable-color=false"])
         .arg(format!("--listen-port={PORT}"))
         .arg("--dir")
-        .arg(&share.content)
-        .arg(share.torrent);
+        .arg(&share.content);
+    if let Some(root) = share.trusted {
+        command.arg("--ca-certificate").arg(root);
+    }
+    command.arg(share.torrent);
     command
 }
 
@@ -126,8 +150,12 @@ fn transmission(network: &Network, host: u8, share: &Share<'_>) -> Command {
 fn rtorrent(network: &Network, host: u8, share: &Share<'_>) -> Command {
     let session = share.state.join("session");
     fs::create_dir_all(&session).expect("rTorrent's session directory");
+    let trust = share
+        .trusted
+        .map_or(String::new(), |root| format!("network.http.cacert.set = {}\n", root.display()));
     let settings = format!(
         "system.daemon.set = true\n\
+         {trust}\
          session.path.set = {}\n\
          directory.default.set = {}\n\
          network.port_range.set = {PORT}-{PORT}\n\
@@ -181,6 +209,12 @@ impl Peer {
             Ok(Some(status)) => format!("{tail}\n[ended with {status}]"),
             _ => tail,
         }
+    }
+
+    /// Whether this is a part of what it has said.
+    pub(crate) fn has_said(&self, part: &str) -> bool {
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log).contains(part)
     }
 
     /// Whether it has not left.

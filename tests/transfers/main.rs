@@ -1,17 +1,23 @@
 //! Whole files travel between real clients that only the tracker can introduce to each
-//! other: over IPv4 and IPv6, through both of its engines. Every client seeds and leeches
-//! at least twice over each address family it speaks.
+//! other: over IPv4 and IPv6, through both of its engines, by HTTP and by HTTPS. Every client
+//! seeds and leeches at least twice over each address family it speaks, and once more by
+//! HTTPS if it speaks that.
 
+#[path = "../https/certificates.rs"]
+#[allow(dead_code, reason = "shared with the tests of HTTPS, which ask more of it")]
+mod certificates;
 mod clients;
 mod network;
 #[path = "../system/requirements.rs"]
 mod requirements;
 #[path = "../system/tracker.rs"]
 mod tracker;
+mod trust;
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +28,7 @@ use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
 use network::{Family, Network, missing_rights};
 use requirements::{Scratch, can_run, missing_programs, say};
 use tracker::{ANNULUS, Tracker};
+use trust::Trust;
 
 /// Not a whole number of blocks of 16 KiB, the unit in which peers ask for pieces.
 const FILE_BYTES: usize = 1_500_007;
@@ -40,6 +47,23 @@ const COMPLETION_MAX: Duration = Duration::from_secs(15);
 
 const POLL: Duration = Duration::from_millis(250);
 
+/// How peers speak with the trackers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// To how many others each client seeds.
+    fn leechers(self) -> usize {
+        match self {
+            Scheme::Http => 2,
+            Scheme::Https => 1,
+        }
+    }
+}
+
 #[test]
 fn files_travel_over_ipv4() {
     let clients = [
@@ -49,13 +73,23 @@ fn files_travel_over_ipv4() {
         Client::Libtorrent,
         Client::Rtorrent,
     ];
-    transfers("ipv4", Family::V4, &clients);
+    transfers("ipv4", Family::V4, &clients, Scheme::Http);
 }
 
 #[test]
 fn files_travel_over_ipv6() {
     let clients = [Client::Aria2, Client::Transmission, Client::Libtorrent, Client::Rtorrent];
-    transfers("ipv6", Family::V6, &clients);
+    transfers("ipv6", Family::V6, &clients, Scheme::Http);
+}
+
+#[test]
+fn files_travel_with_https_over_ipv4() {
+    transfers("https4", Family::V4, &Client::WITH_TLS, Scheme::Https);
+}
+
+#[test]
+fn files_travel_with_https_over_ipv6() {
+    transfers("https6", Family::V6, &Client::WITH_TLS, Scheme::Https);
 }
 
 /// The control: were there another way for peers to find each other, the transfers above
@@ -68,10 +102,12 @@ fn peers_of_different_trackers_do_not_meet() {
     }
     let scratch = Scratch::new("control");
     let network = Network::new("control", Family::V4, 2);
-    let trackers = ["auto", "epoll"].map(|engine| Mutex::new(start_tracker(&network, engine)));
+    let start = |engine| Mutex::new(start_tracker(&network, engine, None));
+    let trackers = ["auto", "epoll"].map(start);
     let [transfer, elsewhere] = trackers.each_ref().map(|tracker| Transfer {
         network: &network,
-        announce: announce_url(tracker),
+        announce: announce_url(tracker, Scheme::Http),
+        trusted: None,
         hosts: (0, 1),
         directory: scratch.path(),
     });
@@ -92,16 +128,19 @@ fn peers_of_different_trackers_do_not_meet() {
     assert!(!wait_until(PATIENCE, || leeched.exists()), "they met without the tracker's help");
 }
 
-/// Runs the transfers from each client to the next two of `clients`.
-fn transfers(name: &'static str, family: Family, clients: &[Client]) {
+/// Runs the transfers from each client to the next one or two of `clients`.
+fn transfers(name: &'static str, family: Family, clients: &[Client], scheme: Scheme) {
     if !can_run("the transfers between clients", &missing()) {
         return;
     }
     // Declared in the order in which they are needed: dropped in the opposite one.
     let scratch = Scratch::new(name);
     let network = Network::new(name, family, 2 * LANES);
-    let trackers = ["auto", "epoll"].map(|engine| Mutex::new(start_tracker(&network, engine)));
-    let pairs: Vec<(Client, Client)> = (1..=2)
+    let trust = (scheme == Scheme::Https).then(|| Trust::new(network.hub_address()));
+    let start = |engine| Mutex::new(start_tracker(&network, engine, trust.as_ref()));
+    let trackers = ["auto", "epoll"].map(start);
+    let trusted = trust.as_ref().map(Trust::root);
+    let pairs: Vec<(Client, Client)> = (1..=scheme.leechers())
         .flat_map(|step| {
             let next = clients.iter().cycle().skip(step);
             clients.iter().copied().zip(next.copied())
@@ -112,7 +151,7 @@ fn transfers(name: &'static str, family: Family, clients: &[Client]) {
     thread::scope(|scope| {
         for lane in 0..LANES {
             let (pairs, trackers, failures) = (&pairs, &trackers, &failures);
-            let (network, scratch, taken) = (&network, &scratch, &taken);
+            let (network, scratch, taken, trusted) = (&network, &scratch, &taken, &trusted);
             scope.spawn(move || {
                 loop {
                     let index = taken.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +159,8 @@ fn transfers(name: &'static str, family: Family, clients: &[Client]) {
                     let tracker = &trackers[index % trackers.len()];
                     let transfer = Transfer {
                         network,
-                        announce: announce_url(tracker),
+                        announce: announce_url(tracker, scheme),
+                        trusted: trusted.clone(),
                         hosts: (2 * lane, 2 * lane + 1),
                         directory: &scratch.path().join(index.to_string()),
                     };
@@ -148,7 +188,7 @@ fn transfers(name: &'static str, family: Family, clients: &[Client]) {
 
 /// What this machine lacks for the transfers.
 fn missing() -> Vec<String> {
-    let mut missing = missing_programs(&["ip", "nft", "curl", "sha256sum", "kill"]);
+    let mut missing = missing_programs(&["ip", "nft", "curl", "sha256sum", "kill", "openssl"]);
     missing.extend(missing_programs(&PROGRAMS));
     let mut import = Command::new(PYTHON);
     import.args(["-c", "import libtorrent"]);
@@ -159,22 +199,33 @@ fn missing() -> Vec<String> {
     missing
 }
 
-fn start_tracker(network: &Network, engine: &str) -> Tracker {
-    let address = std::net::SocketAddr::new(network.hub_address(), 0);
-    let config = format!("listen = [\"{address}\"]\nworkers = 2\nengine = \"{engine}\"\n");
+/// A tracker in the hub: of HTTPS alone with certificates, of HTTP alone without.
+fn start_tracker(network: &Network, engine: &str, trust: Option<&Trust>) -> Tracker {
+    let address = SocketAddr::new(network.hub_address(), 0);
+    let own = format!("workers = 2\nengine = \"{engine}\"\n");
+    let config = match trust {
+        None => format!("{own}listen = [\"{address}\"]\n"),
+        Some(trust) => format!("{own}listen = []\n{}", trust.tls_table(address)),
+    };
     let tracker = Tracker::start(network.in_hub(ANNULUS), &config, 1).expect("the tracker starts");
     say(&format!("engine = {engine}: {}", tracker.engine));
     tracker
 }
 
-fn announce_url(tracker: &Mutex<Tracker>) -> String {
-    format!("http://{}/announce", tracker.lock().expect("the tracker").listeners[0])
+fn announce_url(tracker: &Mutex<Tracker>, scheme: Scheme) -> String {
+    let scheme = match scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    format!("{scheme}://{}/announce", tracker.lock().expect("the tracker").listeners[0])
 }
 
 /// One transfer, apart from who takes part.
 struct Transfer<'a> {
     network: &'a Network,
     announce: String,
+    /// Whom the peers trust to know the tracker, if it speaks TLS.
+    trusted: Option<PathBuf>,
     hosts: (u8, u8),
     directory: &'a Path,
 }
@@ -217,9 +268,10 @@ impl Transfer<'_> {
     }
 
     /// What the peer in the role of seeder or leecher is given.
-    fn share<'a>(&self, role: &str, torrent: &'a Path) -> Share<'a> {
+    fn share<'a>(&'a self, role: &str, torrent: &'a Path) -> Share<'a> {
         Share {
             torrent,
+            trusted: self.trusted.as_deref(),
             content: self.directory.join(role),
             file: "file.bin",
             state: self.directory.join(format!("{role}-state")),
@@ -254,6 +306,9 @@ impl Transfer<'_> {
         let url = self.announce.replace("/announce", &format!("/scrape?info_hash={hash}"));
         let mut curl = self.network.in_hub("curl");
         curl.args(["--silent", "--globoff", "--noproxy", "*", "--max-time", "5", &url]);
+        if let Some(root) = &self.trusted {
+            curl.arg("--cacert").arg(root);
+        }
         let body = curl.output().ok()?.stdout;
         Some(Counts {
             complete: integer_after(&body, b"8:completei")?,

@@ -1,0 +1,137 @@
+//! Certificates made by the `openssl` command: a root that clients are told to trust, an
+//! authority below it that they have never heard of, and what that one issues to trackers. So
+//! they verify a tracker only if it sends its whole chain.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::requirements::Scratch;
+
+/// What openssl would otherwise read from the machine's own configuration.
+const CONFIG: &str = "\
+[req]
+distinguished_name = nothing
+prompt = no
+[nothing]
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+[tracker]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+";
+
+/// The kinds of keys, each in the older of its two forms in PEM: the newer one, PKCS#8, is
+/// that of all the other tests of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// RSA of 2048 bits, as PKCS#1.
+    Rsa,
+    /// ECDSA on P-256, as SEC1.
+    P256,
+}
+
+impl Key {
+    /// Every kind.
+    pub(crate) const ALL: [Key; 2] = [Key::Rsa, Key::P256];
+
+    /// The command that makes one, and how its file begins.
+    fn recipe(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Key::Rsa => (&["genrsa", "-traditional"], "-----BEGIN RSA PRIVATE KEY-----"),
+            Key::P256 => (
+                &["ecparam", "-genkey", "-noout", "-name", "prime256v1"],
+                "-----BEGIN EC PRIVATE KEY-----",
+            ),
+        }
+    }
+}
+
+/// A certification authority, with a directory of its own for all that it issues.
+pub(crate) struct Authority {
+    scratch: Scratch,
+    /// Where the hosts are that it vouches for.
+    addresses: Vec<IpAddr>,
+}
+
+impl Authority {
+    /// A new one, which nobody trusts yet, for hosts at these addresses.
+    pub(crate) fn new(addresses: &[IpAddr]) -> Authority {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let scratch = Scratch::new(&format!("certificates-{count}"));
+        let authority = Authority { scratch, addresses: addresses.to_vec() };
+        fs::write(authority.path("openssl.cnf"), CONFIG).unwrap();
+        for (name, above) in [("root", None), ("middle", Some("root"))] {
+            authority.make_key(name, Key::P256);
+            authority.certify(name, above, "authority", &[]);
+        }
+        authority
+    }
+
+    /// Where everything is.
+    pub(crate) fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The file of the root's certificate.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.path("root.pem")
+    }
+
+    /// Issues `NAME.pem`, a chain, and `NAME.key`, instead of those that may be there, for the
+    /// host of this name. Its certificate.
+    pub(crate) fn issue(&self, name: &str, key: Key) -> CertificateDer<'static> {
+        self.make_key(name, key);
+        let addresses = self.addresses.iter().map(|address| format!(", IP:{address}"));
+        let names = format!("subjectAltName = DNS:{name}{}", addresses.collect::<String>());
+        self.certify(name, Some("middle"), "tracker", &["-addext", &names]);
+        let file = self.path(&format!("{name}.pem"));
+        let chain = [&file, &self.path("middle.pem")].map(|part| fs::read_to_string(part).unwrap());
+        fs::write(&file, chain.concat()).unwrap();
+        CertificateDer::from_pem_file(&file).unwrap()
+    }
+
+    /// A file of its directory.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.directory().join(file)
+    }
+
+    fn make_key(&self, name: &str, key: Key) {
+        let (command, beginning) = key.recipe();
+        let file = format!("{name}.key");
+        self.openssl(&[command, &["-out", &file]].concat());
+        let text = fs::read_to_string(self.path(&file)).unwrap();
+        assert!(text.starts_with(beginning), "{key:?}: {}", text.lines().next().unwrap());
+    }
+
+    /// Makes `NAME.pem` for `NAME.key`, signed by the authority `above` or by itself.
+    fn certify(&self, name: &str, above: Option<&str>, extensions: &str, more: &[&str]) {
+        let [key, out, subject] = [".key", ".pem", ""].map(|end| format!("{name}{end}"));
+        let subject = format!("/CN={subject}");
+        let mut arguments = vec!["req", "-x509", "-config", "openssl.cnf", "-days", "30"];
+        arguments.extend(["-extensions", extensions, "-subj", &subject]);
+        arguments.extend(["-key", &key, "-out", &out]);
+        let signer = above.map(|above| [".pem", ".key"].map(|end| format!("{above}{end}")));
+        if let Some([certificate, key]) = &signer {
+            arguments.extend(["-CA", certificate, "-CAkey", key]);
+        }
+        self.openssl(&[&arguments, more].concat());
+    }
+
+    fn openssl(&self, arguments: &[&str]) {
+        let mut command = Command::new("openssl");
+        let output = command.args(arguments).current_dir(self.directory()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openssl {arguments:?}: {said}");
+    }
+}

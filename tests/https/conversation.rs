@@ -1,0 +1,292 @@
+//! HTTP inside TLS: the same requests and answers as outside, however they lie in records,
+//! and an end that nobody could have forged.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, Shutdown};
+use std::sync::Arc;
+
+use crate::bencode::{Value, decode};
+use crate::client::{Client, Reply, ask, get, request};
+use crate::secure::{VERSIONS, connect, settings};
+use crate::site::Site;
+use crate::torrent::{LOCALHOST, Torrent, announced, escaped, failed};
+use crate::tracker::{Engine, on_both_engines};
+
+on_both_engines!(
+    one_connection_many_requests,
+    pipelined_requests,
+    split_at_every_byte,
+    byte_by_byte,
+    heads,
+    the_last_answer,
+    what_follows_the_last_answer,
+    a_client_that_ends,
+    a_client_that_ends_within_a_request,
+    a_client_that_ends_without_a_word,
+    the_same_answers,
+    the_same_swarms,
+);
+
+fn one_connection_many_requests(engine: Engine) {
+    let site = Site::start(engine, "");
+    let torrent = Torrent::new(&site.tracker, 1);
+    for mut client in site.connect_by_each() {
+        for port in 1..=50 {
+            client.send(get(&torrent.target(port, "event=started")));
+            assert_eq!(announced(&client.reply()).incomplete, i64::from(port));
+        }
+        client.send(get("/announce"));
+        failed(&client.reply());
+        for port in 1..=50 {
+            client.send(get(&torrent.target(port, "event=stopped")));
+            assert_eq!(announced(&client.reply()).incomplete, 50 - i64::from(port));
+        }
+    }
+}
+
+/// In one record and answered in several; the answers are told apart by their counts.
+fn pipelined_requests(engine: Engine) {
+    let site = Site::start(engine, "");
+    for (mut client, number) in site.connect_by_each().into_iter().zip(1..) {
+        let torrent = Torrent::new(&site.tracker, number);
+        torrent.fill(site.tracker.v4, 1..=200, "");
+        let announce = |port| get(&torrent.target(port, "numwant=200"));
+        client.send((201..=220).flat_map(announce).collect::<Vec<u8>>());
+        for stored in 201..=220 {
+            let answer = announced(&client.reply());
+            assert_eq!((answer.incomplete, answer.peers.len()), (stored, 200));
+        }
+        client.close_notify();
+        client.ends_in_order();
+    }
+}
+
+/// The same answer wherever a request is cut in two records.
+fn split_at_every_byte(engine: Engine) {
+    let site = Site::start(engine, "");
+    let torrent = Torrent::new(&site.tracker, 1);
+    torrent.announce(1, "left=0");
+    let whole = get(&torrent.target(2, "left=1"));
+    for mut client in site.connect_by_each() {
+        for at in 1..whole.len() {
+            client.send(&whole[..at]);
+            client.send(&whole[at..]);
+            let answer = announced(&client.reply());
+            assert_eq!(answer.peers, [(LOCALHOST, 1).into()], "split at {at}");
+            assert_eq!((answer.complete, answer.incomplete), (1, 1), "split at {at}");
+        }
+    }
+}
+
+/// Every byte in a record of its own, and the records' bytes in segments as they may.
+fn byte_by_byte(engine: Engine) {
+    let site = Site::start(engine, "");
+    let whole = get(&Torrent::new(&site.tracker, 1).target(1, "")).repeat(2);
+    for mut client in site.connect_by_each() {
+        for byte in &whole {
+            client.send([*byte]);
+        }
+        for _ in 0..2 {
+            assert_eq!(announced(&client.reply()).incomplete, 1);
+        }
+    }
+}
+
+fn heads(engine: Engine) {
+    let site = Site::start(engine, "");
+    let torrent = Torrent::new(&site.tracker, 1);
+    torrent.fill(site.tracker.v4, 1..=20, "");
+    for mut client in site.connect_by_each() {
+        for target in [torrent.target(30, ""), torrent.target(30, "compact=0")] {
+            client.send(request("HEAD", &target, "HTTP/1.1", ""));
+            let head = client.reply_head();
+            client.send(get(&target));
+            let whole = client.reply();
+            assert_eq!((head.status, &head.headers), (200, &whole.headers), "{target}");
+        }
+        client.send(request("HEAD", "/", "HTTP/1.1", ""));
+        assert_eq!(client.reply_head().status, 404);
+        client.ends_in_order();
+    }
+}
+
+fn the_last_answer(engine: Engine) {
+    let site = Site::start(engine, "");
+    let torrent = Torrent::new(&site.tracker, 1);
+    torrent.fill(site.tracker.v4, 1..=200, "");
+    let target = torrent.target(1000, "numwant=200");
+    let last = [
+        request("GET", &target, "HTTP/1.1", "Connection: close\r\n"),
+        request("GET", &target, "HTTP/1.0", ""),
+    ];
+    for before in [0, 1, 19] {
+        for last in &last {
+            for mut client in site.connect_by_each() {
+                client.send([&get(&target).repeat(before), &last[..]].concat());
+                for _ in 0..before {
+                    assert!(!client.reply().closes());
+                }
+                let reply = client.reply();
+                assert!(reply.closes());
+                assert_eq!(announced(&reply).peers.len(), 200);
+                client.ends_in_order();
+            }
+        }
+    }
+}
+
+/// What came after the end of the talk must not reset the last answer away, nor be answered.
+fn what_follows_the_last_answer(engine: Engine) {
+    let site = Site::start(engine, "");
+    let torrent = Torrent::new(&site.tracker, 1);
+    let close = request("GET", &torrent.target(1, ""), "HTTP/1.1", "Connection: close\r\n");
+    for (end, status) in [(&close[..], 200), (b"BAD~/ HTTP/1.1\r\n\r\n", 400)] {
+        for mut client in site.connect_by_each() {
+            let after = get(&torrent.target(9, "")).repeat(100);
+            client.send([end, &after].concat());
+            // It may be closed by now.
+            let _ = client.stream.write(&after);
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.closes()), (status, true));
+            client.ends_in_order();
+        }
+    }
+    assert_eq!(torrent.scrape().incomplete, 1, "what followed was served");
+}
+
+fn a_client_that_ends(engine: Engine) {
+    let site = Site::start(engine, "");
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for requests in [0, 1, 20] {
+        for mut client in site.connect_by_each() {
+            client.shake_hands();
+            client.send(announce.repeat(requests));
+            client.close_notify();
+            for _ in 0..requests {
+                announced(&client.reply());
+            }
+            client.ends_in_order();
+        }
+    }
+    for mut client in site.connect_by_each() {
+        client.send(&announce);
+        announced(&client.reply());
+        client.close_notify();
+        client.ends_in_order();
+    }
+}
+
+fn a_client_that_ends_within_a_request(engine: Engine) {
+    let site = Site::start(engine, "");
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for before in [0, 3] {
+        for mut client in site.connect_by_each() {
+            client.send([&announce.repeat(before), &announce[..40]].concat());
+            client.close_notify();
+            for _ in 0..before {
+                announced(&client.reply());
+            }
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.closes()), (400, true));
+            client.ends_in_order();
+        }
+    }
+}
+
+/// TCP's end alone is no goodbye, but what was asked before it is answered.
+fn a_client_that_ends_without_a_word(engine: Engine) {
+    let site = Site::start(engine, "");
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for requests in [0, 1, 20] {
+        for mut client in site.connect_by_each() {
+            client.shake_hands();
+            client.send(announce.repeat(requests));
+            client.stream.sock.shutdown(Shutdown::Write).unwrap();
+            for _ in 0..requests {
+                announced(&client.reply());
+            }
+            // With close_notify or without, but not by a reset.
+            client.stream.sock.read_to_end(&mut Vec::new()).unwrap();
+        }
+    }
+}
+
+/// An answer without what is drawn by lot.
+fn settled(reply: &Reply) -> Vec<(Vec<u8>, Value)> {
+    let answer = decode(&reply.body);
+    let entries = answer.entries().iter().filter(|(key, _)| key != b"interval");
+    entries.cloned().collect()
+}
+
+fn the_same_answers(engine: Engine) {
+    let site = Site::start(engine, "");
+    let torrent = Torrent::new(&site.tracker, 1);
+    torrent.fill(site.tracker.v4, 1..=30, "left=0");
+    let hash = escaped(&torrent.info_hash);
+    for target in [
+        torrent.target(1, "left=0"),
+        torrent.target(99, "left=1&numwant=0"),
+        torrent.target(99, "left=1&event=stopped"),
+        format!("/scrape?info_hash={hash}"),
+        String::from("/announce"),
+        String::from("/announce?info_hash=short"),
+        String::from("/favicon.ico"),
+        String::from("/?x=%"),
+    ] {
+        let plain = ask(site.tracker.v4, get(&target));
+        for mut client in site.connect_by_each() {
+            client.send(get(&target));
+            let secure = client.reply();
+            assert_eq!(
+                (secure.status, &secure.headers),
+                (plain.status, &plain.headers),
+                "{target}"
+            );
+            if plain.status == 200 {
+                assert_eq!(settled(&secure), settled(&plain), "{target}");
+            } else {
+                assert_eq!(secure.body, plain.body, "{target}");
+                client.ends_in_order();
+            }
+        }
+    }
+    for wrong in [request("POST", "/announce", "HTTP/1.1", ""), b"GET / HTTP/3.0\r\n\r\n".into()] {
+        let plain = ask(site.tracker.v4, &wrong);
+        for mut client in site.connect_by_each() {
+            client.send(&wrong);
+            assert_eq!(client.reply(), plain);
+            client.ends_in_order();
+        }
+    }
+}
+
+/// Who came by HTTP is told to those who come by HTTPS, and the other way round.
+fn the_same_swarms(engine: Engine) {
+    let site = Site::start(engine, "");
+    let by_https = |to, target: &str| {
+        let settings = Arc::new(settings(&site.authority, VERSIONS[1]));
+        let mut client = connect(to, &settings);
+        client.send(get(target));
+        announced(&client.reply())
+    };
+    let by_http = |to, target: &str| {
+        let mut client = Client::connect(to);
+        client.send(get(target));
+        announced(&client.reply())
+    };
+    let torrent = Torrent::new(&site.tracker, 1);
+    by_http(site.tracker.v4, &torrent.target(1, "left=0"));
+    assert_eq!(by_https(site.v4, &torrent.target(2, "")).peers, [(LOCALHOST, 1).into()]);
+    let mut peers = by_http(site.tracker.v4, &torrent.target(3, "")).peers;
+    peers.sort_unstable();
+    assert_eq!(peers, [(LOCALHOST, 1).into(), (LOCALHOST, 2).into()]);
+    by_https(site.v4, &torrent.target(1, "event=stopped"));
+    assert_eq!(torrent.scrape().complete, 0);
+    let (Some(plain), Some(secure)) = (site.tracker.v6, site.v6) else {
+        return eprintln!("skipped: no IPv6");
+    };
+    let torrent = Torrent::new(&site.tracker, 2);
+    let answer = by_https(secure, &torrent.target(1, ""));
+    assert_eq!(answer.whole.bytes("external ip"), Ipv6Addr::LOCALHOST.octets());
+    assert_eq!(by_http(plain, &torrent.target(2, "")).peers, ["[::1]:1".parse().unwrap()]);
+}

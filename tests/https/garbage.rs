@@ -1,0 +1,172 @@
+//! Bytes that are no TLS, or not yet, or no longer: each is answered by an alert or closed at
+//! once, and the tracker goes on.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+
+use crate::client::{Client, get};
+use crate::secure::{VERSIONS, client_hello, settings};
+use crate::site::Site;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, on_both_engines, within};
+
+on_both_engines!(
+    what_is_no_handshake,
+    what_is_no_handshake_any_more,
+    a_hello_with_mistakes,
+    records_with_mistakes,
+    resets_at_any_point,
+);
+
+/// Nobody is closed for being slow here.
+const PATIENT: &str = "[connections]\nhandshake_timeout = 300\nheader_timeout = 300\n\
+                       idle_timeout = 300";
+
+/// A record of a type, with what its header says of its length.
+fn record(kind: u8, length: u16, content: &[u8]) -> Vec<u8> {
+    let [high, low] = length.to_be_bytes();
+    [&[kind, 3, 3, high, low], content].concat()
+}
+
+/// Whether these are alerts, the last of which is fatal, and nothing else.
+fn are_alerts(bytes: &[u8]) -> bool {
+    let (alerts, rest) = bytes.as_chunks::<7>();
+    rest.is_empty() && alerts.iter().all(|alert| matches!(alert, [0x15, 3, _, 0, 2, 2, _]))
+}
+
+fn what_is_no_handshake(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    let sslv2_hello = [
+        &[0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10][..],
+        &[1, 0, 0x80, 3, 0, 0x80, 7, 0, 0xc0, 6, 0, 0x40, 2, 0, 0x80, 4, 0, 0x80, 0, 0, 5],
+        &[7; 16],
+    ]
+    .concat();
+    for (what, bytes) in [
+        ("zeros", vec![0; 1000]),
+        ("ones", vec![0xff; 1000]),
+        ("an SSLv2 hello", sslv2_hello),
+        ("20 KB of 0x16", vec![0x16; 20_000]),
+        ("a record of 65535 bytes", record(22, 65_535, &[1; 65_535])),
+        ("application data", record(23, 100, &[0; 100])),
+        ("an alert of no meaning", record(21, 2, &[2, 200])),
+        ("a record without content", record(22, 0, &[])),
+        ("a record of no type", record(25, 10, &[0; 10])),
+        ("a handshake message of 16 MB", record(22, 16_384, &[&[1], &[0xff; 16_383][..]].concat())),
+        ("a finished without a start", record(22, 16, &[&[20, 0, 0, 12], &[0; 12][..]].concat())),
+        ("an empty hello", record(22, 4, &[1, 0, 0, 0])),
+    ] {
+        let mut client = Client::connect(site.v4);
+        // It may be refused before its end.
+        let _ = client.stream.write_all(&bytes);
+        // `drain` fails where nothing ends.
+        let said = client.drain();
+        assert!(are_alerts(&said), "to {what}: \"{}\"", said.escape_ascii());
+    }
+    site.serves();
+}
+
+/// Garbage where encrypted records should be.
+fn what_is_no_handshake_any_more(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    for bytes in [
+        record(23, 100, &[0; 100]),
+        record(23, 16_640, &[0; 16_640]),
+        record(23, 65_535, &[0; 65_535]),
+        record(22, 4, &[1, 0, 0, 0]),
+        record(20, 1, &[1]),
+        get("/announce"),
+        vec![0x16; 20_000],
+    ] {
+        for mut client in site.connect_by_each() {
+            client.send(get(&Torrent::new(&site.tracker, 1).target(1, "")));
+            announced(&client.reply());
+            let _ = client.stream.sock.write_all(&bytes);
+            let mut said = Vec::new();
+            if let Err(error) = client.stream.sock.read_to_end(&mut said) {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+            }
+            // An alert, encrypted, or nothing.
+            assert!(said.len() < 50, "to a record of type {}: {said:x?}", bytes[0]);
+        }
+    }
+    site.serves();
+}
+
+/// A hello that differs from a good one in a byte, or lacks some.
+fn a_hello_with_mistakes(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    for version in VERSIONS {
+        let hello = client_hello(&Arc::new(settings(&site.authority, version)));
+        for at in 0..hello.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut wrong = hello.clone();
+                wrong[at] ^= change;
+                finish(&site, &wrong);
+            }
+            finish(&site, &hello[..at]);
+        }
+    }
+    site.serves();
+}
+
+/// Sends bytes and an end, and sees them answered by records, or by nothing, and an end.
+#[track_caller]
+fn finish(site: &Site, bytes: &[u8]) {
+    let mut client = Client::connect(site.v4);
+    let _ = client.stream.write_all(bytes);
+    let _ = client.stream.shutdown(Shutdown::Write);
+    let said = client.drain();
+    let sane = said.is_empty() || matches!(said[0], 0x15 | 0x16) || said.starts_with(b"HTTP/1.1 4");
+    assert!(sane, "to \"{}\": \"{}\"", bytes.escape_ascii(), said.escape_ascii());
+}
+
+/// A good handshake, and then a record that was changed on its way.
+fn records_with_mistakes(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    // From its length on; of what is before it, TLS 1.3 does not care.
+    for at in [3, 4, 5, 20, announce.len()] {
+        for mut client in site.connect_by_each() {
+            client.shake_hands();
+            let mut wrong = Vec::new();
+            client.stream.conn.writer().write_all(&announce).unwrap();
+            client.stream.conn.write_tls(&mut wrong).unwrap();
+            wrong[at] ^= 1;
+            client.stream.sock.write_all(&wrong).unwrap();
+            client.stream.sock.shutdown(Shutdown::Write).unwrap();
+            let got = client.stream.read(&mut [0; 1000]);
+            assert!(!got.as_ref().is_ok_and(|&bytes| bytes > 0), "{at}: {got:?}");
+        }
+    }
+    assert_eq!(Torrent::new(&site.tracker, 1).scrape().incomplete, 0, "it was served");
+    site.serves();
+}
+
+fn resets_at_any_point(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    site.serves();
+    let baseline = site.tracker.descriptors();
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for round in 0..60 {
+        for (version, mut client) in VERSIONS.into_iter().zip(site.connect_by_each()) {
+            let hello = client_hello(&Arc::new(settings(&site.authority, version)));
+            let mut within_hello = Client::connect(site.v4);
+            within_hello.send(&hello[..1 + (round * 7) % hello.len()]);
+            within_hello.reset();
+            let mut after_hello = Client::connect(site.v4);
+            after_hello.send(&hello);
+            after_hello.reset();
+            client.send(announce.repeat(1 + round % 3));
+            if round % 2 == 0 {
+                announced(&client.reply());
+            }
+            Client::over(client.stream.sock).reset();
+        }
+    }
+    within("the descriptors of the reset", || {
+        (site.tracker.descriptors() <= baseline).then_some(())
+    });
+    site.serves();
+}

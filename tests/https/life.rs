@@ -1,0 +1,277 @@
+//! How connections begin and end: in time, and with a word.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, get, request};
+use crate::secure::{Secure, VERSIONS, client_hello, connect, over, settings};
+use crate::site::Site;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, PATIENCE, on_both_engines, within};
+
+on_both_engines!(
+    handshakes_end_in_time,
+    bytes_do_not_prolong_a_handshake,
+    a_handshake_is_not_a_request,
+    half_a_request_is_answered_in_the_end,
+    who_asks_no_more_is_told_goodbye,
+    http_where_tls_is_spoken,
+    tls_where_http_is_spoken,
+    handshakes_that_nobody_reads,
+    who_does_not_read_is_cut_off,
+    what_is_in_flight_is_answered,
+    a_stop_is_bounded,
+);
+
+/// Nothing but the handshake may end in time here.
+const BRIEF: &str = "[connections]\nhandshake_timeout = 1\nheader_timeout = 300\n\
+                     idle_timeout = 300\nsend_timeout = 300";
+
+fn handshakes_end_in_time(engine: Engine) {
+    let site = Site::start(engine, BRIEF);
+    let baseline = site.tracker.descriptors();
+    let mut stalled = Vec::new();
+    for version in VERSIONS {
+        let hello = client_hello(&Arc::new(settings(&site.authority, version)));
+        // Nothing, parts of the hello, and all of it, whose answer is not answered.
+        for length in [0, 1, 5, 6, hello.len() / 2, hello.len() - 1, hello.len()] {
+            let mut client = Client::connect(site.v4);
+            client.send(&hello[..length]);
+            stalled.push(client);
+        }
+    }
+    // `drain` fails where nothing ends.
+    for client in stalled {
+        let said = client.drain();
+        assert!(said.is_empty() || matches!(said[0], 0x15 | 0x16), "\"{}\"", said.escape_ascii());
+    }
+    within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
+    site.serves();
+}
+
+fn bytes_do_not_prolong_a_handshake(engine: Engine) {
+    let site = Site::start(engine, BRIEF);
+    let hello = client_hello(&Arc::new(settings(&site.authority, VERSIONS[1])));
+    let client = Client::connect(site.v4);
+    client.stream.set_nonblocking(true).unwrap();
+    // All of it would take half a minute.
+    let pause = Duration::from_secs(30) / hello.len() as u32;
+    let sent = hello.iter().take_while(|byte| {
+        thread::sleep(pause);
+        let waits = |error: io::Error| error.kind() == ErrorKind::WouldBlock;
+        client.stream.peek(&mut [0]).is_err_and(waits)
+            && (&client.stream).write_all(&[**byte]).is_ok()
+    });
+    assert!(sent.count() < hello.len(), "a handshake of half a minute");
+    site.serves();
+}
+
+/// Who has shaken hands and says nothing is closed too, but not without a word.
+fn a_handshake_is_not_a_request(engine: Engine) {
+    let tables = "[connections]\nhandshake_timeout = 1\nheader_timeout = 1\nidle_timeout = 300";
+    let site = Site::start(engine, tables);
+    let mut silent = site.connect_by_each();
+    silent.iter_mut().for_each(Client::shake_hands);
+    silent.into_iter().for_each(Client::ends_in_order);
+}
+
+fn half_a_request_is_answered_in_the_end(engine: Engine) {
+    let tables = "[connections]\nhandshake_timeout = 300\nheader_timeout = 1\nidle_timeout = 300";
+    let site = Site::start(engine, tables);
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for before in [0, 1] {
+        for mut client in site.connect_by_each() {
+            client.send([&announce.repeat(before), &announce[..40]].concat());
+            for _ in 0..before {
+                announced(&client.reply());
+            }
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.closes()), (408, true));
+            client.ends_in_order();
+        }
+    }
+}
+
+fn who_asks_no_more_is_told_goodbye(engine: Engine) {
+    let tables = "[connections]\nhandshake_timeout = 300\nheader_timeout = 300\nidle_timeout = 1";
+    let site = Site::start(engine, tables);
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let mut idle: Vec<Client<Secure>> = (0..10).flat_map(|_| site.connect_by_each()).collect();
+    for client in &mut idle {
+        client.send(&announce);
+        announced(&client.reply());
+    }
+    idle.into_iter().for_each(Client::ends_in_order);
+}
+
+fn http_where_tls_is_spoken(engine: Engine) {
+    let site = Site::start(engine, "");
+    let target = Torrent::new(&site.tracker, 1).target(1, "");
+    let long = format!("X: {}\r\n", "x".repeat(2000));
+    for request in [
+        get(&target),
+        request("HEAD", &target, "HTTP/1.0", ""),
+        request("POST", &target, "HTTP/1.1", "Content-Length: 0\r\n"),
+        request("GET", &target, "HTTP/1.1", &long),
+        get(&target).repeat(20),
+    ] {
+        let mut client = Client::connect(site.v4);
+        client.send(&request);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (400, true));
+        let text = String::from_utf8(reply.body).unwrap();
+        assert!(text.to_lowercase().contains("https"), "{text:?}");
+        client.ends();
+    }
+    assert_eq!(Torrent::new(&site.tracker, 1).scrape().incomplete, 0, "it was served");
+    site.serves();
+}
+
+fn tls_where_http_is_spoken(engine: Engine) {
+    let site = Site::start(engine, "");
+    for version in VERSIONS {
+        let settings = Arc::new(settings(&site.authority, version));
+        let mut client = Client::connect(site.tracker.v4);
+        client.send(client_hello(&settings));
+        // An end, and no reset.
+        client.stream.read_to_end(&mut Vec::new()).unwrap();
+        let mut client = connect(site.tracker.v4, &settings);
+        let refused = client.stream.conn.complete_io(&mut client.stream.sock).unwrap_err();
+        assert!(
+            matches!(refused.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof),
+            "{refused}"
+        );
+    }
+    Torrent::new(&site.tracker, 1).announce(1, "");
+}
+
+fn handshakes_that_nobody_reads(engine: Engine) {
+    let site = Site::start(engine, BRIEF);
+    let baseline = site.tracker.descriptors();
+    let hello = client_hello(&Arc::new(settings(&site.authority, VERSIONS[1])));
+    let deaf: Vec<Client> = (0..300)
+        .map(|_| {
+            let mut client = Client::connect_narrow(site.v4);
+            client.send(&hello);
+            client
+        })
+        .collect();
+    site.serves();
+    within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
+    drop(deaf);
+    site.serves();
+}
+
+/// Writes requests until there is no room for more, from a connection that must not block.
+fn stuff(client: &mut Client<Secure>, requests: &[u8]) -> io::Result<()> {
+    let Secure { conn, sock } = &mut client.stream;
+    loop {
+        if !conn.wants_write() {
+            conn.writer().write_all(requests)?;
+        }
+        match conn.write_tls(sock) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn who_does_not_read_is_cut_off(engine: Engine) {
+    let site = Site::start(engine, "[connections]\nsend_timeout = 2");
+    let torrent = Torrent::new(&site.tracker, 1);
+    torrent.fill(site.tracker.v4, 1..=200, "");
+    site.serves();
+    let baseline = (site.tracker.descriptors(), site.tracker.resident_bytes());
+    let requests = get(&torrent.target(1000, "numwant=200")).repeat(100);
+    let mut deaf: Vec<Client<Secure>> = (0..20)
+        .map(|number| {
+            let settings = Arc::new(settings(&site.authority, VERSIONS[number % 2]));
+            let mut client = over(Client::connect_narrow(site.v4), &settings);
+            client.shake_hands();
+            client.stream.sock.set_nonblocking(true).unwrap();
+            client
+        })
+        .collect();
+    let start = Instant::now();
+    let mut most = 0;
+    while !deaf.is_empty() {
+        deaf.retain_mut(|client| stuff(client, &requests).is_ok());
+        most = most.max(site.tracker.resident_bytes());
+        // The others are not concerned.
+        site.serves();
+        assert!(start.elapsed() < PATIENCE, "{} are not cut off", deaf.len());
+    }
+    let growth = most.saturating_sub(baseline.1);
+    // What is kept of twenty, as bytes and as records, and as much again for the allocator.
+    assert!(growth < 80 << 20, "{growth} bytes more");
+    within("their descriptors", || (site.tracker.descriptors() <= baseline.0).then_some(()));
+}
+
+fn what_is_in_flight_is_answered(engine: Engine) {
+    let mut site = Site::start(engine, "");
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let (first, rest) = announce.split_at(announce.len() / 2);
+    let mut halves = Vec::new();
+    for before in [0, 1] {
+        for mut client in site.connect_by_each() {
+            client.send([&announce.repeat(before), first].concat());
+            for _ in 0..before {
+                announced(&client.reply());
+            }
+            halves.push(client);
+        }
+    }
+    let mut idle = site.connect_by_each();
+    let mut unread = site.connect_by_each();
+    for client in &mut idle {
+        client.send(&announce);
+        announced(&client.reply());
+    }
+    for client in &mut unread {
+        client.send(announce.repeat(300));
+    }
+    thread::sleep(Duration::from_millis(200));
+    site.tracker.signal("TERM");
+    site.tracker.assert_logged("stopping");
+    idle.into_iter().for_each(Client::ends_in_order);
+    for mut client in halves {
+        client.send(rest);
+        let reply = client.reply();
+        announced(&reply);
+        assert!(reply.closes(), "the last reply of the connection");
+        client.ends_in_order();
+    }
+    for mut client in unread {
+        for _ in 0..300 {
+            announced(&client.reply());
+        }
+        client.ends_in_order();
+    }
+    let (status, log) = site.tracker.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(std::net::TcpStream::connect(site.v4).is_err());
+}
+
+/// Whoever does not go is left behind, in a handshake or after it.
+fn a_stop_is_bounded(engine: Engine) {
+    let tables = "[connections]\nshutdown_timeout = 1\nhandshake_timeout = 300\n\
+                  header_timeout = 300\nsend_timeout = 300";
+    let mut site = Site::start(engine, tables);
+    let settings = Arc::new(settings(&site.authority, VERSIONS[1]));
+    let hello = client_hello(&settings);
+    let mut stalled: Vec<Client> = (0..4).map(|_| Client::connect(site.v4)).collect();
+    for (client, length) in stalled.iter_mut().zip([1, hello.len() / 2, hello.len()]) {
+        client.send(&hello[..length]);
+    }
+    let mut half = site.connect_by_each();
+    half.iter_mut().for_each(|client| client.send("GET /announce"));
+    thread::sleep(Duration::from_millis(200));
+    site.tracker.signal("TERM");
+    // Waits no longer than for anything that is to happen at once, which is not 300 seconds.
+    let (status, log) = site.tracker.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    drop((stalled, half));
+}

@@ -1,0 +1,54 @@
+//! Sessions that go on over another connection, whichever worker it comes to: the kernel
+//! spreads connections by their source ports, and every connection has its own.
+
+use std::sync::Arc;
+
+use rustls::HandshakeKind;
+use rustls::client::Resumption;
+
+use crate::agreement::s_client;
+use crate::client::get;
+use crate::secure::{VERSIONS, connect, settings};
+use crate::site::{HOST, Site};
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, on_both_engines};
+
+on_both_engines!(one_session_by_openssl, one_session_after_another);
+
+/// Connections that resume. That all of them meet the same of two workers is as likely as as
+/// many tosses of a coin that show one side.
+const CONNECTIONS: usize = 30;
+
+fn one_session_by_openssl(engine: Engine) {
+    let site = Site::start(engine, "");
+    for (flag, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let file = site.authority.path(version);
+        let file = file.to_str().unwrap();
+        let root = site.authority.root();
+        let said = s_client(&site, &root, &["-servername", HOST, flag, "-sess_out", file]);
+        said.assert(&[&format!("New, {version}, Cipher is "), "d8:completei0e"]);
+        for _ in 0..CONNECTIONS {
+            let said = s_client(&site, &root, &["-servername", HOST, flag, "-sess_in", file]);
+            said.assert(&[&format!("Reused, {version}, Cipher is "), "d8:completei0e"]);
+        }
+    }
+}
+
+/// With each connection's ticket the next one resumes.
+fn one_session_after_another(engine: Engine) {
+    let site = Site::start(engine, "");
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for version in VERSIONS {
+        let mut settings = settings(&site.authority, version);
+        settings.resumption = Resumption::in_memory_sessions(1);
+        let settings = Arc::new(settings);
+        for connection in 0..=CONNECTIONS {
+            let mut client = connect(site.v4, &settings);
+            client.send(&announce);
+            announced(&client.reply());
+            let kind = client.stream.conn.handshake_kind();
+            let resumed = matches!(kind, Some(HandshakeKind::Resumed));
+            assert_eq!(resumed, connection > 0, "the {connection}th of {version:?}: {kind:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A tracker that serves with TLS and without, and the authority that vouches for it.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::certificates::{Authority, Key};
+use crate::tracker::{Engine, Tracker, config, has_v6, within};
+
+/// The host that a tracker is, unless a test says otherwise.
+pub(crate) const HOST: &str = "tracker.test";
+
+/// A running tracker of that kind.
+pub(crate) struct Site {
+    /// What it is without TLS, and its process.
+    pub(crate) tracker: Tracker,
+    /// Where it listens with TLS for IPv4.
+    pub(crate) v4: SocketAddr,
+    /// The same for IPv6, on a machine that has it.
+    pub(crate) v6: Option<SocketAddr>,
+    /// What clients are to trust. It outlives the tracker, which reads from its directory.
+    pub(crate) authority: Authority,
+}
+
+impl Site {
+    /// Two workers and one certificate, for [`HOST`]; `tables` are added to the configuration.
+    pub(crate) fn start(engine: Engine, tables: &str) -> Site {
+        Site::start_as(engine, &[(HOST, Key::P256)], tables)
+    }
+
+    /// The same, with certificates for these hosts.
+    pub(crate) fn start_as(engine: Engine, hosts: &[(&str, Key)], tables: &str) -> Site {
+        let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        for &(host, key) in hosts {
+            authority.issue(host, key);
+        }
+        let names: Vec<&str> = hosts.iter().map(|&(host, _)| host).collect();
+        let text = config(engine, 2, &format!("{}{tables}", tls_table(&names)));
+        let mut tracker = Tracker::launch_in(authority.directory(), &text, &[]);
+        let addresses = 1 + usize::from(has_v6());
+        let listening = tracker.ready(addresses);
+        let listening = listening.and_then(|()| tracker.listening(" (https)", addresses));
+        let secure = listening.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
+        let v6 = secure.iter().copied().find(SocketAddr::is_ipv6);
+        let v4 = secure.into_iter().find(SocketAddr::is_ipv4).unwrap();
+        Site { tracker, v4, v6, authority }
+    }
+
+    /// Tells the tracker to read its certificates again, and waits for what it says of them,
+    /// in one line a certificate or mistake.
+    #[track_caller]
+    pub(crate) fn reload(&self, signal: &str) -> String {
+        let verdicts = |lines: &[String]| {
+            let verdicts = lines.iter().filter(|line| line.contains("certificates "));
+            verdicts.filter(|line| !line.contains("listening")).cloned().collect::<Vec<String>>()
+        };
+        let log = || self.tracker.log().lines().map(str::to_owned).collect::<Vec<String>>();
+        let before = verdicts(&log()).len();
+        self.tracker.signal(signal);
+        within(format!("the verdict on certificates after {signal}"), || {
+            verdicts(&log()).get(before..).filter(|new| !new.is_empty()).map(|new| new.join("\n"))
+        })
+    }
+}
+
+/// The configuration's table for certificates of these hosts, as [`Authority::issue`] names
+/// their files.
+fn tls_table(hosts: &[&str]) -> String {
+    let v6 = if has_v6() { ", \"[::1]:0\"" } else { "" };
+    let file = |host: &&str| format!("{{ chain = \"{host}.pem\", key = \"{host}.key\" }}");
+    let certificates: Vec<String> = hosts.iter().map(file).collect();
+    let certificates = certificates.join(", ");
+    format!("[tls]\nlisten = [\"127.0.0.1:0\"{v6}]\ncertificates = [{certificates}]\n")
+}
