@@ -45,12 +45,53 @@ const BACKLOG: i32 = 4096;
 /// Seconds for which the kernel holds back a connection that sends nothing.
 const DEFER_ACCEPT_SECONDS: libc::c_int = 5;
 
-/// The answer's body: ten peers, whose addresses are printable so that any other server can
-/// be configured to give the same answer.
-pub(crate) const BODY: &str = concat!(
-    "d8:completei6e10:downloadedi4e10:incompletei6e8:intervali1800e12:min intervali900e",
-    "5:peers60:AbCdEfGhIjKlMnOpQrStUvWxYz0123456789aBcDeFgHiJkLmNoPqRsTuVwXe"
-);
+/// Bytes of the answer's body unless another length is asked for: ten peers.
+pub(crate) const SHORT_BODY_BYTES: usize = 153;
+
+/// What stands before the peers in the answer's body.
+const BODY_START: &str =
+    "d8:completei6e10:downloadedi4e10:incompletei6e8:intervali1800e12:min intervali900e5:peers";
+
+/// The addresses of ten peers, printable so that any other server can be configured to give
+/// the same answer.
+const PEERS: &str = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789aBcDeFgHiJkLmNoPqRsTuVwX";
+
+/// The answer's body: `bytes` bytes, or one fewer where the number before the peers gets longer
+/// just there; never less than a list without peers.
+pub(crate) fn body(bytes: usize) -> String {
+    let length_of = |peers: usize| format!("{BODY_START}{peers}:e").len() + peers;
+    let fitting = |peers: &usize| length_of(*peers) <= bytes;
+    let peers = (0..bytes).rev().find(fitting).unwrap_or(0);
+    let addresses: String = PEERS.chars().cycle().take(peers).collect();
+    format!("{BODY_START}{peers}:{addresses}e")
+}
+
+/// What to serve, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// Where to listen.
+    pub(crate) address: SocketAddr,
+    /// Whether a connection carries one request or many.
+    pub(crate) connections: Connections,
+    /// Bytes of the answers' bodies, as for [`body`]: at least one length, given in turn.
+    pub(crate) body_bytes: Vec<usize>,
+}
+
+impl Service {
+    /// Reads `ADDRESS keep|close [--body-bytes N[,N...]]`.
+    pub(crate) fn parse(arguments: &[String]) -> Option<Service> {
+        let (address, connections, body_bytes) = match arguments {
+            [address, connections] => (address, connections, vec![SHORT_BODY_BYTES]),
+            [address, connections, option, lengths] if option == "--body-bytes" => {
+                let lengths = lengths.split(',').map(|bytes| bytes.parse().ok());
+                (address, connections, lengths.collect::<Option<Vec<usize>>>()?)
+            }
+            _ => return None,
+        };
+        let (address, connections) = (address.parse().ok()?, Connections::parse(connections)?);
+        Some(Service { address, connections, body_bytes })
+    }
+}
 
 /// Whether a connection carries one request or many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,13 +122,13 @@ impl fmt::Display for Connections {
     }
 }
 
-/// Serves [`BODY`] on `address` until the process is killed.
+/// Serves until the process is killed.
 ///
 /// # Errors
 ///
 /// What the kernel said when it refused the listener, the ring or a connection.
-pub(crate) fn serve(address: SocketAddr, connections: Connections) -> io::Result<Infallible> {
-    let listener = listen(address)?;
+pub(crate) fn serve(service: Service) -> io::Result<Infallible> {
+    let listener = listen(service.address)?;
     let mut ring = build_ring()?;
     let (mut submitter, queue, mut completed) = ring.split();
     // An older kernel refuses; then each enter looks the descriptor up.
@@ -95,8 +136,13 @@ pub(crate) fn serve(address: SocketAddr, connections: Connections) -> io::Result
     let buffers = Buffers::register(&submitter)?;
     let mut server = Server {
         listener: listener.as_raw_fd(),
-        answer: answer(connections),
-        connections,
+        answers: service
+            .body_bytes
+            .iter()
+            .map(|&bytes| answer(service.connections, bytes))
+            .collect(),
+        next: 0,
+        connections: service.connections,
         buffers,
         submitter,
         queue,
@@ -150,7 +196,9 @@ impl Operation {
 
 struct Server<'ring> {
     listener: i32,
-    answer: &'static [u8],
+    answers: Vec<&'static [u8]>,
+    /// The answer that is given next.
+    next: usize,
     connections: Connections,
     buffers: Buffers,
     submitter: Submitter<'ring>,
@@ -237,7 +285,9 @@ impl Server<'_> {
     /// Sends the answer. Completes only if the socket did not take it whole.
     fn send(&mut self, fd: i32, more: libc::c_int) -> io::Result<()> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL | more;
-        let send = opcode::Send::new(Fd(fd), self.answer.as_ptr(), self.answer.len() as u32);
+        let answer = self.answers[self.next];
+        self.next = (self.next + 1) % self.answers.len();
+        let send = opcode::Send::new(Fd(fd), answer.as_ptr(), answer.len() as u32);
         let send = send.flags(flags).build().flags(squeue::Flags::SKIP_SUCCESS);
         self.push(send.user_data(Operation::Send.on(fd)))
     }
@@ -390,15 +440,16 @@ fn hang_up(fd: i32) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
-fn answer(connections: Connections) -> &'static [u8] {
+fn answer(connections: Connections, body_bytes: usize) -> &'static [u8] {
     let connection = match connections {
         Connections::Keep => "",
         Connections::Close => "Connection: close\r\n",
     };
-    let length = BODY.len();
+    let body = body(body_bytes);
+    let length = body.len();
     let answer = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\
-         {connection}Content-Length: {length}\r\n\r\n{BODY}"
+         {connection}Content-Length: {length}\r\n\r\n{body}"
     );
     answer.leak().as_bytes()
 }

@@ -9,7 +9,7 @@
 -- close: as libtorrent 2.0 writes it, one connection each.
 
 local TORRENTS = 10000
-local PEERS = 60000 -- different announces; each is one peer of one torrent
+local PEERS = 60000 -- different announces, `LOAD_ANNOUNCES`; each is one peer of one torrent
 local PORT_FIRST = 1025
 
 local seed = 20240229
@@ -87,12 +87,32 @@ local function ranks()
     end
 end
 
+-- With the argument "lengths", LENGTHS lengths of bodies, spaced evenly among all that came, are
+-- written at the end. One length cannot stand for all of them: to TCP, a long answer and a short
+-- one are more than two of their mean. Short and long ones take turns, because STEP has no factor
+-- in common with LENGTHS.
+local LENGTHS, STEP = 64, 37
+
+local threads = {}
+
+function setup(thread)
+    table.insert(threads, thread)
+end
+
+local function keep_lengths()
+    lengths = {}
+    function response(_, _, body)
+        lengths[#lengths + 1] = #body
+    end
+end
+
 local requests, next_one = {}, 0
 
 function init(arguments)
     local announce = ({ keep = kept, close = closed })[arguments[1]]
     local host = wrk.host .. ":" .. wrk.port
     local hashes, rank = hashes_of(arguments[2]), ranks()
+    if arguments[3] == "lengths" then keep_lengths() end
     for i = 1, PEERS do
         local left = random(2) == 0 and 0 or 201000
         local event = random(16) == 0 and "&event=started" or ""
@@ -112,4 +132,13 @@ function done(summary, latency)
         summary.requests, summary.duration, summary.bytes,
         errors.connect, errors.read, errors.write, errors.timeout, errors.status,
         latency:percentile(50), latency:percentile(99)))
+    local kept = threads[1]:get("lengths")
+    if kept then
+        table.sort(kept)
+        io.write("lengths:")
+        for i = 0, LENGTHS - 1 do
+            io.write(" ", kept[math.floor((i * STEP % LENGTHS + 0.5) * #kept / LENGTHS) + 1])
+        end
+        io.write("\n")
+    end
 end

@@ -2,11 +2,12 @@
 //! answer is worth nothing.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::client::{Answer, Client};
+use crate::endpoint::Endpoint;
 use crate::floor::Connections;
-use crate::servers::{Running, Server};
+use crate::servers::Server;
 use crate::torrents::{CHECK_TORRENT, escaped, info_hash};
 
 /// Announces as two peers of one torrent and judges the answers: both have to be peer lists, a
@@ -16,26 +17,42 @@ use crate::torrents::{CHECK_TORRENT, escaped, info_hash};
 /// # Errors
 ///
 /// What is wrong with the answers, or that there were none.
-pub(crate) fn check(server: Server, running: &Running, connections: Connections) -> io::Result<()> {
+pub(crate) fn check(server: Server, at: Endpoint, connections: Connections) -> io::Result<()> {
     let first = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6881);
-    let mut client = Client::connect(*first.ip(), running.address)?;
-    ask(&mut client, running.address, first.port(), connections)?;
+    let mut client = Client::connect(*first.ip(), at)?;
+    ask(&mut client, at, first.port(), connections)?;
     if connections == Connections::Close {
-        if !client.is_at_end()? {
-            return Err(io::Error::other("bytes after the answer instead of the end"));
+        match client.is_at_end() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(io::Error::other("bytes after the answer instead of the end"));
+            }
+            // Over TLS some just hang up. Ours has to say that this is the end.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !server.is_ours() => {}
+            Err(e) => return Err(e),
         }
-        client = Client::connect(*first.ip(), running.address)?;
+        client = Client::connect(*first.ip(), at)?;
     }
-    let answer = ask(&mut client, running.address, first.port() + 1, connections)?;
+    let answer = ask(&mut client, at, first.port() + 1, connections)?;
     if server.is_tracker() && !answer.names(first) {
         return Err(io::Error::other("a peer that announced is missing from the next answer"));
     }
     Ok(())
 }
 
+/// Bytes of the head of a server's answer to an announce.
+///
+/// # Errors
+///
+/// What is wrong with the answer, or that there was none.
+pub(crate) fn head_bytes(at: Endpoint, connections: Connections) -> io::Result<usize> {
+    let mut client = Client::connect(Ipv4Addr::LOCALHOST, at)?;
+    Ok(ask(&mut client, at, 6881, connections)?.head_bytes)
+}
+
 fn ask(
     client: &mut Client,
-    server: SocketAddr,
+    at: Endpoint,
     port: u16,
     connections: Connections,
 ) -> io::Result<Answer> {
@@ -48,7 +65,8 @@ fn ask(
         format!(
             "GET /announce?info_hash={info_hash}&peer_id=-LT2080-wSbE0(NH{port}\
              &port={port}&uploaded=0&downloaded=0&left=201000&numwant=50&compact=1 HTTP/1.1\r\n\
-             Host: {server}\r\n{connection}\r\n"
+             Host: {}\r\n{connection}\r\n",
+            at.address
         )
         .as_bytes(),
     )?;

@@ -1,18 +1,27 @@
 //! The least of an HTTP client: enough to see that answers are right, and to fill a tracker.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
+use rustls::{ClientConnection, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::endpoint::{Endpoint, Transport};
+use crate::tls::client_configuration;
 
 /// How long an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// A connection to a server.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     received: Vec<u8>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 /// One answer.
@@ -22,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The body.
     pub(crate) body: Vec<u8>,
+    /// Bytes of the head, the blank line included.
+    pub(crate) head_bytes: usize,
 }
 
 impl Client {
@@ -29,16 +40,34 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of the sockets.
-    pub(crate) fn connect(source: Ipv4Addr, server: SocketAddr) -> io::Result<Client> {
+    /// Those of the sockets, and of the certificate. The handshake takes place with the first
+    /// request.
+    pub(crate) fn connect(source: Ipv4Addr, server: Endpoint) -> io::Result<Client> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddrV4::new(source, 0).into())?;
-        socket.connect(&server.into())?;
+        socket.connect(&server.address.into())?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
         stream.set_write_timeout(Some(ANSWER_WAIT))?;
+        let stream = match server.transport {
+            Transport::Plain => Stream::Plain(stream),
+            Transport::Tls => {
+                let name = server.address.ip().into();
+                let tls = ClientConnection::new(client_configuration()?, name);
+                let tls = tls.map_err(io::Error::other)?;
+                Stream::Tls(Box::new(StreamOwned::new(tls, stream)))
+            }
+        };
         Ok(Client { stream, received: Vec::new() })
+    }
+
+    /// The bare socket, for a connection that is only to stay open.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        match self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.into_parts().1,
+        }
     }
 
     /// Sends one or more requests.
@@ -47,7 +76,10 @@ impl Client {
     ///
     /// Those of the socket.
     pub(crate) fn send(&mut self, requests: &[u8]) -> io::Result<()> {
-        self.stream.write_all(requests)
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(requests),
+            Stream::Tls(stream) => stream.write_all(requests),
+        }
     }
 
     /// Receives the next answer.
@@ -78,21 +110,25 @@ impl Client {
         };
         let body = self.received[head_end..end].to_vec();
         self.received.drain(..end);
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, head_bytes: head_end })
     }
 
     /// Whether the server ends the connection without another byte.
     ///
     /// # Errors
     ///
-    /// Those of the socket, of which a time-out says that the server keeps it.
+    /// Those of the socket, of which a time-out says that the server keeps it; over TLS
+    /// `UnexpectedEof`, if the server did not say that it ends it.
     pub(crate) fn is_at_end(&mut self) -> io::Result<bool> {
         Ok(self.received.is_empty() && !self.fill()?)
     }
 
     fn fill(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
-        let count = self.stream.read(&mut buffer)?;
+        let count = match &mut self.stream {
+            Stream::Plain(stream) => stream.read(&mut buffer)?,
+            Stream::Tls(stream) => stream.read(&mut buffer)?,
+        };
         self.received.extend_from_slice(&buffer[..count]);
         Ok(count > 0)
     }
@@ -100,11 +136,11 @@ impl Client {
 
 impl Answer {
     /// Whether this looks like an answer to an announce and not like a failure: what wrk, which
-    /// counts bytes and status codes, cannot see.
+    /// counts bytes and status codes, cannot see. A line's end after it is aquatic_http's.
     pub(crate) fn is_peer_list(&self) -> bool {
         self.status == 200
             && self.body.starts_with(b"d")
-            && self.body.ends_with(b"e")
+            && self.body.trim_ascii_end().ends_with(b"e")
             && find(&self.body, b"5:peers").is_some()
             && find(&self.body, b"14:failure reason").is_none()
     }

@@ -29,6 +29,13 @@ pub(crate) fn print() {
         let version = first_line("dpkg-query", &["-W", "-f", "${Version}", "opentracker"]);
         println!("- opentracker: {version} (Debian)");
     }
+    if let Some(hitch) = installed("hitch") {
+        println!("- {}", first_line(&hitch.to_string_lossy(), &["--version"]));
+    }
+    if let Some(aquatic) = Server::Aquatic.executable() {
+        println!("- aquatic_http: {}", first_line(&aquatic.to_string_lossy(), &["-v"]));
+    }
+    println!("- {}", first_line("openssl", &["version"]));
 }
 
 /// The first line that a program prints, on whichever stream; `unknown` if there is none.

@@ -2,15 +2,15 @@
 //! another peer.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::check::check;
 use crate::client::{Answer, Client};
+use crate::endpoint::{Endpoint, Transport};
 use crate::floor::Connections;
-use crate::process::resident_bytes;
-use crate::servers::Server;
+use crate::servers::{Server, Setup};
 use crate::torrents::{escaped, info_hash, spread};
 
 /// Announces, each of a peer and torrent that was not announced before.
@@ -55,18 +55,18 @@ impl Memory {
     ///
     /// If it cannot be started, or one of the announces is not answered with a peer list.
     pub(crate) fn measure(server: Server, connections: Connections) -> io::Result<Memory> {
-        let running = server.start(connections, TORRENTS)?;
-        check(server, &running, connections)?;
-        let before = resident_bytes(running.pid())?;
+        let running = server.start(Setup::plain(connections, TORRENTS))?;
+        let at = running.endpoint(Transport::Plain)?;
+        check(server, at, connections)?;
+        let before = running.resident_bytes()?;
         let started = Instant::now();
-        let address = running.address;
         // The threads inherit this one's CPU, that of the load.
         let fillers: Vec<_> = (0..THREADS)
             .map(|thread| {
                 thread::spawn(move || {
                     (thread..SOURCES)
                         .step_by(THREADS as usize)
-                        .try_for_each(|source| fill(address, source, connections, started))
+                        .try_for_each(|source| fill(at, source, connections, started))
                 })
             })
             .collect();
@@ -74,7 +74,7 @@ impl Memory {
             filler.join().map_err(|_| io::Error::other("the load panicked"))??;
         }
         let took = started.elapsed();
-        Ok(Memory { before, after: resident_bytes(running.pid())?, took })
+        Ok(Memory { before, after: running.resident_bytes()?, took })
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn print(all: &[(Server, Result<Memory, String>)]) {
 
 /// Sends all announces of one source address.
 fn fill(
-    server: SocketAddr,
+    server: Endpoint,
     source: u64,
     connections: Connections,
     started: Instant,

@@ -1,6 +1,7 @@
 //! The command line of the benchmark.
 
 use crate::floor::Connections;
+use crate::row::Row;
 use crate::servers::Server;
 
 /// How to call it.
@@ -8,9 +9,10 @@ pub(crate) const USAGE: &str = "\
 usage: cargo bench --bench wire -- [OPTIONS]
   --rounds N      measurements of each server and row (default 3)
   --seconds S     seconds of each measurement (default 3)
-  --row ROW       only this row: keep, close or memory; may be repeated
-  --server NAME   only this server besides the floor: annulus, annulus-epoll, nginx or
-                  opentracker; may be repeated
+  --row ROW       only this row: keep, close, tls-keep, tls-close (with the plain one beside
+                  it, in the same rounds), memory or idle; may be repeated
+  --server NAME   only this server besides the floor: annulus, annulus-epoll, nginx,
+                  opentracker or aquatic_http; may be repeated
   --slow          fill opentracker's memory too, one connection an announce (about a minute)";
 
 /// What to measure.
@@ -21,9 +23,11 @@ pub(crate) struct Options {
     /// Seconds of each measurement; at least 1.
     pub(crate) seconds: u64,
     /// The timed rows.
-    pub(crate) rows: Vec<Connections>,
+    pub(crate) rows: Vec<Row>,
     /// Whether memory is measured.
     pub(crate) memory: bool,
+    /// Whether the memory of idle connections is measured.
+    pub(crate) idle: bool,
     /// Whether the memory of a server that takes one announce a connection is measured.
     pub(crate) slow: bool,
     /// The servers, in the order of [`Server::ALL`].
@@ -42,6 +46,7 @@ impl Options {
             seconds: 3,
             rows: Vec::new(),
             memory: false,
+            idle: false,
             slow: false,
             servers: Vec::new(),
         };
@@ -56,9 +61,8 @@ impl Options {
                 "--seconds" => options.seconds = positive(&value()?)?,
                 "--row" => match value()?.as_str() {
                     "memory" => options.memory = true,
-                    row => options
-                        .rows
-                        .push(Connections::parse(row).ok_or(format!("no such row: {row}"))?),
+                    "idle" => options.idle = true,
+                    row => options.add_row(row)?,
                 },
                 "--server" => {
                     let name = value()?;
@@ -68,16 +72,33 @@ impl Options {
                 _ => return Err(format!("not understood: {argument}")),
             }
         }
-        if options.rows.is_empty() && !options.memory {
-            options.rows = vec![Connections::Keep, Connections::Close];
-            options.memory = true;
+        if options.rows.is_empty() && !options.memory && !options.idle {
+            options.add_row("tls-keep")?;
+            options.add_row("tls-close")?;
+            (options.memory, options.idle) = (true, true);
         }
         let asked = std::mem::take(&mut options.servers);
         options.servers = Server::ALL.into();
         if !asked.is_empty() {
-            options.servers.retain(|server| *server == Server::Floor || asked.contains(server));
+            options.servers.retain(|server| server.is_floor() || asked.contains(server));
         }
         Ok(options)
+    }
+
+    /// Whether anything of this takes TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.idle || self.rows.iter().any(|row| row.tls)
+    }
+
+    /// Adds a timed row, or TLS to one that is there.
+    fn add_row(&mut self, name: &str) -> Result<(), String> {
+        let (kind, tls) = name.strip_prefix("tls-").map_or((name, false), |kind| (kind, true));
+        let connections = Connections::parse(kind).ok_or(format!("no such row: {name}"))?;
+        match self.rows.iter_mut().find(|row| row.connections == connections) {
+            Some(row) => row.tls |= tls,
+            None => self.rows.push(Row { connections, tls }),
+        }
+        Ok(())
     }
 }
 

@@ -57,6 +57,21 @@ pub(crate) fn pin_self() -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
+/// Lets this process, and all that it starts, open `count` descriptors each.
+///
+/// # Errors
+///
+/// If the hard limit is lower, or there is no `prlimit`.
+pub(crate) fn raise_descriptors(count: u32) -> io::Result<()> {
+    let pid = std::process::id().to_string();
+    let limit = format!("--nofile={count}:");
+    let output = Command::new("prlimit").args(["--pid", &pid, &limit]).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
 /// Asks a process to end, waits, and in the end insists.
 pub(crate) fn stop(child: &mut Child) {
     if !matches!(child.try_wait(), Ok(None)) {
@@ -104,6 +119,11 @@ impl CpuTime {
             }
         }
         Ok(sum)
+    }
+
+    /// Both together.
+    pub(crate) fn plus(self, other: CpuTime) -> CpuTime {
+        CpuTime { ran: self.ran + other.ran, waited: self.waited + other.waited }
     }
 
     /// What was added since `earlier`.

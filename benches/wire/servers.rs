@@ -10,8 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::floor::{BODY, Connections};
-use crate::process::{SERVER_CPU, pinned, pinned_unprivileged, stop};
+use crate::configurations;
+use crate::endpoint::{Endpoint, Transport};
+use crate::floor::{Connections, SHORT_BODY_BYTES};
+use crate::process::{CpuTime, SERVER_CPU, pinned, pinned_unprivileged, resident_bytes, stop};
 use crate::torrents::write_list;
 
 /// Time that a server has to accept its first connection.
@@ -32,7 +34,9 @@ pub(crate) const SERVE_FLOOR: &str = "serve-floor";
 /// A server that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
-    /// The bare io_uring loop of `benches/floor`.
+    /// The bare io_uring loop of `benches/floor`, with ten peers in its answer.
+    ShortFloor,
+    /// The same, with an answer as long as this tracker's are.
     Floor,
     /// This tracker, with the engine that it chooses itself.
     Annulus,
@@ -40,29 +44,81 @@ pub(crate) enum Server {
     AnnulusEpoll,
     /// nginx with the floor's answer.
     Nginx,
-    /// Debian's opentracker, which closes every connection.
+    /// Debian's opentracker, which closes every connection; over TLS behind hitch.
     Opentracker,
+    /// aquatic_http, of which one process speaks TLS and another does not.
+    Aquatic,
+}
+
+/// How a server is to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Whether a connection carries one request or many.
+    pub(crate) connections: Connections,
+    /// Torrents to serve, the first ones of [`crate::torrents`].
+    pub(crate) torrents: u64,
+    /// Bytes of the bodies of constant answers, given in turn.
+    pub(crate) body_bytes: Vec<usize>,
+    /// Whether it has to listen for TLS beside plain connections.
+    pub(crate) tls: bool,
+}
+
+impl Setup {
+    /// Without TLS.
+    pub(crate) fn plain(connections: Connections, torrents: u64) -> Setup {
+        Setup { connections, torrents, body_bytes: vec![SHORT_BODY_BYTES], tls: false }
+    }
+
+    /// With TLS beside.
+    pub(crate) fn both(connections: Connections, torrents: u64) -> Setup {
+        Setup { tls: true, ..Setup::plain(connections, torrents) }
+    }
 }
 
 impl Server {
     /// In the order of the tables.
-    pub(crate) const ALL: [Server; 5] =
-        [Server::Floor, Server::Annulus, Server::AnnulusEpoll, Server::Nginx, Server::Opentracker];
+    pub(crate) const ALL: [Server; 7] = [
+        Server::ShortFloor,
+        Server::Floor,
+        Server::Annulus,
+        Server::AnnulusEpoll,
+        Server::Nginx,
+        Server::Opentracker,
+        Server::Aquatic,
+    ];
 
     /// As given to `--server`.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Server::ShortFloor => "floor-short",
             Server::Floor => "floor",
             Server::Annulus => "annulus",
             Server::AnnulusEpoll => "annulus-epoll",
             Server::Nginx => "nginx",
             Server::Opentracker => "opentracker",
+            Server::Aquatic => "aquatic_http",
         }
+    }
+
+    /// As the tables have it.
+    pub(crate) fn title(self, transport: Transport) -> &'static str {
+        match (self, transport) {
+            (Server::ShortFloor, _) => "floor (short answer)",
+            (Server::Floor, _) => "floor (same lengths)",
+            (Server::Nginx, _) => "nginx (same mean length)",
+            (Server::Opentracker, Transport::Tls) => "hitch + opentracker",
+            _ => self.name(),
+        }
+    }
+
+    /// Whether it is one of the floors.
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Server::ShortFloor | Server::Floor)
     }
 
     /// Whether it keeps peers, and not only gives a constant answer.
     pub(crate) fn is_tracker(self) -> bool {
-        !matches!(self, Server::Floor | Server::Nginx)
+        !self.is_floor() && self != Server::Nginx
     }
 
     /// Whether it is the tracker of this repository.
@@ -70,150 +126,231 @@ impl Server {
         matches!(self, Server::Annulus | Server::AnnulusEpoll)
     }
 
+    /// Whether it closes connections without `Connection: close` in the answer.
+    pub(crate) fn closes_unannounced(self) -> bool {
+        matches!(self, Server::Opentracker | Server::Aquatic)
+    }
+
+    /// Whether what it learns on one transport is known on the other.
+    pub(crate) fn shares_swarms(self) -> bool {
+        self != Server::Aquatic
+    }
+
+    /// Whether several of its threads are busy at a time: on one CPU they wait for each other.
+    pub(crate) fn waits_for_itself(self, transport: Transport) -> bool {
+        match self {
+            Server::Opentracker => transport == Transport::Tls,
+            _ => self == Server::Aquatic,
+        }
+    }
+
+    /// Whether its constant answer is to be as long as this tracker's answers are.
+    pub(crate) fn answers_at_length(self) -> bool {
+        matches!(self, Server::Floor | Server::Nginx)
+    }
+
     /// Whether it can serve connections of this kind.
-    pub(crate) fn serves(self, connections: Connections) -> bool {
-        self != Server::Opentracker || connections == Connections::Close
+    pub(crate) fn serves(self, connections: Connections, transport: Transport) -> bool {
+        match self {
+            Server::ShortFloor | Server::Floor => transport == Transport::Plain,
+            Server::Opentracker => connections == Connections::Close,
+            _ => true,
+        }
     }
 
     /// Its executable, if there is one.
     pub(crate) fn executable(self) -> Option<PathBuf> {
         match self {
-            Server::Floor => env::current_exe().ok(),
+            Server::ShortFloor | Server::Floor => env::current_exe().ok(),
             Server::Annulus | Server::AnnulusEpoll => Some(env!("CARGO_BIN_EXE_annulus").into()),
             Server::Nginx => installed("nginx"),
             Server::Opentracker => installed("opentracker"),
+            Server::Aquatic => installed("aquatic_http"),
         }
     }
 
-    /// Starts it, pinned to its CPU, and waits until it accepts. It has to serve the first
-    /// `torrents` of [`crate::torrents`].
+    /// Starts it, pinned to its CPU, and waits until it accepts. Where TLS is asked for and
+    /// cannot be had, [`Running::endpoint`] says why.
     ///
     /// # Errors
     ///
     /// If it is not installed, ends at once (with the last line of its log) or does not accept.
-    pub(crate) fn start(self, connections: Connections, torrents: u64) -> io::Result<Running> {
+    pub(crate) fn start(self, setup: Setup) -> io::Result<Running> {
         let executable = self.executable().ok_or_else(|| io::Error::other("not installed"))?;
-        let address = free_address()?;
+        let plain = free_address()?;
+        let speaks_tls = setup.tls && self.serves(setup.connections, Transport::Tls);
+        let tls = if speaks_tls { Some(free_address()?) } else { None };
         // Emptied at every start; within the target directory, so that nothing is littered.
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wire").join(self.name());
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory)?;
-        let log = directory.join("log");
 
-        let mut command = match self {
-            Server::Opentracker => pinned_unprivileged(SERVER_CPU, &executable),
-            _ => pinned(SERVER_CPU, &executable),
-        };
-        command.current_dir(&directory);
+        let mut running = Running { children: Vec::new(), plain, tls: Err("no TLS".to_owned()) };
+        let command = self.command(&executable, &directory, (plain, tls), &setup)?;
+        running.launch(command, &directory.join("log"), plain)?;
         if self == Server::Opentracker {
-            // Debian's build serves no torrent that is not listed.
-            write_list(&directory.join(WHITELIST), torrents)?;
+            sleep(WHITELIST_WAIT);
         }
-        self.configure(&mut command, &directory, address, connections)?;
-        let output = File::create(&log)?;
-        let child =
-            command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
-        let mut running = Running { child, address };
-
-        let started = Instant::now();
-        loop {
-            if let Some(status) = running.child.try_wait()? {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                let last = log.lines().last().unwrap_or("no word in its log");
-                return Err(io::Error::other(format!("ended at once ({status}): {last}")));
-            }
-            if TcpStream::connect(address).is_ok() {
-                if self == Server::Opentracker {
-                    sleep(WHITELIST_WAIT);
-                }
-                return Ok(running);
-            }
-            if started.elapsed() > START_WAIT {
-                return Err(io::Error::other("does not accept connections"));
-            }
-            sleep(Duration::from_millis(20));
+        if let Some(tls) = tls {
+            let listens = match self.tls_command(&executable, &directory, (plain, tls), setup) {
+                Ok(Some(command)) => running.launch(command, &directory.join("tls-log"), tls),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            running.tls = listens.map(|()| tls).map_err(|error| error.to_string());
         }
+        Ok(running)
     }
 
-    fn configure(
+    /// The command that starts it on the first address, and on the second if it speaks both.
+    fn command(
         self,
-        command: &mut Command,
+        executable: &Path,
         directory: &Path,
-        address: SocketAddr,
-        connections: Connections,
-    ) -> io::Result<()> {
+        (plain, tls): (SocketAddr, Option<SocketAddr>),
+        setup: &Setup,
+    ) -> io::Result<Command> {
+        let mut command = match self {
+            Server::Opentracker => pinned_unprivileged(SERVER_CPU, executable),
+            _ => pinned(SERVER_CPU, executable),
+        };
+        command.current_dir(directory);
         match self {
-            Server::Floor => {
-                command.args([SERVE_FLOOR, &address.to_string(), &connections.to_string()]);
+            Server::ShortFloor | Server::Floor => {
+                let (address, connections) = (plain.to_string(), setup.connections.to_string());
+                let lengths: Vec<String> = setup.body_bytes.iter().map(usize::to_string).collect();
+                command.args([SERVE_FLOOR, &address, &connections]);
+                command.args(["--body-bytes", &lengths.join(",")]);
             }
             Server::Annulus | Server::AnnulusEpoll => {
                 let engine = if self == Server::Annulus { "auto" } else { "epoll" };
-                let file = directory.join("annulus.toml");
-                fs::write(&file, annulus_configuration(address, engine))?;
-                command.arg("-c").arg(file);
+                let text = configurations::annulus(plain, tls, engine);
+                fs::write(directory.join("annulus.toml"), text)?;
+                command.args(["-c", "annulus.toml"]);
             }
             Server::Nginx => {
-                fs::write(directory.join("nginx.conf"), nginx_configuration(address))?;
+                let mean = setup.body_bytes.iter().sum::<usize>() / setup.body_bytes.len();
+                let text = configurations::nginx(plain, tls, mean);
+                fs::write(directory.join("nginx.conf"), text)?;
                 command.args([OsStr::new("-p"), directory.as_os_str()]);
                 command.args(["-c", "nginx.conf", "-e", "stderr"]);
             }
             Server::Opentracker => {
-                let (ip, port) = (address.ip().to_string(), address.port().to_string());
+                // Debian's build serves no torrent that is not listed.
+                write_list(&directory.join(WHITELIST), setup.torrents)?;
+                let (ip, port) = (plain.ip().to_string(), plain.port().to_string());
                 command.args(["-i", &ip, "-p", &port, "-w", WHITELIST]);
             }
+            Server::Aquatic => {
+                let text = configurations::aquatic(plain, setup.connections, false);
+                fs::write(directory.join("aquatic.toml"), text)?;
+                command.args(["-c", "aquatic.toml"]);
+            }
         }
-        Ok(())
+        Ok(command)
+    }
+
+    /// The command that starts a second process, where it takes one to speak TLS.
+    fn tls_command(
+        self,
+        executable: &Path,
+        directory: &Path,
+        (plain, tls): (SocketAddr, SocketAddr),
+        setup: Setup,
+    ) -> io::Result<Option<Command>> {
+        let mut command = match self {
+            Server::Opentracker => {
+                let hitch = installed("hitch");
+                let hitch = hitch.ok_or_else(|| io::Error::other("hitch is not installed"))?;
+                fs::write(directory.join("hitch.conf"), configurations::hitch(tls, plain))?;
+                let mut command = pinned_unprivileged(SERVER_CPU, hitch);
+                command.arg("--config=hitch.conf");
+                command
+            }
+            Server::Aquatic => {
+                let text = configurations::aquatic(tls, setup.connections, true);
+                fs::write(directory.join("aquatic-tls.toml"), text)?;
+                let mut command = pinned(SERVER_CPU, executable);
+                command.args(["-c", "aquatic-tls.toml"]);
+                command
+            }
+            _ => return Ok(None),
+        };
+        command.current_dir(directory);
+        Ok(Some(command))
     }
 }
 
 /// A server that was started; dropping it stops it.
 pub(crate) struct Running {
-    child: Child,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
+    children: Vec<Child>,
+    plain: SocketAddr,
+    tls: Result<SocketAddr, String>,
 }
 
 impl Running {
-    /// Its first process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not speak TLS.
+    pub(crate) fn endpoint(&self, transport: Transport) -> io::Result<Endpoint> {
+        let address = match transport {
+            Transport::Plain => self.plain,
+            Transport::Tls => self.tls.clone().map_err(io::Error::other)?,
+        };
+        Ok(Endpoint { address, transport })
+    }
+
+    /// What all its processes have had of the CPU.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is gone.
+    pub(crate) fn cpu_time(&self) -> io::Result<CpuTime> {
+        self.children
+            .iter()
+            .try_fold(CpuTime::default(), |sum, child| Ok(sum.plus(CpuTime::of(child.id())?)))
+    }
+
+    /// Bytes of memory that all its processes have resident.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is gone.
+    pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
+        self.children.iter().map(|child| resident_bytes(child.id())).sum()
+    }
+
+    /// Starts one process and waits until it accepts.
+    fn launch(&mut self, mut command: Command, log: &Path, address: SocketAddr) -> io::Result<()> {
+        let output = File::create(log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let mut child = command.spawn()?;
+        let started = Instant::now();
+        let accepts = loop {
+            if let Some(status) = child.try_wait()? {
+                let log = fs::read_to_string(log).unwrap_or_default();
+                let last = log.lines().last().unwrap_or("no word in its log");
+                return Err(io::Error::other(format!("ended at once ({status}): {last}")));
+            }
+            if TcpStream::connect(address).is_ok() {
+                break Ok(());
+            }
+            if started.elapsed() > START_WAIT {
+                break Err(io::Error::other("does not accept connections"));
+            }
+            sleep(Duration::from_millis(20));
+        };
+        self.children.push(child);
+        accepts
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        stop(&mut self.child);
+        self.children.iter_mut().for_each(stop);
     }
-}
-
-fn annulus_configuration(address: SocketAddr, engine: &str) -> String {
-    format!("listen = [\"{address}\"]\nworkers = 1\nengine = \"{engine}\"\n")
-}
-
-/// The floor's answer, by the cheapest means that nginx has.
-fn nginx_configuration(address: SocketAddr) -> String {
-    format!(
-        "daemon off;
-worker_processes 1;
-pid nginx.pid;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    server_tokens off;
-    default_type text/plain;
-    keepalive_requests 1000000000;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {{
-        listen {address} deferred reuseport backlog=4096;
-        location / {{ return 200 \"{BODY}\"; }}
-    }}
-}}
-"
-    )
 }
 
 /// An address of which the port is free now. Ports are not given twice: that of a server just
@@ -232,11 +369,14 @@ fn free_address() -> io::Result<SocketAddr> {
     }
 }
 
-/// Finds a program. Debian keeps servers out of the path of ordinary users.
+/// Finds a program. Debian keeps servers out of the path of ordinary users, and cargo installs
+/// to a place of its own.
 pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
+    let cargo = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));
     env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin")])
+        .chain(cargo)
         .map(|directory| directory.join(name))
         .find(|file| file.is_file())
 }
