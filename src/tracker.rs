@@ -21,7 +21,7 @@ use crate::limits::{
     ARENA_BYTES, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, RECV_BUFFER_BYTES,
     RECV_BUFFERS, REPLY_BATCH_BYTES,
 };
-use crate::log::line;
+use crate::log::{self, Log};
 use crate::server::{Server, reply_bytes_max};
 use crate::swarm::{Settings as SwarmSettings, Swarms, Sweep};
 use crate::tls::{Acceptor, Certificates, Loaded, Tls, sealed_bytes_max};
@@ -40,6 +40,8 @@ const EAFNOSUPPORT: i32 = 97;
 /// Why the tracker cannot start or go on, and what would help.
 pub fn run(config: &Config) -> Result<(), String> {
     steady_memory();
+    let config::Log { level, format } = config.log;
+    Log { level, format, clock: Clock::unix_s }.begin();
     // Before any thread is started, so that all of them leave the signals to this one.
     let signals = Signals::block().map_err(|error| format!("signals: {error}"))?;
     // Before the trial, which is charged to it too. Failing to raise it leaves what there was;
@@ -122,18 +124,18 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     // One line, unless locked memory sufficed for some workers only.
     for engine in engines {
-        line(format_args!("{engine}"));
+        log::info(format_args!("{engine}"));
     }
     let plural = if workers == 1 { "" } else { "s" };
-    line(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
+    log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
     for address in plain {
-        line(format_args!("listening on {address}"));
+        log::info(format_args!("listening on {address}"));
     }
     for address in secured {
-        line(format_args!("listening on {address} (https)"));
+        log::info(format_args!("listening on {address} (https)"));
     }
     wait_for_stop(&signals, tls.as_ref(), &config.tls);
-    line(format_args!("stopping: answering what is in flight"));
+    log::info(format_args!("stopping: answering what is in flight"));
     stop.store(true, Ordering::Release);
     leave(crew)
 }
@@ -215,7 +217,7 @@ impl Plan {
         let result = worker.run(|| clock.now_s());
         if let Err(error) = &result {
             // Its listeners would go on collecting connections that nobody serves.
-            line(format_args!("a worker's ring has broken: {error}"));
+            log::error(format_args!("a worker's ring has broken: {error}"));
             process::exit(1);
         }
         result
@@ -231,10 +233,10 @@ fn secure(config: &config::Tls) -> Result<Option<Tls>, String> {
         Certificates::load(&config.certificates, Clock::unix_s())
             .map_err(|mistakes| mistakes.join("\n"))?;
     for warning in warnings {
-        line(format_args!("warning: {warning}"));
+        log::warning(format_args!("{warning}"));
     }
     for certificate in certificates.describe() {
-        line(format_args!("{certificate}"));
+        log::info(format_args!("{certificate}"));
     }
     Tls::new(certificates, config.post_quantum).map(Some)
 }
@@ -244,18 +246,18 @@ fn reload(tls: &Tls, config: &config::Tls) {
     match Certificates::load(&config.certificates, Clock::unix_s()) {
         Ok(Loaded { certificates, warnings }) => {
             for warning in warnings {
-                line(format_args!("warning: {warning}"));
+                log::warning(format_args!("{warning}"));
             }
             let described = certificates.describe();
             // What is said is true: whoever reads it gets the new ones.
             tls.replace(certificates);
             for certificate in described {
-                line(format_args!("certificates reloaded: {certificate}"));
+                log::info(format_args!("certificates reloaded: {certificate}"));
             }
         }
         Err(mistakes) => {
             for mistake in mistakes {
-                line(format_args!("certificates kept: {mistake}"));
+                log::error(format_args!("certificates kept: {mistake}"));
             }
         }
     }
@@ -279,7 +281,7 @@ fn listen(
             }
             // A machine without IPv6 has "all IPv6 addresses" served by having none.
             Err(error) if no_ipv6(address, &error) && !(alone && addresses.len() == 1) => {
-                line(format_args!("not listening on {address}: this machine has no IPv6"));
+                log::warning(format_args!("not listening on {address}: this machine has no IPv6"));
             }
             Err(error) => return Err(explain_listen(address, &error)),
         }
@@ -335,7 +337,7 @@ fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
     }
     let wanted = config.connections.max as u64;
     if wanted > possible {
-        line(format_args!(
+        log::warning(format_args!(
             "connections.max = {wanted} is more than the limit of open files ({limit}) allows: \
              taking {possible} (raise it with ulimit -n or LimitNOFILE=)"
         ));
@@ -363,7 +365,7 @@ fn wait_for_stop(signals: &Signals, tls: Option<&Tls>, config: &config::Tls) {
     while signals.wait() == Signal::Reload {
         match tls {
             Some(tls) => reload(tls, config),
-            None => line(format_args!("nothing to reload")),
+            None => log::info(format_args!("nothing to reload")),
         }
     }
 }
@@ -379,6 +381,6 @@ fn leave(crew: Vec<(JoinHandle<io::Result<()>>, Waker)>) -> Result<(), String> {
             Err(_) => return Err("a worker panicked".to_owned()),
         }
     }
-    line(format_args!("stopped"));
+    log::info(format_args!("stopped"));
     Ok(())
 }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use annulus::config::{
-    CertificateFiles, Config, Connections, EngineChoice, Protocol, Swarms, Tls, print_default,
+    CertificateFiles, Config, Connections, EngineChoice, Log, Protocol, Swarms, Tls, print_default,
 };
+use annulus::log::{Format, Level};
 
 /// A directory of its own for one test, gone when the test is.
 struct Dir(PathBuf);
@@ -107,7 +108,10 @@ fn what_a_file_says_is_what_is_configured() {
         [tls]
         listen = [\"127.0.0.1:0\", \"[::1]:6970\"]
         certificates = [{ chain = \"one.pem\", key = \"one.key\" }]
-        post_quantum = true";
+        post_quantum = true
+        [log]
+        level = \"warning\"
+        format = \"plain\"";
     let mut expected = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6969".parse().unwrap()],
         workers: 3,
@@ -140,6 +144,7 @@ fn what_a_file_says_is_what_is_configured() {
             }],
             post_quantum: true,
         },
+        log: Log { level: Level::Warning, format: Format::Plain },
     };
     assert_eq!(Config::parse(text, "here"), Ok(expected.clone()));
 
@@ -195,7 +200,7 @@ fn unknown_names_get_the_nearest_known_one() {
                 &[
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
-                     the tables are protocol, swarms, connections, tls",
+                     the tables are protocol, swarms, connections, tls, log",
                 ],
             ),
         ],
@@ -531,7 +536,9 @@ fn perturbed(line: &str) -> Option<String> {
     let other = match value {
         "true" => "false".to_string(),
         "false" => "true".to_string(),
-        "\"auto\"" => "\"epoll\"".to_string(),
+        "\"auto\"" if key == "engine" => "\"epoll\"".to_string(),
+        "\"auto\"" => "\"plain\"".to_string(),
+        "\"info\"" => "\"error\"".to_string(),
         "[]" => "[\"127.0.0.1:2\", \"[::1]:2\"]".to_string(),
         list if list.starts_with("[{") => "[\n{ chain = \"c\", key = \"d\" }]".to_string(),
         list if list.starts_with('[') => "[\"127.0.0.1:1\", \"[::1]:1\"]".to_string(),

@@ -116,7 +116,7 @@ impl Doors {
         *door = match cause {
             AcceptEnd::Exhausted(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
-                self.exhausted.line(
+                self.exhausted.warning(
                     now_s,
                     format_args!(
                         "cannot accept connections: {error}; waiting until one is closed \
@@ -127,7 +127,7 @@ impl Doors {
             }
             AcceptEnd::Error(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
-                self.failed.line(now_s, format_args!("accepting failed: {error}; trying again"));
+                self.failed.warning(now_s, format_args!("accepting failed: {error}; trying again"));
                 Door::Waiting
             }
             AcceptEnd::Retired | AcceptEnd::Stopped | AcceptEnd::Finished if self.room => {
