@@ -30,6 +30,9 @@ pub const REPLY_BYTES_MAX: usize = 64 * 1024;
 /// announces' worth, beside room for the longest single reply.
 pub const REPLY_BATCH_BYTES: usize = 16 * 1024;
 
+/// Bytes of the URL that a visitor of `/` is sent to.
+pub const LOCATION_BYTES_MAX: usize = 1024;
+
 /// Bytes of one worker's arena for the replies of one turn, at least twice a batch.
 pub const ARENA_BYTES: usize = 512 * 1024;
 

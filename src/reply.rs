@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::limits::LOCATION_BYTES_MAX;
 use crate::swarm::{Counts, InfoHash, Sample};
 
 /// How a reply is framed.
@@ -30,6 +31,8 @@ impl Envelope {
 pub enum Status {
     /// 200
     Ok,
+    /// 302
+    Found,
     /// 400
     BadRequest,
     /// 404
@@ -50,6 +53,7 @@ impl Status {
     fn line(self) -> &'static str {
         match self {
             Status::Ok => "HTTP/1.1 200 OK\r\n",
+            Status::Found => "HTTP/1.1 302 Found\r\n",
             Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
             Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
             Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n",
@@ -137,6 +141,9 @@ pub const fn scrape_bytes_max(torrents: usize) -> usize {
 
 /// Bytes that any failure or plain message takes at most, headers included.
 pub const FAILURE_BYTES_MAX: usize = HEAD_BYTES_MAX + 128 + MESSAGE_BYTES_MAX;
+
+/// Bytes that [`redirect`] takes at most.
+pub const REDIRECT_BYTES_MAX: usize = HEAD_BYTES_MAX + b"Location: \r\n".len() + LOCATION_BYTES_MAX;
 
 /// Writes an announce's answer; `out` must hold [`announce_bytes_max`] of its peers.
 /// Returns its length.
@@ -287,6 +294,14 @@ pub fn message(out: &mut [u8], envelope: Envelope, status: Status, message: &str
     writer.at
 }
 
+/// Sends the client elsewhere. `location` is at most [`LOCATION_BYTES_MAX`] long and printable.
+pub fn redirect(out: &mut [u8], envelope: Envelope, location: &str) -> usize {
+    debug_assert!(location.len() <= LOCATION_BYTES_MAX);
+    let mut writer = Writer { out, at: 0 };
+    writer.head_with(Status::Found, envelope, Some(0), &[b"Location: ", location.as_bytes()]);
+    writer.at
+}
+
 const SCRAPE_START: &[u8] = b"d5:filesd";
 const SCRAPE_END: &[u8] = b"ee";
 
@@ -352,7 +367,22 @@ impl Writer<'_> {
     }
 
     fn head(&mut self, status: Status, envelope: Envelope, body_len: Option<usize>) {
+        self.head_with(status, envelope, body_len, &[]);
+    }
+
+    /// The same, with a header line more, given in parts.
+    fn head_with(
+        &mut self,
+        status: Status,
+        envelope: Envelope,
+        body_len: Option<usize>,
+        header: &[&[u8]],
+    ) {
         self.put(status.line().as_bytes());
+        if !header.is_empty() {
+            header.iter().for_each(|part| self.put(part));
+            self.put(b"\r\n");
+        }
         self.put(b"Content-Type: text/plain\r\n");
         match (envelope.keep_alive, envelope.http10) {
             (false, _) => self.put(b"Connection: close\r\n"),

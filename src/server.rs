@@ -180,6 +180,23 @@ impl Server {
         Claims { first: ip.or(first).unwrap_or(own), second }
     }
 
+    /// Answers what is neither announce nor scrape: people, robots, and mistyped URLs.
+    fn page(&self, target: &[u8], envelope: Envelope, out: &mut [u8]) -> usize {
+        let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let (status, text) = match path {
+            b"/" if !self.protocol.redirect.is_empty() => {
+                return reply::redirect(out, envelope, &self.protocol.redirect);
+            }
+            b"/" => (Status::Ok, "This is a BitTorrent tracker, run by Annulus.\n"),
+            b"/robots.txt" => (Status::Ok, "User-agent: *\nDisallow: /\n"),
+            _ => (
+                Status::NotFound,
+                "This is a BitTorrent tracker: /announce and /scrape are all there is.\n",
+            ),
+        };
+        reply::message(out, envelope, status, text)
+    }
+
     fn intervals(&mut self) -> Intervals {
         let interval_s = self.protocol.interval_s;
         let spread = self.random.below(interval_s * INTERVAL_SPREAD_PERCENT / 100 + 1);
@@ -213,11 +230,9 @@ impl Answer for Server {
                 keep_or_close(self.announce(peer, query, envelope, out), envelope)
             }
             Target::Scrape(query) => self.scrape(query, envelope, out),
-            Target::Other(_) => {
+            Target::Other(target) => {
                 let closing = Envelope { keep_alive: false, ..envelope };
-                let text =
-                    "This is a BitTorrent tracker: /announce and /scrape are all there is.\n";
-                keep_or_close(reply::message(out, closing, Status::NotFound, text), closing)
+                keep_or_close(self.page(target, closing, out), closing)
             }
         }
     }
@@ -247,7 +262,8 @@ pub fn reply_bytes_max(protocol: &Protocol) -> usize {
     let scrape = reply::scrape_bytes_max(protocol.max_scrape_torrents);
     let page =
         if protocol.full_scrape { reply::continue_scrape_bytes_max(PAGE_TORRENTS) } else { 0 };
-    announce.max(scrape).max(page).max(reply::FAILURE_BYTES_MAX)
+    let other = reply::FAILURE_BYTES_MAX.max(reply::REDIRECT_BYTES_MAX);
+    announce.max(scrape).max(page).max(other)
 }
 
 fn keep_or_close(len: usize, envelope: Envelope) -> Reply {

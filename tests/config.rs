@@ -94,6 +94,7 @@ fn what_a_file_says_is_what_is_configured() {
         max_scrape_torrents = 65
         full_scrape = true
         trust_ip_parameters = false
+        redirect = \"https://example.org/\"
         [swarms]
         max_torrents = 101
         max_peers = 102
@@ -125,6 +126,7 @@ fn what_a_file_says_is_what_is_configured() {
             max_scrape_torrents: 65,
             full_scrape: true,
             trust_ip_parameters: false,
+            redirect: "https://example.org/".to_string(),
         },
         swarms: Swarms { max_torrents: 101, max_peers: 102, max_peers_per_torrent: 103 },
         connections: Connections {
@@ -140,7 +142,7 @@ fn what_a_file_says_is_what_is_configured() {
             certificates: vec![CertificateFiles {
                 chain: "one.pem".into(),
                 key: "one.key".into(),
-                place: "here:27".to_string(),
+                place: "here:28".to_string(),
             }],
             post_quantum: true,
         },
@@ -226,6 +228,16 @@ fn values_out_of_bounds_get_the_bounds() {
                     "annulus.toml:3: swarms.max_torrents = 99999999999999999999999999: \
                      must be 1 to 1_000_000_000 torrents",
                 ],
+            ),
+            (
+                "[protocol]\nredirect = \"example.org\"\n",
+                &["annulus.toml:2: protocol.redirect = \"example.org\": expected \"\", or a URL \
+                   like \"https://example.org/\" of 1024 bytes at most"],
+            ),
+            (
+                "[protocol]\nredirect = \"http://a/\\r\\nSet-Cookie: b\"\n",
+                &["annulus.toml:2: protocol.redirect = \"http://a/\\r\\nSet-Cookie: b\": \
+                   expected \"\", or a URL like \"https://example.org/\" of 1024 bytes at most"],
             ),
             (
                 "engine = \"iouring\"\n",
@@ -539,6 +551,7 @@ fn perturbed(line: &str) -> Option<String> {
         "\"auto\"" if key == "engine" => "\"epoll\"".to_string(),
         "\"auto\"" => "\"plain\"".to_string(),
         "\"info\"" => "\"error\"".to_string(),
+        "\"\"" => "\"http://example.org/\"".to_string(),
         "[]" => "[\"127.0.0.1:2\", \"[::1]:2\"]".to_string(),
         list if list.starts_with("[{") => "[\n{ chain = \"c\", key = \"d\" }]".to_string(),
         list if list.starts_with('[') => "[\"127.0.0.1:1\", \"[::1]:1\"]".to_string(),

@@ -2,8 +2,8 @@
 //! promise of its protocol.
 //!
 //! `announce` and `scrape` are what clients may ask, `answer` what they are told, `framing` and
-//! `refusal` the HTTP around it, `limit` and `process` the rest of what operators rely on, and
-//! `corpus` what real clients were heard to say.
+//! `refusal` the HTTP around it, `page` what people and robots see, `limit` and `process` the
+//! rest of what operators rely on, and `corpus` what real clients were heard to say.
 
 #[path = "http/announce.rs"]
 mod announce;
@@ -19,6 +19,8 @@ mod corpus;
 mod framing;
 #[path = "http/limit.rs"]
 mod limit;
+#[path = "http/page.rs"]
+mod page;
 #[path = "http/process.rs"]
 mod process;
 #[path = "http/refusal.rs"]

@@ -12,6 +12,7 @@ use toml::de::{DeInteger, DeValue};
 
 use super::tls::{CERTIFICATE_FORM, CertificateFiles};
 use super::{Config, listen};
+use crate::limits::LOCATION_BYTES_MAX;
 use crate::nearest::nearest;
 
 /// Keys that stand together under a `[name]`.
@@ -38,12 +39,29 @@ pub(super) struct Key {
 
 /// What the values of a key are, and where they go.
 pub(super) enum Kind {
-    Whole { at: fn(&mut Config) -> &mut dyn Number, bounds: Bounds },
-    Switch { at: fn(&mut Config) -> &mut bool },
-    Word { at: fn(&mut Config) -> &mut dyn Word },
-    Addresses { at: fn(&mut Config) -> &mut Vec<SocketAddr> },
-    Certificates { at: fn(&mut Config) -> &mut Vec<CertificateFiles> },
-    Path { at: fn(&mut Config) -> &mut PathBuf },
+    Whole {
+        at: fn(&mut Config) -> &mut dyn Number,
+        bounds: Bounds,
+    },
+    Switch {
+        at: fn(&mut Config) -> &mut bool,
+    },
+    Word {
+        at: fn(&mut Config) -> &mut dyn Word,
+    },
+    /// Where a visitor is sent: an http or https URL, or empty.
+    Url {
+        at: fn(&mut Config) -> &mut String,
+    },
+    Addresses {
+        at: fn(&mut Config) -> &mut Vec<SocketAddr>,
+    },
+    Certificates {
+        at: fn(&mut Config) -> &mut Vec<CertificateFiles>,
+    },
+    Path {
+        at: fn(&mut Config) -> &mut PathBuf,
+    },
 }
 
 /// The values of a [`Kind::Whole`], both ends allowed.
@@ -134,6 +152,9 @@ impl Kind {
                     Err(wrong) => return wrong,
                 }
             }
+            (Kind::Url { at }, DeValue::String(url)) if url.is_empty() || is_url(url) => {
+                *at(config) = url.to_string();
+            }
             (Kind::Path { at }, DeValue::String(path)) if !path.is_empty() => {
                 *at(config) = PathBuf::from(path.as_ref());
             }
@@ -153,6 +174,10 @@ impl Kind {
             Kind::Addresses { .. } => listen::FORM.to_string(),
             Kind::Certificates { .. } => format!("a list like [{CERTIFICATE_FORM}]"),
             Kind::Path { .. } => "the path of a file, in quotes".to_string(),
+            Kind::Url { .. } => format!(
+                "\"\", or a URL like \"https://example.org/\" of {LOCATION_BYTES_MAX} bytes at \
+                 most"
+            ),
         }
     }
 
@@ -178,6 +203,7 @@ impl Kind {
                 format!("[{}]", entries.join(", "))
             }
             Kind::Path { at } => format!("{:?}", at(config)),
+            Kind::Url { at } => format!("{:?}", at(config)),
         }
     }
 }
@@ -220,6 +246,14 @@ impl Key {
         let bounds = wrapped(&format!("Allowed: {form}. Default: {}", self.reason));
         format!("{}{bounds}{} = {value}\n", wrapped(self.about), self.name)
     }
+}
+
+/// Whether `text` may stand in a Location header.
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty())
+        && text.len() <= LOCATION_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// `; did you mean "guess"?`, or nothing.

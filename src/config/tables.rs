@@ -89,6 +89,10 @@ pub struct Protocol {
     pub full_scrape: bool,
     /// Whether an announce may name the peer's address (`ip`, `ipv4`, `ipv6`).
     pub trust_ip_parameters: bool,
+    /// URL to which `/` leads, printable and at most
+    /// [`LOCATION_BYTES_MAX`](crate::limits::LOCATION_BYTES_MAX) bytes; empty for
+    /// a line of text instead.
+    pub redirect: String,
 }
 
 impl Default for Protocol {
@@ -102,6 +106,7 @@ impl Default for Protocol {
             max_scrape_torrents: 128,
             full_scrape: false,
             trust_ip_parameters: false,
+            redirect: String::new(),
         }
     }
 }
@@ -192,6 +197,13 @@ pub(super) const PROTOCOL: Table = Table {
             about: "Whether an announce may name the address of its peer (ip=, ipv4=, ipv6=) \
                     in place of the one it comes from. For closed networks.",
             reason: "anybody could have strangers' addresses handed out, and so attacked.",
+        },
+        Key {
+            name: "redirect",
+            kind: Kind::Url { at: |config| &mut config.protocol.redirect },
+            about: "Where people are sent who open the tracker's address in a browser. \
+                    Without it, a line of text tells them what it is.",
+            reason: "none.",
         },
     ],
     relations: &[

@@ -87,7 +87,7 @@ fn heads(engine: Engine) {
         assert_eq!(head.headers, whole.headers, "{target}");
         assert_eq!((head.status, whole.status), (200, 200), "{target}");
     }
-    client.send(request("HEAD", "/", "HTTP/1.1", ""));
+    client.send(request("HEAD", "/index", "HTTP/1.1", ""));
     let reply = client.reply_head();
     assert_eq!(reply.status, 404);
     assert!(reply.header("content-length").is_some_and(|length| length != "0"));

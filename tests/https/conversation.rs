@@ -104,7 +104,7 @@ fn heads(engine: Engine) {
             let whole = client.reply();
             assert_eq!((head.status, &head.headers), (200, &whole.headers), "{target}");
         }
-        client.send(request("HEAD", "/", "HTTP/1.1", ""));
+        client.send(request("HEAD", "/index", "HTTP/1.1", ""));
         assert_eq!(client.reply_head().status, 404);
         client.ends_in_order();
     }
@@ -231,7 +231,7 @@ fn the_same_answers(engine: Engine) {
         String::from("/announce"),
         String::from("/announce?info_hash=short"),
         String::from("/favicon.ico"),
-        String::from("/?x=%"),
+        String::from("/index?x=%"),
     ] {
         let plain = ask(site.tracker.v4, get(&target));
         for mut client in site.connect_by_each() {
