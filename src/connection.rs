@@ -3,15 +3,16 @@
 //! Bytes that arrived go in, the replies to them come out in order, with the word on what
 //! to do next. A request that arrives whole is parsed where it lies; only what is left of
 //! an unfinished one is kept. A secured connection differs in a [`Session`] around all that:
-//! it opens what arrives and seals what is answered. Time is a number of seconds given by the
+//! it opens what arrives and seals what is answered. Where a proxy is to say who the client is,
+//! its header is taken off before all that. Time is a number of seconds given by the
 //! caller.
 
 use std::mem;
 use std::net::IpAddr;
 
-use annulus_parser::{Bounds, Error, Head, Parsed, parse_head};
+use annulus_parser::{Bounds, Error, Head, Parsed, Proxied, parse_head, parse_proxy};
 
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::tls::{FINISHED_BYTES_MAX, Session, Standing, plain_bytes_max};
 
 /// First byte of a TLS handshake (RFC 8446 section 5.1).
@@ -79,6 +80,8 @@ pub enum Mistake {
     TooSlow,
     /// A secured connection does not begin with TLS.
     NotTls,
+    /// A connection that a trusted proxy is to introduce does not begin with its header.
+    NotIntroduced,
 }
 
 /// What to do with a connection after its replies are sent.
@@ -129,15 +132,29 @@ impl Scratch {
     }
 }
 
+/// Whose bytes come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaker {
+    /// The client's.
+    Client,
+    /// A proxy's: a header of the PROXY protocol.
+    Proxy,
+    /// Those of somebody who may not introduce clients and has to.
+    Stranger,
+}
+
 /// One client's connection.
 pub struct Connection {
     session: Option<Box<Session>>,
-    /// Received and not yet answered: an unfinished request, or some that wait.
+    /// Received and not yet answered: a proxy's unfinished header with all that is behind it, an
+    /// unfinished request, or some that wait.
     pending: Vec<u8>,
     /// Leading bytes of `pending` that the parser has seen and found unfinished.
     seen: u32,
     deadline_s: u32,
+    /// The client: who connected, or whom a proxy has named.
     peer: IpAddr,
+    speaker: Speaker,
     /// Nothing was answered yet: the time of the first head runs from accept, or from the end
     /// of the handshake.
     first: bool,
@@ -156,6 +173,7 @@ impl Connection {
             seen: 0,
             deadline_s,
             peer,
+            speaker: Speaker::Client,
             first: true,
             begun: false,
         }
@@ -167,6 +185,13 @@ impl Connection {
         connection.session = Some(Box::new(session));
         connection.deadline_s = deadline_after(now_s, patience.handshake_s);
         connection
+    }
+
+    /// The same, but begun by a proxy that says who the client is. Unless it is `trusted`, the
+    /// connection is refused as soon as it says anything.
+    pub fn introduced(mut self, trusted: bool) -> Connection {
+        self.speaker = if trusted { Speaker::Proxy } else { Speaker::Stranger };
+        self
     }
 
     /// Whether the next bytes may begin a TLS handshake.
@@ -200,8 +225,8 @@ impl Connection {
     /// Keeps bytes for later: replies before them are still on their way.
     pub fn keep(&mut self, bytes: &[u8]) {
         match &mut self.session {
-            Some(session) => session.keep(bytes),
-            None => self.pending.extend_from_slice(bytes),
+            Some(session) if self.speaker == Speaker::Client => session.keep(bytes),
+            _ => self.pending.extend_from_slice(bytes),
         }
     }
 
@@ -217,6 +242,9 @@ impl Connection {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Progress {
+        if self.speaker != Speaker::Client {
+            return self.meet(bytes, server, now_s, patience, scratch, out);
+        }
         let Some(mut session) = self.session.take() else {
             if !mem::replace(&mut self.begun, true) && bytes.first() == Some(&TLS_HANDSHAKE) {
                 // Who speaks TLS where none is expected would not understand a word.
@@ -251,6 +279,43 @@ impl Connection {
         };
         self.session = Some(session);
         progress
+    }
+
+    /// Takes `bytes` and those kept before them for a proxy's header, and for what the client
+    /// says behind it.
+    fn meet(
+        &mut self,
+        bytes: &[u8],
+        server: &mut impl Answer,
+        now_s: u32,
+        patience: &Patience,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Progress {
+        self.pending.extend_from_slice(bytes);
+        let header = match self.speaker {
+            Speaker::Stranger => None,
+            _ => parse_proxy(&self.pending, PROXY_HEADER_BYTES_MAX).ok(),
+        };
+        match header {
+            Some(Proxied::Partial) => Progress { written: 0, next: Next::Receive },
+            Some(Proxied::Complete { source, consumed }) => {
+                self.speaker = Speaker::Client;
+                self.peer = source.map_or(self.peer, |source| source.to_canonical());
+                let mut rest = mem::take(&mut self.pending).split_off(consumed.get());
+                if rest.is_empty() {
+                    return Progress { written: 0, next: Next::Receive };
+                }
+                self.receive(&mut rest, server, now_s, patience, scratch, out)
+            }
+            None => {
+                let begun = mem::take(&mut self.pending);
+                let is_tls = self.session.is_some() || begun.first() == Some(&TLS_HANDSHAKE);
+                // Who speaks it would not understand a word.
+                let written = if is_tls { 0 } else { server.refuse(Mistake::NotIntroduced, out) };
+                Progress { written, next: Next::Close { unread: true } }
+            }
+        }
     }
 
     /// The client will send no more: the last of its requests is answered, or was.

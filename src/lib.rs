@@ -21,6 +21,7 @@ pub mod flags;
 pub mod limits;
 pub mod log;
 mod nearest;
+pub mod proxy;
 pub mod reply;
 pub mod server;
 pub mod swarm;

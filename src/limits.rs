@@ -8,6 +8,10 @@ pub const REQUEST_LINE_BYTES_MAX: usize = 12 * 1024;
 /// 431. CDNs add some twenty headers, 2 KiB at most.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of a PROXY protocol header of version 2; a longer one ends its connection. Addresses
+/// have 36; beside them balancers send names and certificates' subjects, a few hundred.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
 /// Header lines of a request; more is answered with 431.
 pub const HEADERS_MAX: usize = 128;
 

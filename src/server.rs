@@ -15,6 +15,7 @@ use annulus_parser::{
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
 use crate::limits::{INTERVAL_SPREAD_PERCENT, REPLY_BYTES_MAX};
+use crate::proxy::{Forwarded, Unknown};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
 use crate::swarm::{Announcement, Counts, Endpoint, Event, InfoHash, Page, Random, Sample, Swarms};
 
@@ -22,10 +23,14 @@ use crate::swarm::{Announcement, Counts, Endpoint, Event, InfoHash, Page, Random
 const PAGE_TORRENTS: usize = 256;
 const _: () = assert!(reply::continue_scrape_bytes_max(PAGE_TORRENTS) <= REPLY_BYTES_MAX);
 
+/// Minutes after which a client may try again whose address was not told.
+const UNKNOWN_RETRY_MINUTES: u32 = 5;
+
 /// One worker's server: its own buffers and randomness, and a handle on everyone's swarms.
 pub struct Server {
     swarms: Arc<Swarms>,
     protocol: Protocol,
+    forwarded: Option<Forwarded>,
     random: Random,
     sample: Sample,
     /// The torrents of the scrape at hand.
@@ -46,10 +51,17 @@ impl Server {
             sample: Sample::with_capacity(protocol.max_numwant as u32),
             torrents: Vec::with_capacity(torrents_max),
             protocol,
+            forwarded: None,
             full_scrape: None,
             now_s: 0,
             closing: false,
         }
+    }
+
+    /// The same, behind proxies that say in a header where a request came from.
+    pub fn behind(mut self, forwarded: Option<Forwarded>) -> Server {
+        self.forwarded = forwarded;
+        self
     }
 
     /// Tells what second it is, counted from the start of the process.
@@ -203,6 +215,20 @@ impl Server {
         Intervals { interval_s: interval_s + spread, min_interval_s: self.protocol.min_interval_s }
     }
 
+    /// Answers a client whose address the proxy before it has kept back: that may be mended.
+    fn answer_unknown(&mut self, unknown: Unknown, envelope: Envelope, out: &mut [u8]) -> usize {
+        let reason = match unknown {
+            Unknown::Missing => {
+                "the proxy before this tracker does not say your address: its header is missing"
+            }
+            Unknown::Unreadable => {
+                "the proxy before this tracker does not say your address: its header is unreadable"
+            }
+        };
+        let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
+        reply::failure(out, envelope, reason, self.intervals(), retry)
+    }
+
     /// Answers a query that is wrong.
     fn reject(&mut self, error: Error, envelope: Envelope, out: &mut [u8]) -> usize {
         match verdict(error) {
@@ -227,7 +253,15 @@ impl Answer for Server {
         };
         match head.target {
             Target::Announce(query) => {
-                keep_or_close(self.announce(peer, query, envelope, out), envelope)
+                let client = match &mut self.forwarded {
+                    Some(forwarded) => forwarded.client(peer, head, self.now_s),
+                    None => Ok(peer),
+                };
+                let len = match client {
+                    Ok(client) => self.announce(client, query, envelope, out),
+                    Err(unknown) => self.answer_unknown(unknown, envelope, out),
+                };
+                keep_or_close(len, envelope)
             }
             Target::Scrape(query) => self.scrape(query, envelope, out),
             Target::Other(target) => {
@@ -244,6 +278,9 @@ impl Answer for Server {
             Mistake::TooSlow => (Status::RequestTimeout, "The request took too long to arrive.\n"),
             Mistake::NotTls => {
                 (Status::BadRequest, "This port speaks TLS: write https:// in the URL.\n")
+            }
+            Mistake::NotIntroduced => {
+                (Status::BadRequest, "This port speaks the PROXY protocol to trusted proxies.\n")
             }
         };
         reply::message(out, Envelope::CLOSING, status, text)

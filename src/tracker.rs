@@ -22,6 +22,7 @@ use crate::limits::{
     RECV_BUFFERS, REPLY_BATCH_BYTES,
 };
 use crate::log::{self, Log};
+use crate::proxy::{Forwarded, Introductions};
 use crate::server::{Server, reply_bytes_max};
 use crate::swarm::{Settings as SwarmSettings, Swarms, Sweep};
 use crate::tls::{Acceptor, Certificates, Loaded, Tls, sealed_bytes_max};
@@ -61,9 +62,12 @@ pub fn run(config: &Config) -> Result<(), String> {
     // Before the ports are taken, and before anything is told of a start.
     let tls = secure(&config.tls)?;
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    let plain = listen(&config.listen, &mut groups, config.tls.listen.is_empty())?;
+    let plain = listen(config, &config.listen, &mut groups, config.tls.listen.is_empty())?;
     let secured_from = plain.len() as ListenerIndex;
-    let secured = listen(&config.tls.listen, &mut groups, plain.is_empty())?;
+    let secured = listen(config, &config.tls.listen, &mut groups, plain.is_empty())?;
+    let introduced = plain.iter().chain(&secured).enumerate();
+    let introduced =
+        introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.introduced) << index);
     let reply_bytes = reply_bytes_max(&config.protocol) + REPLY_BATCH_BYTES;
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -94,7 +98,9 @@ pub fn run(config: &Config) -> Result<(), String> {
                 None => reply_bytes,
             },
             acceptor: tls.as_ref().map(Tls::acceptor),
-            server: Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index)),
+            introductions: Introductions::new(&config.proxy, introduced),
+            server: Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index))
+                .behind(Forwarded::new(&config.proxy)),
             sweep: Swarms::sweep_part(index, workers),
             swarms: Arc::clone(&swarms),
             stop: Arc::clone(&stop),
@@ -128,11 +134,13 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     let plural = if workers == 1 { "" } else { "s" };
     log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
-    for address in plain {
-        log::info(format_args!("listening on {address}"));
+    for Bound { address, introduced } in plain {
+        let mark = if introduced { " (PROXY protocol)" } else { "" };
+        log::info(format_args!("listening on {address}{mark}"));
     }
-    for address in secured {
-        log::info(format_args!("listening on {address} (https)"));
+    for Bound { address, introduced } in secured {
+        let mark = if introduced { ", PROXY protocol" } else { "" };
+        log::info(format_args!("listening on {address} (https{mark})"));
     }
     wait_for_stop(&signals, tls.as_ref(), &config.tls);
     log::info(format_args!("stopping: answering what is in flight"));
@@ -151,6 +159,7 @@ struct Plan {
     waker: Waker,
     reply_bytes: usize,
     acceptor: Option<Acceptor>,
+    introductions: Option<Introductions>,
     server: Server,
     swarms: Arc<Swarms>,
     sweep: Sweep,
@@ -212,7 +221,8 @@ impl Plan {
     ) -> io::Result<()> {
         let Plan { settings, acceptor, server, swarms, sweep, stop, clock, .. } = self;
         let now_s = clock.now_s();
-        let mut worker = Worker::new(ring, server, acceptor, swarms, sweep, stop, settings, now_s);
+        let worker = Worker::new(ring, server, acceptor, swarms, sweep, stop, settings, now_s);
+        let mut worker = worker.behind(self.introductions);
         let _ = started.send(Ok(described));
         let result = worker.run(|| clock.now_s());
         if let Err(error) = &result {
@@ -263,18 +273,27 @@ fn reload(tls: &Tls, config: &config::Tls) {
     }
 }
 
+/// An address that is listened on.
+struct Bound {
+    address: SocketAddr,
+    /// Whether connections to it begin with a header of the PROXY protocol.
+    introduced: bool,
+}
+
 /// Adds listeners on every address, one to each worker's `groups`. Returns the addresses
 /// bound. `alone`: these addresses are all there are.
 fn listen(
+    config: &Config,
     addresses: &[SocketAddr],
     groups: &mut [Vec<Listener>],
     alone: bool,
-) -> Result<Vec<SocketAddr>, String> {
+) -> Result<Vec<Bound>, String> {
     let mut bound = Vec::new();
     for &address in addresses {
+        let introduced = config.proxy.protocol_listen.contains(&address);
         match bind(address, groups.len()) {
             Ok((address, listeners)) => {
-                bound.push(address);
+                bound.push(Bound { address, introduced });
                 for (group, listener) in groups.iter_mut().zip(listeners) {
                     group.push(listener);
                 }

@@ -33,6 +33,7 @@ use crate::limits::{
     HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, TOGETHER_S,
     UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
+use crate::proxy::Introductions;
 use crate::server::Server;
 use crate::swarm::{Swarms, Sweep, Swept};
 use crate::tls::Acceptor;
@@ -64,6 +65,7 @@ pub struct Worker<R> {
     ring: R,
     server: Server,
     acceptor: Option<Acceptor>,
+    introductions: Option<Introductions>,
     scratch: Scratch,
     swarms: Arc<Swarms>,
     sweep: Sweep,
@@ -111,6 +113,7 @@ impl<R: Ring> Worker<R> {
             server,
             scratch: Scratch::new(if acceptor.is_some() { settings.scratch_bytes } else { 0 }),
             acceptor,
+            introductions: None,
             swarms,
             sweep,
             sweeping: false,
@@ -130,6 +133,12 @@ impl<R: Ring> Worker<R> {
             now_s,
             shutdown_at_s: None,
         }
+    }
+
+    /// The same, with listeners on which proxies introduce clients.
+    pub fn behind(mut self, introductions: Option<Introductions>) -> Worker<R> {
+        self.introductions = introductions;
+        self
     }
 
     /// Turns the loop until told to stop and done; `clock` tells seconds since the start.
@@ -250,6 +259,12 @@ impl<R: Ring> Worker<R> {
                 None => return self.ring.reset(socket),
             },
             _ => Connection::new(peer, self.now_s, patience),
+        };
+        let connection = match &mut self.introductions {
+            Some(introductions) if introductions.expected_at(listener) => {
+                connection.introduced(introductions.may_come_from(peer, self.now_s))
+            }
+            _ => connection,
         };
         let key = self.insert(connection, socket, Phase::Serving);
         self.receive(key, Expect::Now);

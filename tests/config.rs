@@ -1,5 +1,7 @@
 //! Configuration files, good and bad, as an operator meets them: through the program.
 
+#[path = "config/proxy.rs"]
+mod proxy;
 #[path = "config/tls.rs"]
 mod tls;
 
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use annulus::config::{
-    CertificateFiles, Config, Connections, EngineChoice, Log, Protocol, Swarms, Tls, print_default,
+    CertificateFiles, Config, Connections, EngineChoice, Log, Protocol, Proxy, Swarms, Tls,
+    print_default,
 };
 use annulus::log::{Format, Level};
 
@@ -110,6 +113,10 @@ fn what_a_file_says_is_what_is_configured() {
         listen = [\"127.0.0.1:0\", \"[::1]:6970\"]
         certificates = [{ chain = \"one.pem\", key = \"one.key\" }]
         post_quantum = true
+        [proxy]
+        trusted = [\"127.0.0.1\", \"2001:db8::/32\"]
+        header = \"X-Real-IP\"
+        protocol_listen = [\"[::1]:6970\"]
         [log]
         level = \"warning\"
         format = \"plain\"";
@@ -145,6 +152,11 @@ fn what_a_file_says_is_what_is_configured() {
                 place: "here:28".to_string(),
             }],
             post_quantum: true,
+        },
+        proxy: Proxy {
+            trusted: vec!["127.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            header: "X-Real-IP".to_string(),
+            protocol_listen: vec!["[::1]:6970".parse().unwrap()],
         },
         log: Log { level: Level::Warning, format: Format::Plain },
     };
@@ -202,7 +214,7 @@ fn unknown_names_get_the_nearest_known_one() {
                 &[
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
-                     the tables are protocol, swarms, connections, tls, log",
+                     the tables are protocol, swarms, connections, tls, proxy, log",
                 ],
             ),
         ],
@@ -551,7 +563,9 @@ fn perturbed(line: &str) -> Option<String> {
         "\"auto\"" if key == "engine" => "\"epoll\"".to_string(),
         "\"auto\"" => "\"plain\"".to_string(),
         "\"info\"" => "\"error\"".to_string(),
-        "\"\"" => "\"http://example.org/\"".to_string(),
+        "\"\"" if key == "redirect" => "\"http://example.org/\"".to_string(),
+        "\"\"" => "\"X-Real-IP\"".to_string(),
+        _ if key == "trusted" => "[\"10.0.0.0/8\"]".to_string(),
         "[]" => "[\"127.0.0.1:2\", \"[::1]:2\"]".to_string(),
         list if list.starts_with("[{") => "[\n{ chain = \"c\", key = \"d\" }]".to_string(),
         list if list.starts_with('[') => "[\"127.0.0.1:1\", \"[::1]:1\"]".to_string(),
@@ -573,6 +587,8 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     // There are no addresses for HTTPS without a certificate.
     let certificate = "certificates = [{ chain = \"a\", key = \"b\" }]";
     let printed = print_default().replace("certificates = []", certificate);
+    // Nothing comes from a proxy unless one is trusted.
+    let printed = printed.replace("\ntrusted = []", "\ntrusted = [\"::1\"]");
     let all_values = |text: &str| values(&Config::parse(text, "perturbed").unwrap());
     let default = all_values(&printed);
     let differing =
@@ -580,8 +596,10 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let keys = printed.lines().filter_map(|line| Some((line, perturbed(line)?)));
     for (line, perturbed) in keys.clone() {
         let fields = match line.split_once(" = ") {
-            Some(("listen", _)) => 2,
+            Some(("listen" | "trusted", _)) => 2,
             Some(("certificates", _)) => 3,
+            // Only what is listened on: it differs below, where all do.
+            Some(("protocol_listen", _)) => continue,
             _ => 1,
         };
         // A line of its own: some keys begin like the end of another.
@@ -591,7 +609,7 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let all = printed.lines().map(|line| perturbed(line).unwrap_or(line.to_string()) + "\n");
     let all: String = all.collect();
     assert_eq!(differing(&all), all_values(&all).len(), "a field has no key");
-    assert!(keys.count() >= 23);
+    assert!(keys.count() >= 26);
 }
 
 /// A key whose values are numbers, as the printed default describes it.

@@ -1,9 +1,10 @@
-//! The address that a client says it has.
+//! Addresses in text: the one that a client says it has, or that a proxy says of it.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::str::from_utf8;
 
 use crate::decode::Decoded;
+use crate::headers::trim;
 
 /// Bytes of the longest address with a port:
 /// `[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535`.
@@ -24,15 +25,30 @@ impl<'b> Address<'b> {
     /// (which BEP 3 allows) included.
     pub fn ip(self) -> Option<IpAddr> {
         let mut buffer = [0; ADDRESS_BYTES_MAX];
-        let text = from_utf8(Decoded::new(self.0).collect_in(&mut buffer)?).ok()?;
-        if let Ok(ip) = text.parse() {
-            return Some(ip);
-        }
-        if let Some(inner) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-            return inner.parse().ok().map(|ip: Ipv6Addr| ip.into());
-        }
-        text.parse().ok().map(|address: SocketAddr| address.ip())
+        read(from_utf8(Decoded::new(self.0).collect_in(&mut buffer)?).ok()?)
     }
+}
+
+/// The IP address of one entry of a header such as `X-Forwarded-For`, in any of the forms of
+/// [`Address::ip`], but not percent-encoded. There may be white space around it. IPv4 mapped to
+/// IPv6 stays so. `None` for anything else, such as `unknown`.
+pub fn forwarded_ip(entry: &[u8]) -> Option<IpAddr> {
+    let entry = trim(entry);
+    if entry.len() > ADDRESS_BYTES_MAX {
+        return None;
+    }
+    read(from_utf8(entry).ok()?)
+}
+
+/// The IP address, alone or with a port.
+fn read(text: &str) -> Option<IpAddr> {
+    if let Ok(ip) = text.parse() {
+        return Some(ip);
+    }
+    if let Some(inner) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        return inner.parse().ok().map(|ip: Ipv6Addr| ip.into());
+    }
+    text.parse().ok().map(|address: SocketAddr| address.ip())
 }
 
 #[cfg(test)]
@@ -84,5 +100,36 @@ mod tests {
             assert_eq!(Address::new(value.as_bytes()).ip(), None, "{value}");
         }
         assert_eq!(Address::new(b"203.0.113.7\xff").ip(), None);
+    }
+
+    #[test]
+    fn entries_of_forwarding_headers() {
+        for (entry, expected) in [
+            ("203.0.113.7", Some("203.0.113.7")),
+            (" \t203.0.113.7\t ", Some("203.0.113.7")),
+            ("203.0.113.7:6881", Some("203.0.113.7")),
+            ("2a01:4f8::1", Some("2a01:4f8::1")),
+            ("[2a01:4f8::1]", Some("2a01:4f8::1")),
+            ("[2a01:4f8::1]:6891 ", Some("2a01:4f8::1")),
+            ("::ffff:203.0.113.7", Some("::ffff:203.0.113.7")),
+            ("", None),
+            (" ", None),
+            ("unknown", None),
+            ("_hidden", None),
+            ("localhost", None),
+            ("203.0.113.7 203.0.113.8", None),
+            ("203.0.113.7,", None),
+            ("\"203.0.113.7\"", None),
+            ("203%2e0.113.7", None),
+            ("203.0.113.07", None),
+            ("203.0.113.7:70000", None),
+            ("2a01:4f8::1]", None),
+            ("fe80::1%eth0", None),
+            ("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:655350", None),
+        ] {
+            let expected = expected.map(|text| text.parse().unwrap());
+            assert_eq!(forwarded_ip(entry.as_bytes()), expected, "{entry:?}");
+        }
+        assert_eq!(forwarded_ip(b"203.0.113.7\xff"), None);
     }
 }

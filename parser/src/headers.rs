@@ -107,7 +107,7 @@ pub(crate) fn is_token(byte: u8) -> bool {
 
 /// Without optional white space at both ends (RFC 9110 section 5.6.3).
 #[inline]
-fn trim(mut bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
     }
@@ -128,6 +128,11 @@ pub struct Headers<'b> {
 impl<'b> Headers<'b> {
     pub(crate) fn new(lines: &'b [u8]) -> Headers<'b> {
         Headers { lines }
+    }
+
+    /// The values of all lines of this name, of either case, in the order sent.
+    pub fn values<'n>(self, name: &'n [u8]) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+        self.filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
@@ -242,6 +247,15 @@ mod tests {
         let expected: [(&[u8], &[u8]); 3] =
             [(b"Host", b"a"), (b"X_odd~name", b"b c"), (b"empty", b"")];
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn values_are_found_by_name() {
+        let bytes = b"Via: 1\r\nX-Via: 2\r\nvia:\r\nVia-X: 3\r\nVIA:\t4 \r\nVi: 5\r\n";
+        let headers = Headers::new(bytes);
+        let expected: [&[u8]; 3] = [b"1", b"", b"4"];
+        assert!(headers.values(b"vIA").eq(expected));
+        assert_eq!(headers.values(b"").count(), 0);
     }
 
     fn note(framing: &mut Framing, name: &[u8], value: &[u8]) -> Result<(), Error> {

@@ -36,13 +36,17 @@ pub enum Parsed<'b> {
     Partial,
 }
 
-/// The length of a request in bytes, with what is to be skipped on either side of it.
-/// Forgetting it loses or repeats a pipelined request.
+/// The length in bytes of what was parsed, with what is to be skipped on either side of it.
+/// Forgetting it loses or repeats what follows.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumed(usize);
 
 impl Consumed {
+    pub(crate) fn of(bytes: usize) -> Consumed {
+        Consumed(bytes)
+    }
+
     /// The bytes: at least 1, at most those of the input.
     pub fn get(self) -> usize {
         self.0

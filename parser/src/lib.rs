@@ -1,5 +1,5 @@
 //! Zero-copy parser of BitTorrent tracker requests: HTTP heads (RFC 9112), announces (BEP 3,
-//! 7, 23, 52) and scrapes (BEP 48).
+//! 7, 23, 52), scrapes (BEP 48), and the PROXY protocol that may stand before them.
 //!
 //! Bytes in; a request and how many bytes it took, "not all there yet", or an error out:
 //!
@@ -21,8 +21,9 @@
 //! - How a request was cut into reads never matters: the first byte at which a request goes
 //!   wrong decides its error, whether or not more had arrived by then.
 //!
-//! Read `http.rs` for the head, `query.rs` for the parameters; `scan.rs` is what makes both
-//! quick and is the only file with `unsafe` in it.
+//! Read `http.rs` for the head, `query.rs` for the parameters, `proxy.rs` for what a proxy may
+//! send ahead of both; `scan.rs` is what makes them quick and is the only file with `unsafe` in
+//! it.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -34,14 +35,16 @@ mod decode;
 mod error;
 mod headers;
 mod http;
+mod proxy;
 mod query;
 mod scan;
 mod target;
 
-pub use address::Address;
+pub use address::{Address, forwarded_ip};
 pub use error::Error;
 pub use headers::Headers;
 pub use http::{Bounds, Consumed, Head, Method, Parsed, Version, parse_head};
+pub use proxy::{NotProxied, Proxied, parse_proxy};
 pub use query::{
     Announce, AnnounceEvent, Numwant, Query, ScrapeHashes, parse_announce, scrape_hashes,
 };

@@ -3,6 +3,7 @@
 //! A key reaches its field through one accessor, used to read a file into it and to print
 //! its default, so that the two cannot mean different fields.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
 use super::tls::{CERTIFICATE_FORM, CertificateFiles};
-use super::{Config, listen};
+use super::{Config, Range as IpRange, listen, proxy, range};
 use crate::limits::LOCATION_BYTES_MAX;
 use crate::nearest::nearest;
 
@@ -61,6 +62,12 @@ pub(super) enum Kind {
     },
     Path {
         at: fn(&mut Config) -> &mut PathBuf,
+    },
+    Ranges {
+        at: fn(&mut Config) -> &mut Vec<IpRange>,
+    },
+    HeaderName {
+        at: fn(&mut Config) -> &mut String,
     },
 }
 
@@ -158,6 +165,14 @@ impl Kind {
             (Kind::Path { at }, DeValue::String(path)) if !path.is_empty() => {
                 *at(config) = PathBuf::from(path.as_ref());
             }
+            (Kind::Ranges { at }, DeValue::Array(entries)) => match range::read(entries) {
+                Ok(ranges) => *at(config) = ranges,
+                Err(wrong) => return wrong,
+            },
+            (Kind::HeaderName { at }, DeValue::String(name)) => match proxy::header_name(name) {
+                Ok(name) => *at(config) = name,
+                Err(what) => return wrong(what),
+            },
             _ => return wrong(format!("expected {}", self.form(config))),
         }
         Vec::new()
@@ -178,6 +193,8 @@ impl Kind {
                 "\"\", or a URL like \"https://example.org/\" of {LOCATION_BYTES_MAX} bytes at \
                  most"
             ),
+            Kind::Ranges { .. } => range::FORM.to_string(),
+            Kind::HeaderName { .. } => proxy::HEADER_FORM.to_string(),
         }
     }
 
@@ -190,11 +207,7 @@ impl Kind {
                 let field = at(config);
                 format!("\"{}\"", field.words()[field.index()])
             }
-            Kind::Addresses { at } => {
-                let entries: Vec<String> =
-                    at(config).iter().map(|address| format!("\"{address}\"")).collect();
-                format!("[{}]", entries.join(", "))
-            }
+            Kind::Addresses { at } => quoted_list(at(config)),
             Kind::Certificates { at } => {
                 let entry = |CertificateFiles { chain, key, .. }: &CertificateFiles| {
                     format!("{{ chain = {chain:?}, key = {key:?} }}")
@@ -204,8 +217,16 @@ impl Kind {
             }
             Kind::Path { at } => format!("{:?}", at(config)),
             Kind::Url { at } => format!("{:?}", at(config)),
+            Kind::Ranges { at } => quoted_list(at(config)),
+            Kind::HeaderName { at } => format!("\"{}\"", at(config)),
         }
     }
+}
+
+/// `["one", "other"]`.
+fn quoted_list<T: Display>(entries: &[T]) -> String {
+    let entries: Vec<String> = entries.iter().map(|entry| format!("\"{entry}\"")).collect();
+    format!("[{}]", entries.join(", "))
 }
 
 impl Bounds {

@@ -1,10 +1,10 @@
 //! The configuration: plain data, a default for all of it, and the way from a file to it.
 //!
-//! Every key is described once, in a table of `tables.rs`, `tls.rs` or `log.rs`; parsing,
-//! bounds, the text that `annulus -p` prints and the guesses at a mistyped name all come from
-//! there. To add a table: write its struct, its `Default` and its `TABLE` in a file of their
-//! own, then name them in [`Config`], in its `Default`, and in `TABLES`. To add a key: a
-//! field, its default, an entry of the table.
+//! Every key is described once, in a table of `tables.rs`, `tls.rs`, `proxy.rs` or `log.rs`;
+//! parsing, bounds, the text that `annulus -p` prints and the guesses at a mistyped name all
+//! come from there. To add a table: write its struct, its `Default` and its `TABLE` in a file
+//! of their own, then name them in [`Config`], in its `Default`, and in `TABLES`. To add a key:
+//! a field, its default, an entry of the table.
 //!
 //! Read `tables.rs` next for the keys, `check.rs` for how a file is read.
 
@@ -12,6 +12,8 @@ mod check;
 mod key;
 mod listen;
 mod log;
+mod proxy;
+mod range;
 mod tables;
 mod tls;
 
@@ -24,6 +26,8 @@ use std::path::Path;
 use crate::limits::CONFIG_BYTES_MAX;
 use key::{Table, wrapped};
 pub use log::Log;
+pub use proxy::Proxy;
+pub use range::Range;
 pub use tables::{Connections, EngineChoice, Protocol, Swarms};
 pub use tls::{CertificateFiles, Tls};
 
@@ -48,13 +52,22 @@ pub struct Config {
     pub connections: Connections,
     /// Where HTTPS is spoken, and with what.
     pub tls: Tls,
+    /// Whose word on where clients are is taken.
+    pub proxy: Proxy,
     /// What is told of all this.
     pub log: Log,
 }
 
 /// All keys, in the order in which they are printed.
-const TABLES: &[Table] =
-    &[tables::TOP, tables::PROTOCOL, tables::SWARMS, tables::CONNECTIONS, tls::TLS, log::LOG];
+const TABLES: &[Table] = &[
+    tables::TOP,
+    tables::PROTOCOL,
+    tables::SWARMS,
+    tables::CONNECTIONS,
+    tls::TLS,
+    proxy::PROXY,
+    log::LOG,
+];
 
 impl Default for Config {
     /// Fit for a public tracker.
@@ -71,6 +84,7 @@ impl Default for Config {
             swarms: Swarms::default(),
             connections: Connections::default(),
             tls: Tls::default(),
+            proxy: Proxy::default(),
             log: Log::default(),
         }
     }

@@ -1,0 +1,138 @@
+//! The PROXY protocol, versions 1 and 2: the header by which a proxy that passes a connection
+//! on says, ahead of the client's own bytes, who the client is.
+//!
+//! Each version has its own beginning, so that no switch chooses between them.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str::{FromStr, from_utf8};
+
+use crate::http::Consumed;
+
+/// What version 1 begins with. It is text, one line.
+const V1_START: &[u8] = b"PROXY ";
+
+/// Bytes of the longest line of version 1, its line end included.
+const V1_BYTES_MAX: usize = 107;
+
+/// What version 2 begins with: nothing that any other protocol does.
+const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Bytes of version 2 up to its addresses: the start, version and command, family and
+/// transport, and the length of what follows.
+const V2_FIXED_BYTES: usize = 16;
+
+/// What a proxy's header came to.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxied {
+    /// A whole header.
+    Complete {
+        /// The client's address, as written: IPv4 may be mapped to IPv6. `None` if the proxy
+        /// speaks for itself, as in a health check, or for a client that it cannot name.
+        source: Option<IpAddr>,
+        /// Where the client's own bytes start.
+        consumed: Consumed,
+    },
+    /// What there is is right, but the header does not end yet.
+    Partial,
+}
+
+/// The bytes begin no header of the PROXY protocol, or a broken one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NotProxied;
+
+/// Parses the header that `input`, the first bytes of a connection, starts with. One of version 2
+/// may have `bytes_max` bytes; one of version 1 has 107 at most by itself.
+///
+/// # Errors
+///
+/// The header is none, or malformed, or longer than its version allows, or describes no TCP.
+pub fn parse_proxy(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
+    if input.first() == V2_START.first() {
+        return version_2(input, bytes_max);
+    }
+    version_1(input)
+}
+
+/// Whether `input` starts with `start`, or `None` if it is too short to tell.
+fn starts(input: &[u8], start: &[u8]) -> Option<bool> {
+    let common = input.len().min(start.len());
+    if input[..common] != start[..common] {
+        return Some(false);
+    }
+    (common == start.len()).then_some(true)
+}
+
+fn version_1(input: &[u8]) -> Result<Proxied, NotProxied> {
+    match starts(input, V1_START) {
+        None => return Ok(Proxied::Partial),
+        Some(false) => return Err(NotProxied),
+        Some(true) => {}
+    }
+    let window = &input[..input.len().min(V1_BYTES_MAX)];
+    let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
+        return if window.len() < V1_BYTES_MAX { Ok(Proxied::Partial) } else { Err(NotProxied) };
+    };
+    let line = window[V1_START.len()..end].strip_suffix(b"\r").ok_or(NotProxied)?;
+    let source = source_of_line(from_utf8(line).map_err(|_| NotProxied)?)?;
+    Ok(Proxied::Complete { source, consumed: Consumed::of(end + 1) })
+}
+
+/// Reads a line of version 1 without its start and end, such as
+/// `TCP4 192.0.2.1 198.51.100.1 56324 443`.
+fn source_of_line(line: &str) -> Result<Option<IpAddr>, NotProxied> {
+    let mut words = line.split(' ');
+    let source = match words.next() {
+        // What follows is to be ignored.
+        Some("UNKNOWN") => return Ok(None),
+        Some("TCP4") => addresses::<Ipv4Addr>(&mut words)?.into(),
+        Some("TCP6") => addresses::<Ipv6Addr>(&mut words)?.into(),
+        _ => return Err(NotProxied),
+    };
+    let ports = [words.next(), words.next()].map(|word| word.is_some_and(is_port));
+    if ports != [true, true] || words.next().is_some() {
+        return Err(NotProxied);
+    }
+    Ok(Some(source))
+}
+
+/// Takes source and destination. Returns the source.
+fn addresses<'l, A: FromStr>(words: &mut impl Iterator<Item = &'l str>) -> Result<A, NotProxied> {
+    let mut next = || words.next().and_then(|word| word.parse().ok()).ok_or(NotProxied);
+    let source = next()?;
+    let _destination: A = next()?;
+    Ok(source)
+}
+
+fn is_port(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_digit()) && word.parse::<u16>().is_ok()
+}
+
+fn version_2(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
+    if starts(input, V2_START) == Some(false) {
+        return Err(NotProxied);
+    }
+    let Some(&[.., command, family, high, low]) = input.first_chunk::<V2_FIXED_BYTES>() else {
+        return Ok(Proxied::Partial);
+    };
+    // Whatever follows the addresses is skipped with them: extensions of type, length, value.
+    let end = V2_FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    let address_bytes = match (command, family) {
+        // LOCAL, a connection of the proxy's own, and one of whose client nothing is known.
+        (0x20, _) | (0x21, 0x00) => 0,
+        // TCP over IPv4 and IPv6: two addresses and two ports.
+        (0x21, 0x11) => 2 * (4 + 2),
+        (0x21, 0x21) => 2 * (16 + 2),
+        _ => return Err(NotProxied),
+    };
+    if end > bytes_max || end - V2_FIXED_BYTES < address_bytes {
+        return Err(NotProxied);
+    }
+    let Some(rest) = input.get(V2_FIXED_BYTES..end) else { return Ok(Proxied::Partial) };
+    let source = match address_bytes {
+        0 => None,
+        12 => rest.first_chunk().map(|&octets: &[u8; 4]| octets.into()),
+        _ => rest.first_chunk().map(|&octets: &[u8; 16]| octets.into()),
+    };
+    Ok(Proxied::Complete { source, consumed: Consumed::of(end) })
+}

@@ -1,0 +1,133 @@
+//! Clients behind proxies: whose word on a client's address is taken, and what it is.
+//!
+//! A proxy is known by the address that it connects from, and by nothing else: anybody can
+//! write a header.
+
+use std::net::IpAddr;
+
+use annulus_parser::{Head, forwarded_ip};
+
+use crate::config::{self, Range};
+use crate::limits::LISTENERS_MAX;
+use crate::log::Limited;
+
+/// The header by which proxies say where a request came from.
+#[derive(Debug)]
+pub struct Forwarded {
+    header: String,
+    trusted: Vec<Range>,
+    unknown: Limited,
+}
+
+/// Why the client of a request is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// A proxy did not send the header.
+    Missing,
+    /// The header does not say an address where it counts.
+    Unreadable,
+}
+
+impl Forwarded {
+    /// The header as configured, if one is.
+    pub fn new(config: &config::Proxy) -> Option<Forwarded> {
+        let config::Proxy { header, trusted, .. } = config;
+        let (header, trusted) = (header.clone(), trusted.clone());
+        let unknown = Limited::default();
+        (!header.is_empty()).then_some(Forwarded { header, trusted, unknown })
+    }
+
+    /// Where a request came from that was received from `peer` at second `now_s`. The log says
+    /// which proxies do not tell.
+    ///
+    /// # Errors
+    /// `peer` is such a proxy.
+    pub fn client(&mut self, peer: IpAddr, head: &Head<'_>, now_s: u32) -> Result<IpAddr, Unknown> {
+        if !is_in(&self.trusted, peer) {
+            return Ok(peer);
+        }
+        let client = self.forwarded(head);
+        if client.is_err() {
+            let header = &self.header;
+            self.unknown.warning(
+                now_s,
+                format_args!("an announce failed: the proxy {peer} sent no readable {header}"),
+            );
+        }
+        client
+    }
+
+    /// What the header says.
+    ///
+    /// Every proxy adds the address of its own peer to the right of what it was sent. So the
+    /// list is read from the right, over all lines, as far as the addresses are those of trusted
+    /// proxies: the next one was seen by one of them, and what stands left of it is anybody's
+    /// say-so.
+    fn forwarded(&self, head: &Head<'_>) -> Result<IpAddr, Unknown> {
+        let mut client = Err(Unknown::Missing);
+        for line in head.headers().values(self.header.as_bytes()) {
+            client = match self.last_untrusted(line) {
+                // The first proxy of the whole list stays the client.
+                Ok(ip) if is_in(&self.trusted, ip) && client != Err(Unknown::Missing) => client,
+                decided => decided,
+            };
+        }
+        client
+    }
+
+    /// The address that counts in one line; the first if all are trusted.
+    fn last_untrusted(&self, line: &[u8]) -> Result<IpAddr, Unknown> {
+        let mut last = Err(Unknown::Unreadable);
+        for entry in line.rsplit(|&byte| byte == b',') {
+            let ip = forwarded_ip(entry).ok_or(Unknown::Unreadable)?.to_canonical();
+            last = Ok(ip);
+            if !is_in(&self.trusted, ip) {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// The listeners on which proxies introduce each connection by the PROXY protocol.
+#[derive(Debug)]
+pub struct Introductions {
+    /// One bit for each listener, the lowest for that of index 0.
+    listeners: u64,
+    trusted: Vec<Range>,
+    strangers: Limited,
+}
+
+const _: () = assert!(LISTENERS_MAX <= u64::BITS as usize);
+
+impl Introductions {
+    /// Those whose bits are set in `listeners`, the lowest for that of index 0; `None` if none is.
+    pub fn new(config: &config::Proxy, listeners: u64) -> Option<Introductions> {
+        let trusted = config.trusted.clone();
+        let strangers = Limited::default();
+        (listeners != 0).then_some(Introductions { listeners, trusted, strangers })
+    }
+
+    /// Whether the connections of a listener begin with an introduction.
+    pub fn expected_at(&self, listener: u16) -> bool {
+        self.listeners >> listener & 1 != 0
+    }
+
+    /// Whether `peer`, who connected at second `now_s`, may introduce others. The log says who
+    /// tried and may not.
+    pub fn may_come_from(&mut self, peer: IpAddr, now_s: u32) -> bool {
+        let peer = peer.to_canonical();
+        let trusted = is_in(&self.trusted, peer);
+        if !trusted {
+            self.strangers.warning(
+                now_s,
+                format_args!("a connection to a PROXY listener from {peer}, which is not trusted"),
+            );
+        }
+        trusted
+    }
+}
+
+fn is_in(ranges: &[Range], ip: IpAddr) -> bool {
+    ranges.iter().any(|range| range.contains(ip))
+}

@@ -1,0 +1,41 @@
+//! Behind proxies: the real binary on either engine, and whose word on a client's address it
+//! takes.
+//!
+//! `forwarded` is the header, `introduction` the PROXY protocol, both by hand; `pieces` is the
+//! latter cut at every byte, in memory. `nginx` and `haproxy` are Debian's own, with the
+//! configurations that are given away as examples.
+
+#![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
+
+#[path = "proxy/behind.rs"]
+mod behind;
+#[path = "http/bencode.rs"]
+mod bencode;
+#[path = "https/certificates.rs"]
+mod certificates;
+#[path = "http/client.rs"]
+mod client;
+#[path = "proxy/forwarded.rs"]
+mod forwarded;
+#[path = "proxy/haproxy.rs"]
+mod haproxy;
+#[path = "proxy/introduction.rs"]
+mod introduction;
+#[path = "proxy/nginx.rs"]
+mod nginx;
+#[path = "proxy/pieces.rs"]
+mod pieces;
+#[path = "proxy/program.rs"]
+mod program;
+#[path = "system/requirements.rs"]
+mod requirements;
+#[path = "https/secure.rs"]
+mod secure;
+#[path = "https/site.rs"]
+mod site;
+#[path = "http/torrent.rs"]
+mod torrent;
+#[path = "http/tracker.rs"]
+mod tracker;
+#[path = "http/vitals.rs"]
+mod vitals;

@@ -1,0 +1,117 @@
+//! A tracker behind proxies that connect from 127.0.0.1.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::version::TLS13;
+
+use crate::bencode::Value;
+use crate::certificates::{Authority, Key};
+use crate::client::{Reply, get};
+use crate::secure::settings;
+use crate::site::HOST;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, Tracker};
+
+/// Clients' addresses, none of which is trusted.
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+pub(crate) const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10));
+const OBSERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 200));
+
+/// A running tracker of that kind.
+pub(crate) struct Behind {
+    /// It listens at [`Tracker::v4`] without the PROXY protocol.
+    pub(crate) tracker: Tracker,
+    /// Where it wants the PROXY protocol, without TLS.
+    pub(crate) introduced: SocketAddr,
+    /// The same, with TLS for [`HOST`].
+    pub(crate) secured: SocketAddr,
+    /// What clients are to trust.
+    pub(crate) authority: Authority,
+}
+
+impl Behind {
+    /// A tracker of two workers that reads this header.
+    pub(crate) fn start(engine: Engine, header: &str) -> Behind {
+        Behind::start_with(engine, header, "")
+    }
+
+    /// The same; `tables` are added to its configuration.
+    pub(crate) fn start_with(engine: Engine, header: &str, tables: &str) -> Behind {
+        let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
+        authority.issue(HOST, Key::P256);
+        let text = format!(
+            "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n\
+             engine = \"{}\"\n\
+             workers = 2\n\
+             [tls]\n\
+             listen = [\"127.0.0.1:0\"]\n\
+             certificates = [{{ chain = \"{HOST}.pem\", key = \"{HOST}.key\" }}]\n\
+             [proxy]\n\
+             trusted = [\"127.0.0.1\", \"10.0.0.0/8\", \"2001:db8:1::/48\"]\n\
+             header = \"{header}\"\n\
+             protocol_listen = [\"127.0.0.1:0\"]\n\
+             {tables}",
+            engine.name()
+        );
+        let mut tracker = Tracker::launch_in(authority.directory(), &text, &[]);
+        let listening = |mark| match tracker.listening(mark, 1) {
+            Ok(addresses) => addresses[0],
+            Err(log) => panic!("the tracker did not start:\n{log}"),
+        };
+        let introduced = listening(" (PROXY protocol)");
+        let secured = listening(" (https, PROXY protocol)");
+        tracker.ready(1).unwrap();
+        Behind { tracker, introduced, secured, authority }
+    }
+
+    /// What clients with TLS go by.
+    pub(crate) fn settings(&self) -> Arc<ClientConfig> {
+        Arc::new(settings(&self.authority, &TLS13))
+    }
+
+    /// A request that announces one of the torrents, by a port of the same number.
+    pub(crate) fn announce(&self, torrent: u8) -> Vec<u8> {
+        get(&self.target(torrent))
+    }
+
+    /// The target of that request.
+    pub(crate) fn target(&self, torrent: u8) -> String {
+        Torrent::new(&self.tracker, torrent).target(u16::from(torrent), "left=1")
+    }
+
+    /// Asserts that this answer, and everybody else's from now on, are about a client at this
+    /// address and no other.
+    #[track_caller]
+    pub(crate) fn knows(&self, torrent: u8, reply: &Reply, client: IpAddr) {
+        assert_eq!(external_ip(reply), client);
+        self.holds(torrent, &[client]);
+    }
+
+    /// Asserts that the torrent has a peer at each of these addresses, and no other.
+    #[track_caller]
+    pub(crate) fn holds(&self, torrent: u8, clients: &[IpAddr]) {
+        let swarm = Torrent::new(&self.tracker, torrent);
+        let mut peers = swarm.announce_from(OBSERVER, 1, "left=1").peers;
+        swarm.announce_from(OBSERVER, 1, "event=stopped");
+        peers.sort();
+        let port = u16::from(torrent);
+        let mut expected: Vec<_> = clients.iter().map(|&ip| SocketAddr::new(ip, port)).collect();
+        expected.sort();
+        assert_eq!(peers, expected);
+    }
+}
+
+/// The address that an announce's answer gives its client.
+#[track_caller]
+pub(crate) fn external_ip(reply: &Reply) -> IpAddr {
+    match announced(reply).whole.get("external ip") {
+        Some(Value::Bytes(bytes)) => match bytes.len() {
+            4 => IpAddr::from(*bytes.first_chunk::<4>().unwrap()),
+            16 => IpAddr::from(*bytes.first_chunk::<16>().unwrap()),
+            length => panic!("an address of {length} bytes"),
+        },
+        other => panic!("external ip is {other:?}"),
+    }
+}

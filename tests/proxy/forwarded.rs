@@ -1,0 +1,160 @@
+//! The header: where a proxy is trusted, and only there.
+
+use std::net::IpAddr;
+
+use crate::behind::{Behind, CLIENT, external_ip};
+use crate::client::{Client, Reply, get, request};
+use crate::torrent::{Torrent, escaped, failed, scraped};
+use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+
+on_both_engines!(
+    every_form,
+    who_does_not_say_is_told_so,
+    a_stranger_is_not_believed,
+    any_name,
+    over_ipv6,
+    not_configured,
+);
+
+/// Announces one of the torrents with these header lines.
+#[track_caller]
+fn announce(client: &mut Client, site: &Behind, torrent: u8, lines: &str) -> Reply {
+    client.send(request("GET", &site.target(torrent), "HTTP/1.1", lines));
+    client.reply()
+}
+
+fn every_form(engine: Engine) {
+    let site = Behind::start(engine, "X-Forwarded-For");
+    let mut client = Client::connect(site.tracker.v4);
+    for ((lines, expected), torrent) in [
+        ("X-Forwarded-For: 203.0.113.7\r\n", "203.0.113.7"),
+        ("x-forwarded-for: 203.0.113.7:567\r\n", "203.0.113.7"),
+        ("X-FORWARDED-FOR:\t2001:db8::1 \r\n", "2001:db8::1"),
+        ("X-Forwarded-For:[2001:db8::1]\n", "2001:db8::1"),
+        ("X-Forwarded-For: [2001:db8::1]:567\r\n", "2001:db8::1"),
+        ("X-Forwarded-For: ::ffff:203.0.113.7\r\n", "203.0.113.7"),
+        // What the client claims stands at the left.
+        ("X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n", "203.0.113.7"),
+        ("X-Forwarded-For: 127.0.0.1,203.0.113.7\r\n", "203.0.113.7"),
+        ("X-Forwarded-For: unknown, , ?, 203.0.113.7\r\n", "203.0.113.7"),
+        ("X-Forwarded-For: 198.51.100.1\r\nx-forwarded-for: 203.0.113.7\r\n", "203.0.113.7"),
+        ("X-Forwarded-For: ?\r\nHost: a\r\nX-Forwarded-For: 203.0.113.7\r\n", "203.0.113.7"),
+        // Proxies that are trusted stand at the right.
+        ("X-Forwarded-For: 198.51.100.1, 203.0.113.7 ,10.1.2.3\r\n", "203.0.113.7"),
+        ("X-Forwarded-For: 203.0.113.7,10.1.2.3,2001:db8:1::9,127.0.0.1:80\r\n", "203.0.113.7"),
+        ("X-Forwarded-For: 203.0.113.7, ::ffff:10.1.2.3\r\n", "203.0.113.7"),
+        (
+            "X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n\
+             X-Forwarded-For: 10.9.9.9, 10.1.2.3\r\nX-Forwarded-For: 10.1.2.4\r\n",
+            "203.0.113.7",
+        ),
+        // Nobody else: a client in a proxy's own network.
+        ("X-Forwarded-For: 10.9.9.9, 10.1.2.3\r\n", "10.9.9.9"),
+        ("X-Forwarded-For: 10.9.9.9\r\nX-Forwarded-For: 10.1.2.3, 10.1.2.4\r\n", "10.9.9.9"),
+        ("X-Forwarded-For: 127.0.0.1\r\n", "127.0.0.1"),
+    ]
+    .into_iter()
+    .zip(1..)
+    {
+        let reply = announce(&mut client, &site, torrent, lines);
+        let expected: IpAddr = expected.parse().unwrap();
+        assert_eq!(external_ip(&reply), expected, "{lines}");
+        site.knows(torrent, &reply, expected);
+    }
+}
+
+/// The request fails, and nothing but the request.
+fn who_does_not_say_is_told_so(engine: Engine) {
+    let site = Behind::start(engine, "X-Forwarded-For");
+    let mut client = Client::connect(site.tracker.v4);
+    for (lines, reason) in [
+        ("", "missing"),
+        ("X-Real-IP: 203.0.113.7\r\nX-Forwarded: 203.0.113.7\r\n", "missing"),
+        ("X-Forwarded-For:\r\n", "unreadable"),
+        ("X-Forwarded-For: unknown\r\n", "unreadable"),
+        ("X-Forwarded-For: tracker.example\r\n", "unreadable"),
+        ("X-Forwarded-For: 203.0.113.7:70000\r\n", "unreadable"),
+        ("X-Forwarded-For: 203.0.113.7, unknown\r\n", "unreadable"),
+        ("X-Forwarded-For: 203.0.113.7,\r\n", "unreadable"),
+        ("X-Forwarded-For: 203.0.113.7, unknown, 10.1.2.3\r\n", "unreadable"),
+        ("X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: \r\n", "unreadable"),
+        ("X-Forwarded-For: unknown\r\nX-Forwarded-For: 10.1.2.3\r\n", "unreadable"),
+    ] {
+        let said = failed(&announce(&mut client, &site, 1, lines));
+        assert!(said.contains("proxy") && said.contains(reason), "{lines}: {said}");
+        site.holds(1, &[]);
+        // A scrape needs no address.
+        client.send(get(&format!("/scrape?info_hash={}", escaped(&[1; 20]))));
+        assert_eq!(scraped(&client.reply()).len(), 1);
+    }
+    let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
+    site.knows(1, &reply, "203.0.113.7".parse().unwrap());
+    site.tracker.assert_logged("the proxy 127.0.0.1 sent no readable X-Forwarded-For");
+
+    let close = request("GET", &site.target(2), "HTTP/1.1", "Connection: close\r\n");
+    client.send(close);
+    let reply = client.reply();
+    assert!(reply.closes());
+    failed(&reply);
+    client.ends();
+}
+
+fn a_stranger_is_not_believed(engine: Engine) {
+    let site = Behind::start(engine, "X-Forwarded-For");
+    let mut client = Client::connect_from(CLIENT, site.tracker.v4);
+    for (lines, torrent) in [
+        "",
+        "X-Forwarded-For: 203.0.113.7\r\n",
+        "X-Forwarded-For: 203.0.113.7, 127.0.0.1\r\n",
+        "X-Forwarded-For: unknown\r\n",
+    ]
+    .into_iter()
+    .zip(1..)
+    {
+        let reply = announce(&mut client, &site, torrent, lines);
+        site.knows(torrent, &reply, CLIENT);
+    }
+}
+
+fn any_name(engine: Engine) {
+    for header in ["X-Real-IP", "CF-Connecting-IP", "x-odd~name"] {
+        let site = Behind::start(engine, header);
+        let mut client = Client::connect(site.tracker.v4);
+        let lines = format!("X-Forwarded-For: 198.51.100.1\r\n{header}: 203.0.113.7\r\n");
+        let lines = [lines.to_ascii_lowercase(), lines.to_ascii_uppercase()];
+        for (lines, torrent) in lines.iter().zip(1..) {
+            let reply = announce(&mut client, &site, torrent, lines);
+            site.knows(torrent, &reply, "203.0.113.7".parse().unwrap());
+        }
+        let reply = announce(&mut client, &site, 3, "X-Forwarded-For: 198.51.100.1\r\n");
+        assert!(failed(&reply).contains("missing"));
+    }
+}
+
+fn over_ipv6(engine: Engine) {
+    if !has_v6() {
+        return;
+    }
+    let proxy = "[proxy]\ntrusted = [\"::/64\"]\nheader = \"X-Forwarded-For\"";
+    let tracker = Tracker::start(engine, proxy);
+    let torrent = Torrent::new(&tracker, 1);
+    let mut client = Client::connect(tracker.v6.unwrap());
+    for (lines, expected) in [
+        ("X-Forwarded-For: 2001:db8::1\r\n", "2001:db8::1"),
+        ("X-Forwarded-For: 203.0.113.7, ::2\r\n", "203.0.113.7"),
+    ] {
+        client.send(request("GET", &torrent.target(1, ""), "HTTP/1.1", lines));
+        assert_eq!(external_ip(&client.reply()), expected.parse::<IpAddr>().unwrap());
+    }
+}
+
+/// Without a header's name all are ignored, a trusted proxy's too.
+fn not_configured(engine: Engine) {
+    let site = Behind::start(engine, "");
+    let mut client = Client::connect(site.tracker.v4);
+    let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n: x\r\n");
+    assert_eq!(reply.status, 400, "a header without a name");
+    let mut client = Client::connect(site.tracker.v4);
+    let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
+    site.knows(1, &reply, "127.0.0.1".parse().unwrap());
+}

@@ -1,0 +1,76 @@
+//! Debian's HAProxy, with the example that is given away.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use crate::behind::Behind;
+use crate::program::{HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart};
+use crate::site::HOST;
+use crate::tracker::{Engine, on_both_engines};
+
+on_both_engines!(ends_tls, passes_tls_through, ends_tls_and_introduces);
+
+const EXAMPLE: &str = include_str!("../../dist/haproxy.cfg.example");
+
+/// How the two versions of the PROXY protocol are asked for.
+const VERSIONS: [&str; 2] = ["send-proxy", "send-proxy-v2"];
+
+/// The example on an address of its own, its streams to this address of the tracker, and by
+/// this version.
+fn example(site: &Behind, streams_to: SocketAddr, version: &str) -> String {
+    let passed = format!("server annulus {streams_to} {version}\n");
+    let config = replaced(EXAMPLE, "server annulus 127.0.0.1:3443 send-proxy-v2\n", &passed);
+    let plain = format!("server annulus {}\n", site.tracker.v4);
+    let config = replaced(&config, "server annulus 127.0.0.1:3000\n", &plain);
+    let config = replaced(&config, "bind :80\n", &format!("bind @IP@:{HTTP}\n"));
+    let config = replaced(&config, "bind :443 ssl", &format!("bind @IP@:{HTTPS} ssl"));
+    let config = replaced(&config, "bind :8443\n", &format!("bind @IP@:{PASSED}\n"));
+    replaced(&config, "/etc/haproxy/tracker.pem", &certificate(site))
+}
+
+/// A file with chain and key, as HAProxy wants them.
+fn certificate(site: &Behind) -> String {
+    let parts = ["pem", "key"].map(|end| site.authority.path(&format!("{HOST}.{end}")));
+    let parts = parts.map(|part| fs::read_to_string(part).unwrap());
+    let file = site.authority.path("haproxy.pem");
+    fs::write(&file, parts.concat()).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+/// One process in the foreground.
+fn start(config: &str) -> Program {
+    Program::start(&["haproxy", "-db", "-q", "-f", "@CONFIG@"], config)
+}
+
+fn ends_tls(engine: Engine) {
+    if is_here("haproxy::ends_tls", "haproxy", None) {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        let haproxy = start(&example(&site, site.secured, VERSIONS[1]));
+        tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
+        tells_clients_apart(&site, haproxy.at(HTTPS), true, 2);
+    }
+}
+
+fn passes_tls_through(engine: Engine) {
+    if is_here("haproxy::passes_tls_through", "haproxy", None) {
+        let site = Behind::start(engine, "");
+        for (version, torrent) in VERSIONS.into_iter().zip([1, 3]) {
+            let haproxy = start(&example(&site, site.secured, version));
+            tells_clients_apart(&site, haproxy.at(PASSED), true, torrent);
+            let haproxy = start(&example(&site, site.introduced, version));
+            tells_clients_apart(&site, haproxy.at(PASSED), false, torrent + 1);
+        }
+    }
+}
+
+fn ends_tls_and_introduces(engine: Engine) {
+    if is_here("haproxy::ends_tls_and_introduces", "haproxy", None) {
+        let site = Behind::start(engine, "");
+        let bind = format!(":8443 ssl crt {}\n", certificate(&site));
+        for (version, torrent) in VERSIONS.into_iter().zip(1..) {
+            let config = example(&site, site.introduced, version);
+            let haproxy = start(&replaced(&config, ":8443\n", &bind));
+            tells_clients_apart(&site, haproxy.at(PASSED), true, torrent);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The PROXY protocol: who is introduced, and who should have been.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::Duration;
+
+use crate::behind::{Behind, CLIENT};
+use crate::client::{Client, Reply, get, request};
+use crate::secure::{client_hello, over};
+use crate::torrent::{Torrent, announced, failed};
+use crate::tracker::{Engine, on_both_engines, within};
+
+on_both_engines!(
+    every_form,
+    split_at_every_byte,
+    byte_by_byte,
+    what_is_none,
+    strangers,
+    a_health_check,
+    who_does_not_go_on,
+    in_front_of_a_header,
+    other_listeners,
+);
+
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// A header of version 2 with these addresses' and ports' bytes.
+fn version_2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [SIGNATURE, &[command, family], &length, rest].concat()
+}
+
+/// Headers for a client at 203.0.113.7, one of either version.
+fn headers() -> [Vec<u8>; 2] {
+    let addresses = [203, 0, 113, 7, 127, 0, 0, 1, 0xdc, 0x04, 0x01, 0xbb];
+    [b"PROXY TCP4 203.0.113.7 127.0.0.1 56324 443\r\n".to_vec(), version_2(0x21, 0x11, &addresses)]
+}
+
+const INTRODUCED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+
+/// Announces behind `header`, which is sent in these pieces, over TLS or not.
+#[track_caller]
+fn announce(site: &Behind, torrent: u8, secured: bool, pieces: &[&[u8]]) -> Reply {
+    let to = if secured { site.secured } else { site.introduced };
+    let mut client = Client::connect(to);
+    for (piece, index) in pieces.iter().zip(0..) {
+        if index > 0 {
+            // Long enough to arrive by itself, most of the time.
+            thread::sleep(Duration::from_micros(300));
+        }
+        client.send(piece);
+    }
+    let request = site.announce(torrent);
+    if secured {
+        let mut client = over(client, &site.settings());
+        client.send(&request);
+        return client.reply();
+    }
+    client.send(&request);
+    client.reply()
+}
+
+fn every_form(engine: Engine) {
+    let site = Behind::start(engine, "");
+    let v6: [u8; 16] = "2001:db8::9".parse::<Ipv6Addr>().unwrap().octets();
+    let v6 = [&v6[..], &v6, &[0, 1, 0, 2]].concat();
+    let mapped = "::ffff:203.0.113.7".parse::<Ipv6Addr>().unwrap().octets();
+    let mapped = [&mapped[..], &mapped, &[0, 1, 0, 2, 0x04, 0, 1, 0]].concat();
+    let [line, binary] = headers();
+    let mut torrent = 0;
+    for (header, expected) in [
+        (line, "203.0.113.7"),
+        (b"PROXY TCP6 2001:db8::9 ::1 1 2\r\n".to_vec(), "2001:db8::9"),
+        (b"PROXY TCP6 ::ffff:203.0.113.7 ::1 1 2\r\n".to_vec(), "203.0.113.7"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (b"PROXY UNKNOWN 203.0.113.7 203.0.113.7 1 2\r\n".to_vec(), "127.0.0.1"),
+        (binary, "203.0.113.7"),
+        (version_2(0x21, 0x21, &v6), "2001:db8::9"),
+        (version_2(0x21, 0x21, &mapped), "203.0.113.7"),
+        (version_2(0x21, 0x00, &[]), "127.0.0.1"),
+        (version_2(0x20, 0x11, &[203, 0, 113, 7, 127, 0, 0, 1, 0, 1, 0, 2]), "127.0.0.1"),
+        (version_2(0x20, 0x00, &[]), "127.0.0.1"),
+        // As long as it may be.
+        (version_2(0x21, 0x11, &[1; 4080]), "1.1.1.1"),
+    ] {
+        for secured in [false, true] {
+            torrent += 1;
+            let reply = announce(&site, torrent, secured, &[&header]);
+            site.knows(torrent, &reply, expected.parse().unwrap());
+        }
+    }
+}
+
+fn split_at_every_byte(engine: Engine) {
+    let site = Behind::start(engine, "");
+    for header in headers() {
+        for secured in [false, true] {
+            for at in 1..header.len() {
+                let (one, other) = header.split_at(at);
+                let reply = announce(&site, 1, secured, &[one, other]);
+                site.knows(1, &reply, INTRODUCED);
+            }
+        }
+    }
+    // What stands behind a header may come with it, in part or whole.
+    let request = site.announce(1).repeat(2);
+    for header in headers() {
+        let whole = [&header[..], &request].concat();
+        for at in header.len() - 1..whole.len() {
+            let mut client = Client::connect(site.introduced);
+            client.send(&whole[..at]);
+            thread::sleep(Duration::from_micros(300));
+            client.send(&whole[at..]);
+            for _ in 0..2 {
+                site.knows(1, &client.reply(), INTRODUCED);
+            }
+        }
+    }
+}
+
+fn byte_by_byte(engine: Engine) {
+    let site = Behind::start(engine, "");
+    for header in headers() {
+        for secured in [false, true] {
+            let pieces: Vec<&[u8]> = header.chunks(1).collect();
+            site.knows(1, &announce(&site, 1, secured, &pieces), INTRODUCED);
+        }
+    }
+}
+
+/// Asserts that a connection ends with these first bytes: in words where they would be
+/// understood.
+#[track_caller]
+fn refused(site: &Behind, mut client: Client, secured: bool, bytes: &[u8]) {
+    client.send(bytes);
+    if secured || bytes[0] == 0x16 {
+        return client.ends();
+    }
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.closes()), (400, true));
+    let said = String::from_utf8(reply.body).unwrap();
+    assert!(said.contains("PROXY protocol"), "{said}");
+    client.ends();
+    site.holds(1, &[]);
+}
+
+fn what_is_none(engine: Engine) {
+    let site = Behind::start(engine, "");
+    let hello = client_hello(&site.settings());
+    let announce = site.announce(1);
+    for bytes in [
+        &announce[..],
+        &hello,
+        b"PROXY TCP4 203.0.113.7\r\n",
+        b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\n",
+        &[b'P'; 1000],
+        &[b"PROXY UNKNOWN ", &[b'x'; 1000][..]].concat(),
+        &version_2(0x21, 0x12, &[0; 12]),
+        &version_2(0x21, 0x11, &[0; 11]),
+        &version_2(0x21, 0x11, &[0; 5000]),
+        b"\r\n\r\n\r\n",
+    ] {
+        for (to, secured) in [(site.introduced, false), (site.secured, true)] {
+            let with_request = [bytes, &announce].concat();
+            refused(&site, Client::connect(to), secured, bytes);
+            refused(&site, Client::connect(to), secured, &with_request);
+        }
+    }
+    let [header, _] = headers();
+    let mut client = Client::connect(site.introduced);
+    client.send([&header[..], b"PROXY TCP4 203.0.113.8 127.0.0.1 1 2\r\n"].concat());
+    assert_eq!(client.reply().status, 405, "the second header is the client's own word");
+    client.ends();
+}
+
+/// Nobody but a trusted proxy may introduce anybody.
+fn strangers(engine: Engine) {
+    let site = Behind::start(engine, "");
+    for header in headers() {
+        for (to, secured) in [(site.introduced, false), (site.secured, true)] {
+            let bytes = [&header[..], &site.announce(1)].concat();
+            refused(&site, Client::connect_from(CLIENT, to), secured, &bytes);
+            refused(&site, Client::connect_from(CLIENT, to), secured, &header[..1]);
+        }
+    }
+    site.tracker.assert_logged("a connection to a PROXY listener from 127.0.0.9, which is not");
+}
+
+/// A balancer connects, says that it is itself, and leaves.
+fn a_health_check(engine: Engine) {
+    let site = Behind::start(engine, "");
+    for header in [version_2(0x20, 0x00, &[]), b"PROXY UNKNOWN\r\n".to_vec()] {
+        for to in [site.introduced, site.secured] {
+            let mut client = Client::connect(to);
+            client.send(&header);
+            client.finish();
+            client.ends();
+        }
+    }
+}
+
+fn who_does_not_go_on(engine: Engine) {
+    let brief = "[connections]\nheader_timeout = 1\nhandshake_timeout = 1\nidle_timeout = 300";
+    let site = Behind::start_with(engine, "", brief);
+    let baseline = site.tracker.descriptors();
+    let [line, binary] = headers();
+    let begun = [&line[..], &line[..20], &binary, &binary[..13], &binary[..1]];
+    let clients = begun.iter().flat_map(|bytes| {
+        [site.introduced, site.secured].map(|to| {
+            let mut client = Client::connect(to);
+            client.send(bytes);
+            client
+        })
+    });
+    // `drain` fails where nothing ends.
+    for client in clients.collect::<Vec<Client>>() {
+        let said = client.drain();
+        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "), "{}", said.escape_ascii());
+    }
+    within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
+}
+
+/// Where both are configured, the header counts if the proxy introduced is trusted.
+fn in_front_of_a_header(engine: Engine) {
+    let site = Behind::start(engine, "X-Forwarded-For");
+    let ask = |introduced: &str, lines: &str| {
+        let mut client = Client::connect(site.introduced);
+        client.send(format!("PROXY TCP4 {introduced} 127.0.0.1 1 2\r\n"));
+        client.send(request("GET", &site.target(1), "HTTP/1.1", lines));
+        client.reply()
+    };
+    let lines = "X-Forwarded-For: 198.51.100.1\r\n";
+    site.knows(1, &ask("203.0.113.7", lines), INTRODUCED);
+    failed(&ask("10.1.2.3", ""));
+    let torrent = Torrent::new(&site.tracker, 1);
+    let stop = torrent.target(1, "event=stopped");
+    let mut client = Client::connect(site.introduced);
+    client.send([&headers()[0][..], &get(&stop)].concat());
+    announced(&client.reply());
+    site.knows(1, &ask("10.1.2.3", lines), "198.51.100.1".parse().unwrap());
+}
+
+/// Elsewhere a header of the protocol is what it always was: no request.
+fn other_listeners(engine: Engine) {
+    let site = Behind::start(engine, "");
+    let statuses = [405, 400];
+    for (header, status) in headers().into_iter().zip(statuses) {
+        let mut client = Client::connect(site.tracker.v4);
+        client.send([&header[..], &site.announce(1)].concat());
+        assert_eq!(client.reply().status, status);
+        client.ends();
+    }
+    site.holds(1, &[]);
+}

@@ -1,0 +1,84 @@
+//! Debian's nginx, with the example that is given away.
+
+use std::net::SocketAddr;
+
+use crate::behind::Behind;
+use crate::program::{HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart};
+use crate::site::HOST;
+use crate::tracker::{Engine, on_both_engines};
+
+on_both_engines!(ends_tls, with_another_header, passes_tls_through, ends_tls_and_introduces);
+
+const EXAMPLE: &str = include_str!("../../dist/nginx.conf.example");
+
+/// The example on an address of its own, its streams to this address of the tracker.
+fn example(site: &Behind, streams_to: SocketAddr) -> String {
+    let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let paths: String = paths.map(|name| format!("{name}_temp_path @DIR@/{name};\n")).concat();
+    let key = site.authority.path(&format!("{HOST}.key"));
+    let chain = site.authority.path(&format!("{HOST}.pem"));
+    let config = replaced(EXAMPLE, "access_log off;", &format!("access_log off;\n{paths}"));
+    let config =
+        replaced(&config, "server 127.0.0.1:3000;", &format!("server {};", site.tracker.v4));
+    let config = replaced(&config, "127.0.0.1:3443;", &format!("{streams_to};"));
+    let config = replaced(&config, "listen 80;", &format!("listen @IP@:{HTTP};"));
+    let config = replaced(&config, "listen 443 ssl", &format!("listen @IP@:{HTTPS} ssl"));
+    let config = replaced(&config, "listen 8443;", &format!("listen @IP@:{PASSED};"));
+    let config = replaced(&config, "/etc/nginx/fullchain.pem", chain.to_str().unwrap());
+    replaced(&config, "/etc/nginx/privkey.pem", key.to_str().unwrap())
+}
+
+/// One process in the foreground.
+fn start(config: &str) -> Program {
+    let mode = "daemon off; master_process off; pid @DIR@/pid; error_log stderr;";
+    let command = ["nginx", "-e", "stderr", "-c", "@CONFIG@", "-g", mode];
+    Program::start(&command, config)
+}
+
+fn can_run(test: &str) -> bool {
+    is_here(test, "nginx", Some("/usr/lib/nginx/modules/ngx_stream_module.so"))
+}
+
+fn ends_tls(engine: Engine) {
+    if can_run("nginx::ends_tls") {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        let nginx = start(&example(&site, site.secured));
+        tells_clients_apart(&site, nginx.at(HTTP), false, 1);
+        tells_clients_apart(&site, nginx.at(HTTPS), true, 2);
+    }
+}
+
+fn with_another_header(engine: Engine) {
+    if can_run("nginx::with_another_header") {
+        let site = Behind::start(engine, "X-Real-IP");
+        let config = example(&site, site.secured);
+        let added = "X-Forwarded-For $proxy_add_x_forwarded_for";
+        let nginx = start(&replaced(&config, added, "X-Real-IP $remote_addr"));
+        tells_clients_apart(&site, nginx.at(HTTP), false, 1);
+        tells_clients_apart(&site, nginx.at(HTTPS), true, 2);
+    }
+}
+
+fn passes_tls_through(engine: Engine) {
+    if can_run("nginx::passes_tls_through") {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        let nginx = start(&example(&site, site.secured));
+        tells_clients_apart(&site, nginx.at(PASSED), true, 1);
+        let nginx = start(&example(&site, site.introduced));
+        tells_clients_apart(&site, nginx.at(PASSED), false, 2);
+    }
+}
+
+fn ends_tls_and_introduces(engine: Engine) {
+    if can_run("nginx::ends_tls_and_introduces") {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        let [key, chain] = ["key", "pem"].map(|end| site.authority.path(&format!("{HOST}.{end}")));
+        let listen = format!(
+            "8443 ssl; ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
+            chain.display(),
+            key.display()
+        );
+        let nginx = start(&replaced(&example(&site, site.introduced), "8443;", &listen));
+        tells_clients_apart(&site, nginx.at(PASSED), true, 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! Other people's proxies: started on an address of their own, and stopped with the test.
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::behind::{Behind, CLIENT, OTHER, external_ip};
+use crate::client::{Client, request};
+use crate::requirements::{Scratch, can_run, missing_programs};
+use crate::secure::over;
+use crate::torrent::announced;
+use crate::tracker::within;
+
+/// Where the examples listen in place of ports 80 and 443, which need not be anybody's to take.
+pub(crate) const HTTP: u16 = 8080;
+pub(crate) const HTTPS: u16 = 8444;
+/// Where they listen for what they pass through.
+pub(crate) const PASSED: u16 = 8443;
+
+/// A running proxy.
+pub(crate) struct Program {
+    child: Child,
+    scratch: Scratch,
+    ip: Ipv4Addr,
+}
+
+impl Program {
+    /// Runs a program by `command`, in which `@CONFIG@` and `@DIR@` stand for its configuration
+    /// and a directory of its own, and waits until it listens on all its ports. In `config` the
+    /// address to listen on is `@IP@`.
+    #[track_caller]
+    pub(crate) fn start(command: &[&str], config: &str) -> Program {
+        static COUNT: AtomicU8 = AtomicU8::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Nobody else has such an address on this machine, so its ports are free.
+        let [.., high, low] = process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 1 + high % 250, low, count);
+        let scratch = Scratch::new(&format!("proxy-{count}"));
+        let directory = scratch.path().to_str().unwrap();
+        let file = format!("{directory}/config");
+        fs::write(&file, config.replace("@IP@", &ip.to_string()).replace("@DIR@", directory))
+            .unwrap();
+        let words = command.iter().map(|word| word.replace("@CONFIG@", &file));
+        let words: Vec<String> = words.map(|word| word.replace("@DIR@", directory)).collect();
+        let log = File::create(scratch.path().join("log")).unwrap();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().unwrap();
+        let mut program = Program { child, scratch, ip };
+        for port in [HTTP, HTTPS, PASSED] {
+            within(format!("port {port} of {}", words[0]), || {
+                let exit = program.child.try_wait().unwrap();
+                assert!(exit.is_none(), "{} has ended:\n{}", words[0], program.log());
+                TcpStream::connect(program.at(port)).ok()
+            });
+        }
+        program
+    }
+
+    /// One of its ports.
+    pub(crate) fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip.into(), port)
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read(self.scratch.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the proxy's log:\n{}", self.log());
+        }
+    }
+}
+
+/// Whether this machine has the program, and the file that it needs beside it.
+pub(crate) fn is_here(test: &str, program: &str, file: Option<&str>) -> bool {
+    let mut missing = missing_programs(&[program]);
+    let lacking = file.filter(|file| !Path::new(file).exists());
+    missing.extend(lacking.map(|file| format!("the file {file}")));
+    missing.is_empty() || can_run(test, &missing)
+}
+
+/// Replaces what must be there.
+#[track_caller]
+pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "no {old:?} in\n{text}");
+    text.replace(old, new)
+}
+
+/// Asserts that two clients of a proxy are told apart, over one connection each, several
+/// requests on it, and whatever they claim of themselves.
+#[track_caller]
+pub(crate) fn tells_clients_apart(site: &Behind, to: SocketAddr, secured: bool, torrent: u8) {
+    let lies = "X-Forwarded-For: 198.51.100.1, 127.0.0.1\r\nX-Real-IP: 198.51.100.1\r\n";
+    let requests = ["", lies].map(|lines| request("GET", &site.target(torrent), "HTTP/1.1", lines));
+    let clients: [IpAddr; 2] = [CLIENT, OTHER];
+    for client in clients {
+        let connection = Client::connect_from(client, to);
+        if secured {
+            let mut connection = over(connection, &site.settings());
+            for request in &requests {
+                connection.send(request);
+                assert_eq!(external_ip(&connection.reply()), client);
+            }
+        } else {
+            let mut connection = connection;
+            for request in &requests {
+                connection.send(request);
+                let reply = connection.reply();
+                announced(&reply);
+                assert_eq!(external_ip(&reply), client);
+            }
+        }
+    }
+    site.holds(torrent, &clients);
+}
