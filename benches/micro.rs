@@ -1,4 +1,5 @@
-//! What the parts of a request cost, in memory and one at a time: parse, announce, encode.
+//! What the parts of a request cost, in memory and one at a time: parse, look up in an access
+//! list, announce, encode.
 //!
 //! `cargo bench --bench micro`. Each measurement checks its answer, and calls what the
 //! server calls. Figures are nanoseconds: the best and the median of some rounds, since
@@ -9,8 +10,9 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
+use annulus::access::AccessList;
 use annulus::reply::{self, AnnounceReply, Envelope, Intervals};
-use annulus::swarm::{Random, Sample, Settings, Swarms};
+use annulus::swarm::{InfoHash, Random, Sample, Settings, Swarms};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
 
 #[path = "tables/announcement.rs"]
@@ -33,6 +35,9 @@ fn main() {
     println!("{:<44} {:>9} {:>9}", "", "best ns", "median ns");
     parse();
     encode();
+    for hashes in [1000, 1_000_000, 10_000_000] {
+        look_up(hashes);
+    }
     for peers in [10_000, 1_000_000, 10_000_000] {
         announce(peers);
     }
@@ -111,6 +116,31 @@ fn encode() {
             assert!(len > want as usize * 6);
         });
     }
+}
+
+/// Looks for info hashes in an access list of so many; every other one is there.
+fn look_up(hashes: usize) {
+    let mut random = Random::seeded(5);
+    let mut info_hash = || {
+        let mut hash: InfoHash = [0; 20];
+        hash.as_chunks_mut()
+            .0
+            .iter_mut()
+            .for_each(|four| *four = random.below(u32::MAX).to_be_bytes());
+        hash
+    };
+    let listed: Vec<InfoHash> = (0..hashes).map(|_| info_hash()).collect();
+    let mut order = Random::seeded(6);
+    let asked: Vec<InfoHash> = (0..100_000)
+        .map(|call| match call % 2 {
+            0 => listed[order.below(hashes as u32) as usize],
+            _ => info_hash(),
+        })
+        .collect();
+    let list = AccessList::new(listed);
+    measure(&format!("look up in a list of {hashes} info hashes"), asked.len(), |call| {
+        assert_eq!(list.contains(black_box(&asked[call])), call % 2 == 0);
+    });
 }
 
 /// Announces of known peers into a table of `peers`, ten to a torrent on average, some

@@ -15,6 +15,7 @@
 //! in the crates `annulus-ring` and `annulus-parser`.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod config;
 pub mod connection;
 pub mod flags;

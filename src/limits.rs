@@ -105,6 +105,16 @@ pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
 /// renews certificates by itself does so a month before.
 pub const CERTIFICATE_EXPIRY_NOTICE_S: i64 = 7 * 86_400;
 
+/// Info hashes of an access list: a gigabyte in memory, and more torrents than any tracker has
+/// been seen with. The bound keeps a wrong path from filling memory.
+pub const ACCESS_ENTRIES_MAX: usize = 50_000_000;
+
+/// Bytes of a line of an access list, its end not included: an info hash and a long comment.
+pub const ACCESS_LINE_BYTES_MAX: usize = 1024;
+
+/// Bad lines of an access list that are listed one by one.
+pub const ACCESS_BAD_LINES_SHOWN: usize = 20;
+
 /// Bytes of a TLS record before encryption (RFC 8446 section 5.1).
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 

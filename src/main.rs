@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use annulus::config::{Config, print_default};
+use annulus::access::{self, AccessList};
+use annulus::config::{AccessMode, Config, print_default};
 use annulus::flags::{self, Action, Flags};
 use annulus::tls::{Certificates, Loaded};
 use annulus::worker::Clock;
@@ -51,6 +52,11 @@ fn check(path: Option<&Path>) -> Result<(), String> {
     if !config.tls.certificates.is_empty() {
         let Loaded { warnings, .. } = Certificates::load(&config.tls.certificates, Clock::unix_s())
             .map_err(|mistakes| mistakes.join("\n"))?;
+        warnings.iter().for_each(|warning| complain(warning));
+    }
+    if config.access.mode != AccessMode::Off {
+        let access::Loaded { warnings, .. } =
+            AccessList::load(&config.access).map_err(|mistakes| mistakes.join("\n"))?;
         warnings.iter().for_each(|warning| complain(warning));
     }
     match path {

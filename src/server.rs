@@ -12,6 +12,7 @@ use annulus_parser::{
     scrape_hashes,
 };
 
+use crate::access::Gate;
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
 use crate::limits::{INTERVAL_SPREAD_PERCENT, REPLY_BYTES_MAX};
@@ -31,6 +32,8 @@ pub struct Server {
     swarms: Arc<Swarms>,
     protocol: Protocol,
     forwarded: Option<Forwarded>,
+    /// Where not all torrents are served.
+    gate: Option<Gate>,
     random: Random,
     sample: Sample,
     /// The torrents of the scrape at hand.
@@ -42,7 +45,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of `swarms` that makes its random choices from `seed`.
+    /// A server of `swarms` that serves all torrents and makes its random choices from `seed`.
     pub fn new(swarms: Arc<Swarms>, protocol: Protocol, seed: u64) -> Server {
         let torrents_max = PAGE_TORRENTS.max(protocol.max_scrape_torrents);
         Server {
@@ -52,6 +55,7 @@ impl Server {
             torrents: Vec::with_capacity(torrents_max),
             protocol,
             forwarded: None,
+            gate: None,
             full_scrape: None,
             now_s: 0,
             closing: false,
@@ -62,6 +66,21 @@ impl Server {
     pub fn behind(mut self, forwarded: Option<Forwarded>) -> Server {
         self.forwarded = forwarded;
         self
+    }
+
+    /// The same, but only for the torrents that `gate` lets in.
+    pub fn guarded(self, gate: Option<Gate>) -> Server {
+        Server { gate, ..self }
+    }
+
+    /// Whether a torrent is served.
+    pub fn serves(&self, info_hash: &InfoHash) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.lets_in(info_hash))
+    }
+
+    /// Goes by the access list of this moment; whether that is another than before.
+    pub fn renew_access(&mut self) -> bool {
+        self.gate.as_mut().is_some_and(Gate::renew)
     }
 
     /// Tells what second it is, counted from the start of the process.
@@ -86,6 +105,10 @@ impl Server {
             Ok(announce) => announce,
             Err(error) => return self.reject(error, envelope, out),
         };
+        if !self.serves(&announce.info_hash) {
+            let reason = "this tracker does not serve this torrent";
+            return reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never);
+        }
         let stopped = announce.event == AnnounceEvent::Stopped;
         let want = match announce.numwant {
             _ if stopped => 0,
@@ -124,8 +147,8 @@ impl Server {
         reply::announce(out, envelope, &reply)
     }
 
-    /// Answers a scrape of some torrents (BEP 48): unknown ones with zeros, since libtorrent
-    /// takes a missing one for an error.
+    /// Answers a scrape of some torrents (BEP 48): unknown ones, and those that are not served,
+    /// with zeros, since libtorrent takes a missing one for an error.
     fn scrape(&mut self, query: Query<'_>, envelope: Envelope, out: &mut [u8]) -> Reply {
         self.torrents.clear();
         for info_hash in scrape_hashes(query).take(self.protocol.max_scrape_torrents) {
@@ -139,8 +162,11 @@ impl Server {
         }
         self.torrents.sort_unstable_by_key(|&(info_hash, _)| info_hash);
         self.torrents.dedup_by_key(|&mut (info_hash, _)| info_hash);
-        for (info_hash, counts) in &mut self.torrents {
-            *counts = self.swarms.scrape(info_hash);
+        for at in 0..self.torrents.len() {
+            let (info_hash, _) = self.torrents[at];
+            if self.serves(&info_hash) {
+                self.torrents[at].1 = self.swarms.scrape(&info_hash);
+            }
         }
         keep_or_close(reply::scrape(out, envelope, &self.torrents), envelope)
     }
@@ -167,6 +193,9 @@ impl Server {
         let Some(page) = &mut self.full_scrape else { return (0, false) };
         self.torrents.clear();
         let more = self.swarms.page(page, PAGE_TORRENTS, &mut self.torrents);
+        if let Some(gate) = &self.gate {
+            self.torrents.retain(|(info_hash, _)| gate.lets_in(info_hash));
+        }
         (reply::continue_scrape(out, &self.torrents, !more), more)
     }
 
@@ -353,8 +382,18 @@ pub fn verdict(error: Error) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Verdict, verdict};
+    use std::hash::RandomState;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use annulus_parser::{Bounds, Parsed, parse_head};
+
+    use super::{Answer, Error, Random, Sample, Server, Verdict, verdict};
+    use crate::access::{Access, AccessList};
+    use crate::config::Protocol;
+    use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
     use crate::reply::{MESSAGE_BYTES_MAX, Status};
+    use crate::swarm::{Announcement, Endpoint, Event, Settings, Swarms};
 
     #[test]
     fn every_mistake_has_an_answer_that_fits() {
@@ -368,6 +407,76 @@ mod tests {
                 }
             };
             assert!(!text.is_empty() && text.len() <= MESSAGE_BYTES_MAX, "{error:?}");
+        }
+    }
+    const BOUNDS: Bounds = Bounds {
+        request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
+        head_bytes_max: HEAD_BYTES_MAX,
+        headers_max: HEADERS_MAX,
+    };
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// Swarms with one peer in each of the torrents 'a' and 'b'.
+    fn swarms() -> Arc<Swarms> {
+        let settings = Settings {
+            torrents_max: 10,
+            peers_max: 10,
+            peers_per_torrent_max: 10,
+            peer_timeout_s: 1000,
+        };
+        let swarms = Swarms::new(settings, RandomState::new());
+        for letter in *b"ab" {
+            let peer = Endpoint::new(LOCALHOST, 1);
+            let announcement = Announcement {
+                info_hash: [letter; 20],
+                peer,
+                seeder: true,
+                event: Event::None,
+                want: 0,
+            };
+            let (mut random, mut sample) = (Random::seeded(0), Sample::with_capacity(0));
+            swarms.announce(&announcement, 0, &mut random, &mut sample);
+        }
+        Arc::new(swarms)
+    }
+
+    fn ask(server: &mut Server, target: &str) -> String {
+        let request = format!("GET {target} HTTP/1.1\r\n\r\n");
+        let Ok(Parsed::Complete { head, .. }) = parse_head(request.as_bytes(), 0, &BOUNDS) else {
+            panic!("{target:?} is no request")
+        };
+        let mut out = vec![0; REPLY_BYTES_MAX];
+        let len = server.answer(LOCALHOST, &head, &mut out).len;
+        String::from_utf8(out[..len].to_vec()).expect("no peers in it")
+    }
+
+    /// While the sweep has not come by yet.
+    #[test]
+    fn a_torrent_that_is_not_served_is_not_shown_though_it_is_there() {
+        let [a, b] = ["a", "b"].map(|letter| letter.repeat(20));
+        let scrape = format!("/scrape?info_hash={a}&info_hash={b}");
+        let file = |hash: &str, seeders| format!("20:{hash}d8:completei{seeders}e10:downloadedi0e");
+        for denied in [None, Some(b'a'), Some(b'b')] {
+            let list = AccessList::new(denied.map(|letter| [letter; 20]).into_iter().collect());
+            let protocol = Protocol { full_scrape: true, ..Protocol::default() };
+            let mut server =
+                Server::new(swarms(), protocol, 1).guarded(Some(Access::new(list, false).gate()));
+            let scraped = ask(&mut server, &scrape);
+            ask(&mut server, "/scrape");
+            let mut piece = vec![0; REPLY_BYTES_MAX];
+            let mut full = String::new();
+            loop {
+                let (len, more) = server.stream(&mut piece);
+                full += str::from_utf8(&piece[..len]).expect("letters only");
+                if !more {
+                    break;
+                }
+            }
+            for hash in [&a, &b] {
+                let is_served = denied != Some(hash.as_bytes()[0]);
+                assert!(scraped.contains(&file(hash, u8::from(is_served))), "{scraped}");
+                assert_eq!(full.contains(&file(hash, 1)), is_served, "{full}");
+            }
         }
     }
 }

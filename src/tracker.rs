@@ -16,7 +16,8 @@ use annulus_ring::{
     Signals, Uring, Waker, raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
 };
 
-use crate::config::{self, Config, EngineChoice};
+use crate::access::{self, Access, AccessList};
+use crate::config::{self, AccessMode, Config, EngineChoice};
 use crate::limits::{
     ARENA_BYTES, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, RECV_BUFFER_BYTES,
     RECV_BUFFERS, REPLY_BATCH_BYTES,
@@ -31,6 +32,11 @@ use crate::worker::{Clock, Patience, Settings, Worker};
 /// How often a port in use is tried again, and how long after: a second in all.
 const BIND_TRIES: u32 = 20;
 const BIND_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often to look whether all workers have let go of what was replaced, and how long after:
+/// a second in all.
+const RETIRE_TRIES: u32 = 200;
+const RETIRE_PAUSE: Duration = Duration::from_millis(5);
 
 /// EAFNOSUPPORT of Linux, on every architecture.
 const EAFNOSUPPORT: i32 = 97;
@@ -61,6 +67,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let connections_max = connections_max(config, workers)?;
     // Before the ports are taken, and before anything is told of a start.
     let tls = secure(&config.tls)?;
+    let access = restrict(&config.access)?;
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let plain = listen(config, &config.listen, &mut groups, config.tls.listen.is_empty())?;
     let secured_from = plain.len() as ListenerIndex;
@@ -74,9 +81,10 @@ pub fn run(config: &Config) -> Result<(), String> {
     let swarms = Arc::new(Swarms::new(swarm_settings(config), RandomState::new()));
     let clock = Clock::new();
     let (started, starts) = mpsc::channel();
-    let mut crew = Vec::new();
+    let mut crew: Crew = Vec::new();
     for (index, listeners) in groups.into_iter().enumerate() {
         let waker = Waker::new().map_err(|error| format!("eventfd: {error}"))?;
+        let server = Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index));
         let plan = Plan {
             settings: Settings {
                 listeners: listeners.len() as ListenerIndex,
@@ -99,8 +107,9 @@ pub fn run(config: &Config) -> Result<(), String> {
             },
             acceptor: tls.as_ref().map(Tls::acceptor),
             introductions: Introductions::new(&config.proxy, introduced),
-            server: Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index))
-                .behind(Forwarded::new(&config.proxy)),
+            server: server
+                .behind(Forwarded::new(&config.proxy))
+                .guarded(access.as_ref().map(Access::gate)),
             sweep: Swarms::sweep_part(index, workers),
             swarms: Arc::clone(&swarms),
             stop: Arc::clone(&stop),
@@ -142,11 +151,14 @@ pub fn run(config: &Config) -> Result<(), String> {
         let mark = if introduced { ", PROXY protocol" } else { "" };
         log::info(format_args!("listening on {address} (https{mark})"));
     }
-    wait_for_stop(&signals, tls.as_ref(), &config.tls);
+    wait_for_stop(&signals, config, tls.as_ref(), access.as_ref(), &crew);
     log::info(format_args!("stopping: answering what is in flight"));
     stop.store(true, Ordering::Release);
     leave(crew)
 }
+
+/// The workers' threads, and what wakes them.
+type Crew = Vec<(JoinHandle<io::Result<()>>, Waker)>;
 
 /// What a worker tells of its start: its engine, or why there is none.
 type Started = Result<String, String>;
@@ -252,7 +264,7 @@ fn secure(config: &config::Tls) -> Result<Option<Tls>, String> {
 }
 
 /// Reads the certificates again, and serves the new ones if nothing is wrong with them.
-fn reload(tls: &Tls, config: &config::Tls) {
+fn reload_certificates(tls: &Tls, config: &config::Tls) {
     match Certificates::load(&config.certificates, Clock::unix_s()) {
         Ok(Loaded { certificates, warnings }) => {
             for warning in warnings {
@@ -278,6 +290,54 @@ struct Bound {
     address: SocketAddr,
     /// Whether connections to it begin with a header of the PROXY protocol.
     introduced: bool,
+}
+
+/// The access list as configured, or nothing where all torrents are served.
+fn restrict(config: &config::Access) -> Result<Option<Access>, String> {
+    let allows = match config.mode {
+        AccessMode::Off => return Ok(None),
+        AccessMode::Allow => true,
+        AccessMode::Deny => false,
+    };
+    let access::Loaded { list, warnings } =
+        AccessList::load(config).map_err(|mistakes| mistakes.join("\n"))?;
+    for warning in warnings {
+        log::warning(format_args!("{warning}"));
+    }
+    let access = Access::new(list, allows);
+    log::info(format_args!("access list: {}", access.describe()));
+    Ok(Some(access))
+}
+
+/// Reads the access list again, and goes by the new one if nothing is wrong with it.
+fn reload_list(access: &Access, config: &config::Access, crew: &Crew) {
+    match AccessList::load(config) {
+        Ok(access::Loaded { list, warnings }) => {
+            for warning in warnings {
+                log::warning(format_args!("{warning}"));
+            }
+            let before = access.replace(list);
+            log::info(format_args!("access list reloaded: {}", access.describe()));
+            retire(before, crew);
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                log::error(format_args!("access list kept: {mistake}"));
+            }
+        }
+    }
+}
+
+/// Waits until no worker has the list any more: the last to let go of a large one is a
+/// millisecond at it, and that is better this thread.
+fn retire(list: Arc<AccessList>, crew: &Crew) {
+    crew.iter().for_each(|(_, waker)| waker.wake());
+    for _ in 0..RETIRE_TRIES {
+        if Arc::strong_count(&list) == 1 {
+            break;
+        }
+        thread::sleep(RETIRE_PAUSE);
+    }
 }
 
 /// Adds listeners on every address, one to each worker's `groups`. Returns the addresses
@@ -380,16 +440,27 @@ fn seed(index: usize) -> u64 {
 }
 
 /// Waits for the signal to stop, reloading when asked to, off the worker threads.
-fn wait_for_stop(signals: &Signals, tls: Option<&Tls>, config: &config::Tls) {
+fn wait_for_stop(
+    signals: &Signals,
+    config: &Config,
+    tls: Option<&Tls>,
+    access: Option<&Access>,
+    crew: &Crew,
+) {
     while signals.wait() == Signal::Reload {
-        match tls {
-            Some(tls) => reload(tls, config),
-            None => log::info(format_args!("nothing to reload")),
+        if let Some(tls) = tls {
+            reload_certificates(tls, &config.tls);
+        }
+        if let Some(access) = access {
+            reload_list(access, &config.access, crew);
+        }
+        if tls.is_none() && access.is_none() {
+            log::info(format_args!("nothing to reload"));
         }
     }
 }
 
-fn leave(crew: Vec<(JoinHandle<io::Result<()>>, Waker)>) -> Result<(), String> {
+fn leave(crew: Crew) -> Result<(), String> {
     for (_, waker) in &crew {
         waker.wake();
     }

@@ -35,7 +35,7 @@ use crate::limits::{
 };
 use crate::proxy::Introductions;
 use crate::server::Server;
-use crate::swarm::{Swarms, Sweep, Swept};
+use crate::swarm::{InfoHash, Swarms, Sweep, Swept};
 use crate::tls::Acceptor;
 use doors::Doors;
 use slot::{Phase, Slot};
@@ -176,6 +176,10 @@ impl<R: Ring> Worker<R> {
         self.turn = self.turn.wrapping_add(1).max(1);
         self.handshakes = 0;
         self.server.set_now(now_s);
+        if self.server.renew_access() {
+            self.sweep.hurry();
+            self.sweeping = true;
+        }
         let mut events = mem::take(&mut self.events);
         // What fell short in the last turn comes first: nothing more may be sent before it.
         for event in events.extract_if(.., |event| matches!(event, Event::SendIncomplete { .. })) {
@@ -195,7 +199,8 @@ impl<R: Ring> Worker<R> {
             self.doors.open_freed(&mut self.ring);
         }
         if self.sweeping {
-            self.sweeping = self.swarms.sweep(&mut self.sweep, now_s) == Swept::More;
+            let keep = |info_hash: &InfoHash| self.server.serves(info_hash);
+            self.sweeping = self.swarms.sweep(&mut self.sweep, now_s, keep) == Swept::More;
         }
     }
 

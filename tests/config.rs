@@ -1,5 +1,7 @@
 //! Configuration files, good and bad, as an operator meets them: through the program.
 
+#[path = "config/access.rs"]
+mod access;
 #[path = "config/proxy.rs"]
 mod proxy;
 #[path = "config/tls.rs"]
@@ -10,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use annulus::config::{
-    CertificateFiles, Config, Connections, EngineChoice, Log, Protocol, Proxy, Swarms, Tls,
-    print_default,
+    Access, AccessMode, BadLines, CertificateFiles, Config, Connections, EngineChoice, Log,
+    Protocol, Proxy, Swarms, Tls, print_default,
 };
 use annulus::log::{Format, Level};
 
@@ -113,6 +115,10 @@ fn what_a_file_says_is_what_is_configured() {
         listen = [\"127.0.0.1:0\", \"[::1]:6970\"]
         certificates = [{ chain = \"one.pem\", key = \"one.key\" }]
         post_quantum = true
+        [access]
+        mode = \"allow\"
+        file = \"torrents.txt\"
+        bad_lines = \"refuse\"
         [proxy]
         trusted = [\"127.0.0.1\", \"2001:db8::/32\"]
         header = \"X-Real-IP\"
@@ -153,6 +159,12 @@ fn what_a_file_says_is_what_is_configured() {
             }],
             post_quantum: true,
         },
+        access: Access {
+            mode: AccessMode::Allow,
+            file: "torrents.txt".into(),
+            bad_lines: BadLines::Refuse,
+            place: "here:32".to_string(),
+        },
         proxy: Proxy {
             trusted: vec!["127.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
             header: "X-Real-IP".to_string(),
@@ -166,10 +178,13 @@ fn what_a_file_says_is_what_is_configured() {
     let others = others.replace("full_scrape = true", "full_scrape = false");
     let others = others.replace("parameters = false", "parameters = true");
     let others = others.replace("quantum = true", "quantum = false");
+    let others = others.replace("allow", "deny").replace("refuse", "skip");
     expected.engine = EngineChoice::Epoll;
     expected.protocol.full_scrape = false;
     expected.protocol.trust_ip_parameters = true;
     expected.tls.post_quantum = false;
+    expected.access.mode = AccessMode::Deny;
+    expected.access.bad_lines = BadLines::Skip;
     assert_eq!(Config::parse(&others, "here"), Ok(expected));
 }
 
@@ -214,7 +229,7 @@ fn unknown_names_get_the_nearest_known_one() {
                 &[
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
-                     the tables are protocol, swarms, connections, tls, proxy, log",
+                     the tables are protocol, swarms, connections, tls, access, proxy, log",
                 ],
             ),
         ],
@@ -564,8 +579,11 @@ fn perturbed(line: &str) -> Option<String> {
         "\"auto\"" => "\"plain\"".to_string(),
         "\"info\"" => "\"error\"".to_string(),
         "\"\"" if key == "redirect" => "\"http://example.org/\"".to_string(),
-        "\"\"" => "\"X-Real-IP\"".to_string(),
+        "\"\"" if key == "header" => "\"X-Real-IP\"".to_string(),
         _ if key == "trusted" => "[\"10.0.0.0/8\"]".to_string(),
+        "\"off\"" => "\"allow\"".to_string(),
+        "\"refuse\"" => "\"skip\"".to_string(),
+        path if path.starts_with('"') => "\"b\"".to_string(),
         "[]" => "[\"127.0.0.1:2\", \"[::1]:2\"]".to_string(),
         list if list.starts_with("[{") => "[\n{ chain = \"c\", key = \"d\" }]".to_string(),
         list if list.starts_with('[') => "[\"127.0.0.1:1\", \"[::1]:1\"]".to_string(),
@@ -589,6 +607,8 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let printed = print_default().replace("certificates = []", certificate);
     // Nothing comes from a proxy unless one is trusted.
     let printed = printed.replace("\ntrusted = []", "\ntrusted = [\"::1\"]");
+    // Nor is there an access list without a file.
+    let printed = printed.replace("file = \"\"", "file = \"a\"");
     let all_values = |text: &str| values(&Config::parse(text, "perturbed").unwrap());
     let default = all_values(&printed);
     let differing =
@@ -597,9 +617,10 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     for (line, perturbed) in keys.clone() {
         let fields = match line.split_once(" = ") {
             Some(("listen" | "trusted", _)) => 2,
-            Some(("certificates", _)) => 3,
             // Only what is listened on: it differs below, where all do.
             Some(("protocol_listen", _)) => continue,
+            // And the place of the access list, a line further down.
+            Some(("certificates", _)) => 4,
             _ => 1,
         };
         // A line of its own: some keys begin like the end of another.

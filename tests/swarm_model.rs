@@ -39,6 +39,8 @@ enum Step {
     },
     /// Time passes, and the sweep does what is due then.
     Wait { seconds: u32 },
+    /// The sweep, in a hurry, does not keep a torrent.
+    Drop { torrent: u8 },
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +61,9 @@ impl Arbitrary for Step {
     fn arbitrary(g: &mut Gen) -> Step {
         if u8::arbitrary(g) < 50 {
             return Step::Wait { seconds: one_of(g, &[0, 1, 7, 30, 52, 110, 200, 260, 600]) };
+        }
+        if u8::arbitrary(g) < 15 {
+            return Step::Drop { torrent: u8::arbitrary(g) % TORRENTS };
         }
         let event = one_of(g, &[Event::None, Event::None, Event::Completed, Event::Stopped]);
         let crowd = one_of(g, &[1, 1, 1, 2, 4, 60, 130, 170]);
@@ -197,6 +202,7 @@ impl Scenario {
                     }
                 }
                 Step::Wait { seconds } => world.wait(seconds),
+                Step::Drop { torrent } => world.drop_torrent(torrent),
             }
             world.compare();
         }
@@ -289,7 +295,7 @@ impl World {
     fn wait(&mut self, seconds: u32) {
         self.now += seconds;
         for part in &mut self.sweeps {
-            while self.swarms.sweep(part, self.now) == Swept::More {}
+            while self.swarms.sweep(part, self.now, |_| true) == Swept::More {}
         }
         for torrent in 0..TORRENTS {
             let Some(swarm) = self.model.get_mut(&torrent) else { continue };
@@ -333,6 +339,18 @@ impl World {
                 }
             }
         }
+    }
+
+    /// In no time at all a torrent goes, whoever is in it and whatever was downloaded. So do
+    /// others that have no peers any more: the sweep has come by.
+    fn drop_torrent(&mut self, torrent: u8) {
+        let keep = |known: &InfoHash| *known != info_hash(torrent);
+        for part in &mut self.sweeps {
+            part.hurry();
+            while self.swarms.sweep(part, self.now, keep) == Swept::More {}
+        }
+        self.model.remove(&torrent);
+        self.model.retain(|_, swarm| !swarm.peers.is_empty());
     }
 
     /// Whether all that can be asked for agrees with the model.

@@ -37,6 +37,7 @@ pub(super) fn read(text: &str, file: &str) -> Result<Config, Mistakes> {
     }
     reader.add_syntax(&errors);
     if reader.mistakes.is_empty() {
+        reader.note_list();
         return Ok(reader.config);
     }
     reader.mistakes.sort_by_key(|mistake| mistake.line);
@@ -190,6 +191,17 @@ impl Reader<'_> {
         if let Some(key) = missing.filter(|_| self.mistakes.len() == mistakes) {
             let what = format!("{name}: lacks \"{}\": expected {CERTIFICATE_FORM}", key.name);
             self.mistake(entry.span(), Some(entry.span()), what);
+        }
+    }
+
+    /// Notes where the access list is named.
+    fn note_list(&mut self) {
+        let Some(line) = self.seen_at("access.file").map(|seen| self.line(seen.span.start)) else {
+            return;
+        };
+        let access = &mut self.config.access;
+        if !access.file.as_os_str().is_empty() {
+            access.place = format!("{}:{line}", self.file);
         }
     }
 

@@ -69,6 +69,10 @@ pub(super) enum Kind {
     HeaderName {
         at: fn(&mut Config) -> &mut String,
     },
+    /// Empty for none.
+    PathOrNone {
+        at: fn(&mut Config) -> &mut PathBuf,
+    },
 }
 
 /// The values of a [`Kind::Whole`], both ends allowed.
@@ -173,6 +177,9 @@ impl Kind {
                 Ok(name) => *at(config) = name,
                 Err(what) => return wrong(what),
             },
+            (Kind::PathOrNone { at }, DeValue::String(path)) => {
+                *at(config) = PathBuf::from(path.as_ref());
+            }
             _ => return wrong(format!("expected {}", self.form(config))),
         }
         Vec::new()
@@ -195,6 +202,7 @@ impl Kind {
             ),
             Kind::Ranges { .. } => range::FORM.to_string(),
             Kind::HeaderName { .. } => proxy::HEADER_FORM.to_string(),
+            Kind::PathOrNone { .. } => "the path of a file, in quotes, or \"\"".to_string(),
         }
     }
 
@@ -215,7 +223,7 @@ impl Kind {
                 let entries: Vec<String> = at(config).iter().map(entry).collect();
                 format!("[{}]", entries.join(", "))
             }
-            Kind::Path { at } => format!("{:?}", at(config)),
+            Kind::Path { at } | Kind::PathOrNone { at } => format!("{:?}", at(config)),
             Kind::Url { at } => format!("{:?}", at(config)),
             Kind::Ranges { at } => quoted_list(at(config)),
             Kind::HeaderName { at } => format!("\"{}\"", at(config)),

@@ -1,13 +1,14 @@
 //! The configuration: plain data, a default for all of it, and the way from a file to it.
 //!
-//! Every key is described once, in a table of `tables.rs`, `tls.rs`, `proxy.rs` or `log.rs`;
-//! parsing, bounds, the text that `annulus -p` prints and the guesses at a mistyped name all
-//! come from there. To add a table: write its struct, its `Default` and its `TABLE` in a file
-//! of their own, then name them in [`Config`], in its `Default`, and in `TABLES`. To add a key:
-//! a field, its default, an entry of the table.
+//! Every key is described once, in a table of `tables.rs` or of a file of its own (`tls.rs`,
+//! `access.rs`, `proxy.rs`, `log.rs`); parsing, bounds, the text that `annulus -p` prints and
+//! the guesses at a mistyped name all come from there. To add a table: write its struct, its
+//! `Default` and its `TABLE` in a file of their own, then name them in [`Config`], in its
+//! `Default`, and in `TABLES`. To add a key: a field, its default, an entry of the table.
 //!
 //! Read `tables.rs` next for the keys, `check.rs` for how a file is read.
 
+mod access;
 mod check;
 mod key;
 mod listen;
@@ -24,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use crate::limits::CONFIG_BYTES_MAX;
+pub use access::{Access, AccessMode, BadLines};
 use key::{Table, wrapped};
 pub use log::Log;
 pub use proxy::Proxy;
@@ -52,6 +54,8 @@ pub struct Config {
     pub connections: Connections,
     /// Where HTTPS is spoken, and with what.
     pub tls: Tls,
+    /// Which torrents are served.
+    pub access: Access,
     /// Whose word on where clients are is taken.
     pub proxy: Proxy,
     /// What is told of all this.
@@ -65,6 +69,7 @@ const TABLES: &[Table] = &[
     tables::SWARMS,
     tables::CONNECTIONS,
     tls::TLS,
+    access::ACCESS,
     proxy::PROXY,
     log::LOG,
 ];
@@ -84,6 +89,7 @@ impl Default for Config {
             swarms: Swarms::default(),
             connections: Connections::default(),
             tls: Tls::default(),
+            access: Access::default(),
             proxy: Proxy::default(),
             log: Log::default(),
         }
@@ -116,6 +122,10 @@ impl Config {
         for CertificateFiles { chain, key, .. } in &mut config.tls.certificates {
             *chain = directory.join(&*chain);
             *key = directory.join(&*key);
+        }
+        let list = &mut config.access.file;
+        if !list.as_os_str().is_empty() {
+            *list = directory.join(&*list);
         }
         Ok(config)
     }

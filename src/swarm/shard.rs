@@ -158,12 +158,13 @@ impl Shard {
         Place { end: self.len(), inside: None }
     }
 
-    /// Takes out expired peers and empty torrents from `place` on, until done or the budget is
-    /// spent; says whether it is done.
+    /// Takes out expired peers, all peers of torrents that are not to `keep`, and empty torrents,
+    /// from `place` on, until done or the budget is spent; says whether it is done.
     pub(super) fn sweep(
         &mut self,
         place: &mut Place,
         deadline: Deadline,
+        keep: impl Fn(&InfoHash) -> bool,
         secret: &RandomState,
         budget: &mut Budget,
         removed: &mut Removed,
@@ -180,6 +181,8 @@ impl Shard {
                 Some((info_hash, left)) if info_hash == torrent.info_hash => left,
                 _ => torrent.peers.rows_left(),
             };
+            let kept = keep(&torrent.info_hash);
+            let deadline = if kept { deadline } else { Deadline::PASSED };
             let before = torrent.peers.len();
             let left = torrent.peers.expire(left, deadline, budget);
             let after = torrent.peers.len();
@@ -288,7 +291,14 @@ mod tests {
         let mut place = shard.place();
         let mut removed = Removed::default();
         let mut sweep = |shard: &mut Shard, units: u32| {
-            shard.sweep(&mut place, deadline, &secret, &mut Budget::of(units), &mut removed)
+            shard.sweep(
+                &mut place,
+                deadline,
+                |_| true,
+                &secret,
+                &mut Budget::of(units),
+                &mut removed,
+            )
         };
         // Of the third torrent nearly all has been seen when it goes, and another has its row.
         while shard.torrent(2).peers.len() > 30 {
@@ -311,7 +321,7 @@ mod tests {
         let mut place = shard.place();
         let deadline = Ticks::new(50).deadline(100);
         let (mut budget, mut removed) = (Budget::of(u32::MAX), Removed::default());
-        assert!(shard.sweep(&mut place, deadline, &secret, &mut budget, &mut removed));
+        assert!(shard.sweep(&mut place, deadline, |_| true, &secret, &mut budget, &mut removed));
         assert_eq!((shard.len(), shard.index.capacity()), (0, 0));
     }
 }

@@ -1,6 +1,8 @@
 //! Expiry in slices: each worker goes over its part of the shards once in a sweep period, a
-//! small piece of work at a time, so that nobody ever waits for it.
+//! small piece of work at a time, so that nobody ever waits for it. Torrents that are not to be
+//! kept go with it; when that is not to take a period, one round is made without a pause.
 
+use super::InfoHash;
 use super::shard::{Place, Removed};
 use super::table::{SHARDS, Swarms};
 use super::time::Budget;
@@ -20,9 +22,13 @@ pub struct Sweep {
     workers: usize,
     /// The second of the first slice, from which the pace is reckoned.
     began_s: Option<u32>,
-    /// Shards done since then.
+    /// Shards done since then, but for those done in a hurry.
     done: u64,
-    /// Where in the present shard to go on, if it is half done.
+    /// Shards to be done in a hurry, whatever the pace.
+    hurried: u64,
+    /// The next shard, as a number within this part.
+    next: usize,
+    /// Where in that shard to go on, if it is half done.
     place: Option<Place>,
 }
 
@@ -36,6 +42,14 @@ pub enum Swept {
 }
 
 impl Sweep {
+    /// From the next slice on goes over everything once without a pause: to be called when other
+    /// torrents than before are to be kept.
+    pub fn hurry(&mut self) {
+        self.hurried = self.shards();
+        // The part that is behind has been judged as before.
+        self.place = None;
+    }
+
     /// Shards in this part.
     fn shards(&self) -> u64 {
         SHARDS.saturating_sub(self.worker).div_ceil(self.workers) as u64
@@ -46,11 +60,19 @@ impl Sweep {
         let shards = self.shards();
         let elapsed_s = now.saturating_sub(*self.began_s.get_or_insert(now));
         let due = u64::from(elapsed_s) * shards / u64::from(period_s);
-        // After a long silence one round makes up for all that were missed. What is reckoned as
-        // done is a number of whole rounds more, so that the next shard stays the next.
+        // After a long silence one round makes up for all that were missed.
         let missed_rounds = due.saturating_sub(self.done).checked_div(shards).unwrap_or(0);
         self.done += missed_rounds.saturating_sub(1) * shards;
-        self.done < due
+        self.hurried > 0 || self.done < due
+    }
+
+    /// The shard at hand is done.
+    fn advance(&mut self) {
+        self.next = (self.next + 1) % self.shards() as usize;
+        match self.hurried.checked_sub(1) {
+            Some(left) => self.hurried = left,
+            None => self.done += 1,
+        }
     }
 }
 
@@ -58,13 +80,22 @@ impl Swarms {
     /// The part of the sweep that falls to one of `workers` workers, which are numbered from 0;
     /// between them they must call [`Swarms::sweep`] for all parts.
     pub fn sweep_part(worker: usize, workers: usize) -> Sweep {
-        Sweep { worker, workers: workers.max(1), began_s: None, done: 0, place: None }
+        Sweep {
+            worker,
+            workers: workers.max(1),
+            began_s: None,
+            done: 0,
+            hurried: 0,
+            next: 0,
+            place: None,
+        }
     }
 
     /// One slice of expiry, if one is due at second `now`: takes out peers that have been silent
-    /// for the timeout, and torrents without peers. At most a tenth of a millisecond of work
-    /// under one lock after another, and to be called at least once a second.
-    pub fn sweep(&self, part: &mut Sweep, now: u32) -> Swept {
+    /// for the timeout, all peers of torrents that are not to `keep`, and torrents without peers.
+    /// At most a tenth of a millisecond of work under one lock after another, beside 512 calls of
+    /// `keep`; to be called at least once a second.
+    pub fn sweep(&self, part: &mut Sweep, now: u32, keep: impl Fn(&InfoHash) -> bool) -> Swept {
         let ticks = self.ticks();
         let deadline = ticks.deadline(now);
         let mut budget = Budget::of(SLICE);
@@ -73,15 +104,16 @@ impl Swarms {
                 return Swept::More;
             }
             budget.spend(SHARD_COST);
-            let number = part.worker + (part.done % part.shards()) as usize * part.workers;
+            let number = part.worker + part.next * part.workers;
             let mut removed = Removed::default();
             let mut shard = self.lock(number);
             let mut place = part.place.take().unwrap_or_else(|| shard.place());
-            let done = shard.sweep(&mut place, deadline, self.secret(), &mut budget, &mut removed);
+            let done =
+                shard.sweep(&mut place, deadline, &keep, self.secret(), &mut budget, &mut removed);
             drop(shard);
             self.note(&removed);
             if done {
-                part.done += 1;
+                part.advance();
             } else {
                 part.place = Some(place);
             }
@@ -131,7 +163,7 @@ mod tests {
     /// Slices until nothing is due any more.
     fn finish(swarms: &Swarms, part: &mut Sweep, now: u32) -> u32 {
         let mut slices = 1;
-        while swarms.sweep(part, now) == Swept::More {
+        while swarms.sweep(part, now, |_| true) == Swept::More {
             slices += 1;
         }
         slices
@@ -145,8 +177,8 @@ mod tests {
         }
         // A worker without a part has nothing to do.
         let mut part = Swarms::sweep_part(SHARDS, SHARDS + 1);
-        assert_eq!(swarms().sweep(&mut part, 0), Swept::Idle);
-        assert_eq!(swarms().sweep(&mut part, 100_000), Swept::Idle);
+        assert_eq!(swarms().sweep(&mut part, 0, |_| true), Swept::Idle);
+        assert_eq!(swarms().sweep(&mut part, 100_000, |_| true), Swept::Idle);
     }
 
     #[test]
@@ -155,7 +187,7 @@ mod tests {
         announce(&swarms, 40_000, 40_000);
         let mut part = Swarms::sweep_part(0, 1);
         let start_s = 2 * TIMEOUT_S;
-        assert_eq!(swarms.sweep(&mut part, start_s), Swept::Idle);
+        assert_eq!(swarms.sweep(&mut part, start_s, |_| true), Swept::Idle);
         for quarter in 1..=4 {
             for now in (start_s + PERIOD_S / 4 * (quarter - 1)..).take(PERIOD_S as usize / 4) {
                 let before = swarms.totals().peers;
@@ -194,10 +226,62 @@ mod tests {
         assert!(slices > 50_000 / SLICE, "{slices} to look at all");
         assert_eq!(swarms.totals().peers, 50_000);
         let mut left = 50_000;
-        while swarms.sweep(&mut part, 2 * TIMEOUT_S) == Swept::More {
+        while swarms.sweep(&mut part, 2 * TIMEOUT_S, |_| true) == Swept::More {
             let now_left = swarms.totals().peers;
             assert!(left - now_left <= 128, "{} taken out in one slice", left - now_left);
             left = now_left;
+        }
+        assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
+    }
+
+    #[test]
+    fn a_hurried_round_takes_out_what_is_not_kept_in_small_slices() {
+        let swarms = swarms();
+        announce(&swarms, 40_000, 40_000);
+        let keep = |info_hash: &InfoHash| info_hash[3].is_multiple_of(2);
+        let mut parts = [Swarms::sweep_part(0, 2), Swarms::sweep_part(1, 2)];
+        for part in &mut parts {
+            // Not by itself: nothing is due in the first second.
+            assert_eq!(swarms.sweep(part, 0, keep), Swept::Idle);
+            part.hurry();
+            loop {
+                let before = swarms.totals().torrents;
+                let swept = swarms.sweep(part, 0, keep);
+                let gone = before - swarms.totals().torrents;
+                assert!(gone <= 129, "{gone} taken out in one slice");
+                if swept == Swept::Idle {
+                    break;
+                }
+            }
+        }
+        assert_eq!(swarms.totals(), Totals { torrents: 20_000, peers: 20_000 });
+    }
+
+    #[test]
+    fn a_hurried_round_begun_anew_judges_everything_anew() {
+        let swarms = swarms();
+        announce(&swarms, 40_000, 40_000);
+        announce(&swarms, 1, 20_000);
+        let mut part = Swarms::sweep_part(0, 1);
+        part.hurry();
+        for _ in 0..20 {
+            assert_eq!(swarms.sweep(&mut part, 0, |_| true), Swept::More);
+        }
+        part.hurry();
+        while swarms.sweep(&mut part, 0, |_| false) == Swept::More {}
+        assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
+    }
+
+    #[test]
+    fn a_hurry_every_second_leaves_expiry_its_pace() {
+        let swarms = swarms();
+        announce(&swarms, 1000, 1000);
+        let mut part = Swarms::sweep_part(0, 1);
+        finish(&swarms, &mut part, 0);
+        for now in 2 * TIMEOUT_S..2 * TIMEOUT_S + 40 {
+            // The round is never finished.
+            part.hurry();
+            assert_eq!(swarms.sweep(&mut part, now, |_| true), Swept::More);
         }
         assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
     }
@@ -211,7 +295,7 @@ mod tests {
         finish(&swarms, &mut part, 0);
         let now = 2 * TIMEOUT_S;
         let mut slice: u8 = 0;
-        while swarms.sweep(&mut part, now) == Swept::More {
+        while swarms.sweep(&mut part, now, |_| true) == Swept::More {
             // A new peer, and one of the old ones that leaves, by turns of either kind.
             for (peer, event) in
                 [([9, 9, 9, slice, 0, 1], Event::None), ([0, 0, 2, slice, 0, 1], Event::Stopped)]

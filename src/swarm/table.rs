@@ -343,7 +343,7 @@ mod tests {
                     let counts = swarms.announce(&a, now, &mut random, &mut sample);
                     assert!(counts.complete + counts.incomplete <= SETTINGS.peers_per_torrent_max);
                     assert!(swarms.totals().peers <= SETTINGS.peers_max);
-                    swarms.sweep(&mut part, now);
+                    swarms.sweep(&mut part, now, |_| true);
                 }
                 part
             }
@@ -360,7 +360,7 @@ mod tests {
         assert!(peers > 1000, "{peers}");
 
         for part in &mut parts {
-            while swarms.sweep(part, 1000) == Swept::More {}
+            while swarms.sweep(part, 1000, |_| true) == Swept::More {}
         }
         assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
     }

@@ -32,7 +32,11 @@ impl Ticks {
 
     /// Which peers are to go at second `now`.
     pub(super) fn deadline(self, now: u32) -> Deadline {
-        Deadline { now: self.stamp(now), life: self.life }
+        let youngest_age = self.life + 1;
+        Deadline {
+            youngest: self.stamp(now).wrapping_sub(youngest_age),
+            span: u8::MAX - SKEW_TICKS - 1 - youngest_age,
+        }
     }
 
     /// Seconds in which the sweep goes over everything once. A stamp means something else after
@@ -43,19 +47,22 @@ impl Ticks {
     }
 }
 
-/// Which stamps are too old at one moment.
+/// Which stamps are too old at one moment: so many, from the youngest of them on back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
-    now: u8,
-    life: u8,
+    youngest: u8,
+    /// How much older the oldest is.
+    span: u8,
 }
 
 impl Deadline {
+    /// It has passed for every stamp.
+    pub(super) const PASSED: Deadline = Deadline { youngest: 0, span: u8::MAX };
+
     /// Whether a peer with this stamp has been silent for too long: for the timeout at least,
     /// because both ends were rounded down, and for less than two ticks more.
     pub(super) fn has_passed(self, stamp: u8) -> bool {
-        let age = self.now.wrapping_sub(stamp);
-        age > self.life && age < u8::MAX - SKEW_TICKS
+        self.youngest.wrapping_sub(stamp) <= self.span
     }
 }
 
@@ -99,6 +106,14 @@ mod tests {
                 assert!(passed(2 * timeout_s + 2 * ticks.tick_s), "{timeout_s} {start}");
             }
         }
+    }
+
+    #[test]
+    fn every_stamp_is_past_the_deadline_that_has_passed() {
+        assert!((0..=u8::MAX).all(|stamp| Deadline::PASSED.has_passed(stamp)));
+        let deadline = Ticks::new(50).deadline(1000);
+        let fresh = (0..=u8::MAX).filter(|&stamp| !deadline.has_passed(stamp)).count();
+        assert_eq!(fresh, 1 + 50 + 1 + usize::from(SKEW_TICKS));
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! A tracker with an access list, and what it says of it.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::bencode::decode;
+use crate::client::{Reply, ask, get};
+use crate::requirements::Scratch;
+use crate::torrent::{Torrent, failed};
+use crate::tracker::{Engine, Tracker, config, has_v6, within};
+
+/// What an announce of a torrent that is not served is told.
+pub(crate) const REFUSAL: &str = "this tracker does not serve this torrent";
+
+/// A tracker with a list, in a directory of their own.
+pub(crate) struct Listed {
+    pub(crate) tracker: Tracker,
+    directory: Scratch,
+}
+
+impl Listed {
+    /// One of two workers with a list of this text; `tables` are added to the configuration.
+    pub(crate) fn start(
+        engine: Engine,
+        mode: &str,
+        list: impl AsRef<[u8]>,
+        tables: &str,
+    ) -> Listed {
+        let mut listed = Listed::launch(engine, mode, list, tables);
+        let ready = listed.tracker.ready(1 + usize::from(has_v6()));
+        ready.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
+        listed
+    }
+
+    /// The same, which may yet fail.
+    pub(crate) fn launch(
+        engine: Engine,
+        mode: &str,
+        list: impl AsRef<[u8]>,
+        tables: &str,
+    ) -> Listed {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = Scratch::new(&format!("access-{count}"));
+        fs::write(directory.path().join("list.txt"), list).unwrap();
+        let access = format!("[access]\nmode = \"{mode}\"\nfile = \"list.txt\"\n{tables}");
+        let text = config(engine, 2, &access);
+        let tracker = Tracker::launch_in(directory.path(), &text, &[]);
+        Listed { tracker, directory }
+    }
+
+    /// Puts another list in the place of the one there is.
+    pub(crate) fn write(&self, list: impl AsRef<[u8]>) {
+        let [new, list_file] = ["new.txt", "list.txt"].map(|name| self.directory.path().join(name));
+        fs::write(&new, list).unwrap();
+        fs::rename(new, list_file).unwrap();
+    }
+
+    /// Takes the list away.
+    pub(crate) fn remove_list(&self) {
+        fs::remove_file(self.directory.path().join("list.txt")).unwrap();
+    }
+
+    /// Tells the tracker to read its list again, and waits for what it says of it.
+    #[track_caller]
+    pub(crate) fn reload(&self, signal: &str) -> String {
+        let verdicts = || {
+            let log = self.tracker.log();
+            let is_verdict =
+                |line: &&str| line.contains("list reloaded: ") || line.contains("list kept: ");
+            log.lines().filter(is_verdict).map(str::to_owned).collect::<Vec<String>>()
+        };
+        let before = verdicts().len();
+        self.tracker.signal(signal);
+        within(format!("the verdict on the list after {signal}"), || {
+            verdicts().get(before..).filter(|new| !new.is_empty()).map(|new| new.join("\n"))
+        })
+    }
+
+    /// Gives another list, which is fine.
+    #[track_caller]
+    pub(crate) fn relist(&self, list: impl AsRef<[u8]>) {
+        self.write(list);
+        let verdict = self.reload("HUP");
+        assert!(verdict.contains("access list reloaded: "), "{verdict}");
+    }
+
+    pub(crate) fn torrent(&self, number: u8) -> Torrent<'_> {
+        Torrent::new(&self.tracker, number)
+    }
+
+    /// Asserts that of all torrents up to 9 it serves these.
+    #[track_caller]
+    pub(crate) fn serves(&self, numbers: &[u8]) {
+        for number in 0..10 {
+            let torrent = self.torrent(number);
+            if numbers.contains(&number) {
+                torrent.announce(1, "left=0");
+                assert_eq!(torrent.scrape().complete, 1, "{number}");
+            } else {
+                assert_eq!(refused(&ask(self.tracker.v4, get(&torrent.target(1, "")))), REFUSAL);
+                assert_eq!(torrent.scrape(), Default::default(), "{number}");
+            }
+        }
+    }
+}
+
+/// The reason of a failure that is for good.
+#[track_caller]
+pub(crate) fn refused(reply: &Reply) -> String {
+    let reason = failed(reply);
+    assert_eq!(decode(&reply.body).text("retry in"), "never");
+    reason
+}
+
+/// The line of a torrent in a list.
+pub(crate) fn hex(number: u8) -> String {
+    format!("{}\n", format!("{number:02x}").repeat(20))
+}

@@ -1,0 +1,123 @@
+//! What a list does while it stays as it is, and what keeps a tracker from starting.
+
+use crate::client::{Client, ask, get};
+use crate::listed::{Listed, REFUSAL, hex, refused};
+use crate::torrent::announced;
+use crate::tracker::{Engine, Tracker, config, on_both_engines};
+
+on_both_engines!(
+    only_what_is_allowed_is_served,
+    all_but_what_is_denied_is_served,
+    a_list_may_look_like_any_text,
+    whatever_is_announced_is_refused,
+    a_full_scrape_shows_what_is_served,
+    bad_lines_keep_it_from_starting,
+    bad_lines_may_be_skipped,
+    a_missing_list_keeps_it_from_starting,
+);
+
+fn only_what_is_allowed_is_served(engine: Engine) {
+    let listed = Listed::start(engine, "allow", hex(1) + &hex(5), "");
+    listed.tracker.assert_logged("access list: 2 info hashes allowed");
+    listed.serves(&[1, 5]);
+    let listed = Listed::start(engine, "allow", "# nobody yet\n", "");
+    listed.tracker.assert_logged("access list: 0 info hashes allowed");
+    listed.serves(&[]);
+}
+
+fn all_but_what_is_denied_is_served(engine: Engine) {
+    let listed = Listed::start(engine, "deny", hex(1) + &hex(5) + &hex(1), "");
+    listed.tracker.assert_logged("access list: 2 info hashes denied");
+    listed.serves(&[0, 2, 3, 4, 6, 7, 8, 9]);
+    let listed = Listed::start(engine, "off", "nonsense", "");
+    listed.serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+fn a_list_may_look_like_any_text(engine: Engine) {
+    // Hashes with letters, so that their case matters.
+    let list = format!(
+        "\u{feff}{}\r\n\r\n# a comment\r\n  {} the name of it\r\n{}# another\r\n{}{}\r\n{}",
+        "aB".repeat(20),
+        "cd".repeat(20),
+        "EF".repeat(20),
+        "fa".repeat(20),
+        "99".repeat(12),
+        "0c".repeat(20),
+    );
+    let listed = Listed::start(engine, "allow", list, "");
+    listed.tracker.assert_logged("access list: 5 info hashes allowed");
+    for number in [0xab, 0xcd, 0xef, 0xfa, 0x0c] {
+        listed.torrent(number).announce(1, "");
+    }
+    // A v2 hash in full: cut, like that of the list.
+    let whole = format!("{}{}", "%FA".repeat(20), "%99".repeat(12));
+    let target = format!("/announce?info_hash={whole}&port=1");
+    assert_eq!(announced(&ask(listed.tracker.v4, get(&target))).incomplete, 1);
+    listed.serves(&[]);
+}
+
+fn whatever_is_announced_is_refused(engine: Engine) {
+    let listed = Listed::start(engine, "deny", hex(1), "");
+    let (torrent, other) = (listed.torrent(1), listed.torrent(2));
+    let mut client = Client::connect(listed.tracker.v4);
+    for event in ["started", "completed", "stopped", "", "numwant=0"] {
+        client.send(get(&torrent.target(1, &format!("left=0&event={event}"))));
+        assert_eq!(refused(&client.reply()), REFUSAL, "{event}");
+        // The connection goes on.
+        client.send(get(&other.target(1, "")));
+        announced(&client.reply());
+    }
+    assert_eq!(torrent.scrape(), Default::default());
+    assert_eq!(other.scrape().incomplete, 1);
+}
+
+fn a_full_scrape_shows_what_is_served(engine: Engine) {
+    let listed = Listed::start(engine, "deny", "# nothing yet", "[protocol]\nfull_scrape = true\n");
+    for number in 1..=4 {
+        listed.torrent(number).announce(1, "");
+    }
+    let shown = || {
+        let mut client = Client::connect(listed.tracker.v4);
+        client.send(get("/scrape"));
+        let body = client.reply_to_end().body;
+        let is_shown = |number: &u8| body.windows(20).any(|part| part == [*number; 20]);
+        (0..10).filter(is_shown).collect::<Vec<u8>>()
+    };
+    assert_eq!(shown(), [1, 2, 3, 4]);
+    listed.relist(hex(1) + &hex(3));
+    assert_eq!(shown(), [2, 4]);
+}
+
+fn bad_lines_keep_it_from_starting(engine: Engine) {
+    let list = format!("{}\n{}what is this?\n{}0", hex(1), hex(2), hex(3).trim());
+    let mut listed = Listed::launch(engine, "allow", list, "");
+    let (status, log) = listed.tracker.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("list.txt:4: \"what\" is no info hash"), "{log}");
+    assert!(log.contains("list.txt:5: \"0303"), "{log}");
+    assert!(!log.contains("listening on"), "{log}");
+}
+
+fn bad_lines_may_be_skipped(engine: Engine) {
+    let list = hex(1) + &"what is this?\n".repeat(30) + &hex(2);
+    let listed = Listed::start(engine, "allow", list, "bad_lines = \"skip\"\n");
+    let log = listed.tracker.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("skipped")).collect();
+    assert_eq!(warnings.len(), 21, "{log}");
+    for (line, number) in warnings[..20].iter().zip(2..) {
+        assert!(line.contains("warning: ") && line.contains(&format!("list.txt:{number}: ")));
+    }
+    assert!(warnings[20].contains("list.txt: 10 more bad lines: skipped"), "{log}");
+    listed.serves(&[1, 2]);
+}
+
+fn a_missing_list_keeps_it_from_starting(engine: Engine) {
+    // Whatever is to become of bad lines.
+    let tables = "[access]\nmode = \"allow\"\nfile = \"none.txt\"\nbad_lines = \"skip\"\n";
+    let mut tracker = Tracker::launch(&config(engine, 1, tables), &[]);
+    let (status, log) = tracker.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    // In the configuration's sixth line.
+    assert!(log.contains(".toml:6: access.file: ") && log.contains("cannot be read"), "{log}");
+    assert!(!log.contains("listening on"), "{log}");
+}

@@ -1,0 +1,134 @@
+//! Lists that are changed while everybody goes on.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::bencode::decode;
+use crate::client::{Client, ask, get};
+use crate::listed::{Listed, REFUSAL, hex, refused};
+use crate::torrent::announced;
+use crate::tracker::{Engine, on_both_engines, within};
+
+on_both_engines!(
+    under_load,
+    by_either_signal,
+    what_is_not_served_any_more_is_dropped,
+    what_cannot_be_used_is_not,
+    nothing_to_reload,
+);
+
+/// Every announce is answered, by the list before or the one after; and from the log line on
+/// by the one after.
+fn under_load(engine: Engine) {
+    const THREADS: usize = 4;
+    /// Of one thread, should it not be told to end before.
+    const ROUNDS_MAX: usize = 20_000;
+    let listed = Listed::start(engine, "allow", hex(1) + &hex(2), "");
+    let [always, at_times] = [1, 2].map(|number| get(&listed.torrent(number).target(1, "")));
+    let (answered, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let ask_and_ask = || {
+        let mut client = Client::connect(listed.tracker.v4);
+        for _ in 0..ROUNDS_MAX {
+            if done.load(Ordering::Relaxed) {
+                return;
+            }
+            client.send(&always);
+            announced(&client.reply());
+            client.send(&at_times);
+            let reply = client.reply();
+            if decode(&reply.body).get("failure reason").is_some() {
+                assert_eq!(refused(&reply), REFUSAL);
+            } else {
+                announced(&reply);
+            }
+            answered.fetch_add(2, Ordering::Relaxed);
+        }
+    };
+    let some_more = || {
+        let enough = answered.load(Ordering::Relaxed) + 200;
+        within("answers under load", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask_and_ask)).collect();
+        for round in 0..6 {
+            some_more();
+            let serves = round % 2 == 1;
+            listed.relist(if serves { hex(1) + &hex(2) } else { hex(1) });
+            // By whatever worker they come to.
+            for _ in 0..8 {
+                let reply = ask(listed.tracker.v4, &at_times);
+                if serves {
+                    announced(&reply);
+                } else {
+                    assert_eq!(refused(&reply), REFUSAL);
+                }
+            }
+        }
+        some_more();
+        assert!(threads.iter().all(|thread| !thread.is_finished()), "the load ended before");
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+fn by_either_signal(engine: Engine) {
+    let listed = Listed::start(engine, "deny", hex(1), "");
+    for (signal, number) in [("HUP", 2), ("USR1", 3)] {
+        listed.write(hex(number));
+        let verdict = listed.reload(signal);
+        assert!(verdict.ends_with("access list reloaded: 1 info hash denied"), "{verdict}");
+        let torrent = listed.torrent(number);
+        let reply = ask(listed.tracker.v4, get(&torrent.target(1, "")));
+        assert_eq!(refused(&reply), REFUSAL);
+        listed.torrent(1).announce(1, "");
+    }
+}
+
+/// Not shown at once; and soon forgotten, so that it begins anew when it is served again.
+fn what_is_not_served_any_more_is_dropped(engine: Engine) {
+    let listed = Listed::start(engine, "deny", "", "[swarms]\nmax_torrents = 2\n");
+    let (torrent, other) = (listed.torrent(1), listed.torrent(2));
+    // So many that no slice of a sweep takes them all out.
+    torrent.fill(listed.tracker.v4, 1..=1000, "left=0&event=completed&numwant=0");
+    torrent.announce(1001, "left=1");
+    other.announce(1, "left=0");
+    // There is no room for a third.
+    assert_eq!(listed.torrent(3).announce(1, "").incomplete, 0);
+    let before = torrent.scrape();
+    assert_eq!((before.complete, before.downloaded, before.incomplete), (1000, 1000, 1));
+    listed.relist(hex(1));
+    assert_eq!(torrent.scrape(), Default::default());
+    // There is when the first has gone.
+    within("room for another torrent", || {
+        (listed.torrent(3).announce(1, "").incomplete == 1).then_some(())
+    });
+    listed.relist("");
+    assert_eq!(torrent.scrape(), Default::default());
+    assert_eq!(other.scrape().complete, 1);
+}
+
+fn what_cannot_be_used_is_not(engine: Engine) {
+    let listed = Listed::start(engine, "allow", hex(1), "");
+    listed.write(hex(2) + "what?");
+    let verdict = listed.reload("HUP");
+    assert!(
+        verdict.contains("access list kept: ") && verdict.contains("list.txt:2: "),
+        "{verdict}"
+    );
+    listed.serves(&[1]);
+    listed.remove_list();
+    let verdict = listed.reload("HUP");
+    // In the configuration's sixth line.
+    for part in ["access list kept: ", ".toml:6: access.file: ", "list.txt: cannot be read"] {
+        assert!(verdict.contains(part), "no {part:?} in {verdict}");
+    }
+    listed.serves(&[1]);
+    listed.relist(hex(2));
+    listed.serves(&[2]);
+}
+
+fn nothing_to_reload(engine: Engine) {
+    let listed = Listed::start(engine, "off", hex(1), "");
+    listed.tracker.signal("HUP");
+    listed.tracker.assert_logged("nothing to reload");
+    listed.serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
