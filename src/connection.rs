@@ -395,10 +395,7 @@ impl Connection {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> usize {
-        match mem::take(&mut self.pending).is_empty() {
-            true => self.take_leave(out),
-            false => self.give_up(Mistake::Truncated, server, scratch, out),
-        }
+        self.give_up(Mistake::Truncated, server, scratch, out)
     }
 
     /// The client has had its time: answers what it left unfinished, or takes leave of it.
@@ -408,10 +405,7 @@ impl Connection {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> usize {
-        match mem::take(&mut self.pending).is_empty() {
-            true => self.take_leave(out),
-            false => self.give_up(Mistake::TooSlow, server, scratch, out),
-        }
+        self.give_up(Mistake::TooSlow, server, scratch, out)
     }
 
     /// Says that no more follows, where the protocol has a word for it: TLS, with close_notify.
@@ -419,6 +413,7 @@ impl Connection {
         self.session.as_mut().map_or(0, |session| session.seal(&[], true, out))
     }
 
+    /// Answers what is unfinished with `mistake`; takes leave if nothing is.
     fn give_up(
         &mut self,
         mistake: Mistake,
@@ -426,6 +421,9 @@ impl Connection {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> usize {
+        if mem::take(&mut self.pending).is_empty() {
+            return self.take_leave(out);
+        }
         let (len, _) = self.relay(scratch, out, |out| (server.refuse(mistake, out), false));
         len
     }

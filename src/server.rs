@@ -409,6 +409,7 @@ mod tests {
             assert!(!text.is_empty() && text.len() <= MESSAGE_BYTES_MAX, "{error:?}");
         }
     }
+
     const BOUNDS: Bounds = Bounds {
         request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
         head_bytes_max: HEAD_BYTES_MAX,

@@ -254,9 +254,7 @@ fn secure(config: &config::Tls) -> Result<Option<Tls>, String> {
     let Loaded { certificates, warnings } =
         Certificates::load(&config.certificates, Clock::unix_s())
             .map_err(|mistakes| mistakes.join("\n"))?;
-    for warning in warnings {
-        log::warning(format_args!("{warning}"));
-    }
+    warn(&warnings);
     for certificate in certificates.describe() {
         log::info(format_args!("{certificate}"));
     }
@@ -267,9 +265,7 @@ fn secure(config: &config::Tls) -> Result<Option<Tls>, String> {
 fn reload_certificates(tls: &Tls, config: &config::Tls) {
     match Certificates::load(&config.certificates, Clock::unix_s()) {
         Ok(Loaded { certificates, warnings }) => {
-            for warning in warnings {
-                log::warning(format_args!("{warning}"));
-            }
+            warn(&warnings);
             let described = certificates.describe();
             // What is said is true: whoever reads it gets the new ones.
             tls.replace(certificates);
@@ -277,11 +273,21 @@ fn reload_certificates(tls: &Tls, config: &config::Tls) {
                 log::info(format_args!("certificates reloaded: {certificate}"));
             }
         }
-        Err(mistakes) => {
-            for mistake in mistakes {
-                log::error(format_args!("certificates kept: {mistake}"));
-            }
-        }
+        Err(mistakes) => keep("certificates", &mistakes),
+    }
+}
+
+/// Says what works, but should be looked into.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        log::warning(format_args!("{warning}"));
+    }
+}
+
+/// Says why what was to be reloaded stays as it is.
+fn keep(what: &str, mistakes: &[String]) {
+    for mistake in mistakes {
+        log::error(format_args!("{what} kept: {mistake}"));
     }
 }
 
@@ -301,9 +307,7 @@ fn restrict(config: &config::Access) -> Result<Option<Access>, String> {
     };
     let access::Loaded { list, warnings } =
         AccessList::load(config).map_err(|mistakes| mistakes.join("\n"))?;
-    for warning in warnings {
-        log::warning(format_args!("{warning}"));
-    }
+    warn(&warnings);
     let access = Access::new(list, allows);
     log::info(format_args!("access list: {}", access.describe()));
     Ok(Some(access))
@@ -313,18 +317,12 @@ fn restrict(config: &config::Access) -> Result<Option<Access>, String> {
 fn reload_list(access: &Access, config: &config::Access, crew: &Crew) {
     match AccessList::load(config) {
         Ok(access::Loaded { list, warnings }) => {
-            for warning in warnings {
-                log::warning(format_args!("{warning}"));
-            }
+            warn(&warnings);
             let before = access.replace(list);
             log::info(format_args!("access list reloaded: {}", access.describe()));
             retire(before, crew);
         }
-        Err(mistakes) => {
-            for mistake in mistakes {
-                log::error(format_args!("access list kept: {mistake}"));
-            }
-        }
+        Err(mistakes) => keep("access list", &mistakes),
     }
 }
 

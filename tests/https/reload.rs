@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustls::HandshakeKind;
-use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 
 use crate::certificates::Key;
 use crate::client::get;
-use crate::secure::{VERSIONS, connect, settings};
+use crate::secure::{VERSIONS, connect, resuming, settings};
 use crate::site::{HOST, Site};
 use crate::torrent::{Torrent, announced};
 use crate::tracker::{Engine, on_both_engines, within};
@@ -108,9 +107,7 @@ fn tickets_go_on(engine: Engine) {
     let site = Site::start(engine, "");
     let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
     for version in VERSIONS {
-        let mut settings = settings(&site.authority, version);
-        settings.resumption = Resumption::in_memory_sessions(1);
-        let settings = Arc::new(settings);
+        let settings = resuming(&site.authority, version);
         let ask = || {
             let mut client = connect(site.v4, &settings);
             client.send(&announce);

@@ -1,14 +1,11 @@
 //! Sessions that go on over another connection, whichever worker it comes to: the kernel
 //! spreads connections by their source ports, and every connection has its own.
 
-use std::sync::Arc;
-
 use rustls::HandshakeKind;
-use rustls::client::Resumption;
 
 use crate::agreement::s_client;
 use crate::client::get;
-use crate::secure::{VERSIONS, connect, settings};
+use crate::secure::{VERSIONS, connect, resuming};
 use crate::site::{HOST, Site};
 use crate::torrent::{Torrent, announced};
 use crate::tracker::{Engine, on_both_engines};
@@ -39,9 +36,7 @@ fn one_session_after_another(engine: Engine) {
     let site = Site::start(engine, "");
     let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
     for version in VERSIONS {
-        let mut settings = settings(&site.authority, version);
-        settings.resumption = Resumption::in_memory_sessions(1);
-        let settings = Arc::new(settings);
+        let settings = resuming(&site.authority, version);
         for connection in 0..=CONNECTIONS {
             let mut client = connect(site.v4, &settings);
             client.send(&announce);

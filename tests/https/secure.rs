@@ -41,6 +41,16 @@ pub(crate) fn settings(
     settings
 }
 
+/// The same, but it resumes its last session if it can.
+pub(crate) fn resuming(
+    authority: &Authority,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let mut settings = settings(authority, version);
+    settings.resumption = Resumption::in_memory_sessions(1);
+    Arc::new(settings)
+}
+
 /// Connects to [`HOST`], which is to be at this address. The handshake comes with the first
 /// bytes, or by [`Client::shake_hands`].
 pub(crate) fn connect(to: SocketAddr, settings: &Arc<ClientConfig>) -> Client<Secure> {

@@ -270,19 +270,22 @@ pub(crate) fn run_full(scripts: &[Script], faults: Faults, seed: u64) -> Vec<Rep
 #[test]
 fn a_full_scrape_is_whole_however_it_is_sent() {
     for seed in 0..30 {
-        let windows = [Windows::Endless, Windows::Slow][seed as usize % 2];
-        let faults = Faults {
-            windows,
-            short_send: 500,
-            refused_send: 200,
-            owned_rests: 300,
-            held: 300,
-            reordered: true,
-            ..Faults::none()
-        };
-        let reports = run_full(&[full_scrape(1, 0)], faults, seed);
+        let reports = run_full(&[full_scrape(1, 0)], hampered_sends(seed), seed);
         let torrents = torrents_in(&reports[0].received);
         assert_eq!(torrents, Some(TORRENTS as usize), "seed {seed}");
+    }
+}
+
+/// Clients that read at once or slowly, and a kernel that takes little at a time.
+pub(crate) fn hampered_sends(seed: u64) -> Faults {
+    Faults {
+        windows: [Windows::Endless, Windows::Slow][seed as usize % 2],
+        short_send: 500,
+        refused_send: 200,
+        owned_rests: 300,
+        held: 300,
+        reordered: true,
+        ..Faults::none()
     }
 }
 

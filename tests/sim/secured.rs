@@ -3,7 +3,9 @@
 use annulus::limits::{HANDSHAKES_PER_TURN_MAX, RECORD_BYTES_MAX, TOGETHER_S};
 
 use super::answers::torrents_in;
-use super::bounds::{ANNOUNCE, TORRENTS, assert_after, client, full_scrape, run_full, run_one};
+use super::bounds::{
+    ANNOUNCE, TORRENTS, assert_after, client, full_scrape, hampered_sends, run_full, run_one,
+};
 use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
 use super::faults::{Faults, Windows};
 use super::ring::Operation;
@@ -192,17 +194,8 @@ fn who_never_reads_is_reset_and_costs_bounded_memory() {
 #[test]
 fn a_full_scrape_is_whole_however_it_is_sent() {
     for seed in 0..20 {
-        let faults = Faults {
-            windows: [Windows::Endless, Windows::Slow][seed as usize % 2],
-            short_send: 500,
-            refused_send: 200,
-            owned_rests: 300,
-            held: 300,
-            reordered: true,
-            ..Faults::none()
-        };
         let script = secured(full_scrape(1, 0), seed % 3 == 0);
-        let reports = run_full(&[script], faults, seed);
+        let reports = run_full(&[script], hampered_sends(seed), seed);
         let torrents = torrents_in(&reports[0].received);
         assert_eq!(torrents, Some(TORRENTS as usize), "seed {seed}");
         assert_said_goodbye(&reports[0]);
