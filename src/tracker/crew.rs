@@ -1,0 +1,125 @@
+//! The workers: what each is made of, on its way to its thread, and how they leave.
+
+use std::io;
+use std::mem;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use annulus_ring::{Epoll, Listener, Ring, Settings as RingSettings, Uring, Waker};
+
+use crate::config::EngineChoice;
+use crate::limits::{ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
+use crate::log;
+use crate::proxy::Introductions;
+use crate::server::Server;
+use crate::swarm::{Swarms, Sweep};
+use crate::tls::Acceptor;
+use crate::worker::{Clock, Settings, Worker};
+
+/// The workers' threads, and what wakes them.
+pub(super) type Crew = Vec<(JoinHandle<io::Result<()>>, Waker)>;
+
+/// What a worker tells of its start: its engine, or why there is none.
+pub(super) type Started = Result<String, String>;
+
+/// Everything one worker is made of, on the way to its thread: a ring must be built by the
+/// thread that uses it.
+pub(super) struct Plan {
+    pub(super) settings: Settings,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) waker: Waker,
+    pub(super) reply_bytes: usize,
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) introductions: Option<Introductions>,
+    pub(super) server: Server,
+    pub(super) swarms: Arc<Swarms>,
+    pub(super) sweep: Sweep,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) clock: Clock,
+}
+
+impl Plan {
+    /// Works on the engine that was chosen. What a trial was granted may be refused to the
+    /// rings of many workers together: unless io_uring was demanded, epoll serves then.
+    pub(super) fn work(
+        mut self,
+        engine: EngineChoice,
+        why_epoll: Option<String>,
+        started: &Sender<Started>,
+    ) -> io::Result<()> {
+        let described = match why_epoll {
+            Some(described) => described,
+            None => match Uring::new(self.ring_settings(Vec::new())) {
+                Ok(mut ring) => {
+                    let described = ring.capabilities().describe();
+                    ring.adopt(mem::take(&mut self.listeners));
+                    return self.work_on(ring, described, started);
+                }
+                Err(refusal) if engine == EngineChoice::IoUring => {
+                    // The receiver ends the process, and takes only the first of several.
+                    let _ = started.send(Err(refusal.explain()));
+                    return Ok(());
+                }
+                Err(refusal) => format!("engine epoll, because {}", refusal.explain()),
+            },
+        };
+        let listeners = mem::take(&mut self.listeners);
+        match Epoll::new(self.ring_settings(listeners)) {
+            Ok(ring) => self.work_on(ring, described, started),
+            Err(error) => {
+                let _ = started.send(Err(format!("epoll: {error}")));
+                Ok(())
+            }
+        }
+    }
+
+    fn ring_settings(&self, listeners: Vec<Listener>) -> RingSettings {
+        RingSettings {
+            listeners,
+            waker: self.waker.clone(),
+            reply_bytes: self.reply_bytes,
+            arena_bytes: ARENA_BYTES,
+            recv_buffers: RECV_BUFFERS,
+            recv_buffer_bytes: RECV_BUFFER_BYTES,
+        }
+    }
+
+    fn work_on<R: Ring>(
+        self,
+        ring: R,
+        described: String,
+        started: &Sender<Started>,
+    ) -> io::Result<()> {
+        let Plan { settings, acceptor, server, swarms, sweep, stop, clock, .. } = self;
+        let now_s = clock.now_s();
+        let worker = Worker::new(ring, server, acceptor, swarms, sweep, stop, settings, now_s);
+        let mut worker = worker.behind(self.introductions);
+        let _ = started.send(Ok(described));
+        let result = worker.run(|| clock.now_s());
+        if let Err(error) = &result {
+            // Its listeners would go on collecting connections that nobody serves.
+            log::error(format_args!("a worker's ring has broken: {error}"));
+            process::exit(1);
+        }
+        result
+    }
+}
+
+/// Wakes the workers, which were told to stop, and waits until they have.
+pub(super) fn leave(crew: Crew) -> Result<(), String> {
+    for (_, waker) in &crew {
+        waker.wake();
+    }
+    for (thread, _) in crew {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(format!("a worker failed while stopping: {error}")),
+            Err(_) => return Err("a worker panicked".to_owned()),
+        }
+    }
+    log::info(format_args!("stopped"));
+    Ok(())
+}

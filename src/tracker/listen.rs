@@ -1,0 +1,87 @@
+//! Listening, and why it cannot be had.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use annulus_ring::Listener;
+
+use crate::config::Config;
+use crate::log;
+
+/// How often a port in use is tried again, and how long after: a second in all.
+const BIND_TRIES: u32 = 20;
+const BIND_PAUSE: Duration = Duration::from_millis(50);
+
+/// EAFNOSUPPORT of Linux, on every architecture.
+const EAFNOSUPPORT: i32 = 97;
+
+/// An address that is listened on.
+pub(super) struct Bound {
+    pub(super) address: SocketAddr,
+    /// Whether connections to it begin with a header of the PROXY protocol.
+    pub(super) introduced: bool,
+}
+
+/// Adds listeners on every address, one to each worker's `groups`. Returns the addresses
+/// bound. `alone`: these addresses are all there are.
+pub(super) fn listen(
+    config: &Config,
+    addresses: &[SocketAddr],
+    groups: &mut [Vec<Listener>],
+    alone: bool,
+) -> Result<Vec<Bound>, String> {
+    let mut bound = Vec::new();
+    for &address in addresses {
+        let introduced = config.proxy.protocol_listen.contains(&address);
+        match bind(address, groups.len()) {
+            Ok((address, listeners)) => {
+                bound.push(Bound { address, introduced });
+                for (group, listener) in groups.iter_mut().zip(listeners) {
+                    group.push(listener);
+                }
+            }
+            // A machine without IPv6 has "all IPv6 addresses" served by having none.
+            Err(error) if no_ipv6(address, &error) && !(alone && addresses.len() == 1) => {
+                log::warning(format_args!("not listening on {address}: this machine has no IPv6"));
+            }
+            Err(error) => return Err(explain_listen(address, &error)),
+        }
+    }
+    Ok(bound)
+}
+
+/// Binds, with some patience: a tracker that was killed a moment ago still holds its port
+/// until the kernel has taken its ring apart.
+fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Listener>)> {
+    for _ in 0..BIND_TRIES {
+        match Listener::bind_group(address, workers) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => thread::sleep(BIND_PAUSE),
+            result => return result,
+        }
+    }
+    Listener::bind_group(address, workers)
+}
+
+fn no_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    let unavailable =
+        error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT);
+    address.is_ipv6() && address.ip().is_unspecified() && unavailable
+}
+
+fn explain_listen(address: SocketAddr, error: &io::Error) -> String {
+    let cure = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another program, perhaps another annulus, listens there: stop it, or choose \
+             another address with `listen` (two trackers on one port would split every swarm)"
+        }
+        ErrorKind::PermissionDenied => {
+            "ports below net.ipv4.ip_unprivileged_port_start (1024 by default) need \
+             CAP_NET_BIND_SERVICE"
+        }
+        ErrorKind::AddrNotAvailable => "this machine has no such address",
+        _ => "check `listen`",
+    };
+    format!("cannot listen on {address}: {error}: {cure}")
+}

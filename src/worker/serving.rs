@@ -1,0 +1,267 @@
+//! What a connection goes through from its first byte to its last answer.
+
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr};
+
+use annulus_ring::{Expect, Key, RecvBuf, RecvEnd, Ring, Socket};
+
+use super::slot::Phase;
+use super::{Settings, Worker};
+use crate::connection::{Connection, Next, Progress};
+use crate::limits::{
+    HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, TOGETHER_S,
+    UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
+};
+
+impl<R: Ring> Worker<R> {
+    pub(super) fn on_received(&mut self, key: Key, mut buffer: RecvBuf, more: bool) {
+        let turn = self.turn;
+        let busy = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
+        let Some(slot) = self.slot(key) else { return };
+        slot.armed = more;
+        let later = slot.sending || slot.queued || slot.sent_turn == turn;
+        match slot.phase {
+            Phase::Serving if later || (busy && slot.connection.awaits_hello()) => {
+                slot.connection.keep(&buffer);
+                let pending = slot.connection.pending_bytes();
+                let (much, armed) = (pending > UNREAD_BYTES_PAUSE, slot.armed);
+                self.kept += buffer.len();
+                if pending > UNREAD_BYTES_MAX || (much && self.kept > KEPT_BYTES_MAX) {
+                    self.end(key, true);
+                } else {
+                    if much && armed {
+                        self.ring.cancel_recv(key);
+                    }
+                    self.queue(key);
+                }
+            }
+            Phase::Serving => {
+                let full = buffer.is_full();
+                self.serve(key, &mut buffer, full);
+            }
+            Phase::Lingering => {
+                slot.dropped = slot.dropped.saturating_add(buffer.len() as u32);
+                if slot.dropped > LINGER_BYTES_MAX {
+                    self.end(key, true);
+                } else {
+                    self.receive(key, Expect::Later);
+                }
+            }
+            Phase::Streaming | Phase::Flushing => {}
+            Phase::Ending { .. } => self.join(key),
+        }
+    }
+
+    /// Answers what `bytes` and those kept before them complete. `full`: the receive buffer
+    /// was full, so the socket may hold more than was read.
+    pub(super) fn serve(&mut self, key: Key, bytes: &mut [u8], full: bool) {
+        let out = self.ring.reply_space();
+        let Settings { patience, .. } = &self.settings;
+        let (server, scratch) = (&mut self.server, &mut self.scratch);
+        let connection = &mut self.slots[key.slot() as usize].connection;
+        self.handshakes += u32::from(connection.awaits_hello());
+        let before = connection.pending_bytes();
+        let progress = connection.receive(bytes, server, self.now_s, patience, scratch, out);
+        self.kept = self.kept + connection.pending_bytes() - before;
+        self.follow(key, progress, full);
+    }
+
+    /// Sends what was written and does what is next.
+    pub(super) fn follow(&mut self, key: Key, progress: Progress, full: bool) {
+        let Progress { written, next } = progress;
+        let slot = &mut self.slots[key.slot() as usize];
+        let last = matches!(next, Next::Close { unread: false }) && !full && !slot.armed;
+        if last && written > 0 {
+            let socket = self.remove(key);
+            self.ring.send_and_close(key, socket, written);
+            return;
+        }
+        if written > 0 {
+            slot.sent_turn = self.turn;
+            self.ring.send(key, &slot.socket, written);
+        }
+        match next {
+            Next::Receive if slot.ended && written == 0 => self.answer_end(key),
+            Next::Receive if slot.ended => self.queue(key),
+            Next::Receive => {
+                // While the client has more than is read at a time, it is read by the piece: a
+                // multishot receive would bring much more than a turn answers.
+                let expect = if full { Expect::Now } else { slot.expect() };
+                self.await_bytes(key);
+                self.receive(key, expect);
+            }
+            Next::Resume => self.queue(key),
+            Next::Stream => {
+                slot.phase = Phase::Streaming;
+                self.stream = Some(key);
+                self.set_deadline(key, self.settings.send_s);
+                self.queue(key);
+            }
+            Next::Close { .. } => {
+                slot.phase = Phase::Flushing;
+                self.set_deadline(key, LINGER_S);
+                self.queue(key);
+            }
+        }
+    }
+
+    /// Sets how many bytes of the client are worth a wake, and until when they have to come.
+    pub(super) fn await_bytes(&mut self, key: Key) {
+        let soon_s = self.now_s.saturating_add(TOGETHER_S);
+        let slot = &mut self.slots[key.slot() as usize];
+        let bytes = slot.connection.bytes_awaited();
+        slot.deadline_s = slot.connection.deadline_s();
+        if bytes > 1 {
+            // Fewer than these may have come by then: `expire` has them read.
+            slot.deadline_s = slot.deadline_s.min(soon_s);
+        }
+        if mem::replace(&mut slot.bytes_awaited, bytes) != bytes {
+            self.ring.await_bytes(&slot.socket, bytes);
+        }
+        self.wheel.set(key.slot(), slot.deadline_s);
+    }
+
+    /// Has the next turn go on with a connection, unless a send of it ends first.
+    pub(super) fn queue(&mut self, key: Key) {
+        let slot = &mut self.slots[key.slot() as usize];
+        if !slot.queued && !slot.sending {
+            slot.queued = true;
+            self.queue.push(key);
+        }
+    }
+
+    /// Goes on with a connection whose replies are all out.
+    pub(super) fn go_on(&mut self, key: Key) {
+        let busy = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
+        let Some(slot) = self.slot(key).filter(|slot| !slot.sending) else { return };
+        match slot.phase {
+            Phase::Serving if slot.connection.awaits_hello() && busy => self.queue(key),
+            Phase::Serving if slot.connection.pending_bytes() > 0 => {
+                self.serve(key, &mut [], false);
+            }
+            Phase::Serving | Phase::Flushing if slot.ended => self.end(key, false),
+            Phase::Serving => {
+                let expect = slot.expect();
+                self.receive(key, expect);
+            }
+            Phase::Streaming => self.stream_on(key),
+            Phase::Flushing => self.linger(key),
+            Phase::Lingering | Phase::Ending { .. } => {}
+        }
+    }
+
+    /// Sends the next piece of a long reply.
+    pub(super) fn stream_on(&mut self, key: Key) {
+        let slot = &mut self.slots[key.slot() as usize];
+        let (out, server) = (self.ring.reply_space(), &mut self.server);
+        let (len, more) = slot.connection.relay(&mut self.scratch, out, |out| server.stream(out));
+        if len > 0 {
+            slot.sent_turn = self.turn;
+            self.ring.send(key, &slot.socket, len);
+        }
+        if !more {
+            slot.phase = Phase::Flushing;
+            self.stream = None;
+            self.server.end_stream();
+        }
+        self.set_deadline(key, self.settings.send_s);
+        self.queue(key);
+    }
+
+    pub(super) fn on_recv_ended(&mut self, key: Key, end: RecvEnd) {
+        let turn = self.turn;
+        let Some(slot) = self.slot(key) else { return };
+        slot.armed = false;
+        match (slot.phase, end) {
+            (Phase::Ending { .. }, _) => self.join(key),
+            (_, RecvEnd::Error(_)) => self.end(key, true),
+            (Phase::Serving | Phase::Lingering, RecvEnd::NoBuffers) => {
+                // Of a secured connection that much may be an unfinished record and a head.
+                let paused = (slot.sending || slot.queued)
+                    && slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
+                let expect = slot.expect();
+                if !paused {
+                    self.receive(key, expect);
+                }
+            }
+            (_, RecvEnd::NoBuffers) => {}
+            // Received again when what is pending has been answered.
+            (Phase::Serving, RecvEnd::Cancelled) => self.queue(key),
+            // Cancelled while a reply was late, and lingering has begun since.
+            (Phase::Lingering, RecvEnd::Cancelled) => self.receive(key, Expect::Later),
+            (_, RecvEnd::Cancelled) => {}
+            (phase, RecvEnd::Eof) => {
+                slot.ended = true;
+                match phase {
+                    Phase::Serving if slot.sending || slot.queued => {}
+                    Phase::Serving if slot.sent_turn == turn => self.queue(key),
+                    Phase::Serving => self.answer_end(key),
+                    Phase::Lingering => self.end(key, false),
+                    Phase::Streaming | Phase::Flushing | Phase::Ending { .. } => {}
+                }
+            }
+        }
+    }
+
+    /// The client's side has ended: a request that it broke off is answered.
+    pub(super) fn answer_end(&mut self, key: Key) {
+        let out = self.ring.reply_space();
+        let slot = &mut self.slots[key.slot() as usize];
+        let before = slot.connection.pending_bytes();
+        let written = slot.connection.end(&mut self.server, &mut self.scratch, out);
+        self.kept = self.kept + slot.connection.pending_bytes() - before;
+        if written > 0 && !slot.armed {
+            let socket = self.remove(key);
+            self.ring.send_and_close(key, socket, written);
+        } else {
+            self.end(key, false);
+        }
+    }
+
+    pub(super) fn on_incomplete(
+        &mut self,
+        key: Key,
+        rest: Result<Box<[u8]>, i32>,
+        socket: Option<Socket>,
+    ) {
+        let (key, rest) = match (socket, rest) {
+            (Some(socket), Err(_)) => return self.ring.close(socket),
+            // The connection was thought closed: it is given a slot again for the rest.
+            (Some(socket), Ok(rest)) => {
+                let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                let connection = Connection::new(nobody, self.now_s, &self.settings.patience);
+                (self.insert(connection, socket, Phase::Flushing), rest)
+            }
+            (None, rest) if self.slot(key).is_some() => match rest {
+                Ok(rest) => (key, rest),
+                Err(_) => return self.end(key, true),
+            },
+            (None, _) => return,
+        };
+        let slot = &mut self.slots[key.slot() as usize];
+        if matches!(slot.phase, Phase::Ending { .. }) {
+            return;
+        }
+        slot.sending = true;
+        self.ring.send_owned(key, &slot.socket, rest);
+        if slot.armed {
+            // It does not read: it need not be heard until it does.
+            self.ring.cancel_recv(key);
+        }
+        self.set_deadline(key, self.settings.send_s);
+    }
+
+    pub(super) fn on_sent(&mut self, key: Key, result: Result<(), i32>) {
+        let idle_s = self.settings.patience.idle_s;
+        let Some(slot) = self.slot(key) else { return };
+        slot.sending = false;
+        match (slot.phase, result) {
+            (Phase::Ending { .. }, _) => self.join(key),
+            (_, Err(_)) => self.end(key, true),
+            (_, Ok(())) => {
+                self.set_deadline(key, idle_s);
+                self.go_on(key);
+            }
+        }
+    }
+}
