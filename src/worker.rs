@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use annulus_ring::{Event, Expect, Key, ListenerIndex, Ring, Socket};
+use annulus_ring::{Event, Expect, Key, ListenerIndex, Ring, Socket, sort_freed_memory};
 use slab::Slab;
 
 pub use crate::connection::Patience;
@@ -199,6 +199,7 @@ impl<R: Ring> Worker<R> {
         if self.sweeping {
             let keep = |info_hash: &InfoHash| self.server.serves(info_hash);
             self.sweeping = self.swarms.sweep(&mut self.sweep, now_s, keep) == Swept::More;
+            sort_freed_memory();
         }
     }
 

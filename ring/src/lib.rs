@@ -38,7 +38,8 @@ pub use epoll::Epoll;
 pub use event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket};
 pub use listener::Listener;
 pub use process::{
-    Signal, Signals, raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
+    Signal, Signals, raise_descriptor_limit, raise_locked_memory_limit, sort_freed_memory,
+    steady_memory,
 };
 pub use start::{Choice, Chosen, Settings};
 pub use token::Key;

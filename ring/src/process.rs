@@ -2,6 +2,7 @@
 //! for, and its resource limits.
 #![allow(unsafe_code)]
 
+use std::hint;
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -95,6 +96,19 @@ pub fn steady_memory() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_MXFAST, 0);
     }
+}
+
+/// Has the allocator sort what was freed since the last time, in a few cache misses a block. To
+/// be called after each of many small steps that free much and allocate nothing.
+///
+/// glibc puts a freed block on a list, and sorts up to 10,000 of the list in the next allocation
+/// that finds nothing ready: that was 2 to 3 ms in a turn of the loop when a swarm of millions
+/// had expired.
+pub fn sort_freed_memory() {
+    // Too large for what glibc keeps ready by size, so the list is gone through.
+    const UNCOMMON_BYTES: usize = 8 * 1024;
+    #[cfg(target_env = "gnu")]
+    drop(hint::black_box(Vec::<u8>::with_capacity(UNCOMMON_BYTES)));
 }
 
 fn raise(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
