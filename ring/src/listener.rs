@@ -10,9 +10,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::event::{self, Event, ListenerIndex};
 use crate::sys;
 
-/// Connections that may wait to be accepted, per worker; the kernel lowers it to
-/// `net.core.somaxconn` (4096 by default since Linux 5.4).
-const BACKLOG: i32 = 4096;
+/// Connections that may wait to be accepted, per worker: as many as the kernel can be told to
+/// let wait, so that `net.core.somaxconn` decides (4096 by default since Linux 5.4).
+const BACKLOG: i32 = 65_535;
 
 /// How long the kernel holds a connection back until its first bytes are there. HTTP
 /// clients speak first, so an accepted connection can be read at once, and one that never
