@@ -11,8 +11,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use annulus_ring::{
-    Choice, Chosen, Listener, ListenerIndex, Signal, Signals, Waker, raise_descriptor_limit,
-    raise_locked_memory_limit, steady_memory,
+    Choice, Chosen, Listener, ListenerIndex, Notifier, Signal, Signals, Waker,
+    raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
 };
 
 use crate::access::Access;
@@ -27,7 +27,7 @@ use crate::swarm::{Settings as SwarmSettings, Swarms};
 use crate::tls::{Tls, sealed_bytes_max};
 use crate::worker::{Clock, Patience, Settings};
 use crew::{Crew, Plan, leave};
-use listen::{Bound, listen};
+use listen::{Bound, Passed, listen};
 use reload::{reload_certificates, reload_list, restrict, secure};
 
 /// Serves until SIGTERM or SIGINT.
@@ -36,10 +36,17 @@ use reload::{reload_certificates, reload_list, restrict, secure};
 /// Why the tracker cannot start or go on, and what would help.
 pub fn run(config: &Config) -> Result<(), String> {
     steady_memory();
+    // Before any descriptor is opened, which might take the number of one that was not passed.
+    let mut passed = Passed::take()?;
     let config::Log { level, format } = config.log;
     Log { level, format, clock: Clock::unix_s }.begin();
     // Before any thread is started, so that all of them leave the signals to this one.
     let signals = Signals::block().map_err(|error| format!("signals: {error}"))?;
+    // While nothing confines the program yet: the socket's path may be out of reach later.
+    let notifier = Notifier::connect().unwrap_or_else(|error| {
+        log::warning(format_args!("the service manager at NOTIFY_SOCKET cannot be told: {error}"));
+        Notifier::default()
+    });
     // Before the trial, which is charged to it too. Failing to raise it leaves what there was;
     // rings then come out smaller.
     let _ = raise_locked_memory_limit();
@@ -58,9 +65,11 @@ pub fn run(config: &Config) -> Result<(), String> {
     let tls = secure(&config.tls)?;
     let access = restrict(&config.access)?;
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    let plain = listen(config, &config.listen, &mut groups, config.tls.listen.is_empty())?;
+    let plain =
+        listen(config, &config.listen, &mut passed, &mut groups, config.tls.listen.is_empty())?;
     let secured_from = plain.len() as ListenerIndex;
-    let secured = listen(config, &config.tls.listen, &mut groups, plain.is_empty())?;
+    let secured = listen(config, &config.tls.listen, &mut passed, &mut groups, plain.is_empty())?;
+    passed.all_claimed()?;
     let introduced = plain.iter().chain(&secured).enumerate();
     let introduced =
         introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.introduced) << index);
@@ -132,6 +141,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     let plural = if workers == 1 { "" } else { "s" };
     log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
+    let status = status(plain.iter().chain(&secured));
     for Bound { address, introduced } in plain {
         let mark = if introduced { " (PROXY protocol)" } else { "" };
         log::info(format_args!("listening on {address}{mark}"));
@@ -140,7 +150,13 @@ pub fn run(config: &Config) -> Result<(), String> {
         let mark = if introduced { ", PROXY protocol" } else { "" };
         log::info(format_args!("listening on {address} (https{mark})"));
     }
-    wait_for_stop(&signals, config, tls.as_ref(), access.as_ref(), &crew);
+    notifier.ready(&status);
+    wait_for_stop(&signals, || {
+        notifier.reloading();
+        reload(config, tls.as_ref(), access.as_ref(), &crew);
+        notifier.ready(&status);
+    });
+    notifier.stopping("answering what is in flight");
     log::info(format_args!("stopping: answering what is in flight"));
     stop.store(true, Ordering::Release);
     leave(crew)
@@ -183,23 +199,28 @@ fn seed(index: usize) -> u64 {
     RandomState::new().hash_one(index)
 }
 
+/// What a service manager shows of a tracker that serves.
+fn status<'a>(bound: impl Iterator<Item = &'a Bound>) -> String {
+    let addresses: Vec<String> = bound.map(|bound| bound.address.to_string()).collect();
+    format!("listening on {}", addresses.join(", "))
+}
+
 /// Waits for the signal to stop, reloading when asked to, off the worker threads.
-fn wait_for_stop(
-    signals: &Signals,
-    config: &Config,
-    tls: Option<&Tls>,
-    access: Option<&Access>,
-    crew: &Crew,
-) {
+fn wait_for_stop(signals: &Signals, reload: impl Fn()) {
     while signals.wait() == Signal::Reload {
-        if let Some(tls) = tls {
-            reload_certificates(tls, &config.tls);
-        }
-        if let Some(access) = access {
-            reload_list(access, &config.access, crew);
-        }
-        if tls.is_none() && access.is_none() {
-            log::info(format_args!("nothing to reload"));
-        }
+        reload();
+    }
+}
+
+/// Reads again what can be.
+fn reload(config: &Config, tls: Option<&Tls>, access: Option<&Access>, crew: &Crew) {
+    if let Some(tls) = tls {
+        reload_certificates(tls, &config.tls);
+    }
+    if let Some(access) = access {
+        reload_list(access, &config.access, crew);
+    }
+    if tls.is_none() && access.is_none() {
+        log::info(format_args!("nothing to reload"));
     }
 }

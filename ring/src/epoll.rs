@@ -26,6 +26,7 @@ const ACCEPTS: usize = 256;
 
 const BOTH_EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 const IN: u32 = libc::EPOLLIN as u32;
+const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const ENDS: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
 /// A send whose bytes wait for the peer to read.
@@ -287,7 +288,9 @@ impl Ring for Epoll {
         let entry = &mut self.listening[usize::from(listener)];
         let Some(socket) = entry.listener.as_ref().filter(|_| !entry.armed) else { return };
         let token = Token::indexed(Operation::Accept, listener.into()).pack();
-        match sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, socket.raw(), IN, token) {
+        // One connection wakes one of those that wait at a shared socket, not all.
+        let events = if socket.is_shared() { IN | EXCLUSIVE } else { IN };
+        match sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, socket.raw(), events, token) {
             Ok(()) => entry.armed = true,
             Err(errno) => {
                 let cause = AcceptEnd::from_result(-errno);

@@ -25,7 +25,9 @@
 mod buffers;
 mod epoll;
 mod event;
+mod inherit;
 mod listener;
+mod notify;
 mod process;
 mod start;
 mod sys;
@@ -36,7 +38,9 @@ mod waker;
 pub use buffers::{Pool, RecvBuf};
 pub use epoll::Epoll;
 pub use event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket};
+pub use inherit::Inherited;
 pub use listener::Listener;
+pub use notify::Notifier;
 pub use process::{
     Signal, Signals, raise_descriptor_limit, raise_locked_memory_limit, sort_freed_memory,
     steady_memory,

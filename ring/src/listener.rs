@@ -19,10 +19,21 @@ const BACKLOG: i32 = 65_535;
 /// speaks costs a request socket instead of a connection.
 const DEFER_ACCEPT: Duration = Duration::from_secs(5);
 
-/// A listening TCP socket, one of a group that shares an address with SO_REUSEPORT.
+/// A listening TCP socket: one of a group of ours that shares an address with SO_REUSEPORT, or
+/// somebody else's that is lent to us.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
+    lent: Option<Lent>,
+}
+
+/// How a socket is ours that goes on to listen when we do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lent {
+    /// To one worker.
+    Alone,
+    /// To several: each accepts from the same queue.
+    Shared,
 }
 
 impl Listener {
@@ -54,15 +65,37 @@ impl Listener {
         socket.set_reuse_port(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.bind(&SockAddr::from(address))?;
-        let seconds = DEFER_ACCEPT.as_secs() as i32;
-        // Both options below only save packets, and accepted sockets inherit them: a kernel
-        // that knows them not serves all the same.
-        let fd = socket.as_raw_fd();
-        let _ = sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
+        defer_accept(&socket);
         socket.listen(BACKLOG)?;
-        // After listen, which resets it: the request is then acknowledged by the answer.
-        let _ = sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0);
-        Ok(Listener { fd: OwnedFd::from(socket) })
+        save_acknowledgement(&socket);
+        Ok(Listener { fd: OwnedFd::from(socket), lent: None })
+    }
+
+    /// A listener over a socket that listens already and was passed to this process; `shared` if
+    /// other listeners of this process are over the same one. It is never drained: what waits in
+    /// its queue is served by whoever listens there next.
+    ///
+    /// # Errors
+    /// When the descriptor is no socket.
+    pub(crate) fn inherited(socket: Socket, shared: bool) -> io::Result<Listener> {
+        socket.set_tcp_nodelay(true)?;
+        // A mark of the queue, not of the descriptor: left by an engine that wanted it, it would
+        // have io_uring report "nothing there" instead of waiting.
+        socket.set_nonblocking(false)?;
+        defer_accept(&socket);
+        save_acknowledgement(&socket);
+        let lent = if shared { Lent::Shared } else { Lent::Alone };
+        Ok(Listener { fd: OwnedFd::from(socket), lent: Some(lent) })
+    }
+
+    /// Whether others, of this process or of one before it, may wait at the same queue.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// Whether other listeners of this process accept from the same queue.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.lent == Some(Lent::Shared)
     }
 
     pub(crate) fn raw(&self) -> i32 {
@@ -85,13 +118,31 @@ fn unbound(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts all that a listener has queued, then closes it.
+// Both options below only save packets, and accepted sockets inherit them: a kernel that knows
+// them not serves all the same.
+
+fn defer_accept(socket: &Socket) {
+    let seconds = DEFER_ACCEPT.as_secs() as i32;
+    let fd = socket.as_raw_fd();
+    let _ = sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
+}
+
+/// Has the request acknowledged by the answer. After listen, which resets it.
+fn save_acknowledgement(socket: &Socket) {
+    let _ = sys::set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0);
+}
+
+/// Accepts all that a listener of our own has queued, which closing it would reset; then closes
+/// it.
 pub(crate) fn drain(
     listener: Listener,
     index: ListenerIndex,
     nonblocking: bool,
     ready: &mut Vec<Event>,
 ) {
+    if listener.lent.is_some() {
+        return;
+    }
     let fd = listener.into_raw();
     let _ = sys::set_nonblocking(fd);
     loop {

@@ -16,6 +16,7 @@ mod setup;
 use std::collections::HashMap;
 use std::io;
 use std::mem::{self, ManuallyDrop};
+use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -270,6 +271,7 @@ impl Uring {
             Operation::Tick => {
                 self.ready.push(Event::Tick);
                 self.arm_tick();
+                self.accept_unheard();
             }
             Operation::Wake => {
                 self.ready.push(Event::Wake);
@@ -334,6 +336,21 @@ impl Uring {
             Accepting::Idle | Accepting::Armed => AcceptEnd::from_result(result),
         };
         self.ready.push(Event::AcceptEnded { listener, cause });
+    }
+
+    /// Has accepts on lent sockets start anew, and so look into the queue. The kernel wakes one
+    /// of those that wait there; that one may be about to stop, or be what is left of a killed
+    /// process whose ring the kernel takes apart in its own time, and then nobody hears of the
+    /// connection until the next one comes.
+    fn accept_unheard(&mut self) {
+        for index in 0..self.listening.len() {
+            let Listening { listener, accepting } = &self.listening[index];
+            let lent = listener.as_ref().is_some_and(Listener::is_lent);
+            if lent && *accepting == Accepting::Armed {
+                let listener = index as ListenerIndex;
+                self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
+            }
+        }
     }
 
     /// Accepts what had completed its handshake before the listener goes: closing it would
@@ -459,10 +476,15 @@ impl Ring for Uring {
         }
         entry.accepting = Accepting::Armed;
         let fd = socket.raw();
-        let entry = opcode::AcceptMulti::new(Fd(fd))
-            .flags(libc::SOCK_CLOEXEC)
-            .build()
-            .user_data(Token::indexed(Operation::Accept, listener.into()).pack());
+        // A multishot accept stays first in line at its socket, and would take every connection
+        // away from the other rings that wait there; a single one goes to the end of the line.
+        let entry = if socket.is_shared() {
+            let nobody = ptr::null_mut();
+            opcode::Accept::new(Fd(fd), nobody, nobody.cast()).flags(libc::SOCK_CLOEXEC).build()
+        } else {
+            opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build()
+        };
+        let entry = entry.user_data(Token::indexed(Operation::Accept, listener.into()).pack());
         self.push(entry);
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::Listener;
+use annulus_ring::{Inherited, Listener};
 
 use crate::config::Config;
 use crate::log;
@@ -24,18 +24,68 @@ pub(super) struct Bound {
     pub(super) introduced: bool,
 }
 
-/// Adds listeners on every address, one to each worker's `groups`. Returns the addresses
-/// bound. `alone`: these addresses are all there are.
+/// The sockets that were passed to the program, until a configured address claims them.
+pub(super) struct Passed(Vec<Inherited>);
+
+impl Passed {
+    /// All that were passed, which may be none. To be called once, before anything is opened.
+    pub(super) fn take() -> Result<Passed, String> {
+        Inherited::take().map(Passed)
+    }
+
+    /// Listeners over the sockets of this address, one for each of `workers`, if any were passed.
+    fn claim(
+        &mut self,
+        address: SocketAddr,
+        workers: usize,
+    ) -> Result<Option<Vec<Listener>>, String> {
+        let claimed: Vec<Inherited> =
+            self.0.extract_if(.., |inherited| inherited.address == address).collect();
+        let Some(Inherited { name, .. }) = claimed.first() else { return Ok(None) };
+        if claimed.len() > workers {
+            return Err(format!(
+                "{} sockets were passed for {address} ({name}), but there are {workers} workers, \
+                 and connections to the others would never be accepted: repeat the ListenStream= \
+                 of its .socket unit as often as there are workers at most, or set `workers`",
+                claimed.len()
+            ));
+        }
+        log::info(format_args!("{address} was passed ({name})"));
+        Inherited::spread(&claimed, workers)
+            .map(Some)
+            .map_err(|error| format!("cannot share the socket passed for {address}: {error}"))
+    }
+
+    /// To be called when all configured addresses have claimed what is theirs: a socket that
+    /// nobody accepts from would leave its clients waiting.
+    pub(super) fn all_claimed(self) -> Result<(), String> {
+        let Some(Inherited { address, name, .. }) = self.0.first() else { return Ok(()) };
+        Err(format!(
+            "a socket was passed for {address} ({name}), on which the configuration does not \
+             listen: add it to `listen` or `tls.listen`, or take its ListenStream= out of the \
+             .socket unit"
+        ))
+    }
+}
+
+/// Adds listeners on every address, one to each worker's `groups`: those that were passed, and
+/// our own for the others. Returns the addresses bound. `alone`: these addresses are all there
+/// are.
 pub(super) fn listen(
     config: &Config,
     addresses: &[SocketAddr],
+    passed: &mut Passed,
     groups: &mut [Vec<Listener>],
     alone: bool,
 ) -> Result<Vec<Bound>, String> {
     let mut bound = Vec::new();
     for &address in addresses {
         let introduced = config.proxy.protocol_listen.contains(&address);
-        match bind(address, groups.len()) {
+        let listeners = match passed.claim(address, groups.len())? {
+            Some(listeners) => Ok((address, listeners)),
+            None => bind(address, groups.len()),
+        };
+        match listeners {
             Ok((address, listeners)) => {
                 bound.push(Bound { address, introduced });
                 for (group, listener) in groups.iter_mut().zip(listeners) {

@@ -111,10 +111,6 @@ impl Tracker {
 
     /// The same, with the configuration in a directory that its relative paths begin from.
     pub(crate) fn launch_in(directory: &Path, text: &str, runner: &[&str]) -> Tracker {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let config = directory.join(format!("annulus-test-{}-{count}.toml", std::process::id()));
-        fs::write(&config, text).unwrap();
         let annulus = env!("CARGO_BIN_EXE_annulus");
         let mut command = match runner {
             [] => Command::new(annulus),
@@ -124,8 +120,17 @@ impl Tracker {
                 command
             }
         };
-        command.arg("-c").arg(&config);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Tracker::spawn(command, directory, text)
+    }
+
+    /// The same, by this command, to which the configuration is added.
+    pub(crate) fn spawn(mut command: Command, directory: &Path, text: &str) -> Tracker {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let config = directory.join(format!("annulus-test-{}-{count}.toml", std::process::id()));
+        fs::write(&config, text).unwrap();
+        command.arg("-c").arg(&config).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::<Log>::default();
         let writer = Arc::clone(&log);

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use annulus_ring::{AcceptEnd, Event, Expect, Listener, RecvEnd, Ring};
+use annulus_ring::{AcceptEnd, Event, Expect, Inherited, Listener, RecvEnd, Ring};
 use socket2::{Domain, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, Kind, Shape, alone, on_every_engine};
@@ -19,6 +19,8 @@ on_every_engine!(
     finishing_serves_the_queue_then_refuses,
     finishing_while_accepting_serves_the_queue,
     a_group_spreads_over_two_engines,
+    a_busy_engine_leaves_a_shared_socket_to_the_others,
+    a_passed_socket_keeps_its_queue,
     a_client_that_reset_before_it_was_accepted_harms_nobody,
 );
 
@@ -152,6 +154,62 @@ fn a_group_spreads_over_two_engines<K: Kind>() {
     assert_eq!(shares.iter().sum::<usize>(), CLIENTS);
     // Fewer than 16 of 128 by chance: once in 10^19 runs.
     assert!(shares.iter().all(|&share| share >= 16), "{shares:?}");
+}
+
+/// Engines over one socket that was passed to them, accepting; and the socket, as its owner
+/// keeps it.
+fn over_one_socket<K: Kind>(engines: usize) -> (TcpListener, Vec<Bench<K>>) {
+    let owner = TcpListener::bind("127.0.0.1:0").unwrap();
+    let passed = Inherited::new(owner.try_clone().unwrap().into(), "test").unwrap();
+    let address = passed.address;
+    let benches = Inherited::spread(&[passed], engines).unwrap().into_iter().map(|listener| {
+        let mut bench = Bench::<K>::over(Shape::default(), address, listener);
+        bench.ring.accept(0);
+        bench.turn(false);
+        bench
+    });
+    let benches = benches.collect();
+    (owner, benches)
+}
+
+fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: Kind>() {
+    let (_owner, mut benches) = over_one_socket::<K>(2);
+    // The first in line never turns its loop again. It is woken once, and may have accepted what
+    // it was woken for.
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| benches[1].client()).collect();
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    let mut left: HashSet<SocketAddr> =
+        clients.iter().map(|client| client.local_addr().unwrap()).collect();
+    while left.len() > 1 {
+        for event in benches[1].batch(true) {
+            match event {
+                Event::Accepted { socket, peer, .. } => {
+                    assert!(left.remove(&peer), "{peer} is nobody or came twice");
+                    benches[1].ring.close(socket);
+                }
+                Event::AcceptEnded { cause: AcceptEnd::Retired, .. } => benches[1].ring.accept(0),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(benches[1].ticks < 10, "{left:?} were left waiting");
+    }
+    take_all(&mut benches[1]);
+}
+
+fn a_passed_socket_keeps_its_queue<K: Kind>() {
+    let (owner, mut benches) = over_one_socket::<K>(1);
+    let mut bench = benches.pop().unwrap();
+    bench.ring.stop_accepting(0);
+    assert_eq!(accept_ended(&mut bench), AcceptEnd::Stopped);
+    let mut client = bench.client();
+    client.write_all(b"x").unwrap();
+    bench.ring.finish_accepting(0);
+    assert_eq!(accept_ended(&mut bench), AcceptEnd::Finished);
+    // The client is still where whoever listens next finds it.
+    let (_, peer) = owner.accept().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
 }
 
 /// Closes all that is in the queue, and counts it.

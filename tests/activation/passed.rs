@@ -1,0 +1,125 @@
+//! Which sockets are taken, and why others are not.
+
+use std::env::temp_dir;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::manager::{Service, announce, socket};
+use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+
+on_both_engines!(one_is_passed_and_one_is_bound, each_of_a_group_is_served);
+
+fn one_is_passed_and_one_is_bound(engine: Engine) {
+    let (passed, address) = socket();
+    let ours: SocketAddr = "127.0.0.2:0".parse().unwrap();
+    let tracker = Service::new(engine, &[ours, address], vec![passed]).start(2);
+    tracker.assert_logged(&format!("{address} was passed (first.socket)"));
+    let listening = tracker.listening("", 2).unwrap();
+    assert_eq!(listening[1], address);
+    for address in listening {
+        announce(address).unwrap();
+    }
+}
+
+/// Two sockets of one address, over which the kernel spreads connections.
+pub(crate) fn group() -> (Vec<OwnedFd>, SocketAddr) {
+    let listen = |address: SocketAddr| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(128).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (OwnedFd::from(socket), address)
+    };
+    let (first, address) = listen("127.0.0.1:0".parse().unwrap());
+    (vec![first, listen(address).0], address)
+}
+
+fn each_of_a_group_is_served(engine: Engine) {
+    let (sockets, address) = group();
+    let _tracker = Service::new(engine, &[address], sockets).start(1);
+    // All 64 into one of the two queues by chance: once in 10^19 runs.
+    for _ in 0..64 {
+        announce(address).unwrap();
+    }
+}
+
+#[test]
+fn more_sockets_than_workers_are_refused() {
+    let (sockets, address) = group();
+    let mut service = Service::new(Engine::Epoll, &[address], sockets);
+    service.config = service.config.replace("workers = 2", "workers = 1");
+    service.refused(&["2 sockets were passed", &address.to_string(), "1 workers", "first.socket"]);
+}
+
+#[test]
+fn a_socket_that_nobody_asked_for_is_refused() {
+    let (passed, address) = socket();
+    let ours = "127.0.0.1:0".parse().unwrap();
+    let service = Service::new(Engine::Epoll, &[ours], vec![passed]);
+    service.refused(&[&address.to_string(), "first.socket", "add it to `listen`"]);
+}
+
+#[test]
+fn a_socket_for_both_families_is_refused() {
+    if !has_v6() {
+        eprintln!("skipped: no IPv6 loopback");
+        return;
+    }
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    socket.set_only_v6(false).unwrap();
+    socket.bind(&"[::]:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(1).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let service = Service::new(Engine::Epoll, &[address], vec![socket.into()]);
+    service.refused(&["descriptor 3", "first.socket", "BindIPv6Only=ipv6-only"]);
+}
+
+#[test]
+fn sockets_of_other_kinds_are_refused() {
+    let (good, address) = socket();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let service = Service::new(Engine::Epoll, &[address], vec![good, udp.into()]);
+    service.refused(&["descriptor 4", "second.socket", "not a TCP socket"]);
+
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    deaf.bind(&address_of_any().into()).unwrap();
+    let service = Service::new(Engine::Epoll, &[address], vec![deaf.into()]);
+    service.refused(&["descriptor 3", "does not listen"]);
+}
+
+fn address_of_any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+#[test]
+fn a_descriptor_that_is_not_there_is_refused() {
+    let (sockets, address) = group();
+    let mut service = Service::new(Engine::Epoll, &[address], sockets);
+    service.environment.push("LISTEN_FDS=40".to_owned());
+    service.refused(&["LISTEN_FDS=40", "descriptor 5 is not open"]);
+}
+
+#[test]
+fn what_was_passed_to_another_process_is_left_alone() {
+    let service = Service::new(Engine::Epoll, &[address_of_any()], Vec::new());
+    let mut command = Command::new("env");
+    command.args(["LISTEN_PID=1", "LISTEN_FDS=7", env!("CARGO_BIN_EXE_annulus")]);
+    let tracker = Tracker::spawn(command, &temp_dir(), &service.config);
+    announce(tracker.listening("", 1).unwrap()[0]).unwrap();
+}
+
+#[test]
+fn a_passed_socket_defers_accepting_like_our_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let passed = listener.try_clone().unwrap().into();
+    drop(Service::new(Engine::Epoll, &[address], vec![passed]).start(1));
+    let _silent = TcpStream::connect(address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}

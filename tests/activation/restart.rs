@@ -1,0 +1,96 @@
+//! A restart under load: whoever keeps the sockets keeps the clients.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use crate::manager::{Service, announce, socket};
+use crate::tracker::{Engine, Tracker, on_both_engines, within};
+
+on_both_engines!(
+    refuses_no_connection,
+    refuses_no_connection_on_a_socket_per_worker,
+    after_a_crash_leaves_nobody_waiting,
+);
+
+const CLIENTS: usize = 8;
+const RESTARTS: usize = 6;
+/// Announces answered between two restarts.
+const ANNOUNCES: u32 = 200;
+
+fn refuses_no_connection(engine: Engine) {
+    let (socket, address) = socket();
+    restarted_under_load(&Service::new(engine, &[address], vec![socket]), address);
+}
+
+fn refuses_no_connection_on_a_socket_per_worker(engine: Engine) {
+    let (sockets, address) = crate::passed::group();
+    restarted_under_load(&Service::new(engine, &[address], sockets), address);
+}
+
+fn after_a_crash_leaves_nobody_waiting(engine: Engine) {
+    let (sockets, address) = crate::passed::group();
+    let service = Service::new(engine, &[address], sockets);
+    under_load(address, |answered| {
+        for _ in 0..RESTARTS {
+            let tracker = service.start(1);
+            let enough = answered.load(Ordering::Relaxed) + ANNOUNCES;
+            within("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+            // Killed.
+            drop(tracker);
+        }
+        // What a killed tracker had accepted is lost; what waited in the queue is not.
+        service.start(1)
+    });
+}
+
+/// Restarts under load, in which every single announce must be answered.
+fn restarted_under_load(service: &Service, address: SocketAddr) {
+    let failures = under_load(address, |answered| {
+        for _ in 0..RESTARTS {
+            let mut tracker = service.start(1);
+            let enough = answered.load(Ordering::Relaxed) + ANNOUNCES;
+            within("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+            tracker.signal("TERM");
+            let (status, log) = tracker.ended();
+            assert!(status.success(), "{log}");
+        }
+        service.start(1)
+    });
+    assert_eq!(failures, Vec::<String>::new());
+}
+
+/// Announces without a pause, each on a connection of its own, while `act` acts; what it leaves
+/// running serves those that still wait. Returns what went wrong with announces.
+fn under_load(address: SocketAddr, act: impl FnOnce(&AtomicU32) -> Tracker) -> Vec<String> {
+    let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut failures = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        match announce(address) {
+                            Ok(()) => drop(answered.fetch_add(1, Ordering::Relaxed)),
+                            Err(what) => failures.push(what),
+                        }
+                    }
+                    failures
+                })
+            })
+            .collect();
+        // Stopped also if it panics, for the scope waits for its threads.
+        let stopping = StopOnDrop(&stop);
+        let _last = act(&answered);
+        drop(stopping);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    })
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
