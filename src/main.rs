@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Action::Run => start(config.as_deref()),
         Action::CheckConfig => check(config.as_deref()),
         Action::PrintConfig => print(&print_default()),
+        Action::Generate(what) => print(&flags::generated(what)),
         Action::Help => print(&flags::help()),
         Action::Version => print(&flags::version()),
     };

@@ -55,7 +55,9 @@ fn help_explains_every_flag() {
         let line = help.lines().find(|line| line.starts_with(&names));
         assert!(line.is_some_and(|line| line.ends_with(flag.about)), "{names}\n{help}");
     }
-    assert!(help.contains("\nUsage: annulus [-c FILE] [-p] [--check-config] [-h] [-V]\n"));
+    assert!(help.contains(
+        "\nUsage: annulus [-c FILE] [-p] [--check-config] [--generate KIND] [-h] [-V]\n"
+    ));
     assert!(help.lines().all(|line| line.len() <= 88), "{help}");
 }
 
@@ -100,6 +102,12 @@ fn values_are_where_they_belong() {
     misused(&["-pp"], "--print-config is given twice");
     misused(&["-p", "-c", "a"], "--print-config does not go with --config");
     misused(&["--check-config", "-p"], "--print-config does not go with --check-config");
+    misused(&["--generate"], "--generate lacks its value");
+    misused(
+        &["--generate", "ksh"],
+        "--generate takes one of man, man-config, bash, fish, zsh, but got \"ksh\"",
+    );
+    misused(&["--generate=man", "-c", "a"], "--generate does not go with --config");
 }
 
 #[test]

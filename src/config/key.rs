@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
 use super::tls::{CERTIFICATE_FORM, CertificateFiles};
-use super::{Config, Range as IpRange, listen, proxy, range};
+use super::{Config, Explained, Range as IpRange, listen, proxy, range};
 use crate::limits::LOCATION_BYTES_MAX;
 use crate::nearest::nearest;
 
@@ -265,15 +265,21 @@ impl Table {
 }
 
 impl Key {
-    /// The lines that `annulus -p` prints.
-    pub(super) fn printed(&self, defaults: &mut Config) -> String {
-        let form = match &self.kind {
+    /// All that is to be said of it.
+    pub(super) fn explained(&self, defaults: &mut Config) -> Explained {
+        let allowed = match &self.kind {
             Kind::Whole { bounds, .. } => bounds.range(),
             kind => kind.form(defaults),
         };
-        let value = self.kind.value(defaults);
-        let bounds = wrapped(&format!("Allowed: {form}. Default: {}", self.reason));
-        format!("{}{bounds}{} = {value}\n", wrapped(self.about), self.name)
+        let Key { name, about, reason, .. } = self;
+        Explained { name, about, allowed, default: self.kind.value(defaults), reason }
+    }
+
+    /// The lines that `annulus -p` prints.
+    pub(super) fn printed(&self, defaults: &mut Config) -> String {
+        let Explained { name, about, allowed, default, reason } = self.explained(defaults);
+        let bounds = wrapped(&format!("Allowed: {allowed}. Default: {reason}"));
+        format!("{}{bounds}{name} = {default}\n", wrapped(about))
     }
 }
 

@@ -191,3 +191,28 @@ pub fn print_default() -> String {
     }
     text
 }
+
+/// A key, for those who read about it.
+pub(crate) struct Explained {
+    /// Without its table.
+    pub(crate) name: &'static str,
+    /// What it means, in whole sentences.
+    pub(crate) about: &'static str,
+    /// What its values are, without a full stop.
+    pub(crate) allowed: String,
+    /// In TOML.
+    pub(crate) default: String,
+    /// Why that is the default, with a full stop.
+    pub(crate) reason: &'static str,
+}
+
+/// All keys by their tables: the table's name, what it is about, and its keys. The first table
+/// has neither.
+pub(crate) fn explained() -> Vec<(&'static str, &'static str, Vec<Explained>)> {
+    let mut defaults = Config::default();
+    let explain = |table: &Table| {
+        let keys = table.keys.iter().map(|key| key.explained(&mut defaults)).collect();
+        (table.name, table.about, keys)
+    };
+    TABLES.iter().map(explain).collect()
+}

@@ -1,0 +1,36 @@
+//! What is given away in `dist/`, and what the program generates: each by the tool that reads it.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the harness is shared, and each half of it is used by somebody"
+)]
+
+#[path = "packaging/container.rs"]
+mod container;
+#[path = "packaging/generated.rs"]
+mod generated;
+#[path = "system/requirements.rs"]
+mod requirements;
+#[path = "http/tracker.rs"]
+mod tracker;
+#[path = "packaging/units.rs"]
+mod units;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A file of `dist/`.
+fn dist(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("dist").join(name)
+}
+
+/// What a program prints, standard output first. It has to succeed.
+#[track_caller]
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out + &err
+}

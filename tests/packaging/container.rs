@@ -1,0 +1,67 @@
+//! The image of the Dockerfile, run by a container runtime under seccomp profiles.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::requirements::{Scratch, can_run, missing_programs};
+use crate::tracker::Tracker;
+use crate::{dist, printed};
+
+/// A default profile of Docker's form, from Debian's golang-github-containers-common.
+const DEFAULT: &str = "/usr/share/containers/seccomp.json";
+const CONFIG: &str = "listen = [\"127.0.0.1:0\"]\nworkers = 2\n";
+
+fn is_here(test: &str) -> bool {
+    let mut missing = missing_programs(&["runc", "setpriv", "python3"]);
+    if !Path::new(DEFAULT).exists() {
+        missing.push(format!("the file {DEFAULT}"));
+    }
+    can_run(test, &missing)
+}
+
+/// Runs the image under this profile, until it listens and has named its engine so.
+#[track_caller]
+pub(crate) fn serves_with(engine: &str, profile: &Path) {
+    let runner = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packaging/container.py");
+    let mut tracker = Tracker::launch(CONFIG, &["python3", runner, profile.to_str().unwrap()]);
+    tracker.assert_logged("listening on 127.0.0.1:");
+    tracker.assert_logged(engine);
+    tracker.signal("TERM");
+    let (status, log) = tracker.ended();
+    assert!(status.success() && log.contains("stopped"), "{log}");
+}
+
+#[test]
+fn the_default_profile_leaves_epoll() {
+    if !is_here("container::the_default_profile_leaves_epoll") {
+        return;
+    }
+    let scratch = Scratch::new("default-profile");
+    // Docker's answers EPERM to all that it does not list, this one ENOSYS.
+    let text = fs::read_to_string(DEFAULT).unwrap();
+    let docker = text.replace("\"defaultErrnoRet\": 38", "\"defaultErrnoRet\": 1");
+    assert_ne!(docker, text);
+    let profile = scratch.path().join("docker.json");
+    fs::write(&profile, docker).unwrap();
+    serves_with("engine epoll, because a seccomp filter refuses io_uring_setup", &profile);
+}
+
+#[test]
+fn the_widened_profile_gives_io_uring() {
+    if !is_here("container::the_widened_profile_gives_io_uring") {
+        return;
+    }
+    let scratch = Scratch::new("widened-profile");
+    let profile = scratch.path().join("widened.json");
+    fs::write(&profile, printed(Command::new(dist("seccomp")).arg(DEFAULT))).unwrap();
+    serves_with("engine io_uring, ", &profile);
+}
+
+#[test]
+fn what_is_no_profile_is_not_widened() {
+    let output = Command::new(dist("seccomp")).arg(dist("Dockerfile")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("not a seccomp profile"));
+    assert!(output.stdout.is_empty());
+}

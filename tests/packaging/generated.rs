@@ -1,0 +1,121 @@
+//! Man pages and completions.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use annulus::config::print_default;
+use annulus::flags::FLAGS;
+
+use crate::printed;
+use crate::requirements::{Scratch, can_run, missing_programs};
+
+/// Has the program generate this into a file of the directory.
+fn generate(kind: &str, directory: &Path) -> PathBuf {
+    let text = printed(Command::new(env!("CARGO_BIN_EXE_annulus")).args(["--generate", kind]));
+    let file = directory.join(kind);
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn man_pages_are_sound_and_whole() {
+    if !can_run("generated::man_pages_are_sound_and_whole", &missing_programs(&["mandoc"])) {
+        return;
+    }
+    let scratch = Scratch::new("man");
+    let [man, config] = ["man", "man-config"].map(|kind| {
+        let page = generate(kind, scratch.path());
+        // "style" would have a date and shorter lines.
+        printed(Command::new("mandoc").args(["-T", "lint", "-W", "error"]).arg(&page));
+        let text =
+            printed(Command::new("mandoc").args(["-T", "ascii", "-O", "width=200"]).arg(&page));
+        // Bold and underlined letters are printed twice.
+        let mut plain = String::new();
+        for character in text.chars() {
+            match character {
+                '\u{8}' => plain.truncate(plain.len() - 1),
+                character => plain.push(character),
+            }
+        }
+        plain
+    });
+    for flag in FLAGS {
+        let value = flag.value.map_or(String::new(), |value| format!(" {value}"));
+        assert!(man.contains(&format!("--{}{value}\n", flag.long)), "--{}\n{man}", flag.long);
+        assert!(man.contains(flag.about), "{}\n{man}", flag.about);
+    }
+    // The lines of the file are the headings of the page.
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let known: Vec<String> = config.lines().map(words).collect();
+    let keys = print_default();
+    let keys = keys.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    assert!(keys.clone().count() > 20);
+    for key in keys {
+        assert!(known.contains(&words(key)), "{key}\n{config}");
+    }
+}
+
+#[test]
+fn bash_completes() {
+    let scratch = Scratch::new("bash");
+    let file = generate("bash", scratch.path());
+    fs::write(scratch.path().join("tracker.toml"), "").unwrap();
+    let complete = |words: &[&str]| {
+        let script = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _annulus; \
+                      printf '%s\\n' \"${COMPREPLY[@]}\"";
+        let mut bash = Command::new("bash");
+        bash.current_dir(scratch.path()).args(["--norc", "-c", script, "bash"]).arg(&file);
+        let printed = printed(bash.arg("annulus").args(words));
+        printed.lines().map(str::to_owned).collect::<Vec<String>>()
+    };
+    assert_eq!(complete(&["--pr"]), ["--print-config"]);
+    assert_eq!(complete(&["-p", "--ch"]), ["--check-config"]);
+    assert_eq!(complete(&["--generate", "man"]), ["man", "man-config"]);
+    assert_eq!(complete(&["--generate", "=", "z"]), ["zsh"]);
+    assert_eq!(complete(&["--generate", "="]), ["man", "man-config", "bash", "fish", "zsh"]);
+    assert_eq!(complete(&["-c", "track"]), ["tracker.toml"]);
+    assert_eq!(complete(&["--config", "=", "track"]), ["tracker.toml"]);
+    assert_eq!(complete(&["--"]).len(), FLAGS.len());
+}
+
+#[test]
+fn fish_completes() {
+    if !can_run("generated::fish_completes", &missing_programs(&["fish"])) {
+        return;
+    }
+    let scratch = Scratch::new("fish");
+    let file = generate("fish", scratch.path());
+    fs::write(scratch.path().join("tracker.toml"), "").unwrap();
+    let complete = |line: &str| {
+        let mut fish = Command::new("fish");
+        fish.current_dir(scratch.path()).env("HOME", scratch.path()).arg("--no-config");
+        let script = format!("source {}; complete -C '{line}'", file.display());
+        let printed = printed(fish.args(["-c", &script]));
+        let words = printed.lines().filter_map(|line| line.split('\t').next().map(str::to_owned));
+        words.collect::<Vec<String>>()
+    };
+    assert_eq!(complete("annulus --pr"), ["--print-config"]);
+    assert_eq!(complete("annulus --generate b"), ["bash"]);
+    assert_eq!(complete("annulus -c track"), ["tracker.toml"]);
+    assert_eq!(complete("annulus --").len(), FLAGS.len());
+}
+
+#[test]
+fn zsh_reads_its_function() {
+    if !can_run("generated::zsh_reads_its_function", &missing_programs(&["zsh"])) {
+        return;
+    }
+    let scratch = Scratch::new("zsh");
+    let file = generate("zsh", scratch.path());
+    // What it hands to zsh's own completer: one specification a name.
+    let script = "_arguments() { shift; print -rl -- $@ }; source $1";
+    let specifications = printed(Command::new("zsh").args(["-f", "-c", script, "zsh"]).arg(&file));
+    for flag in FLAGS {
+        let part = format!("--{}", flag.long);
+        let about = format!("[{}]", flag.about);
+        let found =
+            specifications.lines().any(|line| line.contains(&part) && line.contains(&about));
+        assert!(found, "{part}\n{specifications}");
+    }
+}

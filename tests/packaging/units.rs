@@ -1,0 +1,106 @@
+//! The units, as systemd's own tools judge them. Whether the service lives under its filter of
+//! system calls is seen in a container that has the same one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::process::Command;
+
+use crate::container::serves_with;
+use crate::requirements::{Scratch, can_run, missing_programs};
+use crate::{dist, printed};
+
+/// Tenths: what systemd calls well protected ends at 2.0.
+const EXPOSURE_MAX: &str = "15";
+
+/// The units in a directory, the program in them being this one.
+fn units() -> Scratch {
+    let scratch = Scratch::new("units");
+    for name in ["annulus.service", "annulus.socket"] {
+        let unit = fs::read_to_string(dist(name)).unwrap();
+        let unit = unit.replace("/usr/local/bin/annulus", env!("CARGO_BIN_EXE_annulus"));
+        fs::write(scratch.path().join(name), unit).unwrap();
+    }
+    scratch
+}
+
+#[test]
+fn systemd_understands_them_and_finds_them_hardened() {
+    let test = "units::systemd_understands_them_and_finds_them_hardened";
+    if !can_run(test, &missing_programs(&["systemd-analyze"])) {
+        return;
+    }
+    let scratch = units();
+    let [service, socket] = ["annulus.service", "annulus.socket"].map(|it| scratch.path().join(it));
+    let mut verify = Command::new("systemd-analyze");
+    // The pages of the manual are not installed where the tests run.
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &socket]);
+    // A key that it does not know is a warning, and no failure.
+    assert_eq!(printed(&mut verify), "");
+
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=yes", "--threshold", EXPOSURE_MAX]).arg(&service);
+    printed(&mut security);
+}
+
+#[test]
+fn the_sockets_are_those_of_the_default_configuration() {
+    let unit = fs::read_to_string(dist("annulus.socket")).unwrap();
+    let addresses: Vec<&str> =
+        unit.lines().filter_map(|line| line.strip_prefix("ListenStream=")).collect();
+    let config = annulus::config::Config::default();
+    let configured: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, configured);
+    assert!(unit.contains("\nBindIPv6Only=ipv6-only\n"));
+}
+
+/// The system calls of a set, as `systemd-analyze syscall-filter` lists them all.
+fn calls(sets: &HashMap<&str, Vec<&str>>, name: &str) -> BTreeSet<String> {
+    match sets.get(name) {
+        None => BTreeSet::from([name.to_owned()]),
+        Some(members) => members.iter().flat_map(|member| calls(sets, member)).collect(),
+    }
+}
+
+/// What the unit's SystemCallFilter= lines leave, as a profile of Docker's form.
+fn profile() -> String {
+    let listed = printed(Command::new("systemd-analyze").args(["--no-pager", "syscall-filter"]));
+    let mut sets: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut set = "";
+    for line in listed.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        match line.strip_prefix("    ") {
+            Some(member) => sets.entry(set).or_default().push(member),
+            None => set = line,
+        }
+    }
+    let unit = fs::read_to_string(dist("annulus.service")).unwrap();
+    let mut allowed = BTreeSet::new();
+    for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (denies, names) = filter.strip_prefix('~').map_or((false, filter), |it| (true, it));
+        for call in names.split(' ').flat_map(|name| calls(&sets, name)) {
+            match denies {
+                true => allowed.remove(&call),
+                false => allowed.insert(call),
+            };
+        }
+    }
+    assert!(allowed.contains("io_uring_setup") && !allowed.contains("chown"), "{allowed:?}");
+    let names: Vec<String> = allowed.iter().map(|call| format!("\"{call}\"")).collect();
+    format!(
+        "{{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 1, \"syscalls\": \
+         [{{\"names\": [{}], \"action\": \"SCMP_ACT_ALLOW\"}}]}}",
+        names.join(", ")
+    )
+}
+
+#[test]
+fn the_filter_of_system_calls_leaves_what_the_service_needs() {
+    let test = "units::the_filter_of_system_calls_leaves_what_the_service_needs";
+    let programs = ["systemd-analyze", "runc", "setpriv", "python3"];
+    if !can_run(test, &missing_programs(&programs)) {
+        return;
+    }
+    let scratch = Scratch::new("unit-filter");
+    let file = scratch.path().join("filter.json");
+    fs::write(&file, profile()).unwrap();
+    serves_with("engine io_uring, ", &file);
+}
