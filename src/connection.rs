@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use annulus_parser::{Bounds, Error, Head, Parsed, Proxied, parse_head, parse_proxy};
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::quota::Ticket;
 use crate::tls::{FINISHED_BYTES_MAX, Session, Standing, plain_bytes_max};
 
 /// First byte of a TLS handshake (RFC 8446 section 5.1).
@@ -65,8 +66,14 @@ pub trait Answer {
     /// [`Answer::reply_bytes_max`] long.
     fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply;
 
-    /// Answers what is no request; the connection ends with it.
-    fn refuse(&mut self, mistake: Mistake, out: &mut [u8]) -> usize;
+    /// Answers what is no request of `peer`; the connection ends with it.
+    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, out: &mut [u8]) -> usize;
+
+    /// Lets in a connection whose client has just become known, before a byte of his is looked
+    /// at, or does not. `secured`: a TLS handshake is to come.
+    fn admit(&mut self, _client: IpAddr, _secured: bool) -> Option<Ticket> {
+        Some(Ticket::default())
+    }
 }
 
 /// What was wrong with the bytes of a connection, so that it ends.
@@ -100,6 +107,8 @@ pub enum Next {
     /// Send what is written, then the rest of the reply as the server provides it, then
     /// close.
     Stream,
+    /// Close with RST: the client is not to be let in.
+    Reset,
 }
 
 /// What came of some bytes.
@@ -155,6 +164,8 @@ pub struct Connection {
     /// The client: who connected, or whom a proxy has named.
     peer: IpAddr,
     speaker: Speaker,
+    /// What it counts for, once its client is known.
+    ticket: Ticket,
     /// Nothing was answered yet: the time of the first head runs from accept, or from the end
     /// of the handshake.
     first: bool,
@@ -174,6 +185,7 @@ impl Connection {
             deadline_s,
             peer,
             speaker: Speaker::Client,
+            ticket: Ticket::default(),
             first: true,
             begun: false,
         }
@@ -192,6 +204,16 @@ impl Connection {
     pub fn introduced(mut self, trusted: bool) -> Connection {
         self.speaker = if trusted { Speaker::Proxy } else { Speaker::Stranger };
         self
+    }
+
+    /// The same, of a client that was let in with this ticket.
+    pub fn admitted(self, ticket: Ticket) -> Connection {
+        Connection { ticket, ..self }
+    }
+
+    /// What it was let in with, which is to be given back: it is over.
+    pub fn into_ticket(self) -> Ticket {
+        self.ticket
     }
 
     /// Whether the next bytes may begin a TLS handshake.
@@ -260,7 +282,7 @@ impl Connection {
         }
         let progress = match session.standing() {
             Standing::NotTls => {
-                let written = server.refuse(Mistake::NotTls, out);
+                let written = server.refuse(self.peer, Mistake::NotTls, out);
                 Progress { written, next: Next::Close { unread: true } }
             }
             Standing::Broken => Progress { written: opened, next: Next::Close { unread: true } },
@@ -302,6 +324,10 @@ impl Connection {
             Some(Proxied::Complete { source, consumed }) => {
                 self.speaker = Speaker::Client;
                 self.peer = source.map_or(self.peer, |source| source.to_canonical());
+                match server.admit(self.peer, self.session.is_some()) {
+                    Some(ticket) => self.ticket = ticket,
+                    None => return Progress { written: 0, next: Next::Reset },
+                }
                 let mut rest = mem::take(&mut self.pending).split_off(consumed.get());
                 if rest.is_empty() {
                     return Progress { written: 0, next: Next::Receive };
@@ -312,7 +338,8 @@ impl Connection {
                 let begun = mem::take(&mut self.pending);
                 let is_tls = self.session.is_some() || begun.first() == Some(&TLS_HANDSHAKE);
                 // Who speaks it would not understand a word.
-                let written = if is_tls { 0 } else { server.refuse(Mistake::NotIntroduced, out) };
+                let mistake = Mistake::NotIntroduced;
+                let written = if is_tls { 0 } else { server.refuse(self.peer, mistake, out) };
                 Progress { written, next: Next::Close { unread: true } }
             }
         }
@@ -330,7 +357,7 @@ impl Connection {
             progress.next = Next::Resume;
         } else {
             self.pending = Vec::new();
-            progress.written += server.refuse(Mistake::Truncated, room);
+            progress.written += server.refuse(self.peer, Mistake::Truncated, room);
             progress.next = Next::Close { unread: false };
         }
     }
@@ -424,7 +451,8 @@ impl Connection {
         if mem::take(&mut self.pending).is_empty() {
             return self.take_leave(out);
         }
-        let (len, _) = self.relay(scratch, out, |out| (server.refuse(mistake, out), false));
+        let peer = self.peer;
+        let (len, _) = self.relay(scratch, out, |out| (server.refuse(peer, mistake, out), false));
         len
     }
 
@@ -470,7 +498,7 @@ impl Connection {
                     return talk;
                 }
                 Err(error) => {
-                    talk.written += server.refuse(Mistake::Malformed(error), space);
+                    talk.written += server.refuse(self.peer, Mistake::Malformed(error), space);
                     talk.used = input.len();
                     talk.next = Next::Close { unread: true };
                     return talk;

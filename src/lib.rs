@@ -23,6 +23,7 @@ pub mod limits;
 pub mod log;
 mod nearest;
 pub mod proxy;
+pub mod quota;
 pub mod reply;
 pub mod server;
 pub mod swarm;

@@ -37,24 +37,22 @@ impl Forwarded {
         (!header.is_empty()).then_some(Forwarded { header, trusted, unknown })
     }
 
-    /// Where a request came from that was received from `peer` at second `now_s`. The log says
-    /// which proxies do not tell.
+    /// Where a request came from that was received from `peer`.
     ///
     /// # Errors
-    /// `peer` is such a proxy.
-    pub fn client(&mut self, peer: IpAddr, head: &Head<'_>, now_s: u32) -> Result<IpAddr, Unknown> {
-        if !is_in(&self.trusted, peer) {
-            return Ok(peer);
-        }
-        let client = self.forwarded(head);
-        if client.is_err() {
-            let header = &self.header;
-            self.unknown.warning(
-                now_s,
-                format_args!("an announce failed: the proxy {peer} sent no readable {header}"),
-            );
-        }
-        client
+    /// `peer` is a proxy that does not tell.
+    pub fn client(&self, peer: IpAddr, head: &Head<'_>) -> Result<IpAddr, Unknown> {
+        if is_in(&self.trusted, peer) { self.forwarded(head) } else { Ok(peer) }
+    }
+
+    /// Has the log say that the proxy `peer` did not tell where an announce came from, at second
+    /// `now_s`.
+    pub fn note_unknown(&mut self, peer: IpAddr, now_s: u32) {
+        let header = &self.header;
+        self.unknown.warning(
+            now_s,
+            format_args!("an announce failed: the proxy {peer} sent no readable {header}"),
+        );
     }
 
     /// What the header says.

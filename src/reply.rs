@@ -43,6 +43,8 @@ pub enum Status {
     RequestTimeout,
     /// 414
     UriTooLong,
+    /// 429
+    TooManyRequests,
     /// 431
     HeaderFieldsTooLarge,
     /// 505
@@ -59,6 +61,7 @@ impl Status {
             Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n",
             Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
             Status::UriTooLong => "HTTP/1.1 414 URI Too Long\r\n",
+            Status::TooManyRequests => "HTTP/1.1 429 Too Many Requests\r\n",
             Status::HeaderFieldsTooLarge => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
             Status::VersionNotSupported => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
         }

@@ -15,8 +15,9 @@ use annulus_parser::{
 use crate::access::Gate;
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
-use crate::limits::{INTERVAL_SPREAD_PERCENT, REPLY_BYTES_MAX};
+use crate::limits::{INTERVAL_SPREAD_PERCENT, REFUSED_RETRY_MINUTES, REPLY_BYTES_MAX};
 use crate::proxy::{Forwarded, Unknown};
+use crate::quota::{Quota, Refusals, Ticket};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
 use crate::swarm::{Announcement, Counts, Endpoint, Event, InfoHash, Page, Random, Sample, Swarms};
 
@@ -34,6 +35,8 @@ pub struct Server {
     forwarded: Option<Forwarded>,
     /// Where not all torrents are served.
     gate: Option<Gate>,
+    /// Where what one address may take is limited.
+    quota: Option<Quota>,
     random: Random,
     sample: Sample,
     /// The torrents of the scrape at hand.
@@ -56,6 +59,7 @@ impl Server {
             protocol,
             forwarded: None,
             gate: None,
+            quota: None,
             full_scrape: None,
             now_s: 0,
             closing: false,
@@ -71,6 +75,28 @@ impl Server {
     /// The same, but only for the torrents that `gate` lets in.
     pub fn guarded(self, gate: Option<Gate>) -> Server {
         Server { gate, ..self }
+    }
+
+    /// The same, with limits to what one address may take.
+    pub fn limited(self, quota: Option<Quota>) -> Server {
+        Server { quota, ..self }
+    }
+
+    /// What was refused of too much from one address.
+    pub fn refusals(&self) -> Refusals {
+        self.quota.as_ref().map_or(Refusals::default(), Quota::refusals)
+    }
+
+    /// A connection that was let in is gone.
+    pub fn release(&self, ticket: Ticket) {
+        if let Some(quota) = &self.quota {
+            quota.release(ticket);
+        }
+    }
+
+    /// Whether a request of `client` is within what its address may ask; if so, it is charged.
+    fn is_within_quota(&mut self, client: IpAddr) -> bool {
+        self.quota.as_mut().is_none_or(|quota| quota.serves(client, self.now_s))
     }
 
     /// Whether a torrent is served.
@@ -245,7 +271,16 @@ impl Server {
     }
 
     /// Answers a client whose address the proxy before it has kept back: that may be mended.
-    fn answer_unknown(&mut self, unknown: Unknown, envelope: Envelope, out: &mut [u8]) -> usize {
+    fn answer_unknown(
+        &mut self,
+        proxy: IpAddr,
+        unknown: Unknown,
+        envelope: Envelope,
+        out: &mut [u8],
+    ) -> usize {
+        if let Some(forwarded) = &mut self.forwarded {
+            forwarded.note_unknown(proxy, self.now_s);
+        }
         let reason = match unknown {
             Unknown::Missing => {
                 "the proxy before this tracker does not say your address: its header is missing"
@@ -255,6 +290,17 @@ impl Server {
             }
         };
         let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
+        reply::failure(out, envelope, reason, self.intervals(), retry)
+    }
+
+    /// Answers a request of an address that has made too many.
+    fn put_off(&mut self, target: &Target<'_>, envelope: Envelope, out: &mut [u8]) -> usize {
+        if let Target::Other(_) = target {
+            let text = "Too many requests come from your address: try again later.\n";
+            return reply::message(out, envelope, Status::TooManyRequests, text);
+        }
+        let reason = "too many requests come from your address: try again later";
+        let retry = RetryIn::Minutes(REFUSED_RETRY_MINUTES);
         reply::failure(out, envelope, reason, self.intervals(), retry)
     }
 
@@ -274,21 +320,34 @@ impl Answer for Server {
         reply_bytes_max(&self.protocol)
     }
 
+    fn admit(&mut self, client: IpAddr, secured: bool) -> Option<Ticket> {
+        match &mut self.quota {
+            Some(quota) => quota.admit(client, secured, self.now_s),
+            None => Some(Ticket::default()),
+        }
+    }
+
     fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply {
         let envelope = Envelope {
             http10: head.version == Version::Http10,
             keep_alive: head.keep_alive && !self.closing,
             head_only: head.method == Method::Head,
         };
+        let client = match &self.forwarded {
+            Some(forwarded) => forwarded.client(peer, head),
+            None => Ok(peer),
+        };
+        if !self.is_within_quota(client.unwrap_or(peer)) {
+            // A proxy's connection stays: it is not the client's.
+            let keep_alive = envelope.keep_alive && client != Ok(peer);
+            let envelope = Envelope { keep_alive, ..envelope };
+            return keep_or_close(self.put_off(&head.target, envelope, out), envelope);
+        }
         match head.target {
             Target::Announce(query) => {
-                let client = match &mut self.forwarded {
-                    Some(forwarded) => forwarded.client(peer, head, self.now_s),
-                    None => Ok(peer),
-                };
                 let len = match client {
                     Ok(client) => self.announce(client, query, envelope, out),
-                    Err(unknown) => self.answer_unknown(unknown, envelope, out),
+                    Err(unknown) => self.answer_unknown(peer, unknown, envelope, out),
                 };
                 keep_or_close(len, envelope)
             }
@@ -300,7 +359,9 @@ impl Answer for Server {
         }
     }
 
-    fn refuse(&mut self, mistake: Mistake, out: &mut [u8]) -> usize {
+    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, out: &mut [u8]) -> usize {
+        // It costs what a request does, and is charged like one. It ends its connection anyway.
+        self.is_within_quota(peer);
         let (status, text) = match mistake {
             Mistake::Malformed(error) => return self.reject(error, Envelope::CLOSING, out),
             Mistake::Truncated => (Status::BadRequest, "The request ended before it was whole.\n"),

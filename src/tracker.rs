@@ -22,6 +22,7 @@ use crate::limits::{
 };
 use crate::log::{self, Log};
 use crate::proxy::{Forwarded, Introductions};
+use crate::quota::{Ledger, Quota, Settings as QuotaSettings};
 use crate::server::{Server, reply_bytes_max};
 use crate::swarm::{Settings as SwarmSettings, Swarms};
 use crate::tls::{Tls, sealed_bytes_max};
@@ -77,6 +78,8 @@ pub fn run(config: &Config) -> Result<(), String> {
 
     let stop = Arc::new(AtomicBool::new(false));
     let swarms = Arc::new(Swarms::new(swarm_settings(config), RandomState::new()));
+    let limited = QuotaSettings::new(&config.limits, &config.proxy);
+    let ledger = limited.map(|settings| Arc::new(Ledger::new(settings, RandomState::new())));
     let clock = Clock::new();
     let (started, starts) = mpsc::channel();
     let mut crew: Crew = Vec::new();
@@ -107,7 +110,8 @@ pub fn run(config: &Config) -> Result<(), String> {
             introductions: Introductions::new(&config.proxy, introduced),
             server: server
                 .behind(Forwarded::new(&config.proxy))
-                .guarded(access.as_ref().map(Access::gate)),
+                .guarded(access.as_ref().map(Access::gate))
+                .limited(ledger.clone().map(Quota::new)),
             sweep: Swarms::sweep_part(index, workers),
             swarms: Arc::clone(&swarms),
             stop: Arc::clone(&stop),

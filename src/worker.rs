@@ -30,8 +30,9 @@ use annulus_ring::{Event, Expect, Key, ListenerIndex, Ring, Socket, sort_freed_m
 use slab::Slab;
 
 pub use crate::connection::Patience;
-use crate::connection::{Connection, Scratch, deadline_after};
+use crate::connection::{Answer, Connection, Scratch, deadline_after};
 use crate::proxy::Introductions;
+use crate::quota::Ticket;
 use crate::server::Server;
 use crate::swarm::{InfoHash, Swarms, Sweep, Swept};
 use crate::tls::Acceptor;
@@ -256,20 +257,36 @@ impl<R: Ring> Worker<R> {
     }
 
     fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: IpAddr) {
-        let patience = &self.settings.patience;
-        let connection = match &self.acceptor {
-            Some(acceptor) if listener >= self.settings.secured_from => match acceptor.accept() {
-                Some(session) => Connection::secured(peer, session, self.now_s, patience),
-                None => return self.ring.reset(socket),
-            },
-            _ => Connection::new(peer, self.now_s, patience),
+        let acceptor = match &self.acceptor {
+            Some(acceptor) if listener >= self.settings.secured_from => Some(acceptor),
+            _ => None,
         };
-        let connection = match &mut self.introductions {
+        let introduced = match &mut self.introductions {
             Some(introductions) if introductions.expected_at(listener) => {
-                connection.introduced(introductions.may_come_from(peer, self.now_s))
+                Some(introductions.may_come_from(peer, self.now_s))
             }
-            _ => connection,
+            _ => None,
         };
+        let ticket = match introduced {
+            // The client is let in, or not, when the proxy has said who it is.
+            Some(true) => Some(Ticket::default()),
+            _ => self.server.admit(peer, acceptor.is_some()),
+        };
+        let Some(ticket) = ticket else { return self.ring.reset(socket) };
+        let patience = &self.settings.patience;
+        let connection = match acceptor.map(Acceptor::accept) {
+            Some(Some(session)) => Connection::secured(peer, session, self.now_s, patience),
+            Some(None) => {
+                self.server.release(ticket);
+                return self.ring.reset(socket);
+            }
+            None => Connection::new(peer, self.now_s, patience),
+        };
+        let connection = match introduced {
+            Some(trusted) => connection.introduced(trusted),
+            None => connection,
+        };
+        let connection = connection.admitted(ticket);
         let key = self.insert(connection, socket, Phase::Serving);
         self.receive(key, Expect::Now);
     }
@@ -300,6 +317,7 @@ impl<R: Ring> Worker<R> {
         if self.slots.len() < self.settings.connections_max {
             self.doors.freed();
         }
+        self.server.release(slot.connection.into_ticket());
         slot.socket
     }
 

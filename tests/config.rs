@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use annulus::config::{
-    Access, AccessMode, BadLines, CertificateFiles, Config, Connections, EngineChoice, Log,
+    Access, AccessMode, BadLines, CertificateFiles, Config, Connections, EngineChoice, Limits, Log,
     Protocol, Proxy, Swarms, Tls, print_default,
 };
 use annulus::log::{Format, Level};
@@ -125,7 +125,13 @@ fn what_a_file_says_is_what_is_configured() {
         protocol_listen = [\"[::1]:6970\"]
         [log]
         level = \"warning\"
-        format = \"plain\"";
+        format = \"plain\"
+        [limits]
+        connections_per_address = 105
+        requests_per_second = 106
+        request_burst = 107
+        ipv6_prefix = 48
+        exempt = [\"192.0.2.0/24\"]";
     let mut expected = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6969".parse().unwrap()],
         workers: 3,
@@ -171,6 +177,13 @@ fn what_a_file_says_is_what_is_configured() {
             protocol_listen: vec!["[::1]:6970".parse().unwrap()],
         },
         log: Log { level: Level::Warning, format: Format::Plain },
+        limits: Limits {
+            connections_per_address: 105,
+            requests_per_second: 106,
+            request_burst: 107,
+            ipv6_prefix: 48,
+            exempt: vec!["192.0.2.0/24".parse().unwrap()],
+        },
     };
     assert_eq!(Config::parse(text, "here"), Ok(expected.clone()));
 
@@ -229,7 +242,7 @@ fn unknown_names_get_the_nearest_known_one() {
                 &[
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
-                     the tables are protocol, swarms, connections, tls, access, proxy, log",
+                     the tables are protocol, swarms, connections, limits, tls, access, proxy, log",
                 ],
             ),
         ],
@@ -246,6 +259,21 @@ fn values_out_of_bounds_get_the_bounds() {
                 &[
                     "annulus.toml:1: workers = 257: must be 0 to 256 threads",
                     "annulus.toml:3: protocol.interval = 5: must be 60 to 86400 seconds",
+                ],
+            ),
+            (
+                "[limits]\nconnections_per_address = 65536\nrequests_per_second = 1000001\n\
+                 request_burst = 60000001\nipv6_prefix = 65\nexempt = [\"10.0.0.1/8\"]\n",
+                &[
+                    "annulus.toml:2: limits.connections_per_address = 65536: \
+                     must be 0 to 65535 connections",
+                    "annulus.toml:3: limits.requests_per_second = 1000001: \
+                     must be 0 to 1_000_000 requests",
+                    "annulus.toml:4: limits.request_burst = 60000001: \
+                     must be 0 to 60_000_000 requests",
+                    "annulus.toml:5: limits.ipv6_prefix = 65: must be 32 to 64 bits",
+                    "annulus.toml:6: limits.exempt = \"10.0.0.1/8\": \
+                     there are bits set after the first 8: write \"10.0.0.0/8\"",
                 ],
             ),
             (
@@ -352,6 +380,11 @@ fn contradictions_name_both_keys() {
                 "[protocol]\ndefault_numwant = 201\n",
                 &["annulus.toml:2: protocol.default_numwant = 201: \
                    must be at most 200, because of protocol.max_numwant = 200 (the default)"],
+            ),
+            (
+                "[limits]\nrequests_per_second = 20\nrequest_burst = 19\n",
+                &["annulus.toml:3: limits.request_burst = 19: must be 0, or at least 20, \
+                   because of limits.requests_per_second = 20 (line 2)"],
             ),
             (
                 // A value that is refused stands in no relation.
@@ -580,7 +613,8 @@ fn perturbed(line: &str) -> Option<String> {
         "\"info\"" => "\"error\"".to_string(),
         "\"\"" if key == "redirect" => "\"http://example.org/\"".to_string(),
         "\"\"" if key == "header" => "\"X-Real-IP\"".to_string(),
-        _ if key == "trusted" => "[\"10.0.0.0/8\"]".to_string(),
+        _ if key == "trusted" || key == "exempt" => "[\"10.0.0.0/8\"]".to_string(),
+        "64" if key == "ipv6_prefix" => "56".to_string(),
         "\"off\"" => "\"allow\"".to_string(),
         "\"refuse\"" => "\"skip\"".to_string(),
         path if path.starts_with('"') => "\"b\"".to_string(),
@@ -616,7 +650,7 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let keys = printed.lines().filter_map(|line| Some((line, perturbed(line)?)));
     for (line, perturbed) in keys.clone() {
         let fields = match line.split_once(" = ") {
-            Some(("listen" | "trusted", _)) => 2,
+            Some(("listen" | "trusted" | "exempt", _)) => 2,
             // Only what is listened on: it differs below, where all do.
             Some(("protocol_listen", _)) => continue,
             // And the place of the access list, a line further down.

@@ -49,7 +49,7 @@ fn converse(server: &mut Server, pieces: &[&[u8]], room: usize) -> Vec<u8> {
             match progress.next {
                 Next::Receive => break,
                 Next::Resume => bytes.clear(),
-                Next::Close { .. } | Next::Stream => return replies,
+                Next::Close { .. } | Next::Stream | Next::Reset => return replies,
             }
         }
     }

@@ -95,7 +95,7 @@ impl Service {
                     assert!(progress.written > 0 || after < before, "goes round in circles");
                     bytes.clear();
                 }
-                Next::Close { .. } | Next::Stream => {
+                Next::Close { .. } | Next::Stream | Next::Reset => {
                     self.closed = true;
                     return sent;
                 }

@@ -1,16 +1,17 @@
 //! The configuration: plain data, a default for all of it, and the way from a file to it.
 //!
 //! Every key is described once, in a table of `tables.rs` or of a file of its own (`tls.rs`,
-//! `access.rs`, `proxy.rs`, `log.rs`); parsing, bounds, the text that `annulus -p` prints and
-//! the guesses at a mistyped name all come from there. To add a table: write its struct, its
-//! `Default` and its `TABLE` in a file of their own, then name them in [`Config`], in its
-//! `Default`, and in `TABLES`. To add a key: a field, its default, an entry of the table.
+//! `access.rs`, `limits.rs`, `proxy.rs`, `log.rs`); parsing, bounds, the text that `annulus -p`
+//! prints and the guesses at a mistyped name all come from there. To add a table: write its
+//! struct, its `Default` and its `TABLE` in a file of their own, then name them in [`Config`], in
+//! its `Default`, and in `TABLES`. To add a key: a field, its default, an entry of the table.
 //!
 //! Read `tables.rs` next for the keys, `check.rs` for how a file is read.
 
 mod access;
 mod check;
 mod key;
+mod limits;
 mod listen;
 mod log;
 mod proxy;
@@ -27,6 +28,7 @@ use std::path::Path;
 use crate::limits::CONFIG_BYTES_MAX;
 pub use access::{Access, AccessMode, BadLines};
 use key::{Table, wrapped};
+pub use limits::Limits;
 pub use log::Log;
 pub use proxy::Proxy;
 pub use range::Range;
@@ -52,6 +54,8 @@ pub struct Config {
     pub swarms: Swarms,
     /// How many connections are held, and for how long.
     pub connections: Connections,
+    /// What one address may take.
+    pub limits: Limits,
     /// Where HTTPS is spoken, and with what.
     pub tls: Tls,
     /// Which torrents are served.
@@ -68,6 +72,7 @@ const TABLES: &[Table] = &[
     tables::PROTOCOL,
     tables::SWARMS,
     tables::CONNECTIONS,
+    limits::LIMITS,
     tls::TLS,
     access::ACCESS,
     proxy::PROXY,
@@ -88,6 +93,7 @@ impl Default for Config {
             protocol: Protocol::default(),
             swarms: Swarms::default(),
             connections: Connections::default(),
+            limits: Limits::default(),
             tls: Tls::default(),
             access: Access::default(),
             proxy: Proxy::default(),

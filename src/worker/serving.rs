@@ -97,6 +97,7 @@ impl<R: Ring> Worker<R> {
                 self.set_deadline(key, self.settings.send_s);
                 self.queue(key);
             }
+            Next::Reset => self.end(key, true),
             Next::Close { .. } => {
                 slot.phase = Phase::Flushing;
                 self.set_deadline(key, LINGER_S);
@@ -226,7 +227,8 @@ impl<R: Ring> Worker<R> {
     ) {
         let (key, rest) = match (socket, rest) {
             (Some(socket), Err(_)) => return self.ring.close(socket),
-            // The connection was thought closed: it is given a slot again for the rest.
+            // The connection was thought closed: it is given a slot again for the rest, but counts
+            // for its address no more.
             (Some(socket), Ok(rest)) => {
                 let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
                 let connection = Connection::new(nobody, self.now_s, &self.settings.patience);

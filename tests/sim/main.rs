@@ -9,6 +9,7 @@
 //! 2. It draws [`faults`] and lets the same clients talk to another worker: sends fall short,
 //!    multishots end, buffers, descriptors and slots run out, completions are held back and
 //!    overtake each other, some clients reset, leave or never read, the worker is told to stop.
+//!    In one seed of two the connections of addresses are counted, but not limited.
 //! 3. Clients that behave must have been told the same, byte for byte but for chance; the
 //!    others a beginning of it. All slots, buffers and descriptors must be back.
 //!
@@ -22,6 +23,7 @@ mod client;
 mod faults;
 mod kernel;
 mod lanes;
+mod quota;
 mod ring;
 mod run;
 mod script;
@@ -38,12 +40,15 @@ use annulus::swarm::Random;
 
 use client::{Ending, Outcome, Trouble};
 use faults::{Faults, SABOTAGES, Sabotage};
-use run::{Report, SHUTDOWN_S, run};
+use run::{Report, SHUTDOWN_S, ledger, run, run_limited};
 use tls::Farewell;
 use trace::Trace;
 
 /// Seeds of a plain test run.
 const SEEDS: u64 = 2000;
+
+/// One seed in so many counts what addresses take, in the disturbed run.
+const SEEDS_PER_LIMITED: u64 = 2;
 
 /// Times that a failed seed is run again for its trace.
 const REPEATS: u32 = 50;
@@ -65,7 +70,11 @@ fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
     let faults = Faults { sabotage, ..Faults::drawn(&mut random) };
     trace.note(|| format!("{faults:?}"));
     let stopped = faults.shutdown_ms;
-    let disturbed = run(&scripts, faults, seed, trace);
+    let disturbed = match seed % SEEDS_PER_LIMITED {
+        // More than any client takes.
+        0 => run_limited(&scripts, faults, seed, trace, &ledger(u16::MAX, 100_000, 100_000)),
+        _ => run(&scripts, faults, seed, trace),
+    };
     for (number, (calm, disturbed)) in calm.iter().zip(&disturbed).enumerate() {
         trace.note(|| format!("comparing {:?}", scripts[number]));
         compare(number, calm, disturbed, &scripts[number], stopped);

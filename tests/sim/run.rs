@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use annulus::config::Protocol;
 use annulus::connection::Patience;
 use annulus::limits::FLIGHT_BYTES_MAX;
+use annulus::quota::{Ledger, Quota, Settings as QuotaSettings};
 use annulus::server::{Server, reply_bytes_max};
 use annulus::swarm::{Settings as SwarmSettings, Swarms};
 use annulus::tls::sealed_bytes_max;
@@ -62,12 +63,36 @@ fn protocol() -> Protocol {
     Protocol { max_scrape_torrents: 64, full_scrape: true, ..Protocol::default() }
 }
 
+/// Limits of an address in a run: these, and nothing else.
+pub(crate) fn ledger(connections_max: u16, requests_per_s: u32, burst: u32) -> Arc<Ledger> {
+    let settings = QuotaSettings {
+        connections_max,
+        requests_per_s,
+        burst,
+        ipv6_prefix: 64,
+        exempt: Vec::new(),
+        buckets: 64,
+    };
+    Arc::new(Ledger::new(settings, RandomState::new()))
+}
+
 /// A worker over a fake ring with these clients, and the clock of both.
 pub(crate) fn build(
     scripts: &[Script],
     faults: Faults,
     seed: u64,
     trace: &Trace,
+) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
+    build_limited(scripts, faults, seed, trace, None)
+}
+
+/// The same, with limits to what one address may take.
+fn build_limited(
+    scripts: &[Script],
+    faults: Faults,
+    seed: u64,
+    trace: &Trace,
+    ledger: Option<Arc<Ledger>>,
 ) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
     let swarm_settings = SwarmSettings {
         torrents_max: 1_000_000,
@@ -103,6 +128,7 @@ pub(crate) fn build(
         trace.clone(),
     );
     let server = Server::new(Arc::clone(&swarms), protocol, seed);
+    let server = server.limited(ledger.map(Quota::new));
     let sweep = Swarms::sweep_part(0, 1);
     let acceptor = secured.then(acceptor);
     let worker = Worker::new(ring, server, acceptor, Arc::clone(&swarms), sweep, stop, settings, 0);
@@ -113,6 +139,21 @@ pub(crate) fn build(
 pub(crate) fn run(scripts: &[Script], faults: Faults, seed: u64, trace: &Trace) -> Vec<Report> {
     let (worker, clock_ms, _) = build(scripts, faults, seed, trace);
     finish(worker, &clock_ms)
+}
+
+/// The same, with limits to what one address may take; all connections are uncounted at the end.
+pub(crate) fn run_limited(
+    scripts: &[Script],
+    faults: Faults,
+    seed: u64,
+    trace: &Trace,
+    ledger: &Arc<Ledger>,
+) -> Vec<Report> {
+    let limits = Some(Arc::clone(ledger));
+    let (worker, clock_ms, _) = build_limited(scripts, faults, seed, trace, limits);
+    let reports = finish(worker, &clock_ms);
+    assert_eq!(ledger.connections(), 0, "connections are counted that are gone");
+    reports
 }
 
 /// Turns the worker's loop to its end, and settles the accounts.

@@ -1,0 +1,114 @@
+//! Connections of one address at a time.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::version::TLS13;
+
+use crate::address;
+use crate::client::{Client, get};
+use crate::secure::{client_hello, over, settings};
+use crate::site::Site;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, Tracker, has_v6, on_both_engines, within};
+
+on_both_engines!(
+    an_address_is_held_to_its_connections,
+    by_https_too,
+    over_ipv6,
+    who_is_exempt_holds_any_number,
+    nobody_is_limited_by_default,
+);
+
+const PATIENT: &str = "[connections]\nidle_timeout = 300\nheader_timeout = 300";
+
+fn limited(max: u32) -> String {
+    format!("{PATIENT}\n[limits]\nconnections_per_address = {max}")
+}
+
+/// Connects and announces. The connection, if it was not reset.
+#[track_caller]
+fn hold(tracker: &Tracker, from: IpAddr, to: SocketAddr) -> Option<Client> {
+    let mut client = Client::connect_from(from, to);
+    let answered = client.is_answered(get(&Torrent::new(tracker, 1).target(1, "")));
+    answered.then(|| {
+        announced(&client.reply());
+        client
+    })
+}
+
+fn an_address_is_held_to_its_connections(engine: Engine) {
+    let tracker = Tracker::start(engine, &limited(5));
+    let hold = |number| hold(&tracker, address(number), tracker.v4);
+    let mut held: Vec<Client> = (0..5).map(|_| hold(1).expect("within the limit")).collect();
+    for _ in 0..20 {
+        assert!(hold(1).is_none(), "more than the limit");
+    }
+    tracker.assert_logged(
+        "a connection from 127.0.7.1 is refused: it has as many as \
+         limits.connections_per_address = 5 allows",
+    );
+    // Neither another address is concerned, nor what is there already.
+    let _others: Vec<Client> = (0..5).map(|_| hold(2).expect("another address")).collect();
+    for client in &mut held {
+        client.send(get(&Torrent::new(&tracker, 1).target(1, "")));
+        announced(&client.reply());
+    }
+    // Whoever goes makes room for one.
+    for _ in 0..3 {
+        drop(held.pop());
+        held.push(within("room for another connection", || hold(1)));
+        assert!(hold(1).is_none(), "more than one came back");
+    }
+}
+
+fn by_https_too(engine: Engine) {
+    let site = Site::start(engine, &limited(2));
+    let settings = Arc::new(settings(&site.authority, &TLS13));
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let hold = |number| {
+        let mut client = over(Client::connect_from(address(number), site.v4), &settings);
+        client.send(&announce);
+        announced(&client.reply());
+        client
+    };
+    let held = [hold(1), hold(1)];
+    let mut third = Client::connect_from(address(1), site.v4);
+    assert!(!third.is_answered(client_hello(&settings)), "more than the limit");
+    // It is one limit for both.
+    let mut plain = Client::connect_from(address(1), site.tracker.v4);
+    assert!(!plain.is_answered(&announce), "more than the limit");
+    hold(2);
+    drop(held);
+    within("room for another connection", || {
+        let mut client = Client::connect_from(address(1), site.v4);
+        client.is_answered(client_hello(&settings)).then_some(())
+    });
+}
+
+fn over_ipv6(engine: Engine) {
+    if !has_v6() {
+        return;
+    }
+    let tracker = Tracker::start(engine, &limited(2));
+    let hold = || hold(&tracker, "::1".parse().unwrap(), tracker.v6.unwrap());
+    let _held = [hold(), hold()].map(|client| client.expect("within the limit"));
+    assert!(hold().is_none(), "more than the limit");
+}
+
+fn who_is_exempt_holds_any_number(engine: Engine) {
+    let exempt = "exempt = [\"127.0.7.1\", \"127.0.7.128/25\"]";
+    let tracker = Tracker::start(engine, &format!("{}\n{exempt}", limited(2)));
+    let hold = |number| hold(&tracker, address(number), tracker.v4);
+    for (number, held) in [(1, 10), (2, 2), (127, 2), (128, 10)] {
+        let clients: Vec<Client> = (0..10).filter_map(|_| hold(number)).collect();
+        assert_eq!(clients.len(), held, "from {}", address(number));
+    }
+}
+
+fn nobody_is_limited_by_default(engine: Engine) {
+    let tracker = Tracker::start(engine, PATIENT);
+    let held: Vec<Client> =
+        (0..300).filter_map(|_| hold(&tracker, address(1), tracker.v4)).collect();
+    assert_eq!(held.len(), 300);
+}

@@ -1,0 +1,136 @@
+//! Behind proxies, which connect from 127.0.0.1: limits are those of the clients that they name.
+
+use std::net::SocketAddr;
+
+use crate::address;
+use crate::behind::Behind;
+use crate::client::{Client, get, request};
+use crate::secure::client_hello;
+use crate::torrent::{announced, escaped, failed};
+use crate::tracker::{Engine, on_both_engines, within};
+
+on_both_engines!(
+    clients_in_a_header_have_their_own_requests,
+    introduced_clients_have_their_own_connections,
+    introduced_clients_are_refused_before_their_handshake,
+    who_may_not_introduce_is_counted_itself,
+);
+
+const CONNECTIONS: &str =
+    "[connections]\nidle_timeout = 300\n[limits]\nconnections_per_address = 2";
+const REQUESTS: &str = "[limits]\nrequests_per_second = 1\nrequest_burst = 5";
+const BURST: usize = 5;
+
+fn clients_in_a_header_have_their_own_requests(engine: Engine) {
+    let limits = format!("{REQUESTS}\nconnections_per_address = 1");
+    let site = Behind::start_with(engine, "X-Forwarded-For", &limits);
+    let announce = |client: &str| {
+        let line = format!("X-Forwarded-For: {client}\r\n");
+        request("GET", &site.target(1), "HTTP/1.1", &line)
+    };
+    let scrape = format!("/scrape?info_hash={}", escaped(&[1; 20]));
+    // A proxy holds as many connections as it wants.
+    let mut proxy: Vec<Client> = (0..10).map(|_| Client::connect(site.tracker.v4)).collect();
+    for client in &mut proxy {
+        client.send(get(&scrape));
+        assert_eq!(client.reply().status, 200);
+    }
+    for (client, same) in [
+        ("203.0.113.7", "203.0.113.7"),
+        ("203.0.113.8", "203.0.113.8"),
+        ("2001:db8::1", "2001:db8::ffff"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:1::"),
+    ] {
+        let by_proxy = proxy.last_mut().unwrap();
+        let of_both = [announce(client).repeat(BURST), announce(same)].concat();
+        by_proxy.send(&of_both);
+        for _ in 0..BURST {
+            announced(&by_proxy.reply());
+        }
+        let reply = by_proxy.reply();
+        assert!(failed(&reply).contains("too many requests"), "{client}");
+        assert!(!reply.closes(), "the connection is the proxy's");
+    }
+    // A scrape counts like an announce.
+    let by_proxy = proxy.last_mut().unwrap();
+    let line = "X-Forwarded-For: 203.0.113.9\r\n";
+    by_proxy.send(request("GET", &scrape, "HTTP/1.1", line).repeat(BURST + 1));
+    for _ in 0..BURST {
+        assert!(!by_proxy.reply().body.starts_with(b"d14:failure"));
+    }
+    assert!(failed(&by_proxy.reply()).contains("too many requests"));
+    // What the proxy asks for itself is not limited.
+    for _ in 0..10 * BURST {
+        by_proxy.send(get(&scrape));
+        assert!(!by_proxy.reply().body.starts_with(b"d14:failure"));
+    }
+}
+
+/// Connects by a proxy that introduces this client, and announces. The connection, if it was
+/// not reset.
+#[track_caller]
+fn introduced(site: &Behind, client: &str) -> Option<Client> {
+    let family = if client.contains(':') { "TCP6" } else { "TCP4" };
+    let mut connection = Client::connect(site.introduced);
+    let header = format!("PROXY {family} {client} {client} 1 2\r\n");
+    let answered = connection.is_answered([header.as_bytes(), &site.announce(1)].concat());
+    answered.then(|| {
+        announced(&connection.reply());
+        connection
+    })
+}
+
+fn introduced_clients_have_their_own_connections(engine: Engine) {
+    let site = Behind::start_with(engine, "", CONNECTIONS);
+    let mut held = Vec::new();
+    for (client, same) in [
+        ("203.0.113.7", "203.0.113.7"),
+        ("203.0.113.8", "203.0.113.8"),
+        ("2001:db8::1", "2001:db8::ffff"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:1::"),
+    ] {
+        held.push(introduced(&site, client).expect("the first of two"));
+        held.push(introduced(&site, same).expect("the second of two"));
+        assert!(introduced(&site, same).is_none(), "a third of {same}");
+        assert!(introduced(&site, client).is_none(), "a third of {client}");
+    }
+    site.tracker.assert_logged("a connection from 203.0.113.7 is refused");
+    held.truncate(1);
+    let again = within("room for another", || introduced(&site, "203.0.113.7"));
+    assert!(introduced(&site, "203.0.113.7").is_none(), "a third once more");
+    drop(again);
+    // Who is nobody's proxy is the proxy.
+    let health = || {
+        let mut connection = Client::connect(site.introduced);
+        connection.send([b"PROXY UNKNOWN\r\n", &site.announce(1)[..]].concat());
+        announced(&connection.reply());
+        connection
+    };
+    let _checks: Vec<Client> = (0..10).map(|_| health()).collect();
+}
+
+fn introduced_clients_are_refused_before_their_handshake(engine: Engine) {
+    let site = Behind::start_with(engine, "", CONNECTIONS);
+    let hello = client_hello(&site.settings());
+    let shakes_hands = |client: &str| {
+        let mut connection = Client::connect(site.secured);
+        let header = format!("PROXY TCP4 {client} {client} 1 2\r\n");
+        let answered = connection.is_answered([header.as_bytes(), &hello].concat());
+        answered.then_some(connection)
+    };
+    let _held = ["203.0.113.7"; 2].map(|client| shakes_hands(client).expect("the first two"));
+    assert!(shakes_hands("203.0.113.7").is_none(), "a third");
+    assert!(shakes_hands("203.0.113.8").is_some(), "another");
+}
+
+/// It would be refused, but only when it says something.
+fn who_may_not_introduce_is_counted_itself(engine: Engine) {
+    let tables = format!("{CONNECTIONS}\nrequests_per_second = 1\nrequest_burst = 5");
+    let site = Behind::start_with(engine, "", &tables);
+    let knock = |to: SocketAddr| {
+        let mut client = Client::connect_from(address(1), to);
+        client.is_answered("PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n")
+    };
+    let reset = (0..200).any(|_| !knock(site.introduced));
+    assert!(reset, "a stranger is told for ever");
+}
