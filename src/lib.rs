@@ -17,7 +17,9 @@
 
 pub mod access;
 pub mod config;
+pub mod confine;
 pub mod connection;
+pub mod files;
 pub mod flags;
 pub mod limits;
 pub mod log;

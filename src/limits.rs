@@ -115,6 +115,17 @@ pub const ACCESS_LINE_BYTES_MAX: usize = 1024;
 /// Bad lines of an access list that are listed one by one.
 pub const ACCESS_BAD_LINES_SHOWN: usize = 20;
 
+/// Bytes of /etc/passwd and /etc/group: a hundred thousand accounts. The bound keeps what is no
+/// such file from filling memory.
+pub const ACCOUNTS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Seconds that the keeper has to open a file, which takes microseconds on a local disk.
+pub const KEEPER_PATIENCE_S: u64 = 10;
+
+/// Links that lead on to one another, of one path, that are followed at the start: as many as
+/// the kernel follows.
+pub const LINKS_MAX: usize = 40;
+
 /// Bytes of a TLS record before encryption (RFC 8446 section 5.1).
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use annulus::access::{self, AccessList};
 use annulus::config::{AccessMode, Config, print_default};
+use annulus::confine::Confinement;
+use annulus::files::Files;
 use annulus::flags::{self, Action, Flags};
 use annulus::tls::{Certificates, Loaded};
 use annulus::worker::Clock;
@@ -51,15 +53,18 @@ fn start(path: Option<&Path>) -> Result<(), String> {
 fn check(path: Option<&Path>) -> Result<(), String> {
     let config = Config::load(path).map_err(|mistakes| mistakes.to_string())?;
     if !config.tls.certificates.is_empty() {
-        let Loaded { warnings, .. } = Certificates::load(&config.tls.certificates, Clock::unix_s())
-            .map_err(|mistakes| mistakes.join("\n"))?;
+        let certificates = &config.tls.certificates;
+        let Loaded { warnings, .. } =
+            Certificates::load(certificates, &Files::Own, Clock::unix_s())
+                .map_err(|mistakes| mistakes.join("\n"))?;
         warnings.iter().for_each(|warning| complain(warning));
     }
     if config.access.mode != AccessMode::Off {
-        let access::Loaded { warnings, .. } =
-            AccessList::load(&config.access).map_err(|mistakes| mistakes.join("\n"))?;
+        let access::Loaded { warnings, .. } = AccessList::load(&config.access, &Files::Own)
+            .map_err(|mistakes| mistakes.join("\n"))?;
         warnings.iter().for_each(|warning| complain(warning));
     }
+    Confinement::plan(&config)?;
     match path {
         Some(path) => print(&format!("{}: ok\n", path.display())),
         None => print("defaults: ok\n"),

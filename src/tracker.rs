@@ -17,6 +17,8 @@ use annulus_ring::{
 
 use crate::access::Access;
 use crate::config::{self, Config, EngineChoice};
+use crate::confine::Confinement;
+use crate::files::Files;
 use crate::limits::{
     DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES,
 };
@@ -43,6 +45,9 @@ pub fn run(config: &Config) -> Result<(), String> {
     Log { level, format, clock: Clock::unix_s }.begin();
     // Before any thread is started, so that all of them leave the signals to this one.
     let signals = Signals::block().map_err(|error| format!("signals: {error}"))?;
+    let confinement = Confinement::plan(config)?;
+    // Before anything is opened that a second process should not have too.
+    let files = confinement.files()?;
     // While nothing confines the program yet: the socket's path may be out of reach later.
     let notifier = Notifier::connect().unwrap_or_else(|error| {
         log::warning(format_args!("the service manager at NOTIFY_SOCKET cannot be told: {error}"));
@@ -63,8 +68,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     };
     let connections_max = connections_max(config, workers)?;
     // Before the ports are taken, and before anything is told of a start.
-    let tls = secure(&config.tls)?;
-    let access = restrict(&config.access)?;
+    let tls = secure(&config.tls, &files)?;
+    let access = restrict(&config.access, &files)?;
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let plain =
         listen(config, &config.listen, &mut passed, &mut groups, config.tls.listen.is_empty())?;
@@ -75,6 +80,9 @@ pub fn run(config: &Config) -> Result<(), String> {
     let introduced =
         introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.introduced) << index);
     let reply_bytes = reply_bytes_max(&config.protocol) + REPLY_BATCH_BYTES;
+
+    // ---- All files are open: from here on none can be opened. No thread has started yet. ----
+    confinement.enter()?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let swarms = Arc::new(Swarms::new(swarm_settings(config), RandomState::new()));
@@ -157,7 +165,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     notifier.ready(&status);
     wait_for_stop(&signals, || {
         notifier.reloading();
-        reload(config, tls.as_ref(), access.as_ref(), &crew);
+        reload(config, &files, tls.as_ref(), access.as_ref(), &crew);
         notifier.ready(&status);
     });
     notifier.stopping("answering what is in flight");
@@ -217,12 +225,12 @@ fn wait_for_stop(signals: &Signals, reload: impl Fn()) {
 }
 
 /// Reads again what can be.
-fn reload(config: &Config, tls: Option<&Tls>, access: Option<&Access>, crew: &Crew) {
+fn reload(config: &Config, files: &Files, tls: Option<&Tls>, access: Option<&Access>, crew: &Crew) {
     if let Some(tls) = tls {
-        reload_certificates(tls, &config.tls);
+        reload_certificates(tls, &config.tls, files);
     }
     if let Some(access) = access {
-        reload_list(access, &config.access, crew);
+        reload_list(access, &config.access, files, crew);
     }
     if tls.is_none() && access.is_none() {
         log::info(format_args!("nothing to reload"));

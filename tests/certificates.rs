@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use annulus::config::CertificateFiles;
+use annulus::files::Files;
 use annulus::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 use annulus::tls::{Certificates, Loaded};
 
@@ -112,7 +113,7 @@ impl Dir {
         let short = |lines: Vec<String>| -> Vec<String> {
             lines.iter().map(|line| line.replace(&directory, "")).collect()
         };
-        match Certificates::load(files, now_unix_s) {
+        match Certificates::load(files, &Files::Own, now_unix_s) {
             Ok(Loaded { warnings, .. }) => Ok(short(warnings)),
             Err(mistakes) => Err(short(mistakes)),
         }
@@ -191,7 +192,8 @@ fn every_kind_of_key_is_taken() {
             _ => vec![],
         };
         assert_eq!(dir.said(&files, NOW_UNIX_S), Ok(warnings), "{name}");
-        let Loaded { certificates, .. } = Certificates::load(&files, NOW_UNIX_S).unwrap();
+        let Loaded { certificates, .. } =
+            Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
         assert_eq!(chosen(&certificates, &files, None), name);
         assert!(certificates.choose(None).keys_match().is_ok());
     }
@@ -226,7 +228,7 @@ fn files_that_hold_something_else_are_refused() {
             "no.key: cannot be read: No such file or directory (os error 2)",
         ],
     );
-    dir.refused("a.pem", ".", &[".: cannot be read: Is a directory (os error 21)"]);
+    dir.refused("a.pem", ".", &[".: cannot be read: it is not a file"]);
     dir.refused("a.pem", "b.key", &["b.key: not the key of the first certificate in a.pem"]);
     dir.refused(
         "a.key",
@@ -252,11 +254,7 @@ fn files_that_hold_something_else_are_refused() {
     let long = "#".repeat(CERTIFICATE_FILE_BYTES_MAX as usize + 1 - dir.read("a.pem").len());
     dir.write("long.pem", dir.read("a.pem") + &long);
     dir.refused("long.pem", "a.key", &["long.pem: longer than 262144 bytes: no chain and no key"]);
-    dir.refused(
-        "a.pem",
-        "/dev/zero",
-        &["/dev/zero: longer than 262144 bytes: no chain and no key"],
-    );
+    dir.refused("a.pem", "/dev/zero", &["/dev/zero: cannot be read: it is not a file"]);
     dir.write("long.pem", dir.read("a.pem") + &long[1..]);
     assert_eq!(dir.said(&[dir.listed("long.pem", "a.key")], NOW_UNIX_S), Ok(vec![]));
 
@@ -426,7 +424,7 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
         dir.sign(name, name, request, SPRING);
         files.push(dir.listed(&format!("{name}.pem"), &format!("{name}.key")));
     }
-    let Loaded { certificates, .. } = Certificates::load(&files, NOW_UNIX_S).unwrap();
+    let Loaded { certificates, .. } = Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
     for (host, name) in [
         (None, "first"),
         (Some("unknown.test"), "first"),

@@ -2,6 +2,8 @@
 
 #[path = "config/access.rs"]
 mod access;
+#[path = "config/privileges.rs"]
+mod privileges;
 #[path = "config/proxy.rs"]
 mod proxy;
 #[path = "config/tls.rs"]
@@ -13,7 +15,7 @@ use std::process::{Command, Output};
 
 use annulus::config::{
     Access, AccessMode, BadLines, CertificateFiles, Config, Connections, EngineChoice, Limits, Log,
-    Protocol, Proxy, Swarms, Tls, print_default,
+    Places, Privileges, Protocol, Proxy, Swarms, Tls, print_default,
 };
 use annulus::log::{Format, Level};
 
@@ -123,6 +125,11 @@ fn what_a_file_says_is_what_is_configured() {
         trusted = [\"127.0.0.1\", \"2001:db8::/32\"]
         header = \"X-Real-IP\"
         protocol_listen = [\"[::1]:6970\"]
+        [privileges]
+        user = \"tracker\"
+        group = \"65533\"
+        chroot = \"empty\"
+        landlock = false
         [log]
         level = \"warning\"
         format = \"plain\"
@@ -176,6 +183,17 @@ fn what_a_file_says_is_what_is_configured() {
             header: "X-Real-IP".to_string(),
             protocol_listen: vec!["[::1]:6970".parse().unwrap()],
         },
+        privileges: Privileges {
+            user: "tracker".to_string(),
+            group: "65533".to_string(),
+            chroot: "empty".into(),
+            landlock: false,
+            places: Places {
+                user: "here:39".to_string(),
+                group: "here:40".to_string(),
+                chroot: "here:41".to_string(),
+            },
+        },
         log: Log { level: Level::Warning, format: Format::Plain },
         limits: Limits {
             connections_per_address: 105,
@@ -191,11 +209,13 @@ fn what_a_file_says_is_what_is_configured() {
     let others = others.replace("full_scrape = true", "full_scrape = false");
     let others = others.replace("parameters = false", "parameters = true");
     let others = others.replace("quantum = true", "quantum = false");
+    let others = others.replace("landlock = false", "landlock = true");
     let others = others.replace("allow", "deny").replace("refuse", "skip");
     expected.engine = EngineChoice::Epoll;
     expected.protocol.full_scrape = false;
     expected.protocol.trust_ip_parameters = true;
     expected.tls.post_quantum = false;
+    expected.privileges.landlock = true;
     expected.access.mode = AccessMode::Deny;
     expected.access.bad_lines = BadLines::Skip;
     assert_eq!(Config::parse(&others, "here"), Ok(expected));
@@ -242,7 +262,8 @@ fn unknown_names_get_the_nearest_known_one() {
                 &[
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
-                     the tables are protocol, swarms, connections, limits, tls, access, proxy, log",
+                     the tables are protocol, swarms, connections, limits, tls, access, proxy, \
+                     privileges, log",
                 ],
             ),
         ],
@@ -643,6 +664,10 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let printed = printed.replace("\ntrusted = []", "\ntrusted = [\"::1\"]");
     // Nor is there an access list without a file.
     let printed = printed.replace("file = \"\"", "file = \"a\"");
+    // Nor a group or another root for nobody.
+    let printed = ["user", "group", "chroot"].iter().fold(printed, |printed, key| {
+        printed.replace(&format!("\n{key} = \"\""), &format!("\n{key} = \"a\""))
+    });
     let all_values = |text: &str| values(&Config::parse(text, "perturbed").unwrap());
     let default = all_values(&printed);
     let differing =
@@ -653,8 +678,8 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
             Some(("listen" | "trusted" | "exempt", _)) => 2,
             // Only what is listened on: it differs below, where all do.
             Some(("protocol_listen", _)) => continue,
-            // And the place of the access list, a line further down.
-            Some(("certificates", _)) => 4,
+            // And the places of what is further down: of the access list and three privileges.
+            Some(("certificates", _)) => 7,
             _ => 1,
         };
         // A line of its own: some keys begin like the end of another.
@@ -664,7 +689,7 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let all = printed.lines().map(|line| perturbed(line).unwrap_or(line.to_string()) + "\n");
     let all: String = all.collect();
     assert_eq!(differing(&all), all_values(&all).len(), "a field has no key");
-    assert!(keys.count() >= 26);
+    assert!(keys.count() >= 30);
 }
 
 /// A key whose values are numbers, as the printed default describes it.

@@ -16,6 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use annulus::config::{CertificateFiles, Protocol};
 use annulus::connection::{Answer, Connection, Next, Patience, Scratch};
+use annulus::files::Files;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
 use annulus::swarm::{Settings, Swarms};
@@ -38,7 +39,8 @@ const RECORDS_AT_ONCE: usize = 4;
 static ACCEPTOR: LazyLock<Acceptor> = LazyLock::new(|| {
     let files =
         CertificateFiles { chain: CERTIFICATE.into(), key: KEY.into(), place: "here".into() };
-    let loaded = Certificates::load(&[files], Clock::unix_s()).expect("a good certificate");
+    let loaded = Certificates::load(&[files], &Files::Own, Clock::unix_s());
+    let loaded = loaded.expect("a good certificate");
     Tls::new(loaded.certificates, false).expect("randomness").acceptor()
 });
 

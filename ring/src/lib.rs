@@ -23,11 +23,13 @@
 #![deny(unsafe_code)]
 
 mod buffers;
+mod channel;
 mod epoll;
 mod event;
 mod inherit;
 mod listener;
 mod notify;
+mod power;
 mod process;
 mod start;
 mod sys;
@@ -36,11 +38,13 @@ mod uring;
 mod waker;
 
 pub use buffers::{Pool, RecvBuf};
+pub use channel::Channel;
 pub use epoll::Epoll;
 pub use event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket};
 pub use inherit::Inherited;
 pub use listener::Listener;
 pub use notify::Notifier;
+pub use power::{Attendant, Ids, attend, give_up_power, may_change_user, may_read};
 pub use process::{
     Signal, Signals, raise_descriptor_limit, raise_locked_memory_limit, sort_freed_memory,
     steady_memory,

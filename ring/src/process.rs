@@ -70,11 +70,17 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 /// Raises the soft limit of locked memory, which rings are charged to, to the hard one, and
-/// tells what it is then, in bytes.
+/// tells what it is then, in bytes. Root, whose rings are not charged, loses both limits: once
+/// it has given up its power, its rings are charged like anybody's.
 ///
 /// # Errors
 /// When the limit cannot be read.
 pub fn raise_locked_memory_limit() -> io::Result<u64> {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `unlimited` is only read.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) } == 0 {
+        return Ok(libc::RLIM_INFINITY);
+    }
     raise(libc::RLIMIT_MEMLOCK)
 }
 

@@ -164,9 +164,14 @@ fn explain_setup(error: &io::Error) -> String {
                                     containers do by default: allow io_uring_setup, \
                                     io_uring_enter and io_uring_register in its profile"
                     .to_owned(),
-                _ => format!(
+                Ok(_) => format!(
                     "io_uring_setup is refused ({error}): a security module or a sandbox \
                      forbids it"
+                ),
+                // A worker that has given up its power cannot look any more.
+                Err(_) => format!(
+                    "io_uring_setup is refused ({error}): kernel.io_uring_disabled, a security \
+                     module or a sandbox forbids it to this user"
                 ),
             }
         }

@@ -1,11 +1,11 @@
 //! The list as a file: one info hash a line.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
 
 use super::AccessList;
 use crate::config::{Access, BadLines};
+use crate::files::Files;
 use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
 use crate::swarm::InfoHash;
 
@@ -29,8 +29,8 @@ pub struct Loaded {
 }
 
 impl AccessList {
-    /// Reads the file that `config` names, whatever its mode. It takes no more memory than the
-    /// 20 bytes of each info hash and a buffer.
+    /// Reads the file that `config` names, opened by `source`, whatever its mode. It takes no
+    /// more memory than the 20 bytes of each info hash and a buffer.
     ///
     /// # Errors
     /// The file cannot be read or has more than [`ACCESS_ENTRIES_MAX`] info hashes; or some
@@ -38,10 +38,11 @@ impl AccessList {
     /// that begins with its place: of what is wrong with the file, in the configuration; of
     /// what is wrong with a line of it, in the file. Of bad lines the first
     /// [`ACCESS_BAD_LINES_SHOWN`] are listed.
-    pub fn load(config: &Access) -> Result<Loaded, Vec<String>> {
+    pub fn load(config: &Access, source: &Files) -> Result<Loaded, Vec<String>> {
         let Access { file, bad_lines, place, .. } = config;
         let path = file.display();
-        let read = open(file).map_err(unreadable).and_then(|(file, room)| {
+        let opened = source.open(file).and_then(|file| Ok((room(&file)?, file)));
+        let read = opened.map_err(unreadable).and_then(|(room, file)| {
             let text = BufReader::with_capacity(1 << 16, file);
             Reading::of(text, room, *bad_lines)
         });
@@ -63,15 +64,10 @@ impl AccessList {
     }
 }
 
-/// The file, and how many info hashes there can be in it.
-fn open(path: &Path) -> io::Result<(File, usize)> {
-    // A pipe or a device would have the tracker wait, perhaps for ever.
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let room = usize::try_from(metadata.len() / ENTRY_BYTES + 1).unwrap_or(usize::MAX);
-    Ok((File::open(path)?, room.min(ACCESS_ENTRIES_MAX)))
+/// How many info hashes there can be in a file.
+fn room(file: &File) -> io::Result<usize> {
+    let most = file.metadata()?.len() / ENTRY_BYTES + 1;
+    Ok(usize::try_from(most).unwrap_or(usize::MAX).min(ACCESS_ENTRIES_MAX))
 }
 
 fn unreadable(error: io::Error) -> String {

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue, Error};
 use super::key::{Key, Kind, Relation, Table, Wrong, did_you_mean};
 use super::tables::TOP;
 use super::tls::{CERTIFICATE, CERTIFICATE_FORM, CertificateFiles};
-use super::{Config, Mistakes, TABLES};
+use super::{Config, Mistakes, Privileges, TABLES};
 use crate::limits::CONFIG_MISTAKES_MAX;
 use crate::nearest::nearest;
 
@@ -37,7 +37,7 @@ pub(super) fn read(text: &str, file: &str) -> Result<Config, Mistakes> {
     }
     reader.add_syntax(&errors);
     if reader.mistakes.is_empty() {
-        reader.note_list();
+        reader.note_places();
         return Ok(reader.config);
     }
     reader.mistakes.sort_by_key(|mistake| mistake.line);
@@ -194,14 +194,25 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes where the access list is named.
-    fn note_list(&mut self) {
-        let Some(line) = self.seen_at("access.file").map(|seen| self.line(seen.span.start)) else {
-            return;
+    /// Notes where the keys are that cannot be judged without a look at the machine.
+    fn note_places(&mut self) {
+        let place = |name| {
+            let seen = self.seen_at(name)?;
+            Some(format!("{}:{}", self.file, self.line(seen.span.start)))
         };
-        let access = &mut self.config.access;
-        if !access.file.as_os_str().is_empty() {
-            access.place = format!("{}:{line}", self.file);
+        let [list, user, group, chroot] =
+            ["access.file", "privileges.user", "privileges.group", "privileges.chroot"].map(place);
+        let Config { access, privileges, .. } = &mut self.config;
+        let Privileges { places, .. } = privileges;
+        for (place, is_empty, at) in [
+            (list, access.file.as_os_str().is_empty(), &mut access.place),
+            (user, privileges.user.is_empty(), &mut places.user),
+            (group, privileges.group.is_empty(), &mut places.group),
+            (chroot, privileges.chroot.as_os_str().is_empty(), &mut places.chroot),
+        ] {
+            if !is_empty {
+                *at = place.unwrap_or_default();
+            }
         }
     }
 

@@ -73,6 +73,10 @@ pub(super) enum Kind {
     PathOrNone {
         at: fn(&mut Config) -> &mut PathBuf,
     },
+    /// A user or a group: a name, a number, or empty for none.
+    Account {
+        at: fn(&mut Config) -> &mut String,
+    },
 }
 
 /// The values of a [`Kind::Whole`], both ends allowed.
@@ -180,6 +184,7 @@ impl Kind {
             (Kind::PathOrNone { at }, DeValue::String(path)) => {
                 *at(config) = PathBuf::from(path.as_ref());
             }
+            (Kind::Account { at }, DeValue::String(name)) => *at(config) = name.to_string(),
             _ => return wrong(format!("expected {}", self.form(config))),
         }
         Vec::new()
@@ -203,6 +208,7 @@ impl Kind {
             Kind::Ranges { .. } => range::FORM.to_string(),
             Kind::HeaderName { .. } => proxy::HEADER_FORM.to_string(),
             Kind::PathOrNone { .. } => "the path of a file, in quotes, or \"\"".to_string(),
+            Kind::Account { .. } => "a name or a number, in quotes, or \"\"".to_string(),
         }
     }
 
@@ -224,7 +230,7 @@ impl Kind {
                 format!("[{}]", entries.join(", "))
             }
             Kind::Path { at } | Kind::PathOrNone { at } => format!("{:?}", at(config)),
-            Kind::Url { at } => format!("{:?}", at(config)),
+            Kind::Url { at } | Kind::Account { at } => format!("{:?}", at(config)),
             Kind::Ranges { at } => quoted_list(at(config)),
             Kind::HeaderName { at } => format!("\"{}\"", at(config)),
         }

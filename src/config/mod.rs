@@ -1,10 +1,11 @@
 //! The configuration: plain data, a default for all of it, and the way from a file to it.
 //!
 //! Every key is described once, in a table of `tables.rs` or of a file of its own (`tls.rs`,
-//! `access.rs`, `limits.rs`, `proxy.rs`, `log.rs`); parsing, bounds, the text that `annulus -p`
-//! prints and the guesses at a mistyped name all come from there. To add a table: write its
-//! struct, its `Default` and its `TABLE` in a file of their own, then name them in [`Config`], in
-//! its `Default`, and in `TABLES`. To add a key: a field, its default, an entry of the table.
+//! `access.rs`, `limits.rs`, `proxy.rs`, `privileges.rs`, `log.rs`); parsing, bounds, the text that
+//! `annulus -p` prints and the guesses at a mistyped name all come from there. To add a table:
+//! write its struct, its `Default` and its `TABLE` in a file of their own, then name them in
+//! [`Config`], in its `Default`, and in `TABLES`. To add a key: a field, its default, an entry
+//! of the table.
 //!
 //! Read `tables.rs` next for the keys, `check.rs` for how a file is read.
 
@@ -14,6 +15,7 @@ mod key;
 mod limits;
 mod listen;
 mod log;
+mod privileges;
 mod proxy;
 mod range;
 mod tables;
@@ -30,6 +32,7 @@ pub use access::{Access, AccessMode, BadLines};
 use key::{Table, wrapped};
 pub use limits::Limits;
 pub use log::Log;
+pub use privileges::{Places, Privileges};
 pub use proxy::Proxy;
 pub use range::Range;
 pub use tables::{Connections, EngineChoice, Protocol, Swarms};
@@ -62,6 +65,8 @@ pub struct Config {
     pub access: Access,
     /// Whose word on where clients are is taken.
     pub proxy: Proxy,
+    /// What the tracker may do once it listens.
+    pub privileges: Privileges,
     /// What is told of all this.
     pub log: Log,
 }
@@ -76,6 +81,7 @@ const TABLES: &[Table] = &[
     tls::TLS,
     access::ACCESS,
     proxy::PROXY,
+    privileges::PRIVILEGES,
     log::LOG,
 ];
 
@@ -97,6 +103,7 @@ impl Default for Config {
             tls: Tls::default(),
             access: Access::default(),
             proxy: Proxy::default(),
+            privileges: Privileges::default(),
             log: Log::default(),
         }
     }
@@ -112,7 +119,8 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Config, Mistakes> {
         let Some(path) = path else { return Ok(Config::default()) };
         let name = path.display();
-        let bytes = read_bounded(path, CONFIG_BYTES_MAX)
+        let bytes = File::open(path)
+            .and_then(|file| read_bounded(file, CONFIG_BYTES_MAX))
             .map_err(|error| Mistakes(vec![format!("{name}: cannot be read: {error}")]))?;
         if bytes.len() as u64 > CONFIG_BYTES_MAX {
             let what = format!("{name}: longer than {CONFIG_BYTES_MAX} bytes: not a configuration");
@@ -129,9 +137,10 @@ impl Config {
             *chain = directory.join(&*chain);
             *key = directory.join(&*key);
         }
-        let list = &mut config.access.file;
-        if !list.as_os_str().is_empty() {
-            *list = directory.join(&*list);
+        for path in [&mut config.access.file, &mut config.privileges.chroot] {
+            if !path.as_os_str().is_empty() {
+                *path = directory.join(&*path);
+            }
         }
         Ok(config)
     }
@@ -151,10 +160,10 @@ impl Config {
 /// The bytes of a file, up to one more than `bytes_max`, so that the caller can tell.
 ///
 /// # Errors
-/// The file cannot be opened or read.
-pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+/// The file cannot be read.
+pub(crate) fn read_bounded(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -18,6 +18,7 @@ use x509_parser::x509::X509Version;
 
 use super::names::{Names, names_of};
 use crate::config::{CertificateFiles, read_bounded};
+use crate::files::Files;
 use crate::limits::{CERTIFICATE_EXPIRY_NOTICE_S, CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 
 /// Certificates with their keys, at least one, and the host names that they are for.
@@ -54,8 +55,9 @@ struct Chain {
 }
 
 impl Certificates {
-    /// Reads all `files`. `now_unix_s`, in seconds since 1970, is what validity is judged by;
-    /// a certificate that is not valid then is served all the same, with a warning.
+    /// Reads all `files`, opened by `source`. `now_unix_s`, in seconds since 1970, is what
+    /// validity is judged by; a certificate that is not valid then is served all the same, with
+    /// a warning.
     ///
     /// # Errors
     /// `files` is empty, or has mistakes: a file cannot be read, is longer than
@@ -63,11 +65,15 @@ impl Certificates {
     /// cannot be used, or more than [`CHAIN_BYTES_MAX`]; there is not exactly one key, or it
     /// is encrypted, of an unknown type or of another certificate. Each mistake is one line
     /// that begins with its place in the configuration.
-    pub fn load(files: &[CertificateFiles], now_unix_s: i64) -> Result<Loaded, Vec<String>> {
+    pub fn load(
+        files: &[CertificateFiles],
+        source: &Files,
+        now_unix_s: i64,
+    ) -> Result<Loaded, Vec<String>> {
         let mut certificates = Certificates { entries: Vec::new(), names: Names::default() };
         let (mut warnings, mut mistakes) = (Vec::new(), Vec::new());
         for files in files {
-            match Entry::load(files, now_unix_s, &mut warnings) {
+            match Entry::load(files, source, now_unix_s, &mut warnings) {
                 Ok(entry) => certificates.entries.push(entry),
                 Err(wrong) => mistakes.extend(wrong),
             }
@@ -111,13 +117,14 @@ impl Entry {
     /// Adds to `warnings` even if it fails.
     fn load(
         files: &CertificateFiles,
+        source: &Files,
         now_unix_s: i64,
         warnings: &mut Vec<String>,
     ) -> Result<Entry, Vec<String>> {
         let about_chain = |what: String| about(files, &files.chain, &what);
         let about_key = |what: String| about(files, &files.key, &what);
-        let chain = read_chain(&files.chain, now_unix_s).map_err(about_chain);
-        let key = read_key(&files.key).map_err(about_key);
+        let chain = read_chain(&files.chain, source, now_unix_s).map_err(about_chain);
+        let key = read_key(&files.key, source).map_err(about_key);
         let (chain, key) = match (chain, key) {
             (Ok(chain), Ok(key)) => (chain, key),
             (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
@@ -147,8 +154,8 @@ fn about(files: &CertificateFiles, path: &Path, what: &str) -> String {
     format!("{}: tls.certificates: {}: {what}", files.place, path.display())
 }
 
-fn read_chain(path: &Path, now_unix_s: i64) -> Result<Chain, String> {
-    let blocks = blocks(&read_file(path)?)?;
+fn read_chain(path: &Path, source: &Files, now_unix_s: i64) -> Result<Chain, String> {
+    let blocks = blocks(&read_file(path, source)?)?;
     let swapped = blocks.iter().any(|(kind, _)| {
         matches!(
             kind,
@@ -218,8 +225,8 @@ fn chain_warnings(chain: &[X509Certificate<'_>], now_unix_s: i64) -> Vec<String>
     warnings
 }
 
-fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, String> {
-    let text = read_file(path)?;
+fn read_key(path: &Path, source: &Files) -> Result<Arc<dyn SigningKey>, String> {
+    let text = read_file(path, source)?;
     // The second is how encryption was marked before PKCS#8.
     let marks = [&b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..], b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| text.windows(mark.len()).any(|part| part == *mark)) {
@@ -250,8 +257,10 @@ fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, String> {
 }
 
 /// The bytes of a file of [`CERTIFICATE_FILE_BYTES_MAX`] at most.
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let bytes = read_bounded(path, CERTIFICATE_FILE_BYTES_MAX)
+fn read_file(path: &Path, source: &Files) -> Result<Vec<u8>, String> {
+    let bytes = source
+        .open(path)
+        .and_then(|file| read_bounded(file, CERTIFICATE_FILE_BYTES_MAX))
         .map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > CERTIFICATE_FILE_BYTES_MAX {
         return Err(format!("longer than {CERTIFICATE_FILE_BYTES_MAX} bytes: no chain and no key"));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::crew::Crew;
 use crate::access::{self, Access, AccessList};
 use crate::config::{self, AccessMode};
+use crate::files::Files;
 use crate::log;
 use crate::tls::{Certificates, Loaded, Tls};
 use crate::worker::Clock;
@@ -17,12 +18,12 @@ const RETIRE_TRIES: u32 = 200;
 const RETIRE_PAUSE: Duration = Duration::from_millis(5);
 
 /// TLS as configured, or nothing where no address asks for it.
-pub(super) fn secure(config: &config::Tls) -> Result<Option<Tls>, String> {
+pub(super) fn secure(config: &config::Tls, files: &Files) -> Result<Option<Tls>, String> {
     if config.listen.is_empty() {
         return Ok(None);
     }
     let Loaded { certificates, warnings } =
-        Certificates::load(&config.certificates, Clock::unix_s())
+        Certificates::load(&config.certificates, files, Clock::unix_s())
             .map_err(|mistakes| mistakes.join("\n"))?;
     warn(&warnings);
     for certificate in certificates.describe() {
@@ -32,8 +33,8 @@ pub(super) fn secure(config: &config::Tls) -> Result<Option<Tls>, String> {
 }
 
 /// Reads the certificates again, and serves the new ones if nothing is wrong with them.
-pub(super) fn reload_certificates(tls: &Tls, config: &config::Tls) {
-    match Certificates::load(&config.certificates, Clock::unix_s()) {
+pub(super) fn reload_certificates(tls: &Tls, config: &config::Tls, files: &Files) {
+    match Certificates::load(&config.certificates, files, Clock::unix_s()) {
         Ok(Loaded { certificates, warnings }) => {
             warn(&warnings);
             let described = certificates.describe();
@@ -62,14 +63,14 @@ fn keep(what: &str, mistakes: &[String]) {
 }
 
 /// The access list as configured, or nothing where all torrents are served.
-pub(super) fn restrict(config: &config::Access) -> Result<Option<Access>, String> {
+pub(super) fn restrict(config: &config::Access, files: &Files) -> Result<Option<Access>, String> {
     let allows = match config.mode {
         AccessMode::Off => return Ok(None),
         AccessMode::Allow => true,
         AccessMode::Deny => false,
     };
     let access::Loaded { list, warnings } =
-        AccessList::load(config).map_err(|mistakes| mistakes.join("\n"))?;
+        AccessList::load(config, files).map_err(|mistakes| mistakes.join("\n"))?;
     warn(&warnings);
     let access = Access::new(list, allows);
     log::info(format_args!("access list: {}", access.describe()));
@@ -77,8 +78,8 @@ pub(super) fn restrict(config: &config::Access) -> Result<Option<Access>, String
 }
 
 /// Reads the access list again, and goes by the new one if nothing is wrong with it.
-pub(super) fn reload_list(access: &Access, config: &config::Access, crew: &Crew) {
-    match AccessList::load(config) {
+pub(super) fn reload_list(access: &Access, config: &config::Access, files: &Files, crew: &Crew) {
+    match AccessList::load(config, files) {
         Ok(access::Loaded { list, warnings }) => {
             warn(&warnings);
             let before = access.replace(list);

@@ -1,6 +1,7 @@
 //! Boots Debian's kernels and runs the tracker on them, with its defaults: 5.10 (Debian
 //! 11) lacks what makes io_uring worth while, so the tracker must serve by epoll; 6.1
-//! (Debian 12) and 6.12 have it, and 6.12 can also forbid it by a sysctl.
+//! (Debian 12) and 6.12 have it, and 6.12 can also forbid it by a sysctl. Each has another
+//! part of Landlock, 5.10 none, and on each the tracker can become another user.
 //!
 //! The guest is emulated in software, so that no virtualisation is needed, and holds the
 //! static program and a static busybox: the same file runs on all of them.
@@ -39,7 +40,9 @@ fn linux_5_10_serves_by_epoll() {
     report.check_kernel("5.10.");
     report.check_engine("default", "epoll");
     report.check_reason("default", &["kernel", "5.19"]);
+    report.check_landlock("no Landlock: the kernel has none");
     report.check_service("default");
+    report.check_dropped();
     report.check_end();
 }
 
@@ -47,8 +50,10 @@ fn linux_5_10_serves_by_epoll() {
 fn linux_6_1_serves_by_io_uring() {
     let Some(report) = Report::of("vmlinuz-6.1") else { return };
     report.check_kernel("6.1.");
+    report.check_landlock("Landlock ABI 2: files");
     report.check_engine("default", "io_uring");
     report.check_service("default");
+    report.check_dropped();
     report.check_end();
 }
 
@@ -56,8 +61,10 @@ fn linux_6_1_serves_by_io_uring() {
 fn linux_6_12_serves_by_io_uring_until_the_sysctl_forbids_it() {
     let Some(report) = Report::of("vmlinuz-6.12") else { return };
     report.check_kernel("6.12.");
+    report.check_landlock("Landlock ABI 6: files, network, abstract sockets, signals");
     report.check_engine("default", "io_uring");
     report.check_service("default");
+    report.check_dropped();
     report.check_engine("disabled", "epoll");
     report.check_reason("disabled", &["io_uring_disabled"]);
     report.check_service("disabled");
@@ -124,6 +131,21 @@ impl Report {
         let line = self.engine(run);
         let given = reasons.iter().any(|reason| line.contains(reason));
         assert!(given, "none of {reasons:?} in {line:?}\n{}", self.console);
+    }
+
+    /// It could also serve as another user, in an empty directory.
+    fn check_dropped(&self) {
+        let log = self.lines("log dropped");
+        let said = log.iter().any(|line| line.contains("running as user 65534 (65534)"));
+        assert!(said, "no line of another user\n{}", self.console);
+        self.check_service("dropped");
+    }
+
+    /// It had of Landlock what this kernel has.
+    fn check_landlock(&self, had: &str) {
+        let log = self.lines("log default");
+        let said = log.iter().any(|line| line.ends_with(had));
+        assert!(said, "no line that ends with {had:?}\n{}", self.console);
     }
 
     /// Each leecher's answer names the seeder that announced before it over the same

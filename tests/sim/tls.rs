@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use annulus::config::CertificateFiles;
+use annulus::files::Files;
 use annulus::tls::{Acceptor, Certificates, Tls};
 use annulus::worker::Clock;
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
@@ -30,7 +31,8 @@ const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/key.pem");
 static SERVER: LazyLock<Tls> = LazyLock::new(|| {
     let files =
         CertificateFiles { chain: CERTIFICATE.into(), key: KEY.into(), place: "here".into() };
-    let loaded = Certificates::load(&[files], Clock::unix_s()).expect("a good certificate");
+    let loaded =
+        Certificates::load(&[files], &Files::Own, Clock::unix_s()).expect("a good certificate");
     Tls::new(loaded.certificates, false).expect("randomness")
 });
 

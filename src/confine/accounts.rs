@@ -1,0 +1,156 @@
+//! Users and groups, by the files of the system. The C library's own way to them loads further
+//! libraries (NSS), which a static program cannot have.
+
+use std::fs::File;
+use std::path::Path;
+
+use annulus_ring::Ids;
+
+use crate::config::{Places, Privileges, read_bounded};
+use crate::limits::ACCOUNTS_BYTES_MAX;
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// The numbers of the configured user and group; `None` if there is no user.
+///
+/// # Errors
+/// There is no such user or group, or the user is root. One line that begins with the place in
+/// the configuration.
+pub(super) fn ids(config: &Privileges) -> Result<Option<Ids>, String> {
+    let Privileges {
+        user, group, places: Places { user: user_place, group: group_place, .. }, ..
+    } = config;
+    if user.is_empty() {
+        return Ok(None);
+    }
+    let about_user = |what: String| format!("{user_place}: privileges.user = {user:?}: {what}");
+    let (user, own_group) = match number(user) {
+        Some(number) => {
+            // Whom nobody has named has a group of the same number, as elsewhere.
+            let own = read(PASSWD).ok().and_then(|text| user_by(&text, 2, &number.to_string()));
+            (number, own.map_or(number, |(_, group)| group))
+        }
+        None => read(PASSWD)
+            .and_then(|text| user_by(&text, 0, user).ok_or_else(|| unknown("user", PASSWD)))
+            .map_err(about_user)?,
+    };
+    if user == 0 {
+        let what = "root keeps all of its power: name another user, or leave it empty";
+        return Err(about_user(what.to_string()));
+    }
+    let about_group = |what: String| format!("{group_place}: privileges.group = {group:?}: {what}");
+    let group = match number(group) {
+        Some(number) => number,
+        None if group.is_empty() => own_group,
+        None => read(GROUP)
+            .and_then(|text| group_by(&text, group).ok_or_else(|| unknown("group", GROUP)))
+            .map_err(about_group)?,
+    };
+    Ok(Some(Ids { user, group }))
+}
+
+fn unknown(what: &str, file: &str) -> String {
+    format!(
+        "no such {what} in {file}: create it, or give its number (those of a directory service \
+         are known by number only)"
+    )
+}
+
+fn read(file: &str) -> Result<String, String> {
+    let bytes = File::open(Path::new(file)).and_then(|it| read_bounded(it, ACCOUNTS_BYTES_MAX));
+    let bytes = bytes.map_err(|error| format!("{file} cannot be read: {error}: give a number"))?;
+    // Comments may be of any encoding; names are ASCII.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The number that a name is, if it is none of a user's or group's: of all numbers only the
+/// highest is nobody's, as it stands for "as it was".
+fn number(name: &str) -> Option<u32> {
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| name.parse().ok()).flatten().filter(|number| *number != u32::MAX)
+}
+
+/// The user and group of the first line of a passwd(5) whose field `at` is `value`.
+fn user_by(passwd: &str, at: usize, value: &str) -> Option<(u32, u32)> {
+    passwd.lines().map(|line| line.split(':').collect::<Vec<&str>>()).find_map(|fields| {
+        // Name, password, user, group, comment, home, shell.
+        let [_, _, user, group, ..] = fields[..] else { return None };
+        (fields[at] == value).then_some((number(user)?, number(group)?))
+    })
+}
+
+/// The number of a group(5) by its name.
+fn group_by(groups: &str, name: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        // Name, password, group, members.
+        (fields.next() == Some(name)).then(|| fields.nth(1).and_then(number)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ids, Privileges, group_by, ids, number, user_by};
+
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n# daemon:x:9:9\n\nbroken:x:7\n\
+                         short:x:8:9\nodd:x:-1:1::\nall:x:4294967295:1::\n\
+                         nobody:*:65534:65533:no: body:/:\nnobody:x:1:1::/:\nlast:x:10:11:::";
+
+    #[test]
+    fn a_user_has_a_number_and_a_group() {
+        for (name, found) in [
+            ("root", Some((0, 0))),
+            ("nobody", Some((65534, 65533))),
+            ("short", Some((8, 9))),
+            ("last", Some((10, 11))),
+            ("broken", None),
+            ("odd", None),
+            ("all", None),
+            ("daemon", None),
+            ("nobod", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(user_by(USERS, 0, name), found, "{name}");
+        }
+        assert_eq!(user_by(USERS, 2, "65534"), Some((65534, 65533)));
+        assert_eq!(user_by(USERS, 2, "65533"), None);
+    }
+
+    #[test]
+    fn a_group_has_a_number() {
+        let groups = "root:x:0:\n#adm:x:4:\nssl:x:5:a,b\nbroken:x\nodd:x:y:\nlast:*:6:";
+        for (name, found) in [
+            ("root", Some(0)),
+            ("ssl", Some(5)),
+            ("last", Some(6)),
+            ("adm", None),
+            ("broken", None),
+            ("odd", None),
+            ("a", None),
+        ] {
+            assert_eq!(group_by(groups, name), found, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_need_no_files() {
+        assert_eq!(number("65534"), Some(65534));
+        for text in ["", "-1", "+1", "0x1", " 1", "1 ", "4294967295", "4294967296", "one"] {
+            assert_eq!(number(text), None, "{text:?}");
+        }
+        let config = |user: &str, group: &str| {
+            let (user, group) = (user.to_string(), group.to_string());
+            ids(&Privileges { user, group, ..Privileges::default() })
+        };
+        assert_eq!(config("", ""), Ok(None));
+        // Nobody of /etc/passwd, presumably.
+        let number = 3_999_999_999;
+        assert_eq!(config("3999999999", ""), Ok(Some(Ids { user: number, group: number })));
+        assert_eq!(config("3999999999", "7"), Ok(Some(Ids { user: number, group: 7 })));
+        for root in ["0", "000"] {
+            assert!(config(root, "").unwrap_err().contains("root keeps all"), "{root}");
+        }
+    }
+}
