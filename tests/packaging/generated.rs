@@ -7,8 +7,8 @@ use std::process::Command;
 use annulus::config::print_default;
 use annulus::flags::FLAGS;
 
-use crate::printed;
 use crate::requirements::{Scratch, can_run, missing_programs};
+use crate::{dist, printed};
 
 /// Has the program generate this into a file of the directory.
 fn generate(kind: &str, directory: &Path) -> PathBuf {
@@ -16,6 +16,21 @@ fn generate(kind: &str, directory: &Path) -> PathBuf {
     let file = directory.join(kind);
     fs::write(&file, text).unwrap();
     file
+}
+
+#[test]
+fn what_lies_in_dist_is_what_the_program_generates() {
+    for (kind, file) in [
+        ("man", "annulus.1"),
+        ("man-config", "annulus.toml.5"),
+        ("bash", "completions/annulus.bash"),
+        ("fish", "completions/annulus.fish"),
+        ("zsh", "completions/_annulus"),
+    ] {
+        let text = printed(Command::new(env!("CARGO_BIN_EXE_annulus")).args(["--generate", kind]));
+        let committed = fs::read_to_string(dist(file)).unwrap();
+        assert!(committed == text, "dist/{file} is out of date: run dist/generate");
+    }
 }
 
 #[test]

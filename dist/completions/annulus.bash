@@ -1,0 +1,22 @@
+# Completions of annulus for bash.
+
+_annulus() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
+    # Bash takes --flag=value for three words.
+    [ "$word" != = ] || word=
+    [ "$before" != = ] || before=${COMP_WORDS[COMP_CWORD-2]}
+    case $before in
+        -c | --config)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --generate)
+            mapfile -t COMPREPLY < <(compgen -W "man man-config bash fish zsh" -- "$word")
+            return
+            ;;
+    esac
+    local flags="-c --config -p --print-config --check-config --generate -h --help -V --version"
+    mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$word")
+}
+
+complete -o filenames -F _annulus annulus
