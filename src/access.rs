@@ -7,7 +7,7 @@
 mod file;
 mod list;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::swarm::InfoHash;
@@ -28,13 +28,27 @@ struct Shelf {
     /// How often the list was replaced. Changed after the list, so that who sees a new number
     /// gets a list that is at least as new.
     generation: AtomicU64,
+    /// When the list was read, in seconds since 1970.
+    loaded_unix_s: AtomicI64,
+}
+
+/// What there is of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether its torrents are those that are served, not the others.
+    pub allows: bool,
+    /// Info hashes.
+    pub entries: u64,
+    /// When it was read, in seconds since 1970.
+    pub loaded_unix_s: i64,
 }
 
 impl Access {
     /// Serves the torrents of `list` only, or, unless it `allows`, all but those.
     pub fn new(list: AccessList, allows: bool) -> Access {
         let current = RwLock::new(Arc::new(list));
-        Access { shelf: Arc::new(Shelf { allows, current, generation: AtomicU64::new(0) }) }
+        let (generation, loaded_unix_s) = (AtomicU64::new(0), AtomicI64::new(0));
+        Access { shelf: Arc::new(Shelf { allows, current, generation, loaded_unix_s }) }
     }
 
     /// Has another list go, for each worker from its next turn on. Returns the one before,
@@ -45,6 +59,21 @@ impl Access {
         drop(current);
         self.shelf.generation.fetch_add(1, Ordering::Release);
         before
+    }
+
+    /// Notes when the present list was read.
+    pub fn note_load(&self, unix_s: i64) {
+        self.shelf.loaded_unix_s.store(unix_s, Ordering::Relaxed);
+    }
+
+    /// What there is.
+    pub fn standing(&self) -> Standing {
+        let Shelf { allows, loaded_unix_s, .. } = &*self.shelf;
+        Standing {
+            allows: *allows,
+            entries: self.shelf.list().len() as u64,
+            loaded_unix_s: loaded_unix_s.load(Ordering::Relaxed),
+        }
     }
 
     /// A worker's own handle.

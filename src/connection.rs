@@ -14,7 +14,7 @@ use annulus_parser::{Bounds, Error, Head, Parsed, Proxied, parse_head, parse_pro
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::quota::Ticket;
-use crate::tls::{FINISHED_BYTES_MAX, Session, Standing, plain_bytes_max};
+use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max};
 
 /// First byte of a TLS handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -221,6 +221,11 @@ impl Connection {
         self.session.as_ref().is_some_and(|session| session.awaits_hello())
     }
 
+    /// How its TLS handshake stands, if it has one.
+    pub fn handshake(&self) -> Option<Handshake> {
+        self.session.as_ref().map(|session| session.handshake())
+    }
+
     /// Fewer bytes than these bring nothing that needs an answer.
     pub fn bytes_awaited(&self) -> u32 {
         match &self.session {
@@ -270,6 +275,7 @@ impl Connection {
         let Some(mut session) = self.session.take() else {
             if !mem::replace(&mut self.begun, true) && bytes.first() == Some(&TLS_HANDSHAKE) {
                 // Who speaks TLS where none is expected would not understand a word.
+                server.refuse(self.peer, Mistake::Malformed(Error::MethodMalformed), out);
                 return Progress { written: 0, next: Next::Close { unread: true } };
             }
             return self.take(bytes, server, now_s, patience, out);
@@ -337,9 +343,9 @@ impl Connection {
             None => {
                 let begun = mem::take(&mut self.pending);
                 let is_tls = self.session.is_some() || begun.first() == Some(&TLS_HANDSHAKE);
-                // Who speaks it would not understand a word.
-                let mistake = Mistake::NotIntroduced;
-                let written = if is_tls { 0 } else { server.refuse(self.peer, mistake, out) };
+                let refused = server.refuse(self.peer, Mistake::NotIntroduced, out);
+                // Who speaks TLS would not understand a word.
+                let written = if is_tls { 0 } else { refused };
                 Progress { written, next: Next::Close { unread: true } }
             }
         }

@@ -167,5 +167,20 @@ pub const REFUSALS_TOLD_PER_S: u16 = 4;
 /// Minutes after which a client may try again whose address had used up its requests.
 pub const REFUSED_RETRY_MINUTES: u32 = 5;
 
+/// Connections to the operations listeners at once, each with a thread of its own; more wait in
+/// the kernel. A few machines and a browser are all that is expected.
+pub const OPERATIONS_CONNECTIONS_MAX: usize = 16;
+
+/// Seconds that such a connection may take, its answer included.
+pub const OPERATIONS_PATIENCE_S: u32 = 5;
+
+/// Bytes of a request to an operations listener: browsers send what they have of cookies for
+/// other ports of a host.
+pub const OPERATIONS_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Seconds after which a worker that has not gone round is taken for stuck: it does so once a
+/// second even if nothing happens.
+pub const WORKER_SILENCE_S_MAX: u32 = 5;
+
 const _: () = assert!(ARENA_BYTES >= 2 * (REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
 const _: () = assert!(UNREAD_BYTES_PAUSE >= HEAD_BYTES_MAX);

@@ -4,6 +4,7 @@
 //! stands what else a client may send, and [`verdict`], which maps every mistake to its
 //! answer. Nothing here does I/O or reads a clock: the worker says what second it is.
 
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,8 +17,10 @@ use crate::access::Gate;
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
 use crate::limits::{INTERVAL_SPREAD_PERCENT, REFUSED_RETRY_MINUTES, REPLY_BYTES_MAX};
+use crate::metrics::Counters;
+use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection};
 use crate::proxy::{Forwarded, Unknown};
-use crate::quota::{Quota, Refusals, Ticket};
+use crate::quota::{Excess, Quota, Ticket};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
 use crate::swarm::{Announcement, Counts, Endpoint, Event, InfoHash, Page, Random, Sample, Swarms};
 
@@ -45,6 +48,11 @@ pub struct Server {
     full_scrape: Option<Page>,
     now_s: u32,
     closing: bool,
+    counters: Arc<Counters>,
+    /// What has become of the request at hand so far.
+    outcome: Outcome,
+    /// Requests answered in the turn at hand.
+    answered: u32,
 }
 
 impl Server {
@@ -63,7 +71,15 @@ impl Server {
             full_scrape: None,
             now_s: 0,
             closing: false,
+            counters: Arc::default(),
+            outcome: Outcome::Answered,
+            answered: 0,
         }
+    }
+
+    /// The same, but it counts for everybody to see.
+    pub fn counting(self, counters: Arc<Counters>) -> Server {
+        Server { counters, ..self }
     }
 
     /// The same, behind proxies that say in a header where a request came from.
@@ -80,11 +96,6 @@ impl Server {
     /// The same, with limits to what one address may take.
     pub fn limited(self, quota: Option<Quota>) -> Server {
         Server { quota, ..self }
-    }
-
-    /// What was refused of too much from one address.
-    pub fn refusals(&self) -> Refusals {
-        self.quota.as_ref().map_or(Refusals::default(), Quota::refusals)
     }
 
     /// A connection that was let in is gone.
@@ -114,6 +125,11 @@ impl Server {
         self.now_s = now_s;
     }
 
+    /// How many requests it has answered since this was last asked.
+    pub fn take_answered(&mut self) -> u32 {
+        mem::take(&mut self.answered)
+    }
+
     /// From now on every reply is its connection's last.
     pub fn close_connections(&mut self) {
         self.closing = true;
@@ -132,6 +148,7 @@ impl Server {
             Err(error) => return self.reject(error, envelope, out),
         };
         if !self.serves(&announce.info_hash) {
+            self.fail(Failure::Refusal(Refusal::TorrentNotServed));
             let reason = "this tracker does not serve this torrent";
             return reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never);
         }
@@ -199,10 +216,12 @@ impl Server {
 
     /// Opens a scrape of all torrents, where the operator allows it: one at a time.
     fn full_scrape(&mut self, envelope: Envelope, out: &mut [u8]) -> Reply {
-        let (reason, retry) = if !self.protocol.full_scrape {
-            ("scrape: info_hash is missing, and full scrapes are off", RetryIn::Never)
+        let (refusal, reason, retry) = if !self.protocol.full_scrape {
+            let reason = "scrape: info_hash is missing, and full scrapes are off";
+            (Refusal::FullScrapeOff, reason, RetryIn::Never)
         } else if self.full_scrape.is_some() {
-            ("a full scrape is being answered already: try again later", RetryIn::Minutes(1))
+            let reason = "a full scrape is being answered already: try again later";
+            (Refusal::FullScrapeBusy, reason, RetryIn::Minutes(1))
         } else if envelope.head_only {
             let closing = Envelope { keep_alive: false, ..envelope };
             return keep_or_close(reply::open_scrape(out, closing), closing);
@@ -210,6 +229,7 @@ impl Server {
             self.full_scrape = Some(Page::default());
             return Reply { len: reply::open_scrape(out, Envelope::CLOSING), after: After::Stream };
         };
+        self.fail(Failure::Refusal(refusal));
         let len = reply::failure(out, envelope, reason, self.intervals(), retry);
         keep_or_close(len, envelope)
     }
@@ -248,7 +268,7 @@ impl Server {
     }
 
     /// Answers what is neither announce nor scrape: people, robots, and mistyped URLs.
-    fn page(&self, target: &[u8], envelope: Envelope, out: &mut [u8]) -> usize {
+    fn page(&mut self, target: &[u8], envelope: Envelope, out: &mut [u8]) -> usize {
         let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
         let (status, text) = match path {
             b"/" if !self.protocol.redirect.is_empty() => {
@@ -256,12 +276,27 @@ impl Server {
             }
             b"/" => (Status::Ok, "This is a BitTorrent tracker, run by Annulus.\n"),
             b"/robots.txt" => (Status::Ok, "User-agent: *\nDisallow: /\n"),
-            _ => (
-                Status::NotFound,
-                "This is a BitTorrent tracker: /announce and /scrape are all there is.\n",
-            ),
+            _ => {
+                self.fail(Failure::Refusal(Refusal::NotFound));
+                let text =
+                    "This is a BitTorrent tracker: /announce and /scrape are all there is.\n";
+                (Status::NotFound, text)
+            }
         };
         reply::message(out, envelope, status, text)
+    }
+
+    /// Counts a failure, which is what has become of the request at hand, if there is one.
+    fn fail(&mut self, failure: Failure) {
+        self.counters.failures.add(failure);
+        self.outcome = Outcome::Failed;
+    }
+
+    /// Counts the request at hand, which is answered.
+    fn count(&mut self, kind: Kind, client: IpAddr) {
+        let family = if client.is_ipv4() { Family::V4 } else { Family::V6 };
+        self.counters.requests.add((kind, family, self.outcome));
+        self.answered += 1;
     }
 
     fn intervals(&mut self) -> Intervals {
@@ -281,21 +316,25 @@ impl Server {
         if let Some(forwarded) = &mut self.forwarded {
             forwarded.note_unknown(proxy, self.now_s);
         }
-        let reason = match unknown {
-            Unknown::Missing => {
-                "the proxy before this tracker does not say your address: its header is missing"
-            }
-            Unknown::Unreadable => {
-                "the proxy before this tracker does not say your address: its header is unreadable"
-            }
+        let (refusal, reason) = match unknown {
+            Unknown::Missing => (
+                Refusal::ClientMissing,
+                "the proxy before this tracker does not say your address: its header is missing",
+            ),
+            Unknown::Unreadable => (
+                Refusal::ClientUnreadable,
+                "the proxy before this tracker does not say your address: its header is unreadable",
+            ),
         };
+        self.fail(Failure::Refusal(refusal));
         let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
         reply::failure(out, envelope, reason, self.intervals(), retry)
     }
 
     /// Answers a request of an address that has made too many.
-    fn put_off(&mut self, target: &Target<'_>, envelope: Envelope, out: &mut [u8]) -> usize {
-        if let Target::Other(_) = target {
+    fn put_off(&mut self, kind: Kind, envelope: Envelope, out: &mut [u8]) -> usize {
+        self.fail(Failure::Refusal(Refusal::TooManyRequests));
+        if kind == Kind::Page {
             let text = "Too many requests come from your address: try again later.\n";
             return reply::message(out, envelope, Status::TooManyRequests, text);
         }
@@ -306,6 +345,7 @@ impl Server {
 
     /// Answers a query that is wrong.
     fn reject(&mut self, error: Error, envelope: Envelope, out: &mut [u8]) -> usize {
+        self.fail(Failure::Mistake(error));
         match verdict(error) {
             Verdict::Failure(reason) => {
                 reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
@@ -321,9 +361,16 @@ impl Answer for Server {
     }
 
     fn admit(&mut self, client: IpAddr, secured: bool) -> Option<Ticket> {
-        match &mut self.quota {
-            Some(quota) => quota.admit(client, secured, self.now_s),
-            None => Some(Ticket::default()),
+        let Some(quota) = &mut self.quota else { return Some(Ticket::default()) };
+        match quota.admit(client, secured, self.now_s) {
+            Ok(ticket) => Some(ticket),
+            Err(excess) => {
+                self.counters.rejected.add(match excess {
+                    Excess::Connections => Rejection::AddressConnections,
+                    Excess::Requests => Rejection::AddressRequests,
+                });
+                None
+            }
         }
     }
 
@@ -333,17 +380,24 @@ impl Answer for Server {
             keep_alive: head.keep_alive && !self.closing,
             head_only: head.method == Method::Head,
         };
+        self.outcome = Outcome::Answered;
         let client = match &self.forwarded {
             Some(forwarded) => forwarded.client(peer, head),
             None => Ok(peer),
         };
-        if !self.is_within_quota(client.unwrap_or(peer)) {
-            // A proxy's connection stays: it is not the client's.
-            let keep_alive = envelope.keep_alive && client != Ok(peer);
-            let envelope = Envelope { keep_alive, ..envelope };
-            return keep_or_close(self.put_off(&head.target, envelope, out), envelope);
-        }
-        match head.target {
+        let source = client.unwrap_or(peer);
+        let kind = match head.target {
+            Target::Announce(_) => Kind::Announce,
+            Target::Scrape(_) => Kind::Scrape,
+            Target::Other(_) => Kind::Page,
+        };
+        let reply = match head.target {
+            _ if !self.is_within_quota(source) => {
+                // A proxy's connection stays: it is not the client's.
+                let keep_alive = envelope.keep_alive && client != Ok(peer);
+                let envelope = Envelope { keep_alive, ..envelope };
+                keep_or_close(self.put_off(kind, envelope, out), envelope)
+            }
             Target::Announce(query) => {
                 let len = match client {
                     Ok(client) => self.announce(client, query, envelope, out),
@@ -356,23 +410,34 @@ impl Answer for Server {
                 let closing = Envelope { keep_alive: false, ..envelope };
                 keep_or_close(self.page(target, closing, out), closing)
             }
-        }
+        };
+        self.count(kind, source);
+        reply
     }
 
     fn refuse(&mut self, peer: IpAddr, mistake: Mistake, out: &mut [u8]) -> usize {
         // It costs what a request does, and is charged like one. It ends its connection anyway.
         self.is_within_quota(peer);
-        let (status, text) = match mistake {
+        let (refusal, status, text) = match mistake {
             Mistake::Malformed(error) => return self.reject(error, Envelope::CLOSING, out),
-            Mistake::Truncated => (Status::BadRequest, "The request ended before it was whole.\n"),
-            Mistake::TooSlow => (Status::RequestTimeout, "The request took too long to arrive.\n"),
-            Mistake::NotTls => {
-                (Status::BadRequest, "This port speaks TLS: write https:// in the URL.\n")
+            Mistake::Truncated => {
+                (Refusal::Truncated, Status::BadRequest, "The request ended before it was whole.\n")
             }
-            Mistake::NotIntroduced => {
-                (Status::BadRequest, "This port speaks the PROXY protocol to trusted proxies.\n")
+            Mistake::TooSlow => {
+                (Refusal::TooSlow, Status::RequestTimeout, "The request took too long to arrive.\n")
             }
+            Mistake::NotTls => (
+                Refusal::NotTls,
+                Status::BadRequest,
+                "This port speaks TLS: write https:// in the URL.\n",
+            ),
+            Mistake::NotIntroduced => (
+                Refusal::NotIntroduced,
+                Status::BadRequest,
+                "This port speaks the PROXY protocol to trusted proxies.\n",
+            ),
         };
+        self.fail(Failure::Refusal(refusal));
         reply::message(out, Envelope::CLOSING, status, text)
     }
 }

@@ -22,7 +22,9 @@ use rustls::{Error, ServerConfig};
 
 use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX};
 pub use certificates::{Certificates, Loaded};
-pub use session::{FINISHED_BYTES_MAX, Session, Standing, plain_bytes_max, sealed_bytes_max};
+pub use session::{
+    FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max, sealed_bytes_max,
+};
 
 const _: () = assert!(ARENA_BYTES >= 2 * sealed_bytes_max(REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
 const _: () = assert!(ARENA_BYTES >= 2 * FLIGHT_BYTES_MAX);
@@ -50,6 +52,11 @@ impl Tls {
     pub fn replace(&self, certificates: Certificates) {
         *self.shelf.current.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(certificates);
+    }
+
+    /// As [`Certificates::expiries`], of those that are served at present.
+    pub fn expiries(&self) -> Vec<(String, i64)> {
+        self.shelf.current.read().unwrap_or_else(PoisonError::into_inner).expiries()
     }
 
     /// A worker's own handle.

@@ -2,12 +2,13 @@
 
 mod crew;
 mod listen;
+mod operations;
 mod reload;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annulus_ring::{
@@ -23,6 +24,9 @@ use crate::limits::{
     DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES,
 };
 use crate::log::{self, Log};
+use crate::metrics::Counters;
+use crate::metrics::process::Process;
+use crate::metrics::snapshot::{Engine, Observer};
 use crate::proxy::{Forwarded, Introductions};
 use crate::quota::{Ledger, Quota, Settings as QuotaSettings};
 use crate::server::{Server, reply_bytes_max};
@@ -68,17 +72,19 @@ pub fn run(config: &Config) -> Result<(), String> {
     };
     let connections_max = connections_max(config, workers)?;
     // Before the ports are taken, and before anything is told of a start.
-    let tls = secure(&config.tls, &files)?;
-    let access = restrict(&config.access, &files)?;
+    let tls = secure(&config.tls, &files)?.map(Arc::new);
+    let access = restrict(&config.access, &files)?.map(Arc::new);
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let plain =
         listen(config, &config.listen, &mut passed, &mut groups, config.tls.listen.is_empty())?;
     let secured_from = plain.len() as ListenerIndex;
     let secured = listen(config, &config.tls.listen, &mut passed, &mut groups, plain.is_empty())?;
-    passed.all_claimed()?;
     let introduced = plain.iter().chain(&secured).enumerate();
     let introduced =
         introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.introduced) << index);
+    let doors = operations::open(config, &mut passed)?;
+    passed.all_claimed()?;
+    let process = Process::open().ok();
     let reply_bytes = reply_bytes_max(&config.protocol) + REPLY_BATCH_BYTES;
 
     // ---- All files are open: from here on none can be opened. No thread has started yet. ----
@@ -91,6 +97,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let clock = Clock::new();
     let (started, starts) = mpsc::channel();
     let mut crew: Crew = Vec::new();
+    let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
     for (index, listeners) in groups.into_iter().enumerate() {
         let waker = Waker::new().map_err(|error| format!("eventfd: {error}"))?;
         let server = Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index));
@@ -114,16 +121,17 @@ pub fn run(config: &Config) -> Result<(), String> {
                 Some(_) => sealed_bytes_max(reply_bytes).max(FLIGHT_BYTES_MAX),
                 None => reply_bytes,
             },
-            acceptor: tls.as_ref().map(Tls::acceptor),
+            acceptor: tls.as_deref().map(Tls::acceptor),
             introductions: Introductions::new(&config.proxy, introduced),
             server: server
                 .behind(Forwarded::new(&config.proxy))
-                .guarded(access.as_ref().map(Access::gate))
+                .guarded(access.as_deref().map(Access::gate))
                 .limited(ledger.clone().map(Quota::new)),
             sweep: Swarms::sweep_part(index, workers),
             swarms: Arc::clone(&swarms),
             stop: Arc::clone(&stop),
             clock,
+            counters: Arc::clone(&counters[index]),
         };
         let engine = config.engine;
         let why_epoll = match &chosen {
@@ -138,7 +146,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         crew.push((thread, waker));
     }
     drop(started);
-    let mut engines: Vec<String> = Vec::new();
+    let mut engines: Vec<(Engine, String)> = Vec::new();
     for _ in 0..crew.len() {
         match starts.recv() {
             Ok(Ok(engine)) if engines.contains(&engine) => {}
@@ -148,8 +156,8 @@ pub fn run(config: &Config) -> Result<(), String> {
         }
     }
     // One line, unless locked memory sufficed for some workers only.
-    for engine in engines {
-        log::info(format_args!("{engine}"));
+    for (_, described) in &engines {
+        log::info(format_args!("{described}"));
     }
     let plural = if workers == 1 { "" } else { "s" };
     log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
@@ -162,10 +170,26 @@ pub fn run(config: &Config) -> Result<(), String> {
         let mark = if introduced { ", PROXY protocol" } else { "" };
         log::info(format_args!("listening on {address} (https{mark})"));
     }
+    if !doors.is_empty() {
+        let engines = engines.into_iter().map(|(engine, _)| engine).collect();
+        let facts = operations::facts(config, engines, (workers * connections_max) as u64);
+        let observer = Observer {
+            facts: Arc::new(facts),
+            clock,
+            workers: counters,
+            swarms,
+            access: access.clone(),
+            tls: tls.clone(),
+            stop: Arc::clone(&stop),
+            process,
+            history: Mutex::default(),
+        };
+        operations::begin(doors, observer)?;
+    }
     notifier.ready(&status);
     wait_for_stop(&signals, || {
         notifier.reloading();
-        reload(config, &files, tls.as_ref(), access.as_ref(), &crew);
+        reload(config, &files, tls.as_deref(), access.as_deref(), &crew);
         notifier.ready(&status);
     });
     notifier.stopping("answering what is in flight");

@@ -24,18 +24,20 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use annulus_ring::{Event, Expect, Key, ListenerIndex, Ring, Socket, sort_freed_memory};
+use annulus_ring::{AcceptEnd, Event, Expect, Key, ListenerIndex, Ring, Socket, sort_freed_memory};
 use slab::Slab;
 
 pub use crate::connection::Patience;
 use crate::connection::{Answer, Connection, Scratch, deadline_after};
+use crate::metrics::Counters;
+use crate::metrics::labels::{AcceptPause, Family, Rejection, Transport};
 use crate::proxy::Introductions;
 use crate::quota::Ticket;
 use crate::server::Server;
 use crate::swarm::{InfoHash, Swarms, Sweep, Swept};
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, Handshake};
 use doors::Doors;
 use slot::{Phase, Slot};
 use wheel::Wheel;
@@ -89,6 +91,7 @@ pub struct Worker<R> {
     now_s: u32,
     /// The second at which a shutdown stops waiting.
     shutdown_at_s: Option<u32>,
+    counters: Arc<Counters>,
 }
 
 impl<R: Ring> Worker<R> {
@@ -131,7 +134,14 @@ impl<R: Ring> Worker<R> {
             turn: 1,
             now_s,
             shutdown_at_s: None,
+            counters: Arc::default(),
         }
+    }
+
+    /// The same, but it and its server count for everybody to see.
+    pub fn counting(self, counters: Arc<Counters>) -> Worker<R> {
+        counters.turned_s.set(u64::from(self.now_s));
+        Worker { server: self.server.counting(Arc::clone(&counters)), counters, ..self }
     }
 
     /// The same, with listeners on which proxies introduce clients.
@@ -140,15 +150,18 @@ impl<R: Ring> Worker<R> {
         self
     }
 
-    /// Turns the loop until told to stop and done; `clock` tells seconds since the start.
+    /// Turns the loop until told to stop and done; `clock` tells the time since the start.
     ///
     /// # Errors
     /// When the ring has broken.
-    pub fn run(&mut self, clock: impl Fn() -> u32) -> io::Result<()> {
+    pub fn run(&mut self, clock: impl Fn() -> Duration) -> io::Result<()> {
         loop {
             while !self.finished() {
                 self.wait()?;
-                self.act(clock());
+                let began = clock();
+                self.act(whole_seconds(began));
+                let took = clock().saturating_sub(began);
+                self.counters.turned(self.now_s, took, self.server.take_answered());
             }
             // The last replies and closes are queued: submit them. A reply that falls short
             // brings its connection back.
@@ -156,7 +169,7 @@ impl<R: Ring> Worker<R> {
             if self.events.is_empty() {
                 return Ok(());
             }
-            self.act(clock());
+            self.act(whole_seconds(clock()));
         }
     }
 
@@ -197,6 +210,7 @@ impl<R: Ring> Worker<R> {
         if self.slots.len() < self.settings.connections_max {
             self.doors.open_freed(&mut self.ring);
         }
+        self.counters.connections.set(self.slots.len() as u64);
         if self.sweeping {
             let keep = |info_hash: &InfoHash| self.server.serves(info_hash);
             self.sweeping = self.swarms.sweep(&mut self.sweep, now_s, keep) == Swept::More;
@@ -239,6 +253,11 @@ impl<R: Ring> Worker<R> {
             Event::SendIncomplete { key, rest, socket } => self.on_incomplete(key, rest, socket),
             Event::Sent { key, result } => self.on_sent(key, result),
             Event::AcceptEnded { listener, cause } => {
+                match cause {
+                    AcceptEnd::Exhausted(_) => self.note_pause(AcceptPause::Exhausted),
+                    AcceptEnd::Error(_) => self.note_pause(AcceptPause::Error),
+                    AcceptEnd::Retired | AcceptEnd::Stopped | AcceptEnd::Finished => {}
+                }
                 self.doors.ended(&mut self.ring, listener, cause, self.now_s);
             }
             Event::Tick => self.on_tick(),
@@ -254,6 +273,10 @@ impl<R: Ring> Worker<R> {
     fn slot(&mut self, key: Key) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(key.slot() as usize)?;
         (slot.generation == key.generation()).then_some(slot)
+    }
+
+    fn note_pause(&self, pause: AcceptPause) {
+        self.counters.accept_pauses.add(pause);
     }
 
     fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: IpAddr) {
@@ -278,7 +301,7 @@ impl<R: Ring> Worker<R> {
             Some(Some(session)) => Connection::secured(peer, session, self.now_s, patience),
             Some(None) => {
                 self.server.release(ticket);
-                return self.ring.reset(socket);
+                return self.reject(socket, Rejection::NoMemory);
             }
             None => Connection::new(peer, self.now_s, patience),
         };
@@ -286,9 +309,18 @@ impl<R: Ring> Worker<R> {
             Some(trusted) => connection.introduced(trusted),
             None => connection,
         };
+        let transport = if acceptor.is_some() { Transport::Secured } else { Transport::Plain };
+        let family = if peer.is_ipv4() { Family::V4 } else { Family::V6 };
+        self.counters.accepted.add((transport, family));
         let connection = connection.admitted(ticket);
         let key = self.insert(connection, socket, Phase::Serving);
         self.receive(key, Expect::Now);
+    }
+
+    /// Closes a connection that is not to be served.
+    fn reject(&mut self, socket: Socket, rejection: Rejection) {
+        self.counters.rejected.add(rejection);
+        self.ring.reset(socket);
     }
 
     fn insert(&mut self, connection: Connection, socket: Socket, phase: Phase) -> Key {
@@ -299,7 +331,10 @@ impl<R: Ring> Worker<R> {
         self.wheel.set(index as u32, slot.deadline_s);
         let key = slot.key(index);
         if self.slots.len() >= self.settings.connections_max {
-            self.doors.shut(&mut self.ring);
+            let had_room = self.doors.shut(&mut self.ring);
+            if had_room {
+                self.note_pause(AcceptPause::ConnectionLimit);
+            }
         }
         key
     }
@@ -309,6 +344,9 @@ impl<R: Ring> Worker<R> {
         let slot = self.slots.remove(key.slot() as usize);
         debug_assert!(slot.generation == key.generation() && !slot.armed && !slot.sending);
         self.kept -= slot.connection.pending_bytes();
+        if slot.connection.handshake() == Some(Handshake::Underway) {
+            self.counters.handshakes_failed.add(1);
+        }
         self.wheel.remove(key.slot());
         if self.stream == Some(key) {
             self.stream = None;
@@ -336,6 +374,10 @@ impl<R: Ring> Worker<R> {
     }
 }
 
+fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
 /// Seconds since the process began to serve: the one clock of connections and swarms.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -349,9 +391,14 @@ impl Clock {
         Clock { start: Instant::now() }
     }
 
+    /// The time since the start.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Whole seconds since the start.
     pub fn now_s(&self) -> u32 {
-        u32::try_from(self.start.elapsed().as_secs()).unwrap_or(u32::MAX)
+        whole_seconds(self.now())
     }
 
     /// Seconds since 1970, for what is dated: certificates.

@@ -2,6 +2,8 @@
 
 #[path = "config/access.rs"]
 mod access;
+#[path = "config/operations.rs"]
+mod operations;
 #[path = "config/privileges.rs"]
 mod privileges;
 #[path = "config/proxy.rs"]
@@ -15,7 +17,7 @@ use std::process::{Command, Output};
 
 use annulus::config::{
     Access, AccessMode, BadLines, CertificateFiles, Config, Connections, EngineChoice, Limits, Log,
-    Places, Privileges, Protocol, Proxy, Swarms, Tls, print_default,
+    Operations, Places, Privileges, Protocol, Proxy, Swarms, Tls, print_default,
 };
 use annulus::log::{Format, Level};
 
@@ -130,6 +132,8 @@ fn what_a_file_says_is_what_is_configured() {
         group = \"65533\"
         chroot = \"empty\"
         landlock = false
+        [operations]
+        listen = [\"127.0.0.1:6971\"]
         [log]
         level = \"warning\"
         format = \"plain\"
@@ -194,6 +198,7 @@ fn what_a_file_says_is_what_is_configured() {
                 chroot: "here:41".to_string(),
             },
         },
+        operations: Operations { listen: vec!["127.0.0.1:6971".parse().unwrap()] },
         log: Log { level: Level::Warning, format: Format::Plain },
         limits: Limits {
             connections_per_address: 105,
@@ -263,7 +268,7 @@ fn unknown_names_get_the_nearest_known_one() {
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
                      the tables are protocol, swarms, connections, limits, tls, access, proxy, \
-                     privileges, log",
+                     privileges, operations, log",
                 ],
             ),
         ],
@@ -640,6 +645,7 @@ fn perturbed(line: &str) -> Option<String> {
         "\"refuse\"" => "\"skip\"".to_string(),
         path if path.starts_with('"') => "\"b\"".to_string(),
         "[]" => "[\"127.0.0.1:2\", \"[::1]:2\"]".to_string(),
+        "[\"127.0.0.1:3001\"]" => "[\"127.0.0.1:3\", \"[::1]:3\"]".to_string(),
         list if list.starts_with("[{") => "[\n{ chain = \"c\", key = \"d\" }]".to_string(),
         list if list.starts_with('[') => "[\"127.0.0.1:1\", \"[::1]:1\"]".to_string(),
         number => (number.replace('_', "").parse::<u64>().unwrap() + 1).to_string(),
@@ -668,6 +674,9 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let printed = ["user", "group", "chroot"].iter().fold(printed, |printed, key| {
         printed.replace(&format!("\n{key} = \"\""), &format!("\n{key} = \"a\""))
     });
+    // Two tables have a list of the same name: one of the two lines must be known by its value.
+    let (before, after) = printed.rsplit_once("\nlisten = []").unwrap();
+    let printed = format!("{before}\nlisten = [\"127.0.0.1:3001\"]{after}");
     let all_values = |text: &str| values(&Config::parse(text, "perturbed").unwrap());
     let default = all_values(&printed);
     let differing =

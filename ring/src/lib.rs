@@ -46,7 +46,7 @@ pub use listener::Listener;
 pub use notify::Notifier;
 pub use power::{Attendant, Ids, attend, give_up_power, may_change_user, may_read};
 pub use process::{
-    Signal, Signals, raise_descriptor_limit, raise_locked_memory_limit, sort_freed_memory,
+    Signal, Signals, entries, raise_descriptor_limit, raise_locked_memory_limit, sort_freed_memory,
     steady_memory,
 };
 pub use start::{Choice, Chosen, Settings};

@@ -98,6 +98,11 @@ impl Listener {
         self.lent == Some(Lent::Shared)
     }
 
+    /// The socket, for who does without an engine. It blocks.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     pub(crate) fn raw(&self) -> i32 {
         self.fd.as_raw_fd()
     }

@@ -2,9 +2,11 @@
 //! for, and its resource limits.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::hint;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,41 @@ pub fn raise_locked_memory_limit() -> io::Result<u64> {
         return Ok(libc::RLIM_INFINITY);
     }
     raise(libc::RLIMIT_MEMLOCK)
+}
+
+/// How many entries a directory has at this moment, `.` and `..` not included. It is read
+/// through the descriptor, and so even where its path leads nowhere any more.
+///
+/// # Errors
+/// When it is no directory.
+pub fn entries(directory: &File) -> io::Result<u64> {
+    // Behind an entry's inode and offset stands its length (getdents64(2)).
+    const LENGTH_AT: usize = 16;
+    let mut directory = directory;
+    directory.seek(SeekFrom::Start(0))?;
+    let mut buffer = [0u8; 4096];
+    let mut count: u64 = 0;
+    loop {
+        // SAFETY: pointer and length describe `buffer`, writable for the call.
+        let read = unsafe {
+            libc::syscall(
+                libc::SYS_getdents64,
+                directory.as_raw_fd(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+            )
+        };
+        let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+        if read == 0 {
+            return Ok(count.saturating_sub(2));
+        }
+        let mut at = 0;
+        while at < read {
+            let length = [buffer[at + LENGTH_AT], buffer[at + LENGTH_AT + 1]];
+            at += usize::from(u16::from_ne_bytes(length));
+            count += 1;
+        }
+    }
 }
 
 /// Has the allocator grow by whole megabytes, from one place, and keep what it has. To be

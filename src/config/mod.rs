@@ -1,7 +1,8 @@
 //! The configuration: plain data, a default for all of it, and the way from a file to it.
 //!
 //! Every key is described once, in a table of `tables.rs` or of a file of its own (`tls.rs`,
-//! `access.rs`, `limits.rs`, `proxy.rs`, `privileges.rs`, `log.rs`); parsing, bounds, the text that
+//! `access.rs`, `limits.rs`, `proxy.rs`, `privileges.rs`, `operations.rs`,
+//! `log.rs`); parsing, bounds, the text that
 //! `annulus -p` prints and the guesses at a mistyped name all come from there. To add a table:
 //! write its struct, its `Default` and its `TABLE` in a file of their own, then name them in
 //! [`Config`], in its `Default`, and in `TABLES`. To add a key: a field, its default, an entry
@@ -15,6 +16,7 @@ mod key;
 mod limits;
 mod listen;
 mod log;
+mod operations;
 mod privileges;
 mod proxy;
 mod range;
@@ -32,6 +34,7 @@ pub use access::{Access, AccessMode, BadLines};
 use key::{Table, wrapped};
 pub use limits::Limits;
 pub use log::Log;
+pub use operations::Operations;
 pub use privileges::{Places, Privileges};
 pub use proxy::Proxy;
 pub use range::Range;
@@ -67,6 +70,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// What the tracker may do once it listens.
     pub privileges: Privileges,
+    /// Where it can be looked at.
+    pub operations: Operations,
     /// What is told of all this.
     pub log: Log,
 }
@@ -82,6 +87,7 @@ const TABLES: &[Table] = &[
     access::ACCESS,
     proxy::PROXY,
     privileges::PRIVILEGES,
+    operations::OPERATIONS,
     log::LOG,
 ];
 
@@ -104,6 +110,7 @@ impl Default for Config {
             access: Access::default(),
             proxy: Proxy::default(),
             privileges: Privileges::default(),
+            operations: Operations::default(),
             log: Log::default(),
         }
     }

@@ -67,8 +67,10 @@ impl Default for Ticket {
 
 /// Of what an address has too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Excess {
+pub enum Excess {
+    /// Connections.
     Connections,
+    /// Requests: a handshake was to come, or it had been told.
     Requests,
 }
 

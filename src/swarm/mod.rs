@@ -12,6 +12,7 @@
 //! The keys are chosen by strangers, so every hash is keyed with a secret of the process: nobody
 //! can find info hashes or addresses that meet in one place.
 
+mod census;
 mod chunked;
 mod deep;
 mod peers;
@@ -28,6 +29,7 @@ mod time;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
+pub use census::{Census, Crowd};
 pub use random::Random;
 pub use sample::Sample;
 pub use sweep::{Sweep, Swept};

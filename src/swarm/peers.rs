@@ -10,7 +10,7 @@ use super::deep::Deep;
 use super::population::Population;
 use super::small::{FLAT_MAX, Few, Flat};
 use super::time::{Budget, Deadline};
-use super::{Counts, Endpoint};
+use super::{Counts, Crowd, Endpoint};
 
 /// IPv4 peers in the torrent itself.
 const FEW_4: usize = 4;
@@ -134,16 +134,19 @@ impl Peers {
         }
     }
 
-    /// Takes a peer out; says whether it was here.
-    pub(super) fn remove(&mut self, peer: &Endpoint) -> bool {
-        let found = match peer {
-            Endpoint::V4(address) => self.v4_mut().is_some_and(|rows| remove(rows, address)),
-            Endpoint::V6(address) => self.v6_mut().is_some_and(|rows| remove(rows, address)),
-        };
-        if found {
-            self.tighten();
-        }
-        found
+    /// Takes a peer out; says whether it was a seeder, or nothing if it was not here.
+    pub(super) fn remove(&mut self, peer: &Endpoint) -> Option<bool> {
+        let was_seeder = match peer {
+            Endpoint::V4(address) => remove(self.v4_mut()?, address),
+            Endpoint::V6(address) => remove(self.v6_mut()?, address),
+        }?;
+        self.tighten();
+        Some(was_seeder)
+    }
+
+    /// The peers of IPv4 and of IPv6.
+    pub(super) fn crowds(&self) -> [Crowd; 2] {
+        [self.v4().map_or_else(Crowd::default, crowd), self.v6().map_or_else(Crowd::default, crowd)]
     }
 
     /// All rows, for an expiry that begins.
@@ -233,12 +236,16 @@ impl Peers {
     }
 }
 
-fn remove<const N: usize>(rows: &mut dyn Population<N>, address: &[u8; N]) -> bool {
-    let found = rows.find(address);
-    if let Some(at) = found {
-        rows.remove(at);
-    }
-    found.is_some()
+fn remove<const N: usize>(rows: &mut dyn Population<N>, address: &[u8; N]) -> Option<bool> {
+    let at = rows.find(address)?;
+    let was_seeder = at < rows.seeders();
+    rows.remove(at);
+    Some(was_seeder)
+}
+
+fn crowd<const N: usize>(rows: &dyn Population<N>) -> Crowd {
+    let seeders = rows.seeders();
+    Crowd { seeders: seeders as u64, leechers: (rows.len() - seeders) as u64 }
 }
 
 impl RowsLeft {
@@ -321,7 +328,8 @@ mod tests {
         });
         let up: Vec<&str> = up.collect();
         let down = (0..most).map(|n| {
-            assert!(peers.remove(&peer(n, v6)) && !peers.remove(&peer(n, v6)));
+            assert_eq!(peers.remove(&peer(n, v6)), Some(n % 2 == 0));
+            assert_eq!(peers.remove(&peer(n, v6)), None);
             form(&peers)
         });
         (up, down.collect())

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::chunked::{Blank, Chunked};
 use super::peers::{Peers, RowsLeft};
 use super::time::{Budget, Deadline};
-use super::{Counts, InfoHash, keyed_hash};
+use super::{Census, Counts, InfoHash, keyed_hash};
 
 /// Torrents of one shard: row numbers have 16 bits, of which an eighth stays free so that the
 /// index is never crowded. 4096 shards hold 234 million, which would be 16 GB.
@@ -78,6 +78,8 @@ fn spread(hash: u64) -> u64 {
 pub(super) struct Shard {
     index: HashTable<Slot>,
     torrents: Chunked<Torrent, BLOCK>,
+    /// Of this shard; peers are entered by [`Swarms`](super::Swarms), which knows of them first.
+    pub(super) census: Census,
 }
 
 /// Where in a shard a sweep goes on.
@@ -99,7 +101,7 @@ pub(super) struct Removed {
 
 impl Shard {
     pub(super) const fn new() -> Shard {
-        Shard { index: HashTable::new(), torrents: Chunked::new() }
+        Shard { index: HashTable::new(), torrents: Chunked::new(), census: Census::ZERO }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -126,10 +128,16 @@ impl Shard {
         &mut self.torrents[row]
     }
 
+    /// A torrent, and the census that a change of its peers has to be entered in.
+    pub(super) fn torrent_and_census(&mut self, row: usize) -> (&mut Torrent, &mut Census) {
+        (&mut self.torrents[row], &mut self.census)
+    }
+
     /// Adds a torrent that is not here yet, to a shard that is not full; says at which row.
     pub(super) fn insert(&mut self, hash: u64, info_hash: InfoHash) -> usize {
         let row = self.len();
         self.torrents.push(Torrent { info_hash, ..Torrent::BLANK });
+        self.census.torrents += 1;
         self.index.insert_unique(spread(hash), Slot::new(hash, row), Slot::spread);
         row
     }
@@ -150,6 +158,7 @@ impl Shard {
             }
         }
         self.torrents.swap_remove(row);
+        self.census.torrents -= 1;
         debug_assert_eq!(self.index.len(), self.torrents.len());
     }
 
@@ -183,10 +192,13 @@ impl Shard {
             };
             let kept = keep(&torrent.info_hash);
             let deadline = if kept { deadline } else { Deadline::PASSED };
-            let before = torrent.peers.len();
+            let (len_before, before) = (torrent.peers.len(), torrent.peers.crowds());
             let left = torrent.peers.expire(left, deadline, budget);
             let after = torrent.peers.len();
-            removed.peers += (before - after) as u64;
+            if after < len_before {
+                removed.peers += (len_before - after) as u64;
+                self.census.shrink(before, torrent.peers.crowds());
+            }
             if !left.is_none() {
                 place.inside = Some((torrent.info_hash, left));
                 return false;

@@ -42,15 +42,15 @@ pub struct Loaded {
 struct Entry {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
-    /// The last day on which it is valid, as in 2027-02-01.
-    until: String,
+    /// The last second in which it is valid.
+    until: ASN1Time,
 }
 
 /// A chain that could be parsed, the certificate of the host first.
 struct Chain {
     certificates: Vec<CertificateDer<'static>>,
     names: Vec<String>,
-    until: String,
+    until: ASN1Time,
     warnings: Vec<String>,
 }
 
@@ -106,10 +106,17 @@ impl Certificates {
     /// A line for each, as in "certificate for example.org, *.example.org until 2027-02-01".
     pub fn describe(&self) -> Vec<String> {
         let line = |Entry { names, until, .. }: &Entry| match names.as_slice() {
-            [] => format!("certificate for no host until {until}"),
-            names => format!("certificate for {} until {until}", names.join(", ")),
+            [] => format!("certificate for no host until {}", date(*until)),
+            names => format!("certificate for {} until {}", names.join(", "), date(*until)),
         };
         self.entries.iter().map(line).collect()
+    }
+
+    /// The host names of each, as in "example.org, *.example.org", and when it ends, in seconds
+    /// since 1970.
+    pub fn expiries(&self) -> Vec<(String, i64)> {
+        let expiry = |Entry { names, until, .. }: &Entry| (names.join(", "), until.timestamp());
+        self.entries.iter().map(expiry).collect()
     }
 }
 
@@ -186,7 +193,7 @@ fn read_chain(path: &Path, source: &Files, now_unix_s: i64) -> Result<Chain, Str
     }
     Ok(Chain {
         names: names_of(&parsed[0]),
-        until: date(parsed[0].validity().not_after),
+        until: parsed[0].validity().not_after,
         warnings: chain_warnings(&parsed, now_unix_s),
         certificates,
     })

@@ -7,9 +7,9 @@
 
 use std::mem;
 
-use rustls::ProtocolVersion;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::limits::{RECORD_BYTES_MAX, TICKET_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 
@@ -54,6 +54,20 @@ pub enum Standing {
     NotTls,
 }
 
+/// How a handshake stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Keys are still being agreed on.
+    Underway,
+    /// Done.
+    Done {
+        /// By TLS 1.3, not 1.2.
+        tls13: bool,
+        /// From an earlier session, without a certificate.
+        resumed: bool,
+    },
+}
+
 /// The TLS of one connection.
 pub struct Session {
     tls: UnbufferedServerConnection,
@@ -80,6 +94,17 @@ impl Session {
     /// Whether keys are still being agreed on.
     pub fn is_handshaking(&self) -> bool {
         self.tls.is_handshaking()
+    }
+
+    /// How its handshake stands.
+    pub fn handshake(&self) -> Handshake {
+        if self.is_handshaking() {
+            return Handshake::Underway;
+        }
+        Handshake::Done {
+            tls13: self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            resumed: self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
     }
 
     /// Whether the costly step of a handshake is still to come, the answer to the hello.

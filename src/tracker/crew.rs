@@ -8,11 +8,15 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use annulus_ring::{Epoll, Listener, Ring, Settings as RingSettings, Uring, Waker};
+use annulus_ring::{
+    Capabilities, Epoll, Listener, Ring, Settings as RingSettings, TaskWork, Uring, Waker,
+};
 
 use crate::config::EngineChoice;
 use crate::limits::{ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
+use crate::metrics::Counters;
+use crate::metrics::snapshot::Engine;
 use crate::proxy::Introductions;
 use crate::server::Server;
 use crate::swarm::{Swarms, Sweep};
@@ -22,8 +26,8 @@ use crate::worker::{Clock, Settings, Worker};
 /// The workers' threads, and what wakes them.
 pub(super) type Crew = Vec<(JoinHandle<io::Result<()>>, Waker)>;
 
-/// What a worker tells of its start: its engine, or why there is none.
-pub(super) type Started = Result<String, String>;
+/// What a worker tells of its start: its engine, with a line about it, or why there is none.
+pub(super) type Started = Result<(Engine, String), String>;
 
 /// Everything one worker is made of, on the way to its thread: a ring must be built by the
 /// thread that uses it.
@@ -39,6 +43,7 @@ pub(super) struct Plan {
     pub(super) sweep: Sweep,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) clock: Clock,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Plan {
@@ -54,9 +59,10 @@ impl Plan {
             Some(described) => described,
             None => match Uring::new(self.ring_settings(Vec::new())) {
                 Ok(mut ring) => {
-                    let described = ring.capabilities().describe();
+                    let capabilities = ring.capabilities();
                     ring.adopt(mem::take(&mut self.listeners));
-                    return self.work_on(ring, described, started);
+                    let engine = Engine { name: "io_uring", tier: tier(&capabilities) };
+                    return self.work_on(ring, (engine, capabilities.describe()), started);
                 }
                 Err(refusal) if engine == EngineChoice::IoUring => {
                     // The receiver ends the process, and takes only the first of several.
@@ -68,7 +74,10 @@ impl Plan {
         };
         let listeners = mem::take(&mut self.listeners);
         match Epoll::new(self.ring_settings(listeners)) {
-            Ok(ring) => self.work_on(ring, described, started),
+            Ok(ring) => {
+                let engine = Engine { name: "epoll", tier: "none" };
+                self.work_on(ring, (engine, described), started)
+            }
             Err(error) => {
                 let _ = started.send(Err(format!("epoll: {error}")));
                 Ok(())
@@ -90,21 +99,30 @@ impl Plan {
     fn work_on<R: Ring>(
         self,
         ring: R,
-        described: String,
+        described: (Engine, String),
         started: &Sender<Started>,
     ) -> io::Result<()> {
         let Plan { settings, acceptor, server, swarms, sweep, stop, clock, .. } = self;
         let now_s = clock.now_s();
         let worker = Worker::new(ring, server, acceptor, swarms, sweep, stop, settings, now_s);
-        let mut worker = worker.behind(self.introductions);
+        let mut worker = worker.behind(self.introductions).counting(self.counters);
         let _ = started.send(Ok(described));
-        let result = worker.run(|| clock.now_s());
+        let result = worker.run(|| clock.now());
         if let Err(error) = &result {
             // Its listeners would go on collecting connections that nobody serves.
             log::error(format_args!("a worker's ring has broken: {error}"));
             process::exit(1);
         }
         result
+    }
+}
+
+/// How much of io_uring a kernel has.
+fn tier(capabilities: &Capabilities) -> &'static str {
+    match capabilities.task_work {
+        TaskWork::Deferred => "defer_taskrun",
+        TaskWork::Cooperative if capabilities.multishot_recv => "coop_taskrun",
+        TaskWork::Cooperative => "coop_taskrun_without_multishot_receive",
     }
 }
 

@@ -62,8 +62,8 @@ impl Passed {
         let Some(Inherited { address, name, .. }) = self.0.first() else { return Ok(()) };
         Err(format!(
             "a socket was passed for {address} ({name}), on which the configuration does not \
-             listen: add it to `listen` or `tls.listen`, or take its ListenStream= out of the \
-             .socket unit"
+             listen: add it to `listen`, `tls.listen` or `operations.listen`, or take its \
+             ListenStream= out of the .socket unit"
         ))
     }
 }

@@ -73,6 +73,7 @@ pub(super) fn restrict(config: &config::Access, files: &Files) -> Result<Option<
         AccessList::load(config, files).map_err(|mistakes| mistakes.join("\n"))?;
     warn(&warnings);
     let access = Access::new(list, allows);
+    access.note_load(Clock::unix_s());
     log::info(format_args!("access list: {}", access.describe()));
     Ok(Some(access))
 }
@@ -83,6 +84,7 @@ pub(super) fn reload_list(access: &Access, config: &config::Access, files: &File
         Ok(access::Loaded { list, warnings }) => {
             warn(&warnings);
             let before = access.replace(list);
+            access.note_load(Clock::unix_s());
             log::info(format_args!("access list reloaded: {}", access.describe()));
             retire(before, crew);
         }

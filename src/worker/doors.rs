@@ -1,5 +1,7 @@
 //! A worker's listeners: which accept, which wait, and for what.
 
+use std::mem;
+
 use annulus_ring::{AcceptEnd, ListenerIndex, Ring};
 
 use crate::log::Limited;
@@ -71,15 +73,16 @@ impl Doors {
         }
     }
 
-    /// There is no room for another connection.
-    pub(super) fn shut(&mut self, ring: &mut impl Ring) {
-        self.room = false;
+    /// There is no room for another connection; says whether there was.
+    pub(super) fn shut(&mut self, ring: &mut impl Ring) -> bool {
+        let had_room = mem::take(&mut self.room);
         for (listener, door) in self.doors.iter_mut().enumerate() {
             if *door == Door::Open {
                 *door = Door::Shutting;
                 ring.stop_accepting(listener as ListenerIndex);
             }
         }
+        had_room
     }
 
     /// No connection is accepted any more, after those that wait in the kernel.

@@ -6,8 +6,10 @@ use annulus_ring::{Expect, Half, Key, Ring};
 
 use super::Worker;
 use super::slot::{Phase, Slot};
-use crate::connection::{Next, Progress};
+use crate::connection::{Connection, Next, Progress};
 use crate::limits::LINGER_S;
+use crate::metrics::labels::Timeout;
+use crate::tls::Handshake;
 
 impl<R: Ring> Worker<R> {
     /// Everything is sent: shuts our side, and reads what the client may still have sent,
@@ -94,6 +96,7 @@ impl<R: Ring> Worker<R> {
                 self.wheel.set(key.slot(), slot.deadline_s);
             }
             Phase::Serving if !slot.sending => {
+                self.counters.timeouts.add(overdue(&slot.connection));
                 let out = self.ring.reply_space();
                 let before = slot.connection.pending_bytes();
                 let written = slot.connection.expire(&mut self.server, &mut self.scratch, out);
@@ -105,7 +108,13 @@ impl<R: Ring> Worker<R> {
                     self.end(key, false);
                 }
             }
-            _ => self.end(key, true),
+            phase => {
+                let over = matches!(phase, Phase::Ending { .. });
+                if (slot.sending && !over) || phase == Phase::Streaming {
+                    self.counters.timeouts.add(Timeout::Send);
+                }
+                self.end(key, true);
+            }
         }
     }
 
@@ -138,5 +147,16 @@ impl<R: Ring> Worker<R> {
             let progress = Progress { written, next: Next::Close { unread: true } };
             self.follow(key, progress, true);
         }
+    }
+}
+
+/// What a client has not done in time that is not asked to read.
+fn overdue(connection: &Connection) -> Timeout {
+    if connection.handshake() == Some(Handshake::Underway) {
+        Timeout::Handshake
+    } else if connection.has_answered() && connection.pending_bytes() == 0 {
+        Timeout::Idle
+    } else {
+        Timeout::Header
     }
 }

@@ -12,11 +12,14 @@ use crate::limits::{
     HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, TOGETHER_S,
     UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
+use crate::metrics::labels::{Rejection, Resumption, TlsVersion};
+use crate::tls::Handshake;
 
 impl<R: Ring> Worker<R> {
     pub(super) fn on_received(&mut self, key: Key, mut buffer: RecvBuf, more: bool) {
         let turn = self.turn;
         let busy = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
+        self.counters.bytes_received.add(buffer.len() as u64);
         let Some(slot) = self.slot(key) else { return };
         slot.armed = more;
         let later = slot.sending || slot.queued || slot.sent_turn == turn;
@@ -27,6 +30,7 @@ impl<R: Ring> Worker<R> {
                 let (much, armed) = (pending > UNREAD_BYTES_PAUSE, slot.armed);
                 self.kept += buffer.len();
                 if pending > UNREAD_BYTES_MAX || (much && self.kept > KEPT_BYTES_MAX) {
+                    self.counters.rejected.add(Rejection::Unread);
                     self.end(key, true);
                 } else {
                     if much && armed {
@@ -60,15 +64,24 @@ impl<R: Ring> Worker<R> {
         let (server, scratch) = (&mut self.server, &mut self.scratch);
         let connection = &mut self.slots[key.slot() as usize].connection;
         self.handshakes += u32::from(connection.awaits_hello());
+        let handshake = connection.handshake();
         let before = connection.pending_bytes();
         let progress = connection.receive(bytes, server, self.now_s, patience, scratch, out);
         self.kept = self.kept + connection.pending_bytes() - before;
+        if handshake == Some(Handshake::Underway)
+            && let Some(Handshake::Done { tls13, resumed }) = connection.handshake()
+        {
+            let version = if tls13 { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
+            let resumption = if resumed { Resumption::Resumed } else { Resumption::Full };
+            self.counters.handshakes.add((version, resumption));
+        }
         self.follow(key, progress, full);
     }
 
     /// Sends what was written and does what is next.
     pub(super) fn follow(&mut self, key: Key, progress: Progress, full: bool) {
         let Progress { written, next } = progress;
+        self.counters.bytes_sent.add(written as u64);
         let slot = &mut self.slots[key.slot() as usize];
         let last = matches!(next, Next::Close { unread: false }) && !full && !slot.armed;
         if last && written > 0 {
@@ -156,6 +169,7 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         let (out, server) = (self.ring.reply_space(), &mut self.server);
         let (len, more) = slot.connection.relay(&mut self.scratch, out, |out| server.stream(out));
+        self.counters.bytes_sent.add(len as u64);
         if len > 0 {
             slot.sent_turn = self.turn;
             self.ring.send(key, &slot.socket, len);
@@ -212,6 +226,7 @@ impl<R: Ring> Worker<R> {
         let written = slot.connection.end(&mut self.server, &mut self.scratch, out);
         self.kept = self.kept + slot.connection.pending_bytes() - before;
         if written > 0 && !slot.armed {
+            self.counters.bytes_sent.add(written as u64);
             let socket = self.remove(key);
             self.ring.send_and_close(key, socket, written);
         } else {

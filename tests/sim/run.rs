@@ -5,6 +5,7 @@ use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use annulus::config::Protocol;
 use annulus::connection::Patience;
@@ -158,16 +159,16 @@ pub(crate) fn run_limited(
 
 /// Turns the worker's loop to its end, and settles the accounts.
 pub(crate) fn finish(mut worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<Report> {
-    let now_s = || (clock_ms.get() / 1000) as u32;
+    let now = || Duration::from_millis(clock_ms.get());
     while !worker.ring().stop_asked {
         worker.wait().expect("the fake ring never breaks");
-        worker.act(now_s());
+        worker.act(now().as_secs() as u32);
         worker.ring().check_doors(worker.connections());
         if worker.connections() == 0 && worker.ring().quiet() {
             worker.ring_mut().ask_to_stop();
         }
     }
-    worker.run(now_s).expect("the fake ring never breaks");
+    worker.run(now).expect("the fake ring never breaks");
     assert!(worker.finished());
     assert_eq!(worker.connections(), 0, "slots are still taken");
     assert_eq!(worker.kept_bytes(), 0, "bytes of nobody's are counted");

@@ -1,0 +1,42 @@
+//! The keys of `[operations]`.
+
+use std::net::SocketAddr;
+
+use super::Config;
+use super::key::{Key, Kind, Relation, Table};
+
+/// Where operators and their machines look in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Addresses to accept connections on, if any; none of them is one that clients use.
+    pub listen: Vec<SocketAddr>,
+}
+
+pub(super) const OPERATIONS: Table = Table {
+    name: "operations",
+    about: "What an operator and his machines may know: /metrics for Prometheus, /health for \
+            whoever watches, /stats.json for programs and / for people.",
+    keys: &[Key {
+        name: "listen",
+        kind: Kind::Addresses { at: |config| &mut config.operations.listen },
+        about: "Addresses to answer such requests on, by HTTP and without asking who wants to \
+                know: loopback addresses, like 127.0.0.1:3001, or those of a network that can be \
+                trusted. Empty for none.",
+        reason: "nothing is told that nobody asked for.",
+    }],
+    relations: &[
+        Relation {
+            keys: ["operations.listen", "listen"],
+            broken: |Config { listen, operations, .. }| shared(&operations.listen, listen),
+        },
+        Relation {
+            keys: ["operations.listen", "tls.listen"],
+            broken: |Config { tls, operations, .. }| shared(&operations.listen, &tls.listen),
+        },
+    ],
+};
+
+fn shared(own: &[SocketAddr], other: &[SocketAddr]) -> Option<String> {
+    let address = own.iter().find(|it| it.port() != 0 && other.contains(it))?;
+    Some(format!("without \"{address}\""))
+}

@@ -1,0 +1,95 @@
+//! What is counted, and how: numbers that each worker keeps for itself and others only read.
+//!
+//! [`Counters`] is one worker's block of them, on cache lines that no other core writes to. The
+//! worker alone changes it, so that counting is a load and a store without a lock; whoever wants
+//! to know adds the blocks up ([`snapshot`]). Nothing here reads a clock or does I/O but
+//! [`process`], which asks the kernel.
+//!
+//! A new reason for something that is counted by reason is one line in [`labels`].
+
+pub mod count;
+pub mod histogram;
+pub mod labels;
+pub mod process;
+pub mod rates;
+pub mod snapshot;
+
+use std::time::Duration;
+
+use count::{Count, Counts, Key};
+use histogram::Histogram;
+use labels::{
+    AcceptPause, Failure, Family, Kind, Outcome, Rejection, Resumption, Timeout, TlsVersion,
+    Transport,
+};
+
+/// What a request is counted by.
+pub type Request = (Kind, Family, Outcome);
+/// What an accepted connection is counted by.
+pub type Accepted = (Transport, Family);
+/// What a completed handshake is counted by.
+pub type Handshake = (TlsVersion, Resumption);
+
+/// The numbers of one worker, since its start. They are written by its thread alone.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests that were answered.
+    pub requests: Counts<Request, { Request::COUNT }>,
+    /// Requests that failed, and what was refused because it was no request.
+    pub failures: Counts<Failure, { Failure::COUNT }>,
+    /// Connections that were accepted.
+    pub accepted: Counts<Accepted, { Accepted::COUNT }>,
+    /// Connections that were closed against the client's will.
+    pub rejected: Counts<Rejection, { Rejection::COUNT }>,
+    /// Connections whose client had had its time.
+    pub timeouts: Counts<Timeout, { Timeout::COUNT }>,
+    /// How often accepting paused.
+    pub accept_pauses: Counts<AcceptPause, { AcceptPause::COUNT }>,
+    /// TLS handshakes that were completed.
+    pub handshakes: Counts<Handshake, { Handshake::COUNT }>,
+    /// TLS connections that ended before their handshake did.
+    pub handshakes_failed: Count,
+    /// Bytes received, as they came on the wire.
+    pub bytes_received: Count,
+    /// Bytes of answers handed to the kernel, as they go on the wire.
+    pub bytes_sent: Count,
+    /// Connections held at the end of the last turn.
+    pub connections: Count,
+    /// The second of the last turn, counted from the start of the process.
+    pub turned_s: Count,
+    /// How long turns of the loop took, without the sleep between them.
+    pub turns: Histogram,
+    /// How long requests took from when their last bytes were there.
+    pub latencies: Histogram,
+}
+
+impl Counters {
+    /// Notes the end of a turn that began at second `now_s`, took `took` and answered so many
+    /// requests, all of which go out with the turn's end.
+    pub fn turned(&self, now_s: u32, took: Duration, requests: u32) {
+        self.turned_s.set(u64::from(now_s));
+        self.turns.observe(took, 1);
+        if requests > 0 {
+            self.latencies.observe(took, u64::from(requests));
+        }
+    }
+
+    /// Adds what another worker has counted; of the seconds, the later one stays.
+    pub fn absorb(&self, other: &Counters) {
+        self.requests.absorb(&other.requests);
+        self.failures.absorb(&other.failures);
+        self.accepted.absorb(&other.accepted);
+        self.rejected.absorb(&other.rejected);
+        self.timeouts.absorb(&other.timeouts);
+        self.accept_pauses.absorb(&other.accept_pauses);
+        self.handshakes.absorb(&other.handshakes);
+        self.handshakes_failed.add(other.handshakes_failed.get());
+        self.bytes_received.add(other.bytes_received.get());
+        self.bytes_sent.add(other.bytes_sent.get());
+        self.connections.add(other.connections.get());
+        self.turned_s.set(self.turned_s.get().max(other.turned_s.get()));
+        self.turns.absorb(&other.turns);
+        self.latencies.absorb(&other.latencies);
+    }
+}

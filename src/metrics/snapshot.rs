@@ -1,0 +1,194 @@
+//! Everything that can be known of the tracker at one moment, in one value.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Counters;
+use super::labels::Kind;
+use super::process::{Process, Usage};
+use super::rates::{Flow, History, SPANS_S};
+use crate::access::{Access, Standing};
+use crate::limits::WORKER_SILENCE_S_MAX;
+use crate::swarm::{Census, Swarms};
+use crate::tls::Tls;
+use crate::worker::Clock;
+
+/// How a worker talks to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// "io_uring" or "epoll".
+    pub name: &'static str,
+    /// How much of io_uring this kernel has, as in "defer_taskrun", or "none".
+    pub tier: &'static str,
+}
+
+/// What does not change while the tracker runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The program's version.
+    pub version: &'static str,
+    /// The workers' engines, each once.
+    pub engines: Vec<Engine>,
+    /// Connections that all workers together hold at most.
+    pub connections_max: u64,
+    /// Torrents that are remembered at most.
+    pub torrents_max: u64,
+    /// Peers that are remembered at most.
+    pub peers_max: u64,
+}
+
+/// Whether the tracker does what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Good,
+    /// It was told to stop, and answers what is in flight.
+    Draining,
+    /// A worker has not gone round for too long.
+    Stuck {
+        /// Which, from 0.
+        worker: usize,
+        /// For how many seconds.
+        silence_s: u32,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What does not change.
+    pub facts: Arc<Facts>,
+    /// Whether all is well.
+    pub health: Health,
+    /// The present, in seconds since 1970.
+    pub unix_s: i64,
+    /// Seconds since the start.
+    pub uptime_s: u32,
+    /// For each worker, how many seconds ago its loop last went round.
+    pub silences_s: Vec<u32>,
+    /// What all workers together have counted.
+    pub counters: Counters,
+    /// What there is in the swarms.
+    pub swarms: Census,
+    /// What happens in a second, over each of [`SPANS_S`].
+    pub rates: [Flow; SPANS_S.len()],
+    /// What the process takes, unless the kernel does not say.
+    pub usage: Option<Usage>,
+    /// The access list, if there is one.
+    pub access: Option<Standing>,
+    /// The hosts of each certificate, and when it ends, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
+}
+
+/// Where snapshots come from: handles on all that is looked at.
+pub struct Observer {
+    /// What does not change.
+    pub facts: Arc<Facts>,
+    /// The time.
+    pub clock: Clock,
+    /// One block for each worker.
+    pub workers: Vec<Arc<Counters>>,
+    /// The swarms.
+    pub swarms: Arc<Swarms>,
+    /// The access list, if there is one.
+    pub access: Option<Arc<Access>>,
+    /// HTTPS, if it is spoken.
+    pub tls: Option<Arc<Tls>>,
+    /// Set when the tracker is told to stop.
+    pub stop: Arc<AtomicBool>,
+    /// The kernel's files, if there are any.
+    pub process: Option<Process>,
+    /// What was counted a while ago.
+    pub history: Mutex<History>,
+}
+
+impl Observer {
+    /// What can be known at this moment. It stops no worker.
+    pub fn snapshot(&self) -> Snapshot {
+        let uptime_s = self.clock.now_s();
+        let counters = self.sum();
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let rates = SPANS_S.map(|span_s| history.rate(span_s));
+        drop(history);
+        Snapshot {
+            facts: Arc::clone(&self.facts),
+            health: self.health(),
+            unix_s: Clock::unix_s(),
+            uptime_s,
+            silences_s: self.silences_s(uptime_s),
+            counters,
+            swarms: self.swarms.census(),
+            rates,
+            usage: self.process.as_ref().and_then(|process| process.usage().ok()),
+            access: self.access.as_ref().map(|access| access.standing()),
+            certificates: self.tls.as_ref().map_or_else(Vec::new, |tls| tls.expiries()),
+        }
+    }
+
+    /// Whether all is well, which is cheap to know.
+    pub fn health(&self) -> Health {
+        if self.stop.load(Ordering::Acquire) {
+            return Health::Draining;
+        }
+        judge(&self.silences_s(self.clock.now_s()))
+    }
+
+    /// Remembers what has been counted until now, for the rates.
+    pub fn sample(&self) {
+        let flow = flow(&self.sum());
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.add(self.clock.now_s(), flow);
+    }
+
+    fn sum(&self) -> Counters {
+        let sum = Counters::default();
+        self.workers.iter().for_each(|worker| sum.absorb(worker));
+        sum
+    }
+
+    fn silences_s(&self, now_s: u32) -> Vec<u32> {
+        let silence = |worker: &Arc<Counters>| {
+            let turned_s = u32::try_from(worker.turned_s.get()).unwrap_or(u32::MAX);
+            now_s.saturating_sub(turned_s)
+        };
+        self.workers.iter().map(silence).collect()
+    }
+}
+
+/// What the workers' silence means, while they are not to stop.
+fn judge(silences_s: &[u32]) -> Health {
+    let longest = silences_s.iter().enumerate().max_by_key(|&(_, silence_s)| silence_s);
+    match longest {
+        Some((worker, &silence_s)) if silence_s > WORKER_SILENCE_S_MAX => {
+            Health::Stuck { worker, silence_s }
+        }
+        _ => Health::Good,
+    }
+}
+
+fn flow(counters: &Counters) -> Flow {
+    let requests = |wanted: Kind| counters.requests.sum(|(kind, ..)| kind == wanted) as f64;
+    Flow {
+        announces: requests(Kind::Announce),
+        scrapes: requests(Kind::Scrape),
+        failures: counters.failures.sum(|_| true) as f64,
+        connections: counters.accepted.sum(|_| true) as f64,
+        handshakes: counters.handshakes.sum(|_| true) as f64,
+        received: counters.bytes_received.get() as f64,
+        sent: counters.bytes_sent.get() as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Health, WORKER_SILENCE_S_MAX, judge};
+
+    #[test]
+    fn a_worker_is_stuck_that_does_not_go_round() {
+        let most = WORKER_SILENCE_S_MAX;
+        assert_eq!(judge(&[0, most, 1]), Health::Good);
+        let stuck = Health::Stuck { worker: 1, silence_s: most + 1 };
+        assert_eq!(judge(&[most, most + 1, 0]), stuck);
+        assert_eq!(judge(&[]), Health::Good);
+    }
+}

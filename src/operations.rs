@@ -1,0 +1,17 @@
+//! The operations listener: what an operator and his machines may know, on addresses of its own.
+//!
+//! It has threads and sockets of its own too, of the plain blocking kind, and shares nothing with
+//! the workers but numbers that they write and it reads. Whatever goes wrong here, they go on;
+//! and it goes on to answer while they leave, until the process ends.
+//!
+//! `listener` accepts, `exchange` is one request and its answer as bytes, `routes` says what there
+//! is; `exposition` writes a [`Snapshot`](crate::metrics::snapshot::Snapshot) for Prometheus,
+//! `json` for everybody else.
+
+mod exchange;
+mod exposition;
+mod json;
+mod listener;
+mod routes;
+
+pub use listener::{Door, serve};

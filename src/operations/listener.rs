@@ -1,0 +1,152 @@
+//! Accepting, a bounded number of connections at once, each for a bounded time.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::exchange::answer;
+use crate::limits::{OPERATIONS_CONNECTIONS_MAX, OPERATIONS_PATIENCE_S};
+use crate::log;
+use crate::metrics::rates::SAMPLE_S;
+use crate::metrics::snapshot::Observer;
+use crate::worker::Clock;
+
+/// How long accepting pauses that failed: for want of a descriptor, most likely.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Bytes of a client's that are dropped after the answer, so that it is not reset away.
+const DROPPED_BYTES_MAX: usize = 64 * 1024;
+
+/// A socket that listens.
+pub type Door = OwnedFd;
+
+/// Serves what `observer` sees on these sockets from now on, by threads that end with the
+/// process.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn serve(doors: Vec<Door>, observer: Observer) -> io::Result<()> {
+    let observer = Arc::new(observer);
+    observer.sample();
+    let sampled = Arc::clone(&observer);
+    thread::Builder::new().name("rates".to_owned()).spawn(move || {
+        loop {
+            thread::sleep(Duration::from_secs(u64::from(SAMPLE_S)));
+            sampled.sample();
+        }
+    })?;
+    let places = Arc::new(Places::default());
+    for door in doors {
+        let (observer, places) = (Arc::clone(&observer), Arc::clone(&places));
+        let door = TcpListener::from(door);
+        thread::Builder::new()
+            .name("operations".to_owned())
+            .spawn(move || accept(&door, &observer, &places))?;
+    }
+    Ok(())
+}
+
+/// Accepts for ever.
+fn accept(door: &TcpListener, observer: &Arc<Observer>, places: &Arc<Places>) {
+    loop {
+        let place = places.take();
+        let Ok((stream, _)) = door.accept() else {
+            drop(place);
+            thread::sleep(RETRY);
+            continue;
+        };
+        let observer = Arc::clone(observer);
+        let conversation = move || {
+            // Who goes away or takes too long has nothing to be told.
+            let _ = converse(stream, &observer);
+            drop(place);
+        };
+        let thread = thread::Builder::new().name("operations".to_owned()).spawn(conversation);
+        if let Err(error) = thread {
+            log::warning(format_args!("operations: cannot start a thread: {error}"));
+            thread::sleep(RETRY);
+        }
+    }
+}
+
+/// One connection, to its end.
+fn converse(stream: TcpStream, observer: &Observer) -> io::Result<()> {
+    let clock = observer.clock;
+    let mut timed = Timed { deadline_s: clock.now_s() + OPERATIONS_PATIENCE_S, stream, clock };
+    answer(&mut timed, observer)?;
+    timed.stream.shutdown(Shutdown::Write)?;
+    let mut space = [0; 4096];
+    let mut dropped = 0;
+    while dropped < DROPPED_BYTES_MAX {
+        match timed.read(&mut space)? {
+            0 => break,
+            len => dropped += len,
+        }
+    }
+    Ok(())
+}
+
+/// A stream with an end of its time.
+struct Timed {
+    stream: TcpStream,
+    clock: Clock,
+    deadline_s: u32,
+}
+
+impl Timed {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.deadline_s.saturating_sub(self.clock.now_s()) {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            left_s => Ok(Some(Duration::from_secs(u64::from(left_s)))),
+        }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(into)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// How many connections there are.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Places {
+    /// Waits until there is one: who would connect meanwhile waits in the kernel.
+    fn take(self: &Arc<Places>) -> Place {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |taken: &mut usize| *taken >= OPERATIONS_CONNECTIONS_MAX;
+        let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+        Place(Arc::clone(self))
+    }
+}
+
+/// One connection's place, free again when it goes.
+struct Place(Arc<Places>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.freed.notify_one();
+    }
+}

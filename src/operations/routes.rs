@@ -1,0 +1,51 @@
+//! Which paths there are.
+
+use super::{exposition, json};
+use crate::metrics::snapshot::{Health, Observer};
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// An answer, but for what every answer has.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// The status with its reason, as in "200 OK".
+    pub(super) status: &'static str,
+    pub(super) content_type: &'static str,
+    pub(super) body: String,
+}
+
+impl Page {
+    /// What is told in a line.
+    pub(super) fn line(status: &'static str, text: impl Into<String>) -> Page {
+        Page { status, content_type: PLAIN, body: text.into() }
+    }
+}
+
+/// The answer to a request for `path`, which has no query any more.
+pub(super) fn page(observer: &Observer, path: &[u8]) -> Page {
+    match path {
+        b"/health" => health(observer.health()),
+        b"/metrics" => Page {
+            status: "200 OK",
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            body: exposition::write(&observer.snapshot()),
+        },
+        b"/stats.json" => Page {
+            status: "200 OK",
+            content_type: "application/json",
+            body: json::write(&observer.snapshot()),
+        },
+        _ => Page::line("404 Not Found", "There are /health, /metrics and /stats.json here.\n"),
+    }
+}
+
+fn health(health: Health) -> Page {
+    const UNAVAILABLE: &str = "503 Service Unavailable";
+    match health {
+        Health::Good => Page::line("200 OK", "ok\n"),
+        Health::Draining => Page::line(UNAVAILABLE, "draining\n"),
+        Health::Stuck { worker, silence_s } => {
+            Page::line(UNAVAILABLE, format!("worker {worker} is stuck for {silence_s} seconds\n"))
+        }
+    }
+}

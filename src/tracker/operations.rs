@@ -1,0 +1,50 @@
+//! The operations listeners, as far as they concern the start.
+
+use std::net::SocketAddr;
+
+use annulus_ring::Listener;
+
+use super::listen::{Bound, Passed, listen};
+use crate::config::Config;
+use crate::log;
+use crate::metrics::snapshot::{Engine, Facts, Observer};
+use crate::operations::{Door, serve};
+
+/// Opens the addresses as configured: each with its socket, which nobody answers yet.
+pub(super) fn open(
+    config: &Config,
+    passed: &mut Passed,
+) -> Result<Vec<(SocketAddr, Door)>, String> {
+    let addresses = &config.operations.listen;
+    let mut group = [Vec::new()];
+    let bound = listen(config, addresses, passed, &mut group, true)?;
+    let [sockets] = group;
+    let doors = sockets.into_iter().map(Listener::into_fd);
+    Ok(bound.into_iter().map(|Bound { address, .. }| address).zip(doors).collect())
+}
+
+/// What does not change from here on.
+pub(super) fn facts(config: &Config, engines: Vec<Engine>, connections_max: u64) -> Facts {
+    Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        engines,
+        connections_max,
+        torrents_max: config.swarms.max_torrents as u64,
+        peers_max: config.swarms.max_peers as u64,
+    }
+}
+
+/// Answers from now on.
+pub(super) fn begin(doors: Vec<(SocketAddr, Door)>, observer: Observer) -> Result<(), String> {
+    let (addresses, doors): (Vec<SocketAddr>, Vec<Door>) = doors.into_iter().unzip();
+    serve(doors, observer).map_err(|error| format!("cannot start the operations: {error}"))?;
+    for address in addresses {
+        if !address.ip().is_loopback() {
+            log::warning(format_args!(
+                "operations on {address}: whoever can reach this address is told everything"
+            ));
+        }
+        log::info(format_args!("operations on {address}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Connections: how many there are, and how they end that do not end well.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, get};
+use crate::observed::{OPERATIONS, Observed};
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, Tracker, on_both_engines, within};
+
+on_both_engines!(
+    they_are_counted_while_they_are_open,
+    a_full_house_pauses,
+    want_of_descriptors_pauses,
+    who_takes_too_long_is_counted_by_what_for,
+);
+
+const TIMED_OUT: &str = "annulus_connections_timed_out_total";
+const PAUSES: &str = "annulus_accept_pauses_total";
+
+fn they_are_counted_while_they_are_open(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let clients: Vec<Client> = (0..30)
+        .map(|_| {
+            let mut client = Client::connect(tracker.v4);
+            client.send(&target);
+            announced(&client.reply());
+            client
+        })
+        .collect();
+    observed.reaches("annulus_connections_open", 30.0);
+    drop(clients);
+    observed.reaches("annulus_connections_open", 0.0);
+    let accepted = observed.of_metric("annulus_connections_accepted_total");
+    assert_eq!(accepted, ["transport=http,family=ipv4 30"]);
+    assert!(observed.of_metric(TIMED_OUT).is_empty() && observed.of_metric(PAUSES).is_empty());
+    assert!(observed.of_metric("annulus_connections_rejected_total").is_empty());
+}
+
+fn a_full_house_pauses(engine: Engine) {
+    let tables = format!("[connections]\nmax = 3\n{OPERATIONS}");
+    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    let observed = Observed::of(&tracker);
+    assert_eq!(observed.sample("annulus_connections_limit"), 3.0);
+    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let mut clients: Vec<Client> = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&target);
+        announced(&client.reply());
+        clients.push(client);
+    }
+    observed.reaches("annulus_connections_open", 3.0);
+    assert_eq!(observed.of_metric(PAUSES), ["reason=connection_limit 1"]);
+    // One that waits is let in when another goes, and then it is full again.
+    let mut waiting = Client::connect(tracker.v4);
+    waiting.send(&target);
+    clients.pop();
+    announced(&waiting.reply());
+    observed.reaches(&format!("{PAUSES}{{reason=\"connection_limit\"}}"), 2.0);
+}
+
+fn want_of_descriptors_pauses(engine: Engine) {
+    let tables = format!("[connections]\nmax = 20\n{OPERATIONS}");
+    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    let observed = Observed::of(&tracker);
+    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let connect = || {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&target);
+        client
+    };
+    let mut clients: Vec<Client> = (0..20).map(|_| connect()).collect();
+    observed.reaches("annulus_connections_open", 20.0);
+    // A limit that it has not been told of, in force when it begins to accept again.
+    let (pid, limit) = (tracker.pid().to_string(), tracker.descriptors() - 15);
+    let limit = format!("--nofile={limit}");
+    assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    clients.push(connect());
+    // The one with the highest number, which the limit does not allow any more.
+    clients.remove(19);
+    // No more can be asked before some have gone: the answer needs a descriptor too.
+    within("the tracker's complaint", || tracker.log().contains("cannot accept").then_some(()));
+    drop(clients);
+    observed.reaches("annulus_connections_open", 0.0);
+    let exhausted = observed.sample(&format!("{PAUSES}{{reason=\"exhausted\"}}"));
+    assert!(exhausted >= 1.0, "{exhausted}");
+}
+
+fn who_takes_too_long_is_counted_by_what_for(engine: Engine) {
+    let tables = "[connections]\nheader_timeout = 1\nidle_timeout = 1\nsend_timeout = 1\n";
+    let tracker = Tracker::start(engine, &format!("{tables}{OPERATIONS}"));
+    let observed = Observed::of(&tracker);
+    let torrent = Torrent::new(&tracker, 1);
+    let request = get(&torrent.target(1, ""));
+
+    let mut half = Client::connect(tracker.v4);
+    half.send("GET /announce");
+    assert_eq!(half.reply().status, 408);
+    assert_eq!(observed.of_metric(TIMED_OUT), ["waiting_for=header 1"]);
+    assert_eq!(observed.of_metric("annulus_failures_total"), ["reason=too_slow 1"]);
+
+    let mut idle = Client::connect(tracker.v4);
+    idle.send(&request);
+    announced(&idle.reply());
+    idle.ends();
+    assert_eq!(observed.of_metric(TIMED_OUT), ["waiting_for=header 1", "waiting_for=idle 1"]);
+
+    let mut later = Client::connect(tracker.v4);
+    later.send([&request[..], b"GET /"].concat());
+    announced(&later.reply());
+    assert_eq!(later.reply().status, 408);
+    assert_eq!(observed.of_metric(TIMED_OUT), ["waiting_for=header 2", "waiting_for=idle 1"]);
+
+    // Who does not read until the buffers are full.
+    torrent.fill(tracker.v4, 1..=200, "");
+    let mut deaf = Client::connect_narrow(tracker.v4);
+    deaf.stream.set_nonblocking(true).unwrap();
+    let requests = get(&torrent.target(1, "numwant=200")).repeat(1000);
+    let mut at = 0;
+    let send = format!("{TIMED_OUT}{{waiting_for=\"send\"}}");
+    within("a client that does not read to be left", || {
+        // An error is the end that is waited for.
+        let _ = deaf.stuff(&requests, &mut at);
+        thread::sleep(Duration::from_millis(50));
+        (observed.sample(&send) == 1.0).then_some(())
+    });
+}

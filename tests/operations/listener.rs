@@ -1,0 +1,202 @@
+//! How it is told: paths, methods and versions of HTTP, and clients that mean no good.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use crate::client::{Client, ask, get, request};
+use crate::observed::{OPERATIONS, Observed};
+use crate::torrent::Torrent;
+use crate::tracker::{Engine, PATIENCE, Tracker, config, has_v6, on_both_engines, within};
+
+on_both_engines!(
+    what_there_is,
+    what_there_is_not,
+    a_request_in_pieces,
+    every_version_of_http,
+    the_slow_do_not_keep_it_from_the_quick,
+    the_json_is_json,
+    it_is_off_unless_asked_for,
+    the_wide_world_is_warned_of,
+    an_address_in_use,
+);
+
+fn what_there_is(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    let health = observed.get("/health");
+    assert_eq!((health.status, &health.body[..]), (200, &b"ok\n"[..]));
+    for path in ["/metrics", "/metrics?name[]=a", "/stats.json", "/health?"] {
+        let reply = observed.get(path);
+        assert_eq!(reply.status, 200, "{path}");
+        assert!(reply.closes(), "{path}");
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        // A HEAD is told what a GET is, but for the body, whose length changes.
+        let mut client = Client::connect(observed.0);
+        client.send(request("HEAD", path, "HTTP/1.1", ""));
+        let head = client.reply_head();
+        assert_eq!(head.status, 200, "{path}");
+        assert_eq!(head.header("content-type"), reply.header("content-type"));
+        client.ends();
+    }
+    let content_type = observed.get("/stats.json").header("content-type").map(str::to_owned);
+    assert_eq!(content_type.as_deref(), Some("application/json"));
+    let samples = observed.samples();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(samples[&format!("annulus_build_info{{version=\"{version}\"}}")], 1.0);
+    let engines = observed.of_metric("annulus_engine_info");
+    assert_eq!(engines.len(), 1);
+    assert!(engines[0].starts_with(&format!("engine={},tier=", engine.name())), "{engines:?}");
+    assert_eq!(samples["annulus_healthy"], 1.0);
+}
+
+fn what_there_is_not(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    for path in ["/nothing", "/metrics/", "/announce?info_hash=a", "/scrape", "/metrics/announce"] {
+        let reply = observed.get(path);
+        assert_eq!(reply.status, 404, "{path}");
+        let text = String::from_utf8(reply.body).unwrap();
+        assert!(text.contains("/health") && text.contains("/metrics"), "{text}");
+    }
+    for (bytes, status) in [
+        (request("POST", "/metrics", "HTTP/1.1", ""), 405),
+        (request("GET", "/metrics", "HTTP/2.0", ""), 505),
+        (get(&format!("/{}", "x".repeat(20_000))), 431),
+        (request("GET", "/metrics", "HTTP/1.1", "Content-Length: 5\r\n"), 400),
+        (b"nonsense\r\n\r\n".to_vec(), 400),
+        (b"\x16\x03\x01\x02\x00\x01".to_vec(), 400),
+    ] {
+        let reply = ask(observed.0, &bytes);
+        assert_eq!(reply.status, status, "{}", bytes.escape_ascii());
+        assert_eq!(reply.header("allow"), (status == 405).then_some("GET, HEAD"));
+    }
+    // None of this is the tracker's clients'.
+    assert!(observed.of_metric("annulus_requests_total").is_empty());
+    assert!(observed.of_metric("annulus_failures_total").is_empty());
+}
+
+fn a_request_in_pieces(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let mut client = Client::connect(Observed::of(&tracker).0);
+    for byte in get("/health") {
+        client.send([byte]);
+    }
+    assert_eq!(client.reply().status, 200);
+    client.ends();
+}
+
+fn every_version_of_http(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        let mut stream = TcpStream::connect(observed.0).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // More than one request: the rest must not reset the answer away.
+        stream.write_all(&request("GET", "/health", version, "").repeat(20)).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\nok\n"),
+            "{text}"
+        );
+    }
+}
+
+/// The bound on how many are served at once is one of places, and each is free again in a while.
+fn the_slow_do_not_keep_it_from_the_quick(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    let half = || {
+        let mut client = Client::connect(observed.0);
+        client.send("GET /hea");
+        client
+    };
+    let few: Vec<Client> = (0..10).map(|_| half()).collect();
+    assert_eq!(observed.get("/health").status, 200);
+    let many: Vec<Client> = (0..20).map(|_| half()).collect();
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap().count();
+    assert!(threads() <= 2 + 3 + 16, "{}", threads());
+    // The tracker itself does not know of it.
+    Torrent::new(&tracker, 1).announce(1, "");
+    // The many are sent away in their time, after which there is room again.
+    let mut patient = Client::connect(observed.0);
+    patient.send(get("/health"));
+    assert_eq!(patient.reply().status, 200);
+    for client in few.into_iter().chain(many) {
+        client.drain();
+    }
+}
+
+fn the_json_is_json(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    Torrent::new(&tracker, 1).fill(tracker.v4, 1..=20, "left=0");
+    // The rates are those of samples some seconds apart.
+    within("a rate", || {
+        let reply = observed.get("/stats.json");
+        json(&reply.body, "d['per_second']['60s']['announces'] > 0").then_some(())
+    });
+    let body = observed.get("/stats.json").body;
+    for claim in [
+        "d['version'] == '0.1.0' and d['health'] == 'ok' and d['workers'] == 2",
+        "d['engines'] in (['io_uring'], ['epoll'])",
+        "d['swarms']['torrents'] == 1 and d['swarms']['peers'] == 20",
+        "d['swarms']['seeders'] == 20 and d['swarms']['leechers'] == 0",
+        "d['swarms']['peers_ipv4'] == 20 and d['swarms']['peers_ipv6'] == 0",
+        "d['requests']['announces'] == 20 and d['requests']['failed'] == 0",
+        "d['requests']['failures']['port_missing'] == 0",
+        "d['connections']['accepted'] == 1",
+        "set(d['connections']['timed_out']) == {'handshake', 'header', 'idle', 'send'}",
+        "d['tls']['handshakes'] == 0 and d['tls']['certificates'] == []",
+        "0 < d['per_second']['60s']['announces'] <= 20",
+        "set(d['per_second']) == {'60s', '300s'}",
+        "d['microseconds']['request']['p50'] <= d['microseconds']['request']['p99']",
+        "d['process']['threads'] >= 5 and d['process']['resident_bytes'] > 1e6",
+        "'access_list' not in d",
+        "abs(d['time'] - __import__('time').time()) < 60",
+    ] {
+        assert!(json(&body, claim), "{claim}: {}", String::from_utf8_lossy(&body));
+    }
+}
+
+/// Whether the JSON `d` is as `claim` says in Python.
+fn json(text: &[u8], claim: &str) -> bool {
+    let program = format!("import json, sys; d = json.load(sys.stdin); sys.exit(not ({claim}))");
+    let mut python = Command::new("python3");
+    python.args(["-c", &program]).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut child = python.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    child.wait().unwrap().success()
+}
+
+fn it_is_off_unless_asked_for(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    Torrent::new(&tracker, 1).announce(1, "");
+    assert!(!tracker.log().contains("operations"), "{}", tracker.log());
+    let tracker = Tracker::start(engine, "[operations]\nlisten = []\n");
+    assert!(!tracker.log().contains("operations"), "{}", tracker.log());
+}
+
+fn the_wide_world_is_warned_of(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    Observed::of(&tracker);
+    assert!(!tracker.log().contains("warning"), "{}", tracker.log());
+    let second = if has_v6() { ", \"[::1]:0\"" } else { "" };
+    let tables = format!("[operations]\nlisten = [\"0.0.0.0:0\"{second}]\n");
+    let tracker = Tracker::start(engine, &tables);
+    let Observed(mut address) = Observed::of(&tracker);
+    tracker.assert_logged("warning: operations on 0.0.0.0:");
+    assert_eq!(tracker.log().matches("warning").count(), 1, "{}", tracker.log());
+    address.set_ip([127, 0, 0, 1].into());
+    assert_eq!(ask(address, get("/health")).status, 200);
+}
+
+fn an_address_in_use(engine: Engine) {
+    let first = Tracker::start(engine, OPERATIONS);
+    let Observed(address) = Observed::of(&first);
+    let tables = format!("[operations]\nlisten = [\"{address}\"]\n");
+    let (status, log) = Tracker::launch(&config(engine, 1, &tables), &[]).ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
+}

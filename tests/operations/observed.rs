@@ -1,0 +1,81 @@
+//! What is read of a tracker's operations listener.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::client::{Reply, ask, get};
+use crate::tracker::{Tracker, within};
+
+/// The table that a tracker needs to be observed.
+pub(crate) const OPERATIONS: &str = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";
+
+/// The samples of one look, each by its name and labels as they are written.
+pub(crate) type Samples = BTreeMap<String, f64>;
+
+/// Where a tracker is looked at.
+pub(crate) struct Observed(pub(crate) SocketAddr);
+
+impl Observed {
+    /// The first address that a tracker with [`OPERATIONS`] has for it.
+    pub(crate) fn of(tracker: &Tracker) -> Observed {
+        let address = |lines: &[String]| {
+            let mut addresses = lines.iter().filter_map(|it| it.split_once(": operations on "));
+            addresses.find_map(|(_, address)| address.parse().ok())
+        };
+        assert!(tracker.log_until(|lines| address(lines).is_some()), "{}", tracker.log());
+        let lines: Vec<String> = tracker.log().lines().map(str::to_owned).collect();
+        Observed(address(&lines).unwrap())
+    }
+
+    /// The answer to a GET.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        ask(self.0, get(path))
+    }
+
+    /// The text of the metrics.
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        let reply = self.get("/metrics");
+        assert_eq!(reply.status, 200);
+        let content_type = reply.header("content-type");
+        assert_eq!(content_type, Some("text/plain; version=0.0.4; charset=utf-8"));
+        String::from_utf8(reply.body).unwrap()
+    }
+
+    /// All samples of this moment.
+    #[track_caller]
+    pub(crate) fn samples(&self) -> Samples {
+        let mut samples = Samples::new();
+        for line in self.text().lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let before = samples.insert(name.to_owned(), value.parse().unwrap());
+            assert_eq!(before, None, "{name} comes twice");
+        }
+        samples
+    }
+
+    /// One sample of this moment.
+    #[track_caller]
+    pub(crate) fn sample(&self, name: &str) -> f64 {
+        let samples = self.samples();
+        *samples.get(name).unwrap_or_else(|| panic!("no {name} in {samples:#?}"))
+    }
+
+    /// Waits until a sample has a value. For what is counted only after the client has heard.
+    #[track_caller]
+    pub(crate) fn reaches(&self, name: &str, value: f64) {
+        within(format!("{name} = {value}"), || (self.sample(name) == value).then_some(()));
+    }
+
+    /// The samples of a metric that are not zero, by their labels, and after a space the number.
+    #[track_caller]
+    pub(crate) fn of_metric(&self, metric: &str) -> Vec<String> {
+        let samples = self.samples();
+        let labelled = samples.iter().filter_map(|(name, value)| {
+            let labels = name.strip_prefix(metric)?.strip_prefix('{')?.strip_suffix('}')?;
+            (*value != 0.0).then(|| format!("{} {value}", labels.replace('"', "")))
+        });
+        labelled.collect()
+    }
+}

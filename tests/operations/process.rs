@@ -1,0 +1,67 @@
+//! What the process takes.
+
+use std::process::Command;
+
+use crate::client::{Client, get};
+use crate::observed::{OPERATIONS, Observed};
+use crate::requirements::can_run;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+
+on_both_engines!(it_is_what_the_kernel_says, it_is_told_without_proc);
+
+fn it_is_what_the_kernel_says(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    let request = get(&Torrent::new(&tracker, 1).target(1, ""));
+    // More than one piece of the directory's listing.
+    let clients: Vec<Client> = (0..500)
+        .map(|_| {
+            let mut client = Client::connect(tracker.v4);
+            client.send(&request);
+            announced(&client.reply());
+            client
+        })
+        .collect();
+    // One more for the connection that asks.
+    let open = tracker.descriptors() as f64 + 1.0;
+    assert!(open > 500.0);
+    observed.reaches("process_open_fds", open);
+    let samples = observed.samples();
+    assert!(samples["process_max_fds"] >= open && samples["process_threads"] >= 5.0);
+    let resident = tracker.resident_bytes() as f64;
+    let told = samples["process_resident_memory_bytes"];
+    assert!((told / resident - 1.0).abs() < 0.5, "{told} is not {resident}");
+    assert!(samples["process_virtual_memory_bytes"] >= told);
+    let before = samples["process_cpu_seconds_total"];
+    let after = tracker.processor_time().as_secs_f64();
+    assert!(before <= after && after - before < PATIENCE.as_secs_f64(), "{before} {after}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let started = samples["process_start_time_seconds"];
+    assert!((now.as_secs_f64() - started).abs() < PATIENCE.as_secs_f64(), "{started}");
+    drop(clients);
+    observed.reaches("process_open_fds", open - 500.0);
+}
+
+/// As after a change of the root directory, or of what may be opened.
+fn it_is_told_without_proc(engine: Engine) {
+    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let missing = if root { vec![] } else { vec!["root's rights".to_owned()] };
+    if !can_run("it_is_told_without_proc", &missing) {
+        return;
+    }
+    let tracker = Tracker::start_as(engine, 1, OPERATIONS, &["unshare", "-m"]);
+    let observed = Observed::of(&tracker);
+    let pid = tracker.pid().to_string();
+    let inside = |arguments: &[&str]| {
+        Command::new("nsenter").args(["-m", "-t", &pid]).args(arguments).output().unwrap()
+    };
+    assert!(inside(&["umount", "-l", "/proc"]).status.success());
+    assert!(inside(&["ls", "/proc"]).stdout.is_empty());
+    let open = tracker.descriptors() as f64 + 1.0;
+    let samples = observed.samples();
+    assert_eq!(samples["process_open_fds"], open);
+    for name in ["process_resident_memory_bytes", "process_max_fds", "process_threads"] {
+        assert!(samples[name] > 0.0, "{name}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Handshakes and certificates.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::version::{TLS12, TLS13};
+
+use crate::certificates::Key;
+use crate::client::{Client, get};
+use crate::observed::{OPERATIONS, Observed};
+use crate::secure::{connect, resuming};
+use crate::site::{HOST, Site};
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, on_both_engines};
+
+on_both_engines!(
+    handshakes_are_told_apart,
+    handshakes_that_fail_are_counted,
+    certificates_tell_their_end,
+    bytes_are_those_of_the_records,
+);
+
+const HANDSHAKES: &str = "annulus_tls_handshakes_total";
+const FAILED: &str = "annulus_tls_handshakes_failed_total";
+
+fn handshakes_are_told_apart(engine: Engine) {
+    let site = Site::start(engine, OPERATIONS);
+    let observed = Observed::of(&site.tracker);
+    let request = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for mut client in site.connect_by_each() {
+        client.send(&request);
+        announced(&client.reply());
+    }
+    assert_eq!(
+        observed.of_metric(HANDSHAKES),
+        ["version=1.2,kind=full 1", "version=1.3,kind=full 1"]
+    );
+    for version in [&TLS12, &TLS13] {
+        let settings = resuming(&site.authority, version);
+        for _ in 0..3 {
+            let mut client = connect(site.v4, &settings);
+            client.send(&request);
+            announced(&client.reply());
+        }
+    }
+    assert_eq!(
+        observed.of_metric(HANDSHAKES),
+        [
+            "version=1.2,kind=full 2",
+            "version=1.2,kind=resumed 2",
+            "version=1.3,kind=full 2",
+            "version=1.3,kind=resumed 2",
+        ]
+    );
+    assert_eq!(observed.sample(FAILED), 0.0);
+    let accepted = observed.of_metric("annulus_connections_accepted_total");
+    assert_eq!(accepted, ["transport=https,family=ipv4 8"]);
+}
+
+fn handshakes_that_fail_are_counted(engine: Engine) {
+    let site = Site::start(engine, &format!("[connections]\nhandshake_timeout = 1\n{OPERATIONS}"));
+    let observed = Observed::of(&site.tracker);
+    // One without TLS, one that breaks it, one that breaks off and one that goes no further.
+    let mut plain = Client::connect(site.v4);
+    plain.send(get("/announce"));
+    assert_eq!(plain.reply().status, 400);
+    observed.reaches(FAILED, 1.0);
+    assert_eq!(observed.of_metric("annulus_failures_total"), ["reason=not_tls 1"]);
+    let mut broken = Client::connect(site.v4);
+    broken.send(b"\x16\x03\x01\x00\x05hello");
+    broken.drain();
+    observed.reaches(FAILED, 2.0);
+    let mut short = Client::connect(site.v4);
+    short.send(b"\x16\x03\x01");
+    short.finish();
+    short.drain();
+    observed.reaches(FAILED, 3.0);
+    let timed_out = "annulus_connections_timed_out_total";
+    assert!(observed.of_metric(timed_out).is_empty());
+    let mut slow = Client::connect(site.v4);
+    slow.send(b"\x16\x03\x01");
+    slow.drain();
+    observed.reaches(FAILED, 4.0);
+    assert_eq!(observed.of_metric(timed_out), ["waiting_for=handshake 1"]);
+    assert!(observed.of_metric(HANDSHAKES).is_empty());
+}
+
+fn certificates_tell_their_end(engine: Engine) {
+    let hosts = [(HOST, Key::P256), ("other.test", Key::P256)];
+    let site = Site::start_as(engine, &hosts, OPERATIONS);
+    let observed = Observed::of(&site.tracker);
+    let samples = observed.samples();
+    let name = "annulus_tls_certificate_not_after_timestamp_seconds";
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let ends: Vec<(&String, &f64)> =
+        samples.iter().filter(|(it, _)| it.starts_with(name)).collect();
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    for ((index, (host, _)), (labels, end)) in hosts.iter().enumerate().zip(ends) {
+        let wanted = format!("{name}{{certificate=\"{index}\",names=\"{host}");
+        assert!(labels.starts_with(&wanted), "{labels}");
+        assert!(*end > now && *end < now + 4e9, "{labels} {end}");
+    }
+}
+
+fn bytes_are_those_of_the_records(engine: Engine) {
+    let site = Site::start(engine, OPERATIONS);
+    let observed = Observed::of(&site.tracker);
+    let mut client = site.connect();
+    let request = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    client.send(&request);
+    announced(&client.reply());
+    let samples = observed.samples();
+    // A hello, a Finished and the record; a certificate, a ticket and the answer.
+    assert!(samples["annulus_received_bytes_total"] > request.len() as f64 + 200.0, "{samples:#?}");
+    assert!(samples["annulus_sent_bytes_total"] > 1000.0, "{samples:#?}");
+}

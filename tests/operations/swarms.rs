@@ -1,0 +1,50 @@
+//! Torrents and peers.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::observed::{OPERATIONS, Observed};
+use crate::torrent::Torrent;
+use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+
+on_both_engines!(they_are_counted_as_they_come_and_go);
+
+fn they_are_counted_as_they_come_and_go(engine: Engine) {
+    let tables = format!("[swarms]\nmax_torrents = 500\nmax_peers = 600\n{OPERATIONS}");
+    let tracker = Tracker::start(engine, &tables);
+    let observed = Observed::of(&tracker);
+    let torrents = "annulus_torrents";
+    assert_eq!(observed.sample(torrents), 0.0);
+    assert_eq!(observed.sample("annulus_torrents_limit"), 500.0);
+    assert_eq!(observed.sample("annulus_peers_limit"), 600.0);
+    let (one, other) = (Torrent::new(&tracker, 1), Torrent::new(&tracker, 2));
+    one.fill(tracker.v4, 1..=7, "left=1");
+    one.fill(tracker.v4, 8..=10, "left=0");
+    other.fill(tracker.v4, 1..=2, "left=0");
+    assert_eq!(observed.sample(torrents), 2.0);
+    let peers = || observed.of_metric("annulus_peers");
+    assert_eq!(peers(), ["kind=leecher,family=ipv4 7", "kind=seeder,family=ipv4 5"]);
+    let completed = "annulus_downloads_completed_total";
+    assert_eq!(observed.sample(completed), 0.0);
+    // Once for each, however often it is said.
+    one.announce(1, "left=0&event=completed");
+    one.announce(1, "left=0&event=completed");
+    assert_eq!(peers(), ["kind=leecher,family=ipv4 6", "kind=seeder,family=ipv4 6"]);
+    assert_eq!(observed.sample(completed), 1.0);
+    other.announce(1, "event=stopped");
+    other.announce(2, "event=stopped");
+    assert_eq!(peers(), ["kind=leecher,family=ipv4 6", "kind=seeder,family=ipv4 4"]);
+    assert_eq!(observed.sample(torrents), 1.0);
+    if has_v6() {
+        one.announce_from(IpAddr::V6(Ipv6Addr::LOCALHOST), 1, "left=1");
+        other.announce_from(IpAddr::V6(Ipv6Addr::LOCALHOST), 1, "left=0");
+        assert_eq!(
+            peers(),
+            [
+                "kind=leecher,family=ipv4 6",
+                "kind=leecher,family=ipv6 1",
+                "kind=seeder,family=ipv4 4",
+                "kind=seeder,family=ipv6 1",
+            ]
+        );
+    }
+}
