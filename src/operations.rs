@@ -6,12 +6,13 @@
 //!
 //! `listener` accepts, `exchange` is one request and its answer as bytes, `routes` says what there
 //! is; `exposition` writes a [`Snapshot`](crate::metrics::snapshot::Snapshot) for Prometheus,
-//! `json` for everybody else.
+//! `json` for other programs, `overview` for people.
 
 mod exchange;
 mod exposition;
 mod json;
 mod listener;
+mod overview;
 mod routes;
 
 pub use listener::{Door, serve};

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use annulus_parser::{Bounds, Error, Head, Method, Parsed, Target, parse_head};
 
+use super::overview::POLICY;
 use super::routes::{Page, page};
 use crate::limits::OPERATIONS_HEAD_BYTES_MAX;
 use crate::metrics::snapshot::Observer;
@@ -78,6 +79,7 @@ fn write_page(page: &Page, head_only: bool) -> Vec<u8> {
          Content-Length: {}\r\n\
          Cache-Control: no-store\r\n\
          X-Content-Type-Options: nosniff\r\n\
+         Content-Security-Policy: {POLICY}\r\n\
          {allow}Connection: close\r\n\r\n",
         body.len()
     );

@@ -128,21 +128,26 @@ fn rates(flow: &Flow) -> Object {
     object
 }
 
-/// Since the start: the end of the range that holds the median, and those of slower ones. Null
-/// where there is none yet, or it is beyond the last range.
+/// As [`quantile_us`], null for none.
 fn quantiles(histogram: &Histogram) -> Object {
-    let cumulative = histogram.cumulative();
-    let all = cumulative[BOUNDS];
     let mut object = Object::default();
     for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
-        let wanted = (all as f64 * share).ceil() as u64;
-        let index = cumulative[..BOUNDS].iter().position(|&count| count >= wanted);
-        match index.filter(|_| all > 0) {
-            Some(index) => object.number(name, (bound_s(index) * 1e6).round()),
+        match quantile_us(histogram, share) {
+            Some(us) => object.number(name, us),
             None => object.number(name, "null"),
         }
     }
     object
+}
+
+/// Since the start: the end of the range within which this share of all ended, in microseconds.
+/// None where there is none yet, or it is beyond the last range.
+pub(super) fn quantile_us(histogram: &Histogram, share: f64) -> Option<f64> {
+    let cumulative = histogram.cumulative();
+    let all = cumulative[BOUNDS];
+    let wanted = (all as f64 * share).ceil() as u64;
+    let index = cumulative[..BOUNDS].iter().position(|&count| count >= wanted);
+    index.filter(|_| all > 0).map(|index| (bound_s(index) * 1e6).round())
 }
 
 /// An object as far as it is written. Names and texts are escaped, numbers are written as they

@@ -1,6 +1,6 @@
 //! Which paths there are.
 
-use super::{exposition, json};
+use super::{exposition, json, overview};
 use crate::metrics::snapshot::{Health, Observer};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -24,6 +24,11 @@ impl Page {
 /// The answer to a request for `path`, which has no query any more.
 pub(super) fn page(observer: &Observer, path: &[u8]) -> Page {
     match path {
+        b"/" => Page {
+            status: "200 OK",
+            content_type: "text/html; charset=utf-8",
+            body: overview::write(&observer.snapshot()),
+        },
         b"/health" => health(observer.health()),
         b"/metrics" => Page {
             status: "200 OK",
@@ -35,7 +40,7 @@ pub(super) fn page(observer: &Observer, path: &[u8]) -> Page {
             content_type: "application/json",
             body: json::write(&observer.snapshot()),
         },
-        _ => Page::line("404 Not Found", "There are /health, /metrics and /stats.json here.\n"),
+        _ => Page::line("404 Not Found", "There are /, /health, /metrics and /stats.json here.\n"),
     }
 }
 

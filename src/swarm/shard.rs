@@ -252,7 +252,9 @@ mod tests {
         for peer in 0..peers {
             let [high, low] = peer.to_be_bytes();
             let peer = Endpoint::V4([1, 2, high, low, 0, 1]);
-            shard.torrent_mut(row).peers.add(&peer, false, 0, secret);
+            let (torrent, census) = shard.torrent_and_census(row);
+            torrent.peers.add(&peer, false, 0, secret);
+            census.enter(&peer, false);
         }
     }
 

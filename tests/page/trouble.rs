@@ -1,0 +1,38 @@
+//! What the page says when the tracker does not answer, or is about to leave.
+
+use crate::client::Client;
+use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::watched::{OPERATIONS, STATE, has_browser, watch};
+
+const AGE: &str = "document.getElementById('age').textContent";
+
+on_both_engines!(silence_and_the_end_are_told);
+
+fn silence_and_the_end_are_told(engine: Engine) {
+    if !has_browser("the page without its tracker") {
+        return;
+    }
+    let mut tracker = Tracker::start(engine, OPERATIONS);
+    let mut browser = watch(&format!("trouble-{}", engine.name()), &tracker);
+    let lost = format!("{STATE} === 'The tracker cannot be reached'");
+    let old = format!("/^These numbers are [1-9][0-9]* s old$/.test({AGE})");
+
+    // Held up, it takes connections and does not answer.
+    tracker.signal("STOP");
+    browser.until(&lost);
+    browser.until(&old);
+    tracker.signal("CONT");
+    browser.until(&format!("{STATE} === 'Serving'"));
+    browser.until(&format!("{AGE}.includes(' UTC, up ')"));
+
+    // It drains for as long as a request is not complete.
+    let mut client = Client::connect(tracker.v4);
+    client.send("GET /announce");
+    browser.until("document.getElementById('connections').dataset.level === '1'");
+    tracker.signal("TERM");
+    browser.until(&format!("{STATE}.startsWith('Draining: ')"));
+    drop(client);
+    assert!(tracker.ended().0.success());
+    browser.until(&lost);
+    browser.until(&old);
+}
