@@ -1,7 +1,7 @@
 //! Requests, by what they were, and why they failed.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
 
 use crate::client::{Client, ask, get, request};
@@ -17,6 +17,7 @@ on_both_engines!(
     what_a_proxy_keeps_back_fails,
     what_the_list_forbids_fails,
     full_scrapes_fail_where_they_are_off,
+    what_is_too_much_of_an_address_is_refused,
     bytes_are_those_on_the_wire,
     durations_are_those_of_requests,
     all_workers_count,
@@ -172,6 +173,29 @@ fn what_the_list_forbids_fails(engine: Engine) {
     // And without one nothing is said of it.
     let tracker = Tracker::start(engine, OPERATIONS);
     assert!(!Observed::of(&tracker).text().contains("annulus_access_list"));
+}
+
+fn what_is_too_much_of_an_address_is_refused(engine: Engine) {
+    let limits = "[limits]\nrequests_per_second = 1\nrequest_burst = 1\n";
+    let tracker = Tracker::start(engine, &format!("{limits}{OPERATIONS}"));
+    let observed = Observed::of(&tracker);
+    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let (mut told, mut reset) = (0, 0);
+    for _ in 0..60 {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&target);
+        match client.stream.peek(&mut [0]) {
+            Ok(1) => told += u32::from(client.reply().body.starts_with(b"d14:failure reason")),
+            other => {
+                assert_eq!(other.unwrap_err().kind(), ErrorKind::ConnectionReset);
+                reset += 1;
+            }
+        }
+    }
+    assert!(told > 0 && reset > 0, "{told} {reset}");
+    assert_eq!(observed.of_metric(FAILURES), [format!("reason=address_requests {told}")]);
+    let rejected = observed.of_metric("annulus_connections_rejected_total");
+    assert_eq!(rejected, [format!("reason=address_requests {reset}")]);
 }
 
 fn full_scrapes_fail_where_they_are_off(engine: Engine) {
