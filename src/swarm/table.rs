@@ -26,6 +26,8 @@ const SHARDS_PER_PAGE: usize = 256;
 #[derive(Debug)]
 struct Guarded(Mutex<Shard>);
 
+const _: () = assert!(size_of::<Guarded>() == 128);
+
 /// A counter on cache lines of its own.
 #[repr(align(128))]
 #[derive(Debug)]

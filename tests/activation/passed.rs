@@ -1,17 +1,22 @@
 //! Which sockets are taken, and why others are not.
 
 use std::env::temp_dir;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
+use crate::certificates::{Authority, Key};
 use crate::manager::{Service, announce, socket};
 use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
-on_both_engines!(one_is_passed_and_one_is_bound, each_of_a_group_is_served);
+on_both_engines!(
+    one_is_passed_and_one_is_bound,
+    each_of_a_group_is_served,
+    those_for_https_and_operations_are_served,
+);
 
 fn one_is_passed_and_one_is_bound(engine: Engine) {
     let (passed, address) = socket();
@@ -46,6 +51,30 @@ fn each_of_a_group_is_served(engine: Engine) {
     for _ in 0..64 {
         announce(address).unwrap();
     }
+}
+
+fn those_for_https_and_operations_are_served(engine: Engine) {
+    let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
+    authority.issue("tracker.test", Key::P256);
+    let (chain, key) = (authority.path("tracker.test.pem"), authority.path("tracker.test.key"));
+    let ((secured, https), (observed, operations)) = (socket(), socket());
+    let mut service = Service::new(engine, &[address_of_any()], vec![secured, observed]);
+    service.config += &format!(
+        "[tls]\nlisten = [\"{https}\"]\n\
+         certificates = [{{ chain = {chain:?}, key = {key:?} }}]\n\
+         [operations]\nlisten = [\"{operations}\"]\n"
+    );
+    let tracker = service.start(1);
+    tracker.assert_logged(&format!("{https} was passed (first.socket)"));
+    tracker.assert_logged(&format!("{operations} was passed (second.socket)"));
+    tracker.assert_logged(&format!("operations on {operations}"));
+    // Only who expects TLS says this.
+    assert!(announce(https).unwrap_err().contains("This port speaks TLS"));
+    let mut stream = TcpStream::connect(operations).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
 }
 
 #[test]
