@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::bencode::decode;
 use crate::client::{Client, ask, get};
@@ -21,17 +22,15 @@ on_both_engines!(
 /// by the one after.
 fn under_load(engine: Engine) {
     const THREADS: usize = 4;
-    /// Of one thread, should it not be told to end before.
-    const ROUNDS_MAX: usize = 20_000;
+    /// Should it not be told to end before.
+    const LOAD_MAX: Duration = Duration::from_secs(120);
+    let began = Instant::now();
     let listed = Listed::start(engine, "allow", hex(1) + &hex(2), "");
     let [always, at_times] = [1, 2].map(|number| get(&listed.torrent(number).target(1, "")));
     let (answered, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     let ask_and_ask = || {
         let mut client = Client::connect(listed.tracker.v4);
-        for _ in 0..ROUNDS_MAX {
-            if done.load(Ordering::Relaxed) {
-                return;
-            }
+        while !done.load(Ordering::Relaxed) && began.elapsed() < LOAD_MAX {
             client.send(&always);
             announced(&client.reply());
             client.send(&at_times);
