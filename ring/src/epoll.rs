@@ -8,11 +8,16 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::buffers::Pool;
-use crate::event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, discard};
+use crate::dial::unconnected;
+use crate::event::{
+    AcceptEnd, Dial, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, Wait, discard,
+};
 use crate::listener::{Listener, drain};
 use crate::start::Settings;
 use crate::sys;
@@ -26,6 +31,7 @@ const ACCEPTS: usize = 256;
 
 const BOTH_EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 const IN: u32 = libc::EPOLLIN as u32;
+const CONNECTED: u32 = (libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP) as u32;
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const ENDS: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
@@ -48,6 +54,8 @@ struct Slot {
     /// Whether the end was reported: it may have come with the same edge as bytes.
     ended: bool,
     owned: Option<OwnedSend>,
+    /// Not connected yet: `fd` is the engine's own until it is.
+    dialing: bool,
 }
 
 struct Listening {
@@ -149,6 +157,11 @@ impl Epoll {
             // No memory for the watch: the connection cannot be served any further.
             slot.watched = false;
             let (armed, owned) = (slot.armed.take(), slot.owned.take());
+            let dialing = mem::take(&mut slot.dialing);
+            if dialing {
+                sys::close(fd);
+                self.ready.push(Event::Connected { key, result: Err(errno) });
+            }
             if armed.is_some() {
                 self.ready.push(Event::RecvEnded { key, end: RecvEnd::Error(errno) });
             }
@@ -220,6 +233,23 @@ impl Epoll {
         self.ready.push(Event::Sent { key, result });
     }
 
+    /// A connection was made or refused, or neither yet.
+    fn on_dialed(&mut self, key: Key, events: u32) {
+        let Some(slot) = self.known(key).filter(|_| events & CONNECTED != 0) else { return };
+        slot.dialing = false;
+        slot.readable = events & IN != 0;
+        slot.ended = events & ENDS != 0;
+        let socket = Socket::from_raw(slot.fd);
+        let result = match sys::take_error(socket.raw()) {
+            0 => Ok(socket),
+            errno => {
+                sys::close(socket.raw());
+                Err(errno)
+            }
+        };
+        self.ready.push(Event::Connected { key, result });
+    }
+
     fn accept_some(&mut self, index: ListenerIndex) {
         let entry = &mut self.listening[usize::from(index)];
         let Some(listener) = entry.listener.as_ref().filter(|_| entry.armed) else { return };
@@ -251,6 +281,33 @@ impl Epoll {
         }
     }
 
+    /// See [`Ring::turn`].
+    fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
+        loop {
+            for key in mem::take(&mut self.tries) {
+                self.try_recv(key);
+            }
+            let sleep = self.ready.is_empty() && self.tries.is_empty();
+            let bound = if sleep { wait } else { Wait::No };
+            let mut reports = mem::take(&mut self.reports);
+            let count = match sys::epoll_wait(self.epoll.as_raw_fd(), &mut reports, bound) {
+                Ok(count) => count,
+                Err(libc::EINTR) => 0,
+                Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            };
+            for report in &reports[..count] {
+                let (events, token) = (report.events, report.u64);
+                self.on_report(events, token);
+            }
+            self.reports = reports;
+            if !self.ready.is_empty() || bound == wait && wait != Wait::UntilEvent {
+                break;
+            }
+        }
+        events.append(&mut self.ready);
+        Ok(())
+    }
+
     fn on_report(&mut self, events: u32, token: u64) {
         let Some(token) = Token::unpack(token) else { return };
         match token.operation {
@@ -265,6 +322,9 @@ impl Epoll {
             Operation::Accept => self.accept_some(token.key.slot() as ListenerIndex),
             _ => {
                 let Some(slot) = self.known(token.key) else { return };
+                if slot.dialing {
+                    return self.on_dialed(token.key, events);
+                }
                 let sending = slot.owned.is_some();
                 let unreadable = events & !(libc::EPOLLOUT as u32) == 0;
                 if !unreadable {
@@ -381,34 +441,45 @@ impl Ring for Epoll {
     }
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
-        loop {
-            for key in mem::take(&mut self.tries) {
-                self.try_recv(key);
+        self.turn_waiting(events, wait.into())
+    }
+}
+
+impl Dial for Epoll {
+    fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr) {
+        let begun = unconnected(from, to, true).and_then(|fd| match sys::connect(fd, to) {
+            Ok(()) | Err(libc::EINPROGRESS | libc::EINTR) => Ok(Socket::from_raw(fd)),
+            Err(errno) => {
+                sys::close(fd);
+                Err(errno)
             }
-            let sleep = wait && self.ready.is_empty() && self.tries.is_empty();
-            let mut reports = mem::take(&mut self.reports);
-            let count = match sys::epoll_wait(self.epoll.as_raw_fd(), &mut reports, sleep) {
-                Ok(count) => count,
-                Err(libc::EINTR) => 0,
-                Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
-            };
-            for report in &reports[..count] {
-                let (events, token) = (report.events, report.u64);
-                self.on_report(events, token);
+        });
+        match begun {
+            Ok(socket) => {
+                self.slot(key, &socket).dialing = true;
+                self.watch(key);
             }
-            self.reports = reports;
-            if !self.ready.is_empty() || !wait {
-                break;
-            }
+            Err(errno) => self.ready.push(Event::Connected { key, result: Err(errno) }),
         }
-        events.append(&mut self.ready);
-        Ok(())
+    }
+
+    fn cancel_connect(&mut self, key: Key) {
+        let Some(slot) = self.known(key).filter(|slot| slot.dialing) else { return };
+        slot.dialing = false;
+        sys::close(slot.fd);
+        self.ready.push(Event::Connected { key, result: Err(libc::ECANCELED) });
+    }
+
+    fn turn_within(&mut self, events: &mut Vec<Event>, wait: Duration) -> io::Result<()> {
+        self.turn_waiting(events, Wait::AtMost(wait))
     }
 }
 
 impl Drop for Epoll {
     fn drop(&mut self) {
         discard(&mut self.ready);
+        let dialing = self.slots.iter().filter(|slot| slot.dialing);
+        dialing.for_each(|slot| sys::close(slot.fd));
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a ring can be asked, and what it answers: the vocabulary shared by the engines.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::buffers::RecvBuf;
 use crate::sys;
@@ -22,6 +23,14 @@ impl Socket {
     /// The descriptor, still owned by `self`.
     pub fn raw(&self) -> i32 {
         self.0
+    }
+
+    /// Our own address on this connection.
+    ///
+    /// # Errors
+    /// The errno; a connection that is gone has none.
+    pub fn local_address(&self) -> Result<SocketAddr, i32> {
+        sys::local_address(self.0)
     }
 }
 
@@ -137,6 +146,14 @@ pub enum Event {
         /// How it ended.
         result: Result<(), i32>,
     },
+    /// A [`Dial::connect`] ended: the connection, or the errno of why there is none
+    /// (ECANCELED after [`Dial::cancel_connect`]).
+    Connected {
+        /// The connection, as named when it was asked for.
+        key: Key,
+        /// How it ended.
+        result: Result<Socket, i32>,
+    },
     /// One second has passed, about.
     Tick,
     /// Some thread called [`crate::Waker::wake`].
@@ -147,9 +164,9 @@ pub enum Event {
 pub(crate) fn discard(events: &mut Vec<Event>) {
     for event in events.drain(..) {
         match event {
-            Event::Accepted { socket, .. } | Event::SendIncomplete { socket: Some(socket), .. } => {
-                sys::close(socket.raw())
-            }
+            Event::Accepted { socket, .. }
+            | Event::SendIncomplete { socket: Some(socket), .. }
+            | Event::Connected { result: Ok(socket), .. } => sys::close(socket.raw()),
             _ => {}
         }
     }
@@ -227,4 +244,36 @@ pub trait Ring {
     /// Only when the engine itself has broken (completions lost, the ring refused): the
     /// caller cannot go on.
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()>;
+}
+
+/// What an engine does for those who connect to others, besides.
+pub trait Dial: Ring {
+    /// Connects to `to`, from the address `from` if one is given and else from the one that
+    /// the kernel chooses. Ends with [`Event::Connected`]. An engine remembers each `to` for
+    /// its life: there should be few.
+    fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr);
+
+    /// Gives up connecting. Ends with [`Event::Connected`], which may yet be a connection.
+    fn cancel_connect(&mut self, key: Key);
+
+    /// The same as [`Ring::turn`], but waits no longer than `wait`: nothing may have happened
+    /// by then. It may wait less.
+    ///
+    /// # Errors
+    /// As for [`Ring::turn`].
+    fn turn_within(&mut self, events: &mut Vec<Event>, wait: Duration) -> io::Result<()>;
+}
+
+/// How long a turn may wait for something to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    No,
+    AtMost(Duration),
+    UntilEvent,
+}
+
+impl From<bool> for Wait {
+    fn from(wait: bool) -> Wait {
+        if wait { Wait::UntilEvent } else { Wait::No }
+    }
 }

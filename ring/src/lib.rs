@@ -2,7 +2,8 @@
 //!
 //! This crate knows bytes, descriptors and completions, and nothing of what the bytes
 //! mean. Its user speaks to one trait, [`Ring`]: operations are queued, [`Ring::turn`]
-//! submits them all at once, waits, and hands back what completed as [`Event`]s.
+//! submits them all at once, waits, and hands back what completed as [`Event`]s. Who connects
+//! to others has [`Dial`] besides.
 //!
 //! Three engines stand behind the trait: [`Uring`] (io_uring, Linux 5.19 and later),
 //! [`Epoll`] (everything else), and the fake ring of the tests.
@@ -24,6 +25,7 @@
 
 mod buffers;
 mod channel;
+mod dial;
 mod epoll;
 mod event;
 mod inherit;
@@ -40,7 +42,7 @@ mod waker;
 pub use buffers::{Pool, RecvBuf};
 pub use channel::Channel;
 pub use epoll::Epoll;
-pub use event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket};
+pub use event::{AcceptEnd, Dial, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket};
 pub use inherit::Inherited;
 pub use listener::Listener;
 pub use notify::Notifier;

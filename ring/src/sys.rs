@@ -7,8 +7,11 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
 
-use crate::event::Half;
+use socket2::SockAddr;
+
+use crate::event::{Half, Wait};
 
 /// The errno of the call that just failed.
 fn errno() -> i32 {
@@ -36,10 +39,22 @@ pub(crate) fn accept(listener: i32, nonblocking: bool) -> Result<(i32, Option<So
 
 /// `getpeername(2)`.
 pub(crate) fn peer_address(fd: i32) -> Result<SocketAddr, i32> {
+    address_by(libc::getpeername, fd)
+}
+
+/// `getsockname(2)`.
+pub(crate) fn local_address(fd: i32) -> Result<SocketAddr, i32> {
+    address_by(libc::getsockname, fd)
+}
+
+type AddressCall =
+    unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address_by(call: AddressCall, fd: i32) -> Result<SocketAddr, i32> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: `storage` and `length` are valid for writes and describe each other.
-    checked(unsafe { libc::getpeername(fd, storage.as_mut_ptr().cast(), &mut length) })?;
+    checked(unsafe { call(fd, storage.as_mut_ptr().cast(), &mut length) })?;
     // SAFETY: zeroed storage is a valid `sockaddr_storage`, whatever the kernel wrote.
     socket_address(&unsafe { storage.assume_init() }).ok_or(libc::EAFNOSUPPORT)
 }
@@ -70,6 +85,25 @@ fn socket_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
 pub(crate) fn close(fd: i32) {
     // SAFETY: takes no pointers; the caller gives up the descriptor.
     unsafe { libc::close(fd) };
+}
+
+/// `connect(2)`; EINPROGRESS is no failure for a non-blocking socket.
+pub(crate) fn connect(fd: i32, to: SocketAddr) -> Result<(), i32> {
+    let to = SockAddr::from(to);
+    // SAFETY: the pointer and length describe `to`, which the kernel only reads.
+    checked(unsafe { libc::connect(fd, to.as_ptr().cast(), to.len()) })?;
+    Ok(())
+}
+
+/// The errno that a connection has failed with (SO_ERROR), or 0.
+pub(crate) fn take_error(fd: i32) -> i32 {
+    let mut error: libc::c_int = 0;
+    let mut length = mem::size_of::<libc::c_int>() as libc::socklen_t;
+    let into = (&raw mut error).cast();
+    // SAFETY: `error` and `length` are valid for writes and describe each other.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, into, &raw mut length) };
+    checked(result).map_or_else(|errno| errno, |_| error)
 }
 
 /// `shutdown(2)`. Fails only where the connection is gone already.
@@ -184,14 +218,53 @@ pub(crate) fn epoll_control(
 pub(crate) fn epoll_wait(
     epoll: i32,
     events: &mut [libc::epoll_event],
-    block: bool,
+    wait: Wait,
 ) -> Result<usize, i32> {
     let capacity = i32::try_from(events.len()).unwrap_or(i32::MAX);
-    let timeout = if block { -1 } else { 0 };
+    let timeout_ms = match wait {
+        Wait::No => 0,
+        Wait::UntilEvent => -1,
+        Wait::AtMost(wait) => match epoll_wait_exactly(epoll, events, capacity, wait) {
+            // Before Linux 5.11 there are milliseconds only.
+            Err(libc::ENOSYS) => i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+            result => return result,
+        },
+    };
     // SAFETY: pointer and capacity describe `events`, writable for the call.
     let count =
-        checked(unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), capacity, timeout) })?;
+        checked(unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), capacity, timeout_ms) })?;
     Ok(count as usize)
+}
+
+/// `epoll_pwait2(2)`, which waits to the nanosecond.
+fn epoll_wait_exactly(
+    epoll: i32,
+    events: &mut [libc::epoll_event],
+    capacity: i32,
+    wait: Duration,
+) -> Result<usize, i32> {
+    let timeout = timespec(wait);
+    // SAFETY: pointer and capacity describe `events`, writable for the call; `timeout` is only
+    // read; no signal mask is given.
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait2,
+            epoll,
+            events.as_mut_ptr(),
+            capacity,
+            &raw const timeout,
+            std::ptr::null::<libc::sigset_t>(),
+            0_usize,
+        )
+    };
+    usize::try_from(count).map_err(|_| errno())
+}
+
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(duration.subsec_nanos() as i32),
+    }
 }
 
 fn owned(fd: i32) -> io::Result<OwnedFd> {

@@ -44,9 +44,11 @@ pub(crate) enum Operation {
     CancelRecv,
     Tick,
     Wake,
+    Connect,
+    CancelConnect,
 }
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 11] = [
     Operation::Accept,
     Operation::Recv,
     Operation::SendArena,
@@ -56,6 +58,8 @@ const OPERATIONS: [Operation; 9] = [
     Operation::CancelRecv,
     Operation::Tick,
     Operation::Wake,
+    Operation::Connect,
+    Operation::CancelConnect,
 ];
 
 /// An operation and the connection it is for.

@@ -7,7 +7,9 @@
 //!    The arena is reused only after that `enter`, and what fell short is copied out first.
 //! 3. [`Ring::send_owned`] keeps its bytes in `owned` until their completion.
 //! 4. The eventfd's read target lives in `Fixed`, boxed, as long as the ring.
-//! 5. On drop, whatever the kernel may still write to is leaked rather than freed.
+//! 5. Addresses to connect to stay in `targets` as long as the ring; the kernel copies them when
+//!    it takes the operation.
+//! 6. On drop, whatever the kernel may still write to is leaked rather than freed.
 #![allow(unsafe_code)]
 
 mod entries;
@@ -16,19 +18,24 @@ mod setup;
 use std::collections::HashMap;
 use std::io;
 use std::mem::{self, ManuallyDrop};
+use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
-use entries::{POLL_FIRST, cancel, loud_send, quiet_send, recv_multishot, recv_once};
+use entries::{POLL_FIRST, WaitLimit, cancel, loud_send, quiet_send, recv_multishot, recv_once};
 pub use setup::{Capabilities, Refusal, TaskWork};
 
 use crate::buffers::{Pool, Region};
-use crate::event::{AcceptEnd, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, discard};
+use crate::dial::{Targets, unconnected};
+use crate::event::{
+    AcceptEnd, Dial, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, Wait, discard,
+};
 use crate::listener::{Listener, drain};
 use crate::sys;
 use crate::token::{Key, Operation, Token};
@@ -88,6 +95,9 @@ pub struct Uring {
     listening: Vec<Listening>,
     sends: Vec<ArenaSend>,
     owned: ManuallyDrop<HashMap<Key, OwnedSend>>,
+    targets: Targets,
+    /// The descriptors that are being connected.
+    dialing: HashMap<Key, i32>,
     /// Harvested completions: user data, result, flags.
     harvest: Vec<(u64, i32, u32)>,
     spare: Vec<(u64, i32, u32)>,
@@ -160,7 +170,7 @@ impl Uring {
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            self.flush(0);
+            self.flush(Wait::No);
             if self.broken.is_some() {
                 // The queue may stay full for ever; the coming turn tells.
                 return;
@@ -168,9 +178,13 @@ impl Uring {
         }
     }
 
-    /// Submits all that is queued and runs completions; waits for `want` of them.
-    fn enter(&mut self, want: u32) -> io::Result<()> {
-        let mut want = want;
+    /// Submits all that is queued and runs completions; waits for one of them as it is told.
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let limit = match wait {
+            Wait::AtMost(wait) => Some(Timespec::from(wait)),
+            Wait::No | Wait::UntilEvent => None,
+        };
+        let mut want = u32::from(wait != Wait::No);
         loop {
             let queued = {
                 let queue = self.ring.submission();
@@ -179,16 +193,29 @@ impl Uring {
                 }
                 queue.len() as u32
             };
-            let flags = EnterFlags::GETEVENTS.bits();
-            // SAFETY: no argument is passed; flags and counts are plain.
-            let result =
-                unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, flags, None) };
+            let flags = EnterFlags::GETEVENTS;
+            let submitter = self.ring.submitter();
+            let result = match &limit {
+                // SAFETY: no argument is passed; flags and counts are plain.
+                None => unsafe {
+                    submitter.enter::<libc::sigset_t>(queued, want, flags.bits(), None)
+                },
+                Some(limit) => {
+                    let limit = WaitLimit::new(limit);
+                    let flags = (flags | EnterFlags::EXT_ARG).bits();
+                    // SAFETY: the flag says what the argument is; it and the time that it
+                    // points to are live and only read during the call.
+                    unsafe { submitter.enter(queued, want, flags, Some(&limit)) }
+                }
+            };
             match result {
                 // Fewer than queued: without SUBMIT_ALL, or for lack of memory. Again.
                 Ok(taken) if (taken as u32) < queued => want = 0,
                 Ok(_) => return Ok(()),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
+                    // What was queued had been taken before the wait.
+                    Some(libc::ETIME) => return Ok(()),
                     // The completion queue must be emptied before more is submitted.
                     Some(libc::EBUSY | libc::EAGAIN) => {
                         self.collect();
@@ -207,17 +234,39 @@ impl Uring {
         }
     }
 
+    /// See [`Ring::turn`].
+    fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
+        loop {
+            // Sockets to be closed after their last send are closed by the next `enter`:
+            // do not sleep before it, their clients wait for it.
+            let closing = self.sends.iter().any(|send| send.close.is_some());
+            let sleep = !closing && !self.has_events() && self.broken.is_none();
+            self.flush(if sleep { wait } else { Wait::No });
+            self.arena_used = 0;
+            if let Some(error) = self.broken.take() {
+                return Err(error);
+            }
+            let waited = sleep && wait != Wait::UntilEvent;
+            if self.has_events() || waited || wait == Wait::No {
+                break;
+            }
+        }
+        events.append(&mut self.short);
+        events.append(&mut self.ready);
+        Ok(())
+    }
+
     /// One `enter`, and everything that follows from its completions: when this returns,
     /// all sends from the arena are over.
-    fn flush(&mut self, want: u32) {
+    fn flush(&mut self, wait: Wait) {
         // What the user has let go of since: this `enter` may find bytes waiting for it.
         self.lend_buffers();
-        if let Err(error) = self.enter(want) {
+        if let Err(error) = self.enter(wait) {
             self.broken.get_or_insert(error);
         }
         self.collect();
         while self.ring.submission().cq_overflow() && self.broken.is_none() {
-            if let Err(error) = self.enter(0) {
+            if let Err(error) = self.enter(Wait::No) {
                 self.broken.get_or_insert(error);
             }
             self.collect();
@@ -268,6 +317,7 @@ impl Uring {
             Operation::Recv => self.on_recv(token.key, result, flags),
             Operation::Accept => self.on_accept(token.key.slot(), result, flags),
             Operation::SendOwned => self.on_owned_send(token.key, result),
+            Operation::Connect => self.on_connect(token.key, result),
             Operation::Tick => {
                 self.ready.push(Event::Tick);
                 self.arm_tick();
@@ -280,7 +330,8 @@ impl Uring {
             Operation::SendArena
             | Operation::Close
             | Operation::CancelAccept
-            | Operation::CancelRecv => {}
+            | Operation::CancelRecv
+            | Operation::CancelConnect => {}
         }
     }
 
@@ -410,6 +461,20 @@ impl Uring {
         self.ready.push(Event::Sent { key, result });
     }
 
+    fn on_connect(&mut self, key: Key, result: i32) {
+        let Some(fd) = self.dialing.remove(&key) else {
+            debug_assert!(false, "a connection that nobody asked for");
+            return;
+        };
+        let result = if result < 0 {
+            sys::close(fd);
+            Err(-result)
+        } else {
+            Ok(Socket::from_raw(fd))
+        };
+        self.ready.push(Event::Connected { key, result });
+    }
+
     fn push_owned(&mut self, key: Key) {
         let Some(send) = self.owned.get(&key) else { return };
         let rest = &send.bytes[send.sent..];
@@ -434,7 +499,7 @@ impl Uring {
         // Submission and the record of it must not be separated by a flush, which would
         // forget the record: make room first.
         if self.ring.submission().is_full() {
-            self.flush(0);
+            self.flush(Wait::No);
         }
         let from = self.arena_used;
         let index = self.sends.len() as u32;
@@ -528,7 +593,7 @@ impl Ring for Uring {
     fn reply_space(&mut self) -> &mut [u8] {
         if self.arena.len() - self.arena_used < self.reply_bytes {
             // All sends queued so far are over after this, so the arena is free again.
-            self.flush(0);
+            self.flush(Wait::No);
             self.arena_used = 0;
         }
         &mut self.arena.slice_mut(self.arena_used)[..self.reply_bytes]
@@ -567,23 +632,35 @@ impl Ring for Uring {
     }
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
-        loop {
-            // Sockets to be closed after their last send are closed by the next `enter`:
-            // do not sleep before it, their clients wait for it.
-            let closing = self.sends.iter().any(|send| send.close.is_some());
-            let sleep = wait && !closing && !self.has_events() && self.broken.is_none();
-            self.flush(u32::from(sleep));
-            self.arena_used = 0;
-            if let Some(error) = self.broken.take() {
-                return Err(error);
-            }
-            if self.has_events() || !wait {
-                break;
-            }
-        }
-        events.append(&mut self.short);
-        events.append(&mut self.ready);
-        Ok(())
+        self.turn_waiting(events, wait.into())
+    }
+}
+
+impl Dial for Uring {
+    fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr) {
+        let fd = match unconnected(from, to, false) {
+            Ok(fd) => fd,
+            Err(errno) => return self.ready.push(Event::Connected { key, result: Err(errno) }),
+        };
+        let before = self.dialing.insert(key, fd);
+        debug_assert!(before.is_none(), "one connection is asked for twice");
+        let target = self.targets.place(to);
+        let entry = opcode::Connect::new(Fd(fd), target.as_ptr().cast(), target.len())
+            .build()
+            .user_data(Token::new(Operation::Connect, key).pack());
+        self.push(entry);
+    }
+
+    fn cancel_connect(&mut self, key: Key) {
+        let target = Token::new(Operation::Connect, key).pack();
+        let entry = opcode::AsyncCancel::new(target)
+            .build()
+            .user_data(Token::new(Operation::CancelConnect, key).pack());
+        self.push(entry);
+    }
+
+    fn turn_within(&mut self, events: &mut Vec<Event>, wait: Duration) -> io::Result<()> {
+        self.turn_waiting(events, Wait::AtMost(wait))
     }
 }
 
@@ -593,8 +670,8 @@ impl Drop for Uring {
         // cancelling. Then everything is asked to end and given one chance to; what the
         // kernel still holds is leaked, for ring teardown goes on after its descriptor is
         // closed.
-        self.flush(0);
-        self.flush(0);
+        self.flush(Wait::No);
+        self.flush(Wait::No);
         let cancelled = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: no argument is passed; nothing is submitted.
@@ -605,6 +682,7 @@ impl Drop for Uring {
         }
         discard(&mut self.short);
         discard(&mut self.ready);
+        self.dialing.drain().for_each(|(_, fd)| sys::close(fd));
         let idle = cancelled.is_ok()
             && reaped.is_ok()
             && self.broken.is_none()

@@ -2,7 +2,7 @@
 
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::Fd;
+use io_uring::types::{Fd, Timespec};
 
 use crate::event::ListenerIndex;
 use crate::token::{Operation, Token};
@@ -14,6 +14,24 @@ pub(super) const POLL_FIRST: u16 = 1;
 /// IORING_RECV_MULTISHOT (6.0).
 const MULTISHOT: u16 = 2;
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// `struct io_uring_getevents_arg`: how long an `enter` may wait (5.11).
+#[repr(C)]
+pub(super) struct WaitLimit {
+    signals: u64,
+    signals_bytes: u32,
+    min_wait_us: u32,
+    time: u64,
+}
+
+impl WaitLimit {
+    /// To be used only while `time` is where it is.
+    pub(super) fn new(time: &Timespec) -> WaitLimit {
+        let time = std::ptr::from_ref(time) as u64;
+        WaitLimit { signals: 0, signals_bytes: 0, min_wait_us: 0, time }
+    }
+}
+
 /// A send of which nothing is heard if it goes out whole.
 pub(super) fn quiet_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
     // MSG_WAITALL makes a short send count as a failure, which is not kept quiet.

@@ -12,6 +12,8 @@ use io_uring::types::{BufRingEntry, Timespec};
 use super::entries::{GROUP, quiet_send, recv_multishot};
 use super::{Accepting, Fixed, Listening, Uring};
 use crate::buffers::{Pool, Region};
+use crate::dial::Targets;
+use crate::event::Wait;
 use crate::start::Settings;
 use crate::token::{Key, Operation, Token};
 
@@ -139,6 +141,8 @@ impl Uring {
                 .collect(),
             sends: Vec::with_capacity(SUBMISSIONS as usize),
             owned: ManuallyDrop::new(HashMap::new()),
+            targets: Targets::default(),
+            dialing: HashMap::new(),
             harvest: Vec::with_capacity(COMPLETIONS as usize / 8),
             spare: Vec::with_capacity(COMPLETIONS as usize / 8),
             acting: false,
@@ -166,7 +170,7 @@ impl Uring {
         let token = Token::new(Operation::Recv, Key::new(u32::MAX, 0));
         let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
         self.push(recv_multishot(fd).user_data(token.pack()));
-        self.enter(1)?;
+        self.enter(Wait::UntilEvent)?;
         self.collect();
         let mut known = false;
         for (_, result, flags) in mem::take(&mut self.harvest) {
@@ -188,7 +192,7 @@ impl Uring {
         let token = Token::indexed(Operation::SendArena, 0);
         let entry = quiet_send(fd, self.arena.slice_mut(0), 0);
         self.push(entry.user_data(token.pack()));
-        self.enter(0)?;
+        self.enter(Wait::No)?;
         self.collect();
         let sent =
             mem::take(&mut self.harvest).into_iter().find(|(bits, ..)| *bits == token.pack());

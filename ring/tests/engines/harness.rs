@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_ring::{
-    Epoll, Event, Expect, Key, Listener, Pool, RecvBuf, RecvEnd, Ring, Settings, Socket, Uring,
-    Waker,
+    Dial, Epoll, Event, Expect, Key, Listener, Pool, RecvBuf, RecvEnd, Ring, Settings, Socket,
+    Uring, Waker,
 };
 use socket2::SockRef;
 
@@ -24,7 +24,7 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// A way to make an engine.
 pub(crate) trait Kind: 'static {
-    type Ring: Ring;
+    type Ring: Dial;
     /// Whether a receive armed with [`Expect::Later`] outlives its first event.
     const STAYS_ARMED: bool;
 
@@ -362,7 +362,8 @@ impl<K: Kind> Bench<K> {
         for event in self.waiting.drain(..) {
             match event {
                 Event::Accepted { socket, .. }
-                | Event::SendIncomplete { socket: Some(socket), .. } => self.ring.close(socket),
+                | Event::SendIncomplete { socket: Some(socket), .. }
+                | Event::Connected { result: Ok(socket), .. } => self.ring.close(socket),
                 _ => {}
             }
         }

@@ -6,6 +6,7 @@
 //! and every receive buffer. An engine that this machine refuses is skipped, saying why.
 
 mod accept;
+mod connect;
 mod descriptors;
 mod harness;
 mod many;

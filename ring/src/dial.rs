@@ -1,0 +1,56 @@
+//! Sockets that connect to others, and the addresses they connect to.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, IntoRawFd};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::sys;
+
+/// A TCP socket for a connection to `to`, bound to `from` if there is one.
+///
+/// # Errors
+/// The errno of what was refused: a descriptor, memory, the address.
+pub(crate) fn unconnected(
+    from: Option<IpAddr>,
+    to: SocketAddr,
+    nonblocking: bool,
+) -> Result<i32, i32> {
+    let kind = if nonblocking { Type::STREAM.nonblocking() } else { Type::STREAM };
+    let socket =
+        Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP)).map_err(|e| errno(&e))?;
+    // Requests that are sent one behind the other must not wait for each other's answers.
+    let _ = socket.set_tcp_nodelay(true);
+    if let Some(from) = from {
+        // The port is chosen by `connect`, which knows where to: by then one port serves many
+        // connections to different places. A kernel that cannot chooses it now.
+        let fd = socket.as_raw_fd();
+        let _ = sys::set_option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+        socket.bind(&SockAddr::from(SocketAddr::new(from, 0))).map_err(|e| errno(&e))?;
+    }
+    Ok(socket.into_raw_fd())
+}
+
+/// The addresses that an engine connects to, each in one place for the engine's life: the
+/// kernel reads an address when it takes the operation, some time after it was queued.
+#[derive(Default)]
+pub(crate) struct Targets {
+    addresses: Vec<(SocketAddr, Box<SockAddr>)>,
+}
+
+impl Targets {
+    /// Where `to` is as the kernel knows it.
+    pub(crate) fn place(&mut self, to: SocketAddr) -> &SockAddr {
+        let at = self.addresses.iter().position(|(known, _)| *known == to).unwrap_or_else(|| {
+            self.addresses.push((to, Box::new(SockAddr::from(to))));
+            self.addresses.len() - 1
+        });
+        &self.addresses[at].1
+    }
+}
+
+/// The errno of a system call's failure.
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
