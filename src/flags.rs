@@ -88,6 +88,10 @@ pub const FLAGS: &[Flag] = &[
     },
 ];
 
+/// The word before everything else that makes the program ask a tracker instead of being one:
+/// see [`load::flags`](crate::load::flags).
+pub const LOAD: &str = "load";
+
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -226,6 +230,7 @@ pub fn help() -> String {
     for (names, flag) in names.iter().zip(FLAGS) {
         text += &format!("  {names:width$}  {}\n", flag.about);
     }
+    text += &format!("\nannulus {LOAD} asks a tracker: annulus {LOAD} --help explains it.\n");
     text += "\nExit status: 0 done, 1 wrong configuration or failure, 2 wrong command line.\n";
     text
 }

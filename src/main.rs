@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use annulus::config::{AccessMode, Config, print_default};
 use annulus::confine::Confinement;
 use annulus::files::Files;
 use annulus::flags::{self, Action, Flags};
+use annulus::load;
 use annulus::tls::{Certificates, Loaded};
 use annulus::worker::Clock;
 
@@ -20,7 +22,11 @@ const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let Flags { action, config } = match flags::parse(env::args_os().skip(1)) {
+    let mut arguments = env::args_os().skip(1).peekable();
+    if arguments.next_if(|word| word == flags::LOAD).is_some() {
+        return ask(arguments);
+    }
+    let Flags { action, config } = match flags::parse(arguments) {
         Ok(flags) => flags,
         Err(error) => {
             complain(&format!("annulus: {error}\nannulus --help explains the flags"));
@@ -37,6 +43,29 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            complain(&what);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Asks a tracker, and says by the status how it answered.
+fn ask(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let done = match load::flags::parse(arguments) {
+        Ok(load::flags::Action::Run(options)) => {
+            load::run(&options).map_err(|what| format!("annulus load: {what}"))
+        }
+        Ok(load::flags::Action::PrintConfig) => print(&load::file::print_default()).map(|()| true),
+        Ok(load::flags::Action::Help) => print(&load::flags::help()).map(|()| true),
+        Err(what) => {
+            complain(&format!("annulus load: {what}\nannulus load --help explains the flags"));
+            return ExitCode::from(MISUSED);
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
         Err(what) => {
             complain(&what);
             ExitCode::from(FAILED)

@@ -7,6 +7,7 @@
 //! that no other core writes to. [`Session`] is one connection's.
 
 mod certificates;
+mod client;
 mod names;
 mod session;
 
@@ -22,6 +23,7 @@ use rustls::{Error, ServerConfig};
 
 use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX};
 pub use certificates::{Certificates, Loaded};
+pub use client::{ClientSession, Connector, Trust};
 pub use session::{
     FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max, sealed_bytes_max,
 };

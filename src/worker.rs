@@ -260,6 +260,8 @@ impl<R: Ring> Worker<R> {
                 }
                 self.doors.ended(&mut self.ring, listener, cause, self.now_s);
             }
+            // A server connects to nobody.
+            Event::Connected { .. } => debug_assert!(false),
             Event::Tick => self.on_tick(),
             Event::Wake => {
                 if self.stop.load(Ordering::Acquire) && self.shutdown_at_s.is_none() {

@@ -84,7 +84,7 @@ fn unknown_flags_get_the_nearest_known_one() {
 
 #[test]
 fn arguments_that_are_no_flags_are_refused() {
-    misused(&["load"], "unknown argument \"load\"");
+    misused(&["lod"], "unknown argument \"lod\"");
     misused(&["annulus.toml"], "unknown argument \"annulus.toml\"");
     misused(&["-p", ""], "unknown argument \"\"");
     let latin1 = annulus(&[]).arg(OsStr::from_bytes(b"caf\xe9")).output().unwrap();

@@ -115,7 +115,7 @@ impl Number for usize {
 }
 
 /// A field that holds one of a few named choices.
-pub(super) trait Word {
+pub(crate) trait Word {
     /// The names of all choices.
     fn words(&self) -> &'static [&'static str];
     /// The present choice, as an index into [`Word::words`].
@@ -298,12 +298,12 @@ fn is_url(text: &str) -> bool {
 }
 
 /// `; did you mean "guess"?`, or nothing.
-pub(super) fn did_you_mean(guess: Option<&str>) -> String {
+pub(crate) fn did_you_mean(guess: Option<&str>) -> String {
     guess.map_or(String::new(), |guess| format!("; did you mean \"{guess}\"?"))
 }
 
 /// `"a", "b" or "c"`.
-fn any_of(words: &[&str]) -> String {
+pub(crate) fn any_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),
@@ -313,7 +313,7 @@ fn any_of(words: &[&str]) -> String {
 }
 
 /// In groups of three from a million on, with the underscores that TOML allows.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     if digits.len() < 7 {
         return digits;
@@ -328,7 +328,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// `text` as comment lines of at most 80 columns.
-pub(super) fn wrapped(text: &str) -> String {
+pub(crate) fn wrapped(text: &str) -> String {
     const COLUMNS: usize = 80;
     let mut lines = String::new();
     let mut column = 0;

@@ -31,7 +31,8 @@ use std::path::Path;
 
 use crate::limits::CONFIG_BYTES_MAX;
 pub use access::{Access, AccessMode, BadLines};
-use key::{Table, wrapped};
+use key::Table;
+pub(crate) use key::{Word, any_of, did_you_mean, grouped, wrapped};
 pub use limits::Limits;
 pub use log::Log;
 pub use operations::Operations;

@@ -1,0 +1,312 @@
+//! Whether an answer is the one that was asked for: bodies of announces and scrapes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::bencode::{Malformed, Scan};
+use super::fault::{Fault, Oddities, Oddity, Wrong};
+
+/// An address of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its IP address.
+    pub ip: IpAddr,
+    /// Its port.
+    pub port: u16,
+}
+
+/// What an announce was, so that its answer can be judged.
+pub struct Announced<'a> {
+    /// Peers asked for at most.
+    pub numwant: usize,
+    /// Who asked, if its address is known.
+    pub own: Option<Peer>,
+    /// Who can have announced, if nobody else can.
+    pub known: Option<&'a dyn Fn(Peer) -> bool>,
+}
+
+/// What a good answer to an announce holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announce {
+    /// Peers that were given.
+    pub peers: u64,
+    /// What was odd.
+    pub oddities: Oddities,
+}
+
+/// What a good answer to a scrape holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrape {
+    /// Torrents that were told of.
+    pub torrents: u64,
+    /// What was odd.
+    pub oddities: Oddities,
+}
+
+impl From<Malformed> for Wrong {
+    fn from(_: Malformed) -> Wrong {
+        Fault::NotBencode.into()
+    }
+}
+
+/// Judges the body of an answer to an announce.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn check_announce(body: &[u8], announced: &Announced<'_>) -> Result<Announce, Wrong> {
+    let mut answer = Announce::default();
+    let mut keys = Keys::new(body)?;
+    let (mut interval, mut peers) = (None, false);
+    while let Some(key) = keys.next(&mut answer.oddities)? {
+        let scan = &mut keys.scan;
+        match key {
+            b"failure reason" => return Err(refused(scan)),
+            b"interval" => interval = Some(integer(scan, "interval")?),
+            b"min interval" => positive(integer(scan, "min interval")?, "min interval")?,
+            b"complete" | b"incomplete" | b"downloaded" => {
+                let name = str::from_utf8(key).unwrap_or_default();
+                if integer(scan, name)? < 0 {
+                    return Err(Wrong::because(Fault::WrongType, name));
+                }
+            }
+            b"peers" => {
+                peers = true;
+                answer.peers += match scan.peek() {
+                    Some(b'l') => peer_list(scan, announced, &mut answer.oddities)?,
+                    _ => compact(string(scan, "peers")?, 6, announced)?,
+                };
+            }
+            b"peers6" => {
+                peers = true;
+                answer.peers += compact(string(scan, "peers6")?, 18, announced)?;
+            }
+            b"warning message" => {
+                string(scan, "warning message")?;
+                answer.oddities.note(Oddity::Warning);
+            }
+            _ => keys.skip(&mut answer.oddities)?,
+        }
+    }
+    keys.end(&mut answer.oddities);
+    positive(interval.ok_or_else(|| Wrong::because(Fault::MissingKey, "interval"))?, "interval")?;
+    if !peers {
+        return Err(Wrong::because(Fault::MissingKey, "peers"));
+    }
+    Ok(answer)
+}
+
+/// Judges the body of an answer to a scrape for torrents that `asked` knows.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn check_scrape(body: &[u8], asked: impl Fn(&[u8]) -> bool) -> Result<Scrape, Wrong> {
+    let mut answer = Scrape::default();
+    let mut keys = Keys::new(body)?;
+    let mut files = false;
+    while let Some(key) = keys.next(&mut answer.oddities)? {
+        match key {
+            b"failure reason" => return Err(refused(&mut keys.scan)),
+            b"files" => {
+                files = true;
+                let mut torrents = keys.within("files")?;
+                while let Some(hash) = torrents.next(&mut answer.oddities)? {
+                    if !asked(hash) {
+                        return Err(Fault::StrangeTorrent.into());
+                    }
+                    counts(&mut torrents, &mut answer.oddities)?;
+                    answer.torrents += 1;
+                }
+                keys.scan = torrents.scan;
+            }
+            _ => keys.skip(&mut answer.oddities)?,
+        }
+    }
+    keys.end(&mut answer.oddities);
+    if !files {
+        return Err(Wrong::because(Fault::MissingKey, "files"));
+    }
+    Ok(answer)
+}
+
+/// The three numbers of a scraped torrent.
+fn counts(torrents: &mut Keys<'_>, oddities: &mut Oddities) -> Result<(), Wrong> {
+    const NAMES: [&str; 3] = ["complete", "downloaded", "incomplete"];
+    let mut seen = [false; NAMES.len()];
+    let mut keys = torrents.within("files")?;
+    while let Some(key) = keys.next(oddities)? {
+        match NAMES.iter().position(|name| name.as_bytes() == key) {
+            Some(at) => {
+                seen[at] = true;
+                if integer(&mut keys.scan, NAMES[at])? < 0 {
+                    return Err(Wrong::because(Fault::WrongType, NAMES[at]));
+                }
+            }
+            None => keys.skip(oddities)?,
+        }
+    }
+    torrents.scan = keys.scan;
+    match seen.iter().position(|seen| !seen) {
+        Some(at) => Err(Wrong::because(Fault::MissingKey, NAMES[at])),
+        None => Ok(()),
+    }
+}
+
+/// The keys of one dictionary, each followed by a value that the caller reads.
+struct Keys<'a> {
+    scan: Scan<'a>,
+    last: Option<&'a [u8]>,
+    sorted: bool,
+}
+
+impl<'a> Keys<'a> {
+    fn new(body: &'a [u8]) -> Result<Keys<'a>, Wrong> {
+        let mut scan = Scan::new(body);
+        match scan.take(b'd') {
+            true => Ok(Keys { scan, last: None, sorted: true }),
+            false => Err(Fault::NotBencode.into()),
+        }
+    }
+
+    /// The keys of the dictionary that is the value of `name`. What is read of it must be given
+    /// back.
+    fn within(&self, name: &str) -> Result<Keys<'a>, Wrong> {
+        let mut scan = self.scan.clone();
+        match scan.take(b'd') {
+            true => Ok(Keys { scan, last: None, sorted: true }),
+            false => Err(Wrong::because(Fault::WrongType, name)),
+        }
+    }
+
+    /// The next key; `None` at the end of the dictionary.
+    fn next(&mut self, oddities: &mut Oddities) -> Result<Option<&'a [u8]>, Wrong> {
+        if self.scan.take(b'e') {
+            if !self.sorted {
+                oddities.note(Oddity::UnsortedKeys);
+            }
+            return Ok(None);
+        }
+        let key = self.scan.string()?;
+        self.sorted &= self.last.is_none_or(|last| last < key);
+        self.last = Some(key);
+        Ok(Some(key))
+    }
+
+    /// Passes over a value.
+    fn skip(&mut self, oddities: &mut Oddities) -> Result<(), Wrong> {
+        if !self.scan.skip()? {
+            oddities.note(Oddity::UnsortedKeys);
+        }
+        Ok(())
+    }
+
+    /// Sees what is behind the dictionary.
+    fn end(&self, oddities: &mut Oddities) {
+        if !self.scan.rest().is_empty() {
+            oddities.note(Oddity::TrailingBytes);
+        }
+    }
+}
+
+fn refused(scan: &mut Scan<'_>) -> Wrong {
+    match string(scan, "failure reason") {
+        Ok(reason) => Wrong::because(Fault::Refused, String::from_utf8_lossy(reason)),
+        Err(wrong) => wrong,
+    }
+}
+
+fn integer(scan: &mut Scan<'_>, name: &str) -> Result<i64, Wrong> {
+    match scan.peek() {
+        Some(b'i') => Ok(scan.integer()?),
+        _ => Err(mistyped(scan, name)),
+    }
+}
+
+fn string<'a>(scan: &mut Scan<'a>, name: &str) -> Result<&'a [u8], Wrong> {
+    match scan.peek() {
+        Some(b'0'..=b'9') => Ok(scan.string()?),
+        _ => Err(mistyped(scan, name)),
+    }
+}
+
+/// A value of another type, if it is one at all.
+fn mistyped(scan: &mut Scan<'_>, name: &str) -> Wrong {
+    match scan.skip() {
+        Ok(_) => Wrong::because(Fault::WrongType, name),
+        Err(malformed) => malformed.into(),
+    }
+}
+
+fn positive(number: i64, name: &str) -> Result<(), Wrong> {
+    if number > 0 { Ok(()) } else { Err(Wrong::because(Fault::BadInterval, name)) }
+}
+
+/// Judges peers in the form of BEP 23 (`bytes_each` 6) or BEP 7 (18). Returns how many.
+fn compact(peers: &[u8], bytes_each: usize, announced: &Announced<'_>) -> Result<u64, Wrong> {
+    let (count, rest) = (peers.len() / bytes_each, peers.len() % bytes_each);
+    if rest != 0 {
+        return Err(Wrong::because(Fault::BadPeers, format_args!("{} bytes", peers.len())));
+    }
+    if count > announced.numwant {
+        return Err(Wrong::because(Fault::TooManyPeers, count));
+    }
+    for peer in peers.chunks_exact(bytes_each) {
+        let (ip, port) = peer.split_at(bytes_each - 2);
+        let ip = match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
+            (Ok(v4), _) => IpAddr::V4(Ipv4Addr::from(v4)),
+            (_, Ok(v6)) => IpAddr::V6(Ipv6Addr::from(v6)),
+            _ => return Err(Fault::BadPeers.into()),
+        };
+        judge(Peer { ip, port: u16::from_be_bytes([port[0], port[1]]) }, announced)?;
+    }
+    Ok(count as u64)
+}
+
+/// Judges a list of dictionaries (BEP 3). Returns how many there are.
+fn peer_list(
+    scan: &mut Scan<'_>,
+    announced: &Announced<'_>,
+    oddities: &mut Oddities,
+) -> Result<u64, Wrong> {
+    oddities.note(Oddity::DictionaryPeers);
+    scan.take(b'l');
+    let mut count = 0;
+    while !scan.take(b'e') {
+        let outer = Keys { scan: scan.clone(), last: None, sorted: true };
+        let mut keys = outer.within("peers")?;
+        let (mut ip, mut port) = (None, None);
+        while let Some(key) = keys.next(oddities)? {
+            match key {
+                b"ip" => ip = Some(string(&mut keys.scan, "ip")?),
+                b"port" => port = Some(integer(&mut keys.scan, "port")?),
+                _ => keys.skip(oddities)?,
+            }
+        }
+        *scan = keys.scan;
+        count += 1;
+        let ip = ip.and_then(|ip| str::from_utf8(ip).ok()).and_then(|ip| ip.parse().ok());
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        let (Some(ip), Some(port)) = (ip, port) else { return Err(Fault::BadPeers.into()) };
+        judge(Peer { ip, port }, announced)?;
+    }
+    if count > announced.numwant as u64 {
+        return Err(Wrong::because(Fault::TooManyPeers, count));
+    }
+    Ok(count)
+}
+
+fn judge(peer: Peer, announced: &Announced<'_>) -> Result<(), Wrong> {
+    let Peer { ip, port } = peer;
+    if port == 0 {
+        return Err(Wrong::because(Fault::PortZero, ip));
+    }
+    if announced.own == Some(peer) {
+        return Err(Fault::OwnAddress.into());
+    }
+    if announced.known.is_some_and(|known| !known(peer)) {
+        return Err(Wrong::because(Fault::StrangePeer, format_args!("{ip} port {port}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "check/tests.rs"]
+mod tests;

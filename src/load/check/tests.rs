@@ -1,0 +1,193 @@
+//! Answers good, odd and wrong.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use quickcheck::quickcheck;
+
+use super::{Announced, Peer, check_announce, check_scrape};
+use crate::load::fault::{Fault, Oddity};
+use crate::load::http::{Framing, parse_head};
+use crate::reply::{
+    self, AnnounceReply, Envelope, Intervals, announce_bytes_max, scrape_bytes_max,
+};
+use crate::swarm::{Counts, Sample};
+
+const OWN: Peer = Peer { ip: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)), port: 0x6162 };
+const ENVELOPE: Envelope = Envelope { http10: false, keep_alive: true, head_only: false };
+
+fn announced() -> Announced<'static> {
+    Announced { numwant: 3, own: Some(OWN), known: None }
+}
+
+fn fault(body: &[u8]) -> Fault {
+    check_announce(body, &announced()).unwrap_err().fault
+}
+
+#[test]
+fn good_announces() {
+    for (body, peers) in [
+        (&b"d8:intervali1e5:peers0:e"[..], 0),
+        (b"d8:intervali1e5:peersle6:peers60:e", 0),
+        (b"d8:intervali1e6:peers618:aaaaaaaaaaaaaaaappe", 1),
+        (b"d8:completei0e8:intervali1e5:peers12:aaaabbccccdde", 2),
+        (b"d3:newd1:xli1eee8:intervali1e5:peers6:aaaabb10:tracker id1:te", 1),
+        (b"d8:intervali1e5:peersld2:ip9:192.0.2.17:peer id1:x4:porti1eeee", 1),
+    ] {
+        let text = body.escape_ascii();
+        let answer = check_announce(body, &announced());
+        assert_eq!(answer.map(|answer| answer.peers), Ok(peers), "{text}");
+    }
+}
+
+#[test]
+fn odd_announces() {
+    for (body, oddity) in [
+        (&b"d5:peers0:8:intervali1ee"[..], Oddity::UnsortedKeys),
+        (b"d1:ad1:b0:1:a0:e8:intervali1e5:peers0:e", Oddity::UnsortedKeys),
+        (b"d8:intervali1e5:peers0:e\r\n", Oddity::TrailingBytes),
+        (b"d8:intervali1e5:peerslee", Oddity::DictionaryPeers),
+        (b"d8:intervali1e5:peers0:15:warning message2:hie", Oddity::Warning),
+    ] {
+        let answer = check_announce(body, &announced()).unwrap();
+        assert_eq!(answer.oddities.count(oddity), 1, "{}", body.escape_ascii());
+    }
+}
+
+#[test]
+fn wrong_announces() {
+    for (body, wrong) in [
+        (&b""[..], Fault::NotBencode),
+        (b"<html>", Fault::NotBencode),
+        (b"le", Fault::NotBencode),
+        (b"d8:intervali1e5:peers0:", Fault::NotBencode),
+        (b"d8:intervali01e5:peers0:e", Fault::NotBencode),
+        (b"d8:interval", Fault::NotBencode),
+        (b"de", Fault::MissingKey),
+        (b"d5:peers0:e", Fault::MissingKey),
+        (b"d8:intervali1ee", Fault::MissingKey),
+        (b"d14:failure reason2:noe", Fault::Refused),
+        (b"d14:failure reasoni1ee", Fault::WrongType),
+        (b"d8:interval1:15:peers0:e", Fault::WrongType),
+        (b"d8:intervali1e5:peersi0ee", Fault::WrongType),
+        (b"d8:intervali1e5:peers0:6:peers6lee", Fault::WrongType),
+        (b"d8:completei-1e8:intervali1e5:peers0:e", Fault::WrongType),
+        (b"d8:intervali0e5:peers0:e", Fault::BadInterval),
+        (b"d8:intervali1e12:min intervali-5e5:peers0:e", Fault::BadInterval),
+        (b"d8:intervali1e5:peers5:aaaabe", Fault::BadPeers),
+        (b"d8:intervali1e5:peersld2:ip4:host4:porti1eeee", Fault::BadPeers),
+        (b"d8:intervali1e5:peersld2:ip9:192.0.2.1eee", Fault::BadPeers),
+        (b"d8:intervali1e5:peers24:aaaabbaaaabbaaaabbaaaabbe", Fault::TooManyPeers),
+        (b"d8:intervali1e5:peers6:\x7f\0\0\x01abe", Fault::OwnAddress),
+        (b"d8:intervali1e5:peersld2:ip9:127.0.0.14:porti24930eeee", Fault::OwnAddress),
+        (b"d8:intervali1e5:peers6:aaaa\0\0e", Fault::PortZero),
+    ] {
+        assert_eq!(fault(body), wrong, "{}", body.escape_ascii());
+    }
+}
+
+#[test]
+fn strangers_are_seen_where_there_can_be_none() {
+    let known = |peer: Peer| peer.ip == IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+    let announced = Announced { known: Some(&known), ..announced() };
+    let ours = check_announce(b"d8:intervali1e5:peers6:\x7f\0\0\x09abe", &announced);
+    assert_eq!(ours.map(|answer| answer.peers), Ok(1));
+    let strange = check_announce(b"d8:intervali1e5:peers6:\x7f\0\0\x08abe", &announced);
+    assert_eq!(strange.unwrap_err().fault, Fault::StrangePeer);
+}
+
+const HASH: &[u8; 20] = b"aaaaaaaaaaaaaaaaaaaa";
+
+fn scrape(text: &str) -> Result<u64, Fault> {
+    let body = text.replace("HASH", &format!("20:{}", str::from_utf8(HASH).unwrap()));
+    let answer = check_scrape(body.as_bytes(), |hash| hash == HASH);
+    answer.map(|answer| answer.torrents).map_err(|wrong| wrong.fault)
+}
+
+#[test]
+fn scrapes_of_all_kinds() {
+    for (text, expected) in [
+        ("d5:filesdee", Ok(0)),
+        ("d5:filesdHASHd8:completei1e10:downloadedi2e10:incompletei3eeee", Ok(1)),
+        ("d5:filesdHASHd8:completei1e10:downloadedi2e10:incompletei3e4:name1:xeee", Ok(1)),
+        ("d5:filesdHASHd8:completei1e10:downloadedi2eeee", Err(Fault::MissingKey)),
+        ("d5:filesdHASHd8:completei-1e10:downloadedi2e10:incompletei3eeee", Err(Fault::WrongType)),
+        ("d5:filesdHASHi1eee", Err(Fault::WrongType)),
+        (
+            "d5:filesd3:abcd8:completei1e10:downloadedi2e10:incompletei3eeee",
+            Err(Fault::StrangeTorrent),
+        ),
+        ("d5:fileslee", Err(Fault::WrongType)),
+        ("d5:flagsdee", Err(Fault::MissingKey)),
+        ("d5:filesde", Err(Fault::NotBencode)),
+        ("d14:failure reason2:noe", Err(Fault::Refused)),
+    ] {
+        assert_eq!(scrape(text), expected, "{text}");
+    }
+}
+
+/// The body of an answer of this tracker's own.
+fn body_of(reply: &[u8]) -> &[u8] {
+    let head = parse_head(reply).unwrap().unwrap();
+    assert_eq!((head.status, head.keep_alive), (200, true));
+    assert_eq!(head.framing, Framing::Length(reply.len() - head.bytes));
+    &reply[head.bytes..]
+}
+
+fn own_reply(numbers: [u32; 3], v6: bool, compact: bool) -> Vec<u8> {
+    let external = match v6 {
+        true => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        false => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let reply = AnnounceReply {
+        counts: Counts { complete: numbers[0], incomplete: numbers[1], downloaded: numbers[2] },
+        external,
+        intervals: Intervals { interval_s: 1800, min_interval_s: 900 },
+        sample: &Sample::with_capacity(3),
+        compact,
+    };
+    let mut out = vec![0; announce_bytes_max(3)];
+    let len = reply::announce(&mut out, ENVELOPE, &reply);
+    out.truncate(len);
+    out
+}
+
+quickcheck! {
+    fn our_own_announces_are_good(counts: (u32, u32, u32), v6: bool) -> bool {
+        let reply = own_reply([counts.0, counts.1, counts.2], v6, true);
+        check_announce(body_of(&reply), &announced()) == Ok(super::Announce::default())
+    }
+
+    fn our_own_scrapes_are_good(counts: Vec<u32>) -> bool {
+        let torrent = |(at, count): (usize, &u32)| {
+            let mut hash = *HASH;
+            hash[..8].copy_from_slice(&(at as u64).to_be_bytes());
+            let counts = Counts { complete: *count, incomplete: 1, downloaded: u32::MAX };
+            (hash, counts)
+        };
+        let torrents: Vec<_> = counts.iter().enumerate().map(torrent).collect();
+        let mut out = vec![0; scrape_bytes_max(torrents.len())];
+        let len = reply::scrape(&mut out, ENVELOPE, &torrents);
+        let answer = check_scrape(body_of(&out[..len]), |hash| hash[8..] == HASH[8..]);
+        answer == Ok(super::Scrape { torrents: torrents.len() as u64, ..Default::default() })
+    }
+
+    fn a_damaged_answer_is_judged_without_panic(at: usize, byte: u8) -> bool {
+        let reply = own_reply([1, 2, 3], true, true);
+        let mut body = body_of(&reply).to_vec();
+        let at = at % body.len();
+        body[at] = byte;
+        let _ = check_scrape(&body, |_| true);
+        check_announce(&body, &announced()).is_ok() || body != body_of(&reply)
+    }
+
+    fn an_answer_cut_off_is_wrong(at: usize) -> bool {
+        let reply = own_reply([1, 2, 3], true, true);
+        let body = body_of(&reply);
+        check_announce(&body[..at % body.len()], &announced()).is_err()
+    }
+
+    fn any_bytes_are_judged_without_panic(bytes: Vec<u8>) -> bool {
+        let body = [b"d", &bytes[..]].concat();
+        check_announce(&body, &announced()).is_err() && check_scrape(&body, |_| true).is_err()
+    }
+}

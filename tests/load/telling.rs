@@ -1,0 +1,74 @@
+//! What is said of a run, while it goes on and afterwards.
+
+use std::process::Command;
+
+use crate::run::Run;
+use crate::tracker::{Engine, Tracker, on_both_engines};
+
+on_both_engines!(lines_reports_and_drawing_agree, one_line_on_a_terminal);
+
+fn lines_reports_and_drawing_agree(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let url = format!("http://{}/announce", tracker.v4);
+    let arguments = ["--rate", "1000", "--duration", "3", "--arrivals", "even"];
+    let run = Run::of(engine, &url, &arguments);
+    run.is_good(3000);
+
+    // One line a second, each by itself where it is no terminal.
+    let lines: Vec<&str> = run.live.lines().collect();
+    assert!((3..=5).contains(&lines.len()), "{}", run.live);
+    for line in &lines {
+        for part in ["/s", "in flight", "faults 0", "p50", "p99", "max", "s left"] {
+            assert!(line.contains(part), "no {part}: {line}");
+        }
+        assert!(!line.contains(['\r', '\x1b']), "{line}");
+    }
+
+    for part in [&url, "3,000 sent, 3,000 good answers", "every answer is as it should be"] {
+        assert!(run.text.contains(part), "no {part}:\n{}", run.text);
+    }
+    let order = ["p50", "p90", "p99", "p99.9", "max"].map(|name| run.latency_ms(name));
+    assert!(order.is_sorted() && order[0] > 0.0, "{order:?}");
+
+    let series = run.json["series"].as_array().unwrap();
+    assert!((2..=4).contains(&series.len()), "{series:?}");
+    let rates: f64 = series.iter().map(|point| point["rate"].as_f64().unwrap()).sum();
+    let mean = rates / series.len() as f64;
+    assert!((800.0..1200.0).contains(&mean), "{series:?}");
+
+    is_well_formed(&run.svg);
+    assert_eq!(run.svg.matches("<polyline").count(), 6);
+}
+
+fn one_line_on_a_terminal(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let annulus = env!("CARGO_BIN_EXE_annulus");
+    let command = format!(
+        "{annulus} load http://{}/announce --engine {} --duration 2 --rate 100 2>&1 >/dev/null",
+        tracker.v4,
+        engine.name()
+    );
+    let shown = Command::new("script").args(["-qec", &command, "/dev/null"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    // Each takes the place of the one before; only the last is left behind.
+    assert!(shown.matches("\r\x1b[K").count() >= 2, "{shown:?}");
+    assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
+}
+
+/// Every element is closed by itself or by its own end.
+fn is_well_formed(svg: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = svg;
+    while let Some((_, tag)) = rest.split_once('<') {
+        let (tag, behind) = tag.split_once('>').expect("a tag that ends");
+        let name = tag.split([' ', '/']).find(|part| !part.is_empty()).unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "{svg}");
+        } else if !tag.ends_with('/') {
+            open.push(name);
+        }
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        rest = behind;
+    }
+    assert!(open.is_empty() && svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{open:?}");
+}
