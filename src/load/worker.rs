@@ -201,7 +201,7 @@ impl<R: Dial> Worker<R> {
 
     /// How long the next turn may last, where something is due that is no event.
     fn pause(&self) -> Option<Duration> {
-        let arrival = self.schedule.as_ref().filter(|_| !self.over && !self.free.is_empty());
+        let arrival = self.schedule.as_ref().filter(|_| self.may_ask() && !self.free.is_empty());
         let arrival_ns = arrival.map(|schedule| schedule.next_ns());
         let rested_ns = (!self.resting.is_empty()).then_some(self.rested_ns);
         let due_ns = arrival_ns.into_iter().chain(rested_ns).min()?;
@@ -227,7 +227,8 @@ impl<R: Dial> Worker<R> {
             return;
         }
         if let Some(schedule) = &mut self.schedule {
-            if !stopped && schedule.next_ns() <= end_ns && !self.free.is_empty() {
+            let more = self.asked < self.settings.requests && schedule.next_ns() <= end_ns;
+            if more && !stopped && !self.free.is_empty() {
                 return;
             }
             while self.asked < self.settings.requests
@@ -244,8 +245,7 @@ impl<R: Dial> Worker<R> {
 
     fn give_arrivals(&mut self) {
         let until_ns = self.now_ns.min(self.settings.duration_ns - 1);
-        while !self.over
-            && self.asked < self.settings.requests
+        while self.may_ask()
             && let Some(schedule) = &mut self.schedule
             && let Some(&at) = self.free.front()
             && let Some(due_ns) = schedule.take(until_ns)
@@ -281,24 +281,25 @@ impl<R: Dial> Worker<R> {
         }
     }
 
+    fn may_ask(&self) -> bool {
+        !self.over && self.asked < self.settings.requests
+    }
+
     /// Whether all that was asked is settled and no more is to be asked.
     fn is_done(&self) -> bool {
-        let no_more = self.over || self.asked >= self.settings.requests;
-        no_more && self.asked == self.judge.settled
+        !self.may_ask() && self.asked == self.judge.settled
     }
 
     /// Does what a slot can do next.
     fn go_on(&mut self, at: u32) {
-        let Settings { pipeline, requests, requests_per_connection, .. } = self.settings;
+        let Settings { pipeline, requests_per_connection, .. } = self.settings;
         let index = at as usize;
         if self.schedule.is_some() {
             if self.slots[index].client.waiting() < pipeline {
                 self.set_free(at);
             }
         } else {
-            let waiting = self.slots[index].client.waiting();
-            let more = if self.over { 0 } else { pipeline.saturating_sub(waiting) as u64 };
-            for _ in 0..more.min(requests - self.asked) {
+            while self.may_ask() && self.slots[index].client.waiting() < pipeline {
                 self.ask(at, self.now_ns);
             }
         }

@@ -10,7 +10,11 @@ use crate::fake::{Fake, GOOD, kept};
 use crate::run::Run;
 use crate::tracker::{Engine, on_both_engines};
 
-on_both_engines!(a_stall_counts_for_all_that_arrive_in_it, more_than_there_are_connections_for);
+on_both_engines!(
+    a_stall_counts_for_all_that_arrive_in_it,
+    more_than_there_are_connections_for,
+    a_rate_ends_with_its_requests,
+);
 
 /// How long the tracker says nothing.
 const STALL: Duration = Duration::from_secs(1);
@@ -57,4 +61,13 @@ fn more_than_there_are_connections_for(engine: Engine) {
     assert!((1..=41).contains(&good), "{}", run.text);
     assert_eq!((good + unsent, run.number("latencies")), (2000, 2000), "{}", run.text);
     assert!(run.latency_ms("p50") >= 500.0, "{}", run.text);
+}
+
+fn a_rate_ends_with_its_requests(engine: Engine) {
+    let fake = Fake::start(|_, stream| {
+        thread::sleep(Duration::from_millis(300));
+        stream.write_all(&kept(GOOD)).is_ok()
+    });
+    let arguments = ["--requests", "7", "--rate", "1000", "--duration", "3600"];
+    Run::of(engine, &fake.url(), &arguments).is_good(7);
 }
