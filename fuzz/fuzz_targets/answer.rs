@@ -6,7 +6,7 @@ use annulus::load::check::{Announced, check_announce, check_scrape};
 use annulus::load::client::{Asked, Client, Judge, Standing};
 use annulus::load::fault::{Fault, Oddities, Oddity, Wrong};
 use annulus::load::request::Question;
-use annulus::tls::Handshake;
+use annulus::metrics::labels::Resumption;
 use libfuzzer_sys::fuzz_target;
 
 /// Questions on the connection.
@@ -39,7 +39,7 @@ impl Judge for Notes {
     }
     fn odd(&mut self, _: Oddity) {}
     fn disturbed(&mut self, _: Wrong) {}
-    fn shaken(&mut self, _: Handshake) {}
+    fn shaken(&mut self, _: Resumption) {}
 }
 
 fuzz_target!(|input: &[u8]| {
