@@ -7,35 +7,44 @@ use crate::servers::{Server, installed};
 
 /// Prints the machine, the versions, the date and the commit, one line each.
 pub(crate) fn print() {
+    for (name, fact) in facts() {
+        println!("- {name}: {fact}");
+    }
+    let wrk = first_line("wrk", &["-v"]);
+    println!("- wrk: {}", wrk.split("Copyright").next().unwrap_or_default().trim());
+}
+
+/// The machine, the date, the commit and the versions of what is installed, by name.
+pub(crate) fn facts() -> Vec<(&'static str, String)> {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let model = model.map_or("unknown CPU", |(_, model)| model.trim());
     let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("- machine: {model}, {count} CPUs, Linux {}", kernel.trim());
-
-    println!("- date: {}", first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]));
-    let commit =
-        first_line("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]);
-    println!("- commit: {commit}");
-    let wrk = first_line("wrk", &["-v"]);
-    let wrk = wrk.split("Copyright").next().unwrap_or_default();
-    let annulus = first_line(env!("CARGO_BIN_EXE_annulus"), &["-V"]);
-    println!("- versions: {annulus}; {}; {}", first_line("rustc", &["-V"]), wrk.trim());
+    let commit = ["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"];
+    let mut facts = vec![
+        ("machine", format!("{model}, {count} CPUs")),
+        ("kernel", format!("Linux {}", kernel.trim())),
+        ("date", first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        ("commit", first_line("git", &commit)),
+        ("annulus", first_line(env!("CARGO_BIN_EXE_annulus"), &["-V"])),
+        ("rustc", first_line("rustc", &["-V"])),
+    ];
     if let Some(nginx) = Server::Nginx.executable() {
-        println!("- {}", first_line(&nginx.to_string_lossy(), &["-v"]));
+        facts.push(("nginx", first_line(&nginx.to_string_lossy(), &["-v"])));
     }
     if installed("opentracker").is_some() {
         let version = first_line("dpkg-query", &["-W", "-f", "${Version}", "opentracker"]);
-        println!("- opentracker: {version} (Debian)");
+        facts.push(("opentracker", format!("{version} (Debian)")));
     }
     if let Some(hitch) = installed("hitch") {
-        println!("- {}", first_line(&hitch.to_string_lossy(), &["--version"]));
+        facts.push(("hitch", first_line(&hitch.to_string_lossy(), &["--version"])));
     }
     if let Some(aquatic) = Server::Aquatic.executable() {
-        println!("- aquatic_http: {}", first_line(&aquatic.to_string_lossy(), &["-v"]));
+        facts.push(("aquatic_http", first_line(&aquatic.to_string_lossy(), &["-v"])));
     }
-    println!("- {}", first_line("openssl", &["version"]));
+    facts.push(("openssl", first_line("openssl", &["version"])));
+    facts
 }
 
 /// The first line that a program prints, on whichever stream; `unknown` if there is none.

@@ -14,7 +14,7 @@ use crate::servers::{Server, Setup};
 use crate::torrents::{escaped, info_hash, spread};
 
 /// Announces, each of a peer and torrent that was not announced before.
-const ANNOUNCES: u64 = 1_100_000;
+pub(crate) const ANNOUNCES: u64 = 1_100_000;
 
 /// Torrents. Every one is announced once; the rest of the announces favours the first of them.
 const TORRENTS: u64 = 500_000;
@@ -32,7 +32,7 @@ const THREADS: u64 = 4;
 const PORT_FIRST: u64 = 1024;
 
 /// Time after which the filling is given up.
-const FILL_WAIT: Duration = Duration::from_secs(180);
+const FILL_WAIT: Duration = Duration::from_secs(300);
 
 const _: () = assert!(ANNOUNCES / SOURCES + PORT_FIRST <= u16::MAX as u64);
 const _: () = assert!(SOURCES < 255 && ANNOUNCES.is_multiple_of(SOURCES));
@@ -59,6 +59,7 @@ impl Memory {
         let at = running.endpoint(Transport::Plain)?;
         check(server, at, connections)?;
         let before = running.resident_bytes()?;
+        let pipelined = if server.takes_pipelined() { PIPELINED } else { 1 };
         let started = Instant::now();
         // The threads inherit this one's CPU, that of the load.
         let fillers: Vec<_> = (0..THREADS)
@@ -66,7 +67,7 @@ impl Memory {
                 thread::spawn(move || {
                     (thread..SOURCES)
                         .step_by(THREADS as usize)
-                        .try_for_each(|source| fill(at, source, connections, started))
+                        .try_for_each(|source| fill(at, source, connections, pipelined, started))
                 })
             })
             .collect();
@@ -105,6 +106,7 @@ fn fill(
     server: Endpoint,
     source: u64,
     connections: Connections,
+    pipelined: usize,
     started: Instant,
 ) -> io::Result<()> {
     let address = Ipv4Addr::new(127, 1, 0, 1 + source as u8);
@@ -112,7 +114,7 @@ fn fill(
     match connections {
         Connections::Keep => {
             let mut client = Client::connect(address, server)?;
-            for batch in announces.chunks(PIPELINED) {
+            for batch in announces.chunks(pipelined) {
                 let requests: String = batch.iter().map(|n| request(*n, "")).collect();
                 client.send(requests.as_bytes())?;
                 for _ in batch {

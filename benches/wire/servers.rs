@@ -131,6 +131,11 @@ impl Server {
         matches!(self, Server::Opentracker | Server::Aquatic)
     }
 
+    /// Whether it answers requests that were sent before the last answer; otherwise it resets.
+    pub(crate) fn takes_pipelined(self) -> bool {
+        self != Server::Aquatic
+    }
+
     /// Whether what it learns on one transport is known on the other.
     pub(crate) fn shares_swarms(self) -> bool {
         self != Server::Aquatic
