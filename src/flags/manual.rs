@@ -13,6 +13,11 @@ SIGHUP and SIGUSR1 have it read certificates and the access list again.
 Sockets that systemd passes (systemd.socket(5)) are served in place of its own, if their
 addresses are configured, and a service manager is told of the start, of reloads and of the
 end (sd_notify(3)).
+.PP
+.B annulus load
+asks a tracker as many clients would, and judges its answers;
+.B annulus load \\-\\-help
+explains it.
 ";
 
 const EXIT_STATUS: &str = "\
