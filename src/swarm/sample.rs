@@ -137,78 +137,82 @@ impl<'a, const N: usize> Eligible<'a, N> {
     }
 }
 
-/// Up to so many numbers are shuffled rather than drawn: writing them all down costs less
-/// than looking each up.
-const SHUFFLED: usize = 1024;
+/// Bits of the map of what was drawn: it exactly tells apart so many numbers. Cleared whole for
+/// the largest swarms, it is 2 KiB.
+const MAP_BITS: usize = 1 << 14;
+
+/// Bits of one word of the map.
+const WORD_BITS: usize = u64::BITS as usize;
 
 /// Draws distinct numbers.
 #[derive(Debug)]
 struct Picks {
     chosen: Vec<u32>,
-    /// A hash set of numbers: open addressing, at most half full. An entry counts only if its
-    /// upper half is the present round, so nothing needs to be cleared.
-    seen: Box<[u64]>,
-    round: u32,
+    /// Which numbers, modulo [`MAP_BITS`], are among the chosen.
+    map: Box<[u64; MAP_BITS / WORD_BITS]>,
 }
 
 impl Picks {
     fn with_capacity(max: usize) -> Picks {
-        let slots = (max * 2).next_power_of_two().max(2);
-        let chosen = Vec::with_capacity(SHUFFLED.max(2 * max));
-        Picks { chosen, seen: vec![0; slots].into_boxed_slice(), round: 0 }
+        let chosen = Vec::with_capacity(2 * max);
+        Picks { chosen, map: Box::new([0; MAP_BITS / WORD_BITS]) }
     }
 
     /// `count` distinct numbers below `n`, in random order, where `count` is less than `n` and
     /// at most the capacity. Every ordered choice is equally likely.
     ///
-    /// Few numbers are shuffled as far as needed (Fisher and Yates); of many, numbers are drawn
-    /// until enough are distinct, which repeats less than half of the draws.
+    /// If they are most of all numbers, these are shuffled as far as needed (Fisher and Yates);
+    /// otherwise numbers are drawn until enough are distinct, of which less than half repeat.
     fn draw(&mut self, count: usize, n: usize, random: &mut Random) -> &mut [u32] {
-        debug_assert!(count < n && count * 2 <= self.seen.len());
+        debug_assert!(count < n);
         self.chosen.clear();
-        if n <= SHUFFLED.max(2 * count) {
+        if n < 2 * count {
             self.chosen.extend(0..n as u32);
             for at in 0..count {
                 let other = at + random.below((n - at) as u32) as usize;
                 self.chosen.swap(at, other);
             }
             self.chosen.truncate(count);
+        } else if n <= MAP_BITS {
+            self.draw_mapped(count, n as u32, random);
         } else {
-            self.begin_round();
-            while self.chosen.len() < count {
-                let pick = random.below(n as u32);
-                if self.is_new(pick) {
-                    self.chosen.push(pick);
-                }
-            }
+            self.draw_filtered(count, n as u32, random);
         }
         &mut self.chosen
     }
 
-    fn begin_round(&mut self) {
-        self.round = self.round.wrapping_add(1);
-        if self.round == 0 {
-            self.seen.fill(0);
-            self.round = 1;
+    /// Of so few numbers that the map knows each. Without a branch on whether one is new, which
+    /// no processor can predict: a repeated one is overwritten by the next.
+    fn draw_mapped(&mut self, count: usize, n: u32, random: &mut Random) {
+        self.map[..(n as usize).div_ceil(WORD_BITS)].fill(0);
+        self.chosen.resize(count, 0);
+        let mut distinct = 0;
+        while let Some(place) = self.chosen.get_mut(distinct) {
+            let pick = random.below(n);
+            *place = pick;
+            distinct += usize::from(note(&mut self.map, pick));
         }
     }
 
-    /// Notes a number; says whether it was new in this round.
-    fn is_new(&mut self, number: u32) -> bool {
-        let entry = u64::from(self.round) << 32 | u64::from(number);
-        let mask = self.seen.len() - 1;
-        let mut slot = (number.wrapping_mul(0x9e37_79b1) >> 8) as usize & mask;
-        loop {
-            if self.seen[slot] == entry {
-                return false;
+    /// Of so many that two may share a bit: then the chosen ones are looked through.
+    fn draw_filtered(&mut self, count: usize, n: u32, random: &mut Random) {
+        self.map.fill(0);
+        while self.chosen.len() < count {
+            let pick = random.below(n);
+            if note(&mut self.map, pick) || !self.chosen.contains(&pick) {
+                self.chosen.push(pick);
             }
-            if self.seen[slot] >> 32 != u64::from(self.round) {
-                self.seen[slot] = entry;
-                return true;
-            }
-            slot = (slot + 1) & mask;
         }
     }
+}
+
+/// Sets the bit of a number; says whether it was clear.
+fn note(map: &mut [u64; MAP_BITS / WORD_BITS], number: u32) -> bool {
+    let bit = number as usize % MAP_BITS;
+    let (word, mask) = (&mut map[bit / WORD_BITS], 1 << (bit % WORD_BITS));
+    let was_clear = *word & mask == 0;
+    *word |= mask;
+    was_clear
 }
 
 #[cfg(test)]
@@ -411,16 +415,43 @@ mod tests {
     }
 
     #[test]
-    fn picks_survive_the_end_of_their_rounds() {
-        let mut picks = Picks::with_capacity(8);
+    fn picks_are_distinct_and_as_many_as_asked_for() {
+        let mut picks = Picks::with_capacity(200);
         let mut random = Random::seeded(3);
-        picks.draw(8, 9, &mut random);
-        picks.round = u32::MAX - 2;
-        for _ in 0..6 {
-            let mut chosen = picks.draw(8, 9, &mut random).to_vec();
-            chosen.sort_unstable();
-            chosen.dedup();
-            assert!(chosen.len() == 8 && chosen[7] <= 8, "{chosen:?}");
+        let most = MAP_BITS;
+        for n in [1, 2, 3, 63, 64, 65, 200, 201, 399, 400, 401, most - 1, most, most + 1, 1 << 30] {
+            for count in [0, 1, 2, 100, 199, 200].into_iter().filter(|&count| count < n) {
+                for _ in 0..100 {
+                    let mut chosen = picks.draw(count, n, &mut random).to_vec();
+                    chosen.sort_unstable();
+                    chosen.dedup();
+                    assert_eq!(chosen.len(), count, "of {n}");
+                    assert!(chosen.iter().all(|&pick| (pick as usize) < n), "{chosen:?} of {n}");
+                }
+            }
         }
+    }
+
+    /// Numbers that share a bit of the map are all drawn, and as often as others.
+    #[test]
+    fn picks_are_even_where_the_map_is_too_small() {
+        let (mut picks, mut random) = (Picks::with_capacity(200), Random::seeded(4));
+        let n = 4 * MAP_BITS;
+        let mut quarters = [0_u32; 4];
+        let mut shared = 0;
+        for _ in 0..4000 {
+            let chosen = picks.draw(200, n, &mut random);
+            chosen.iter().for_each(|&pick| quarters[pick as usize / MAP_BITS] += 1);
+            let mut bits: Vec<usize> =
+                chosen.iter().map(|&pick| pick as usize % MAP_BITS).collect();
+            bits.sort_unstable();
+            shared += bits.windows(2).filter(|two| two[0] == two[1]).count();
+        }
+        let statistic: f64 =
+            quarters.iter().map(|&count| (f64::from(count) - 200_000.0).powi(2) / 200_000.0).sum();
+        assert!(is_even(statistic, 3.0), "{quarters:?}");
+        // About 200 * 199 / 2 / MAP_BITS a draw share a bit, less those that are the same.
+        let expected = 4000.0 * 19_900.0 * (1.0 / MAP_BITS as f64 - 1.0 / n as f64);
+        assert!((shared as f64 - expected).abs() < 6.0 * expected.sqrt(), "{shared} {expected}");
     }
 }
