@@ -8,6 +8,7 @@
 
 mod certificates;
 mod client;
+mod key_share;
 mod names;
 mod session;
 
