@@ -87,7 +87,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [word, arguments @ ..] if word == SERVE_FLOOR => return serve_floor(arguments),
-        [word] if word == MEASURE_HANDSHAKES => return measure_handshakes(),
+        [word, arguments @ ..] if word == MEASURE_HANDSHAKES => {
+            return measure_handshakes(arguments);
+        }
         _ => {}
     }
     // `cargo test --all-targets` runs benchmarks too, but without this argument.
@@ -116,8 +118,8 @@ fn serve_floor(arguments: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn measure_handshakes() -> ExitCode {
-    let Err(error) = handshake::print_medians() else { return ExitCode::SUCCESS };
+fn measure_handshakes(arguments: &[String]) -> ExitCode {
+    let Err(error) = handshake::print_median(arguments) else { return ExitCode::SUCCESS };
     eprintln!("{error}");
     ExitCode::FAILURE
 }

@@ -33,6 +33,9 @@ pub(crate) fn write(results: &Results) -> String {
     text
 }
 
+/// The name of this tracker, on the engine that it chooses itself.
+const OURS: &str = "annulus";
+
 const HEAD: &str = "\
 # Performance
 
@@ -151,7 +154,7 @@ fn first(
             format!("{}, {value:.2} {unit}", title(server, row.is_tls()))
         })
     };
-    let ours = all.iter().find(|(server, _)| *server == "annulus");
+    let ours = all.iter().find(|(server, _)| *server == OURS);
     let ratio = match (ours, all.first()) {
         (Some((_, ours)), Some((_, first))) => format!("{:.2} times", ours / first),
         _ => "-".to_owned(),
@@ -195,20 +198,43 @@ fn speed(results: &Results, row: Row) -> String {
     text
 }
 
-/// What a handshake alone takes.
+/// What a handshake alone takes, and this tracker's last row beside it.
 fn handshakes(results: &Results) -> String {
-    let of = |figure: fn(&Handshake) -> f64| {
-        Spread::of(results.handshakes.iter().map(figure)).map(|spread| spread.median / 1e3)
+    let cpu_of = |row: Row| {
+        let all = results.row(row);
+        let ours = all.into_iter().find(|rounds| rounds.server == OURS);
+        let runs = ours.and_then(|rounds| rounds.runs.ok()).unwrap_or_default();
+        runs.into_iter().map(Measured::cpu_us).collect::<Vec<f64>>()
     };
-    let (Some(back_to_back), Some(paused)) = (of(|it| it.back_to_back_ns), of(|it| it.paused_ns))
-    else {
+    let (secured, plain) = (cpu_of(Row::TlsClose), cpu_of(Row::Close));
+    let line = |what: &str, figure: fn(&Handshake) -> f64| {
+        let bare = || results.handshakes.iter().map(|it| figure(it) / 1e3);
+        let sums = bare().zip(&plain).map(|(bare, plain)| bare + plain);
+        let ratios = Spread::of(secured.iter().zip(sums).map(|(secured, sum)| secured / sum));
+        format!("| {what} | {} | {} |\n", plainly(Spread::of(bare()), 0), plainly(ratios, 2))
+    };
+    if results.handshakes.is_empty() {
         return String::new();
-    };
+    }
     format!(
-        "\nThe floor of the last row is the handshake: in memory a full one takes rustls\n\
-         {back_to_back:.0} µs one after another, and {paused:.0} µs if the core idles for 200 µs\n\
-         before each flight, as it does where the load is the slower side.\n"
+        "\nThe floor of the last row is a handshake and a plain connection. What a full handshake\n\
+         takes rustls, in memory, and what Annulus takes in that row of the sum of this and its\n\
+         plain row, round by round:\n\n\
+         | a handshake in memory | µs | Annulus, of handshake and plain connection |\n\
+         |---|---|---|\n{}{}{}\n\
+         A processor of a rented machine is often half of a core, and then whatever the load does\n\
+         beside it slows it: the second line is the handshake as it has to run here. The third is\n\
+         for servers whose clients leave them idle between flights.\n",
+        line("alone, one after another", |it| it.back_to_back_ns),
+        line("one after another, the load's core as busy", |it| it.beside_load_ns),
+        line("alone, after 200 µs of idleness before each flight", |it| it.paused_ns),
     )
+}
+
+/// A figure with its least and greatest.
+fn plainly(spread: Option<Spread>, decimals: usize) -> String {
+    let Some(Spread { median, least, greatest }) = spread else { return "-".to_owned() };
+    format!("{median:.decimals$} ({least:.decimals$}-{greatest:.decimals$})")
 }
 
 /// The table of a row at a rate.

@@ -46,9 +46,10 @@ pub(crate) fn measure(connections: Connections, options: &Options, results: &mut
         if connections == Connections::Close {
             eprintln!("compare: bare handshakes, round {}", round + 1);
             match BareHandshake::measure() {
-                Ok(BareHandshake { back_to_back, paused }) => results.handshakes.push(Handshake {
-                    back_to_back_ns: back_to_back.as_nanos() as f64,
-                    paused_ns: paused.as_nanos() as f64,
+                Ok(bare) => results.handshakes.push(Handshake {
+                    back_to_back_ns: bare.back_to_back.as_nanos() as f64,
+                    paused_ns: bare.paused.as_nanos() as f64,
+                    beside_load_ns: bare.beside_load.as_nanos() as f64,
                 }),
                 Err(error) => eprintln!("compare: {error}"),
             }

@@ -65,6 +65,8 @@ pub(crate) struct Handshake {
     pub(crate) back_to_back_ns: f64,
     /// With a pause before each of the client's flights.
     pub(crate) paused_ns: f64,
+    /// One after another, while the load's core does the same.
+    pub(crate) beside_load_ns: f64,
 }
 
 /// A tracker's memory before and after it was filled; or why it is not known.
@@ -241,6 +243,7 @@ impl Results {
             Ok(Handshake {
                 back_to_back_ns: value.number("back_to_back_ns")?,
                 paused_ns: value.number("paused_ns")?,
+                beside_load_ns: value.number("beside_load_ns")?,
             })
         };
         Ok(Results {
@@ -265,6 +268,7 @@ impl Results {
             Value::object([
                 ("back_to_back_ns", handshake.back_to_back_ns.into()),
                 ("paused_ns", handshake.paused_ns.into()),
+                ("beside_load_ns", handshake.beside_load_ns.into()),
             ])
         });
         let mut text = String::from("{\n");

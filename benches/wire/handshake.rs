@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,14 +15,18 @@ use rustls::server::{NoServerSessionStorage, ServerConfig, UnbufferedServerConne
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{CipherSuite, ClientConfig, ClientConnection, HandshakeKind, version};
 
-use crate::process::{SERVER_CPU, pinned};
+use crate::process::{LOAD_CPU, SERVER_CPU, pinned, stop};
 use crate::tls::{self, client_configuration, provider};
 
-/// The argument with which this executable measures handshakes.
+/// The argument with which this executable measures handshakes, before the microseconds of
+/// their pauses.
 pub(crate) const MEASURE_HANDSHAKES: &str = "measure-handshakes";
 
 /// Handshakes of one measurement.
 const HANDSHAKES: usize = 3000;
+
+/// Handshakes of whoever only keeps a CPU busy: a bound on how long, if nobody stops it.
+const NEIGHBOUR_HANDSHAKES: usize = 100 * HANDSHAKES;
 
 /// Handshakes before it: the first ones fill the caches.
 const WARM_UP_HANDSHAKES: usize = 200;
@@ -45,55 +49,74 @@ pub(crate) struct BareHandshake {
     pub(crate) back_to_back: Duration,
     /// With a [`PAUSE`] before each of the client's flights.
     pub(crate) paused: Duration,
+    /// Of one after another, while the load's CPU does the same. Where two virtual CPUs are two
+    /// threads of one core, as most that are rented, each takes from the other.
+    pub(crate) beside_load: Duration,
 }
 
 impl BareHandshake {
-    /// Measures in a process of its own on the server's CPU.
+    /// Measures in processes of their own on the server's CPU.
     ///
     /// # Errors
     ///
-    /// What that process said when a handshake failed.
+    /// What such a process said when a handshake failed.
     pub(crate) fn measure() -> io::Result<BareHandshake> {
-        let executable: PathBuf = std::env::current_exe()?;
-        let output = pinned(SERVER_CPU, executable).arg(MEASURE_HANDSHAKES).output()?;
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let nanos = printed.trim().split_once(' ').and_then(|(back_to_back, paused)| {
-            Some((back_to_back.parse().ok()?, paused.parse().ok()?))
-        });
-        let Some((back_to_back, paused)) = nanos else {
-            let complaint = String::from_utf8_lossy(&output.stderr);
-            return Err(io::Error::other(format!("no handshakes: {printed}{complaint}")));
-        };
-        Ok(BareHandshake {
-            back_to_back: Duration::from_nanos(back_to_back),
-            paused: Duration::from_nanos(paused),
-        })
+        let (back_to_back, paused) =
+            (median_of_process(Duration::ZERO)?, median_of_process(PAUSE)?);
+        let busy = NEIGHBOUR_HANDSHAKES.to_string();
+        let mut neighbour = measuring(LOAD_CPU, Duration::ZERO)?
+            .arg(busy)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let beside_load = median_of_process(Duration::ZERO);
+        stop(&mut neighbour);
+        Ok(BareHandshake { back_to_back, paused, beside_load: beside_load? })
     }
 }
 
-/// Measures in this process and prints both medians, nanoseconds, for
-/// [`BareHandshake::measure`].
+/// This program on `cpu`, to measure handshakes with such pauses.
+fn measuring(cpu: u32, pause: Duration) -> io::Result<Command> {
+    let mut command = pinned(cpu, std::env::current_exe()?);
+    command.arg(MEASURE_HANDSHAKES).arg(pause.as_micros().to_string());
+    Ok(command)
+}
+
+fn median_of_process(pause: Duration) -> io::Result<Duration> {
+    let output = measuring(SERVER_CPU, pause)?.output()?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let Ok(nanos) = printed.trim().parse() else {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("no handshakes: {printed}{complaint}")));
+    };
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// Measures in this process and prints the median, nanoseconds. `arguments` are the microseconds
+/// of the pauses and, if need be, the number of handshakes.
 ///
 /// # Errors
 ///
-/// If a handshake fails, or is not the one to be measured.
-pub(crate) fn print_medians() -> Result<(), Box<dyn Error>> {
-    let back_to_back = median(Duration::ZERO)?;
-    println!("{} {}", back_to_back.as_nanos(), median(PAUSE)?.as_nanos());
+/// If a handshake fails, or is not the one to be measured, or the arguments are no numbers.
+pub(crate) fn print_median(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    let mut numbers = arguments.iter().map(|argument| argument.parse());
+    let pause = Duration::from_micros(numbers.next().unwrap_or(Ok(0))?);
+    let count = numbers.next().map_or(Ok(HANDSHAKES), |count| count.map(|count| count as usize))?;
+    println!("{}", median(pause, count)?.as_nanos());
     Ok(())
 }
 
-fn median(pause: Duration) -> Result<Duration, Box<dyn Error>> {
+fn median(pause: Duration, count: usize) -> Result<Duration, Box<dyn Error>> {
     let (server, client) = (server_configuration()?, client_configuration()?);
-    let mut costs = Vec::with_capacity(HANDSHAKES);
-    for number in 0..WARM_UP_HANDSHAKES + HANDSHAKES {
+    let mut costs = Vec::with_capacity(count);
+    for number in 0..WARM_UP_HANDSHAKES + count {
         let cost = shake_hands(&server, &client, pause)?;
         if number >= WARM_UP_HANDSHAKES {
             costs.push(cost);
         }
     }
     costs.sort_unstable();
-    Ok(costs[HANDSHAKES / 2])
+    Ok(costs[count / 2])
 }
 
 /// One ticket, which costs a little, and no table of sessions.

@@ -113,6 +113,7 @@ pub(crate) fn print(
         handshakes.iter().flatten().map(|bare| micros(of(bare))).collect()
     };
     let (back_to_back, paused) = (costs(|bare| bare.back_to_back), costs(|bare| bare.paused));
+    let beside_load = costs(|bare| bare.beside_load);
     let sum = |server| plain(server).iter().zip(&back_to_back).map(|(a, b)| a + b).collect();
     let to_sum = Ratio { title: "× (handshake + plain)", base: &sum };
     print_table(Transport::Tls, row.connections, all, &[to_plain, to_sum]);
@@ -122,9 +123,11 @@ pub(crate) fn print(
     }
     println!(
         "\nA bare handshake in rustls takes {} µs, one after another: that is the handshake of the \
-         ratio. With an idle CPU for {} µs before each flight, which is nearer to what the \
-         servers have here, it takes {} µs.",
+         ratio. While the load's CPU does the same it takes {} µs; alone again, but with an idle \
+         CPU for {} µs before each flight, {} µs. Both of that is what the servers have here: wrk \
+         takes far longer for its side than they do for theirs.",
         spread(back_to_back, 1),
+        spread(beside_load, 1),
         PAUSE.as_micros(),
         spread(paused, 1)
     );
