@@ -136,6 +136,12 @@ fn read_line(text: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
 
 /// The info hash of a line, if it has one, or what is wrong with it.
 fn entry(line: &[u8]) -> Result<Option<InfoHash>, String> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.contains(&b'\r') {
+        // To whoever wrote it, it may be the end of a line: what follows is no comment.
+        return Err("a carriage return (CR) within a line: lines end with LF or CRLF".to_string());
+    }
     let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'#';
     let word = line.trim_ascii_start().split(is_end).next().unwrap_or_default();
     if word.is_empty() {
@@ -220,6 +226,10 @@ mod tests {
             &format!("{HASH}0123456789abcdefABCDEF9"),
             &format!("\u{feff}{HASH}"),
             &format!("{HASH},"),
+            &format!("{HASH}\r{HASH}"),
+            &format!("{HASH}\r{HASH}\r"),
+            &format!("# lines of an old Mac\r{HASH}"),
+            &format!("{HASH}\r\r"),
             "\u{e9}",
             &too_long,
             &too_long.repeat(100),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::key::{Key, Kind, Relation, Table, Word};
+use crate::limits::{ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
 
 /// Which torrents are served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,8 +86,9 @@ pub(super) const ACCESS: Table = Table {
             about: "The list: one info hash a line, 40 hex digits in either case, or the 64 of \
                     a v2 torrent, of which the first 40 count as they do in announces. What \
                     follows after white space or # is a comment; blank lines are nothing. A \
-                    relative path starts at the directory of this file. SIGHUP and SIGUSR1 \
-                    have the list read again; if that fails, the old one stays.",
+                    line may have 1024 bytes, and a list 50 million info hashes. A relative \
+                    path starts at the directory of this file. SIGHUP and SIGUSR1 have the list \
+                    read again; if that fails, the old one stays.",
             reason: "none.",
         },
         Key {
@@ -106,3 +108,6 @@ pub(super) const ACCESS: Table = Table {
         },
     }],
 };
+
+// What the text above says.
+const _: () = assert!(ACCESS_LINE_BYTES_MAX == 1024 && ACCESS_ENTRIES_MAX == 50_000_000);
