@@ -40,8 +40,12 @@ pub fn forwarded_ip(entry: &[u8]) -> Option<IpAddr> {
     read(from_utf8(entry).ok()?)
 }
 
-/// The IP address, alone or with a port.
+/// The IP address, alone or with a port. One with a zone (RFC 4007 section 11) is none: it means
+/// something only where it was written. The standard library reads those before a port.
 fn read(text: &str) -> Option<IpAddr> {
+    if text.contains('%') {
+        return None;
+    }
     if let Ok(ip) = text.parse() {
         return Some(ip);
     }
@@ -95,6 +99,8 @@ mod tests {
             "[]",
             "[2a01:4f8::1]6891",
             "fe80::1%25eth0",
+            "fe80::1%251",
+            "[fe80::1%251]:6891",
             "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:655350",
         ] {
             assert_eq!(Address::new(value.as_bytes()).ip(), None, "{value}");
@@ -125,6 +131,10 @@ mod tests {
             ("203.0.113.7:70000", None),
             ("2a01:4f8::1]", None),
             ("fe80::1%eth0", None),
+            ("fe80::1%1", None),
+            ("[fe80::1%1]", None),
+            ("[fe80::1%1]:6891", None),
+            ("[fe80::1%0]:6891", None),
             ("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:655350", None),
         ] {
             let expected = expected.map(|text| text.parse().unwrap());

@@ -46,7 +46,8 @@ pub struct NotProxied;
 ///
 /// # Errors
 ///
-/// The header is none, or malformed, or longer than its version allows, or describes no TCP.
+/// The header is none, or malformed, or longer than its version allows, or describes what there
+/// is no name for.
 pub fn parse_proxy(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
     if input.first() == V2_START.first() {
         return version_2(input, bytes_max);
@@ -118,8 +119,10 @@ fn version_2(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
     // Whatever follows the addresses is skipped with them: extensions of type, length, value.
     let end = V2_FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
     let address_bytes = match (command, family) {
-        // LOCAL, a connection of the proxy's own, and one of whose client nothing is known.
-        (0x20, _) | (0x21, 0x00) => 0,
+        // LOCAL, a connection of the proxy's own, and one of whose client nothing is known. UDP
+        // and UNIX sockets are to be taken for that by those who have no use for them (section
+        // 2.2): a proxy's client may be on its own machine.
+        (0x20, _) | (0x21, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => 0,
         // TCP over IPv4 and IPv6: two addresses and two ports.
         (0x21, 0x11) => 2 * (4 + 2),
         (0x21, 0x21) => 2 * (16 + 2),

@@ -53,7 +53,8 @@ pub(super) const PROXY: Table = Table {
             about: "Those of the addresses above, for HTTP or HTTPS, on which every connection \
                     begins with a header of the PROXY protocol, version 1 or 2, ahead of TLS. \
                     Connections that are not from a trusted proxy, or begin otherwise, are \
-                    closed.",
+                    closed. One whose header names no client (LOCAL, UNKNOWN, a UNIX socket), \
+                    like a health check, is the proxy's own.",
             reason: "none: only balancers that pass connections on unread need it.",
         },
     ],

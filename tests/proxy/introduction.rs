@@ -80,6 +80,9 @@ fn every_form(engine: Engine) {
         (version_2(0x21, 0x00, &[]), "127.0.0.1"),
         (version_2(0x20, 0x11, &[203, 0, 113, 7, 127, 0, 0, 1, 0, 1, 0, 2]), "127.0.0.1"),
         (version_2(0x20, 0x00, &[]), "127.0.0.1"),
+        // A client by UDP or a UNIX socket, which is as good as none.
+        (version_2(0x21, 0x12, &[203, 0, 113, 7, 127, 0, 0, 1, 0, 1, 0, 2]), "127.0.0.1"),
+        (version_2(0x21, 0x31, &[b'/'; 216]), "127.0.0.1"),
         // As long as it may be.
         (version_2(0x21, 0x11, &[1; 4080]), "1.1.1.1"),
     ] {
@@ -155,7 +158,7 @@ fn what_is_none(engine: Engine) {
         b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\n",
         &[b'P'; 1000],
         &[b"PROXY UNKNOWN ", &[b'x'; 1000][..]].concat(),
-        &version_2(0x21, 0x12, &[0; 12]),
+        &version_2(0x21, 0x13, &[0; 12]),
         &version_2(0x21, 0x11, &[0; 11]),
         &version_2(0x21, 0x11, &[0; 5000]),
         b"\r\n\r\n\r\n",
