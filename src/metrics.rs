@@ -20,7 +20,7 @@ use count::{Count, Counts, Key};
 use histogram::Histogram;
 use labels::{
     AcceptPause, Failure, Family, Kind, Outcome, Rejection, Resumption, Timeout, TlsVersion,
-    Transport,
+    Transport, Unstored,
 };
 
 /// What a request is counted by.
@@ -38,6 +38,8 @@ pub struct Counters {
     pub requests: Counts<Request, { Request::COUNT }>,
     /// Requests that failed, and what was refused because it was no request.
     pub failures: Counts<Failure, { Failure::COUNT }>,
+    /// Peers that were answered, but not stored for want of room.
+    pub unstored: Counts<Unstored, { Unstored::COUNT }>,
     /// Connections that were accepted.
     pub accepted: Counts<Accepted, { Accepted::COUNT }>,
     /// Connections that were closed against the client's will.
@@ -79,6 +81,7 @@ impl Counters {
     pub fn absorb(&self, other: &Counters) {
         self.requests.absorb(&other.requests);
         self.failures.absorb(&other.failures);
+        self.unstored.absorb(&other.unstored);
         self.accepted.absorb(&other.accepted);
         self.rejected.absorb(&other.rejected);
         self.timeouts.absorb(&other.timeouts);

@@ -18,11 +18,13 @@ use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
 use crate::limits::{INTERVAL_SPREAD_PERCENT, REFUSED_RETRY_MINUTES, REPLY_BYTES_MAX};
 use crate::metrics::Counters;
-use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection};
+use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection, Unstored};
 use crate::proxy::{Forwarded, Unknown};
 use crate::quota::{Excess, Quota, Ticket};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
-use crate::swarm::{Announcement, Counts, Endpoint, Event, InfoHash, Page, Random, Sample, Swarms};
+use crate::swarm::{
+    Announcement, Counts, Endpoint, Event, Full, InfoHash, Page, Random, Sample, Swarms,
+};
 
 /// Torrents in one piece of a full scrape.
 const PAGE_TORRENTS: usize = 256;
@@ -175,11 +177,9 @@ impl Server {
             // completed is counted once.
             let event = if stopped { Event::Stopped } else { Event::None };
             let peer = Endpoint::new(second, announce.port);
-            let other = Announcement { peer, event, want: 0, ..announcement };
-            self.swarms.announce(&other, self.now_s, &mut self.random, &mut self.sample);
+            self.enter(&Announcement { peer, event, want: 0, ..announcement });
         }
-        let counts =
-            self.swarms.announce(&announcement, self.now_s, &mut self.random, &mut self.sample);
+        let counts = self.enter(&announcement);
         let reply = AnnounceReply {
             counts,
             external: peer,
@@ -188,6 +188,21 @@ impl Server {
             compact: announce.compact,
         };
         reply::announce(out, envelope, &reply)
+    }
+
+    /// Has the swarms take an announce: the peers to answer with are in the sample then. Counts who
+    /// is not stored.
+    fn enter(&mut self, announcement: &Announcement) -> Counts {
+        let counts =
+            self.swarms.announce(announcement, self.now_s, &mut self.random, &mut self.sample);
+        if let Some(full) = self.sample.full() {
+            self.counters.unstored.add(match full {
+                Full::Torrents => Unstored::Torrents,
+                Full::Peers => Unstored::Peers,
+                Full::Torrent => Unstored::PeersOfTorrent,
+            });
+        }
+        counts
     }
 
     /// Answers a scrape of some torrents (BEP 48): unknown ones, and those that are not served,

@@ -133,6 +133,16 @@ labels! {
         Error = "error",
     }
 
+    /// Which bound of `[swarms]` was reached, so that a peer was answered but not stored.
+    Unstored {
+        /// `max_torrents`: it would have been the first of its torrent.
+        Torrents = "max_torrents",
+        /// `max_peers`.
+        Peers = "max_peers",
+        /// `max_peers_per_torrent`.
+        PeersOfTorrent = "max_peers_per_torrent",
+    }
+
     /// How a connection is carried.
     Transport {
         /// As it is.

@@ -4,8 +4,7 @@ use std::fmt::{Display, Write};
 
 use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::Label;
-use crate::metrics::snapshot::{Facts, Health, Snapshot};
-use crate::swarm::Census;
+use crate::metrics::snapshot::{Health, Snapshot};
 
 /// The whole text.
 pub(super) fn write(snapshot: &Snapshot) -> String {
@@ -14,7 +13,7 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     write_requests(&mut text, snapshot);
     write_connections(&mut text, snapshot);
     write_tls(&mut text, snapshot);
-    write_swarms(&mut text, &snapshot.swarms, &snapshot.facts);
+    write_swarms(&mut text, snapshot);
     write_access(&mut text, snapshot);
     write_process(&mut text, snapshot);
     text.0
@@ -152,7 +151,8 @@ fn write_tls(text: &mut Text, snapshot: &Snapshot) {
     }
 }
 
-fn write_swarms(text: &mut Text, swarms: &Census, facts: &Facts) {
+fn write_swarms(text: &mut Text, snapshot: &Snapshot) {
+    let Snapshot { swarms, facts, counters, .. } = snapshot;
     text.gauge("annulus_torrents", "Torrents known.");
     text.sample("annulus_torrents", &[], swarms.torrents);
     text.gauge("annulus_torrents_limit", "Torrents that can be known at once.");
@@ -169,6 +169,14 @@ fn write_swarms(text: &mut Text, swarms: &Census, facts: &Facts) {
     }
     text.gauge("annulus_peers_limit", "Peers that can be known at once.");
     text.sample("annulus_peers_limit", &[], facts.peers_max);
+    text.counter(
+        "annulus_peers_not_stored_total",
+        "Announces of new peers that were answered, but not remembered for lack of room, by \
+         the key of [swarms] that was reached.",
+    );
+    for (unstored, count) in counters.unstored.iter() {
+        text.sample("annulus_peers_not_stored_total", &[("reason", unstored.label())], count);
+    }
     text.counter("annulus_downloads_completed_total", "Downloads that peers have completed.");
     text.sample("annulus_downloads_completed_total", &[], swarms.completed);
 }

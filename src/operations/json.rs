@@ -39,6 +39,7 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     object.number("peers_ipv4", swarms.v4.seeders + swarms.v4.leechers);
     object.number("peers_ipv6", swarms.v6.seeders + swarms.v6.leechers);
     object.number("downloads_completed", swarms.completed);
+    object.object("not_stored", named(&counters.unstored));
     all.object("swarms", object);
 
     let requests = |wanted: Kind| counters.requests.sum(|(kind, ..)| kind == wanted);

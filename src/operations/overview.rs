@@ -151,6 +151,7 @@ fn write_troubles(html: &mut Html, snapshot: &Snapshot) {
     let failed = counters.requests.sum(|(_, _, outcome)| outcome == Outcome::Failed);
     let mut troubles = Vec::new();
     note(&mut troubles, "", &counters.failures);
+    note(&mut troubles, "peer not stored: ", &counters.unstored);
     note(&mut troubles, "connection rejected: ", &counters.rejected);
     note(&mut troubles, "connection timed out: ", &counters.timeouts);
     note(&mut troubles, "accepting paused: ", &counters.accept_pauses);

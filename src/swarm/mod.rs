@@ -122,6 +122,17 @@ pub struct Settings {
     pub peer_timeout_s: u32,
 }
 
+/// Which of the bounds left no room for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// [`Settings::torrents_max`]: it is the first of its torrent.
+    Torrents,
+    /// [`Settings::peers_max`].
+    Peers,
+    /// [`Settings::peers_per_torrent_max`].
+    Torrent,
+}
+
 /// What there is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::peers::Peers;
 use super::population::Population;
-use super::{Endpoint, Random};
+use super::{Endpoint, Full, Random};
 
 /// The peers of one answer, and what it takes to choose them. Made once for each worker; an
 /// announce clears and fills it and allocates nothing.
@@ -12,6 +12,7 @@ use super::{Endpoint, Random};
 pub struct Sample {
     v4: Vec<[u8; 6]>,
     v6: Vec<[u8; 18]>,
+    full: Option<Full>,
     max: u32,
     picks: Picks,
 }
@@ -22,6 +23,7 @@ impl Sample {
         Sample {
             v4: Vec::with_capacity(max as usize),
             v6: Vec::with_capacity(max as usize),
+            full: None,
             max,
             picks: Picks::with_capacity(max as usize),
         }
@@ -37,9 +39,20 @@ impl Sample {
         &self.v6
     }
 
+    /// Why the announcer is not stored, if it is new and there was no room for it.
+    pub fn full(&self) -> Option<Full> {
+        self.full
+    }
+
     pub(super) fn clear(&mut self) {
         self.v4.clear();
         self.v6.clear();
+        self.full = None;
+    }
+
+    /// There was no room for the announcer of whom this is the answer.
+    pub(super) fn note_full(&mut self, full: Full) {
+        self.full = Some(full);
     }
 
     /// Fills it with up to `want` of the peers that are of use to `announcer`, which is at row

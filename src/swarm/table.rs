@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::shard::{Removed, Shard};
 use super::time::Ticks;
 use super::{
-    Announcement, Census, Counts, Event, InfoHash, Random, Sample, Settings, Totals, keyed_hash,
+    Announcement, Census, Counts, Event, Full, InfoHash, Random, Sample, Settings, Totals,
+    keyed_hash,
 };
 
 /// Bits of the number of a shard. With 4096 shards two workers want the same one in about one
@@ -93,7 +94,7 @@ impl Swarms {
     }
 
     /// Takes one announce at second `now`: fills `sample` with the peers to answer with, and
-    /// gives the counts as they are after it.
+    /// gives the counts as they are after it. If there was no room for the peer, `sample` says so.
     ///
     /// A `Stopped` peer is told of no others, and for a torrent that is not known nothing is
     /// created. A `Completed` counts only if it makes the peer a seeder that was none before, and
@@ -114,12 +115,18 @@ impl Swarms {
         }
         let stamp = self.ticks.stamp(now);
         let Some(row) = row else {
-            return self.create(shard, hash, announcement, stamp);
+            return self.create(shard, hash, announcement, stamp).unwrap_or_else(|full| {
+                sample.note_full(full);
+                Counts::default()
+            });
         };
         let at = self.join(shard, row, announcement, stamp);
         let torrent = shard.torrent(row);
         let Announcement { peer, seeder, want, .. } = announcement;
-        sample.fill(&torrent.peers, peer, at, *seeder, *want, random);
+        sample.fill(&torrent.peers, peer, at.ok(), *seeder, *want, random);
+        if let Err(full) = at {
+            sample.note_full(full);
+        }
         torrent.counts()
     }
 
@@ -191,16 +198,16 @@ impl Swarms {
         hash: u64,
         announcement: &Announcement,
         stamp: u8,
-    ) -> Counts {
-        if shard.is_full()
-            || self.settings.peers_per_torrent_max == 0
-            || !self.torrents.add_below(self.settings.torrents_max)
-        {
-            return Counts::default();
+    ) -> Result<Counts, Full> {
+        if self.settings.peers_per_torrent_max == 0 {
+            return Err(Full::Torrent);
+        }
+        if shard.is_full() || !self.torrents.add_below(self.settings.torrents_max) {
+            return Err(Full::Torrents);
         }
         if !self.peers.add_below(self.settings.peers_max) {
             self.torrents.subtract(1);
-            return Counts::default();
+            return Err(Full::Peers);
         }
         let row = shard.insert(hash, announcement.info_hash);
         let torrent = shard.torrent_mut(row);
@@ -209,18 +216,18 @@ impl Swarms {
         let counts = torrent.counts();
         shard.census.enter(&announcement.peer, announcement.seeder);
         shard.census.completed += u64::from(counts.downloaded);
-        counts
+        Ok(counts)
     }
 
-    /// Stores what a peer says of itself; gives the row of its family that it is at, or nothing
-    /// if it is new and there is no room.
+    /// Stores what a peer says of itself, unless it is new and there is no room; gives the row of
+    /// its family that it is at.
     fn join(
         &self,
         shard: &mut Shard,
         row: usize,
         announcement: &Announcement,
         stamp: u8,
-    ) -> Option<usize> {
+    ) -> Result<usize, Full> {
         let Announcement { peer, seeder, .. } = announcement;
         let (torrent, census) = shard.torrent_and_census(row);
         let (was_seeder, at) = match torrent.peers.renew(peer, *seeder, stamp) {
@@ -232,10 +239,11 @@ impl Swarms {
                 (was_seeder, at)
             }
             None => {
-                if torrent.peers.len() >= self.settings.peers_per_torrent_max as usize
-                    || !self.peers.add_below(self.settings.peers_max)
-                {
-                    return None;
+                if torrent.peers.len() >= self.settings.peers_per_torrent_max as usize {
+                    return Err(Full::Torrent);
+                }
+                if !self.peers.add_below(self.settings.peers_max) {
+                    return Err(Full::Peers);
                 }
                 census.enter(peer, *seeder);
                 (false, torrent.peers.add(peer, *seeder, stamp, &self.secret))
@@ -245,7 +253,7 @@ impl Swarms {
             torrent.downloaded = torrent.downloaded.saturating_add(1);
             census.completed += 1;
         }
-        Some(at)
+        Ok(at)
     }
 
     /// Locks a shard. A thread that panicked while it held the lock has left the shard in some

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::client::{ask, get};
 use crate::observed::{OPERATIONS, Observed};
@@ -78,7 +79,9 @@ fn it_scrapes_the_tracker() {
 
 /// A text with every metric that there can be, and peers of both families.
 fn full_text() -> (Site, String) {
-    let directory = Scratch::new("full");
+    // Two tests want it at once.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let directory = Scratch::new(&format!("full-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
     let list = directory.path().join("list.txt");
     fs::write(&list, "").unwrap();
     let access = format!("[access]\nmode = \"deny\"\nfile = {list:?}\n");

@@ -6,7 +6,7 @@ use crate::observed::{OPERATIONS, Observed};
 use crate::torrent::Torrent;
 use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
-on_both_engines!(they_are_counted_as_they_come_and_go);
+on_both_engines!(they_are_counted_as_they_come_and_go, who_finds_no_room_is_counted);
 
 fn they_are_counted_as_they_come_and_go(engine: Engine) {
     let tables = format!("[swarms]\nmax_torrents = 500\nmax_peers = 600\n{OPERATIONS}");
@@ -47,4 +47,29 @@ fn they_are_counted_as_they_come_and_go(engine: Engine) {
             ]
         );
     }
+}
+
+/// By the bound that was reached; who was there before, or leaves, is none of them.
+fn who_finds_no_room_is_counted(engine: Engine) {
+    let bounds = "[swarms]\nmax_torrents = 2\nmax_peers = 4\nmax_peers_per_torrent = 3";
+    let tracker = Tracker::start(engine, &format!("{bounds}\n{OPERATIONS}"));
+    let observed = Observed::of(&tracker);
+    let unstored = || observed.of_metric("annulus_peers_not_stored_total");
+    let [one, two, three] = [1, 2, 3].map(|number| Torrent::new(&tracker, number));
+    one.fill(tracker.v4, 1..=3, "left=1");
+    assert_eq!(unstored(), [] as [String; 0]);
+    one.announce(4, "left=1");
+    one.announce(5, "left=0&event=completed");
+    assert_eq!(unstored(), ["reason=max_peers_per_torrent 2"]);
+    two.announce(1, "left=1");
+    two.announce(2, "left=1");
+    three.announce(1, "left=1");
+    let all = ["reason=max_peers 1", "reason=max_peers_per_torrent 2", "reason=max_torrents 1"];
+    assert_eq!(unstored(), all);
+    one.announce(1, "left=0");
+    two.announce(2, "event=stopped");
+    three.announce(1, "event=stopped");
+    assert_eq!(unstored(), all);
+    let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
+    assert!(stats.contains("\"not_stored\":{\"max_torrents\":1,\"max_peers\":1,"), "{stats}");
 }
