@@ -89,7 +89,8 @@ impl Reading {
     /// Reads a list. `room` is how many info hashes to expect. Where bad lines are refused, it
     /// stops when there are too many to list.
     fn of(mut text: impl BufRead, room: usize, bad_lines: BadLines) -> Result<Reading, String> {
-        let mut reading = Reading { hashes: Vec::with_capacity(room), ..Reading::default() };
+        let mut reading = Reading::default();
+        reading.make_room(room)?;
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
@@ -111,7 +112,11 @@ impl Reading {
                 Ok(Some(_)) if reading.hashes.len() == ACCESS_ENTRIES_MAX => {
                     return Err(format!("more than {ACCESS_ENTRIES_MAX} info hashes"));
                 }
-                Ok(Some(hash)) => reading.hashes.push(hash),
+                Ok(Some(hash)) => {
+                    // None but of a file that has grown meanwhile.
+                    reading.make_room(1)?;
+                    reading.hashes.push(hash);
+                }
                 Err(what) if reading.bad.len() < ACCESS_BAD_LINES_SHOWN => {
                     reading.bad.push((number, what));
                 }
@@ -119,6 +124,14 @@ impl Reading {
             }
         }
         Ok(reading)
+    }
+
+    /// Has room for so many more info hashes. A file may be large enough to ask for a gigabyte,
+    /// and to be refused it is no reason to end.
+    fn make_room(&mut self, more: usize) -> Result<(), String> {
+        let all = self.hashes.len() + more;
+        let made = self.hashes.try_reserve_exact(more);
+        made.map_err(|_| format!("there is no memory for {all} info hashes"))
     }
 }
 
@@ -246,6 +259,12 @@ mod tests {
         let [(1, first), (2, second)] = &reading.bad[..] else { panic!("{reading:?}") };
         assert!(first.starts_with(r#""\x1b[1m\"\xc2\x85" is no info hash"#), "{first}");
         assert!(second.starts_with(&format!("\"{}...\" is no", "y".repeat(48))), "{second}");
+    }
+
+    #[test]
+    fn more_than_memory_holds_is_a_mistake_and_not_the_end() {
+        let refused = Reading::of(HASH.as_bytes(), usize::MAX, BadLines::Skip).unwrap_err();
+        assert!(refused.starts_with("there is no memory for 1844674407370955"), "{refused}");
     }
 
     #[test]
