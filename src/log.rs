@@ -95,6 +95,20 @@ pub fn say(level: Level, text: fmt::Arguments<'_>) {
     }
 }
 
+/// Why the program cannot start or go on, one line or more, as they stand in the log. Before
+/// [`Log::begin`] they are left as they are, but for the priority that the journal wants.
+pub fn failure(text: &str) -> String {
+    let lines = |log: &Log| -> String {
+        text.lines().map(|line| log.line(Level::Error, format_args!("{line}"))).collect()
+    };
+    let journal = Log { level: Level::Error, format: Format::Journald, clock: || 0 };
+    match LOG.get() {
+        Some(log) => lines(log).trim_end().to_owned(),
+        None if is_journal() => lines(&journal).trim_end().to_owned(),
+        None => text.to_owned(),
+    }
+}
+
 /// Says that something is not done.
 pub fn error(text: fmt::Arguments<'_>) {
     say(Level::Error, text);

@@ -13,6 +13,7 @@ use annulus::confine::Confinement;
 use annulus::files::Files;
 use annulus::flags::{self, Action, Flags};
 use annulus::load;
+use annulus::log;
 use annulus::tls::{Certificates, Loaded};
 use annulus::worker::Clock;
 
@@ -75,8 +76,8 @@ fn ask(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Runs the tracker until it is told to stop.
 fn start(path: Option<&Path>) -> Result<(), String> {
-    let config = Config::load(path).map_err(|mistakes| mistakes.to_string())?;
-    annulus::run(&config).map_err(|error| format!("annulus: {error}"))
+    let config = Config::load(path).map_err(|mistakes| log::failure(&mistakes.to_string()))?;
+    annulus::run(&config).map_err(|error| log::failure(&error))
 }
 
 fn check(path: Option<&Path>) -> Result<(), String> {

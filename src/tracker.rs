@@ -43,10 +43,10 @@ use reload::{reload_certificates, reload_list, restrict, secure};
 /// Why the tracker cannot start or go on, and what would help.
 pub fn run(config: &Config) -> Result<(), String> {
     steady_memory();
-    // Before any descriptor is opened, which might take the number of one that was not passed.
-    let mut passed = Passed::take()?;
     let config::Log { level, format } = config.log;
     Log { level, format, clock: Clock::unix_s }.begin();
+    // Before any descriptor is opened, which might take the number of one that was not passed.
+    let mut passed = Passed::take()?;
     // Before any thread is started, so that all of them leave the signals to this one.
     let signals = Signals::block().map_err(|error| format!("signals: {error}"))?;
     let confinement = Confinement::plan(config)?;

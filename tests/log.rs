@@ -1,9 +1,10 @@
 //! The log as an operator gets it: one line an event, in the form that suits its reader.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,20 +16,9 @@ const START_MAX: Duration = Duration::from_secs(20);
 /// JOURNAL_STREAM names the file that it speaks to if `journal`, else another one.
 fn said(log: &str, journal: bool) -> String {
     let directory = scratch();
-    let (config, output) = (directory.join("annulus.toml"), directory.join("output"));
+    let output = directory.join("output");
     let text = format!("listen = [\"127.0.0.1:0\"]\nworkers = 1\n[log]\n{log}\n");
-    fs::write(&config, text).unwrap();
-    let file = File::create(&output).unwrap();
-    let (device, inode) = (file.metadata().unwrap().dev(), file.metadata().unwrap().ino());
-    let stream = format!("{device}:{}", if journal { inode } else { inode + 1 });
-    let mut tracker = Command::new(env!("CARGO_BIN_EXE_annulus"))
-        .arg("-c")
-        .arg(&config)
-        .env("JOURNAL_STREAM", stream)
-        .stdin(Stdio::null())
-        .stderr(file)
-        .spawn()
-        .unwrap();
+    let mut tracker = start(&directory, &text, journal);
     let deadline = Instant::now() + START_MAX;
     while !listens(tracker.id()) {
         assert!(Instant::now() < deadline, "{}", fs::read_to_string(&output).unwrap());
@@ -40,6 +30,32 @@ fn said(log: &str, journal: bool) -> String {
     let said = fs::read_to_string(&output).unwrap();
     fs::remove_dir_all(directory).unwrap();
     said
+}
+
+/// What it says to this configuration, with which it does not start.
+fn complained(text: &str, journal: bool) -> String {
+    let directory = scratch();
+    assert_eq!(start(&directory, text, journal).wait().unwrap().code(), Some(1));
+    let said = fs::read_to_string(directory.join("output")).unwrap();
+    fs::remove_dir_all(directory).unwrap();
+    said
+}
+
+/// Starts the tracker with this configuration; it speaks to the file `output`.
+fn start(directory: &Path, text: &str, journal: bool) -> Child {
+    let (config, output) = (directory.join("annulus.toml"), directory.join("output"));
+    fs::write(&config, text).unwrap();
+    let file = File::create(&output).unwrap();
+    let (device, inode) = (file.metadata().unwrap().dev(), file.metadata().unwrap().ino());
+    let stream = format!("{device}:{}", if journal { inode } else { inode + 1 });
+    Command::new(env!("CARGO_BIN_EXE_annulus"))
+        .arg("-c")
+        .arg(&config)
+        .env("JOURNAL_STREAM", stream)
+        .stdin(Stdio::null())
+        .stderr(file)
+        .spawn()
+        .unwrap()
 }
 
 /// Whether the process has a listening socket, told without the help of its log.
@@ -99,4 +115,23 @@ fn lines_can_be_plain() {
 fn what_is_less_urgent_than_the_level_is_not_said() {
     assert_eq!(said("level = \"warning\"", false), "");
     assert_eq!(said("level = \"error\"", true), "");
+}
+
+/// Why it does not start is what one looks for first.
+#[test]
+fn what_ends_it_is_an_error_like_any_other() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!("listen = [\"{}\"]\nworkers = 1\n", taken.local_addr().unwrap());
+    let said = complained(&text, true);
+    assert!(said.contains("\n<3>") || said.starts_with("<3>"), "{said}");
+    assert!(said.lines().all(|line| line.starts_with('<')), "{said}");
+    let said = complained(&text, false);
+    assert!(said.lines().all(has_timestamp), "{said}");
+    assert!(said.contains("Z annulus: error: "), "{said}");
+
+    let mistakes = "listen = 1\nworkers = -1\n";
+    let said = complained(mistakes, true);
+    assert!(said.lines().count() == 2 && said.lines().all(|it| it.starts_with("<3>")), "{said}");
+    let said = complained(mistakes, false);
+    assert!(said.lines().count() == 2 && said.lines().all(|it| it.starts_with('/')), "{said}");
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::key::{Key, Kind, Relation, Table, Word};
-use crate::limits::{ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
+use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
 
 /// Which torrents are served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub(super) const ACCESS: Table = Table {
             kind: Kind::Word { at: |config| &mut config.access.bad_lines },
             about: "What becomes of a list with lines that are no info hashes. \"refuse\": it is \
                     not used, so the tracker does not start, or keeps the old one. \"skip\": \
-                    the other lines are used. The log names the lines either way.",
+                    the other lines are used. The log names the first 20 of them either way.",
             reason: "a list that is half read would let in, or keep out, what it should not.",
         },
     ],
@@ -111,3 +111,4 @@ pub(super) const ACCESS: Table = Table {
 
 // What the text above says.
 const _: () = assert!(ACCESS_LINE_BYTES_MAX == 1024 && ACCESS_ENTRIES_MAX == 50_000_000);
+const _: () = assert!(ACCESS_BAD_LINES_SHOWN == 20);

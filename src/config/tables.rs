@@ -357,8 +357,9 @@ pub(super) const CONNECTIONS: Table = Table {
                 at: |config| &mut config.connections.max,
                 bounds: bounds(0, 10_000_000, "connections"),
             },
-            about: "Connections at one time. 0 is what the file descriptor limit allows, less \
-                    a reserve.",
+            about: "Connections at one time, shared out evenly to the workers, rounded up. \
+                    Beyond, new ones wait in the kernel. 0 is what the file descriptor limit \
+                    allows, less a reserve.",
             reason: "the limit of the process is the one that cannot be exceeded anyway.",
         },
         Key {
