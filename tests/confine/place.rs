@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::{self, Command};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -185,7 +185,10 @@ impl Public {
         let path = env::temp_dir().join(format!("annulus-{name}-{}", process::id()));
         fs::create_dir_all(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_annulus"), path.join("annulus")).unwrap();
+        // By a process of its own: what this one has open to be written, another test's child may
+        // hold for a moment longer, and meanwhile it cannot be executed.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_annulus")).arg(&path).status();
+        assert!(copied.unwrap().success());
         Public(path)
     }
 
