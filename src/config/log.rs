@@ -50,7 +50,8 @@ pub(super) const LOG: Table = Table {
             name: "level",
             kind: Kind::Word { at: |config| &mut config.log.level },
             about: "The least urgent that is said. Warnings that clients can provoke come at \
-                    most once in ten seconds for each cause, with the count of the others.",
+                    most once in ten seconds for each cause and worker, with the count of the \
+                    others.",
             reason: "a start takes a few lines, and then little happens.",
         },
         Key {
