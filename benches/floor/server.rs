@@ -52,18 +52,15 @@ pub(crate) const SHORT_BODY_BYTES: usize = 153;
 const BODY_START: &str =
     "d8:completei6e10:downloadedi4e10:incompletei6e8:intervali1800e12:min intervali900e5:peers";
 
-/// The addresses of ten peers, printable so that any other server can be configured to give
-/// the same answer.
-const PEERS: &str = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789aBcDeFgHiJkLmNoPqRsTuVwX";
-
 /// The answer's body: `bytes` bytes, or one fewer where the number before the peers gets longer
-/// just there; never less than a list without peers.
+/// just there; never less than a list without peers. The addresses are different ones, and
+/// printable so that any other server can be configured to give the same answer.
 pub(crate) fn body(bytes: usize) -> String {
     let length_of = |peers: usize| format!("{BODY_START}{peers}:e").len() + peers;
     let fitting = |peers: &usize| length_of(*peers) <= bytes;
     let peers = (0..bytes).rev().find(fitting).unwrap_or(0);
-    let addresses: String = PEERS.chars().cycle().take(peers).collect();
-    format!("{BODY_START}{peers}:{addresses}e")
+    let addresses: String = (0..=peers / 6).map(|peer| format!("Ab{peer:04}")).collect();
+    format!("{BODY_START}{peers}:{}e", &addresses[..peers])
 }
 
 /// What to serve, and where.

@@ -6,7 +6,7 @@ use super::bencode::{Malformed, Scan};
 use super::fault::{Fault, Oddities, Oddity, Wrong};
 
 /// An address of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
     /// Its IP address.
     pub ip: IpAddr,
@@ -55,13 +55,13 @@ impl From<Malformed> for Wrong {
 pub fn check_announce(body: &[u8], announced: &Announced<'_>) -> Result<Announce, Wrong> {
     let mut answer = Announce::default();
     let mut keys = Keys::new(body)?;
-    let (mut interval, mut peers) = (None, false);
+    let (mut seconds, mut peers) = (None, false);
     while let Some(key) = keys.next(&mut answer.oddities)? {
         let scan = &mut keys.scan;
         match key {
             b"failure reason" => return Err(refused(scan)),
-            b"interval" => interval = Some(integer(scan, "interval")?),
-            b"min interval" => positive(integer(scan, "min interval")?, "min interval")?,
+            b"interval" => seconds = Some(integer(scan, "interval")?),
+            b"min interval" => interval(integer(scan, "min interval")?, "min interval")?,
             b"complete" | b"incomplete" | b"downloaded" => {
                 let name = str::from_utf8(key).unwrap_or_default();
                 if integer(scan, name)? < 0 {
@@ -72,12 +72,12 @@ pub fn check_announce(body: &[u8], announced: &Announced<'_>) -> Result<Announce
                 peers = true;
                 answer.peers += match scan.peek() {
                     Some(b'l') => peer_list(scan, announced, &mut answer.oddities)?,
-                    _ => compact(string(scan, "peers")?, 6, announced)?,
+                    _ => compact::<6>(string(scan, "peers")?, announced)?,
                 };
             }
             b"peers6" => {
                 peers = true;
-                answer.peers += compact(string(scan, "peers6")?, 18, announced)?;
+                answer.peers += compact::<18>(string(scan, "peers6")?, announced)?;
             }
             b"warning message" => {
                 string(scan, "warning message")?;
@@ -86,10 +86,14 @@ pub fn check_announce(body: &[u8], announced: &Announced<'_>) -> Result<Announce
             _ => keys.skip(&mut answer.oddities)?,
         }
     }
-    keys.end(&mut answer.oddities);
-    positive(interval.ok_or_else(|| Wrong::because(Fault::MissingKey, "interval"))?, "interval")?;
+    keys.end()?;
+    interval(seconds.ok_or_else(|| Wrong::because(Fault::MissingKey, "interval"))?, "interval")?;
     if !peers {
         return Err(Wrong::because(Fault::MissingKey, "peers"));
+    }
+    // Of both families together.
+    if answer.peers > announced.numwant as u64 {
+        return Err(Wrong::because(Fault::TooManyPeers, answer.peers));
     }
     Ok(answer)
 }
@@ -120,7 +124,7 @@ pub fn check_scrape(body: &[u8], asked: impl Fn(&[u8]) -> bool) -> Result<Scrape
             _ => keys.skip(&mut answer.oddities)?,
         }
     }
-    keys.end(&mut answer.oddities);
+    keys.end()?;
     if !files {
         return Err(Wrong::because(Fault::MissingKey, "files"));
     }
@@ -198,10 +202,11 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    /// Sees what is behind the dictionary.
-    fn end(&self, oddities: &mut Oddities) {
-        if !self.scan.rest().is_empty() {
-            oddities.note(Oddity::TrailingBytes);
+    /// Sees that nothing is behind the dictionary.
+    fn end(&self) -> Result<(), Wrong> {
+        match self.scan.rest().len() {
+            0 => Ok(()),
+            bytes => Err(Wrong::because(Fault::TrailingBytes, format_args!("{bytes} bytes"))),
         }
     }
 }
@@ -235,21 +240,26 @@ fn mistyped(scan: &mut Scan<'_>, name: &str) -> Wrong {
     }
 }
 
-fn positive(number: i64, name: &str) -> Result<(), Wrong> {
-    if number > 0 { Ok(()) } else { Err(Wrong::because(Fault::BadInterval, name)) }
+/// Judges an interval: clients have 31 bits for it.
+fn interval(seconds: i64, name: &str) -> Result<(), Wrong> {
+    match (1..=i64::from(i32::MAX)).contains(&seconds) {
+        true => Ok(()),
+        false => Err(Wrong::because(Fault::BadInterval, format_args!("{name} {seconds}"))),
+    }
 }
 
-/// Judges peers in the form of BEP 23 (`bytes_each` 6) or BEP 7 (18). Returns how many.
-fn compact(peers: &[u8], bytes_each: usize, announced: &Announced<'_>) -> Result<u64, Wrong> {
-    let (count, rest) = (peers.len() / bytes_each, peers.len() % bytes_each);
-    if rest != 0 {
-        return Err(Wrong::because(Fault::BadPeers, format_args!("{} bytes", peers.len())));
+/// Judges peers in the form of BEP 23 (6 bytes each) or BEP 7 (18). Returns how many.
+fn compact<const BYTES: usize>(peers: &[u8], announced: &Announced<'_>) -> Result<u64, Wrong> {
+    let (peers, rest) = peers.as_chunks::<BYTES>();
+    if !rest.is_empty() {
+        let bytes = peers.len() * BYTES + rest.len();
+        return Err(Wrong::because(Fault::BadPeers, format_args!("{bytes} bytes")));
     }
-    if count > announced.numwant {
-        return Err(Wrong::because(Fault::TooManyPeers, count));
+    if peers.len() > announced.numwant {
+        return Err(Wrong::because(Fault::TooManyPeers, peers.len()));
     }
-    for peer in peers.chunks_exact(bytes_each) {
-        let (ip, port) = peer.split_at(bytes_each - 2);
+    for peer in peers {
+        let (ip, port) = peer.split_at(BYTES - 2);
         let ip = match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
             (Ok(v4), _) => IpAddr::V4(Ipv4Addr::from(v4)),
             (_, Ok(v6)) => IpAddr::V6(Ipv6Addr::from(v6)),
@@ -257,7 +267,28 @@ fn compact(peers: &[u8], bytes_each: usize, announced: &Announced<'_>) -> Result
         };
         judge(Peer { ip, port: u16::from_be_bytes([port[0], port[1]]) }, announced)?;
     }
-    Ok(count as u64)
+    if has_repeated(peers) { Err(Fault::RepeatedPeer.into()) } else { Ok(peers.len() as u64) }
+}
+
+/// Whether any of these is there twice. Few are looked at one by one, where their hashes meet;
+/// many are sorted, which is never slow.
+fn has_repeated<const BYTES: usize>(peers: &[[u8; BYTES]]) -> bool {
+    const FEW: usize = 256;
+    if peers.len() > FEW {
+        let mut sorted = peers.to_vec();
+        sorted.sort_unstable();
+        return sorted.windows(2).any(|pair| pair[0] == pair[1]);
+    }
+    let mut met = [0_u64; 16];
+    peers.iter().enumerate().any(|(at, peer)| {
+        // Of an IPv6 address the last four bytes.
+        let last = peer[BYTES - 6..].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let hash = last.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        let (word, bit) = ((hash >> 6) as usize, 1 << (hash & 63));
+        let may_be = met[word] & bit != 0;
+        met[word] |= bit;
+        may_be && peers[..at].contains(peer)
+    })
 }
 
 /// Judges a list of dictionaries (BEP 3). Returns how many there are.
@@ -268,7 +299,7 @@ fn peer_list(
 ) -> Result<u64, Wrong> {
     oddities.note(Oddity::DictionaryPeers);
     scan.take(b'l');
-    let mut count = 0;
+    let mut peers: Vec<Peer> = Vec::new();
     while !scan.take(b'e') {
         let outer = Keys { scan: scan.clone(), last: None, sorted: true };
         let mut keys = outer.within("peers")?;
@@ -281,16 +312,20 @@ fn peer_list(
             }
         }
         *scan = keys.scan;
-        count += 1;
         let ip = ip.and_then(|ip| str::from_utf8(ip).ok()).and_then(|ip| ip.parse().ok());
         let port = port.and_then(|port| u16::try_from(port).ok());
         let (Some(ip), Some(port)) = (ip, port) else { return Err(Fault::BadPeers.into()) };
         judge(Peer { ip, port }, announced)?;
+        peers.push(Peer { ip, port });
     }
-    if count > announced.numwant as u64 {
-        return Err(Wrong::because(Fault::TooManyPeers, count));
+    if peers.len() > announced.numwant {
+        return Err(Wrong::because(Fault::TooManyPeers, peers.len()));
     }
-    Ok(count)
+    peers.sort_unstable();
+    match peers.windows(2).any(|pair| pair[0] == pair[1]) {
+        true => Err(Fault::RepeatedPeer.into()),
+        false => Ok(peers.len() as u64),
+    }
 }
 
 fn judge(peer: Peer, announced: &Announced<'_>) -> Result<(), Wrong> {
@@ -298,8 +333,18 @@ fn judge(peer: Peer, announced: &Announced<'_>) -> Result<(), Wrong> {
     if port == 0 {
         return Err(Wrong::because(Fault::PortZero, ip));
     }
-    if announced.own == Some(peer) {
+    // An IPv4 address may hide in one of IPv6 (RFC 4291 section 2.5.5.2).
+    let ip = ip.to_canonical();
+    if announced.own == Some(Peer { ip, port }) {
         return Err(Fault::OwnAddress.into());
+    }
+    let can_be_had = match ip {
+        // 0.0.0.0/8 is nobody's, and from 224 on it is multicast or reserved (RFC 6890).
+        IpAddr::V4(v4) => (1..224).contains(&v4.octets()[0]),
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast(),
+    };
+    if !can_be_had {
+        return Err(Wrong::because(Fault::BadPeers, format_args!("{ip} port {port}")));
     }
     if announced.known.is_some_and(|known| !known(peer)) {
         return Err(Wrong::because(Fault::StrangePeer, format_args!("{ip} port {port}")));

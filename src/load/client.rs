@@ -268,6 +268,10 @@ impl Client {
                 return Err(Fault::Surplus.into());
             }
             let Some(head) = parse_head(rest)? else { break };
+            if head.is_interim() {
+                used += head.bytes;
+                continue;
+            }
             let body = &rest[head.bytes..];
             let length = match head.framing {
                 Framing::Length(length) if length > BODY_BYTES_MAX => {

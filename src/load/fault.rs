@@ -40,16 +40,21 @@ pub enum Fault {
     Surplus,
     /// The body is not a bencoded dictionary.
     NotBencode,
+    /// Bytes of the body after the dictionary.
+    TrailingBytes,
     /// A `failure reason`.
     Refused,
     /// A key that must be there is not.
     MissingKey,
     /// A value of another type than its key's.
     WrongType,
-    /// An interval that is not positive.
+    /// An interval that is not positive, or more than clients can keep.
     BadInterval,
-    /// Compact peers that are not 6 or 18 bytes each, or an address that is none.
+    /// Compact peers that are not 6 or 18 bytes each, or an address that is none, or that nobody
+    /// can have.
     BadPeers,
+    /// A peer that is there twice.
+    RepeatedPeer,
     /// More peers than were asked for.
     TooManyPeers,
     /// The peer that asked is among those given.
@@ -63,7 +68,7 @@ pub enum Fault {
 }
 
 /// Every fault, in the order of reports.
-pub const FAULTS: [Fault; 24] = [
+pub const FAULTS: [Fault; 26] = [
     Fault::Connect,
     Fault::Tls,
     Fault::Silence,
@@ -78,11 +83,13 @@ pub const FAULTS: [Fault; 24] = [
     Fault::TooLong,
     Fault::Surplus,
     Fault::NotBencode,
+    Fault::TrailingBytes,
     Fault::Refused,
     Fault::MissingKey,
     Fault::WrongType,
     Fault::BadInterval,
     Fault::BadPeers,
+    Fault::RepeatedPeer,
     Fault::TooManyPeers,
     Fault::OwnAddress,
     Fault::PortZero,
@@ -108,11 +115,13 @@ impl Fault {
             Fault::TooLong => "too-long",
             Fault::Surplus => "surplus",
             Fault::NotBencode => "not-bencode",
+            Fault::TrailingBytes => "trailing-bytes",
             Fault::Refused => "refused",
             Fault::MissingKey => "missing-key",
             Fault::WrongType => "wrong-type",
             Fault::BadInterval => "bad-interval",
             Fault::BadPeers => "bad-peers",
+            Fault::RepeatedPeer => "repeated-peer",
             Fault::TooManyPeers => "too-many-peers",
             Fault::OwnAddress => "own-address",
             Fault::PortZero => "port-zero",
@@ -127,8 +136,6 @@ impl Fault {
 pub enum Oddity {
     /// Keys of a dictionary that are not sorted, or come twice (BEP 3).
     UnsortedKeys,
-    /// Bytes of the body after the dictionary.
-    TrailingBytes,
     /// A list of dictionaries though `compact=1` was asked for.
     DictionaryPeers,
     /// The server ended a connection that was to be kept.
@@ -142,9 +149,8 @@ pub enum Oddity {
 }
 
 /// Every oddity, in the order of reports.
-pub const ODDITIES: [Oddity; 7] = [
+pub const ODDITIES: [Oddity; 6] = [
     Oddity::UnsortedKeys,
-    Oddity::TrailingBytes,
     Oddity::DictionaryPeers,
     Oddity::ClosedKept,
     Oddity::NoLength,
@@ -157,7 +163,6 @@ impl Oddity {
     pub fn name(self) -> &'static str {
         match self {
             Oddity::UnsortedKeys => "unsorted-keys",
-            Oddity::TrailingBytes => "trailing-bytes",
             Oddity::DictionaryPeers => "dictionary-peers",
             Oddity::ClosedKept => "closed-kept-connection",
             Oddity::NoLength => "no-length",

@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, Wrong};
 
-/// Bytes of one line of a head at most.
+/// Bytes of one line of a head, or between chunks, at most.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// Lines of a head at most.
@@ -32,6 +32,13 @@ pub struct Head {
     pub keep_alive: bool,
     /// Whether the body is encoded in some way.
     pub encoded: bool,
+}
+
+impl Head {
+    /// Whether the answer is yet to come (RFC 9110 section 15.2). After 101 none does.
+    pub fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
 }
 
 /// Reads a head; `None` if more bytes are needed.
@@ -67,6 +74,10 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Wrong> {
         }
         let colon = line.iter().position(|byte| *byte == b':').filter(|at| *at > 0);
         let (name, value) = line.split_at(colon.ok_or(Fault::BadHeader)?);
+        // Neither folded lines nor names with a space behind (RFC 9112 sections 5.1 and 5.2).
+        if name.iter().any(u8::is_ascii_whitespace) {
+            return Err(Wrong::because(Fault::BadHeader, "a space in a name"));
+        }
         let value = value[1..].trim_ascii();
         // The length of a name tells those that matter apart.
         match name.len() {
@@ -97,6 +108,11 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Wrong> {
         }
     }
     head.bytes = lines.at;
+    // What has no body whatever it says (RFC 9112 section 6.3).
+    if status < 200 || matches!(status, 204 | 304) {
+        head.framing = Framing::Length(0);
+        return Ok(Some(head));
+    }
     match (head.framing, length) {
         (Framing::Chunked, Some(_)) => {
             return Err(Wrong::because(Fault::BadHeader, "chunked, and a length"));
@@ -153,12 +169,20 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
 /// they take, or `None` if more are needed.
 ///
 /// # Errors
-/// They are no chunks, or their body is longer than `body_bytes_max`.
+/// They are no chunks, or longer than `body_bytes_max` with all that is around them.
 pub fn join_chunks(
     bytes: &[u8],
     body: &mut Vec<u8>,
     body_bytes_max: usize,
 ) -> Result<Option<usize>, Wrong> {
+    match join(bytes, body, body_bytes_max)? {
+        // Extensions and trailers may be endless too.
+        None if bytes.len() > body_bytes_max => Err(Fault::TooLong.into()),
+        end => Ok(end),
+    }
+}
+
+fn join(bytes: &[u8], body: &mut Vec<u8>, body_bytes_max: usize) -> Result<Option<usize>, Wrong> {
     body.clear();
     let mut lines = Lines { bytes, at: 0 };
     loop {
@@ -230,6 +254,10 @@ mod tests {
         let chunked = head("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert_eq!((chunked.framing, chunked.keep_alive), (Framing::Chunked, true));
         assert!(head("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n").encoded);
+        for bodiless in ["100 Continue", "204 No Content", "304 Not Modified"] {
+            let head = head(&format!("HTTP/1.1 {bodiless}\r\nContent-Length: 7\r\n\r\n"));
+            assert_eq!((head.framing, head.keep_alive), (Framing::Length(0), true));
+        }
     }
 
     #[test]
@@ -245,6 +273,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", Fault::BadHeader),
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Fault::BadHeader),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Fault::BadHeader),
+            ("HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\n", Fault::BadHeader),
+            ("HTTP/1.1 200 OK\r\nX: y\r\n z: folded\r\n\r\n", Fault::BadHeader),
         ] {
             assert_eq!(parse_head(text.as_bytes()).unwrap_err().fault, fault, "{text:?}");
         }
@@ -266,6 +296,14 @@ mod tests {
         // A chunk that has come is no line that does not end.
         let large = format!("5000\r\n{}\r\n", "x".repeat(0x5000));
         assert_eq!(join_chunks(large.as_bytes(), &mut body, 1 << 20), Ok(None));
+        let endless = [
+            format!("1;{}\r\na\r\n", "e".repeat(50)).repeat(2),
+            format!("0\r\n{}", "t: x\r\n".repeat(20)),
+        ];
+        for text in endless {
+            let wrong = join_chunks(text.as_bytes(), &mut body, 100).unwrap_err();
+            assert_eq!(wrong.fault, Fault::TooLong, "{text}");
+        }
         for (text, fault) in [
             (&b"x\r\n"[..], Fault::BadChunk),
             (b"\r\n", Fault::BadChunk),

@@ -15,6 +15,7 @@ on_both_engines!(
     every_wrong_answer_under_its_reason,
     every_odd_answer_and_no_failure,
     a_good_answer_in_pieces,
+    a_good_answer_behind_an_interim_one,
     no_answer_at_all,
     nobody_there,
     connections_that_are_reset,
@@ -47,6 +48,9 @@ fn every_wrong_answer_under_its_reason(engine: Engine) {
         (with("Content-Length: 1\r\nContent-Length: 2\r\n", "x"), "bad-header"),
         (with("Transfer-Encoding: chunked\r\n", "x\r\n"), "bad-chunk"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), "status"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n".to_vec(), "status"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), "status"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(), "status"),
         (b"HTTP/1.1 500 Oh\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno".to_vec(), "status"),
         (with("Content-Encoding: gzip\r\nContent-Length: 1\r\n", "x"), "compressed"),
         (with("Content-Length: 99999999\r\n", "x"), "too-long"),
@@ -54,12 +58,15 @@ fn every_wrong_answer_under_its_reason(engine: Engine) {
         (kept(b"<html></html>"), "not-bencode"),
         (kept(b""), "not-bencode"),
         (kept(&GOOD[..GOOD.len() - 1]), "not-bencode"),
+        (kept(&[GOOD, b"\r\n"].concat()), "trailing-bytes"),
         (kept(b"d14:failure reason8:go away!e"), "refused"),
         (kept(b"d8:intervali1800ee"), "missing-key"),
         (kept(b"d5:peers0:e"), "missing-key"),
         (kept(b"d8:interval4:18005:peers0:e"), "wrong-type"),
         (kept(b"d8:intervali0e5:peers0:e"), "bad-interval"),
         (kept(b"d8:intervali1800e5:peers7:1234567e"), "bad-peers"),
+        (kept(b"d8:intervali1800e5:peers6:\0\0\0\0abe"), "bad-peers"),
+        (kept(b"d8:intervali1800e5:peers12:abcdefabcdefe"), "repeated-peer"),
         (kept(&[b"d8:intervali1e5:peers306:", &[b'x'; 306][..], b"e"].concat()), "too-many-peers"),
         (kept(b"d8:intervali1800e5:peers6:abcd\0\0e"), "port-zero"),
     ] {
@@ -98,7 +105,6 @@ fn every_odd_answer_and_no_failure(engine: Engine) {
     let list = &b"d8:intervali1e5:peersld2:ip9:127.9.9.94:porti9eeee"[..];
     for (answer, oddity) in [
         (kept(unsorted), "unsorted-keys"),
-        (kept(&[GOOD, b"\r\n"].concat()), "trailing-bytes"),
         (kept(list), "dictionary-peers"),
         (kept(warning), "warning"),
         (kept(GOOD), "closed-kept-connection"),
@@ -121,6 +127,16 @@ fn a_good_answer_in_pieces(engine: Engine) {
     });
     run(engine, &fake, &[]).is_good(3);
     run(engine, &fake, &["--pipeline", "3"]).is_good(3);
+}
+
+fn a_good_answer_behind_an_interim_one(engine: Engine) {
+    for interim in ["100 Continue", "103 Early Hints\r\nLink: </x>"] {
+        let interim = format!("HTTP/1.1 {interim}\r\n\r\n");
+        let fake = Fake::start(move |_, stream| {
+            stream.write_all(&[interim.as_bytes(), &kept(GOOD)].concat()).is_ok()
+        });
+        run(engine, &fake, &[]).is_good(3);
+    }
 }
 
 fn no_answer_at_all(engine: Engine) {

@@ -44,7 +44,6 @@ fn odd_announces() {
     for (body, oddity) in [
         (&b"d5:peers0:8:intervali1ee"[..], Oddity::UnsortedKeys),
         (b"d1:ad1:b0:1:a0:e8:intervali1e5:peers0:e", Oddity::UnsortedKeys),
-        (b"d8:intervali1e5:peers0:e\r\n", Oddity::TrailingBytes),
         (b"d8:intervali1e5:peerslee", Oddity::DictionaryPeers),
         (b"d8:intervali1e5:peers0:15:warning message2:hie", Oddity::Warning),
     ] {
@@ -62,6 +61,7 @@ fn wrong_announces() {
         (b"d8:intervali1e5:peers0:", Fault::NotBencode),
         (b"d8:intervali01e5:peers0:e", Fault::NotBencode),
         (b"d8:interval", Fault::NotBencode),
+        (b"d8:intervali1e5:peers0:e\r\n", Fault::TrailingBytes),
         (b"de", Fault::MissingKey),
         (b"d5:peers0:e", Fault::MissingKey),
         (b"d8:intervali1ee", Fault::MissingKey),
@@ -72,16 +72,63 @@ fn wrong_announces() {
         (b"d8:intervali1e5:peers0:6:peers6lee", Fault::WrongType),
         (b"d8:completei-1e8:intervali1e5:peers0:e", Fault::WrongType),
         (b"d8:intervali0e5:peers0:e", Fault::BadInterval),
+        (b"d8:intervali2147483648e5:peers0:e", Fault::BadInterval),
         (b"d8:intervali1e12:min intervali-5e5:peers0:e", Fault::BadInterval),
         (b"d8:intervali1e5:peers5:aaaabe", Fault::BadPeers),
         (b"d8:intervali1e5:peersld2:ip4:host4:porti1eeee", Fault::BadPeers),
         (b"d8:intervali1e5:peersld2:ip9:192.0.2.1eee", Fault::BadPeers),
-        (b"d8:intervali1e5:peers24:aaaabbaaaabbaaaabbaaaabbe", Fault::TooManyPeers),
+        (b"d8:intervali1e5:peers6:\0\0\0\0abe", Fault::BadPeers),
+        (b"d8:intervali1e5:peers6:\xe0\0\0\x01abe", Fault::BadPeers),
+        (b"d8:intervali1e5:peers6:\xff\xff\xff\xffabe", Fault::BadPeers),
+        (b"d8:intervali1e6:peers618:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0abe", Fault::BadPeers),
+        (b"d8:intervali1e6:peers618:\xff\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x01abe", Fault::BadPeers),
+        (b"d8:intervali1e5:peers12:aaaabbaaaabbe", Fault::RepeatedPeer),
+        (b"d8:intervali1e6:peers636:aaaaaaaaaaaaaaaappaaaaaaaaaaaaaaaappe", Fault::RepeatedPeer),
+        (
+            b"d8:intervali1e5:peersld2:ip7:1.2.3.44:porti1eed2:ip7:1.2.3.44:porti1eeee",
+            Fault::RepeatedPeer,
+        ),
+        (b"d8:intervali1e5:peers24:aaaabbaaaabcaaaabdaaaabee", Fault::TooManyPeers),
+        (
+            b"d8:intervali1e5:peers18:aaaabbaaaabcaaaabd6:peers618:aaaaaaaaaaaaaaaappe",
+            Fault::TooManyPeers,
+        ),
         (b"d8:intervali1e5:peers6:\x7f\0\0\x01abe", Fault::OwnAddress),
         (b"d8:intervali1e5:peersld2:ip9:127.0.0.14:porti24930eeee", Fault::OwnAddress),
+        (
+            b"d8:intervali1e6:peers618:\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01abe",
+            Fault::OwnAddress,
+        ),
         (b"d8:intervali1e5:peers6:aaaa\0\0e", Fault::PortZero),
     ] {
         assert_eq!(fault(body), wrong, "{}", body.escape_ascii());
+    }
+}
+
+#[test]
+fn one_of_many_that_comes_twice_is_found() {
+    for count in [2_u32, 50, 256, 257, 1000] {
+        let bytes = 6 * count;
+        for (first, second) in [(0, 1), (0, count - 1), (count / 2, count - 1)] {
+            let mut peers: Vec<[u8; 6]> = (0..count)
+                .map(|at| {
+                    let [_, a, b, c] = at.to_be_bytes();
+                    [10, a, b, c, 4, 1]
+                })
+                .collect();
+            let body = |peers: &[[u8; 6]]| {
+                let start = format!("d8:intervali1e5:peers{bytes}:");
+                [start.as_bytes(), peers.as_flattened(), b"e"].concat()
+            };
+            let announced = Announced { numwant: 1000, ..announced() };
+            assert_eq!(check_announce(&body(&peers), &announced).unwrap().peers, u64::from(count));
+            if first == second {
+                continue;
+            }
+            peers[second as usize] = peers[first as usize];
+            let wrong = check_announce(&body(&peers), &announced).unwrap_err();
+            assert_eq!(wrong.fault, Fault::RepeatedPeer, "{count}: {first} and {second}");
+        }
     }
 }
 
