@@ -33,7 +33,7 @@ pub mod tally;
 pub mod target;
 pub mod worker;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::process;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use annulus_ring::{Signal, Signals, Waker, raise_descriptor_limit, raise_locked_memory_limit};
+use annulus_ring::{Signals, Waker, raise_descriptor_limit, raise_locked_memory_limit};
 
 use crate::config::Range;
 use crew::{Crew, choose_engine};
@@ -62,11 +62,15 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// The run cannot begin, or its reports cannot be written.
 pub fn run(options: &Options) -> Result<bool, String> {
     let target = Target::parse(&options.url, &options.path_suffix)?;
-    let address = target.resolve()?;
-    let sources = options.sources.parse::<Range>();
-    if sources.is_ok_and(|range| range.address(0).is_ipv4() != address.is_ipv4()) {
+    let sources = options.sources.parse::<Range>().ok();
+    let from_v4 = sources.map(|range| range.address(0).is_ipv4());
+    // Once: a name with several addresses may have them in another order the next time.
+    let address = target.resolve(from_v4)?;
+    if from_v4.is_some_and(|v4| v4 != address.is_ipv4()) {
         return Err(format!("{} cannot be reached from {}", address.ip(), options.sources));
     }
+    // Before anything is asked: a day's run should not end in a report that has no place.
+    [&options.json, &options.plot].into_iter().try_for_each(|path| see_writable(path))?;
     let descriptors = raise_descriptor_limit().map_err(|error| error.to_string())?;
     if options.connections + OTHER_DESCRIPTORS > descriptors {
         return Err(format!(
@@ -86,6 +90,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let crew = Crew {
         options,
         target: &target,
+        address,
         workers,
         engine,
         plan: Arc::new(Plan::new(options)?),
@@ -104,7 +109,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
     {
         seconds = report.at_ns as f64 / 1e9;
         if let Some(point) = series.take(report) {
-            live.say(&live_line(&point, series.faults(), options.duration as f64 - point.at_s));
+            let left_s = options.duration as f64 - point.at_s;
+            live.say(point.at_s, &live_line(&point, series.faults(), left_s));
         }
     }
     live.end();
@@ -121,6 +127,18 @@ pub fn run(options: &Options) -> Result<bool, String> {
     Ok(outcome.is_good())
 }
 
+/// Sees that a report can be written to `path`, if there is to be one. What is in the file stays.
+fn see_writable(path: &str) -> Result<(), String> {
+    // A pipe's reader would take the trial for the whole.
+    let is_file = fs::metadata(path).map_or(true, |found| found.is_file());
+    if path.is_empty() || !is_file {
+        return Ok(());
+    }
+    let trial = OpenOptions::new().append(true).create(true).open(path);
+    trial.map(drop).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Writes all reports that can be written, even if one of them cannot.
 fn write_reports(outcome: &Outcome<'_>) -> Result<(), String> {
     let Options { json, plot, url, .. } = outcome.options;
     let write = |path: &str, text: String| match path.is_empty() {
@@ -129,26 +147,27 @@ fn write_reports(outcome: &Outcome<'_>) -> Result<(), String> {
     };
     let mut out = io::stdout().lock();
     let printed = out.write_all(outcome.text().as_bytes()).and_then(|()| out.flush());
-    write(json, outcome.json())?;
-    write(plot, plot::draw(url, &outcome.points))?;
-    match printed {
+    let written = write(json, outcome.json());
+    let drawn = write(plot, plot::draw(url, &outcome.points));
+    let printed = match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("standard output: {error}"))
         }
         _ => Ok(()),
-    }
+    };
+    written.and(drawn).and(printed)
 }
 
-/// Ends the run when a signal says so; a second one does not wait for answers.
+/// Ends the run when a signal says so, whichever: there is nothing to read again, and with its
+/// terminal it should go too. A second one does not wait for answers.
 fn stop_by_signal(signals: Signals, stop: Arc<AtomicBool>, wakers: Vec<Waker>) {
     thread::spawn(move || {
         loop {
-            if signals.wait() == Signal::Stop {
-                if stop.swap(true, Ordering::Release) {
-                    process::exit(1);
-                }
-                wakers.iter().for_each(Waker::wake);
+            signals.wait();
+            if stop.swap(true, Ordering::Release) {
+                process::exit(1);
             }
+            wakers.iter().for_each(Waker::wake);
         }
     });
 }
@@ -164,12 +183,13 @@ impl Live {
         Live { terminal: io::stderr().is_terminal() }
     }
 
-    fn say(&mut self, line: &str) {
+    fn say(&mut self, at_s: f64, line: &str) {
         let mut err = io::stderr();
-        // Nobody reading it changes nothing.
+        // Nobody reading it changes nothing. A terminal too narrow for the line shows its
+        // beginning: wrapped, it would not be one line (DECAWM).
         let _ = match self.terminal {
-            true => write!(err, "\r\x1b[K{line}").and_then(|()| err.flush()),
-            false => writeln!(err, "{line}"),
+            true => write!(err, "\r\x1b[K\x1b[?7l{line}\x1b[?7h").and_then(|()| err.flush()),
+            false => writeln!(err, "{at_s:4.0} s  {line}"),
         };
     }
 

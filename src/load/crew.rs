@@ -1,6 +1,7 @@
 //! The workers of a load: what each is given, on its way to its thread.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,6 +27,7 @@ use crate::tls::{Connector, Trust};
 pub(super) struct Crew<'a> {
     pub(super) options: &'a Options,
     pub(super) target: &'a Target,
+    pub(super) address: SocketAddr,
     pub(super) workers: u32,
     pub(super) engine: Chosen,
     pub(super) plan: Arc<Plan>,
@@ -53,7 +55,7 @@ impl Crew<'_> {
     /// Starts the workers, all at one time.
     ///
     /// # Errors
-    /// What a worker lacks: an address, certificates, a thread.
+    /// What a worker lacks: certificates, a thread.
     pub(super) fn start(self) -> Result<Vec<Hand>, String> {
         let start = begin();
         (0..self.workers).map(|number| self.start_one(number, start)).collect()
@@ -70,7 +72,7 @@ impl Crew<'_> {
         let before = |number: u32| slots / self.workers * number + number.min(slots % self.workers);
         let unless_zero = |number: u64| if number == 0 { u64::MAX } else { number };
         let settings = Settings {
-            target: self.target.resolve()?,
+            target: self.address,
             first_slot: before(number),
             slots,
             own_slots,

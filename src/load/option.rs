@@ -49,6 +49,14 @@ pub(super) enum Kind {
     },
 }
 
+/// A value as text.
+pub(super) enum Value {
+    /// A number, or true or false.
+    Bare(String),
+    /// What is between quotes.
+    Quoted(String),
+}
+
 /// How a value is written in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notation {
@@ -131,6 +139,20 @@ impl Opt {
             Kind::Switch { .. } => "true or false".to_owned(),
             Kind::Word { at } => any_of(at(options).words()),
             Kind::Text { form, .. } => form.to_owned(),
+        }
+    }
+
+    /// What it is set to.
+    pub(super) fn value(&self, options: &mut Options) -> Value {
+        match self.kind {
+            Kind::Whole { at, .. } => Value::Bare(at(options).to_string()),
+            Kind::Real { at, .. } => Value::Bare(format!("{:?}", at(options))),
+            Kind::Switch { at } => Value::Bare(at(options).to_string()),
+            Kind::Word { at } => {
+                let field = at(options);
+                Value::Quoted(field.words()[field.index()].to_owned())
+            }
+            Kind::Text { at, .. } => Value::Quoted(at(options).clone()),
         }
     }
 

@@ -188,10 +188,13 @@ pub const OPTIONS: &[Opt] = &[
         value: "TEXT",
         kind: Kind::Text {
             at: |options| &mut options.path_suffix,
-            form: "text without spaces, in quotes",
-            check: |text| match text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                true => Ok(()),
-                false => Err("must be text without spaces".to_owned()),
+            form: "text without spaces, ? and #, in quotes",
+            check: |text| {
+                let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+                match text.bytes().all(fits) {
+                    true => Ok(()),
+                    false => Err("must be ASCII text without spaces, ? and #".to_owned()),
+                }
             },
         },
         about: "Put TEXT behind the path, such as a passkey",
@@ -264,7 +267,7 @@ pub const OPTIONS: &[Opt] = &[
     Opt {
         name: "torrents",
         value: "N",
-        kind: whole(|options| &mut options.torrents, 1, 100_000_000, "torrents"),
+        kind: whole(|options| &mut options.torrents, 1, 50_000_000, "torrents"),
         about: "Announce N torrents, whose hashes follow from the seed",
         more: "",
     },

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::fault::{FAULTS, Fault, ODDITIES};
-use super::options::{Options, allowed};
+use super::option::Value;
+use super::options::{OPTIONS, Options, allowed};
 use super::series::{PERCENTILE_NAMES, Point, latency_ms};
 use super::tally::Tally;
 
@@ -26,13 +27,12 @@ pub struct Outcome<'a> {
     pub total: Tally,
 }
 
-/// One line about the present: the last interval, and what is left to do.
+/// One line about the present: the last interval, and what is left to do. It fits into the 80
+/// columns of a terminal unless its numbers are very large.
 pub fn live_line(point: &Point, faults: u64, left_s: f64) -> String {
-    let [p50, _, p99, _, max] = point.latency_ms.map(milliseconds);
+    let [p50, _, p99, _, max] = point.latency_ms.map(three_digits);
     format!(
-        "{:4.0} s  {}/s  in flight {}  faults {faults}  p50 {p50}  p99 {p99}  max {max}  \
-         {:.0} s left",
-        point.at_s,
+        "{}/s  in flight {}  faults {faults}  p50 {p50}  p99 {p99}  max {max} ms  {:.0} s left",
         separated(point.rate.round() as u64),
         point.in_flight,
         left_s.max(0.0)
@@ -78,8 +78,11 @@ impl Outcome<'_> {
             rate => format!("{} requests a second", separated(rate)),
         };
         let mut text = format!(
-            "{} ({place})\n{} connections, {} threads, {pace}, seed {}\n\n",
-            options.url, options.connections, self.workers, options.seed
+            "{} ({place})\n{}, {}, {pace}, seed {}\n\n",
+            options.url,
+            counted(options.connections, "connection"),
+            counted(u64::from(self.workers), "thread"),
+            options.seed
         );
         let mut line = |name: &str, what: String| {
             let _ = writeln!(text, "{name:<14}{what}");
@@ -175,7 +178,17 @@ impl Outcome<'_> {
                 latencies(&point.latency_ms)
             )
         });
+        let mut told = (*options).clone();
+        let told = OPTIONS.iter().map(|option| {
+            let value = match option.value(&mut told) {
+                Value::Bare(text) => text,
+                Value::Quoted(text) => quoted(&text),
+            };
+            format!("{}:{value}", quoted(option.name))
+        });
         let mut fields = vec![
+            format!("\"version\":{}", quoted(env!("CARGO_PKG_VERSION"))),
+            format!("\"options\":{{{}}}", told.collect::<Vec<String>>().join(",")),
             format!("\"url\":{}", quoted(&options.url)),
             format!("\"place\":{}", quoted(place)),
         ];
@@ -226,11 +239,24 @@ fn quoted(text: &str) -> String {
 /// A latency, to three digits or to the microsecond.
 fn milliseconds(ms: f64) -> String {
     match ms {
-        ..10.0 => format!("{ms:.3} ms"),
-        ..100.0 => format!("{ms:.1} ms"),
-        ..10_000.0 => format!("{ms:.0} ms"),
+        ..10_000.0 => three_digits(ms) + " ms",
         _ => format!("{:.1} s", ms / 1000.0),
     }
+}
+
+/// The same without its unit.
+fn three_digits(ms: f64) -> String {
+    match ms {
+        ..10.0 => format!("{ms:.3}"),
+        ..100.0 => format!("{ms:.1}"),
+        _ => format!("{ms:.0}"),
+    }
+}
+
+/// So many of something.
+fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", separated(number))
 }
 
 /// In groups of three.
@@ -247,9 +273,10 @@ fn separated(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, milliseconds, quoted, separated};
+    use super::{Outcome, live_line, milliseconds, quoted, separated};
     use crate::load::fault::{Fault, Wrong};
     use crate::load::options::Options;
+    use crate::load::series::Point;
     use crate::load::tally::Tally;
 
     #[test]
@@ -262,6 +289,18 @@ mod tests {
         {
             assert_eq!(milliseconds(ms), text);
         }
+    }
+
+    #[test]
+    fn the_line_about_the_present_fits_into_a_terminal() {
+        let latency_ms = [8.123, 9.0, 99.94, 2000.0, 3001.0];
+        let point = Point { at_s: 3.0, rate: 147_520.4, faults: 7, in_flight: 64, latency_ms };
+        let line = live_line(&point, 12, 57.2);
+        assert_eq!(
+            line,
+            "147,520/s  in flight 64  faults 12  p50 8.123  p99 99.9  max 3001 ms  57 s left"
+        );
+        assert!(line.len() <= 80);
     }
 
     #[test]

@@ -82,20 +82,23 @@ impl Target {
         })
     }
 
-    /// The host's address, the first of several.
+    /// The host's address: of several the first, or the first of a family if that is given.
     ///
     /// # Errors
     /// It has none, or it cannot be found out.
-    pub fn resolve(&self) -> Result<SocketAddr, String> {
+    pub fn resolve(&self, v4: Option<bool>) -> Result<SocketAddr, String> {
         let Target { host, port, .. } = self;
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(SocketAddr::new(ip, *port));
         }
         let hint = "an address instead of the name always works";
         let found = (host.as_str(), *port).to_socket_addrs();
-        let mut addresses =
-            found.map_err(|error| format!("{host}: has no address here: {error}; {hint}"))?;
-        addresses.next().ok_or_else(|| format!("{host}: has no address; {hint}"))
+        let addresses: Vec<SocketAddr> = found
+            .map_err(|error| format!("{host}: has no address here: {error}; {hint}"))?
+            .collect();
+        let fitting = addresses.iter().find(|it| v4.is_none_or(|v4| it.is_ipv4() == v4));
+        let address = fitting.or(addresses.first()).copied();
+        address.ok_or_else(|| format!("{host}: has no address; {hint}"))
     }
 }
 
@@ -160,7 +163,7 @@ mod tests {
             [("http://127.0.0.1:7", "127.0.0.1:7"), ("https://[::1]", "[::1]:443")]
         {
             let target = Target::parse(url, "").unwrap();
-            assert_eq!(target.resolve(), Ok(address.parse().unwrap()));
+            assert_eq!(target.resolve(None), Ok(address.parse().unwrap()));
         }
     }
 }

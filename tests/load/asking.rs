@@ -257,17 +257,18 @@ fn sessions_that_are_resumed(engine: Engine) {
 
 fn a_signal_ends_it(engine: Engine) {
     let (tracker, url) = start(engine);
-    let list = List::of(HASH);
-    let arguments = ["--duration", "3600", "--torrents-file", &list.path];
-    let going = Going::start(engine, &url, &arguments);
-    within("the first announces", || (counts_or_none(tracker.v4) > 0).then_some(()));
-    going.signal("INT");
-    let run = going.end();
-    let sent = run.number("sent");
-    assert!(sent > 0);
-    run.is_good(sent);
-}
-
-fn counts_or_none(tracker: SocketAddr) -> u64 {
-    counts(tracker, HASH).iter().sum()
+    // The last is what a terminal says when it is closed.
+    for (at, signal) in ["INT", "TERM", "HUP"].into_iter().enumerate() {
+        let hash = HASH.replace('0', &(at + 1).to_string());
+        let list = List::of(&hash);
+        let going =
+            Going::start(engine, &url, &["--duration", "3600", "--torrents-file", &list.path]);
+        let announced = || (counts(tracker.v4, &hash).iter().sum::<u64>() > 0).then_some(());
+        within("the first announces", announced);
+        going.signal(signal);
+        let run = going.end();
+        let sent = run.number("sent");
+        assert!(sent > 0);
+        run.is_good(sent);
+    }
 }

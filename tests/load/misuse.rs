@@ -19,6 +19,7 @@ fn usage_is_explained() {
     refused(&["--conections", "4"], 2, "did you mean \"--connections\"?");
     refused(&["ftp://x/"], 2, "must begin with http:// or https://");
     refused(&["-c", "/nonexistent"], 2, "/nonexistent: cannot be read");
+    refused(&["--path-suffix", "?key=1"], 2, "must be ASCII text without spaces, ? and #");
     refused(&["--rate", "1e9"], 2, "--rate 1e9: must be 0 to 100_000_000 requests a second");
 }
 
@@ -38,6 +39,12 @@ fn what_cannot_begin_says_why() {
     refused(&["https://[::1]/", "--ca", "/dev/null"], 1, "no certificate that can be trusted");
     refused(&["http://host.invalid/"], 1, "host.invalid: has no address");
     refused(&["--connections", "1000000"], 1, "need more descriptors than the limit");
+    // Said before anything is asked: this would be asking for a day.
+    let day = ["http://127.0.0.1:1/", "--duration", "86400"];
+    for report in ["--json", "--plot"] {
+        let arguments = [&day[..], &[report, "/nonexistent/report"]].concat();
+        refused(&arguments, 1, "/nonexistent/report: No such file or directory");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::run::Run;
 use crate::tracker::{Engine, Tracker, on_both_engines};
 
@@ -27,6 +29,11 @@ fn lines_reports_and_drawing_agree(engine: Engine) {
     for part in [&url, "3,000 sent, 3,000 good answers", "every answer is as it should be"] {
         assert!(run.text.contains(part), "no {part}:\n{}", run.text);
     }
+    let options = &run.json["options"];
+    assert_eq!((&options["rate"], &options["zipf_exponent"]), (&json!(1000), &json!(1.0)));
+    assert_eq!((&options["arrivals"], &options["only_ours"]), (&json!("even"), &json!(false)));
+    assert_eq!(run.json["version"], env!("CARGO_PKG_VERSION"));
+
     let order = ["p50", "p90", "p99", "p99.9", "max"].map(|name| run.latency_ms(name));
     assert!(order.is_sorted() && order[0] > 0.0, "{order:?}");
 
@@ -44,7 +51,8 @@ fn one_line_on_a_terminal(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let annulus = env!("CARGO_BIN_EXE_annulus");
     let command = format!(
-        "{annulus} load http://{}/announce --engine {} --duration 2 --rate 100 2>&1 >/dev/null",
+        "stty cols 80; \
+         {annulus} load http://{}/announce --engine {} --duration 2 --rate 100 2>&1 >/dev/null",
         tracker.v4,
         engine.name()
     );
@@ -53,6 +61,11 @@ fn one_line_on_a_terminal(engine: Engine) {
     // Each takes the place of the one before; only the last is left behind.
     assert!(shown.matches("\r\x1b[K").count() >= 2, "{shown:?}");
     assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
+    // None is wrapped, which would leave its beginning behind.
+    for line in shown.trim_end().split("\r\x1b[K").skip(1) {
+        let line = line.strip_prefix("\x1b[?7l").and_then(|line| line.strip_suffix("\x1b[?7h"));
+        assert!(line.is_some_and(|line| line.len() <= 80), "{shown:?}");
+    }
 }
 
 /// Every element is closed by itself or by its own end.

@@ -57,8 +57,9 @@ impl<R: Dial> Worker<R> {
             }
             Err(errno) => {
                 let error = io::Error::from_raw_os_error(errno);
-                let hint = match error.kind() {
-                    ErrorKind::AddrNotAvailable => "; more --sources have more ports",
+                let hint = match (error.kind(), slot.from) {
+                    (ErrorKind::AddrNotAvailable, None) => "; more --sources have more ports",
+                    (ErrorKind::AddrNotAvailable, Some(_)) => "; sources not ours, or out of ports",
                     _ => "",
                 };
                 let wrong = Wrong::because(Fault::Connect, format_args!("{error}{hint}"));
