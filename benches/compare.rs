@@ -7,12 +7,18 @@
 //! document again from the committed results. The servers and their configurations are those
 //! of `wire.rs`.
 //!
-//! It needs setpriv, taskset, prlimit, openssl and a C compiler, and two CPUs.
+//! Beside that it asks this tracker with one worker and with two, on both CPUs, and counts what
+//! threads wait for and miss in its tables.
+//!
+//! It needs setpriv, taskset, prlimit, openssl and a C compiler, and two CPUs; cache misses are
+//! counted by perf, where the processor's counters can be had, or by valgrind.
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+#[path = "tables/announcement.rs"]
+mod announcement;
 #[path = "compare/chart.rs"]
 mod chart;
 #[path = "wire/check.rs"]
@@ -22,6 +28,8 @@ mod check;
 mod client;
 #[path = "wire/configurations.rs"]
 mod configurations;
+#[path = "compare/contention.rs"]
+mod contention;
 #[path = "compare/document.rs"]
 mod document;
 #[path = "wire/endpoint.rs"]
@@ -52,9 +60,13 @@ mod process;
 mod results;
 #[path = "compare/row.rs"]
 mod row;
+#[path = "compare/scaling.rs"]
+mod scaling;
 #[path = "wire/servers.rs"]
 #[expect(dead_code, reason = "the document has titles of its own")]
 mod servers;
+#[path = "compare/sharing.rs"]
+mod sharing;
 #[path = "wire/tls.rs"]
 #[expect(dead_code, reason = "wrk is not used here")]
 mod tls;
@@ -62,6 +74,7 @@ mod tls;
 mod torrents;
 
 use configurations::DESCRIPTORS;
+use contention::CONTEND;
 use figures::CHARTS;
 use floor::{Connections, Service};
 use handshake::MEASURE_HANDSHAKES;
@@ -90,6 +103,7 @@ fn main() -> ExitCode {
         [word, arguments @ ..] if word == MEASURE_HANDSHAKES => {
             return measure_handshakes(arguments);
         }
+        [word, arguments @ ..] if word == CONTEND => return contend(arguments),
         _ => {}
     }
     // `cargo test --all-targets` runs benchmarks too, but without this argument.
@@ -122,6 +136,12 @@ fn measure_handshakes(arguments: &[String]) -> ExitCode {
     let Err(error) = handshake::print_median(arguments) else { return ExitCode::SUCCESS };
     eprintln!("{error}");
     ExitCode::FAILURE
+}
+
+fn contend(arguments: &[String]) -> ExitCode {
+    let Some(counted) = contention::contend(arguments) else { return ExitCode::FAILURE };
+    println!("{counted}");
+    ExitCode::SUCCESS
 }
 
 fn compare(options: &Options) -> Result<(), String> {
@@ -181,6 +201,12 @@ fn measure(options: &Options) -> Result<Results, String> {
         let in_time = |server: &&Server| options.slow || server.takes_pipelined();
         let measured = trackers.filter(one_engine).filter(in_time);
         results.memory = measured.map(|server| fill(*server)).collect();
+    }
+    if options.workers {
+        results.workers = scaling::measure(options);
+    }
+    if options.tables {
+        results.tables = contention::measure()?;
     }
     Ok(results)
 }

@@ -16,6 +16,8 @@ mod json;
 mod results;
 #[path = "../benches/compare/row.rs"]
 mod row;
+#[path = "../benches/compare/sharing.rs"]
+mod sharing;
 
 use figures::CHARTS;
 use json::Value;
@@ -103,6 +105,45 @@ fn figures_are_medians_over_answers_with_allowed_faults() {
     let even = measured(&[10_000.0, 20_000.0], None);
     let of = |rounds: &Rounds<'_>| rounds.spread(Measured::cpu_us).unwrap().median;
     assert_eq!(of(&even.row(Row::Close)[0]), 1.5);
+}
+
+#[test]
+fn what_is_shared_is_told_where_it_was_measured() {
+    let nothing = measured(&[10_000.0], None);
+    for section in ["Two workers", "Threads at the tables"] {
+        assert!(!document::write(&nothing).contains(section));
+    }
+    let report = r#"{"good":1000,"seconds":SECONDS,"cpu_ns":1,"offered_rate":0,
+        "latency_ms":{"p50":1,"p99":2,"p99.9":3}}"#;
+    let workers = [(1, "2", 4e6), (2, "1.25", 5e6)].map(|(workers, seconds, server_ns)| {
+        let report = report.replace("SECONDS", seconds);
+        let rest =
+            format!(r#""server_ns":{server_ns},"waited_ns":0,"allowed":"","report":{report}"#);
+        format!(r#"{{"row":"keep","workers":{workers},{rest}}}"#)
+    });
+    let table = |torrents, more| {
+        let counts = r#""announces":2000,"waits":50,"sleeps":5,"preempted":1"#;
+        format!(r#"{{"torrents":"{torrents}","threads":16,{counts}{more}}}"#)
+    };
+    let misses = r#","misses":{"by":"cachegrind","first":40.25,"last":1.5}"#;
+    let text = format!(
+        r#"{{"command":"c","facts":{{}},"rounds":1,"seconds":2,"workers":[{}],"tables":[{},{}]}}"#,
+        workers.join(","),
+        table("hot", misses),
+        table("uniform", ""),
+    );
+    let results = Results::parse(&text).unwrap();
+    assert_eq!(Results::parse(&results.json()).unwrap(), results);
+    let document = document::write(&results);
+    for line in [
+        "| Plain, keep-alive | 1 | 500 (500-500) | 4.0 (4.0-4.0) | 0 % |  |  |",
+        "| Plain, keep-alive | 2 | 800 (800-800) | 5.0 (5.0-5.0) | 0 % | **1.60** | 1.60 |",
+        "| hot | 16 | 25.00 | 2.50 | 0.50 | 40.2 | 1.50 |",
+        "| uniform | 16 | 25.00 | 2.50 | 0.50 | not counted | not counted |",
+        "Misses are those of cachegrind's model",
+    ] {
+        assert!(document.contains(line), "{line}:\n{document}");
+    }
 }
 
 #[test]

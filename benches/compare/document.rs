@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::figures::{CPU, Chart, LATENCY, MEMORY, THROUGHPUT};
 use crate::results::{Handshake, Measured, NEVER_SENT, Results, Rounds, Spread, is_tracker, title};
 use crate::row::Row;
+use crate::sharing;
 
 /// Writes the document.
 pub(crate) fn write(results: &Results) -> String {
@@ -28,6 +29,8 @@ pub(crate) fn write(results: &Results) -> String {
     text += "\n## Memory\n";
     text += &picture(&MEMORY);
     text += &memory(results);
+    text += &sharing::workers(&results.workers);
+    text += &sharing::tables(&results.tables);
     text += &allowed(results);
     text += MISSING;
     text
@@ -334,7 +337,7 @@ fn cell(spread: Option<Spread>, best: Option<f64>, decimals: usize) -> String {
     format!("{middle} ({least:.decimals$}-{greatest:.decimals$})")
 }
 
-fn percent(spread: Option<Spread>) -> String {
+pub(crate) fn percent(spread: Option<Spread>) -> String {
     spread.map_or("-".to_owned(), |share| format!("{:.0} %", share.median * 100.0))
 }
 

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::endpoint::{Endpoint, Transport};
 use crate::floor::Connections;
 use crate::json::Value;
-use crate::process::{LOAD_CPU, pinned};
+use crate::process::{BOTH_CPUS, LOAD_CPU, pinned};
 use crate::results::NEVER_SENT;
 use crate::servers::Server;
 use crate::torrents::{LOAD_TORRENTS, write_list};
@@ -37,6 +37,8 @@ pub(crate) struct Load {
     pub(crate) rate: u64,
     /// Requests at most; 0 is no bound.
     pub(crate) requests: u64,
+    /// Whether it shares both CPUs with the server, with a worker for each.
+    pub(crate) spread: bool,
 }
 
 impl Load {
@@ -47,10 +49,11 @@ impl Load {
         connections: Connections,
         seconds: u64,
     ) -> Load {
-        Load { server, at, connections, seconds, rate: 0, requests: 0 }
+        Load { server, at, connections, seconds, rate: 0, requests: 0, spread: false }
     }
 
-    /// Runs it on a CPU of its own. Returns the report.
+    /// Runs it, on a CPU of its own if it is not spread. Returns the report, without the options:
+    /// they are the same in all runs, but for files that are nobody else's.
     ///
     /// # Errors
     ///
@@ -61,12 +64,16 @@ impl Load {
         let (list, report) = (scratch.join("compare-torrents"), scratch.join("compare-report"));
         write_list(&list, LOAD_TORRENTS)?;
         let connections = if self.rate == 0 { CONNECTIONS } else { CONNECTIONS_AT_RATE };
-        let mut command = pinned(LOAD_CPU, env!("CARGO_BIN_EXE_annulus"));
+        let program = env!("CARGO_BIN_EXE_annulus");
+        let mut command = match self.spread {
+            true => pinned(BOTH_CPUS, program),
+            false => pinned(LOAD_CPU, program),
+        };
         command.args(["load", &format!("{}://{}/announce", self.at.scheme(), self.at.address)]);
         command.arg("--torrents-file").arg(&list).arg("--json").arg(&report);
         command.args(["--allow", &self.allowed()]);
         for (option, value) in [
-            ("--workers", 1),
+            ("--workers", 1 + u64::from(self.spread)),
             ("--peers", LOAD_ANNOUNCES),
             ("--connections", connections),
             ("--duration", self.seconds),
@@ -85,7 +92,9 @@ impl Load {
         if !output.status.success() {
             return Err(io::Error::other(complaint(&output.stdout, &output.stderr)));
         }
-        Value::parse(&fs::read_to_string(report)?).map_err(io::Error::other)
+        let report = Value::parse(&fs::read_to_string(report)?).map_err(io::Error::other)?;
+        let fields = report.fields().iter().filter(|(name, _)| name != "options");
+        Ok(Value::Object(fields.cloned().collect()))
     }
 
     /// Faults that answers may have, by the names of `annulus load`, with commas.

@@ -228,7 +228,12 @@ fn measure_undisturbed(running: &Running, load: Load) -> io::Result<Measured> {
     Ok(if waited(&again) < waited(&measured) { again } else { measured })
 }
 
-fn measure_once(running: &Running, load: Load) -> io::Result<Measured> {
+/// One run of the load, and what the server had of the CPU meanwhile.
+///
+/// # Errors
+///
+/// The load fails, or the server is gone.
+pub(crate) fn measure_once(running: &Running, load: Load) -> io::Result<Measured> {
     let before = running.cpu_time()?;
     let report = load.drive()?;
     let cpu = running.cpu_time()?.since(before);

@@ -7,8 +7,9 @@ pub(crate) const USAGE: &str = "\
 usage: cargo bench --bench compare -- [OPTIONS]
   --rounds N      measurements of each server and row (default 3)
   --seconds S     seconds of each measurement (default 3)
-  --row ROW       only these rows: keep, close (and at a rate), each with TLS beside, or
-                  memory; may be repeated
+  --row ROW       only these rows: keep, close (and at a rate), each with TLS beside,
+                  memory, workers (this tracker with one and with two) or tables (its tables
+                  under 1 to 16 threads); may be repeated
   --server NAME   only this server: floor, annulus, annulus-epoll, nginx, opentracker or
                   aquatic_http; may be repeated
   --slow          fill aquatic_http's memory too (three to five minutes)
@@ -31,6 +32,10 @@ pub(crate) struct Options {
     pub(crate) close: bool,
     /// Whether memory is measured.
     pub(crate) memory: bool,
+    /// Whether one worker is compared with two.
+    pub(crate) workers: bool,
+    /// Whether waits and cache misses at the tables are counted.
+    pub(crate) tables: bool,
     /// Whether the memory of a server that takes one announce after the other is measured.
     pub(crate) slow: bool,
     /// The servers, in the order of [`Server::ALL`].
@@ -54,6 +59,8 @@ impl Options {
             keep: false,
             close: false,
             memory: false,
+            workers: false,
+            tables: false,
             slow: false,
             servers: Vec::new(),
             trial: false,
@@ -73,6 +80,8 @@ impl Options {
                     "keep" => options.keep = true,
                     "close" => options.close = true,
                     "memory" => options.memory = true,
+                    "workers" => options.workers = true,
+                    "tables" => options.tables = true,
                     row => return Err(format!("no such row: {row}")),
                 },
                 "--server" => {
@@ -83,10 +92,12 @@ impl Options {
                 _ => return Err(format!("not understood: {argument}")),
             }
         }
-        let all_rows = !(options.keep || options.close || options.memory);
+        let rows = [options.keep, options.close, options.memory, options.workers, options.tables];
+        let all_rows = !rows.contains(&true);
         options.trial = !all_rows || !options.servers.is_empty();
         if all_rows {
             (options.keep, options.close, options.memory) = (true, true, true);
+            (options.workers, options.tables) = (true, true);
         }
         let asked = std::mem::take(&mut options.servers);
         options.servers =

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::json::Value;
 use crate::row::Row;
+use crate::sharing::{Contended, Shared};
 
 /// The share of a CPU from which on the load is taken for the limit and not the server.
 const LOAD_BUSY_MAX: f64 = 0.9;
@@ -32,6 +33,10 @@ pub(crate) struct Results {
     pub(crate) handshakes: Vec<Handshake>,
     /// Memory of the trackers.
     pub(crate) memory: Vec<Filled>,
+    /// This tracker with one worker and with two.
+    pub(crate) workers: Vec<Shared>,
+    /// Its tables under several threads.
+    pub(crate) tables: Vec<Contended>,
 }
 
 /// One run of the load against one server.
@@ -258,6 +263,8 @@ impl Results {
                 .map(handshake)
                 .collect::<Result<_, String>>()?,
             memory: value.list("memory").iter().map(Filled::read).collect::<Result<_, String>>()?,
+            workers: value.list("workers").iter().map(Shared::read).collect::<Result<_, _>>()?,
+            tables: value.list("tables").iter().map(Contended::read).collect::<Result<_, _>>()?,
         })
     }
 
@@ -284,44 +291,72 @@ impl Results {
             ("runs", lines(self.runs.iter().map(Run::written))),
             ("handshakes", lines(handshakes)),
             ("memory", lines(self.memory.iter().map(Filled::written))),
+            ("workers", lines(self.workers.iter().map(Shared::written))),
+            ("tables", lines(self.tables.iter().map(Contended::written))),
         ];
+        let lists = lists.iter().filter(|(_, lines)| !lines.is_empty());
         let lists = lists.map(|(name, lines)| format!("\"{name}\":[\n{lines}\n]"));
-        text + &lists.join(",\n") + "\n}\n"
+        text + &lists.collect::<Vec<String>>().join(",\n") + "\n}\n"
     }
 }
 
 impl Run {
     fn read(value: &Value) -> Result<Run, String> {
-        let name = value.text("row")?;
-        let outcome = match value.get("report") {
-            None => Err(value.text("failure")?.to_owned()),
-            Some(report) => Ok(Measured {
-                allowed: value.text("allowed")?.to_owned(),
-                server_ns: value.number("server_ns")?,
-                waited_ns: value.number("waited_ns")?,
-                report: report.clone(),
-            }
-            .checked()?),
-        };
-        let row = Row::named(name).ok_or_else(|| format!("no such row: {name}"))?;
-        Ok(Run { row, server: value.text("server")?.to_owned(), outcome })
+        let outcome = read_outcome(value)?;
+        Ok(Run { row: read_row(value)?, server: value.text("server")?.to_owned(), outcome })
     }
 
     fn written(&self) -> Value {
         let row = ("row", self.row.name().into());
         let server = ("server", self.server.as_str().into());
-        match &self.outcome {
-            Err(why) => Value::object([row, server, ("failure", why.as_str().into())]),
-            Ok(measured) => Value::object([
-                row,
-                server,
-                ("allowed", measured.allowed.as_str().into()),
-                ("server_ns", measured.server_ns.into()),
-                ("waited_ns", measured.waited_ns.into()),
-                ("report", measured.report.clone()),
-            ]),
-        }
+        written_outcome(&[row, server], &self.outcome)
     }
+}
+
+/// The row that a measurement is of.
+///
+/// # Errors
+///
+/// There is no such row.
+pub(crate) fn read_row(value: &Value) -> Result<Row, String> {
+    let name = value.text("row")?;
+    Row::named(name).ok_or_else(|| format!("no such row: {name}"))
+}
+
+/// What came of a measurement.
+///
+/// # Errors
+///
+/// The field that is missing.
+pub(crate) fn read_outcome(value: &Value) -> Result<Result<Measured, String>, String> {
+    let Some(report) = value.get("report") else {
+        return Ok(Err(value.text("failure")?.to_owned()));
+    };
+    let measured = Measured {
+        allowed: value.text("allowed")?.to_owned(),
+        server_ns: value.number("server_ns")?,
+        waited_ns: value.number("waited_ns")?,
+        report: report.clone(),
+    };
+    measured.checked().map(Ok)
+}
+
+/// An object of these fields and of what came of a measurement.
+pub(crate) fn written_outcome(
+    fields: &[(&str, Value)],
+    outcome: &Result<Measured, String>,
+) -> Value {
+    let rest = match outcome {
+        Err(why) => vec![("failure", why.as_str().into())],
+        Ok(measured) => vec![
+            ("allowed", measured.allowed.as_str().into()),
+            ("server_ns", measured.server_ns.into()),
+            ("waited_ns", measured.waited_ns.into()),
+            ("report", measured.report.clone()),
+        ],
+    };
+    let all = fields.iter().cloned().chain(rest);
+    Value::Object(all.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 impl Filled {

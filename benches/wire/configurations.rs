@@ -16,8 +16,13 @@ const PEERS_MAX: u32 = 200;
 const CIPHER_SUITE: &str = "TLS_AES_128_GCM_SHA256";
 
 /// This tracker, with both listeners where there is to be one for TLS.
-pub(crate) fn annulus(plain: SocketAddr, tls: Option<SocketAddr>, engine: &str) -> String {
-    let mut text = format!("listen = [\"{plain}\"]\nworkers = 1\nengine = \"{engine}\"\n");
+pub(crate) fn annulus(
+    plain: SocketAddr,
+    tls: Option<SocketAddr>,
+    engine: &str,
+    workers: u64,
+) -> String {
+    let mut text = format!("listen = [\"{plain}\"]\nworkers = {workers}\nengine = \"{engine}\"\n");
     if let Some(tls) = tls {
         let (chain, key) = (tls::file(tls::CHAIN), tls::file(tls::KEY));
         text += &format!(

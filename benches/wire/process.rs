@@ -1,6 +1,7 @@
 //! Child processes: pinned to a CPU, never left behind, and what they cost.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -14,12 +15,15 @@ pub(crate) const SERVER_CPU: u32 = 0;
 /// The CPU of the load.
 pub(crate) const LOAD_CPU: u32 = 1;
 
+/// Both of them, in the notation of taskset(1).
+pub(crate) const BOTH_CPUS: &str = "0,1";
+
 /// Time that a process has to end after it was asked to.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// A command that will run on `cpu` only, and that is terminated should this process die
 /// without having stopped it. Start it from the main thread: the kernel ties it to the thread.
-pub(crate) fn pinned(cpu: u32, program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn pinned(cpu: impl Display, program: impl AsRef<OsStr>) -> Command {
     tie_and_pin(Command::new("setpriv"), cpu, program)
 }
 
@@ -33,7 +37,7 @@ pub(crate) fn pinned_unprivileged(cpu: u32, program: impl AsRef<OsStr>) -> Comma
     tie_and_pin(command, cpu, program)
 }
 
-fn tie_and_pin(mut setpriv: Command, cpu: u32, program: impl AsRef<OsStr>) -> Command {
+fn tie_and_pin(mut setpriv: Command, cpu: impl Display, program: impl AsRef<OsStr>) -> Command {
     setpriv.args(["--pdeathsig", "TERM", "--", "taskset", "-c", &cpu.to_string()]).arg(program);
     setpriv
 }

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use crate::configurations;
 use crate::endpoint::{Endpoint, Transport};
 use crate::floor::{Connections, SHORT_BODY_BYTES};
-use crate::process::{CpuTime, SERVER_CPU, pinned, pinned_unprivileged, resident_bytes, stop};
+use crate::process::{
+    BOTH_CPUS, CpuTime, SERVER_CPU, pinned, pinned_unprivileged, resident_bytes, stop,
+};
 use crate::torrents::write_list;
 
 /// Time that a server has to accept its first connection.
@@ -61,12 +63,15 @@ pub(crate) struct Setup {
     pub(crate) body_bytes: Vec<usize>,
     /// Whether it has to listen for TLS beside plain connections.
     pub(crate) tls: bool,
+    /// Workers of this tracker, on both CPUs; otherwise it has one, pinned like all servers.
+    pub(crate) spread: Option<u64>,
 }
 
 impl Setup {
     /// Without TLS.
     pub(crate) fn plain(connections: Connections, torrents: u64) -> Setup {
-        Setup { connections, torrents, body_bytes: vec![SHORT_BODY_BYTES], tls: false }
+        let body_bytes = vec![SHORT_BODY_BYTES];
+        Setup { connections, torrents, body_bytes, tls: false, spread: None }
     }
 
     /// With TLS beside.
@@ -186,7 +191,11 @@ impl Server {
         let speaks_tls = setup.tls && self.serves(setup.connections, Transport::Tls);
         let tls = if speaks_tls { Some(free_address()?) } else { None };
         // Emptied at every start; within the target directory, so that nothing is littered.
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wire").join(self.name());
+        let name = match setup.spread {
+            Some(workers) => format!("{}-{workers}", self.name()),
+            None => self.name().to_owned(),
+        };
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wire").join(name);
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory)?;
 
@@ -217,6 +226,7 @@ impl Server {
     ) -> io::Result<Command> {
         let mut command = match self {
             Server::Opentracker => pinned_unprivileged(SERVER_CPU, executable),
+            _ if setup.spread.is_some() => pinned(BOTH_CPUS, executable),
             _ => pinned(SERVER_CPU, executable),
         };
         command.current_dir(directory);
@@ -229,7 +239,7 @@ impl Server {
             }
             Server::Annulus | Server::AnnulusEpoll => {
                 let engine = if self == Server::Annulus { "auto" } else { "epoll" };
-                let text = configurations::annulus(plain, tls, engine);
+                let text = configurations::annulus(plain, tls, engine, setup.spread.unwrap_or(1));
                 fs::write(directory.join("annulus.toml"), text)?;
                 command.args(["-c", "annulus.toml"]);
             }

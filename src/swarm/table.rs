@@ -2,7 +2,7 @@
 
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::shard::{Removed, Shard};
 use super::time::Ticks;
@@ -46,6 +46,10 @@ impl Counter {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn subtract(&self, count: u64) {
         if count > 0 {
             self.0.fetch_sub(count, Ordering::Relaxed);
@@ -64,6 +68,7 @@ pub struct Swarms {
     shards: Box<[Guarded]>,
     torrents: Counter,
     peers: Counter,
+    waits: Counter,
     settings: Settings,
     ticks: Ticks,
     secret: RandomState,
@@ -87,6 +92,7 @@ impl Swarms {
             shards: (0..SHARDS).map(|_| Guarded(Mutex::new(Shard::new()))).collect(),
             torrents: Counter::new(),
             peers: Counter::new(),
+            waits: Counter::new(),
             settings: Settings { peers_per_torrent_max, ..settings },
             ticks: Ticks::new(settings.peer_timeout_s),
             secret,
@@ -141,6 +147,11 @@ impl Swarms {
     /// How much there is at this moment.
     pub fn totals(&self) -> Totals {
         Totals { torrents: self.torrents.count(), peers: self.peers.count() }
+    }
+
+    /// How often since the start somebody found a shard locked by somebody else.
+    pub fn waits(&self) -> u64 {
+        self.waits.count()
     }
 
     /// What there is of everything, one shard after another: it takes about a tenth of a
@@ -259,7 +270,15 @@ impl Swarms {
     /// Locks a shard. A thread that panicked while it held the lock has left the shard in some
     /// state that is safe to use, and one torrent may be wrong; to go on serves everybody else.
     pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
-        self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
+        let shard = &self.shards[shard].0;
+        match shard.try_lock() {
+            Ok(shard) => shard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waits.add();
+                shard.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        }
     }
 
     pub(super) fn ticks(&self) -> Ticks {
@@ -415,6 +434,23 @@ mod tests {
                 all.iter().map(|(info_hash, _)| *info_hash).collect();
             assert_eq!((all.len(), distinct), (900, (0..900).map(info_hash).collect()));
         }
+    }
+
+    #[test]
+    fn who_has_to_wait_is_counted() {
+        let swarms = Swarms::new(SETTINGS, RandomState::new());
+        let shard = shard_of(keyed_hash(&swarms.secret, &info_hash(1)));
+        let held = swarms.lock(shard);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| swarms.scrape(&info_hash(1)));
+            while swarms.waits() == 0 {
+                thread::yield_now();
+            }
+            drop(held);
+            waiting.join().expect("it is let in");
+        });
+        swarms.scrape(&info_hash(1));
+        assert_eq!(swarms.waits(), 1);
     }
 
     #[test]
