@@ -115,12 +115,12 @@ pub(crate) fn workers(all: &[Shared]) -> String {
     }
     let mut text = String::from(
         "\n## Two workers\n\n\
-         Annulus with one worker and with two, and the load with two threads, all of them on both\n\
-         cores, 64 connections, as fast as is answered. The load is squeezed in, so the answers a\n\
-         second cannot double: one worker has a core to itself and the load the other, two\n\
-         workers and the load share two. What the second worker costs shows in the CPU time of an\n\
-         answer: shared locks and cache lines that move make it longer. The last column is what\n\
-         that alone would let two workers answer, against one, if each had a core to itself.\n\n\
+         Annulus with one worker and with two, and the load with two threads, all of them on\n\
+         both cores, 64 connections, as fast as is answered. The load is squeezed in: it takes\n\
+         from two workers what it leaves to one, so the answers a second cannot double. What a\n\
+         second worker costs shows in the CPU time of an answer: locks, cache lines that move,\n\
+         fewer answers in a turn of the loop. The last column is what two workers could answer by\n\
+         that, against one, if each had a core to itself.\n\n\
          | row | workers | answers a second | CPU, µs | server's CPUs | ratio of answers \
          | twice the CPU ratio |\n|---|---|---|---|---|---|---|\n",
     );
@@ -160,10 +160,10 @@ pub(crate) fn tables(all: &[Contended]) -> String {
     let mut text = String::from(
         "\n## Threads at the tables\n\n\
          Threads that do nothing but announce to the same tables, 50 peers wanted, more threads\n\
-         than cores: what can be counted is told, not times. *Hot* is one torrent of 50,000 peers,\n\
-         and so one lock for all; *uniform* are 10,000 torrents of five. A *wait* is a lock found\n\
-         taken, a *sleep* one that lasted (a voluntary context switch); *preempted* is a thread\n\
-         that had to leave its core, perhaps with a lock that others then wait for.\n\n\
+         than cores: what can be counted is told, not times. *Hot* is one torrent with all of\n\
+         50,000 peers, and so one lock; *uniform* are 10,000 torrents of five peers. A *wait* is\n\
+         a lock found taken, a *sleep* one that lasted (a voluntary context switch), *preempted*\n\
+         a thread that had to leave its core, perhaps with a lock that others then wait for.\n\n\
          | torrents | threads | waits of 1,000 | sleeps of 1,000 | preempted of 1,000 \
          | first-level misses each | last-level misses each |\n|---|---|---|---|---|---|---|\n",
     );
