@@ -219,14 +219,19 @@ impl Client {
         }
         // A server may end a connection between two answers; what it did not hear then is asked
         // anew (RFC 9112 section 9.3.1).
-        let between = self.sent == 0 || (self.answered && !self.closing);
-        if !pending.is_empty() || !between {
+        if !pending.is_empty() || (self.sent > 0 && !self.is_between_answers()) {
             return Err(Fault::EndedEarly.into());
         }
         if !self.closing {
             judge.odd(Oddity::ClosedKept);
         }
         Ok(Standing::Ended)
+    }
+
+    /// Whether an answer was whole, and of the next one, which may not be the last of the
+    /// connection, nothing has come.
+    pub fn is_between_answers(&self) -> bool {
+        self.answered && !self.closing && self.pending.is_empty()
     }
 
     /// What was asked and not answered will be asked anew.

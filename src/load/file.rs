@@ -45,8 +45,13 @@ pub fn read(text: &str, name: &str) -> Result<Options, String> {
     let mut mistakes: Vec<(usize, String)> = Vec::new();
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
-        let at = error.span().unwrap_or_default().start;
-        mistakes.push((line(text, at), error.message().to_owned()));
+        let span = error.span().unwrap_or_default();
+        let mut what = error.message().to_owned();
+        if what == "duplicate key" {
+            let key = text.get(span.clone()).unwrap_or_default();
+            what += &format!(" \"{}\"", key.lines().next().unwrap_or_default());
+        }
+        mistakes.push((line(text, span.start), what));
     }
     // What follows from wrong syntax is no news.
     if mistakes.is_empty() {
@@ -144,6 +149,7 @@ mod tests {
                  write \"127.0.0.0/8\"",
             ),
             ("[load]\nrate = 1", "x:1: unknown key \"load\""),
+            ("rate = 1\nseed = 2\nrate = 3", "x:3: duplicate key \"rate\""),
             ("rate = \nseed = 1", "x:1: string values must be quoted, expected literal string"),
         ] {
             assert_eq!(read(text, "x"), Err(what.to_owned()));

@@ -353,8 +353,10 @@ pub const OPTIONS: &[Opt] = &[
             },
         },
         about: "Connect from the addresses of RANGE in turn, such as 127.0.0.0/8",
-        more: "They must be this machine's, as all of 127.0.0.0/8 is. Connections that are kept \
-               keep their address: for many addresses bound the requests per connection.",
+        more: "They must be this machine's, as all of 127.0.0.0/8 is; a range of IPv6 is with \
+               \"ip -6 route add local RANGE dev lo\" and net.ipv6.ip_nonlocal_bind=1. Connections \
+               that are kept keep their address: for many addresses bound the requests per \
+               connection.",
     },
     Opt {
         name: "only_ours",

@@ -87,7 +87,13 @@ pub fn draw(title: &str, points: &[Point]) -> String {
 }
 
 fn line(svg: &mut String, colour: &str, places: impl Iterator<Item = (f64, f64)>) {
-    let places: Vec<String> = places.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    let mut places: Vec<String> = places.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    // Of a single interval a point would not be seen.
+    if let [only] = &places[..]
+        && let Some((_, y)) = only.split_once(',')
+    {
+        places.insert(0, format!("{LEFT:.1},{y}"));
+    }
     let _ = writeln!(
         svg,
         "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{}\"/>",
@@ -141,12 +147,12 @@ mod tests {
             latency_ms: [0.1, 0.2, 1.0, 2.0, 50.0],
         };
         let points: Vec<Point> = (1..=9).map(|at| point(f64::from(at))).collect();
-        for count in [0, 1, 9] {
+        for (count, places) in [(0, 0), (1, 2), (9, 9)] {
             let svg = draw("a < b & c", &points[..count]);
             let lines: Vec<&str> =
                 svg.lines().filter(|line| line.starts_with("<polyline")).collect();
             assert_eq!(lines.len(), 6);
-            assert!(lines.iter().all(|line| line.matches(',').count() == count), "{svg}");
+            assert!(lines.iter().all(|line| line.matches(',').count() == places), "{svg}");
             assert!(svg.contains("a &lt; b &amp; c") && !svg.contains("NaN"), "{svg}");
             assert_eq!(svg.matches("<circle").count(), usize::from(count > 1));
         }

@@ -65,9 +65,10 @@ impl Outcome<'_> {
         self.total.cpu_ns as f64 / 1e7 / self.seconds.max(1e-9) / f64::from(self.workers)
     }
 
-    /// Microseconds of a processor for each request.
+    /// Microseconds of a processor for each request, or for each that could not be sent.
     fn cpu_us(&self) -> f64 {
-        self.total.cpu_ns as f64 / 1e3 / self.total.sent.max(1) as f64
+        let requests = self.total.sent.max(self.total.latencies.count()).max(1);
+        self.total.cpu_ns as f64 / 1e3 / requests as f64
     }
 
     /// For people.

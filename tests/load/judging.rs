@@ -19,6 +19,7 @@ on_both_engines!(
     no_answer_at_all,
     nobody_there,
     connections_that_are_reset,
+    connections_that_are_reset_between_answers,
     connections_that_end_at_once,
     no_tls_where_there_should_be,
     the_own_address,
@@ -166,6 +167,20 @@ fn connections_that_are_reset(engine: Engine) {
     let run = run(engine, &fake, &[]);
     let ended = run.faults("socket") + run.faults("ended-early");
     assert_eq!((run.status, ended), (1, 3), "{}", run.text);
+}
+
+fn connections_that_are_reset_between_answers(engine: Engine) {
+    // What was read of the second request is not all: the close makes it a reset.
+    let fake = Fake::start(|number, stream| {
+        if number == 0 {
+            return stream.write_all(&kept(GOOD)).is_ok();
+        }
+        SockRef::from(&stream.as_fd()).set_linger(Some(Duration::ZERO)).unwrap();
+        panic_quietly()
+    });
+    let run = run(engine, &fake, &[]);
+    assert_eq!((run.status, run.number("good")), (0, 3), "{}", run.text);
+    assert_eq!(run.oddities("closed-kept-connection"), 2, "{}", run.text);
 }
 
 /// Leaves the thread of a connection, whose stream is closed by that.

@@ -56,7 +56,12 @@ impl<R: Dial> Worker<R> {
                 }
             }
             Err(errno) => {
-                let error = io::Error::from_raw_os_error(errno);
+                // Where it has had its time, it is cancelled.
+                let timeout_ns = self.settings.timeout_ns;
+                let error = match self.now_ns.saturating_sub(slot.dialed_ns) >= timeout_ns {
+                    true => io::Error::from(ErrorKind::TimedOut),
+                    false => io::Error::from_raw_os_error(errno),
+                };
                 let hint = match (error.kind(), slot.from) {
                     (ErrorKind::AddrNotAvailable, None) => "; more --sources have more ports",
                     (ErrorKind::AddrNotAvailable, Some(_)) => "; sources not ours, or out of ports",
@@ -111,8 +116,21 @@ impl<R: Dial> Worker<R> {
                 self.settle(at, standing);
             }
             RecvEnd::NoBuffers | RecvEnd::Cancelled => self.touch(at),
-            RecvEnd::Error(errno) => self.fail(at, &socket_failed(errno)),
+            RecvEnd::Error(errno) => self.on_socket_failed(at, errno),
         }
+    }
+
+    /// Ends a connection that cannot be used any more. Where a server has ended it between two
+    /// answers and a request was on its way then, its end comes as a reset.
+    fn on_socket_failed(&mut self, at: u32, errno: i32) {
+        let error = io::Error::from_raw_os_error(errno);
+        let gone = matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        let client = &mut self.slots[at as usize].client;
+        if gone && client.is_between_answers() {
+            let standing = client.end(&mut self.judge);
+            return self.settle(at, standing);
+        }
+        self.fail(at, &Wrong::because(Fault::Socket, error));
     }
 
     fn on_incomplete(&mut self, key: Key, rest: Result<Box<[u8]>, i32>) {
@@ -124,7 +142,7 @@ impl<R: Dial> Worker<R> {
                 slot.sending = true;
                 self.ring.send_owned(slot.key(at), socket, rest);
             }
-            Err(errno) => self.fail(at, &socket_failed(errno)),
+            Err(errno) => self.on_socket_failed(at, errno),
         }
     }
 
@@ -135,7 +153,7 @@ impl<R: Dial> Worker<R> {
         match result {
             _ if slot.closing.is_some() => self.close_if_idle(at),
             Ok(()) => self.touch(at),
-            Err(errno) => self.fail(at, &socket_failed(errno)),
+            Err(errno) => self.on_socket_failed(at, errno),
         }
     }
 
@@ -167,8 +185,4 @@ impl<R: Dial> Worker<R> {
             self.fail(at, &Fault::Silence.into());
         }
     }
-}
-
-fn socket_failed(errno: i32) -> Wrong {
-    Wrong::because(Fault::Socket, io::Error::from_raw_os_error(errno))
 }
