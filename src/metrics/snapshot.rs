@@ -27,6 +27,9 @@ pub struct Engine {
 pub struct Facts {
     /// The program's version.
     pub version: &'static str,
+    /// When it began, in seconds since 1970: noted once, so that it stays the same whatever
+    /// happens to the machine's clock.
+    pub started_unix_s: i64,
     /// The workers' engines, each once.
     pub engines: Vec<Engine>,
     /// Connections that all workers together hold at most.

@@ -198,9 +198,8 @@ fn write_access(text: &mut Text, snapshot: &Snapshot) {
 }
 
 fn write_process(text: &mut Text, snapshot: &Snapshot) {
-    let started_unix_s = snapshot.unix_s - i64::from(snapshot.uptime_s);
     text.gauge("process_start_time_seconds", "When the process began, in seconds since 1970.");
-    text.sample("process_start_time_seconds", &[], started_unix_s);
+    text.sample("process_start_time_seconds", &[], snapshot.facts.started_unix_s);
     let Some(usage) = snapshot.usage else { return };
     text.counter("process_cpu_seconds_total", "Processor time used, in user space and kernel.");
     text.sample("process_cpu_seconds_total", &[], usage.cpu_s);

@@ -235,6 +235,7 @@ mod tests {
     fn snapshot() -> Snapshot {
         let facts = Facts {
             version: "1.2.3",
+            started_unix_s: 0,
             engines: vec![Engine { name: "epoll", tier: "none" }],
             connections_max: 1000,
             torrents_max: 2000,

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::log;
 use crate::metrics::snapshot::{Engine, Facts, Observer};
 use crate::operations::{Door, serve};
+use crate::worker::Clock;
 
 /// Opens the addresses as configured: each with its socket, which nobody answers yet.
 pub(super) fn open(
@@ -23,10 +24,11 @@ pub(super) fn open(
     Ok(bound.into_iter().map(|Bound { address, .. }| address).zip(doors).collect())
 }
 
-/// What does not change from here on.
+/// What does not change from here on, which is when the tracker begins to serve.
 pub(super) fn facts(config: &Config, engines: Vec<Engine>, connections_max: u64) -> Facts {
     Facts {
         version: env!("CARGO_PKG_VERSION"),
+        started_unix_s: Clock::unix_s(),
         engines,
         connections_max,
         torrents_max: config.swarms.max_torrents as u64,

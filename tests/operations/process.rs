@@ -6,9 +6,13 @@ use crate::client::{Client, get};
 use crate::observed::{OPERATIONS, Observed};
 use crate::requirements::can_run;
 use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
-on_both_engines!(it_is_what_the_kernel_says, it_is_told_without_proc);
+on_both_engines!(
+    it_is_what_the_kernel_says,
+    it_began_once_whenever_it_is_asked,
+    it_is_told_without_proc,
+);
 
 fn it_is_what_the_kernel_says(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
@@ -41,6 +45,26 @@ fn it_is_what_the_kernel_says(engine: Engine) {
     assert!((now.as_secs_f64() - started).abs() < PATIENCE.as_secs_f64(), "{started}");
     drop(clients);
     observed.reaches("process_open_fds", open - 500.0);
+}
+
+/// Operators are told of restarts by its changes. Asked all through a second, because what is
+/// reckoned from the present and the age would change within one.
+fn it_began_once_whenever_it_is_asked(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    let ask = || {
+        let samples = observed.samples();
+        (samples["annulus_uptime_seconds"], samples["process_start_time_seconds"])
+    };
+    let (uptime, began) = ask();
+    let mut asked = 0;
+    within("two seconds more", || {
+        let (now, again) = ask();
+        asked += 1;
+        assert_eq!(again, began);
+        (now >= uptime + 2.0).then_some(())
+    });
+    assert!(asked > 20, "{asked}");
 }
 
 /// As after a change of the root directory, or of what may be opened.
