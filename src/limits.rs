@@ -167,8 +167,8 @@ pub const REFUSALS_TOLD_PER_S: u16 = 4;
 /// Minutes after which a client may try again whose address had used up its requests.
 pub const REFUSED_RETRY_MINUTES: u32 = 5;
 
-/// Connections to the operations listeners at once, each with a thread of its own; more wait in
-/// the kernel. A few machines and a browser are all that is expected.
+/// Connections to the operations listeners at once, each with a thread of its own; beyond, the
+/// oldest is broken off for the newest. A few machines and a browser are all that is expected.
 pub const OPERATIONS_CONNECTIONS_MAX: usize = 16;
 
 /// Seconds that such a connection may take, its answer included.

@@ -48,8 +48,8 @@ pub use listener::Listener;
 pub use notify::Notifier;
 pub use power::{Attendant, Ids, attend, give_up_power, may_change_user, may_read};
 pub use process::{
-    Signal, Signals, entries, raise_descriptor_limit, raise_locked_memory_limit, sort_freed_memory,
-    steady_memory,
+    Signal, Signals, come_after_others, entries, raise_descriptor_limit, raise_locked_memory_limit,
+    sort_freed_memory, steady_memory,
 };
 pub use start::{Choice, Chosen, Settings};
 pub use token::Key;

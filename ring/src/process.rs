@@ -86,6 +86,15 @@ pub fn raise_locked_memory_limit() -> io::Result<u64> {
     raise(libc::RLIMIT_MEMLOCK)
 }
 
+/// Has the calling thread, and those that it starts, run after others where processors are scarce:
+/// 10 steps of nice(2), which leaves it a tenth of what another thread gets. It is no failure where
+/// that is refused.
+pub fn come_after_others() {
+    const STEPS: libc::c_int = 10;
+    // SAFETY: takes no pointers. On Linux it is about the calling thread alone.
+    unsafe { libc::nice(STEPS) };
+}
+
 /// How many entries a directory has at this moment, `.` and `..` not included. It is read
 /// through the descriptor, and so even where its path leads nowhere any more.
 ///

@@ -1,11 +1,16 @@
-//! Accepting, a bounded number of connections at once, each for a bounded time.
+//! Accepting, a bounded number of connections at once, each for a bounded time. The oldest makes
+//! room for the newest, so that who connects and says nothing, again and again, keeps nobody from
+//! an answer; and all of it comes after the workers where processors are scarce.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use annulus_ring::come_after_others;
 
 use super::exchange::answer;
 use crate::limits::{OPERATIONS_CONNECTIONS_MAX, OPERATIONS_PATIENCE_S};
@@ -51,17 +56,18 @@ pub fn serve(doors: Vec<Door>, observer: Observer) -> io::Result<()> {
 
 /// Accepts for ever.
 fn accept(door: &TcpListener, observer: &Arc<Observer>, places: &Arc<Places>) {
+    // So do the threads that it starts.
+    come_after_others();
     loop {
-        let place = places.take();
         let Ok((stream, _)) = door.accept() else {
-            drop(place);
             thread::sleep(RETRY);
             continue;
         };
+        let place = places.take(stream);
         let observer = Arc::clone(observer);
         let conversation = move || {
             // Who goes away or takes too long has nothing to be told.
-            let _ = converse(stream, &observer);
+            let _ = converse(&place.stream, &observer);
             drop(place);
         };
         let thread = thread::Builder::new().name("operations".to_owned()).spawn(conversation);
@@ -73,7 +79,7 @@ fn accept(door: &TcpListener, observer: &Arc<Observer>, places: &Arc<Places>) {
 }
 
 /// One connection, to its end.
-fn converse(stream: TcpStream, observer: &Observer) -> io::Result<()> {
+fn converse(stream: &TcpStream, observer: &Observer) -> io::Result<()> {
     let clock = observer.clock;
     let mut timed = Timed { deadline_s: clock.now_s() + OPERATIONS_PATIENCE_S, stream, clock };
     answer(&mut timed, observer)?;
@@ -90,13 +96,13 @@ fn converse(stream: TcpStream, observer: &Observer) -> io::Result<()> {
 }
 
 /// A stream with an end of its time.
-struct Timed {
-    stream: TcpStream,
+struct Timed<'a> {
+    stream: &'a TcpStream,
     clock: Clock,
     deadline_s: u32,
 }
 
-impl Timed {
+impl Timed<'_> {
     fn left(&self) -> io::Result<Option<Duration>> {
         match self.deadline_s.saturating_sub(self.clock.now_s()) {
             0 => Err(io::ErrorKind::TimedOut.into()),
@@ -105,14 +111,14 @@ impl Timed {
     }
 }
 
-impl Read for Timed {
+impl Read for Timed<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(self.left()?)?;
         self.stream.read(into)
     }
 }
 
-impl Write for Timed {
+impl Write for Timed<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(self.left()?)?;
         self.stream.write(from)
@@ -123,30 +129,45 @@ impl Write for Timed {
     }
 }
 
-/// How many connections there are.
+/// The connections that there are, the oldest first.
 #[derive(Default)]
 struct Places {
-    taken: Mutex<usize>,
+    taken: Mutex<VecDeque<Arc<TcpStream>>>,
     freed: Condvar,
 }
 
 impl Places {
-    /// Waits until there is one: who would connect meanwhile waits in the kernel.
-    fn take(self: &Arc<Places>) -> Place {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |taken: &mut usize| *taken >= OPERATIONS_CONNECTIONS_MAX;
+    /// A place for this connection. If there is none, the oldest is broken off and its place
+    /// waited for: whoever would connect meanwhile waits in the kernel.
+    fn take(self: &Arc<Places>, stream: TcpStream) -> Place {
+        let full = |taken: &mut VecDeque<_>| taken.len() >= OPERATIONS_CONNECTIONS_MAX;
+        let mut taken = self.lock();
+        if full(&mut taken)
+            && let Some(oldest) = taken.front()
+        {
+            // It has gone by itself if this fails, or is about to.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
         let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
-        *taken += 1;
-        Place(Arc::clone(self))
+        let stream = Arc::new(stream);
+        taken.push_back(Arc::clone(&stream));
+        Place { places: Arc::clone(self), stream }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<TcpStream>>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One connection's place, free again when it goes.
-struct Place(Arc<Places>);
+/// One connection in its place, which is free again when this goes.
+struct Place {
+    places: Arc<Places>,
+    stream: Arc<TcpStream>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.freed.notify_one();
+        self.places.lock().retain(|it| !Arc::ptr_eq(it, &self.stream));
+        self.places.freed.notify_one();
     }
 }

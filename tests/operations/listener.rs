@@ -1,5 +1,6 @@
 //! How it is told: paths, methods and versions of HTTP, and clients that mean no good.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -15,6 +16,8 @@ on_both_engines!(
     a_request_in_pieces,
     every_version_of_http,
     the_slow_do_not_keep_it_from_the_quick,
+    a_crowd_that_says_nothing_does_not_either,
+    the_workers_come_first,
     the_json_is_json,
     it_is_off_unless_asked_for,
     the_wide_world_is_warned_of,
@@ -126,6 +129,52 @@ fn the_slow_do_not_keep_it_from_the_quick(engine: Engine) {
     for client in few.into_iter().chain(many) {
         client.drain();
     }
+}
+
+/// At five seconds each, sixteen at once, those before would keep the last one waiting for minutes.
+fn a_crowd_that_says_nothing_does_not_either(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    let mut crowd: VecDeque<Client> = (0..500)
+        .map(|_| {
+            let mut client = Client::connect(observed.0);
+            client.send("GET /hea");
+            client
+        })
+        .collect();
+    assert_eq!(observed.get("/health").status, 200);
+    // The oldest had to go for that, and without a word.
+    crowd.pop_front().unwrap().ends();
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap().count();
+    assert!(threads() <= 2 + 3 + 16, "{}", threads());
+    drop(crowd);
+    within("all of them gone", || (threads() == 2 + 3).then_some(()));
+}
+
+/// Where processors are scarce, by the kernel's word for who is to have them.
+fn the_workers_come_first(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    // One that answers, beside the one that accepts.
+    let mut half = Client::connect(observed.0);
+    half.send("GET /hea");
+    let niceness = |wanted: &str| {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap();
+        let stats =
+            tasks.filter_map(|it| std::fs::read_to_string(it.ok()?.path().join("stat")).ok());
+        let told = stats.filter_map(|stat| {
+            let (before, after) = stat.rsplit_once(") ")?;
+            let (_, name) = before.split_once('(')?;
+            // The 19th field of proc_pid_stat(5), the third of which comes first here.
+            let nice = after.split(' ').nth(19 - 3)?.parse::<i32>().ok()?;
+            name.starts_with(wanted).then_some(nice)
+        });
+        told.collect::<Vec<i32>>()
+    };
+    let workers = niceness("worker-");
+    assert_eq!(workers, [workers[0]; 2]);
+    let after = [(workers[0] + 10).min(19); 2];
+    within("two threads that come after", || (niceness("operations") == after).then_some(()));
 }
 
 fn the_json_is_json(engine: Engine) {
