@@ -67,7 +67,7 @@ pub const FLAGS: &[Flag] = &[
         long: "generate",
         value: Some("KIND"),
         choices: &generate::KINDS,
-        about: "Print a page (man, man-config) or completions (bash, fish, zsh)",
+        about: "Print man, man-load, man-config, or completions: bash, fish, zsh",
         meaning: Meaning::Generate,
     },
     Flag {
@@ -248,6 +248,7 @@ fn usage_of(flag: &Flag) -> String {
 pub fn generated(what: Generated) -> String {
     match what {
         Generated::Man => manual::of_program(),
+        Generated::ManLoad => manual::of_load(),
         Generated::ManConfig => manual::of_configuration(),
         Generated::Bash => completions::bash(),
         Generated::Fish => completions::fish(),

@@ -105,7 +105,7 @@ fn values_are_where_they_belong() {
     misused(&["--generate"], "--generate lacks its value");
     misused(
         &["--generate", "ksh"],
-        "--generate takes one of man, man-config, bash, fish, zsh, but got \"ksh\"",
+        "--generate takes one of man, man-load, man-config, bash, fish, zsh, but got \"ksh\"",
     );
     misused(&["--generate=man", "-c", "a"], "--generate does not go with --config");
 }

@@ -1,7 +1,16 @@
-//! The man pages annulus(1) and annulus.toml(5), in roff's man macros (groff_man(7)).
+//! The man pages annulus(1), annulus-load(1) and annulus.toml(5), in roff's man macros
+//! (groff_man(7)).
 
 use super::{FLAGS, Flag};
 use crate::config;
+use crate::load;
+use crate::load::options::{OPTIONS, Options};
+
+/// The day on which what the pages say was last gone through.
+const DATE: &str = "2026-11-26";
+
+/// As long as lines of text may be, so that a page can be read as it is too.
+const COLUMNS: usize = 80;
 
 /// What annulus(1) says beside the flags.
 const DESCRIPTION: &str = "\
@@ -10,14 +19,13 @@ Without flags it serves on port 3000 of all addresses.
 SIGTERM and SIGINT stop it, after an answer to whoever has asked.
 SIGHUP and SIGUSR1 have it read certificates and the access list again.
 .PP
-Sockets that systemd passes (systemd.socket(5)) are served in place of its own, if their
-addresses are configured, and a service manager is told of the start, of reloads and of the
-end (sd_notify(3)).
+Sockets that systemd passes (systemd.socket(5)) are served in place of its own,
+if their addresses are configured, and a service manager is told of the start,
+of reloads and of the end (sd_notify(3)).
 .PP
 .B annulus load
-asks a tracker as many clients would, and judges its answers;
-.B annulus load \\-\\-help
-explains it.
+asks a tracker as many clients would, and judges its answers: see
+.BR annulus\\-load (1).
 ";
 
 const EXIT_STATUS: &str = "\
@@ -44,6 +52,29 @@ Where the service manager is told.
 Whether the log goes to the journal, which adds the time.
 ";
 
+/// What annulus-load(1) says beside the options.
+const LOAD: &str = "\
+Asks a tracker over HTTP or HTTPS as many clients would, and judges every
+answer.
+It reports on standard output; faults are counted by reason.
+.PP
+Every option is a key of a file in TOML too, with underscores for dashes.
+.B annulus\\~load\\~\\-p
+prints such a file with all defaults.
+";
+
+const LOAD_EXIT_STATUS: &str = "\
+.TP
+0
+Every answer was as it should be.
+.TP
+1
+Some was not, or there was none, or a failure.
+.TP
+2
+Wrong command line, or wrong options.
+";
+
 /// What annulus.toml(5) says beside the keys.
 const FILE: &str = "\
 .B annulus\\~\\-c
@@ -63,11 +94,35 @@ pub(super) fn of_program() -> String {
     let flags: String = FLAGS.iter().map(synopsis).collect();
     page += &section("Synopsis", &format!(".SY annulus\n{flags}.YS\n"));
     let about = escaped(env!("CARGO_PKG_DESCRIPTION"));
-    page += &section("Description", &format!("{about}.\n{DESCRIPTION}"));
+    page += &section("Description", &format!("{}{DESCRIPTION}", lines(&format!("{about}."))));
     page += &section("Options", &FLAGS.iter().map(option).collect::<String>());
     page += &section("Exit status", EXIT_STATUS);
     page += &section("Environment", ENVIRONMENT);
-    page + &section("See also", ".BR annulus.toml (5)\n")
+    page + &section("See also", ".BR annulus\\-load (1),\n.BR annulus.toml (5)\n")
+}
+
+/// annulus-load(1).
+pub(super) fn of_load() -> String {
+    let mut page = title("annulus-load", 1);
+    page += &section("Name", "annulus\\-load \\- ask a tracker as many clients would\n");
+    let synopsis = ".SY annulus\\~load\n.OP \\-c FILE\n.RI [ URL ]\n.RI [ options ]\n.YS\n";
+    page += &section("Synopsis", synopsis);
+    page += &section("Description", LOAD);
+    let mut text = String::new();
+    for load::flags::Flag { short, long, value, about } in &load::flags::FLAGS {
+        text += &heading(Some(*short), long, value.unwrap_or_default());
+        text += &lines(&format!("{about}."));
+    }
+    let mut defaults = Options::default();
+    for option in OPTIONS {
+        text += &heading(None, &option.flag(), option.value);
+        text += &lines(&option.explained());
+        text += &lines(&format!("Allowed: {}.", option.form(&mut defaults)));
+        text += &lines(&format!("Default: {}.", option.written(&mut defaults)));
+    }
+    page += &section("Options", &text);
+    page += &section("Exit status", LOAD_EXIT_STATUS);
+    page + &section("See also", ".BR annulus (1)\n")
 }
 
 /// annulus.toml(5).
@@ -80,14 +135,14 @@ pub(super) fn of_configuration() -> String {
             if table.is_empty() { "Keys above all tables" } else { &format!("[{table}]") };
         let mut text = String::new();
         if !about.is_empty() {
-            text += &format!("{}\n", escaped(about));
+            text += &lines(about);
         }
         for key in keys {
             let (name, value) = (escaped(key.name), escaped(&key.default));
             text += &format!(".TP\n.BR {name} \" = {}\"\n", value.replace('"', "\\(dq"));
-            text += &format!("{}\n", line(key.about));
-            text += &format!("Allowed: {}.\n", line(&key.allowed));
-            text += &format!("Default: {}\n", line(key.reason));
+            text += &lines(key.about);
+            text += &lines(&format!("Allowed: {}.", key.allowed));
+            text += &lines(&format!("Default: {}", key.reason));
         }
         page += &section(heading, &text);
     }
@@ -96,7 +151,7 @@ pub(super) fn of_configuration() -> String {
 
 fn title(name: &str, number: u8) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    format!(".TH {name} {number} \"\" \"annulus {version}\"\n")
+    format!(".TH {} {number} {DATE} \"annulus {version}\"\n", escaped(&name.to_uppercase()))
 }
 
 fn section(heading: &str, text: &str) -> String {
@@ -113,16 +168,36 @@ fn synopsis(flag: &Flag) -> String {
 }
 
 fn option(flag: &Flag) -> String {
-    let short = flag.short.map_or(String::new(), |short| format!("\\fB\\-{short}\\fP, "));
-    let value = flag.value.map_or(String::new(), |value| format!(" \\fI{value}\\fP"));
-    let long = escaped(flag.long);
-    format!(".TP\n{short}\\fB\\-\\-{long}\\fP{value}\n{}.\n", line(flag.about))
+    let heading = heading(flag.short, flag.long, flag.value.unwrap_or_default());
+    heading + &lines(&format!("{}.", flag.about))
 }
 
-/// `text` as a line of its own: no control line, whatever it begins with.
-fn line(text: &str) -> String {
-    let text = escaped(text);
-    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+/// What stands above the text about a flag; `value` is empty if it takes none.
+fn heading(short: Option<char>, long: &str, value: &str) -> String {
+    let short = short.map_or(String::new(), |short| format!("\\fB\\-{short}\\fP, "));
+    let value = if value.is_empty() { String::new() } else { format!(" \\fI{value}\\fP") };
+    format!(".TP\n{short}\\fB\\-\\-{}\\fP{value}\n", escaped(long))
+}
+
+/// `text` in lines of its own, none of which is a control line, whatever it begins with.
+fn lines(text: &str) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in escaped(text).split(' ') {
+        if column > 0 && column + 1 + word.len() <= COLUMNS {
+            lines.push(' ');
+            column += 1;
+        } else if column > 0 {
+            lines.push('\n');
+            column = 0;
+        }
+        if column == 0 && word.starts_with(['.', '\'']) {
+            lines += "\\&";
+        }
+        lines += word;
+        column += word.len();
+    }
+    lines + "\n"
 }
 
 /// `text` with all that roff would take for something else.

@@ -76,6 +76,25 @@ impl Opt {
         matches!(self.kind, Kind::Switch { .. })
     }
 
+    /// Whether its value is the path of a file.
+    pub fn is_file(&self) -> bool {
+        self.value == "FILE"
+    }
+
+    /// All values that it can have, if they are words.
+    pub fn words(&self) -> Option<&'static [&'static str]> {
+        match self.kind {
+            Kind::Word { at } => Some(at(&mut Options::default()).words()),
+            _ => None,
+        }
+    }
+
+    /// What it does, and what more there is to know, in whole sentences.
+    pub fn explained(&self) -> String {
+        let more = if self.more.is_empty() { String::new() } else { format!(" {}", self.more) };
+        format!("{}.{more}", self.about)
+    }
+
     /// How its value is written in a file.
     pub(super) fn notation(&self) -> Notation {
         match self.kind {
@@ -130,7 +149,7 @@ impl Opt {
     }
 
     /// What a value must be.
-    pub(super) fn form(&self, options: &mut Options) -> String {
+    pub fn form(&self, options: &mut Options) -> String {
         match self.kind {
             Kind::Whole { min, max, unit, .. } => {
                 format!("{} to {} {unit}", grouped(min), grouped(max))
@@ -156,20 +175,24 @@ impl Opt {
         }
     }
 
-    /// The lines that `annulus load -p` prints.
-    pub(super) fn printed(&self, defaults: &mut Options) -> String {
-        let value = match self.kind {
-            Kind::Whole { at, .. } => grouped(*at(defaults)),
-            Kind::Real { at, .. } => format!("{:?}", at(defaults)),
-            Kind::Switch { at } => at(defaults).to_string(),
+    /// The value that it has in `options`, as in a file.
+    pub fn written(&self, options: &mut Options) -> String {
+        match self.kind {
+            Kind::Whole { at, .. } => grouped(*at(options)),
+            Kind::Real { at, .. } => format!("{:?}", at(options)),
+            Kind::Switch { at } => at(options).to_string(),
             Kind::Word { at } => {
-                let field = at(defaults);
+                let field = at(options);
                 format!("{:?}", field.words()[field.index()])
             }
-            Kind::Text { at, .. } => format!("{:?}", at(defaults)),
-        };
-        let more = if self.more.is_empty() { String::new() } else { format!(" {}", self.more) };
-        let about = format!("{}.{more} Allowed: {}.", self.about, self.form(defaults));
+            Kind::Text { at, .. } => format!("{:?}", at(options)),
+        }
+    }
+
+    /// The lines that `annulus load -p` prints.
+    pub(super) fn printed(&self, defaults: &mut Options) -> String {
+        let about = format!("{} Allowed: {}.", self.explained(), self.form(defaults));
+        let value = self.written(defaults);
         format!("{}{} = {value}\n", wrapped(&about), self.name)
     }
 }
