@@ -62,11 +62,12 @@ pub const LINGER_S: u32 = 2;
 /// Bytes dropped so at most, before the connection is reset.
 pub const LINGER_BYTES_MAX: u32 = 2 * 1024 * 1024;
 
-/// Descriptors kept free of connections: listeners, rings, log, files being reloaded.
+/// Descriptors kept free of connections, beside those of listeners and workers: log, files being
+/// reloaded, those of /proc, and the operations' connections.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
 
-/// Descriptors of one worker: ring or epoll, timer, waker, two listeners and slack.
-pub const DESCRIPTORS_PER_WORKER: u64 = 8;
+/// Descriptors of one worker beside its listeners: ring or epoll, timer, waker and slack.
+pub const DESCRIPTORS_PER_WORKER: u64 = 6;
 
 /// Seconds between two log lines of one cause that clients can provoke.
 pub const LOG_PAUSE_S: u32 = 10;

@@ -202,7 +202,10 @@ pub fn run(config: &Config) -> Result<(), String> {
 fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
     let limit = raise_descriptor_limit().map_err(|error| format!("open files: {error}"))?;
     let workers = workers as u64;
-    let own = DESCRIPTORS_RESERVED + workers * DESCRIPTORS_PER_WORKER;
+    let doors = (config.listen.len() + config.tls.listen.len()) as u64;
+    // A thread that waits for a connection has the number of the next one set apart already.
+    let operations = 2 * config.operations.listen.len() as u64;
+    let own = DESCRIPTORS_RESERVED + operations + workers * (DESCRIPTORS_PER_WORKER + doors);
     let possible = limit.saturating_sub(own);
     if possible < workers {
         return Err(format!(

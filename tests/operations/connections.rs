@@ -12,6 +12,7 @@ use crate::tracker::{Engine, Tracker, on_both_engines, within};
 on_both_engines!(
     they_are_counted_while_they_are_open,
     a_full_house_pauses,
+    a_full_house_leaves_descriptors_to_itself,
     want_of_descriptors_pauses,
     who_takes_too_long_is_counted_by_what_for,
 );
@@ -61,6 +62,29 @@ fn a_full_house_pauses(engine: Engine) {
     clients.pop();
     announced(&waiting.reply());
     observed.reaches(&format!("{PAUSES}{{reason=\"connection_limit\"}}"), 2.0);
+}
+
+/// However many addresses there are: what is left of the limit is for its files and for this look.
+fn a_full_house_leaves_descriptors_to_itself(engine: Engine) {
+    let addresses: Vec<String> = (1..=40).map(|host| format!("\"127.0.1.{host}:0\"")).collect();
+    let tables = format!("[operations]\nlisten = [{}]\n", addresses.join(", "));
+    let tracker = Tracker::start_as(engine, 1, &tables, &["prlimit", "--nofile=160:160"]);
+    let observed = Observed::of(&tracker);
+    let limit = observed.sample("annulus_connections_limit");
+    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let _clients: Vec<Client> = (0..limit as usize)
+        .map(|_| {
+            let mut client = Client::connect(tracker.v4);
+            client.send(&target);
+            announced(&client.reply());
+            client
+        })
+        .collect();
+    observed.reaches("annulus_connections_open", limit);
+    assert_eq!(observed.of_metric(PAUSES), ["reason=connection_limit 1"]);
+    // As many as are read at once of certificates, lists and the like.
+    let (open, most) = (observed.sample("process_open_fds"), observed.sample("process_max_fds"));
+    assert!(most - open >= 32.0, "{open} of {most}");
 }
 
 fn want_of_descriptors_pauses(engine: Engine) {
