@@ -86,7 +86,8 @@ complete -o filenames -F _annulus annulus
     )
 }
 
-/// Completes the value of an entry, if it is not free, and returns, or leaves the names of all in `words`.
+/// Completes the value of an entry, if it is not free, and returns; or leaves the names of all in
+/// `words`.
 fn bash_cases(entries: &[Entry]) -> String {
     let mut text = String::from("        case $before in\n");
     let free = entries.iter().filter(|entry| matches!(entry.value, Value::Free(_)));
@@ -106,7 +107,8 @@ fn bash_cases(entries: &[Entry]) -> String {
         };
         let names: Vec<String> = entry.names().collect();
         text += &format!(
-            "            {})\n                {values}\n                return\n                ;;\n",
+            "            {})\n                {values}\n                \
+             return\n                ;;\n",
             names.join(" | ")
         );
     }
@@ -123,7 +125,8 @@ pub(super) fn fish() -> String {
              test (count $words) -gt 1; and test $words[2] = {LOAD}\n\
          end\n\n\
          complete -c annulus -f\n\
-         complete -c annulus -n 'test (count (commandline -opc)) -eq 1' -a {LOAD} -d {}\n",
+         complete -c annulus -n 'test (count (commandline -opc)) -eq 1' \
+         -a {LOAD} -d {}\n",
         quoted(LOAD_ABOUT)
     );
     text += &fish_lines("not __annulus_loads", &own());

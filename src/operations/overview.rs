@@ -26,7 +26,7 @@ const NUMBERS: &str = "<!-- numbers -->";
 /// What a browser may do with any answer of this listener: run the style and the script of
 /// [`PAGE`], told by their hashes, and fetch from here. A test knows the hashes.
 pub(super) const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-O1avbb9Z9hnxrRK2Nmyh8FdBTtT9SaWroZi5uN9+6W8='; \
+    style-src 'sha256-7fXkFv1mUerXQVVpyKv6H2+E2ESrOQ7R6/FC9Hjvj1Y='; \
     script-src 'sha256-u31K4GfIcg2q9aJvYebM/8EwTWX8DZZ4jHcPAfddiTM='; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
