@@ -324,6 +324,28 @@ fn damaged_files_are_refused() {
     dir.refused("a.pem", "short.key", &[&format!("short.key: {SUPPORTED_KINDS}")]);
 }
 
+/// What is said of a file goes to a log, which others may read.
+#[test]
+fn a_key_is_shown_to_nobody() {
+    let dir = Dir::new("secret");
+    dir.host("a", &["a.example"], SPRING);
+    let key = dir.read("a.key");
+    let no_end = "damaged: what begins with -----BEGIN has no ----- at its end";
+    for (text, what) in [
+        (key.replace('\n', ""), "damaged: a block without line ends"),
+        (key.replacen("-----\n", "----- ", 1), no_end),
+        (key.replace("PRIVATE KEY-----\n", ""), no_end),
+        (key.replace('\n', "")[..100].to_string(), no_end),
+        (
+            key.replacen("-----\n", "----\n", 1),
+            "damaged: \"-----BEGIN PRIVATE KEY----\" begins no block",
+        ),
+    ] {
+        dir.write("run.key", &text);
+        dir.refused("a.pem", "run.key", &[&format!("run.key: {what}")]);
+    }
+}
+
 #[test]
 fn a_certificate_without_extensions_is_refused() {
     let dir = Dir::new("version");

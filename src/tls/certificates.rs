@@ -21,6 +21,9 @@ use crate::config::{CertificateFiles, read_bounded};
 use crate::files::Files;
 use crate::limits::{CERTIFICATE_EXPIRY_NOTICE_S, CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 
+/// Bytes of a line of a PEM file that a message may show: more than any mark has.
+const MARK_BYTES_SHOWN: usize = 48;
+
 /// Certificates with their keys, at least one, and the host names that they are for.
 #[derive(Debug)]
 pub struct Certificates {
@@ -282,15 +285,25 @@ fn blocks(text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let blocks: Result<Vec<_>, _> = PemObject::pem_slice_iter(text).collect();
     blocks.map_err(|error| match error {
-        PemError::MissingSectionEnd { end_marker } => {
-            format!("damaged: no -----END {}-----", String::from_utf8_lossy(&end_marker))
-        }
-        PemError::IllegalSectionStart { line } => {
-            format!("damaged: {:?} begins no block", String::from_utf8_lossy(&line))
-        }
+        PemError::MissingSectionEnd { end_marker } => match shown(&end_marker) {
+            Some(mark) => format!("damaged: no -----END {mark}-----"),
+            None => "damaged: a block without line ends".to_string(),
+        },
+        PemError::IllegalSectionStart { line } => match shown(&line) {
+            Some(line) => format!("damaged: {line:?} begins no block"),
+            None => "damaged: what begins with -----BEGIN has no ----- at its end".to_string(),
+        },
         PemError::Base64Decode(_) => "damaged: a block that is not base64".to_string(),
         other => format!("damaged: {other}"),
     })
+}
+
+/// A part of a PEM file, if it can be no part of a key: lines that run together have both a mark
+/// and what it marks, and messages are kept and read by others.
+fn shown(part: &[u8]) -> Option<&str> {
+    let harmless = |byte: &u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-');
+    let text = str::from_utf8(part).ok()?.trim_end();
+    (text.len() <= MARK_BYTES_SHOWN && text.bytes().all(|byte| harmless(&byte))).then_some(text)
 }
 
 /// As in 2027-02-01.
