@@ -82,6 +82,7 @@ fn start(path: Option<&Path>) -> Result<(), String> {
 
 fn check(path: Option<&Path>) -> Result<(), String> {
     let config = Config::load(path).map_err(|mistakes| mistakes.to_string())?;
+    config.tls.warning().iter().for_each(|warning| complain(warning));
     if !config.tls.certificates.is_empty() {
         let certificates = &config.tls.certificates;
         let Loaded { warnings, .. } =

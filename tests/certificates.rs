@@ -129,6 +129,11 @@ impl Dir {
     /// What `annulus --check-config` says of a configuration that lists `entries`.
     fn check(&self, entries: &str) -> Output {
         self.write("annulus.toml", format!("[tls]\nlisten = [\"[::1]:0\"]\n{entries}"));
+        self.check_written()
+    }
+
+    /// What it says of the configuration that there is.
+    fn check_written(&self) -> Output {
         let mut program = Command::new(env!("CARGO_BIN_EXE_annulus"));
         let config = self.0.join("annulus.toml");
         program.arg("--check-config").arg("-c").arg(config).current_dir("/").output().unwrap()
@@ -247,6 +252,18 @@ fn files_that_hold_something_else_are_refused() {
             "empty: no private key: nothing begins with -----BEGIN PRIVATE KEY----- or the like",
         ],
     );
+    dir.openssl("x509 -in a.pem -outform DER -out a.der");
+    for (key, der) in [("a.key", "ec.der"), ("ed25519.key", "ed25519.der")] {
+        if key != "a.key" {
+            dir.openssl(&format!("genpkey -algorithm ED25519 -out {key}"));
+        }
+        dir.openssl(&format!("pkey -in {key} -outform DER -out {der}"));
+        let not_pem = "not PEM but DER or PKCS #12, which openssl converts: \
+                       \"openssl x509 -inform DER\" a certificate, \"openssl pkey -inform DER\" \
+                       a key, \"openssl pkcs12 -nodes\" both";
+        let not_pem = ["a.der", der].map(|file| format!("{file}: {not_pem}"));
+        dir.refused("a.der", der, &not_pem.each_ref().map(String::as_str));
+    }
     let keys = dir.read("a.key") + &dir.read("b.key");
     dir.write("keys", keys);
     dir.refused("a.pem", "keys", &["keys: 2 private keys, where one is expected"]);
@@ -496,7 +513,12 @@ fn checking_a_configuration_checks_its_certificates() {
 
     let expired = "annulus.toml:6: tls.certificates: old.pem: certificate 1 expired on 2020-04-01";
     let both = entry("good") + &entry("old");
-    assert_eq!(said(dir.check(&both)), (Some(0), [ok, format!("{expired}\n")]));
+    assert_eq!(said(dir.check(&both)), (Some(0), [ok.clone(), format!("{expired}\n")]));
+
+    // Whoever lists certificates wants them served.
+    dir.write("annulus.toml", entry("good"));
+    let nobody = "annulus.toml:1: tls.certificates: served to nobody: tls.listen has no address\n";
+    assert_eq!(said(dir.check_written()), (Some(0), [ok, nobody.to_string()]));
 
     let inline = "certificates = [\n  { chain = \"no.pem\", key = \"good.key\" },\n\
                   { chain = \"good.pem\", key = \"old.key\" },\n]\n";

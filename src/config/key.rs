@@ -170,7 +170,7 @@ impl Kind {
             (Kind::Url { at }, DeValue::String(url)) if url.is_empty() || is_url(url) => {
                 *at(config) = url.to_string();
             }
-            (Kind::Path { at }, DeValue::String(path)) if !path.is_empty() => {
+            (Kind::Path { at }, DeValue::String(path)) if is_path(path) => {
                 *at(config) = PathBuf::from(path.as_ref());
             }
             (Kind::Ranges { at }, DeValue::Array(entries)) => match range::read(entries) {
@@ -181,7 +181,9 @@ impl Kind {
                 Ok(name) => *at(config) = name,
                 Err(what) => return wrong(what),
             },
-            (Kind::PathOrNone { at }, DeValue::String(path)) => {
+            (Kind::PathOrNone { at }, DeValue::String(path))
+                if path.is_empty() || is_path(path) =>
+            {
                 *at(config) = PathBuf::from(path.as_ref());
             }
             (Kind::Account { at }, DeValue::String(name)) => *at(config) = name.to_string(),
@@ -287,6 +289,12 @@ impl Key {
         let bounds = wrapped(&format!("Allowed: {allowed}. Default: {reason}"));
         format!("{}{bounds}{name} = {default}\n", wrapped(about))
     }
+}
+
+/// Whether `text` names a file, and is not what belongs into one: a key there would be shown
+/// wherever its file is named.
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control) && !text.starts_with("-----BEGIN")
 }
 
 /// Whether `text` may stand in a Location header.

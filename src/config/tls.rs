@@ -21,6 +21,16 @@ pub struct Tls {
     pub post_quantum: bool,
 }
 
+impl Tls {
+    /// What works, but was hardly meant so, in one line that begins with its place.
+    pub fn warning(&self) -> Option<String> {
+        let CertificateFiles { place, .. } = self.certificates.first()?;
+        self.listen.is_empty().then(|| {
+            format!("{place}: tls.certificates: served to nobody: tls.listen has no address")
+        })
+    }
+}
+
 /// Where a certificate is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFiles {

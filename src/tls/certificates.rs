@@ -24,6 +24,11 @@ use crate::limits::{CERTIFICATE_EXPIRY_NOTICE_S, CERTIFICATE_FILE_BYTES_MAX, CHA
 /// Bytes of a line of a PEM file that a message may show: more than any mark has.
 const MARK_BYTES_SHOWN: usize = 48;
 
+/// What is said of a file that is [`is_der`].
+const NOT_PEM: &str = "not PEM but DER or PKCS #12, which openssl converts: \
+                       \"openssl x509 -inform DER\" a certificate, \"openssl pkey -inform DER\" \
+                       a key, \"openssl pkcs12 -nodes\" both";
+
 /// Certificates with their keys, at least one, and the host names that they are for.
 #[derive(Debug)]
 pub struct Certificates {
@@ -165,7 +170,8 @@ fn about(files: &CertificateFiles, path: &Path, what: &str) -> String {
 }
 
 fn read_chain(path: &Path, source: &Files, now_unix_s: i64) -> Result<Chain, String> {
-    let blocks = blocks(&read_file(path, source)?)?;
+    let text = read_file(path, source)?;
+    let blocks = blocks(&text)?;
     let swapped = blocks.iter().any(|(kind, _)| {
         matches!(
             kind,
@@ -176,6 +182,7 @@ fn read_chain(path: &Path, source: &Files, now_unix_s: i64) -> Result<Chain, Str
         blocks.into_iter().filter_map(|(kind, der)| CertificateDer::from_pem(kind, der)).collect();
     if certificates.is_empty() {
         return Err(match swapped {
+            _ if is_der(&text) => NOT_PEM.to_string(),
             true => "no certificate but a private key: are chain and key swapped?".to_string(),
             false => "an empty chain: nothing begins with -----BEGIN CERTIFICATE-----".to_string(),
         });
@@ -257,6 +264,7 @@ fn read_key(path: &Path, source: &Files) -> Result<Arc<dyn SigningKey>, String> 
                 .to_string()
         }),
         (Some(_), others) => Err(format!("{} private keys, where one is expected", others + 1)),
+        (None, _) if is_der(&text) => Err(NOT_PEM.to_string()),
         (None, _) if swapped => {
             Err("no private key but a certificate: are chain and key swapped?".to_string())
         }
@@ -276,6 +284,12 @@ fn read_file(path: &Path, source: &Files) -> Result<Vec<u8>, String> {
         return Err(format!("longer than {CERTIFICATE_FILE_BYTES_MAX} bytes: no chain and no key"));
     }
     Ok(bytes)
+}
+
+/// Whether this may be what a block of PEM holds, by itself: an ASN.1 sequence, in which there is
+/// a version or a number of unused bits of 0.
+fn is_der(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x30) && bytes.contains(&0)
 }
 
 /// The blocks of a PEM file whose kinds are known.

@@ -20,6 +20,7 @@ const RETIRE_PAUSE: Duration = Duration::from_millis(5);
 /// TLS as configured, or nothing where no address asks for it.
 pub(super) fn secure(config: &config::Tls, files: &Files) -> Result<Option<Tls>, String> {
     if config.listen.is_empty() {
+        warn(config.warning().as_slice());
         return Ok(None);
     }
     let Loaded { certificates, warnings } =

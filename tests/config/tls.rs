@@ -80,6 +80,16 @@ fn certificates_say_what_is_wrong_with_them() {
                 ],
             ),
             (
+                "[tls]\ncertificates = [{ chain = \"a\\nb\", key = \"\"\"\n-----BEGIN PRIVATE \
+                 KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n\"\"\" }]\n",
+                &[
+                    "annulus.toml:2: tls.certificates.chain = \"a\\nb\": \
+                     expected the path of a file, in quotes",
+                    "annulus.toml:2: tls.certificates.key = \"\"\"...: \
+                     expected the path of a file, in quotes",
+                ],
+            ),
+            (
                 "[tls]\ncertificate = []\n",
                 &["annulus.toml:2: unknown key \"tls.certificate\"; \
                    did you mean \"tls.certificates\"?"],
