@@ -126,7 +126,7 @@ struct Shelf {
 impl ResolvesServerCert for Shelf {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(current.choose(hello.server_name())))
+        Some(Arc::clone(current.choose(hello.server_name(), hello.signature_schemes())))
     }
 }
 

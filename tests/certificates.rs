@@ -9,6 +9,7 @@ use annulus::config::CertificateFiles;
 use annulus::files::Files;
 use annulus::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 use annulus::tls::{Certificates, Loaded};
+use rustls::SignatureScheme;
 
 /// The first and the last second of a certificate.
 type Validity = [&'static str; 2];
@@ -155,8 +156,9 @@ fn chosen<'f>(
     certificates: &Certificates,
     files: &'f [CertificateFiles],
     host: Option<&str>,
+    schemes: &[SignatureScheme],
 ) -> &'f str {
-    let served = certificates.choose(host).cert[0].to_vec();
+    let served = certificates.choose(host, schemes).cert[0].to_vec();
     let is_served = |files: &&CertificateFiles| {
         let mut openssl = Command::new("openssl");
         let output = openssl.args(["x509", "-outform", "DER", "-in"]).arg(&files.chain).output();
@@ -199,8 +201,8 @@ fn every_kind_of_key_is_taken() {
         assert_eq!(dir.said(&files, NOW_UNIX_S), Ok(warnings), "{name}");
         let Loaded { certificates, .. } =
             Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
-        assert_eq!(chosen(&certificates, &files, None), name);
-        assert!(certificates.choose(None).keys_match().is_ok());
+        assert_eq!(chosen(&certificates, &files, None, &[]), name);
+        assert!(certificates.choose(None, &[]).keys_match().is_ok());
     }
 }
 
@@ -477,7 +479,7 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
         (Some("old.example"), "address"),
         (Some("192.0.2.1"), "first"),
     ] {
-        assert_eq!(chosen(&certificates, &files, host), name, "{host:?}");
+        assert_eq!(chosen(&certificates, &files, host, &[]), name, "{host:?}");
     }
     let twice = placed("again.pem: not served to example.net: exact.pem is");
     assert_eq!(dir.said(&files, NOW_UNIX_S), Ok(vec![twice]));
@@ -492,6 +494,48 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
             "certificate for no host until 2026-04-01",
         ]
     );
+}
+
+/// Two kinds of keys for one host: the first is for all who can verify it.
+#[test]
+fn a_client_gets_a_certificate_that_it_can_verify() {
+    let dir = Dir::new("kinds-of-one-host");
+    let mut files = vec![dir.host("ecdsa", &["a.example", "*.a.example"], SPRING)];
+    for (name, key, host) in [
+        ("rsa", RSA, "a.example"),
+        ("second", RSA, "a.example"),
+        ("wild", RSA, "*.a.example"),
+        ("other", RSA, "b.example"),
+    ] {
+        dir.openssl(&format!("{key} -out {name}.key"));
+        let request = format!("-subj /CN={name} -addext subjectAltName=DNS:{host}");
+        dir.sign(name, name, &request, SPRING);
+        files.push(dir.listed(&format!("{name}.pem"), &format!("{name}.key")));
+    }
+    let Loaded { certificates, warnings } =
+        Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
+    let unserved = |line: &&String| line.contains("not served");
+    assert_eq!(warnings.iter().filter(unserved).count(), 1, "{warnings:?}");
+    let twice = "second.pem: not served to a.example: ";
+    assert!(warnings.iter().any(|line| line.contains(twice)), "{warnings:?}");
+    let ecdsa = [SignatureScheme::ECDSA_NISTP256_SHA256];
+    let rsa = [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
+    for (host, schemes, name) in [
+        (Some("a.example"), [&ecdsa[..], &rsa].concat(), "ecdsa"),
+        (Some("a.example"), [&rsa[..], &ecdsa].concat(), "ecdsa"),
+        (Some("a.example"), rsa.to_vec(), "rsa"),
+        (Some("A.example."), rsa[1..].to_vec(), "rsa"),
+        (Some("www.a.example"), ecdsa.to_vec(), "ecdsa"),
+        (Some("www.a.example"), rsa.to_vec(), "wild"),
+        // Where there is no choice, the handshake has to say that it cannot be.
+        (Some("b.example"), ecdsa.to_vec(), "other"),
+        (Some("a.example"), vec![SignatureScheme::ED25519], "ecdsa"),
+        (None, ecdsa.to_vec(), "ecdsa"),
+        (None, rsa.to_vec(), "rsa"),
+        (Some("unknown.test"), rsa.to_vec(), "rsa"),
+    ] {
+        assert_eq!(chosen(&certificates, &files, host, &schemes), name, "{host:?} {schemes:?}");
+    }
 }
 
 #[test]

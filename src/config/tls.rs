@@ -15,7 +15,8 @@ pub struct Tls {
     /// [`LISTENERS_MAX`]. May be empty.
     pub listen: Vec<SocketAddr>,
     /// At least one if `listen` has any. The first is for clients that name no host, or one
-    /// that no certificate is for.
+    /// that no certificate is for. There may be several for one host, with keys of different
+    /// kinds.
     pub certificates: Vec<CertificateFiles>,
     /// Whether X25519MLKEM768 is offered.
     pub post_quantum: bool,
@@ -60,7 +61,8 @@ pub(super) const TLS: Table = Table {
             about: "Certificates, each with its chain (the certificate of the host, then that \
                     of its issuer) and its private key, both in PEM. A relative path starts at \
                     the directory of this file. The first is for clients that name no host, \
-                    or one that no certificate is for. Each may also be a [[tls.certificates]] \
+                    or one that no certificate is for. Of two for one host, with keys of \
+                    different kinds, a client gets the first that it can verify. Each may also be a [[tls.certificates]] \
                     on a line, with chain and key on lines below it. A handshake with ECDSA \
                     P-256 costs a fifth of one with RSA.",
             reason: "none.",

@@ -10,7 +10,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{Error as PemError, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
-use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
@@ -34,6 +34,8 @@ const NOT_PEM: &str = "not PEM but DER or PKCS #12, which openssl converts: \
 pub struct Certificates {
     entries: Vec<Entry>,
     names: Names,
+    /// The first, and those that share a name with it: for hosts that are none of `names`.
+    others: Vec<usize>,
 }
 
 /// What [`Certificates::load`] makes of files without a mistake.
@@ -78,7 +80,8 @@ impl Certificates {
         source: &Files,
         now_unix_s: i64,
     ) -> Result<Loaded, Vec<String>> {
-        let mut certificates = Certificates { entries: Vec::new(), names: Names::default() };
+        let mut certificates =
+            Certificates { entries: Vec::new(), names: Names::default(), others: vec![0] };
         let (mut warnings, mut mistakes) = (Vec::new(), Vec::new());
         for files in files {
             match Entry::load(files, source, now_unix_s, &mut warnings) {
@@ -92,23 +95,55 @@ impl Certificates {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        for (index, entry) in certificates.entries.iter().enumerate() {
-            for name in &entry.names {
-                if let Some(owner) = certificates.names.add(name, index) {
-                    let what = format!("not served to {name}: {} is", files[owner].chain.display());
-                    warnings.push(about(&files[index], &files[index].chain, &what));
-                }
-            }
+        for (index, owner, name) in certificates.assign() {
+            let what = format!("not served to {name}: {} is", files[owner].chain.display());
+            warnings.push(about(&files[index], &files[index].chain, &what));
         }
         Ok(Loaded { certificates, warnings })
     }
 
+    /// Gives each name to its certificates. Returns what is served to nobody: a certificate, the
+    /// one that is served in its place because its key is of the same kind, and the name.
+    fn assign(&mut self) -> Vec<(usize, usize, String)> {
+        let kind = |index: usize| self.entries[index].key.key.algorithm();
+        let mut unserved = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            for name in &entry.names {
+                let owners = self.names.owners(name);
+                match owners.iter().find(|&&owner| kind(owner) == kind(index)) {
+                    Some(&owner) => unserved.push((index, owner, name.clone())),
+                    None => {
+                        if owners.contains(&0) && !self.others.contains(&index) {
+                            self.others.push(index);
+                        }
+                        self.names.add(name, index);
+                    }
+                }
+            }
+        }
+        unserved
+    }
+
     /// The certificate for a client that connects to `server_name`, in any case and with or
     /// without a dot at its end: one that has this very name, or else one that has it by a
-    /// wildcard. If there is neither, or the client named no host, the first of the list.
-    pub fn choose(&self, server_name: Option<&str>) -> &Arc<CertifiedKey> {
-        let index = server_name.and_then(|name| self.names.find(name)).unwrap_or(0);
-        &self.entries[index].key
+    /// wildcard. If there is neither, or the client named no host, the first of the list. Of
+    /// several with keys of different kinds, the first that can sign as the client wants, by
+    /// one of `schemes`.
+    pub fn choose(
+        &self,
+        server_name: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> &Arc<CertifiedKey> {
+        let fit = match server_name.map_or(&[][..], |name| self.names.find(name)) {
+            [] => &self.others,
+            named => named,
+        };
+        let signs = |index: &&usize| self.entries[**index].key.key.choose_scheme(schemes).is_some();
+        let index = match fit {
+            [only] => only,
+            several => several.iter().find(signs).unwrap_or(&several[0]),
+        };
+        &self.entries[*index].key
     }
 
     /// A line for each, as in "certificate for example.org, *.example.org until 2027-02-01".

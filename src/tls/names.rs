@@ -38,25 +38,27 @@ fn plain(name: &str) -> String {
 /// The certificates, as indices, by host name. `*.` at the start of a name stands for any one
 /// label.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, usize>);
+pub(super) struct Names(HashMap<String, Vec<usize>>);
 
 impl Names {
-    /// Gives `name`, as [`names_of`] returns it, to `certificate`, unless another has it: that
-    /// one is returned.
-    pub(super) fn add(&mut self, name: &str, certificate: usize) -> Option<usize> {
-        let owner = *self.0.entry(name.to_string()).or_insert(certificate);
-        (owner != certificate).then_some(owner)
+    /// Gives `name`, as [`names_of`] returns it, to `certificate` too.
+    pub(super) fn add(&mut self, name: &str, certificate: usize) {
+        self.0.entry(name.to_string()).or_default().push(certificate);
     }
 
-    /// The certificate for `host`, in any case and with or without a dot at its end. One for
-    /// exactly this name comes before one for a wildcard.
-    pub(super) fn find(&self, host: &str) -> Option<usize> {
+    /// All that have `name`, in the order in which they were given it.
+    pub(super) fn owners(&self, name: &str) -> &[usize] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The certificates for `host`, in any case and with or without a dot at its end. Those for
+    /// exactly this name come before those for a wildcard, which are then left out.
+    pub(super) fn find(&self, host: &str) -> &[usize] {
         let host = plain(host);
-        let wildcard = || {
-            let (_, parent) = host.split_once('.').filter(|(label, _)| !label.is_empty())?;
-            self.0.get(&format!("*.{parent}"))
-        };
-        self.0.get(&host).or_else(wildcard).copied()
+        match (self.owners(&host), host.split_once('.')) {
+            ([], Some((label, parent))) if !label.is_empty() => self.owners(&format!("*.{parent}")),
+            (exact, _) => exact,
+        }
     }
 }
 
@@ -72,7 +74,7 @@ mod tests {
                 .iter()
                 .enumerate()
         {
-            assert_eq!(names.add(name, certificate), None);
+            names.add(name, certificate);
         }
         for (host, found) in [
             ("example.org", Some(0)),
@@ -93,16 +95,17 @@ mod tests {
             ("", None),
             (".", None),
         ] {
-            assert_eq!(names.find(host), found, "{host}");
+            assert_eq!(names.find(host), found.as_slice(), "{host}");
         }
     }
 
     #[test]
-    fn the_first_owner_of_a_name_keeps_it() {
+    fn a_name_may_have_several_owners() {
         let mut names = Names::default();
-        assert_eq!(names.add("example.org", 3), None);
-        assert_eq!(names.add("example.org", 3), None, "a certificate may repeat itself");
-        assert_eq!(names.add("example.org", 4), Some(3));
-        assert_eq!(names.find("example.org"), Some(3));
+        names.add("example.org", 3);
+        names.add("example.org", 1);
+        names.add("*.example.org", 2);
+        assert_eq!(names.find("Example.org"), [3, 1]);
+        assert_eq!(names.find("www.example.org"), [2]);
     }
 }

@@ -17,6 +17,7 @@ on_both_engines!(
     a_stranger_is_not_trusted,
     protocols,
     names,
+    kinds_of_keys_for_one_name,
     curl_by_versions_and_keys,
     curl_over_ipv6,
 );
@@ -141,6 +142,27 @@ fn names(engine: Engine) {
             let arguments = [&[version], asked].concat();
             let said = s_client(&site, &site.authority.root(), &arguments);
             said.assert(&[subject, "Verify return code: 0 (ok)", "d8:completei0e"]);
+        }
+    }
+}
+
+/// Who cannot verify the first certificate of a host gets its second.
+fn kinds_of_keys_for_one_name(engine: Engine) {
+    let site = Site::start_as(engine, &[(HOST, Key::P256), ("old.test", Key::Rsa)], "");
+    site.authority.issue_as("old.test", HOST, Key::Rsa);
+    let verdict = site.reload("HUP");
+    assert!(!verdict.contains("kept"), "{verdict}");
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (schemes, subject) in [
+            ("ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256", HOST),
+            ("rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", HOST),
+            ("rsa_pss_rsae_sha256", "old.test"),
+        ] {
+            for name in [&["-servername", HOST][..], &["-noservername"]] {
+                let arguments = [&[version, "-sigalgs", schemes], name].concat();
+                let said = s_client(&site, &site.authority.root(), &arguments);
+                said.assert(&[&format!("subject=CN = {subject}\n"), "d8:completei0e"]);
+            }
         }
     }
 }

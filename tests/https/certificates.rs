@@ -91,9 +91,14 @@ impl Authority {
     /// Issues `NAME.pem`, a chain, and `NAME.key`, instead of those that may be there, for the
     /// host of this name. Its certificate.
     pub(crate) fn issue(&self, name: &str, key: Key) -> CertificateDer<'static> {
+        self.issue_as(name, name, key)
+    }
+
+    /// The same, but for the host of another name.
+    pub(crate) fn issue_as(&self, name: &str, host: &str, key: Key) -> CertificateDer<'static> {
         self.make_key(name, key);
         let addresses = self.addresses.iter().map(|address| format!(", IP:{address}"));
-        let names = format!("subjectAltName = DNS:{name}{}", addresses.collect::<String>());
+        let names = format!("subjectAltName = DNS:{host}{}", addresses.collect::<String>());
         self.certify(name, Some("middle"), "tracker", &["-addext", &names]);
         let file = self.path(&format!("{name}.pem"));
         let chain = [&file, &self.path("middle.pem")].map(|part| fs::read_to_string(part).unwrap());
