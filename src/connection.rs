@@ -14,7 +14,9 @@ use annulus_parser::{Bounds, Error, Head, Parsed, Proxied, parse_head, parse_pro
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::quota::Ticket;
-use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max};
+use crate::tls::{
+    FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max, sealed_bytes_max,
+};
 
 /// First byte of a TLS handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -280,13 +282,50 @@ impl Connection {
             }
             return self.take(bytes, server, now_s, patience, out);
         };
+        let mut progress = self.open(&mut session, bytes, server, now_s, patience, scratch, out);
+        while progress.next == Next::Receive && session.holds() {
+            let room = &mut out[progress.written..];
+            if room.len() < sealed_bytes_max(server.reply_bytes_max()) {
+                progress.next = Next::Resume;
+                break;
+            }
+            let more = self.open(&mut session, &mut [], server, now_s, patience, scratch, room);
+            progress = Progress { written: progress.written + more.written, next: more.next };
+        }
+        if let Next::Close { unread } = &mut progress.next
+            && session.holds()
+        {
+            // What is behind the last answer is not wanted, unless it says that no more follows.
+            let room = &mut out[progress.written..];
+            while session.holds() {
+                scratch.received.clear();
+                session.open(&mut [], &mut scratch.received, room);
+            }
+            *unread = session.standing() != Standing::Ended;
+        }
+        self.session = Some(session);
+        progress
+    }
+
+    /// Answers what `bytes` complete in a secured connection, up to what its session holds.
+    #[expect(clippy::too_many_arguments, reason = "a part of `receive`")]
+    fn open(
+        &mut self,
+        session: &mut Session,
+        bytes: &mut [u8],
+        server: &mut impl Answer,
+        now_s: u32,
+        patience: &Patience,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Progress {
         let was_handshaking = session.is_handshaking();
         scratch.received.clear();
         let opened = session.open(bytes, &mut scratch.received, out);
         if was_handshaking && !session.is_handshaking() {
             self.deadline_s = deadline_after(now_s, patience.header_s);
         }
-        let progress = match session.standing() {
+        match session.standing() {
             Standing::NotTls => {
                 let written = server.refuse(self.peer, Mistake::NotTls, out);
                 Progress { written, next: Next::Close { unread: true } }
@@ -301,12 +340,10 @@ impl Connection {
                 if standing == Standing::Ended {
                     self.finish(&mut progress, server, replies);
                 }
-                let sealed = seal(&mut session, &mut progress, replies, out);
+                let sealed = seal(session, &mut progress, replies, out);
                 Progress { written: opened + sealed, ..progress }
             }
-        };
-        self.session = Some(session);
-        progress
+        }
     }
 
     /// Takes `bytes` and those kept before them for a proxy's header, and for what the client

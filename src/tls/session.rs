@@ -71,8 +71,13 @@ pub enum Handshake {
 /// The TLS of one connection.
 pub struct Session {
     tls: UnbufferedServerConnection,
-    /// Received bytes of records that are not whole. rustls remembers places in them.
+    /// Received bytes of records that are not whole, or that are [held](Session::holds). rustls
+    /// remembers places in them.
     unfinished: Vec<u8>,
+    /// Leading bytes of `unfinished` that are used up; only while it holds records.
+    used: usize,
+    /// See [`Session::holds`].
+    holds: bool,
     /// The ticket, until the first reply.
     ticket: Vec<u8>,
     /// Whether any byte was received.
@@ -85,6 +90,8 @@ impl Session {
         Session {
             tls,
             unfinished: Vec::new(),
+            used: 0,
+            holds: false,
             ticket: Vec::new(),
             begun: false,
             standing: Standing::Open,
@@ -127,7 +134,14 @@ impl Session {
 
     /// Received bytes that are not decrypted yet.
     pub fn unfinished_bytes(&self) -> usize {
-        self.unfinished.len()
+        self.unfinished.len() - self.used
+    }
+
+    /// Whether the last [`Session::open`] has left records for the next, which may be given no
+    /// bytes: one of them may break the protocol, and nothing can be sent after that, so what is
+    /// decrypted is to be answered first.
+    pub fn holds(&self) -> bool {
+        self.holds
     }
 
     /// Keeps received bytes for the next [`Session::open`].
@@ -146,21 +160,27 @@ impl Session {
         } else {
             let mut all = mem::take(&mut self.unfinished);
             all.extend_from_slice(bytes);
-            let (used, written) = self.advance(&mut all, plain, out);
-            if used < all.len() {
+            let before = mem::take(&mut self.used);
+            let (used, written) = self.advance(&mut all[before..], plain, out);
+            let used = before + used;
+            if self.holds && used < all.len() / 2 {
+                // Moved to the front once for many records.
+                self.used = used;
+                self.unfinished = all;
+            } else if used < all.len() {
                 all.drain(..used);
                 self.unfinished = all;
             }
             written
         };
-        if self.unfinished.len() > UNFINISHED_RECORDS_BYTES_MAX {
+        if !self.holds && self.unfinished.len() > UNFINISHED_RECORDS_BYTES_MAX {
             self.standing = Standing::Broken;
         }
         written
     }
 
-    /// Feeds `bytes` to rustls until it wants more. Returns how many it has used up, and how
-    /// many it wrote.
+    /// Feeds `bytes` to rustls until it wants more, or has decrypted something and not come to
+    /// their end. Returns how many it has used up, and how many it wrote.
     fn advance(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, out: &mut [u8]) -> (usize, usize) {
         if let Some(first) = bytes.first()
             && !mem::replace(&mut self.begun, true)
@@ -168,6 +188,7 @@ impl Session {
         {
             self.standing = Standing::NotTls;
         }
+        self.holds = false;
         if matches!(self.standing, Standing::Broken | Standing::NotTls) {
             return (bytes.len(), 0);
         }
@@ -183,6 +204,10 @@ impl Session {
                     while let Some(Ok(record)) = records.next_record() {
                         plain.extend_from_slice(record.payload);
                         used += record.discard;
+                    }
+                    if !plain.is_empty() && used < bytes.len() {
+                        self.holds = true;
+                        break;
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
@@ -231,8 +256,9 @@ impl Session {
         }
         let mut written = take_ticket(&mut self.ticket, out);
         loop {
-            let UnbufferedStatus { discard, state } =
-                self.tls.process_tls_records(&mut self.unfinished);
+            // Those that it holds are not to be seen yet.
+            let records = if self.holds { &mut [][..] } else { &mut self.unfinished[..] };
+            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(records);
             let room = &mut out[written..];
             let sealed = match state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => data.encode(room).ok(),

@@ -5,8 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 
+use rustls::Error;
+
 use crate::client::{Client, get};
-use crate::secure::{VERSIONS, client_hello, settings};
+use crate::secure::{Secure, VERSIONS, client_hello, settings};
 use crate::site::Site;
 use crate::torrent::{Torrent, announced};
 use crate::tracker::{Engine, on_both_engines, within};
@@ -16,6 +18,7 @@ on_both_engines!(
     what_is_no_handshake_any_more,
     a_hello_with_mistakes,
     records_with_mistakes,
+    requests_ahead_of_a_mistake,
     resets_at_any_point,
 );
 
@@ -142,6 +145,49 @@ fn records_with_mistakes(engine: Engine) {
     }
     assert_eq!(Torrent::new(&site.tracker, 1).scrape().incomplete, 0, "it was served");
     site.serves();
+}
+
+/// What came before a mistake is answered, even if all of it came at once.
+fn requests_ahead_of_a_mistake(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    for mistake in [record(23, 40, &[0; 40]), record(99, 9, &[0; 9]), get("/announce")] {
+        for requests in [1, 2, 30, 300] {
+            for mut client in site.connect_by_each() {
+                client.shake_hands();
+                let mut bytes = Vec::new();
+                for _ in 0..requests {
+                    client.stream.conn.writer().write_all(&announce).unwrap();
+                    client.stream.conn.write_tls(&mut bytes).unwrap();
+                }
+                bytes.extend(&mistake);
+                client.stream.sock.write_all(&bytes).unwrap();
+                let (told, end) = hear(&mut client);
+                let answers = told.windows(13).filter(|part| part == b"HTTP/1.1 200 ").count();
+                assert_eq!(answers, requests, "ahead of \"{}\"", mistake.escape_ascii());
+                assert!(matches!(end, Some(Error::AlertReceived(_))), "no alert, but {end:?}");
+            }
+        }
+    }
+    site.serves();
+}
+
+/// All that is still said, and what it ends with but for an end.
+fn hear(client: &mut Client<Secure>) -> (Vec<u8>, Option<Error>) {
+    let Secure { conn, sock } = &mut client.stream;
+    let (mut records, mut told) = (Vec::new(), Vec::new());
+    sock.read_to_end(&mut records).unwrap();
+    let mut rest = records.as_slice();
+    while !rest.is_empty() {
+        conn.read_tls(&mut rest).unwrap();
+        let outcome = conn.process_new_packets();
+        // Fails where there is nothing more to be read yet.
+        let _ = conn.reader().read_to_end(&mut told);
+        if let Err(error) = outcome {
+            return (told, Some(error));
+        }
+    }
+    (told, None)
 }
 
 fn resets_at_any_point(engine: Engine) {
