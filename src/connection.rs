@@ -321,7 +321,13 @@ impl Connection {
     ) -> Progress {
         let was_handshaking = session.is_handshaking();
         scratch.received.clear();
-        let opened = session.open(bytes, &mut scratch.received, out);
+        let opened = if !self.pending.is_empty() && self.seen == 0 {
+            // Requests wait for room: they come before whatever is behind them.
+            session.hold(bytes);
+            0
+        } else {
+            session.open(bytes, &mut scratch.received, out)
+        };
         if was_handshaking && !session.is_handshaking() {
             self.deadline_s = deadline_after(now_s, patience.header_s);
         }

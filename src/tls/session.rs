@@ -149,6 +149,13 @@ impl Session {
         self.unfinished.extend_from_slice(bytes);
     }
 
+    /// Keeps received bytes too, but not before what is decrypted has been answered: see
+    /// [`Session::holds`].
+    pub fn hold(&mut self, bytes: &[u8]) {
+        self.keep(bytes);
+        self.holds = !self.unfinished.is_empty();
+    }
+
     /// Takes received `bytes`, overwriting them, and adds to `plain` what they decrypt to.
     /// Returns how many bytes it wrote to `out` to be sent: of the handshake, or an alert.
     /// `out` has room for [`FLIGHT_BYTES_MAX`](crate::limits::FLIGHT_BYTES_MAX).

@@ -62,8 +62,7 @@ fn secure(script: &mut Script, random: &mut Random) {
         }
         2 => manner.handshake_max = random.below(400) as usize,
         3 | 4 if script.ending == Ending::Await && !script.requests.iter().any(asks_to_close) => {
-            // What was asked before must have been answered.
-            script.pipelined = false;
+            // What was asked before is answered.
             manner.garbage = garbage(random);
         }
         _ => {}
