@@ -136,7 +136,8 @@ fn answers_in_plain(requests: &[u8]) -> Vec<u8> {
 /// A client's conversation; its bytes may change on the way.
 fn converse(script: &Script, requests: &[u8]) {
     let mut service = Service::new(true, script.room);
-    let mut client = Client::new(script.old);
+    let mut before = script.resumes.then(|| ACCEPTOR.accept().expect("memory"));
+    let mut client = Client::new(script.old, before.as_mut());
     let mut way = script.way();
     let mut records = script.records(requests);
     let mut left = false;
@@ -167,6 +168,7 @@ fn converse(script: &Script, requests: &[u8]) {
     let expected = answers_in_plain(requests);
     if script.is_true() {
         assert!(client.may_speak(), "no handshake");
+        assert_eq!(client.resumed(), script.resumes, "the session");
         if !service.closed {
             assert!(script.farewell == Farewell::None, "close_notify is not heeded");
             client.hear(&service.end(), true);

@@ -39,6 +39,7 @@ fn secure(script: &mut Script, random: &mut Random) {
         farewell: [Farewell::Notify, Farewell::NotifyAndFin, Farewell::Fin]
             [random.below(3) as usize],
         split: random.below(2) == 0,
+        resumes: random.below(3) == 0,
         ..Manner::good(random.below(3) == 0)
     };
     let kind = random.below(14);

@@ -94,6 +94,27 @@ fn close_notify_in_the_middle_of_a_request_is_answered() {
     }
 }
 
+/// That it is the same session is seen by each client that has agreed on one.
+#[test]
+fn a_session_that_goes_on_is_served_and_ended_like_any_other() {
+    for old in [false, true] {
+        let resumed = |script: Script| Script {
+            tls: Some(Manner { resumes: true, ..Manner::good(old) }),
+            ..secured(script, old)
+        };
+        let script = resumed(client(1, vec![framed(200, ANNOUNCE); 3], Ending::Await));
+        let report = run_one(&script, Faults::none());
+        assert_eq!(report.told(&script, true).statuses, [200; 3]);
+        assert_after(report.ended_ms, &report, IDLE_S);
+        assert_said_goodbye(&report);
+        let silent = run_one(&resumed(client(1, vec![], Ending::Await)), Faults::none());
+        // The end of a handshake by TLS 1.3 is left unread for a moment.
+        let unread_s = if old { 0 } else { TOGETHER_S };
+        assert_after(silent.closed_ms.expect("closed"), &silent, HEADER_S + unread_s);
+        assert_said_goodbye(&silent);
+    }
+}
+
 #[test]
 fn plain_http_is_told_that_it_is_wrong_here() {
     let script = Script { secured: true, ..client(1, vec![framed(400, ANNOUNCE)], Ending::Await) };

@@ -1,7 +1,8 @@
 //! Both ends of TLS: what the worker serves with, and a real client in memory.
 //!
 //! A seed repeats a run although what is encrypted differs each time: no length does, because
-//! signatures (Ed25519) and key shares (X25519) are of one length, and nothing is resumed.
+//! signatures (Ed25519) and key shares (X25519) are of one length, and so are tickets; and no
+//! client resumes what another began.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 
 use annulus::config::CertificateFiles;
 use annulus::files::Files;
+use annulus::limits::FLIGHT_BYTES_MAX;
 use annulus::tls::{Acceptor, Certificates, Tls};
 use annulus::worker::Clock;
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
@@ -18,7 +20,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion, version};
+use rustls::{
+    ClientConfig, Error, HandshakeKind, RootCertStore, SupportedProtocolVersion, version,
+};
 
 /// The host that the certificate is for.
 const HOST: &str = "sim.test";
@@ -67,6 +71,28 @@ pub(crate) fn acceptor() -> Acceptor {
     SERVER.acceptor()
 }
 
+/// What a client needs to resume a session: it has shaken hands with another worker, whose
+/// acceptor shares nothing with this one but the secret of the tickets.
+fn acquainted(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(1);
+    let config = Arc::new(config);
+    let host = ServerName::try_from(HOST).expect("a host's name");
+    let mut client = ClientConnection::new(Arc::clone(&config), host).expect("a client");
+    let mut server = SERVER.acceptor().accept().expect("memory");
+    let mut out = vec![0; FLIGHT_BYTES_MAX];
+    while client.wants_write() {
+        let mut records = Vec::new();
+        client.write_tls(&mut records).expect("memory");
+        let mut written = server.open(&mut records, &mut Vec::new(), &mut out);
+        // The ticket of TLS 1.3 goes ahead of what is said first.
+        written += server.seal(b"-", false, &mut out[written..]);
+        client.read_tls(&mut &out[..written]).expect("room for what is not decrypted");
+        client.process_new_packets().expect("a handshake");
+    }
+    config
+}
+
 /// How a client that speaks TLS takes its leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
@@ -83,6 +109,8 @@ pub(crate) enum Farewell {
 pub(crate) struct Manner {
     /// TLS 1.2 and no other, instead of 1.3.
     pub(crate) old: bool,
+    /// Goes on with a session of an earlier connection.
+    pub(crate) resumes: bool,
     pub(crate) farewell: Farewell,
     /// Its bytes arrive in pieces that are no records.
     pub(crate) split: bool,
@@ -96,7 +124,14 @@ impl Manner {
     /// A client that keeps to the protocol.
     pub(crate) fn good(old: bool) -> Manner {
         let farewell = Farewell::NotifyAndFin;
-        Manner { old, farewell, split: false, handshake_max: usize::MAX, garbage: Vec::new() }
+        Manner {
+            old,
+            resumes: false,
+            farewell,
+            split: false,
+            handshake_max: usize::MAX,
+            garbage: Vec::new(),
+        }
     }
 
     /// Whether it does not, so that the server may end the connection with an alert.
@@ -133,7 +168,8 @@ impl fmt::Debug for Session {
 
 impl Session {
     pub(crate) fn new(manner: Manner) -> Session {
-        let config = Arc::clone(&CLIENTS[usize::from(!manner.old)]);
+        let config = &CLIENTS[usize::from(!manner.old)];
+        let config = if manner.resumes { acquainted(config) } else { Arc::clone(config) };
         let host = ServerName::try_from(HOST).expect("a host's name");
         let mut tls = ClientConnection::new(config, host).expect("a client");
         tls.set_buffer_limit(None);
@@ -192,6 +228,10 @@ impl Session {
                 Err(Error::AlertReceived(_)) if self.manner.is_bad() => self.alerted = true,
                 Err(error) => panic!("what the server sent: {error}; {:?}", self.manner),
             }
+        }
+        if !self.is_handshaking() {
+            let resumed = self.tls.handshake_kind() == Some(HandshakeKind::Resumed);
+            assert_eq!(resumed, self.manner.resumes, "resumed? {:?}", self.manner);
         }
         self.gather();
     }

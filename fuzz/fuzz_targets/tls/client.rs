@@ -4,11 +4,15 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use annulus::limits::FLIGHT_BYTES_MAX;
+use annulus::tls::Session;
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion, version};
+use rustls::{
+    ClientConfig, Error, HandshakeKind, RootCertStore, SupportedProtocolVersion, version,
+};
 
 /// What the simulation of `tests/sim` is served with.
 pub(crate) const CERTIFICATE: &str =
@@ -47,10 +51,39 @@ pub(crate) struct Client {
     pub(crate) notified: bool,
 }
 
+/// The same configuration of a client that has shaken hands before, and resumes that session.
+fn acquainted(config: &ClientConfig, server: &mut Session) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(1);
+    let config = Arc::new(config);
+    let mut client = Client::over(&config);
+    let mut out = vec![0; FLIGHT_BYTES_MAX];
+    while client.wants_to_send() {
+        let mut written = server.open(&mut client.take(), &mut Vec::new(), &mut out);
+        // The ticket of TLS 1.3 goes ahead of what is said first.
+        written += server.seal(b"-", false, &mut out[written..]);
+        client.hear(&out[..written], true);
+    }
+    config
+}
+
 impl Client {
-    /// A client of TLS 1.2, if `old`, or 1.3.
-    pub(crate) fn new(old: bool) -> Client {
-        let config = Arc::clone(&CONFIGS[usize::from(!old)]);
+    /// A client of TLS 1.2, if `old`, or 1.3, which resumes a session of `before`, if any.
+    pub(crate) fn new(old: bool, before: Option<&mut Session>) -> Client {
+        let config = &CONFIGS[usize::from(!old)];
+        match before {
+            Some(server) => Client::over(&acquainted(config, server)),
+            None => Client::over(config),
+        }
+    }
+
+    /// Whether it has gone on with a session.
+    pub(crate) fn resumed(&self) -> bool {
+        self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    fn over(config: &Arc<ClientConfig>) -> Client {
+        let config = Arc::clone(config);
         let host = ServerName::try_from(HOST).expect("a host's name");
         let mut tls = ClientConnection::new(config, host).expect("a client");
         tls.set_buffer_limit(None);

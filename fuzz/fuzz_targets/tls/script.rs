@@ -18,6 +18,8 @@ pub(crate) struct Script {
     pub(crate) raw: bool,
     /// TLS 1.2 instead of 1.3.
     pub(crate) old: bool,
+    /// It goes on with an earlier session.
+    pub(crate) resumes: bool,
     pub(crate) farewell: Farewell,
     /// Bytes of reply space beyond the longest reply.
     pub(crate) room: usize,
@@ -37,6 +39,7 @@ impl Script {
         let mut script = Script {
             raw: flags & 1 != 0,
             old: flags & 2 != 0,
+            resumes: flags & 8 != 0,
             farewell: if flags & 4 != 0 { Farewell::None } else { Farewell::Notify },
             room: usize::from(room) * 8,
             cut,
