@@ -292,17 +292,6 @@ impl Connection {
             let more = self.open(&mut session, &mut [], server, now_s, patience, scratch, room);
             progress = Progress { written: progress.written + more.written, next: more.next };
         }
-        if let Next::Close { unread } = &mut progress.next
-            && session.holds()
-        {
-            // What is behind the last answer is not wanted, unless it says that no more follows.
-            let room = &mut out[progress.written..];
-            while session.holds() {
-                scratch.received.clear();
-                session.open(&mut [], &mut scratch.received, room);
-            }
-            *unread = session.standing() != Standing::Ended;
-        }
         self.session = Some(session);
         progress
     }
@@ -346,7 +335,7 @@ impl Connection {
                 if standing == Standing::Ended {
                     self.finish(&mut progress, server, replies);
                 }
-                let sealed = seal(session, &mut progress, replies, out);
+                let sealed = seal(session, &mut progress, replies, received, out);
                 Progress { written: opened + sealed, ..progress }
             }
         }
@@ -580,15 +569,34 @@ impl Connection {
     }
 }
 
-/// Encrypts the replies that were written, with close_notify after the last.
-fn seal(session: &mut Session, progress: &mut Progress, replies: &[u8], out: &mut [u8]) -> usize {
-    if let Next::Close { unread } = &mut progress.next {
-        *unread |= session.unfinished_bytes() > 0;
-    } else if progress.written == 0 {
-        return 0;
+/// Encrypts the replies that were written, with close_notify after the last. Overwrites `received`.
+fn seal(
+    session: &mut Session,
+    progress: &mut Progress,
+    replies: &[u8],
+    received: &mut Vec<u8>,
+    out: &mut [u8],
+) -> usize {
+    let mut replies = &replies[..progress.written];
+    let mut sealed = 0;
+    match &mut progress.next {
+        Next::Close { unread } => {
+            if session.holds() {
+                sealed = session.seal(mem::take(&mut replies), false, out);
+                // What is behind the last request is not wanted, unless it says that no more
+                // follows.
+                while session.holds() {
+                    received.clear();
+                    sealed += session.open(&mut [], received, &mut out[sealed..]);
+                }
+                *unread = session.standing() != Standing::Ended;
+            }
+            *unread |= session.unfinished_bytes() > 0;
+            sealed += session.seal(replies, true, &mut out[sealed..]);
+        }
+        _ if replies.is_empty() => return 0,
+        _ => sealed = session.seal(replies, false, out),
     }
-    let last = matches!(progress.next, Next::Close { .. });
-    let sealed = session.seal(&replies[..progress.written], last, out);
     if session.standing() == Standing::Broken {
         progress.next = Next::Close { unread: true };
     }
