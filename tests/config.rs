@@ -437,7 +437,8 @@ fn listen_entries_say_what_is_wrong_with_them() {
             ("[listen]\n", &[&format!("annulus.toml:1: listen = a table: expected {form}")]),
             (
                 "listen = [\n\"localhost\",\n\"3000\", 3000,\n\":80\",\n\"10.0.0.1\",\n\"::1\",\n\
-                 \"[::ffff:10.0.0.1]:80\",\n\"[::]:1\",\n\"[0::0]:1\",\ntrue,\n]\n",
+                 \"[::ffff:10.0.0.1]:80\",\n\"[::]:1\",\n\"[0::0]:1\",\ntrue,\n\
+                 \"0.0.0.0:80\", \"[::1]:1\", \"127.0.0.1:1\", \"127.0.0.1:80\"]\n",
                 &[
                     "annulus.toml:2: listen = \"localhost\": not an IP address with a port, \
                      like \"127.0.0.1:3000\" or \"[::1]:3000\" (names are not looked up)",
@@ -456,6 +457,10 @@ fn listen_entries_say_what_is_wrong_with_them() {
                     "annulus.toml:9: listen = \"[0::0]:1\": is listed twice",
                     "annulus.toml:10: listen = true: \
                      expected an address with a port in quotes, like \"0.0.0.0:3000\"",
+                    "annulus.toml:11: listen = \"[::1]:1\": \
+                     is listed with \"[::]:1\", and one includes the other",
+                    "annulus.toml:11: listen = \"127.0.0.1:80\": \
+                     is listed with \"0.0.0.0:80\", and one includes the other",
                 ],
             ),
         ],

@@ -26,7 +26,13 @@ pub(super) fn read(
             Ok(address) if addresses.contains(&address) => {
                 wrong.push(Wrong { span: entry.span(), what: "is listed twice".to_string() });
             }
-            Ok(address) => addresses.push(address),
+            Ok(address) => match addresses.iter().find(|other| collide(&address, other)) {
+                Some(other) => {
+                    let what = format!("is listed with \"{other}\", and one includes the other");
+                    wrong.push(Wrong { span: entry.span(), what });
+                }
+                None => addresses.push(address),
+            },
             Err(what) => wrong.push(Wrong { span: entry.span(), what }),
         }
     }
@@ -34,6 +40,20 @@ pub(super) fn read(
         wrong.push(Wrong { span, what: format!("must be at most {LISTENERS_MAX} addresses") });
     }
     if wrong.is_empty() { Ok(addresses) } else { Err(wrong) }
+}
+
+/// Whether the kernel refuses one address where the other is listened on: they are the same, or
+/// one of them stands for all of its family.
+pub(super) fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let all = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let alike = one.port() == other.port() && one.is_ipv4() == other.is_ipv4();
+    one.port() != 0 && (one == other || (alike && all))
+}
+
+/// One of `own` that collides with one of `others`, to follow "must be".
+pub(super) fn shared(own: &[SocketAddr], others: &[SocketAddr]) -> Option<String> {
+    let address = own.iter().find(|own| others.iter().any(|other| collide(own, other)))?;
+    Some(format!("without \"{address}\""))
 }
 
 fn entry_address(entry: &Spanned<DeValue<'_>>) -> Result<SocketAddr, String> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Config;
 use super::key::{Key, Kind, Relation, Table};
+use super::listen::shared;
 
 /// Where operators and their machines look in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +36,3 @@ pub(super) const OPERATIONS: Table = Table {
         },
     ],
 };
-
-fn shared(own: &[SocketAddr], other: &[SocketAddr]) -> Option<String> {
-    let address = own.iter().find(|it| it.port() != 0 && other.contains(it))?;
-    Some(format!("without \"{address}\""))
-}

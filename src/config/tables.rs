@@ -369,7 +369,7 @@ pub(super) const CONNECTIONS: Table = Table {
                 bounds: bounds(1, 300, "seconds"),
             },
             about: "Time from the accept of an HTTPS connection to the end of its TLS \
-                    handshake.",
+                    handshake, with a header of the PROXY protocol ahead of it.",
             reason: "a handshake is two packets or a few; this leaves time to send them thrice.",
         },
         Key {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::key::{Key, Kind, Relation, Table};
+use super::listen::shared;
 use crate::limits::LISTENERS_MAX;
 
 /// HTTPS, beside plain HTTP.
@@ -87,11 +88,7 @@ pub(super) const TLS: Table = Table {
         },
         Relation {
             keys: ["tls.listen", "listen"],
-            broken: |Config { listen, tls, .. }| {
-                let shared = |it: &&SocketAddr| it.port() != 0 && listen.contains(it);
-                let address = tls.listen.iter().find(shared)?;
-                Some(format!("without \"{address}\""))
-            },
+            broken: |Config { listen, tls, .. }| shared(&tls.listen, listen),
         },
         Relation {
             keys: ["tls.listen", "listen"],

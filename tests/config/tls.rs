@@ -126,6 +126,12 @@ fn addresses_of_http_and_https_go_together() {
                    listen = [\"0.0.0.0:3000\", \"[::]:3000\"] (the default)"],
             ),
             (
+                &format!("[tls]\nlisten = [\"127.0.0.1:443\", \"127.0.0.1:3000\"]\n{certificate}"),
+                &["annulus.toml:2: tls.listen = [\"127.0.0.1:443\", \"127.0.0.1:3000\"]: must be \
+                   without \"127.0.0.1:3000\", because of \
+                   listen = [\"0.0.0.0:3000\", \"[::]:3000\"] (the default)"],
+            ),
+            (
                 // A list that is refused stands in no relation.
                 "listen = []\n[tls]\nlisten = [443]\n",
                 &["annulus.toml:3: tls.listen = 443: a port alone: \
