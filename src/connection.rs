@@ -261,7 +261,7 @@ impl Connection {
 
     /// Answers what `bytes` and those kept before them complete; a secured connection
     /// overwrites them. `out` must have room for one reply at least, or for
-    /// [`sealed_bytes_max`](crate::tls::sealed_bytes_max) of it.
+    /// [`sealed_bytes_max`] of it.
     pub fn receive(
         &mut self,
         bytes: &mut [u8],

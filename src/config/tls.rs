@@ -63,9 +63,9 @@ pub(super) const TLS: Table = Table {
                     of its issuer) and its private key, both in PEM. A relative path starts at \
                     the directory of this file. The first is for clients that name no host, \
                     or one that no certificate is for. Of two for one host, with keys of \
-                    different kinds, a client gets the first that it can verify. Each may also be a [[tls.certificates]] \
-                    on a line, with chain and key on lines below it. A handshake with ECDSA \
-                    P-256 costs a fifth of one with RSA.",
+                    different kinds, a client gets the first that it can verify. Each may also \
+                    be a [[tls.certificates]] on a line, with chain and key on lines below it. A \
+                    handshake with ECDSA P-256 costs a fifth of one with RSA.",
             reason: "none.",
         },
         Key {
