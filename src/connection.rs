@@ -68,8 +68,9 @@ pub trait Answer {
     /// [`Answer::reply_bytes_max`] long.
     fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply;
 
-    /// Answers what is no request of `peer`; the connection ends with it.
-    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, out: &mut [u8]) -> usize;
+    /// Answers `said` of `peer`, which is no request that can be served; the connection ends with
+    /// it.
+    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, said: &[u8], out: &mut [u8]) -> usize;
 
     /// Lets in a connection whose client has just become known, before a byte of his is looked
     /// at, or does not. `secured`: a TLS handshake is to come.
@@ -277,7 +278,7 @@ impl Connection {
         let Some(mut session) = self.session.take() else {
             if !mem::replace(&mut self.begun, true) && bytes.first() == Some(&TLS_HANDSHAKE) {
                 // Who speaks TLS where none is expected would not understand a word.
-                server.refuse(self.peer, Mistake::Malformed(Error::MethodMalformed), out);
+                server.refuse(self.peer, Mistake::Malformed(Error::MethodMalformed), bytes, out);
                 return Progress { written: 0, next: Next::Close { unread: true } };
             }
             return self.take(bytes, server, now_s, patience, out);
@@ -322,7 +323,7 @@ impl Connection {
         }
         match session.standing() {
             Standing::NotTls => {
-                let written = server.refuse(self.peer, Mistake::NotTls, out);
+                let written = server.refuse(self.peer, Mistake::NotTls, bytes, out);
                 Progress { written, next: Next::Close { unread: true } }
             }
             Standing::Broken => Progress { written: opened, next: Next::Close { unread: true } },
@@ -375,7 +376,7 @@ impl Connection {
             None => {
                 let begun = mem::take(&mut self.pending);
                 let is_tls = self.session.is_some() || begun.first() == Some(&TLS_HANDSHAKE);
-                let refused = server.refuse(self.peer, Mistake::NotIntroduced, out);
+                let refused = server.refuse(self.peer, Mistake::NotIntroduced, &begun, out);
                 // Who speaks TLS would not understand a word.
                 let written = if is_tls { 0 } else { refused };
                 Progress { written, next: Next::Close { unread: true } }
@@ -394,8 +395,8 @@ impl Connection {
         } else if room.len() < server.reply_bytes_max() {
             progress.next = Next::Resume;
         } else {
-            self.pending = Vec::new();
-            progress.written += server.refuse(self.peer, Mistake::Truncated, room);
+            let broken_off = mem::take(&mut self.pending);
+            progress.written += server.refuse(self.peer, Mistake::Truncated, &broken_off, room);
             progress.next = Next::Close { unread: false };
         }
     }
@@ -486,12 +487,13 @@ impl Connection {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> usize {
-        if mem::take(&mut self.pending).is_empty() {
+        let unfinished = mem::take(&mut self.pending);
+        if unfinished.is_empty() {
             return self.take_leave(out);
         }
         let peer = self.peer;
-        let (len, _) = self.relay(scratch, out, |out| (server.refuse(peer, mistake, out), false));
-        len
+        let write = |out: &mut [u8]| (server.refuse(peer, mistake, &unfinished, out), false);
+        self.relay(scratch, out, write).0
     }
 
     fn converse(
@@ -536,7 +538,8 @@ impl Connection {
                     return talk;
                 }
                 Err(error) => {
-                    talk.written += server.refuse(self.peer, Mistake::Malformed(error), space);
+                    let mistake = Mistake::Malformed(error);
+                    talk.written += server.refuse(self.peer, mistake, rest, space);
                     talk.used = input.len();
                     talk.next = Next::Close { unread: true };
                     return talk;

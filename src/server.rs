@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use annulus_parser::{
-    Announce, AnnounceEvent, Error, Head, Method, Numwant, Query, Target, Version, parse_announce,
-    scrape_hashes,
+    Announce, AnnounceEvent, Error, Head, Method, Numwant, Query, Target, Version, asks_for_head,
+    parse_announce, scrape_hashes,
 };
 
 use crate::access::Gate;
@@ -365,7 +365,10 @@ impl Server {
             Verdict::Failure(reason) => {
                 reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
             }
-            Verdict::Close(status, text) => reply::message(out, Envelope::CLOSING, status, text),
+            Verdict::Close(status, text) => {
+                let closing = Envelope { keep_alive: false, ..envelope };
+                reply::message(out, closing, status, text)
+            }
         }
     }
 }
@@ -430,11 +433,12 @@ impl Answer for Server {
         reply
     }
 
-    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, out: &mut [u8]) -> usize {
+    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, said: &[u8], out: &mut [u8]) -> usize {
+        let envelope = Envelope { head_only: asks_for_head(said), ..Envelope::CLOSING };
         // It costs what a request does, and is charged like one. It ends its connection anyway.
         self.is_within_quota(peer);
         let (refusal, status, text) = match mistake {
-            Mistake::Malformed(error) => return self.reject(error, Envelope::CLOSING, out),
+            Mistake::Malformed(error) => return self.reject(error, envelope, out),
             Mistake::Truncated => {
                 (Refusal::Truncated, Status::BadRequest, "The request ended before it was whole.\n")
             }
@@ -453,7 +457,7 @@ impl Answer for Server {
             ),
         };
         self.fail(Failure::Refusal(refusal));
-        reply::message(out, Envelope::CLOSING, status, text)
+        reply::message(out, envelope, status, text)
     }
 }
 

@@ -121,6 +121,13 @@ pub fn parse_head<'b>(input: &'b [u8], seen: usize, bounds: &Bounds) -> Result<P
     }
 }
 
+/// Whether the request that `input` starts with, whole or not and right or wrong, is a HEAD, as far
+/// as can be told: whatever it is answered with is to have no body (RFC 9110 section 9.3.2).
+pub fn asks_for_head(input: &[u8]) -> bool {
+    let start = Positions::<NotPadding>::new(input, 0).next().unwrap_or(input.len());
+    matches!(&input[start..], b"HEAD" | [b'H', b'E', b'A', b'D', b' ', ..])
+}
+
 /// The head that `window` starts with and where it ends; `None` if it has no end.
 #[inline]
 fn head<'b>(

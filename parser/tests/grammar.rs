@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use annulus_parser::{
-    Bounds, Error, Head, Method, Parsed, Query, Target, Version, parse_announce, parse_head,
+    Bounds, Error, Head, Method, Parsed, Query, Target, Version, asks_for_head, parse_announce,
+    parse_head,
 };
 
 mod guard_page;
@@ -280,5 +281,16 @@ fn single_bytes_cost_no_square() {
         let result = parse_head(input.as_bytes(), input.len() - 1, &bounds);
         assert_eq!(result, Ok(Parsed::Partial));
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn what_is_answered_without_a_body() {
+    for head in ["HEAD", "HEAD ", "HEAD / HTTP/1.1\r\n\r\n", "\r\n\0HEAD /", "HEAD \x01", "\nHEAD"]
+    {
+        assert!(asks_for_head(head.as_bytes()), "{head:?}");
+    }
+    for other in ["", "\r\n", "H", "HEA", "HEADS", "HEAD\t/", "head /", " HEAD /", "GET /HEAD "] {
+        assert!(!asks_for_head(other.as_bytes()), "{other:?}");
     }
 }

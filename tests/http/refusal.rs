@@ -12,6 +12,7 @@ use crate::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     every_mistake_has_its_answer,
+    a_refused_head_has_no_body,
     methods,
     long_request_lines,
     large_heads,
@@ -90,6 +91,48 @@ fn every_mistake_has_its_answer(engine: Engine) {
                     announced(&client.reply());
                 }
             }
+        }
+    }
+}
+
+/// Whatever is wrong with it, and be it only that it never ends.
+fn a_refused_head_has_no_body(engine: Engine) {
+    let tracker = Tracker::start(engine, "[connections]\nheader_timeout = 1");
+    let head = |bytes: &[u8]| {
+        let rest = bytes.strip_prefix(b"GET ")?;
+        Some([b"HEAD ", rest].concat())
+    };
+    let mut heads = 0;
+    for error in Error::ALL {
+        let (bytes, outcome) = example(error);
+        let Some(bytes) = head(&bytes) else { continue };
+        let mut client = Client::connect(tracker.v4);
+        client.send([b"\r\n\0", &bytes[..]].concat());
+        let reply = client.reply_head();
+        assert_ne!(reply.header("content-length"), Some("0"), "{error:?}");
+        match outcome {
+            Outcome::Closed(status) => {
+                assert_eq!((reply.status, reply.closes()), (status, true), "{error:?}");
+            }
+            Outcome::Failed(_) => {
+                assert_eq!((reply.status, reply.closes()), (200, false), "{error:?}");
+                client.finish();
+            }
+        }
+        client.ends();
+        heads += 1;
+    }
+    assert!(heads > 15, "{heads}");
+    // Broken off, or too slow.
+    for (breaks_off, status) in [(true, 400), (false, 408)] {
+        for begun in ["HEAD", "\r\nHEAD /announce", "HEAD / HTTP/1.1\r\nHost: tracker\r\n"] {
+            let mut client = Client::connect(tracker.v4);
+            client.send(begun);
+            if breaks_off {
+                client.finish();
+            }
+            assert_eq!(client.reply_head().status, status, "{begun:?}");
+            client.ends();
         }
     }
 }

@@ -31,7 +31,7 @@ impl Answer for Mirror {
         Reply { len: put(&format!("{peer};"), out), after: After::KeepAlive }
     }
 
-    fn refuse(&mut self, _: IpAddr, mistake: Mistake, out: &mut [u8]) -> usize {
+    fn refuse(&mut self, _: IpAddr, mistake: Mistake, _: &[u8], out: &mut [u8]) -> usize {
         put(&format!("{mistake:?};"), out)
     }
 }
