@@ -109,6 +109,7 @@ impl<R: Ring> Worker<R> {
         now_s: u32,
     ) -> Worker<R> {
         let mut doors = Doors::new(settings.listeners);
+        ring.bound_accepts(settings.connections_max);
         doors.open(&mut ring);
         Worker {
             ring,
@@ -207,7 +208,9 @@ impl<R: Ring> Worker<R> {
             self.on_event(event);
         }
         self.events = events;
-        if self.slots.len() < self.settings.connections_max {
+        let room = self.settings.connections_max.saturating_sub(self.slots.len());
+        self.ring.bound_accepts(room);
+        if room > 0 {
             self.doors.open_freed(&mut self.ring);
         }
         self.counters.connections.set(self.slots.len() as u64);

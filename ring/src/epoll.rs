@@ -71,6 +71,8 @@ pub struct Epoll {
     pool: Rc<Pool>,
     reply: Box<[u8]>,
     listening: Vec<Listening>,
+    /// Connections that may still be accepted.
+    room: usize,
     slots: Vec<Slot>,
     /// Armed receives worth a try in the coming turn.
     tries: Vec<Key>,
@@ -105,6 +107,7 @@ impl Epoll {
             listening: listening
                 .map(|listener| Listening { listener: Some(listener), armed: false })
                 .collect(),
+            room: usize::MAX,
             slots: Vec::new(),
             tries: Vec::new(),
             reports: vec![libc::epoll_event { events: 0, u64: 0 }; REPORTS],
@@ -255,8 +258,12 @@ impl Epoll {
         let Some(listener) = entry.listener.as_ref().filter(|_| entry.armed) else { return };
         let fd = listener.raw();
         for _ in 0..ACCEPTS {
+            if self.room == 0 {
+                return;
+            }
             match sys::accept(fd, true) {
                 Ok((socket, Some(peer))) => {
+                    self.room -= 1;
                     let socket = Socket::from_raw(socket);
                     self.ready.push(Event::Accepted { listener: index, socket, peer });
                 }
@@ -357,6 +364,10 @@ impl Ring for Epoll {
                 self.ready.push(Event::AcceptEnded { listener, cause });
             }
         }
+    }
+
+    fn bound_accepts(&mut self, room: usize) {
+        self.room = room;
     }
 
     fn stop_accepting(&mut self, listener: ListenerIndex) {

@@ -189,6 +189,11 @@ pub trait Ring {
     /// Starts (or starts again, after [`Event::AcceptEnded`]) to accept on a listener.
     fn accept(&mut self, listener: ListenerIndex);
 
+    /// Tells for how many connections there is room from now on, until it is told again; before
+    /// that, for any number. An engine keeps to it as far as it can: beyond it comes at most what
+    /// one turn brings where that was room for hundreds, and one connection a listener otherwise.
+    fn bound_accepts(&mut self, room: usize);
+
     /// Stops accepting; connections wait in the kernel's queue. Ends with
     /// [`Event::AcceptEnded`]; connections accepted meanwhile are still delivered.
     fn stop_accepting(&mut self, listener: ListenerIndex);

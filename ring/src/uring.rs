@@ -41,6 +41,10 @@ use crate::sys;
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
 
+/// Room for connections below which they are accepted one by one. A multishot accept takes all
+/// that wait, however many; in the microseconds of a turn these are never so many.
+const WARY_BELOW: usize = 256;
+
 /// Where the kernel writes for as long as the ring lives.
 struct Fixed {
     tick: Timespec,
@@ -93,6 +97,8 @@ pub struct Uring {
     fixed: ManuallyDrop<Box<Fixed>>,
     waker: Waker,
     listening: Vec<Listening>,
+    /// Connections are accepted one by one.
+    wary: bool,
     sends: Vec<ArenaSend>,
     owned: ManuallyDrop<HashMap<Key, OwnedSend>>,
     targets: Targets,
@@ -394,10 +400,16 @@ impl Uring {
     /// process whose ring the kernel takes apart in its own time, and then nobody hears of the
     /// connection until the next one comes.
     fn accept_unheard(&mut self) {
+        self.accept_anew(Listener::is_lent);
+    }
+
+    /// Ends the accepts on some listeners; the user, who is told that they are retired, starts
+    /// them again.
+    fn accept_anew(&mut self, is_meant: impl Fn(&Listener) -> bool) {
         for index in 0..self.listening.len() {
             let Listening { listener, accepting } = &self.listening[index];
-            let lent = listener.as_ref().is_some_and(Listener::is_lent);
-            if lent && *accepting == Accepting::Armed {
+            let meant = listener.as_ref().is_some_and(&is_meant);
+            if meant && *accepting == Accepting::Armed {
                 let listener = index as ListenerIndex;
                 self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
             }
@@ -543,7 +555,7 @@ impl Ring for Uring {
         let fd = socket.raw();
         // A multishot accept stays first in line at its socket, and would take every connection
         // away from the other rings that wait there; a single one goes to the end of the line.
-        let entry = if socket.is_shared() {
+        let entry = if self.wary || socket.is_shared() {
             let nobody = ptr::null_mut();
             opcode::Accept::new(Fd(fd), nobody, nobody.cast()).flags(libc::SOCK_CLOEXEC).build()
         } else {
@@ -551,6 +563,15 @@ impl Ring for Uring {
         };
         let entry = entry.user_data(Token::indexed(Operation::Accept, listener.into()).pack());
         self.push(entry);
+    }
+
+    fn bound_accepts(&mut self, room: usize) {
+        // With a distance between the two bounds, lest it goes to and fro.
+        let wary = room < if self.wary { 2 * WARY_BELOW } else { WARY_BELOW };
+        if wary && !self.wary {
+            self.accept_anew(|_| true);
+        }
+        self.wary = wary;
     }
 
     fn stop_accepting(&mut self, listener: ListenerIndex) {

@@ -12,6 +12,7 @@ on_both_engines!(
     more_connections_than_the_limit_at_start_allows,
     descriptors_run_out_all_the_same,
     more_connections_than_configured,
+    more_connections_than_configured_in_one_moment,
     a_flood_does_not_delay_the_end,
     everything_at_once,
 );
@@ -29,6 +30,34 @@ fn more_connections_than_configured(engine: Engine) {
     let tables = format!("[connections]\nmax = 20\n{PATIENT}");
     let tracker = Tracker::start_as(engine, 1, &tables, &[]);
     flood(&tracker, |_| {});
+}
+
+/// However many come while it looks away, no more are let in than there is room for. With two
+/// listeners the last of them may be two.
+fn more_connections_than_configured_in_one_moment(engine: Engine) {
+    let tables = format!("[connections]\nmax = 600\n{PATIENT}");
+    let tracker = Tracker::start_as(engine, 2, &tables, &[]);
+    let whole = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let baseline = tracker.descriptors();
+    // A ring takes what there is for hundreds all at once: not too many, while there is room.
+    let mut held: Vec<Client> = Vec::new();
+    for wave in [100, 100, 100, 700] {
+        tracker.signal("STOP");
+        held.extend((0..wave).map(|_| {
+            let mut client = Client::connect(tracker.v4);
+            client.send(&whole[..50]);
+            client
+        }));
+        tracker.signal("CONT");
+        thread::sleep(Duration::from_millis(300));
+    }
+    let most = baseline + 600 + 2;
+    assert!(tracker.descriptors() <= most, "{} of {most}", tracker.descriptors());
+    // The last of all, once those before it are gone.
+    let mut last = held.pop().unwrap();
+    drop(held);
+    last.send(&whole[50..]);
+    announced(&last.reply());
 }
 
 /// The limit may be lowered, or that of the whole system be reached, when nobody expects it.

@@ -307,6 +307,9 @@ impl FakeRing {
 }
 
 impl Ring for FakeRing {
+    /// Not all engines can keep to it.
+    fn bound_accepts(&mut self, _: usize) {}
+
     fn accept(&mut self, listener: ListenerIndex) {
         let state = &mut self.listeners[usize::from(listener)];
         assert!(!state.armed_known, "accepting already");

@@ -139,6 +139,7 @@ impl Uring {
             listening: listening
                 .map(|listener| Listening { listener: Some(listener), accepting: Accepting::Idle })
                 .collect(),
+            wary: false,
             sends: Vec::with_capacity(SUBMISSIONS as usize),
             owned: ManuallyDrop::new(HashMap::new()),
             targets: Targets::default(),
