@@ -114,13 +114,15 @@ fn draw_client(seed: u64, number: u32, random: &mut Random) -> Script {
             // A request cut off: by the client's end, or by nothing at all.
             let mut request = writer.good();
             request.bytes.truncate(1 + writer.random.below(20) as usize);
-            let text = request.bytes.iter().any(|byte| !b"\r\n\0".contains(byte));
             let ends = writer.random.below(2) == 0;
             ending = if ends { Ending::HalfClose } else { Ending::Await };
-            request.expected = match (text, ends) {
-                (false, _) => Expected::Nothing,
-                (true, true) => Expected::Framed(400),
-                (true, false) => Expected::Framed(408),
+            let status = if ends { 400 } else { 408 };
+            let text = request.bytes.iter().skip_while(|byte| b"\r\n\0".contains(byte));
+            let text: Vec<u8> = text.copied().collect();
+            request.expected = match &text[..] {
+                [] => Expected::Nothing,
+                b"HEAD" | [b'H', b'E', b'A', b'D', b' ', ..] => Expected::HeadOnly(status),
+                _ => Expected::Framed(status),
             };
             requests.push(request);
         }
@@ -262,7 +264,9 @@ impl Writer<'_> {
         let long_line = format!("GET /announce?{} ", "a".repeat(REQUEST_LINE_BYTES_MAX));
         let header = format!("X-Padding: {}\r\n", "b".repeat(1000));
         let large = header.repeat(HEAD_BYTES_MAX / header.len() + 1);
-        let kinds: [(u16, String); 10] = [
+        let kinds: [(u16, String); 12] = [
+            (400, "HEAD /announce HTTP/1.1\r\nA: b\rc\r\n\r\n".into()),
+            (505, "\r\nHEAD /announce HTTP/3.0\r\n\r\n".into()),
             (405, "HELO tracker.example\r\n\r\n".into()),
             (405, "POST /announce HTTP/1.1\r\nHost: t\r\n\r\n".into()),
             (505, "GET /announce HTTP/2.0\r\nHost: t\r\n\r\n".into()),
@@ -276,7 +280,11 @@ impl Writer<'_> {
         ];
         let kind = self.random.below(kinds.len() as u32) as usize;
         let (status, text) = &kinds[kind];
-        framed(*status, text.as_str())
+        let mut request = framed(*status, text.as_str());
+        if text.trim_start().starts_with("HEAD ") {
+            request.expected = Expected::HeadOnly(*status);
+        }
+        request
     }
 
     /// What follows a request that ends the connection, and is dropped.
