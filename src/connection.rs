@@ -451,6 +451,9 @@ impl Connection {
         let Some(session) = &mut self.session else { return write(out) };
         let room = scratch.replies.len().min(plain_bytes_max(out.len()));
         let (len, more) = write(&mut scratch.replies[..room]);
+        if len == 0 && more {
+            return (0, more);
+        }
         (session.seal(&scratch.replies[..len], !more, out), more)
     }
 

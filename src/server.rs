@@ -23,7 +23,7 @@ use crate::proxy::{Forwarded, Unknown};
 use crate::quota::{Excess, Quota, Ticket};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
 use crate::swarm::{
-    Announcement, Counts, Endpoint, Event, Full, InfoHash, Page, Random, Sample, Swarms,
+    Announcement, Counts, Endpoint, Event, Full, InfoHash, Random, Sample, Swarms, Walk,
 };
 
 /// Torrents in one piece of a full scrape.
@@ -47,7 +47,7 @@ pub struct Server {
     /// The torrents of the scrape at hand.
     torrents: Vec<(InfoHash, Counts)>,
     /// How far the one full scrape that is being answered has come.
-    full_scrape: Option<Page>,
+    full_scrape: Option<Walk>,
     now_s: u32,
     closing: bool,
     counters: Arc<Counters>,
@@ -241,7 +241,7 @@ impl Server {
             let closing = Envelope { keep_alive: false, ..envelope };
             return keep_or_close(reply::open_scrape(out, closing), closing);
         } else {
-            self.full_scrape = Some(Page::default());
+            self.full_scrape = Some(Walk::default());
             return Reply { len: reply::open_scrape(out, Envelope::CLOSING), after: After::Stream };
         };
         self.fail(Failure::Refusal(refusal));
@@ -251,9 +251,9 @@ impl Server {
 
     /// Writes the next piece of the full scrape; whether more are to follow.
     pub fn stream(&mut self, out: &mut [u8]) -> (usize, bool) {
-        let Some(page) = &mut self.full_scrape else { return (0, false) };
+        let Some(walk) = &mut self.full_scrape else { return (0, false) };
         self.torrents.clear();
-        let more = self.swarms.page(page, PAGE_TORRENTS, &mut self.torrents);
+        let more = self.swarms.walk(walk, PAGE_TORRENTS, &mut self.torrents);
         if let Some(gate) = &self.gate {
             self.torrents.retain(|(info_hash, _)| gate.lets_in(info_hash));
         }

@@ -12,8 +12,8 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus::swarm::{
-    Announcement, Counts, Endpoint, Event, InfoHash, Page, Random, Sample, Settings, Swarms, Sweep,
-    Swept, Totals,
+    Announcement, Counts, Endpoint, Event, InfoHash, Random, Sample, Settings, Swarms, Sweep,
+    Swept, Totals, Walk,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
@@ -360,17 +360,14 @@ impl World {
             let expected = self.model.get(&torrent).map_or_else(Counts::default, Swarm::counts);
             assert_eq!(self.swarms.scrape(&info_hash(torrent)), expected, "{torrent}");
         }
-        let (mut page, mut all) = (Page::default(), Vec::new());
-        while self.swarms.page(&mut page, 2, &mut all) {}
+        let (mut walk, mut all) = (Walk::default(), Vec::new());
+        while self.swarms.walk(&mut walk, 2, &mut all) {}
         let expected: BTreeMap<InfoHash, Counts> = self
             .model
             .iter()
             .map(|(&torrent, swarm)| (info_hash(torrent), swarm.counts()))
             .collect();
-        assert_eq!(all.len(), expected.len());
-        let counts: Vec<(InfoHash, Counts)> = expected.into_iter().collect();
-        all.sort_by_key(|(info_hash, _)| *info_hash);
-        assert_eq!(all, counts);
+        assert_eq!(all, expected.into_iter().collect::<Vec<(InfoHash, Counts)>>());
     }
 
     fn totals(&self) -> Totals {

@@ -25,6 +25,7 @@ mod small;
 mod sweep;
 mod table;
 mod time;
+mod walk;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
@@ -33,7 +34,8 @@ pub use census::{Census, Crowd};
 pub use random::Random;
 pub use sample::Sample;
 pub use sweep::{Sweep, Swept};
-pub use table::{Page, Swarms};
+pub use table::Swarms;
+pub use walk::Walk;
 
 /// The SHA-1 of a torrent's info dictionary (BEP 3), or the first 20 bytes of its SHA-256
 /// (BEP 52).

@@ -219,18 +219,6 @@ impl Shard {
             self.index.shrink_to(self.index.len() * 2, Slot::spread);
         }
     }
-
-    /// Appends up to `max` torrents that are before row `end`, last first; says before which row
-    /// to go on.
-    pub(super) fn page(&self, end: usize, max: usize, out: &mut Vec<(InfoHash, Counts)>) -> usize {
-        let end = end.min(self.len());
-        let start = end.saturating_sub(max);
-        out.extend((start..end).rev().map(|row| {
-            let torrent = &self.torrents[row];
-            (torrent.info_hash, torrent.counts())
-        }));
-        start
-    }
 }
 
 #[cfg(test)]

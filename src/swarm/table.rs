@@ -18,9 +18,6 @@ const SHARD_BITS: u32 = 12;
 /// How many shards there are.
 pub(super) const SHARDS: usize = 1 << SHARD_BITS;
 
-/// How many shards [`Swarms::page`] looks into at most: a bound on a call that finds them empty.
-const SHARDS_PER_PAGE: usize = 256;
-
 /// A lock and what it protects, on cache lines of its own; two, because processors fetch them in
 /// pairs.
 #[repr(align(128))]
@@ -72,14 +69,6 @@ pub struct Swarms {
     settings: Settings,
     ticks: Ticks,
     secret: RandomState,
-}
-
-/// Where a walk over all torrents goes on; it begins with the default.
-#[derive(Debug, Default)]
-pub struct Page {
-    shard: usize,
-    /// Before which row, once the shard has been begun.
-    end: Option<usize>,
 }
 
 impl Swarms {
@@ -160,28 +149,6 @@ impl Swarms {
         let mut sum = Census::default();
         (0..SHARDS).for_each(|shard| sum += self.lock(shard).census);
         sum
-    }
-
-    /// One piece of a walk over all torrents, for a full scrape: appends up to `max` of them,
-    /// possibly none, and says whether there may be more. A torrent that is there during the
-    /// whole walk is given at least once, and only one that moves meanwhile more than once.
-    pub fn page(&self, page: &mut Page, max: usize, out: &mut Vec<(InfoHash, Counts)>) -> bool {
-        let mut room = max;
-        for _ in 0..SHARDS_PER_PAGE {
-            if page.shard == SHARDS {
-                return false;
-            }
-            let shard = self.lock(page.shard);
-            let end = page.end.unwrap_or(shard.len()).min(shard.len());
-            let start = shard.page(end, room, out);
-            room -= end - start;
-            if start > 0 {
-                page.end = Some(start);
-                return true;
-            }
-            *page = Page { shard: page.shard + 1, end: None };
-        }
-        page.shard < SHARDS
     }
 
     /// A peer leaves the torrent at `row`, or was not in it.
@@ -311,7 +278,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use super::super::{Endpoint, Swept};
+    use super::super::{Endpoint, Swept, Walk};
     use super::*;
 
     const SETTINGS: Settings = Settings {
@@ -414,29 +381,6 @@ mod tests {
     }
 
     #[test]
-    fn a_page_after_another_gives_every_torrent_once() {
-        let swarms = Swarms::new(SETTINGS, RandomState::new());
-        let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(50));
-        for n in 0..900 {
-            let a = announcement(n, 1, Event::Completed);
-            swarms.announce(&a, 0, &mut random, &mut sample);
-        }
-        for max in [1, 7, 10_000] {
-            let (mut page, mut all, mut calls) = (Page::default(), Vec::new(), 0);
-            while swarms.page(&mut page, max, &mut all) {
-                calls += 1;
-                assert!(all.len() <= max * calls);
-            }
-            assert!(!swarms.page(&mut page, max, &mut all));
-            let counts = Counts { complete: 1, incomplete: 0, downloaded: 1 };
-            assert!(all.iter().all(|(_, found)| *found == counts));
-            let distinct: BTreeSet<InfoHash> =
-                all.iter().map(|(info_hash, _)| *info_hash).collect();
-            assert_eq!((all.len(), distinct), (900, (0..900).map(info_hash).collect()));
-        }
-    }
-
-    #[test]
     fn who_has_to_wait_is_counted() {
         let swarms = Swarms::new(SETTINGS, RandomState::new());
         let shard = shard_of(keyed_hash(&swarms.secret, &info_hash(1)));
@@ -486,8 +430,8 @@ mod tests {
         let mut parts: Vec<_> =
             threads.into_iter().map(|thread| thread.join().expect("no worker panics")).collect();
 
-        let (mut page, mut all) = (Page::default(), Vec::new());
-        while swarms.page(&mut page, 100, &mut all) {}
+        let (mut walk, mut all) = (Walk::default(), Vec::new());
+        while swarms.walk(&mut walk, 100, &mut all) {}
         let sum = |counts: &Counts| u64::from(counts.complete + counts.incomplete);
         let peers = all.iter().map(|(_, counts)| sum(counts)).sum();
         assert_eq!(swarms.totals(), Totals { torrents: all.len() as u64, peers });

@@ -135,7 +135,7 @@ fn a_full_scrape_names_all_torrents(engine: Engine) {
         client.send(request("GET", "/scrape", version, ""));
         let reply = client.reply_to_end();
         assert_eq!((reply.status, reply.closes()), (200, true));
-        let files = unsorted_files(&reply.body);
+        let files = files_of_all(&reply.body);
         assert!(files.values().all(|counts| counts.incomplete == 1 && counts.complete == 0));
         files.into_keys().collect::<Vec<_>>()
     };
@@ -175,9 +175,8 @@ fn failed_scrape(tracker: &Tracker) -> bool {
     client.drain().windows(14).any(|part| part == b"failure reason")
 }
 
-/// The torrents of a full scrape. They come as the tracker's tables hold them; sorting would
-/// take a copy of all.
-fn unsorted_files(body: &[u8]) -> BTreeMap<[u8; 20], Counts> {
+/// The torrents of a full scrape, in the order that bencode wants.
+fn files_of_all(body: &[u8]) -> BTreeMap<[u8; 20], Counts> {
     let mut rest = body.strip_prefix(b"d5:filesd").expect("the start of a scrape");
     let mut files = BTreeMap::new();
     while let Some(entry) = rest.strip_prefix(b"20:") {
@@ -189,7 +188,9 @@ fn unsorted_files(body: &[u8]) -> BTreeMap<[u8; 20], Counts> {
             downloaded: value.integer("downloaded"),
             incomplete: value.integer("incomplete"),
         };
-        assert_eq!(files.insert(*info_hash, counts), None, "twice: {}", escaped(info_hash));
+        let last = files.last_key_value().map(|(last, _)| last);
+        assert!(last < Some(info_hash), "out of order: {}", escaped(info_hash));
+        files.insert(*info_hash, counts);
         rest = &file[closing..];
     }
     assert_eq!(rest, b"ee", "the end of a scrape");
@@ -229,5 +230,5 @@ fn one_full_scrape_at_a_time(engine: Engine) {
     assert_eq!(decode(&reply.body).integer("retry in"), 1);
     // It goes on as soon as it is read, to its end.
     let rest = slow.drain();
-    assert_eq!(unsorted_files(&rest).len(), count as usize);
+    assert_eq!(files_of_all(&rest).len(), count as usize);
 }
