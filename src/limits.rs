@@ -12,6 +12,10 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// have 36; beside them balancers send names and certificates' subjects, a few hundred.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 
+/// Torrents that may be configured at most: what the tables hold, less a margin for the fullest of
+/// their shards. They would take some 8 GB.
+pub const TORRENTS_MAX: usize = 100_000_000;
+
 /// Header lines of a request; more is answered with 431.
 pub const HEADERS_MAX: usize = 128;
 

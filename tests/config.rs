@@ -307,7 +307,7 @@ fn values_out_of_bounds_get_the_bounds() {
                 &[
                     "annulus.toml:2: swarms.max_peers = -1: must be 1 to 4_000_000_000 peers",
                     "annulus.toml:3: swarms.max_torrents = 99999999999999999999999999: \
-                     must be 1 to 1_000_000_000 torrents",
+                     must be 1 to 100_000_000 torrents",
                 ],
             ),
             (

@@ -4,7 +4,7 @@ use super::Config;
 use super::key::{Bounds, Key, Kind, Relation, Table, Word};
 use crate::limits::{
     INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX,
-    WORKERS_MAX,
+    TORRENTS_MAX, WORKERS_MAX,
 };
 use crate::reply::{announce_bytes_max, scrape_bytes_max};
 
@@ -259,7 +259,7 @@ const _: () = assert!(MAX_NUMWANT_MAX >= 200 && MAX_SCRAPE_TORRENTS_MAX >= 128);
 /// How much is remembered. When something is full, a newcomer is answered but not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swarms {
-    /// Torrents at one time, 1 to 1,000,000,000.
+    /// Torrents at one time, 1 to 100,000,000.
     pub max_torrents: usize,
     /// Peers at one time in all torrents, 1 to 4,000,000,000.
     pub max_peers: usize,
@@ -286,7 +286,7 @@ pub(super) const SWARMS: Table = Table {
             name: "max_torrents",
             kind: Kind::Whole {
                 at: |config| &mut config.swarms.max_torrents,
-                bounds: bounds(1, 1_000_000_000, "torrents"),
+                bounds: bounds(1, TORRENTS_MAX as u64, "torrents"),
             },
             about: "Torrents at one time. Bounds memory: anybody can announce made-up torrents.",
             reason: "above the ten million or so that the largest public trackers have.",

@@ -11,7 +11,7 @@ use super::time::{Budget, Deadline};
 use super::{Census, Counts, InfoHash, keyed_hash};
 
 /// Torrents of one shard: row numbers have 16 bits, of which an eighth stays free so that the
-/// index is never crowded. 4096 shards hold 234 million, which would be 16 GB.
+/// index is never crowded. 2048 shards hold 117 million, which would be 8 GB.
 pub(super) const TORRENTS_PER_SHARD_MAX: usize = 0x1_0000 / 8 * 7;
 
 /// Torrents in a block of the store: less than one block a shard is unused, and its slot in the

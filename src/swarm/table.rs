@@ -4,19 +4,23 @@ use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::shard::{Removed, Shard};
+use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX};
 use super::time::Ticks;
 use super::{
     Announcement, Census, Counts, Event, Full, InfoHash, Random, Sample, Settings, Totals,
     keyed_hash,
 };
+use crate::limits::TORRENTS_MAX;
 
-/// Bits of the number of a shard. With 4096 shards two workers want the same one in about one
-/// announce of a hundred thousand, and what an announce may have to grow is a 4096th of the whole.
-const SHARD_BITS: u32 = 12;
+/// Bits of the number of a shard. With 2048 shards two workers want the same one in about one
+/// announce of fifty thousand, and what an announce may have to grow is a 2048th of the whole. More
+/// would leave more blocks half empty: the last of every shard is.
+const SHARD_BITS: u32 = 11;
 
 /// How many shards there are.
 pub(super) const SHARDS: usize = 1 << SHARD_BITS;
+
+const _: () = assert!(TORRENTS_MAX <= SHARDS * TORRENTS_PER_SHARD_MAX / 8 * 7);
 
 /// A lock and what it protects, on cache lines of its own; two, because processors fetch them in
 /// pairs.
