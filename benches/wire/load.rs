@@ -34,6 +34,8 @@ pub(crate) struct Load {
     pub(crate) latency_p50: Duration,
     /// All but one in a hundred of the answers came within this time.
     pub(crate) latency_p99: Duration,
+    /// CPU time that wrk took to make the requests, before it sent any.
+    pub(crate) set_up: Duration,
 }
 
 impl Load {
@@ -102,9 +104,7 @@ impl Load {
             .output()?;
         let printed = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
-        let load = printed
-            .lines()
-            .find_map(|line| Load::parse(line.strip_prefix("wire: ")?))
+        let load = Load::parse(&printed)
             .ok_or_else(|| io::Error::other(format!("wrk gave no result: {printed}{complaint}")))?;
         if load.answers == 0 {
             return Err(io::Error::other("answered nothing"));
@@ -119,10 +119,12 @@ impl Load {
         Ok((load, printed.into_owned()))
     }
 
-    /// Reads the line that `announce.lua` prints at the end.
-    fn parse(line: &str) -> Option<Load> {
+    /// Reads the lines that `announce.lua` prints: when all is made, and at the end.
+    fn parse(printed: &str) -> Option<Load> {
+        let behind = |name| printed.lines().find_map(|line| line.strip_prefix(name));
+        let set_up = behind("set-up: ")?.parse().ok()?;
         let numbers: Vec<u64> =
-            line.split_whitespace().map(|n| n.parse().ok()).collect::<Option<_>>()?;
+            behind("wire: ")?.split_whitespace().map(|n| n.parse().ok()).collect::<Option<_>>()?;
         let &[answers, took, bytes, connect, read, write, timeout, status, p50, p99] =
             numbers.as_slice()
         else {
@@ -136,6 +138,7 @@ impl Load {
             status_errors: status,
             latency_p50: Duration::from_micros(p50),
             latency_p99: Duration::from_micros(p99),
+            set_up: Duration::try_from_secs_f64(set_up).ok()?,
         })
     }
 }
