@@ -11,8 +11,9 @@ less what wrk takes to make its requests before it sends the first. annulus load
 answer in full, wrk sees that it is HTTP and looks at its status, aquatic_http_load_test reads \
 it as bencode.
 
-Where no connection is kept, aquatic_http_load_test makes one after the other in each of 8 \
-threads. Over TLS no tester asks who has signed the certificate; wrk (OpenSSL) checks the \
+Where no connection is kept, aquatic_http_load_test has the threads with which it does best: 8, \
+each with one connection after the other, or over TLS 4, each with a new one every millisecond. \
+Over TLS no tester asks who has signed the certificate; wrk (OpenSSL) checks the \
 handshake's signature by it, the others do not. Handshakes of annulus load and wrk are full \
 ones; aquatic_http_load_test resumes its sessions and cannot be told otherwise, so that most of \
 its handshakes are shorter.";
