@@ -1,6 +1,6 @@
 //! Whether an answer is the one that was asked for: bodies of announces and scrapes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::bencode::{Malformed, Scan};
 use super::fault::{Fault, Oddities, Oddity, Wrong};
@@ -62,12 +62,9 @@ pub fn check_announce(body: &[u8], announced: &Announced<'_>) -> Result<Announce
             b"failure reason" => return Err(refused(scan)),
             b"interval" => seconds = Some(integer(scan, "interval")?),
             b"min interval" => interval(integer(scan, "min interval")?, "min interval")?,
-            b"complete" | b"incomplete" | b"downloaded" => {
-                let name = str::from_utf8(key).unwrap_or_default();
-                if integer(scan, name)? < 0 {
-                    return Err(Wrong::because(Fault::WrongType, name));
-                }
-            }
+            b"complete" => count(scan, "complete")?,
+            b"incomplete" => count(scan, "incomplete")?,
+            b"downloaded" => count(scan, "downloaded")?,
             b"peers" => {
                 peers = true;
                 answer.peers += match scan.peek() {
@@ -140,9 +137,7 @@ fn counts(torrents: &mut Keys<'_>, oddities: &mut Oddities) -> Result<(), Wrong>
         match NAMES.iter().position(|name| name.as_bytes() == key) {
             Some(at) => {
                 seen[at] = true;
-                if integer(&mut keys.scan, NAMES[at])? < 0 {
-                    return Err(Wrong::because(Fault::WrongType, NAMES[at]));
-                }
+                count(&mut keys.scan, NAMES[at])?;
             }
             None => keys.skip(oddities)?,
         }
@@ -225,6 +220,11 @@ fn integer(scan: &mut Scan<'_>, name: &str) -> Result<i64, Wrong> {
     }
 }
 
+/// A number of peers.
+fn count(scan: &mut Scan<'_>, name: &str) -> Result<(), Wrong> {
+    if integer(scan, name)? < 0 { Err(Wrong::because(Fault::WrongType, name)) } else { Ok(()) }
+}
+
 fn string<'a>(scan: &mut Scan<'a>, name: &str) -> Result<&'a [u8], Wrong> {
     match scan.peek() {
         Some(b'0'..=b'9') => Ok(scan.string()?),
@@ -258,16 +258,26 @@ fn compact<const BYTES: usize>(peers: &[u8], announced: &Announced<'_>) -> Resul
     if peers.len() > announced.numwant {
         return Err(Wrong::because(Fault::TooManyPeers, peers.len()));
     }
-    for peer in peers {
-        let (ip, port) = peer.split_at(BYTES - 2);
-        let ip = match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
-            (Ok(v4), _) => IpAddr::V4(Ipv4Addr::from(v4)),
-            (_, Ok(v6)) => IpAddr::V6(Ipv6Addr::from(v6)),
-            _ => return Err(Fault::BadPeers.into()),
-        };
-        judge(Peer { ip, port: u16::from_be_bytes([port[0], port[1]]) }, announced)?;
+    // Nearly all lists are good, and bytes tell so. Port 0 is wrong of anyone: where nobody knows
+    // who asked, zeros stand for it. What begins with 0 or from 224 on may be nobody's address.
+    let own = announced.own.and_then(compacted::<BYTES>).unwrap_or([0; BYTES]);
+    let is_suspect = |peer: &[u8; BYTES]| {
+        *peer == own || peer.ends_with(&[0, 0]) || !(1..224).contains(&peer[0])
+    };
+    if announced.known.is_some() || peers.iter().any(is_suspect) {
+        peers.iter().try_for_each(|peer| judge(expanded(peer), announced))?;
     }
     if has_repeated(peers) { Err(Fault::RepeatedPeer.into()) } else { Ok(peers.len() as u64) }
+}
+
+/// A peer of a compact list.
+fn expanded<const BYTES: usize>(peer: &[u8; BYTES]) -> Peer {
+    let (ip, port) = peer.split_at(BYTES - 2);
+    let ip = match <[u8; 4]>::try_from(ip) {
+        Ok(v4) => IpAddr::V4(v4.into()),
+        Err(_) => IpAddr::V6(<[u8; 16]>::try_from(ip).unwrap_or_default().into()),
+    };
+    Peer { ip, port: u16::from_be_bytes([port[0], port[1]]) }
 }
 
 /// Whether any of these is there twice. Few are looked at one by one, where their hashes meet;
@@ -289,6 +299,19 @@ fn has_repeated<const BYTES: usize>(peers: &[[u8; BYTES]]) -> bool {
         met[word] |= bit;
         may_be && peers[..at].contains(peer)
     })
+}
+
+/// A peer as a compact list has it; `None` if its address is of the other family.
+fn compacted<const N: usize>(peer: Peer) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let (ip, port) = bytes.split_at_mut(N - 2);
+    match peer.ip {
+        IpAddr::V4(v4) if ip.len() == 4 => ip.copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) if ip.len() == 16 => ip.copy_from_slice(&v6.octets()),
+        _ => return None,
+    }
+    port.copy_from_slice(&peer.port.to_be_bytes());
+    Some(bytes)
 }
 
 /// Judges a list of dictionaries (BEP 3). Returns how many there are.

@@ -100,6 +100,9 @@ fn wrong_announces() {
             Fault::OwnAddress,
         ),
         (b"d8:intervali1e5:peers6:aaaa\0\0e", Fault::PortZero),
+        (b"d8:intervali1e5:peers18:aaaabb\x7f\0\0\x01abccccdde", Fault::OwnAddress),
+        (b"d8:intervali1e5:peers18:aaaabbccccddeeee\0\0e", Fault::PortZero),
+        (b"d8:intervali1e6:peers618:aaaaaaaaaaaaaaaa\0\0e", Fault::PortZero),
     ] {
         assert_eq!(fault(body), wrong, "{}", body.escape_ascii());
     }
@@ -129,6 +132,22 @@ fn one_of_many_that_comes_twice_is_found() {
             let wrong = check_announce(&body(&peers), &announced).unwrap_err();
             assert_eq!(wrong.fault, Fault::RepeatedPeer, "{count}: {first} and {second}");
         }
+    }
+}
+
+#[test]
+fn own_addresses_are_told_by_family() {
+    let v6 = Peer { ip: IpAddr::V6(Ipv6Addr::from(*b"aaaaaaaaaaaaaaaa")), port: 0x6162 };
+    let asked_by = |own| Announced { numwant: 3, own, known: None };
+    let body = b"d8:intervali1e6:peers636:bbbbbbbbbbbbbbbbabaaaaaaaaaaaaaaaaabe";
+    let judged = |own| check_announce(body, &asked_by(own)).map_err(|wrong| wrong.fault);
+    assert_eq!(judged(Some(v6)), Err(Fault::OwnAddress));
+    assert_eq!(judged(Some(OWN)).map(|answer| answer.peers), Ok(2));
+    assert_eq!(judged(None).map(|answer| answer.peers), Ok(2));
+    // Port 0 is wrong whoever asks, and where nobody knows who does.
+    let body = b"d8:intervali1e5:peers6:aaaa\0\0e";
+    for own in [None, Some(v6)] {
+        assert_eq!(check_announce(body, &asked_by(own)).unwrap_err().fault, Fault::PortZero);
     }
 }
 
