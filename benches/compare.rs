@@ -67,6 +67,8 @@ mod scaling;
 mod servers;
 #[path = "compare/sharing.rs"]
 mod sharing;
+#[path = "compare/spread.rs"]
+mod spread;
 #[path = "wire/tls.rs"]
 #[expect(dead_code, reason = "wrk is not used here")]
 mod tls;

@@ -26,6 +26,7 @@ mod endpoint;
 #[path = "floor/server.rs"]
 mod floor;
 #[path = "compare/json.rs"]
+#[expect(dead_code, reason = "of a report only numbers are read")]
 mod json;
 #[path = "compare/load.rs"]
 mod load;
@@ -36,14 +37,14 @@ mod options;
 #[path = "wire/process.rs"]
 #[expect(dead_code, reason = "what the servers cost is not measured here")]
 mod process;
-#[path = "compare/results.rs"]
-#[expect(dead_code, reason = "nothing is kept in a file")]
-mod results;
 #[path = "compare/row.rs"]
+#[expect(dead_code, reason = "there are fewer rows")]
 mod row;
 #[path = "wire/servers.rs"]
 #[expect(dead_code, reason = "what the servers cost is not measured here")]
 mod servers;
+#[path = "compare/spread.rs"]
+mod spread;
 #[path = "testers/table.rs"]
 mod table;
 #[path = "testers/tester.rs"]

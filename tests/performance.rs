@@ -18,6 +18,8 @@ mod results;
 mod row;
 #[path = "../benches/compare/sharing.rs"]
 mod sharing;
+#[path = "../benches/compare/spread.rs"]
+mod spread;
 
 use figures::CHARTS;
 use json::Value;

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use crate::figures::{CPU, Chart, LATENCY, MEMORY, THROUGHPUT};
-use crate::results::{Handshake, Measured, NEVER_SENT, Results, Rounds, Spread, is_tracker, title};
-use crate::row::Row;
+use crate::results::{Handshake, Measured, Results, Rounds, is_tracker, title};
+use crate::row::{NEVER_SENT, Row};
 use crate::sharing;
+use crate::spread::Spread;
 
 /// Writes the document.
 pub(crate) fn write(results: &Results) -> String {

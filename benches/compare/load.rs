@@ -9,7 +9,7 @@ use crate::endpoint::{Endpoint, Transport};
 use crate::floor::Connections;
 use crate::json::Value;
 use crate::process::{BOTH_CPUS, LOAD_CPU, pinned};
-use crate::results::NEVER_SENT;
+use crate::row::NEVER_SENT;
 use crate::servers::Server;
 use crate::torrents::{LOAD_TORRENTS, write_list};
 

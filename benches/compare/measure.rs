@@ -9,9 +9,10 @@ use crate::floor::{Connections, body};
 use crate::handshake::BareHandshake;
 use crate::load::{LOAD_ANNOUNCES, Load};
 use crate::options::Options;
-use crate::results::{Handshake, Measured, Results, Run, Spread};
+use crate::results::{Handshake, Measured, Results, Run};
 use crate::row::Row;
 use crate::servers::{Running, Server, Setup};
+use crate::spread::Spread;
 use crate::torrents::LOAD_TORRENTS;
 
 /// Seconds of load at most until every announce of the load was made once.

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use crate::json::Value;
-use crate::row::Row;
+use crate::row::{NEVER_SENT, Row};
 use crate::sharing::{Contended, Shared};
+use crate::spread::Spread;
 
 /// The share of a CPU from which on the load is taken for the limit and not the server.
 const LOAD_BUSY_MAX: f64 = 0.9;
@@ -12,9 +13,6 @@ const LOAD_BUSY_MAX: f64 = 0.9;
 /// Seconds from which on an interval of a report counts as a whole second: the last one, which
 /// waits for answers, is far shorter.
 const WHOLE_SECOND: f64 = 0.5;
-
-/// The fault of a request that was due and had no connection until the end: no answer at all.
-pub(crate) const NEVER_SENT: &str = "never-sent";
 
 /// Everything that was measured, and where.
 #[derive(Debug, Default, PartialEq)]
@@ -178,32 +176,6 @@ impl Rounds<'_> {
     /// Whether the load was what bounded the rate.
     pub(crate) fn is_bound_by_load(&self) -> bool {
         self.spread(Measured::load_busy).is_some_and(|busy| busy.median > LOAD_BUSY_MAX)
-    }
-}
-
-/// A figure over several rounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
-    /// The middle one, or the mean of the two in the middle.
-    pub(crate) median: f64,
-    /// The least.
-    pub(crate) least: f64,
-    /// The greatest.
-    pub(crate) greatest: f64,
-}
-
-impl Spread {
-    /// Of these values, if there is any.
-    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Spread> {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let (least, greatest) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            1 => values[middle],
-            _ => (values[middle - 1] + values[middle]) / 2.0,
-        };
-        Some(Spread { median, least, greatest })
     }
 }
 

@@ -1,5 +1,9 @@
 //! The rows of the comparison: what is asked of every server.
 
+/// The fault of a request that was due, in a row at a rate, and had no connection until the end: no
+/// answer at all.
+pub(crate) const NEVER_SENT: &str = "never-sent";
+
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Row {

@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use crate::document::percent;
 use crate::json::Value;
-use crate::results::{Measured, Spread, read_outcome, read_row, written_outcome};
+use crate::results::{Measured, read_outcome, read_row, written_outcome};
 use crate::row::Row;
+use crate::spread::Spread;
 
 /// One run of the load against this tracker, both on both CPUs.
 #[derive(Debug, PartialEq)]

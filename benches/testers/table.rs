@@ -1,7 +1,7 @@
 //! What was measured, as Markdown: medians with their extremes, and the ratios that are aimed at.
 
-use crate::results::Spread;
 use crate::row::Row;
+use crate::spread::Spread;
 use crate::tester::{Driven, Tester};
 
 /// What has to be known of the figures, printed below them.
