@@ -9,7 +9,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use annulus_ring::stderr_takes_a_line;
 use time::OffsetDateTime;
 
 use crate::limits::LOG_PAUSE_S;
@@ -52,6 +54,9 @@ pub struct Log {
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
+/// Lines that nobody took, since the last that somebody did.
+static LOST: AtomicU32 = AtomicU32::new(0);
+
 impl Log {
     /// Has the process log like this from now on; only the first call counts.
     pub fn begin(self) {
@@ -88,11 +93,22 @@ impl Log {
 pub fn say(level: Level, text: fmt::Arguments<'_>) {
     let default = Log { level: Level::Info, format: Format::Plain, clock: || 0 };
     let log = LOG.get().unwrap_or(&default);
-    if level <= log.level {
-        // In one piece, lest two threads' lines mix. A log that nobody can read any more is no
-        // reason to stop.
-        let _ = io::stderr().write_all(log.line(level, text).as_bytes());
+    if level > log.level {
+        return;
     }
+    if !stderr_takes_a_line() {
+        // A pipe that is full, because nobody reads it: to wait would stop whoever serves.
+        LOST.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let mut line = match LOST.swap(0, Ordering::Relaxed) {
+        0 => String::new(),
+        lost => log.line(Level::Warning, format_args!("{lost} lines of this log were not read")),
+    };
+    line += &log.line(level, text);
+    // In one piece, lest two threads' lines mix. A log that nobody can read any more is no reason
+    // to stop.
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Why the program cannot start or go on, one line or more, as they stand in the log. Before

@@ -49,7 +49,7 @@ pub use notify::Notifier;
 pub use power::{Attendant, Ids, attend, give_up_power, may_change_user, may_read};
 pub use process::{
     Signal, Signals, come_after_others, entries, raise_descriptor_limit, raise_locked_memory_limit,
-    sort_freed_memory, steady_memory,
+    sort_freed_memory, stderr_takes_a_line, steady_memory,
 };
 pub use start::{Choice, Chosen, Settings};
 pub use token::Key;
