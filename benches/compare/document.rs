@@ -91,10 +91,9 @@ const ALLOWED: &str = "
 ## What was allowed
 
 `annulus load` fails for any fault that is not allowed. Allowed was, to opentracker, that it gives
-a peer its own address (`own-address`), and to aquatic_http, that bytes follow the dictionary
-(`trailing-bytes`); such answers count like the others. At a given rate it was allowed to all that
-requests of the last moment find no connection free (`never-sent`); how long they had waited is
-among the latencies. The constant answers of the floor and of nginx need
+a peer its own address (`own-address`); such answers count like the others. At a given rate it was
+allowed to all that requests of the last moment find no connection free (`never-sent`); how long
+they had waited is among the latencies. The constant answers of the floor and of nginx need
 nothing allowed: they name whole addresses, and strange peers are no fault unless `--only-ours` is
 given. What came of it:
 
@@ -311,9 +310,7 @@ fn allowed(results: &Results) -> String {
         let faulty = answers - sum(Measured::good);
         let mut said = Vec::new();
         if faulty > 0.0 {
-            let mut allowed = runs.iter().flat_map(|run| run.allowed.split(','));
-            let fault = allowed.find(|fault| *fault != NEVER_SENT).unwrap_or_default();
-            said.push(format!("{fault} in {:.0} % of its answers", faulty / answers * 100.0));
+            said.push(format!("own-address in {:.0} % of its answers", faulty / answers * 100.0));
         }
         if never_sent > 0.0 {
             said.push(format!("{never_sent} requests {NEVER_SENT}"));

@@ -104,10 +104,6 @@ impl Load {
             // It does not leave out the peer that asks.
             allowed.push("own-address");
         }
-        if self.server == Server::Aquatic {
-            // It ends the body behind the dictionary with a line end.
-            allowed.push("trailing-bytes");
-        }
         if self.rate > 0 {
             // Arrivals of the last moment, where all connections are still busy.
             allowed.push(NEVER_SENT);

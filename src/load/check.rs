@@ -83,7 +83,7 @@ pub fn check_announce(body: &[u8], announced: &Announced<'_>) -> Result<Announce
             _ => keys.skip(&mut answer.oddities)?,
         }
     }
-    keys.end()?;
+    keys.end(&mut answer.oddities)?;
     interval(seconds.ok_or_else(|| Wrong::because(Fault::MissingKey, "interval"))?, "interval")?;
     if !peers {
         return Err(Wrong::because(Fault::MissingKey, "peers"));
@@ -121,7 +121,7 @@ pub fn check_scrape(body: &[u8], asked: impl Fn(&[u8]) -> bool) -> Result<Scrape
             _ => keys.skip(&mut answer.oddities)?,
         }
     }
-    keys.end()?;
+    keys.end(&mut answer.oddities)?;
     if !files {
         return Err(Wrong::because(Fault::MissingKey, "files"));
     }
@@ -197,12 +197,17 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    /// Sees that nothing is behind the dictionary.
-    fn end(&self) -> Result<(), Wrong> {
-        match self.scan.rest().len() {
-            0 => Ok(()),
-            bytes => Err(Wrong::because(Fault::TrailingBytes, format_args!("{bytes} bytes"))),
+    /// Sees that nothing is behind the dictionary, or at most a line end.
+    fn end(&self, oddities: &mut Oddities) -> Result<(), Wrong> {
+        match self.scan.rest() {
+            b"" => {}
+            b"\r\n" | b"\n" => oddities.note(Oddity::TrailingLineEnd),
+            rest => {
+                let bytes = rest.len();
+                return Err(Wrong::because(Fault::TrailingBytes, format_args!("{bytes} bytes")));
+            }
         }
+        Ok(())
     }
 }
 

@@ -136,6 +136,9 @@ impl Fault {
 pub enum Oddity {
     /// Keys of a dictionary that are not sorted, or come twice (BEP 3).
     UnsortedKeys,
+    /// A line end behind the bencode: all clients known get along with it, and aquatic_http sends
+    /// it.
+    TrailingLineEnd,
     /// A list of dictionaries though `compact=1` was asked for.
     DictionaryPeers,
     /// The server ended a connection that was to be kept.
@@ -149,8 +152,9 @@ pub enum Oddity {
 }
 
 /// Every oddity, in the order of reports.
-pub const ODDITIES: [Oddity; 6] = [
+pub const ODDITIES: [Oddity; 7] = [
     Oddity::UnsortedKeys,
+    Oddity::TrailingLineEnd,
     Oddity::DictionaryPeers,
     Oddity::ClosedKept,
     Oddity::NoLength,
@@ -163,6 +167,7 @@ impl Oddity {
     pub fn name(self) -> &'static str {
         match self {
             Oddity::UnsortedKeys => "unsorted-keys",
+            Oddity::TrailingLineEnd => "trailing-line-end",
             Oddity::DictionaryPeers => "dictionary-peers",
             Oddity::ClosedKept => "closed-kept-connection",
             Oddity::NoLength => "no-length",

@@ -59,7 +59,7 @@ fn every_wrong_answer_under_its_reason(engine: Engine) {
         (kept(b"<html></html>"), "not-bencode"),
         (kept(b""), "not-bencode"),
         (kept(&GOOD[..GOOD.len() - 1]), "not-bencode"),
-        (kept(&[GOOD, b"\r\n"].concat()), "trailing-bytes"),
+        (kept(&[GOOD, b"\r\n."].concat()), "trailing-bytes"),
         (kept(b"d14:failure reason8:go away!e"), "refused"),
         (kept(b"d8:intervali1800ee"), "missing-key"),
         (kept(b"d5:peers0:e"), "missing-key"),

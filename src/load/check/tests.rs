@@ -44,6 +44,8 @@ fn odd_announces() {
     for (body, oddity) in [
         (&b"d5:peers0:8:intervali1ee"[..], Oddity::UnsortedKeys),
         (b"d1:ad1:b0:1:a0:e8:intervali1e5:peers0:e", Oddity::UnsortedKeys),
+        (b"d8:intervali1e5:peers0:e\r\n", Oddity::TrailingLineEnd),
+        (b"d8:intervali1e5:peers0:e\n", Oddity::TrailingLineEnd),
         (b"d8:intervali1e5:peerslee", Oddity::DictionaryPeers),
         (b"d8:intervali1e5:peers0:15:warning message2:hie", Oddity::Warning),
     ] {
@@ -61,7 +63,8 @@ fn wrong_announces() {
         (b"d8:intervali1e5:peers0:", Fault::NotBencode),
         (b"d8:intervali01e5:peers0:e", Fault::NotBencode),
         (b"d8:interval", Fault::NotBencode),
-        (b"d8:intervali1e5:peers0:e\r\n", Fault::TrailingBytes),
+        (b"d8:intervali1e5:peers0:e\r\n\r\n", Fault::TrailingBytes),
+        (b"d8:intervali1e5:peers0:ed", Fault::TrailingBytes),
         (b"de", Fault::MissingKey),
         (b"d5:peers0:e", Fault::MissingKey),
         (b"d8:intervali1ee", Fault::MissingKey),
