@@ -20,18 +20,22 @@ on_both_engines!(
 const TIMED_OUT: &str = "annulus_connections_timed_out_total";
 const PAUSES: &str = "annulus_accept_pauses_total";
 
+/// So many clients, each of which has had an answer and keeps its connection.
+fn answered_clients(tracker: &Tracker, count: usize) -> Vec<Client> {
+    let target = get(&Torrent::new(tracker, 1).target(1, ""));
+    let one = |_| {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&target);
+        announced(&client.reply());
+        client
+    };
+    (0..count).map(one).collect()
+}
+
 fn they_are_counted_while_they_are_open(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
     let observed = Observed::of(&tracker);
-    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
-    let clients: Vec<Client> = (0..30)
-        .map(|_| {
-            let mut client = Client::connect(tracker.v4);
-            client.send(&target);
-            announced(&client.reply());
-            client
-        })
-        .collect();
+    let clients = answered_clients(&tracker, 30);
     observed.reaches("annulus_connections_open", 30.0);
     drop(clients);
     observed.reaches("annulus_connections_open", 0.0);
@@ -46,19 +50,12 @@ fn a_full_house_pauses(engine: Engine) {
     let tracker = Tracker::start_as(engine, 1, &tables, &[]);
     let observed = Observed::of(&tracker);
     assert_eq!(observed.sample("annulus_connections_limit"), 3.0);
-    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
-    let mut clients: Vec<Client> = Vec::new();
-    for _ in 0..3 {
-        let mut client = Client::connect(tracker.v4);
-        client.send(&target);
-        announced(&client.reply());
-        clients.push(client);
-    }
+    let mut clients = answered_clients(&tracker, 3);
     observed.reaches("annulus_connections_open", 3.0);
     assert_eq!(observed.of_metric(PAUSES), ["reason=connection_limit 1"]);
     // One that waits is let in when another goes, and then it is full again.
     let mut waiting = Client::connect(tracker.v4);
-    waiting.send(&target);
+    waiting.send(get(&Torrent::new(&tracker, 1).target(1, "")));
     clients.pop();
     announced(&waiting.reply());
     observed.reaches(&format!("{PAUSES}{{reason=\"connection_limit\"}}"), 2.0);
@@ -71,15 +68,7 @@ fn a_full_house_leaves_descriptors_to_itself(engine: Engine) {
     let tracker = Tracker::start_as(engine, 1, &tables, &["prlimit", "--nofile=160:160"]);
     let observed = Observed::of(&tracker);
     let limit = observed.sample("annulus_connections_limit");
-    let target = get(&Torrent::new(&tracker, 1).target(1, ""));
-    let _clients: Vec<Client> = (0..limit as usize)
-        .map(|_| {
-            let mut client = Client::connect(tracker.v4);
-            client.send(&target);
-            announced(&client.reply());
-            client
-        })
-        .collect();
+    let _clients = answered_clients(&tracker, limit as usize);
     observed.reaches("annulus_connections_open", limit);
     assert_eq!(observed.of_metric(PAUSES), ["reason=connection_limit 1"]);
     // As many as are read at once of certificates, lists and the like.
