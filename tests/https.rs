@@ -4,8 +4,8 @@
 //!
 //! `agreement` is what other people's clients and the tracker agree on, `resumption` how they
 //! save themselves the half of it, `conversation` the HTTP inside, `life` how connections
-//! begin and end, `garbage` those that mean no good, and `reload` what happens to all of them
-//! when the certificates are renewed.
+//! begin and end, `segments` what TCP carries of that end, `garbage` those that mean no good, and
+//! `reload` what happens to all of them when the certificates are renewed.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 
@@ -31,6 +31,8 @@ mod requirements;
 mod resumption;
 #[path = "https/secure.rs"]
 mod secure;
+#[path = "https/segments.rs"]
+mod segments;
 #[path = "https/site.rs"]
 mod site;
 #[path = "http/torrent.rs"]

@@ -1,0 +1,112 @@
+//! What TCP carries of the last answer, as a capture on the loopback device has it.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::client::{Client, request};
+use crate::requirements::{can_run, missing_programs};
+use crate::secure::VERSIONS;
+use crate::site::Site;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, on_both_engines};
+
+on_both_engines!(the_answer_the_farewell_and_the_end_are_one_segment);
+
+fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
+    let mut missing = missing_programs(&["python3"]);
+    if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
+        missing.push("root's rights, for a capture".to_owned());
+    }
+    if !can_run("the_answer_the_farewell_and_the_end_are_one_segment", &missing) {
+        return;
+    }
+    let site = Site::start(engine, "");
+    let target = Torrent::new(&site.tracker, 1).target(1, "");
+    let last = request("GET", &target, "HTTP/1.1", "Connection: close\r\n");
+    // TLS 1.2 has a flight more: the server's part ends the handshake there.
+    for (number_before, (version, mut client)) in
+        [2, 1].into_iter().zip(VERSIONS.iter().zip(site.connect_by_each()))
+    {
+        let capture = Capture::begin(&client.stream.sock);
+        client.send(&last);
+        announced(&client.reply());
+        client.ends_in_order();
+        let segments = capture.end();
+        let told = format!("{version:?}: {segments:?}");
+        assert_eq!(segments.len(), number_before + 1, "{told}");
+        let (end, before) = segments.split_last().unwrap();
+        assert!(end.bytes > 0 && end.is_end, "{told}");
+        assert!(before.iter().all(|it| it.bytes > 0 && !it.is_end), "{told}");
+    }
+    // As it is without TLS.
+    let mut client = Client::connect(site.tracker.v4);
+    let capture = Capture::begin(&client.stream);
+    client.send(&last);
+    announced(&client.reply());
+    client.ends();
+    let segments = capture.end();
+    assert_eq!(segments.len(), 1, "{segments:?}");
+    assert!(segments[0].bytes > 0 && segments[0].is_end, "{segments:?}");
+}
+
+/// A segment from the tracker that is more than an acknowledgement.
+#[derive(Debug)]
+struct Segment {
+    /// Bytes of payload.
+    bytes: usize,
+    /// Whether it carries FIN.
+    is_end: bool,
+}
+
+/// Looks at what comes to one socket until its end has come.
+struct Capture {
+    program: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+/// Packets of IPv4 on `lo`, which passes each twice, once outgoing.
+const PROGRAM: &str = "
+import socket, struct, sys
+ours, theirs = map(int, sys.argv[1:])
+lo = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800)) # ETH_P_IP
+lo.setsockopt(socket.SOL_SOCKET, 33, 1 << 24) # SO_RCVBUFFORCE
+lo.bind(('lo', 0x800))
+print('begun', flush=True)
+end = False
+while not end:
+    packet, (_, _, kind, *_) = lo.recvfrom(1 << 17)
+    tcp = packet[(packet[0] & 15) * 4:]
+    if kind == socket.PACKET_OUTGOING or packet[9] != socket.IPPROTO_TCP: continue
+    if struct.unpack('!HH', tcp[:4]) != (theirs, ours): continue
+    length = struct.unpack('!H', packet[2:4])[0]
+    payload = length - (len(packet) - len(tcp)) - (tcp[12] >> 4) * 4
+    end = bool(tcp[13] & 1)
+    if payload or end: print(payload, int(end), flush=True)
+";
+
+impl Capture {
+    fn begin(stream: &TcpStream) -> Capture {
+        let ports = [stream.local_addr().unwrap(), stream.peer_addr().unwrap()];
+        let mut python = Command::new("python3");
+        python.args(["-c", PROGRAM]).args(ports.map(|address| address.port().to_string()));
+        let mut program = python.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(program.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert_eq!(line, "begun\n");
+        Capture { program, lines }
+    }
+
+    fn end(self) -> Vec<Segment> {
+        let Capture { mut program, lines } = self;
+        let segments = lines.lines().map(|line| {
+            let line = line.unwrap();
+            let (bytes, end) = line.split_once(' ').unwrap();
+            Segment { bytes: bytes.parse().unwrap(), is_end: end == "1" }
+        });
+        let segments = segments.collect();
+        assert!(program.wait().unwrap().success());
+        segments
+    }
+}
