@@ -24,6 +24,18 @@ on_both_engines!(
     an_address_in_use,
 );
 
+/// Of a tracker that nobody looks at: two workers, the main one, that of the rates and the one that
+/// accepts.
+const THREADS: usize = 2 + 3;
+
+/// The most that there may be: one for each of sixteen places, and as many that have left theirs
+/// and are about to end, which on a busy machine takes a moment.
+const THREADS_MAX: usize = THREADS + 2 * 16;
+
+fn threads(tracker: &Tracker) -> usize {
+    std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap().count()
+}
+
 fn what_there_is(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
     let observed = Observed::of(&tracker);
@@ -118,8 +130,7 @@ fn the_slow_do_not_keep_it_from_the_quick(engine: Engine) {
     let few: Vec<Client> = (0..10).map(|_| half()).collect();
     assert_eq!(observed.get("/health").status, 200);
     let many: Vec<Client> = (0..20).map(|_| half()).collect();
-    let threads = || std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap().count();
-    assert!(threads() <= 2 + 3 + 16, "{}", threads());
+    assert!(threads(&tracker) <= THREADS_MAX, "{}", threads(&tracker));
     // The tracker itself does not know of it.
     Torrent::new(&tracker, 1).announce(1, "");
     // The many are sent away in their time, after which there is room again.
@@ -145,10 +156,9 @@ fn a_crowd_that_says_nothing_does_not_either(engine: Engine) {
     assert_eq!(observed.get("/health").status, 200);
     // The oldest had to go for that, and without a word.
     crowd.pop_front().unwrap().ends();
-    let threads = || std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap().count();
-    assert!(threads() <= 2 + 3 + 16, "{}", threads());
+    assert!(threads(&tracker) <= THREADS_MAX, "{}", threads(&tracker));
     drop(crowd);
-    within("all of them gone", || (threads() == 2 + 3).then_some(()));
+    within("all of them gone", || (threads(&tracker) == THREADS).then_some(()));
 }
 
 /// Where processors are scarce, by the kernel's word for who is to have them.
