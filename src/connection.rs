@@ -7,16 +7,20 @@
 //! its header is taken off before all that. Time is a number of seconds given by the
 //! caller.
 
+mod answer;
+mod secured;
+
 use std::mem;
 use std::net::IpAddr;
 
-use annulus_parser::{Bounds, Error, Head, Parsed, Proxied, parse_head, parse_proxy};
+use annulus_parser::{Bounds, Error, Parsed, Proxied, parse_head, parse_proxy};
+
+pub use answer::{After, Answer, Mistake, Reply};
+pub use secured::Scratch;
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::quota::Ticket;
-use crate::tls::{
-    FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max, sealed_bytes_max,
-};
+use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, plain_bytes_max, sealed_bytes_max};
 
 /// First byte of a TLS handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -37,61 +41,6 @@ pub struct Patience {
     pub header_s: u32,
     /// Between two requests of a connection that is kept alive.
     pub idle_s: u32,
-}
-
-/// What a connection is for after a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// Another request may come.
-    KeepAlive,
-    /// Nothing: it is closed.
-    Close,
-    /// The rest of this reply, which is too long to be written at once.
-    Stream,
-}
-
-/// A reply that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Its bytes.
-    pub len: usize,
-    /// What follows it.
-    pub after: After,
-}
-
-/// Who answers requests.
-pub trait Answer {
-    /// The most bytes that one reply takes.
-    fn reply_bytes_max(&self) -> usize;
-
-    /// Answers a request of the client at `peer` into `out`, at least
-    /// [`Answer::reply_bytes_max`] long.
-    fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply;
-
-    /// Answers `said` of `peer`, which is no request that can be served; the connection ends with
-    /// it.
-    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, said: &[u8], out: &mut [u8]) -> usize;
-
-    /// Lets in a connection whose client has just become known, before a byte of his is looked
-    /// at, or does not. `secured`: a TLS handshake is to come.
-    fn admit(&mut self, _client: IpAddr, _secured: bool) -> Option<Ticket> {
-        Some(Ticket::default())
-    }
-}
-
-/// What was wrong with the bytes of a connection, so that it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
-    /// The parser's word.
-    Malformed(Error),
-    /// The client's side ended within a request.
-    Truncated,
-    /// A request was not completed in time.
-    TooSlow,
-    /// A secured connection does not begin with TLS.
-    NotTls,
-    /// A connection that a trusted proxy is to introduce does not begin with its header.
-    NotIntroduced,
 }
 
 /// What to do with a connection after its replies are sent.
@@ -128,20 +77,6 @@ pub struct Progress {
 /// begun already.
 pub fn deadline_after(now_s: u32, after_s: u32) -> u32 {
     now_s.saturating_add(after_s).saturating_add(1)
-}
-
-/// Room for requests and replies as they are before and after encryption: all secured
-/// connections of a worker share one.
-pub struct Scratch {
-    received: Vec<u8>,
-    replies: Box<[u8]>,
-}
-
-impl Scratch {
-    /// Room for replies of `bytes` at once.
-    pub fn new(bytes: usize) -> Scratch {
-        Scratch { received: Vec::new(), replies: vec![0; bytes].into() }
-    }
 }
 
 /// Whose bytes come next.
@@ -295,51 +230,6 @@ impl Connection {
         }
         self.session = Some(session);
         progress
-    }
-
-    /// Answers what `bytes` complete in a secured connection, up to what its session holds.
-    #[expect(clippy::too_many_arguments, reason = "a part of `receive`")]
-    fn open(
-        &mut self,
-        session: &mut Session,
-        bytes: &mut [u8],
-        server: &mut impl Answer,
-        now_s: u32,
-        patience: &Patience,
-        scratch: &mut Scratch,
-        out: &mut [u8],
-    ) -> Progress {
-        let was_handshaking = session.is_handshaking();
-        scratch.received.clear();
-        let opened = if !self.pending.is_empty() && self.seen == 0 {
-            // Requests wait for room: they come before whatever is behind them.
-            session.hold(bytes);
-            0
-        } else {
-            session.open(bytes, &mut scratch.received, out)
-        };
-        if was_handshaking && !session.is_handshaking() {
-            self.deadline_s = deadline_after(now_s, patience.header_s);
-        }
-        match session.standing() {
-            Standing::NotTls => {
-                let written = server.refuse(self.peer, Mistake::NotTls, bytes, out);
-                Progress { written, next: Next::Close { unread: true } }
-            }
-            Standing::Broken => Progress { written: opened, next: Next::Close { unread: true } },
-            standing @ (Standing::Open | Standing::Ended) => {
-                let Scratch { received, replies } = scratch;
-                let out = &mut out[opened..];
-                let room = replies.len().min(plain_bytes_max(out.len()));
-                let replies = &mut replies[..room];
-                let mut progress = self.take(received, server, now_s, patience, replies);
-                if standing == Standing::Ended {
-                    self.finish(&mut progress, server, replies);
-                }
-                let sealed = seal(session, &mut progress, replies, received, out);
-                Progress { written: opened + sealed, ..progress }
-            }
-        }
     }
 
     /// Takes `bytes` and those kept before them for a proxy's header, and for what the client
@@ -573,40 +463,6 @@ impl Connection {
         }
         Progress { written: talk.written, next: talk.next }
     }
-}
-
-/// Encrypts the replies that were written, with close_notify after the last. Overwrites `received`.
-fn seal(
-    session: &mut Session,
-    progress: &mut Progress,
-    replies: &[u8],
-    received: &mut Vec<u8>,
-    out: &mut [u8],
-) -> usize {
-    let mut replies = &replies[..progress.written];
-    let mut sealed = 0;
-    match &mut progress.next {
-        Next::Close { unread } => {
-            if session.holds() {
-                sealed = session.seal(mem::take(&mut replies), false, out);
-                // What is behind the last request is not wanted, unless it says that no more
-                // follows.
-                while session.holds() {
-                    received.clear();
-                    sealed += session.open(&mut [], received, &mut out[sealed..]);
-                }
-                *unread = session.standing() != Standing::Ended;
-            }
-            *unread |= session.unfinished_bytes() > 0;
-            sealed += session.seal(replies, true, &mut out[sealed..]);
-        }
-        _ if replies.is_empty() => return 0,
-        _ => sealed = session.seal(replies, false, out),
-    }
-    if session.standing() == Standing::Broken {
-        progress.next = Next::Close { unread: true };
-    }
-    sealed
 }
 
 /// How far the requests in some bytes were answered.

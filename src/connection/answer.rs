@@ -1,0 +1,62 @@
+//! What a connection asks of whoever answers its requests.
+
+use std::net::IpAddr;
+
+use annulus_parser::{Error, Head};
+
+use crate::quota::Ticket;
+
+/// What a connection is for after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Another request may come.
+    KeepAlive,
+    /// Nothing: it is closed.
+    Close,
+    /// The rest of this reply, which is too long to be written at once.
+    Stream,
+}
+
+/// A reply that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Its bytes.
+    pub len: usize,
+    /// What follows it.
+    pub after: After,
+}
+
+/// Who answers requests.
+pub trait Answer {
+    /// The most bytes that one reply takes.
+    fn reply_bytes_max(&self) -> usize;
+
+    /// Answers a request of the client at `peer` into `out`, at least
+    /// [`Answer::reply_bytes_max`] long.
+    fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply;
+
+    /// Answers `said` of `peer`, which is no request that can be served; the connection ends with
+    /// it.
+    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, said: &[u8], out: &mut [u8]) -> usize;
+
+    /// Lets in a connection whose client has just become known, before a byte of his is looked
+    /// at, or does not. `secured`: a TLS handshake is to come.
+    fn admit(&mut self, _client: IpAddr, _secured: bool) -> Option<Ticket> {
+        Some(Ticket::default())
+    }
+}
+
+/// What was wrong with the bytes of a connection, so that it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// The parser's word.
+    Malformed(Error),
+    /// The client's side ended within a request.
+    Truncated,
+    /// A request was not completed in time.
+    TooSlow,
+    /// A secured connection does not begin with TLS.
+    NotTls,
+    /// A connection that a trusted proxy is to introduce does not begin with its header.
+    NotIntroduced,
+}
