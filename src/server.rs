@@ -1,25 +1,27 @@
 //! One request in, one reply out: the page to read first.
 //!
 //! [`Server::announce`] and [`Server::scrape`] are what the program is for; around them
-//! stands what else a client may send, and [`verdict`], which maps every mistake to its
-//! answer. Nothing here does I/O or reads a clock: the worker says what second it is.
+//! stands what else a client may send, and `refusal`, which has an answer to every mistake.
+//! Nothing here does I/O or reads a clock: the worker says what second it is.
+
+mod refusal;
 
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use annulus_parser::{
-    Announce, AnnounceEvent, Error, Head, Method, Numwant, Query, Target, Version, asks_for_head,
+    Announce, AnnounceEvent, Head, Method, Numwant, Query, Target, Version, asks_for_head,
     parse_announce, scrape_hashes,
 };
 
 use crate::access::Gate;
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
-use crate::limits::{INTERVAL_SPREAD_PERCENT, REFUSED_RETRY_MINUTES, REPLY_BYTES_MAX};
+use crate::limits::{INTERVAL_SPREAD_PERCENT, REPLY_BYTES_MAX};
 use crate::metrics::Counters;
 use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection, Unstored};
-use crate::proxy::{Forwarded, Unknown};
+use crate::proxy::Forwarded;
 use crate::quota::{Excess, Quota, Ticket};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
 use crate::swarm::{
@@ -29,9 +31,6 @@ use crate::swarm::{
 /// Torrents in one piece of a full scrape.
 const PAGE_TORRENTS: usize = 256;
 const _: () = assert!(reply::continue_scrape_bytes_max(PAGE_TORRENTS) <= REPLY_BYTES_MAX);
-
-/// Minutes after which a client may try again whose address was not told.
-const UNKNOWN_RETRY_MINUTES: u32 = 5;
 
 /// One worker's server: its own buffers and randomness, and a handle on everyone's swarms.
 pub struct Server {
@@ -319,58 +318,6 @@ impl Server {
         let spread = self.random.below(interval_s * INTERVAL_SPREAD_PERCENT / 100 + 1);
         Intervals { interval_s: interval_s + spread, min_interval_s: self.protocol.min_interval_s }
     }
-
-    /// Answers a client whose address the proxy before it has kept back: that may be mended.
-    fn answer_unknown(
-        &mut self,
-        proxy: IpAddr,
-        unknown: Unknown,
-        envelope: Envelope,
-        out: &mut [u8],
-    ) -> usize {
-        if let Some(forwarded) = &mut self.forwarded {
-            forwarded.note_unknown(proxy, self.now_s);
-        }
-        let (refusal, reason) = match unknown {
-            Unknown::Missing => (
-                Refusal::ClientMissing,
-                "the proxy before this tracker does not say your address: its header is missing",
-            ),
-            Unknown::Unreadable => (
-                Refusal::ClientUnreadable,
-                "the proxy before this tracker does not say your address: its header is unreadable",
-            ),
-        };
-        self.fail(Failure::Refusal(refusal));
-        let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
-        reply::failure(out, envelope, reason, self.intervals(), retry)
-    }
-
-    /// Answers a request of an address that has made too many.
-    fn put_off(&mut self, kind: Kind, envelope: Envelope, out: &mut [u8]) -> usize {
-        self.fail(Failure::Refusal(Refusal::TooManyRequests));
-        if kind == Kind::Page {
-            let text = "Too many requests come from your address: try again later.\n";
-            return reply::message(out, envelope, Status::TooManyRequests, text);
-        }
-        let reason = "too many requests come from your address: try again later";
-        let retry = RetryIn::Minutes(REFUSED_RETRY_MINUTES);
-        reply::failure(out, envelope, reason, self.intervals(), retry)
-    }
-
-    /// Answers a query that is wrong.
-    fn reject(&mut self, error: Error, envelope: Envelope, out: &mut [u8]) -> usize {
-        self.fail(Failure::Mistake(error));
-        match verdict(error) {
-            Verdict::Failure(reason) => {
-                reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
-            }
-            Verdict::Close(status, text) => {
-                let closing = Envelope { keep_alive: false, ..envelope };
-                reply::message(out, closing, status, text)
-            }
-        }
-    }
 }
 
 impl Answer for Server {
@@ -437,27 +384,7 @@ impl Answer for Server {
         let envelope = Envelope { head_only: asks_for_head(said), ..Envelope::CLOSING };
         // It costs what a request does, and is charged like one. It ends its connection anyway.
         self.is_within_quota(peer);
-        let (refusal, status, text) = match mistake {
-            Mistake::Malformed(error) => return self.reject(error, envelope, out),
-            Mistake::Truncated => {
-                (Refusal::Truncated, Status::BadRequest, "The request ended before it was whole.\n")
-            }
-            Mistake::TooSlow => {
-                (Refusal::TooSlow, Status::RequestTimeout, "The request took too long to arrive.\n")
-            }
-            Mistake::NotTls => (
-                Refusal::NotTls,
-                Status::BadRequest,
-                "This port speaks TLS: write https:// in the URL.\n",
-            ),
-            Mistake::NotIntroduced => (
-                Refusal::NotIntroduced,
-                Status::BadRequest,
-                "This port speaks the PROXY protocol to trusted proxies.\n",
-            ),
-        };
-        self.fail(Failure::Refusal(refusal));
-        reply::message(out, envelope, status, text)
+        self.send_away(mistake, envelope, out)
     }
 }
 
@@ -482,49 +409,6 @@ fn keep_or_close(len: usize, envelope: Envelope) -> Reply {
     Reply { len, after }
 }
 
-/// How a mistake is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// HTTP 200 with this `failure reason`; the connection goes on as the request asked.
-    Failure(&'static str),
-    /// This status and text; the connection is closed.
-    Close(Status, &'static str),
-}
-
-/// The answer to every mistake a request can make.
-pub fn verdict(error: Error) -> Verdict {
-    use Status::{
-        BadRequest, HeaderFieldsTooLarge, MethodNotAllowed, UriTooLong, VersionNotSupported,
-    };
-    use Verdict::{Close, Failure};
-    match error {
-        Error::MethodMalformed => Close(BadRequest, "This is not HTTP.\n"),
-        Error::MethodNotAllowed => Close(MethodNotAllowed, "Only GET and HEAD are served.\n"),
-        Error::TargetMalformed => Close(BadRequest, "The request target is malformed.\n"),
-        Error::VersionMalformed => Close(BadRequest, "The HTTP version is malformed.\n"),
-        Error::VersionNotSupported => Close(VersionNotSupported, "Only HTTP/1.x is served.\n"),
-        Error::RequestLineTooLong => Close(UriTooLong, "The request line is too long.\n"),
-        Error::HeadTooLarge => Close(HeaderFieldsTooLarge, "The request head is too large.\n"),
-        Error::TooManyHeaders => Close(HeaderFieldsTooLarge, "Too many header lines.\n"),
-        Error::LineEndMalformed => Close(BadRequest, "A CR stands without its LF.\n"),
-        Error::HeaderFolded => Close(BadRequest, "Folded header lines are not accepted.\n"),
-        Error::HeaderNameMalformed => Close(BadRequest, "A header name is malformed.\n"),
-        Error::HeaderValueMalformed => Close(BadRequest, "A header value is malformed.\n"),
-        Error::ContentLengthMalformed => Close(BadRequest, "Content-Length is malformed.\n"),
-        Error::BodyNotAllowed => Close(BadRequest, "Requests with a body are not accepted.\n"),
-        Error::InfoHashMissing => Failure("info_hash is missing"),
-        Error::InfoHashEscapeMalformed => {
-            Failure("info_hash has a percent sign without two hex digits")
-        }
-        Error::InfoHashLengthWrong => {
-            Failure("info_hash is neither 20 bytes nor, for a v2 torrent, 32 bytes long")
-        }
-        Error::InfoHashRepeated => Failure("info_hash is given more than once"),
-        Error::PortMissing => Failure("port is missing"),
-        Error::PortInvalid => Failure("port is not a number from 1 to 65535"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::hash::RandomState;
@@ -533,27 +417,11 @@ mod tests {
 
     use annulus_parser::{Bounds, Parsed, parse_head};
 
-    use super::{Answer, Error, Random, Sample, Server, Verdict, verdict};
+    use super::{Answer, Random, Sample, Server};
     use crate::access::{Access, AccessList};
     use crate::config::Protocol;
     use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
-    use crate::reply::{MESSAGE_BYTES_MAX, Status};
     use crate::swarm::{Announcement, Endpoint, Event, Settings, Swarms};
-
-    #[test]
-    fn every_mistake_has_an_answer_that_fits() {
-        for error in Error::ALL {
-            let text = match verdict(error) {
-                Verdict::Failure(text) => text,
-                Verdict::Close(status, text) => {
-                    assert_ne!(status, Status::Ok);
-                    assert!(text.ends_with('\n'));
-                    text
-                }
-            };
-            assert!(!text.is_empty() && text.len() <= MESSAGE_BYTES_MAX, "{error:?}");
-        }
-    }
 
     const BOUNDS: Bounds = Bounds {
         request_line_bytes_max: REQUEST_LINE_BYTES_MAX,

@@ -1,0 +1,163 @@
+//! Requests that are not granted: what each of them is told.
+
+use std::net::IpAddr;
+
+use annulus_parser::Error;
+
+use super::Server;
+use crate::connection::Mistake;
+use crate::limits::REFUSED_RETRY_MINUTES;
+use crate::metrics::labels::{Failure, Kind, Refusal};
+use crate::proxy::Unknown;
+use crate::reply::{self, Envelope, RetryIn, Status};
+
+/// Minutes after which a client may try again whose address was not told.
+const UNKNOWN_RETRY_MINUTES: u32 = 5;
+
+impl Server {
+    /// Answers a client whose address the proxy before it has kept back: that may be mended.
+    pub(super) fn answer_unknown(
+        &mut self,
+        proxy: IpAddr,
+        unknown: Unknown,
+        envelope: Envelope,
+        out: &mut [u8],
+    ) -> usize {
+        if let Some(forwarded) = &mut self.forwarded {
+            forwarded.note_unknown(proxy, self.now_s);
+        }
+        let (refusal, reason) = match unknown {
+            Unknown::Missing => (
+                Refusal::ClientMissing,
+                "the proxy before this tracker does not say your address: its header is missing",
+            ),
+            Unknown::Unreadable => (
+                Refusal::ClientUnreadable,
+                "the proxy before this tracker does not say your address: its header is unreadable",
+            ),
+        };
+        self.fail(Failure::Refusal(refusal));
+        let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
+        reply::failure(out, envelope, reason, self.intervals(), retry)
+    }
+
+    /// Answers a request of an address that has made too many.
+    pub(super) fn put_off(&mut self, kind: Kind, envelope: Envelope, out: &mut [u8]) -> usize {
+        self.fail(Failure::Refusal(Refusal::TooManyRequests));
+        if kind == Kind::Page {
+            let text = "Too many requests come from your address: try again later.\n";
+            return reply::message(out, envelope, Status::TooManyRequests, text);
+        }
+        let reason = "too many requests come from your address: try again later";
+        let retry = RetryIn::Minutes(REFUSED_RETRY_MINUTES);
+        reply::failure(out, envelope, reason, self.intervals(), retry)
+    }
+
+    /// Answers a query that is wrong.
+    pub(super) fn reject(&mut self, error: Error, envelope: Envelope, out: &mut [u8]) -> usize {
+        self.fail(Failure::Mistake(error));
+        match verdict(error) {
+            Verdict::Failure(reason) => {
+                reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
+            }
+            Verdict::Close(status, text) => {
+                let closing = Envelope { keep_alive: false, ..envelope };
+                reply::message(out, closing, status, text)
+            }
+        }
+    }
+
+    /// Answers what is no request that can be served.
+    pub(super) fn send_away(
+        &mut self,
+        mistake: Mistake,
+        envelope: Envelope,
+        out: &mut [u8],
+    ) -> usize {
+        let (refusal, status, text) = match mistake {
+            Mistake::Malformed(error) => return self.reject(error, envelope, out),
+            Mistake::Truncated => {
+                (Refusal::Truncated, Status::BadRequest, "The request ended before it was whole.\n")
+            }
+            Mistake::TooSlow => {
+                (Refusal::TooSlow, Status::RequestTimeout, "The request took too long to arrive.\n")
+            }
+            Mistake::NotTls => (
+                Refusal::NotTls,
+                Status::BadRequest,
+                "This port speaks TLS: write https:// in the URL.\n",
+            ),
+            Mistake::NotIntroduced => (
+                Refusal::NotIntroduced,
+                Status::BadRequest,
+                "This port speaks the PROXY protocol to trusted proxies.\n",
+            ),
+        };
+        self.fail(Failure::Refusal(refusal));
+        reply::message(out, envelope, status, text)
+    }
+}
+
+/// How a mistake is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// HTTP 200 with this `failure reason`; the connection goes on as the request asked.
+    Failure(&'static str),
+    /// This status and text; the connection is closed.
+    Close(Status, &'static str),
+}
+
+/// The answer to every mistake a request can make.
+fn verdict(error: Error) -> Verdict {
+    use Status::{
+        BadRequest, HeaderFieldsTooLarge, MethodNotAllowed, UriTooLong, VersionNotSupported,
+    };
+    use Verdict::{Close, Failure};
+    match error {
+        Error::MethodMalformed => Close(BadRequest, "This is not HTTP.\n"),
+        Error::MethodNotAllowed => Close(MethodNotAllowed, "Only GET and HEAD are served.\n"),
+        Error::TargetMalformed => Close(BadRequest, "The request target is malformed.\n"),
+        Error::VersionMalformed => Close(BadRequest, "The HTTP version is malformed.\n"),
+        Error::VersionNotSupported => Close(VersionNotSupported, "Only HTTP/1.x is served.\n"),
+        Error::RequestLineTooLong => Close(UriTooLong, "The request line is too long.\n"),
+        Error::HeadTooLarge => Close(HeaderFieldsTooLarge, "The request head is too large.\n"),
+        Error::TooManyHeaders => Close(HeaderFieldsTooLarge, "Too many header lines.\n"),
+        Error::LineEndMalformed => Close(BadRequest, "A CR stands without its LF.\n"),
+        Error::HeaderFolded => Close(BadRequest, "Folded header lines are not accepted.\n"),
+        Error::HeaderNameMalformed => Close(BadRequest, "A header name is malformed.\n"),
+        Error::HeaderValueMalformed => Close(BadRequest, "A header value is malformed.\n"),
+        Error::ContentLengthMalformed => Close(BadRequest, "Content-Length is malformed.\n"),
+        Error::BodyNotAllowed => Close(BadRequest, "Requests with a body are not accepted.\n"),
+        Error::InfoHashMissing => Failure("info_hash is missing"),
+        Error::InfoHashEscapeMalformed => {
+            Failure("info_hash has a percent sign without two hex digits")
+        }
+        Error::InfoHashLengthWrong => {
+            Failure("info_hash is neither 20 bytes nor, for a v2 torrent, 32 bytes long")
+        }
+        Error::InfoHashRepeated => Failure("info_hash is given more than once"),
+        Error::PortMissing => Failure("port is missing"),
+        Error::PortInvalid => Failure("port is not a number from 1 to 65535"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Status, Verdict, verdict};
+    use crate::reply::MESSAGE_BYTES_MAX;
+
+    #[test]
+    fn every_mistake_has_an_answer_that_fits() {
+        for error in Error::ALL {
+            let text = match verdict(error) {
+                Verdict::Failure(text) => text,
+                Verdict::Close(status, text) => {
+                    assert_ne!(status, Status::Ok);
+                    assert!(text.ends_with('\n'));
+                    text
+                }
+            };
+            assert!(!text.is_empty() && text.len() <= MESSAGE_BYTES_MAX, "{error:?}");
+        }
+    }
+}
