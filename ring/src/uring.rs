@@ -12,6 +12,8 @@
 //! 6. On drop, whatever the kernel may still write to is leaked rather than freed.
 #![allow(unsafe_code)]
 
+mod accepting;
+mod completions;
 mod entries;
 mod setup;
 
@@ -26,17 +28,15 @@ use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
-use io_uring::{EnterFlags, IoUring, cqueue, opcode};
+use io_uring::{EnterFlags, IoUring, opcode};
 
+use accepting::{Accepting, Listening};
 use entries::{POLL_FIRST, WaitLimit, cancel, loud_send, quiet_send, recv_multishot, recv_once};
 pub use setup::{Capabilities, Refusal, TaskWork};
 
 use crate::buffers::{Pool, Region};
 use crate::dial::{Targets, unconnected};
-use crate::event::{
-    AcceptEnd, Dial, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, Wait, discard,
-};
-use crate::listener::{Listener, drain};
+use crate::event::{Dial, Event, Expect, Half, ListenerIndex, Ring, Socket, Wait, discard};
 use crate::sys;
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
@@ -64,20 +64,6 @@ struct OwnedSend {
     fd: i32,
     bytes: Box<[u8]>,
     sent: usize,
-}
-
-/// What a listener is being asked to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Accepting {
-    Idle,
-    Armed,
-    Stopping,
-    Finishing,
-}
-
-struct Listening {
-    listener: Option<Listener>,
-    accepting: Accepting,
 }
 
 /// The io_uring engine. Must be built on the thread that uses it.
@@ -119,12 +105,6 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Takes listeners beside those it was built with, counted on from them.
-    pub fn adopt(&mut self, listeners: Vec<Listener>) {
-        let idle = |listener| Listening { listener: Some(listener), accepting: Accepting::Idle };
-        self.listening.extend(listeners.into_iter().map(idle));
-    }
-
     /// What this kernel offers.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
@@ -312,179 +292,6 @@ impl Uring {
             }
         }
         self.sends = sends;
-    }
-
-    fn on_completion(&mut self, user_data: u64, result: i32, flags: u32) {
-        let Some(token) = Token::unpack(user_data) else {
-            debug_assert!(false, "a completion of nobody: {user_data:#x}");
-            return;
-        };
-        match token.operation {
-            Operation::Recv => self.on_recv(token.key, result, flags),
-            Operation::Accept => self.on_accept(token.key.slot(), result, flags),
-            Operation::SendOwned => self.on_owned_send(token.key, result),
-            Operation::Connect => self.on_connect(token.key, result),
-            Operation::Tick => {
-                self.ready.push(Event::Tick);
-                self.arm_tick();
-                self.accept_unheard();
-            }
-            Operation::Wake => {
-                self.ready.push(Event::Wake);
-                self.arm_wake();
-            }
-            Operation::SendArena
-            | Operation::Close
-            | Operation::CancelAccept
-            | Operation::CancelRecv
-            | Operation::CancelConnect => {}
-        }
-    }
-
-    fn on_recv(&mut self, key: Key, result: i32, flags: u32) {
-        // The buffer first, whatever else this completion means: it must not be lost.
-        let buffer = cqueue::buffer_select(flags).map(|id| {
-            self.lent_count -= 1;
-            // SAFETY: the kernel names the lent buffer that this completion returns.
-            unsafe { self.pool.returned(id, u32::try_from(result).unwrap_or(0)) }
-        });
-        let more = cqueue::more(flags);
-        match (buffer, result) {
-            (Some(buffer), 1..) => self.ready.push(Event::Received { key, buffer, more }),
-            _ if more => {}
-            (_, 0) => self.ready.push(Event::RecvEnded { key, end: RecvEnd::Eof }),
-            (_, error) => {
-                let end = match -error {
-                    libc::ENOBUFS => {
-                        self.lent_wanted = usize::from(self.pool.count()).min(2 * self.lent_wanted);
-                        RecvEnd::NoBuffers
-                    }
-                    libc::ECANCELED => RecvEnd::Cancelled,
-                    error => RecvEnd::Error(error),
-                };
-                self.ready.push(Event::RecvEnded { key, end });
-            }
-        }
-    }
-
-    fn on_accept(&mut self, index: u32, result: i32, flags: u32) {
-        let listener = index as ListenerIndex;
-        if result >= 0 {
-            match sys::peer_address(result) {
-                Ok(peer) => {
-                    let socket = Socket::from_raw(result);
-                    self.ready.push(Event::Accepted { listener, socket, peer });
-                }
-                // Reset before it was accepted.
-                Err(libc::ENOTCONN | libc::EINVAL) => sys::close(result),
-                // Not a socket of ours: Linux 6.6.1 to 6.8-rc could report descriptors
-                // that were never opened. Closing it might close another's.
-                Err(_) => {}
-            }
-        }
-        if cqueue::more(flags) {
-            return;
-        }
-        let accepting = &mut self.listening[index as usize].accepting;
-        let before = mem::replace(accepting, Accepting::Idle);
-        let cause = match before {
-            Accepting::Finishing => return self.drain_listener(listener),
-            Accepting::Stopping => AcceptEnd::Stopped,
-            Accepting::Idle | Accepting::Armed => AcceptEnd::from_result(result),
-        };
-        self.ready.push(Event::AcceptEnded { listener, cause });
-    }
-
-    /// Has accepts on lent sockets start anew, and so look into the queue. The kernel wakes one
-    /// of those that wait there; that one may be about to stop, or be what is left of a killed
-    /// process whose ring the kernel takes apart in its own time, and then nobody hears of the
-    /// connection until the next one comes.
-    fn accept_unheard(&mut self) {
-        self.accept_anew(Listener::is_lent);
-    }
-
-    /// Ends the accepts on some listeners; the user, who is told that they are retired, starts
-    /// them again.
-    fn accept_anew(&mut self, is_meant: impl Fn(&Listener) -> bool) {
-        for index in 0..self.listening.len() {
-            let Listening { listener, accepting } = &self.listening[index];
-            let meant = listener.as_ref().is_some_and(&is_meant);
-            if meant && *accepting == Accepting::Armed {
-                let listener = index as ListenerIndex;
-                self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
-            }
-        }
-    }
-
-    /// Accepts what had completed its handshake before the listener goes: closing it would
-    /// reset those clients.
-    fn drain_listener(&mut self, index: ListenerIndex) {
-        let entry = &mut self.listening[usize::from(index)];
-        entry.accepting = Accepting::Idle;
-        if let Some(listener) = entry.listener.take() {
-            drain(listener, index, false, &mut self.ready);
-        }
-        let cause = AcceptEnd::Finished;
-        self.ready.push(Event::AcceptEnded { listener: index, cause });
-    }
-
-    fn on_arena_send(&mut self, index: usize, result: i32) {
-        let Some(send) = self.sends.get_mut(index) else {
-            debug_assert!(false, "a send of no turn");
-            return;
-        };
-        let sent = match result {
-            0.. => result as usize,
-            _ if -result == libc::EAGAIN => 0,
-            _ => {
-                let (key, socket) = (send.key, send.close.take());
-                self.short.push(Event::SendIncomplete { key, rest: Err(-result), socket });
-                return;
-            }
-        };
-        if sent < send.len {
-            let (key, socket) = (send.key, send.close.take());
-            let from = send.from + sent;
-            let rest = self.arena.slice_mut(from)[..send.len - sent].into();
-            self.short.push(Event::SendIncomplete { key, rest: Ok(rest), socket });
-        }
-    }
-
-    fn on_owned_send(&mut self, key: Key, result: i32) {
-        let Some(send) = self.owned.get_mut(&key) else {
-            debug_assert!(false, "an owned send of nobody");
-            return;
-        };
-        let result = match result {
-            1.. => {
-                send.sent += result as usize;
-                if send.sent < send.bytes.len() {
-                    return self.push_owned(key);
-                }
-                Ok(())
-            }
-            0 if send.bytes.is_empty() => Ok(()),
-            0 => Err(libc::EPIPE),
-            // The kernel gives up after so many fruitless polls (128): ours is not to.
-            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => return self.push_owned(key),
-            _ => Err(-result),
-        };
-        self.owned.remove(&key);
-        self.ready.push(Event::Sent { key, result });
-    }
-
-    fn on_connect(&mut self, key: Key, result: i32) {
-        let Some(fd) = self.dialing.remove(&key) else {
-            debug_assert!(false, "a connection that nobody asked for");
-            return;
-        };
-        let result = if result < 0 {
-            sys::close(fd);
-            Err(-result)
-        } else {
-            Ok(Socket::from_raw(fd))
-        };
-        self.ready.push(Event::Connected { key, result });
     }
 
     fn push_owned(&mut self, key: Key) {

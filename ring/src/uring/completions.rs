@@ -1,0 +1,122 @@
+//! What each completion means, and the event that comes of it.
+
+use io_uring::cqueue;
+
+use super::Uring;
+use crate::event::{Event, RecvEnd, Socket};
+use crate::sys;
+use crate::token::{Key, Operation, Token};
+
+impl Uring {
+    pub(super) fn on_completion(&mut self, user_data: u64, result: i32, flags: u32) {
+        let Some(token) = Token::unpack(user_data) else {
+            debug_assert!(false, "a completion of nobody: {user_data:#x}");
+            return;
+        };
+        match token.operation {
+            Operation::Recv => self.on_recv(token.key, result, flags),
+            Operation::Accept => self.on_accept(token.key.slot(), result, flags),
+            Operation::SendOwned => self.on_owned_send(token.key, result),
+            Operation::Connect => self.on_connect(token.key, result),
+            Operation::Tick => {
+                self.ready.push(Event::Tick);
+                self.arm_tick();
+                self.accept_unheard();
+            }
+            Operation::Wake => {
+                self.ready.push(Event::Wake);
+                self.arm_wake();
+            }
+            Operation::SendArena
+            | Operation::Close
+            | Operation::CancelAccept
+            | Operation::CancelRecv
+            | Operation::CancelConnect => {}
+        }
+    }
+
+    pub(super) fn on_recv(&mut self, key: Key, result: i32, flags: u32) {
+        // The buffer first, whatever else this completion means: it must not be lost.
+        let buffer = cqueue::buffer_select(flags).map(|id| {
+            self.lent_count -= 1;
+            // SAFETY: the kernel names the lent buffer that this completion returns.
+            unsafe { self.pool.returned(id, u32::try_from(result).unwrap_or(0)) }
+        });
+        let more = cqueue::more(flags);
+        match (buffer, result) {
+            (Some(buffer), 1..) => self.ready.push(Event::Received { key, buffer, more }),
+            _ if more => {}
+            (_, 0) => self.ready.push(Event::RecvEnded { key, end: RecvEnd::Eof }),
+            (_, error) => {
+                let end = match -error {
+                    libc::ENOBUFS => {
+                        self.lent_wanted = usize::from(self.pool.count()).min(2 * self.lent_wanted);
+                        RecvEnd::NoBuffers
+                    }
+                    libc::ECANCELED => RecvEnd::Cancelled,
+                    error => RecvEnd::Error(error),
+                };
+                self.ready.push(Event::RecvEnded { key, end });
+            }
+        }
+    }
+
+    pub(super) fn on_arena_send(&mut self, index: usize, result: i32) {
+        let Some(send) = self.sends.get_mut(index) else {
+            debug_assert!(false, "a send of no turn");
+            return;
+        };
+        let sent = match result {
+            0.. => result as usize,
+            _ if -result == libc::EAGAIN => 0,
+            _ => {
+                let (key, socket) = (send.key, send.close.take());
+                self.short.push(Event::SendIncomplete { key, rest: Err(-result), socket });
+                return;
+            }
+        };
+        if sent < send.len {
+            let (key, socket) = (send.key, send.close.take());
+            let from = send.from + sent;
+            let rest = self.arena.slice_mut(from)[..send.len - sent].into();
+            self.short.push(Event::SendIncomplete { key, rest: Ok(rest), socket });
+        }
+    }
+
+    fn on_owned_send(&mut self, key: Key, result: i32) {
+        let Some(send) = self.owned.get_mut(&key) else {
+            debug_assert!(false, "an owned send of nobody");
+            return;
+        };
+        let result = match result {
+            1.. => {
+                send.sent += result as usize;
+                if send.sent < send.bytes.len() {
+                    return self.push_owned(key);
+                }
+                Ok(())
+            }
+            0 if send.bytes.is_empty() => Ok(()),
+            0 => Err(libc::EPIPE),
+            // The kernel gives up after so many fruitless polls (128): ours is not to.
+            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => return self.push_owned(key),
+            _ => Err(-result),
+        };
+        self.owned.remove(&key);
+        self.ready.push(Event::Sent { key, result });
+    }
+
+    fn on_connect(&mut self, key: Key, result: i32) {
+        let Some(fd) = self.dialing.remove(&key) else {
+            debug_assert!(false, "a connection that nobody asked for");
+            return;
+        };
+        let result = if result < 0 {
+            sys::close(fd);
+            Err(-result)
+        } else {
+            Ok(Socket::from_raw(fd))
+        };
+        self.ready.push(Event::Connected { key, result });
+    }
+}
