@@ -36,6 +36,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use annulus::log::{Format, Level, Log};
 use annulus::swarm::Random;
 
 use client::{Ending, Outcome, Trouble};
@@ -57,6 +58,8 @@ const LET_GO_MS: u64 = 500;
 
 /// One seed, whole; panics if anything is wrong.
 fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
+    // What the workers say of all that is done to them would bury what a failure says.
+    Log { level: Level::Error, format: Format::Plain, clock: || 0 }.begin();
     let mut random = Random::seeded(seed);
     let scripts = script::draw(seed, &mut random);
     let mut polite = scripts.clone();
