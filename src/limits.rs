@@ -63,6 +63,9 @@ pub const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// kernel does not reset away the last answer (RFC 9112 section 9.6).
 pub const LINGER_S: u32 = 2;
 
+/// Seconds past the bound of a shutdown for what is said to whoever is in the middle of a request.
+pub const LAST_WORD_S: u32 = 2;
+
 /// Bytes dropped so at most, before the connection is reset.
 pub const LINGER_BYTES_MAX: u32 = 2 * 1024 * 1024;
 

@@ -7,7 +7,7 @@ use annulus_ring::{Expect, Half, Key, Ring};
 use super::Worker;
 use super::slot::{Phase, Slot};
 use crate::connection::{Connection, Next, Progress};
-use crate::limits::LINGER_S;
+use crate::limits::{LAST_WORD_S, LINGER_S};
 use crate::metrics::labels::Timeout;
 use crate::tls::Handshake;
 
@@ -70,11 +70,20 @@ impl<R: Ring> Worker<R> {
         match self.shutdown_at_s {
             None => {}
             Some(at_s) if self.now_s < at_s => self.close_idle(),
-            Some(_) => {
-                let all: Vec<Key> = self.slots.iter().map(|(at, slot)| slot.key(at)).collect();
-                for key in all {
-                    self.end(key, true);
-                }
+            Some(at_s) => self.close_all(self.now_s - at_s < LAST_WORD_S),
+        }
+    }
+
+    /// Waits for nobody any more. Who is in the middle of a request has an answer to that yet, if
+    /// there is time for a `last_word`.
+    fn close_all(&mut self, last_word: bool) {
+        let all: Vec<Key> = self.slots.iter().map(|(index, slot)| slot.key(index)).collect();
+        for key in all {
+            let slot = &self.slots[key.slot() as usize];
+            if last_word && slot.phase == Phase::Serving && !slot.sending {
+                self.expire(key);
+            } else {
+                self.end(key, true);
             }
         }
     }

@@ -114,7 +114,7 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     assert!(std::net::TcpStream::connect(v4).is_err());
 }
 
-/// Whoever does not go is left behind.
+/// Whoever does not go is left behind, half a request not without an answer.
 fn a_stop_is_bounded(engine: Engine) {
     let tables = "[connections]\nshutdown_timeout = 1\nheader_timeout = 300\nsend_timeout = 300";
     let mut tracker = Tracker::start(engine, tables);
@@ -132,6 +132,9 @@ fn a_stop_is_bounded(engine: Engine) {
     }
     tracker.signal("TERM");
     let start = Instant::now();
+    let reply = half.reply();
+    assert_eq!((reply.status, reply.closes()), (408, true));
+    half.ends();
     let (status, log) = tracker.ended();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());

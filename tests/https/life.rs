@@ -275,8 +275,13 @@ fn a_stop_is_bounded(engine: Engine) {
     half.iter_mut().for_each(|client| client.send("GET /announce"));
     thread::sleep(Duration::from_millis(200));
     site.tracker.signal("TERM");
+    for mut client in half {
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (408, true));
+        client.ends_in_order();
+    }
     // Waits no longer than for anything that is to happen at once, which is not 300 seconds.
     let (status, log) = site.tracker.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    drop((stalled, half));
+    drop(stalled);
 }
