@@ -112,7 +112,7 @@ impl<R: Ring> Worker<R> {
                 self.kept = self.kept + slot.connection.pending_bytes() - before;
                 if written > 0 {
                     let next = Next::Close { unread: true };
-                    self.follow(key, Progress { written, next }, true);
+                    self.follow(key, Progress { written, next });
                 } else {
                     self.end(key, false);
                 }
@@ -154,7 +154,7 @@ impl<R: Ring> Worker<R> {
             let slot = &mut self.slots[key.slot() as usize];
             let written = slot.connection.take_leave(self.ring.reply_space());
             let progress = Progress { written, next: Next::Close { unread: true } };
-            self.follow(key, progress, true);
+            self.follow(key, progress);
         }
     }
 }

@@ -22,6 +22,7 @@ impl<R: Ring> Worker<R> {
         self.counters.bytes_received.add(buffer.len() as u64);
         let Some(slot) = self.slot(key) else { return };
         slot.armed = more;
+        slot.full = buffer.is_full();
         let later = slot.sending || slot.queued || slot.sent_turn == turn;
         match slot.phase {
             Phase::Serving if later || (busy && slot.connection.awaits_hello()) => {
@@ -39,10 +40,7 @@ impl<R: Ring> Worker<R> {
                     self.queue(key);
                 }
             }
-            Phase::Serving => {
-                let full = buffer.is_full();
-                self.serve(key, &mut buffer, full);
-            }
+            Phase::Serving => self.serve(key, &mut buffer),
             Phase::Lingering => {
                 slot.dropped = slot.dropped.saturating_add(buffer.len() as u32);
                 if slot.dropped > LINGER_BYTES_MAX {
@@ -56,9 +54,8 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Answers what `bytes` and those kept before them complete. `full`: the receive buffer
-    /// was full, so the socket may hold more than was read.
-    pub(super) fn serve(&mut self, key: Key, bytes: &mut [u8], full: bool) {
+    /// Answers what `bytes` and those kept before them complete.
+    pub(super) fn serve(&mut self, key: Key, bytes: &mut [u8]) {
         let out = self.ring.reply_space();
         let Settings { patience, .. } = &self.settings;
         let (server, scratch) = (&mut self.server, &mut self.scratch);
@@ -75,15 +72,15 @@ impl<R: Ring> Worker<R> {
             let resumption = if resumed { Resumption::Resumed } else { Resumption::Full };
             self.counters.handshakes.add((version, resumption));
         }
-        self.follow(key, progress, full);
+        self.follow(key, progress);
     }
 
     /// Sends what was written and does what is next.
-    pub(super) fn follow(&mut self, key: Key, progress: Progress, full: bool) {
+    pub(super) fn follow(&mut self, key: Key, progress: Progress) {
         let Progress { written, next } = progress;
         self.counters.bytes_sent.add(written as u64);
         let slot = &mut self.slots[key.slot() as usize];
-        let last = matches!(next, Next::Close { unread: false }) && !full && !slot.armed;
+        let last = matches!(next, Next::Close { unread: false }) && !slot.full && !slot.armed;
         if last && written > 0 {
             let socket = self.remove(key);
             self.ring.send_and_close(key, socket, written);
@@ -99,7 +96,7 @@ impl<R: Ring> Worker<R> {
             Next::Receive => {
                 // While the client has more than is read at a time, it is read by the piece: a
                 // multishot receive would bring much more than a turn answers.
-                let expect = if full { Expect::Now } else { slot.expect() };
+                let expect = if slot.full { Expect::Now } else { slot.expect() };
                 self.await_bytes(key);
                 self.receive(key, expect);
             }
@@ -151,7 +148,7 @@ impl<R: Ring> Worker<R> {
         match slot.phase {
             Phase::Serving if slot.connection.awaits_hello() && busy => self.queue(key),
             Phase::Serving if slot.connection.pending_bytes() > 0 => {
-                self.serve(key, &mut [], false);
+                self.serve(key, &mut []);
             }
             Phase::Serving | Phase::Flushing if slot.ended => self.end(key, false),
             Phase::Serving => {

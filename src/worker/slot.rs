@@ -39,6 +39,8 @@ pub(super) struct Slot {
     pub(super) armed: bool,
     /// An owned send is in the kernel.
     pub(super) sending: bool,
+    /// The last receive filled its buffer, so the socket may hold more than was read.
+    pub(super) full: bool,
     /// The client's side has ended.
     pub(super) ended: bool,
     /// The next turn goes on with it.
@@ -63,6 +65,7 @@ impl Slot {
             phase,
             armed: false,
             sending: false,
+            full: false,
             ended: false,
             queued: false,
         }

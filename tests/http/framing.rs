@@ -5,6 +5,8 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
+use annulus::limits::RECV_BUFFER_BYTES;
+
 use crate::client::{Client, ask, get, request};
 use crate::torrent::{Torrent, announced, failed, scraped};
 use crate::tracker::{Engine, Tracker, on_both_engines};
@@ -19,6 +21,7 @@ on_both_engines!(
     a_slow_reader_gets_every_answer,
     a_mistake_in_a_pipeline,
     a_close_in_a_pipeline,
+    a_close_at_the_end_of_what_was_received,
     half_closed_connections,
     split_at_every_byte,
     byte_by_byte,
@@ -246,6 +249,31 @@ fn a_close_in_a_pipeline(engine: Engine) {
     assert_eq!(announced(&reply).incomplete, 2);
     client.ends();
     assert_eq!(torrent.scrape().incomplete, 2);
+}
+
+/// A line end behind the last of many requests, which are as long as a receive buffer and are
+/// answered in more than one turn: closing before it is read would reset the answers away.
+fn a_close_at_the_end_of_what_was_received(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=200, "");
+    let target = torrent.target(1, "numwant=200");
+    let some = get(&target).repeat(20);
+    let last = |pad: usize| {
+        let headers = format!("Connection: close\r\nX: {}\r\n", "x".repeat(pad));
+        request("GET", &target, "HTTP/1.1", &headers)
+    };
+    let pad = RECV_BUFFER_BYTES as usize - some.len() - last(0).len();
+    let requests = [&some[..], &last(pad), b"\r\n"].concat();
+    for _ in 0..20 {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&requests);
+        for _ in 0..20 {
+            announced(&client.reply());
+        }
+        assert!(client.reply().closes());
+        client.ends();
+    }
 }
 
 fn half_closed_connections(engine: Engine) {
