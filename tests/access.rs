@@ -19,3 +19,5 @@ mod requirements;
 mod torrent;
 #[path = "http/tracker.rs"]
 mod tracker;
+#[path = "http/vitals.rs"]
+mod vitals;

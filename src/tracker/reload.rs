@@ -86,8 +86,10 @@ pub(super) fn reload_list(access: &Access, config: &config::Access, files: &File
             warn(&warnings);
             let before = access.replace(list);
             access.note_load(Clock::unix_s());
-            log::info(format_args!("access list reloaded: {}", access.describe()));
+            // Whoever reads that it is done finds every worker at the new list, and the memory of
+            // the old one given back.
             retire(before, crew);
+            log::info(format_args!("access list reloaded: {}", access.describe()));
         }
         Err(mistakes) => keep("access list", &mistakes),
     }

@@ -16,6 +16,7 @@ on_both_engines!(
     what_is_not_served_any_more_is_dropped,
     what_cannot_be_used_is_not,
     nothing_to_reload,
+    a_list_is_gone_when_the_next_is_in_use,
 );
 
 /// Every announce is answered, by the list before or the one after; and from the log line on
@@ -130,4 +131,21 @@ fn nothing_to_reload(engine: Engine) {
     listed.tracker.signal("HUP");
     listed.tracker.assert_logged("nothing to reload");
     listed.serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+/// Its memory too: of a large list there are two only while the next one is read.
+fn a_list_is_gone_when_the_next_is_in_use(engine: Engine) {
+    const ENTRIES: u32 = 300_000;
+    // Half a list.
+    const SLACK_BYTES: u64 = ENTRIES as u64 * 18 / 2;
+    let list: String = (0..ENTRIES).map(|n| format!("{:08x}{n:032x}\n", n << 12)).collect();
+    let listed = Listed::start(engine, "deny", &list, "");
+    let before = listed.tracker.resident_bytes();
+    for round in 0..10 {
+        listed.tracker.signal("HUP");
+        let is_reload = |line: &&String| line.contains("list reloaded: ");
+        assert!(listed.tracker.log_until(|log| log.iter().filter(is_reload).count() > round));
+        let grown = listed.tracker.resident_bytes().saturating_sub(before);
+        assert!(grown < SLACK_BYTES, "{grown} bytes after reload {round}");
+    }
 }
