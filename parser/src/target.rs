@@ -15,7 +15,7 @@ pub enum Target<'b> {
     Announce(Query<'b>),
     /// A scrape (BEP 48).
     Scrape(Query<'b>),
-    /// Neither; the whole target.
+    /// Neither: its path and query, or the whole of a target that has no path.
     Other(&'b [u8]),
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn classify(target: &[u8]) -> Target<'_> {
     match service(path) {
         Some(Service::Announce) => Target::Announce(Query::new(query)),
         Some(Service::Scrape) => Target::Scrape(Query::new(query)),
-        None => Target::Other(target),
+        None => Target::Other(local),
     }
 }
 
@@ -146,8 +146,6 @@ mod tests {
             "/announce///",
             "/a?/announce",
             "/%61nnounce",
-            "http://announce",
-            "http://announce?a=1",
             "http:///announce",
             "http://",
             "http:/announce",
@@ -155,6 +153,14 @@ mod tests {
             "tracker:80",
         ] {
             assert_eq!(classify(target.as_bytes()), Target::Other(target.as_bytes()), "{target}");
+        }
+        for (target, local) in [
+            ("http://tracker/", "/"),
+            ("HTTPS://[::1]:443/robots.txt?a=1", "/robots.txt?a=1"),
+            ("http://announce", ""),
+            ("http://announce?a=1", "?a=1"),
+        ] {
+            assert_eq!(classify(target.as_bytes()), Target::Other(local.as_bytes()), "{target}");
         }
     }
 }

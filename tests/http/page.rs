@@ -7,7 +7,7 @@ on_both_engines!(a_visitor_is_told_what_this_is, a_visitor_is_sent_elsewhere, ro
 
 fn a_visitor_is_told_what_this_is(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    for target in ["/", "/?from=a+link"] {
+    for target in ["/", "/?from=a+link", "http://tracker.example/"] {
         let reply = ask(tracker.v4, get(target));
         assert_eq!((reply.status, reply.closes()), (200, true), "{target}");
         let text = String::from_utf8(reply.body).unwrap();
@@ -30,8 +30,10 @@ fn a_visitor_is_sent_elsewhere(engine: Engine) {
 
 fn robots_are_sent_away(engine: Engine) {
     let tracker = Tracker::start(engine, "[protocol]\nredirect = \"http://example.org\"");
-    let reply = ask(tracker.v4, get("/robots.txt"));
-    assert_eq!(reply.status, 200);
-    assert_eq!(reply.header("content-type"), Some("text/plain"));
-    assert_eq!(String::from_utf8(reply.body).unwrap(), "User-agent: *\nDisallow: /\n");
+    for target in ["/robots.txt", "http://tracker.example:3000/robots.txt"] {
+        let reply = ask(tracker.v4, get(target));
+        assert_eq!(reply.status, 200, "{target}");
+        assert_eq!(reply.header("content-type"), Some("text/plain"));
+        assert_eq!(String::from_utf8(reply.body).unwrap(), "User-agent: *\nDisallow: /\n");
+    }
 }

@@ -41,7 +41,7 @@ fn what_there_is(engine: Engine) {
     let observed = Observed::of(&tracker);
     let health = observed.get("/health");
     assert_eq!((health.status, &health.body[..]), (200, &b"ok\n"[..]));
-    for path in ["/metrics", "/metrics?name[]=a", "/stats.json", "/health?"] {
+    for path in ["/metrics", "/metrics?name[]=a", "/stats.json", "/health?", "http://a:1/metrics"] {
         let reply = observed.get(path);
         assert_eq!(reply.status, 200, "{path}");
         assert!(reply.closes(), "{path}");
