@@ -44,7 +44,7 @@ pub(super) fn read(
 
 /// Whether the kernel refuses one address where the other is listened on: they are the same, or
 /// one of them stands for all of its family.
-pub(super) fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
+pub(crate) fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
     let all = one.ip().is_unspecified() || other.ip().is_unspecified();
     let alike = one.port() == other.port() && one.is_ipv4() == other.is_ipv4();
     one.port() != 0 && (one == other || (alike && all))

@@ -34,6 +34,7 @@ pub use access::{Access, AccessMode, BadLines};
 use key::Table;
 pub(crate) use key::{Word, any_of, did_you_mean, grouped, wrapped};
 pub use limits::Limits;
+pub(crate) use listen::collide;
 pub use log::Log;
 pub use operations::Operations;
 pub use privileges::{Places, Privileges};

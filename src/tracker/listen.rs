@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use annulus_ring::{Inherited, Listener};
 
-use crate::config::Config;
+use crate::config::{Config, collide};
 use crate::log;
 
 /// How often a port in use is tried again, and how long after: a second in all.
@@ -41,7 +41,9 @@ impl Passed {
     ) -> Result<Option<Vec<Listener>>, String> {
         let claimed: Vec<Inherited> =
             self.0.extract_if(.., |inherited| inherited.address == address).collect();
-        let Some(Inherited { name, .. }) = claimed.first() else { return Ok(None) };
+        let Some(Inherited { name, .. }) = claimed.first() else {
+            return self.leave_room(address).map(|()| None);
+        };
         if claimed.len() > workers {
             return Err(format!(
                 "{} sockets were passed for {address} ({name}), but there are {workers} workers, \
@@ -54,6 +56,18 @@ impl Passed {
         Inherited::spread(&claimed, workers)
             .map(Some)
             .map_err(|error| format!("cannot share the socket passed for {address}: {error}"))
+    }
+
+    /// Fails if a socket that was passed keeps us from listening on `address` ourselves: the
+    /// kernel would only say that somebody does.
+    fn leave_room(&self, address: SocketAddr) -> Result<(), String> {
+        let in_the_way = self.0.iter().find(|inherited| collide(&inherited.address, &address));
+        let Some(Inherited { address: passed, name, .. }) = in_the_way else { return Ok(()) };
+        Err(format!(
+            "cannot listen on {address}: a socket was passed for {passed} ({name}), and one \
+             includes the other: write the same address in the configuration and in the \
+             ListenStream= of the .socket unit"
+        ))
     }
 
     /// To be called when all configured addresses have claimed what is theirs: a socket that

@@ -94,6 +94,17 @@ fn a_socket_that_nobody_asked_for_is_refused() {
 }
 
 #[test]
+fn a_socket_for_more_or_less_than_what_was_asked_for_is_refused() {
+    for (passed, ours) in [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")] {
+        let passed: OwnedFd = TcpListener::bind((passed, 0)).unwrap().into();
+        let address = TcpListener::from(passed.try_clone().unwrap()).local_addr().unwrap();
+        let ours = SocketAddr::new(ours.parse().unwrap(), address.port());
+        let service = Service::new(Engine::Epoll, &[ours], vec![passed]);
+        service.refused(&[&ours.to_string(), &address.to_string(), "first.socket", "includes"]);
+    }
+}
+
+#[test]
 fn a_socket_for_both_families_is_refused() {
     if !has_v6() {
         eprintln!("skipped: no IPv6 loopback");
