@@ -4,11 +4,13 @@ use std::fs;
 use std::net::SocketAddr;
 
 use crate::behind::Behind;
-use crate::program::{HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart};
+use crate::program::{
+    HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
+};
 use crate::site::HOST;
 use crate::tracker::{Engine, on_both_engines};
 
-on_both_engines!(ends_tls, passes_tls_through, ends_tls_and_introduces);
+on_both_engines!(ends_tls, passes_tls_through, ends_tls_and_introduces, over_ipv6);
 
 const EXAMPLE: &str = include_str!("../../dist/haproxy.cfg.example");
 
@@ -25,6 +27,9 @@ fn example(site: &Behind, streams_to: SocketAddr, version: &str) -> String {
     let config = replaced(&config, "bind :80\n", &format!("bind @IP@:{HTTP}\n"));
     let config = replaced(&config, "bind :443 ssl", &format!("bind @IP@:{HTTPS} ssl"));
     let config = replaced(&config, "bind :8443\n", &format!("bind @IP@:{PASSED}\n"));
+    let config = replaced(&config, "bind [::]:80 ", &format!("bind @IPV6@:{HTTP} "));
+    let config = replaced(&config, "bind [::]:443 ", &format!("bind @IPV6@:{HTTPS} "));
+    let config = replaced(&config, "bind [::]:8443 ", &format!("bind @IPV6@:{PASSED} "));
     replaced(&config, "/etc/haproxy/tracker.pem", &certificate(site))
 }
 
@@ -48,6 +53,13 @@ fn ends_tls(engine: Engine) {
         let haproxy = start(&example(&site, site.secured, VERSIONS[1]));
         tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
         tells_clients_apart(&site, haproxy.at(HTTPS), true, 2);
+    }
+}
+
+fn over_ipv6(engine: Engine) {
+    if is_here("haproxy::over_ipv6", "haproxy", None) {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        tells_of_ipv6(&site, &start(&example(&site, site.secured, VERSIONS[1])));
     }
 }
 

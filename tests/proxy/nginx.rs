@@ -3,11 +3,19 @@
 use std::net::SocketAddr;
 
 use crate::behind::Behind;
-use crate::program::{HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart};
+use crate::program::{
+    HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
+};
 use crate::site::HOST;
 use crate::tracker::{Engine, on_both_engines};
 
-on_both_engines!(ends_tls, with_another_header, passes_tls_through, ends_tls_and_introduces);
+on_both_engines!(
+    ends_tls,
+    with_another_header,
+    passes_tls_through,
+    ends_tls_and_introduces,
+    over_ipv6,
+);
 
 const EXAMPLE: &str = include_str!("../../dist/nginx.conf.example");
 
@@ -24,6 +32,9 @@ fn example(site: &Behind, streams_to: SocketAddr) -> String {
     let config = replaced(&config, "listen 80;", &format!("listen @IP@:{HTTP};"));
     let config = replaced(&config, "listen 443 ssl", &format!("listen @IP@:{HTTPS} ssl"));
     let config = replaced(&config, "listen 8443;", &format!("listen @IP@:{PASSED};"));
+    let config = replaced(&config, "listen [::]:80;", &format!("listen @IPV6@:{HTTP};"));
+    let config = replaced(&config, "listen [::]:443 ssl", &format!("listen @IPV6@:{HTTPS} ssl"));
+    let config = replaced(&config, "listen [::]:8443;", &format!("listen @IPV6@:{PASSED};"));
     let config = replaced(&config, "/etc/nginx/fullchain.pem", chain.to_str().unwrap());
     replaced(&config, "/etc/nginx/privkey.pem", key.to_str().unwrap())
 }
@@ -45,6 +56,13 @@ fn ends_tls(engine: Engine) {
         let nginx = start(&example(&site, site.secured));
         tells_clients_apart(&site, nginx.at(HTTP), false, 1);
         tells_clients_apart(&site, nginx.at(HTTPS), true, 2);
+    }
+}
+
+fn over_ipv6(engine: Engine) {
+    if can_run("nginx::over_ipv6") {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        tells_of_ipv6(&site, &start(&example(&site, site.secured)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Other people's proxies: started on an address of their own, and stopped with the test.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,7 +11,7 @@ use crate::client::{Client, request};
 use crate::requirements::{Scratch, can_run, missing_programs};
 use crate::secure::over;
 use crate::torrent::announced;
-use crate::tracker::within;
+use crate::tracker::{has_v6, within};
 
 /// Where the examples listen in place of ports 80 and 443, which need not be anybody's to take.
 pub(crate) const HTTP: u16 = 8080;
@@ -24,12 +24,14 @@ pub(crate) struct Program {
     child: Child,
     scratch: Scratch,
     ip: Ipv4Addr,
+    /// What it is to add to each of its ports for IPv6, which has one address here for all.
+    offset_v6: u16,
 }
 
 impl Program {
     /// Runs a program by `command`, in which `@CONFIG@` and `@DIR@` stand for its configuration
     /// and a directory of its own, and waits until it listens on all its ports. In `config` the
-    /// address to listen on is `@IP@`.
+    /// address to listen on is `@IP@`, and `@IPV6@`, unless this machine has no IPv6.
     #[track_caller]
     pub(crate) fn start(command: &[&str], config: &str) -> Program {
         static COUNT: AtomicU8 = AtomicU8::new(1);
@@ -40,15 +42,23 @@ impl Program {
         let scratch = Scratch::new(&format!("proxy-{count}"));
         let directory = scratch.path().to_str().unwrap();
         let file = format!("{directory}/config");
-        fs::write(&file, config.replace("@IP@", &ip.to_string()).replace("@DIR@", directory))
-            .unwrap();
+        // Below those that the kernel gives away by itself.
+        let offset_v6 = 2000 + 500 * (u16::from(count) % 40) + u16::from(low);
+        let lines = config.lines().filter(|line| has_v6() || !line.contains("@IPV6@"));
+        let mut config: String = lines.map(|line| format!("{line}\n")).collect();
+        config = config.replace("@IP@", &ip.to_string()).replace("@DIR@", directory);
+        for port in [HTTP, HTTPS, PASSED] {
+            let at = format!("[::1]:{}", port + offset_v6);
+            config = config.replace(&format!("@IPV6@:{port}"), &at);
+        }
+        fs::write(&file, config).unwrap();
         let words = command.iter().map(|word| word.replace("@CONFIG@", &file));
         let words: Vec<String> = words.map(|word| word.replace("@DIR@", directory)).collect();
         let log = File::create(scratch.path().join("log")).unwrap();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
-        let mut program = Program { child, scratch, ip };
+        let mut program = Program { child, scratch, ip, offset_v6 };
         for port in [HTTP, HTTPS, PASSED] {
             within(format!("port {port} of {}", words[0]), || {
                 let exit = program.child.try_wait().unwrap();
@@ -62,6 +72,11 @@ impl Program {
     /// One of its ports.
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip.into(), port)
+    }
+
+    /// The same of IPv6.
+    fn at_v6(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port + self.offset_v6)
     }
 
     fn log(&self) -> String {
@@ -121,4 +136,24 @@ pub(crate) fn tells_clients_apart(site: &Behind, to: SocketAddr, secured: bool, 
         }
     }
     site.holds(torrent, &clients);
+}
+
+/// Asserts that a client of IPv6 is told of, on all ports, although proxy and tracker speak IPv4.
+#[track_caller]
+pub(crate) fn tells_of_ipv6(site: &Behind, program: &Program) {
+    if !has_v6() {
+        return;
+    }
+    for (port, torrent) in [HTTP, HTTPS, PASSED].into_iter().zip(1..) {
+        let mut client = Client::connect(program.at_v6(port));
+        let reply = if port == HTTP {
+            client.send(site.announce(torrent));
+            client.reply()
+        } else {
+            let mut client = over(client, &site.settings());
+            client.send(site.announce(torrent));
+            client.reply()
+        };
+        assert_eq!(external_ip(&reply), Ipv6Addr::LOCALHOST, "port {port}");
+    }
 }
