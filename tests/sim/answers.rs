@@ -189,9 +189,14 @@ impl Value {
 
     fn without_chance(self) -> Value {
         let Value::Dictionary(entries) = self else { return self };
+        let is_zero = |entry: &(Vec<u8>, Value)| entry.1 == Value::Number(0);
+        let counts = |name: &[u8]| name == b"complete" || name == b"incomplete";
+        // A torrent that nobody is in may have been swept away, its number of downloads with it.
+        let empty = entries.iter().filter(|it| counts(&it.0)).all(is_zero);
         let entries = entries.into_iter().map(|(key, value)| {
             let value = match (key.as_slice(), value) {
                 (b"interval", Value::Number(_)) => Value::Number(0),
+                (b"downloaded", Value::Number(_)) if empty => Value::Number(0),
                 (b"peers", Value::Text(peers)) => sorted(&peers, 6),
                 (b"peers6", Value::Text(peers)) => sorted(&peers, 18),
                 (b"peers", Value::List(mut peers)) => {

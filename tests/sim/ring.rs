@@ -71,12 +71,14 @@ pub(super) struct Link {
     pub(super) sent_turn: u64,
     /// Shut down by [`Half::Both`].
     pub(super) shut: bool,
-    /// Reset by the network: nothing can be asked of its answers.
+    /// Reset by the network, or by bad luck: nothing can be asked of its answers.
     pub(super) forgiven: bool,
     /// Bytes handed to the worker since it was told that the client does not read.
     pub(super) unread_bytes: usize,
     /// Bytes handed to the worker in all.
     pub(super) taken: usize,
+    /// The last receive had room for more: what is there since came later.
+    pub(super) late: bool,
     /// Receive buffers filled in this turn: the kernel stops after some.
     pub(super) filled: u32,
     /// Seconds of note, for the tests of deadlines.
@@ -155,6 +157,7 @@ impl FakeRing {
                 forgiven: false,
                 unread_bytes: 0,
                 taken: 0,
+                late: false,
                 filled: 0,
                 accepted_ms: None,
                 closed_ms: None,
