@@ -88,7 +88,8 @@ fn configure(shelf: Arc<Shelf>, post_quantum: bool) -> Result<ServerConfig, Erro
     // The client's order would often take AES-256 with SHA-384, which makes a handshake a
     // third dearer: SHA-384 has no instructions of its own.
     config.ignore_client_order = true;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Who asks by HTTP/1.0 may offer nothing else: curl does.
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Ticketer::new()?;
     config.send_tls13_tickets = 1;

@@ -19,6 +19,7 @@ on_both_engines!(
     names,
     kinds_of_keys_for_one_name,
     curl_by_versions_and_keys,
+    curl_by_the_older_http,
     curl_over_ipv6,
 );
 
@@ -112,6 +113,8 @@ fn protocols(engine: Engine) {
         for (offer, agreed) in [
             (&["-alpn", "http/1.1"][..], "ALPN protocol: http/1.1"),
             (&["-alpn", "h2,http/1.1"], "ALPN protocol: http/1.1"),
+            (&["-alpn", "http/1.0,http/1.1"], "ALPN protocol: http/1.1"),
+            (&["-alpn", "http/1.0"], "ALPN protocol: http/1.0"),
             // Most clients do not ask.
             (&[], "No ALPN negotiated"),
         ] {
@@ -198,6 +201,17 @@ fn curl_by_versions_and_keys(engine: Engine) {
                 "verify 0 http 1.1 connects 0\n",
             ]);
         }
+    }
+}
+
+/// HTTP/1.0 is then all that it offers.
+fn curl_by_the_older_http(engine: Engine) {
+    let site = Site::start(engine, "");
+    for version in ["1.2", "1.3"] {
+        let only = ["--http1.0", "--tls-max", version, "--verbose"];
+        let said = curl(&site, site.v4, HOST, &site.authority.root(), &only);
+        assert!(said.content, "{}", said.text);
+        said.assert(&["ALPN: offers http/1.0", "ALPN: server accepted http/1.0", "d8:completei0e"]);
     }
 }
 
