@@ -2,8 +2,8 @@
 //!
 //! rustls works on the very bytes that were received; only those of an unfinished record are
 //! kept. What it wants sent by itself (its side of the handshake, alerts) goes to the caller's
-//! buffer at once, but for the ticket of TLS 1.3: no client waits for it, so it goes ahead of
-//! the first reply and not in a segment of its own.
+//! buffer at once, but for the ticket of TLS 1.3: where a request comes with the end of the
+//! handshake, it goes ahead of the reply and not in a segment of its own.
 
 use std::mem;
 
@@ -78,7 +78,7 @@ pub struct Session {
     used: usize,
     /// See [`Session::holds`].
     holds: bool,
-    /// The ticket, until the first reply.
+    /// The ticket, until the reply to a request that came with the end of the handshake.
     ticket: Vec<u8>,
     /// Whether any byte was received.
     begun: bool,
@@ -242,6 +242,10 @@ impl Session {
                 // The alert is written. rustls must not see the bad bytes a second time.
                 break;
             }
+        }
+        if was_handshaking && plain.is_empty() && used == bytes.len() {
+            // No request is on its way, as far as can be seen: the ticket may be awaited.
+            written += take_ticket(&mut self.ticket, &mut out[written..]);
         }
         (used, written)
     }

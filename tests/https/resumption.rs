@@ -5,12 +5,12 @@ use rustls::HandshakeKind;
 
 use crate::agreement::s_client;
 use crate::client::get;
-use crate::secure::{VERSIONS, connect, resuming};
+use crate::secure::{Secure, VERSIONS, connect, resuming};
 use crate::site::{HOST, Site};
 use crate::torrent::{Torrent, announced};
 use crate::tracker::{Engine, on_both_engines};
 
-on_both_engines!(one_session_by_openssl, one_session_after_another);
+on_both_engines!(one_session_by_openssl, one_session_after_another, a_ticket_without_a_request);
 
 /// Connections that resume. That all of them meet the same of two workers is as likely as as
 /// many tosses of a coin that show one side.
@@ -46,4 +46,24 @@ fn one_session_after_another(engine: Engine) {
             assert_eq!(resumed, connection > 0, "the {connection}th of {version:?}: {kind:?}");
         }
     }
+}
+
+/// Who shakes hands and waits is told its ticket too, and not only when its time is over.
+fn a_ticket_without_a_request(engine: Engine) {
+    let site = Site::start(engine, "[connections]\nheader_timeout = 300");
+    let settings = resuming(&site.authority, VERSIONS[1]);
+    let mut waiting = connect(site.v4, &settings);
+    waiting.shake_hands();
+    let Secure { conn, sock } = &mut waiting.stream;
+    while conn.tls13_tickets_received() == 0 {
+        assert!(conn.read_tls(sock).unwrap() > 0, "an end, and no ticket");
+        conn.process_new_packets().unwrap();
+    }
+    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let mut next = connect(site.v4, &settings);
+    for client in [&mut waiting, &mut next] {
+        client.send(&announce);
+        announced(&client.reply());
+    }
+    assert_eq!(next.stream.conn.handshake_kind(), Some(HandshakeKind::Resumed));
 }
