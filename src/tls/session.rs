@@ -9,7 +9,7 @@ use std::mem;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::{Error, HandshakeKind, ProtocolVersion};
 
 use crate::limits::{RECORD_BYTES_MAX, TICKET_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 
@@ -19,6 +19,10 @@ const RECORD_OVERHEAD: usize = 5 + 8 + 16;
 
 /// Bytes of a close_notify, which is an alert of two.
 const CLOSE_NOTIFY_BYTES: usize = RECORD_OVERHEAD + 2;
+
+/// What a client is told of a hello that rustls fails at without an alert: a fatal
+/// handshake_failure (RFC 8446 section 6.2), in a record of its own.
+const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 
 /// Bytes of a client's last flight of a TLS 1.3 handshake at most: change_cipher_spec, and
 /// Finished of SHA-384 (RFC 8446 section 4.4.4). With SHA-256 it is 64 bytes, or 58 without
@@ -82,6 +86,9 @@ pub struct Session {
     ticket: Vec<u8>,
     /// Whether any byte was received.
     begun: bool,
+    /// Whether the client was told anything, or has itself given up: no alert is due then but by
+    /// rustls, which has the keys.
+    told: bool,
     standing: Standing,
 }
 
@@ -94,6 +101,7 @@ impl Session {
             holds: false,
             ticket: Vec::new(),
             begun: false,
+            told: false,
             standing: Standing::Open,
         }
     }
@@ -160,7 +168,7 @@ impl Session {
     /// Returns how many bytes it wrote to `out` to be sent: of the handshake, or an alert.
     /// `out` has room for [`FLIGHT_BYTES_MAX`](crate::limits::FLIGHT_BYTES_MAX).
     pub fn open(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, out: &mut [u8]) -> usize {
-        let written = if self.unfinished.is_empty() {
+        let mut written = if self.unfinished.is_empty() {
             let (used, written) = self.advance(bytes, plain, out);
             self.keep(&bytes[used..]);
             written
@@ -182,6 +190,11 @@ impl Session {
         };
         if !self.holds && self.unfinished.len() > UNFINISHED_RECORDS_BYTES_MAX {
             self.standing = Standing::Broken;
+        }
+        self.told |= written > 0;
+        if self.standing == Standing::Broken && !mem::replace(&mut self.told, true) {
+            written = HANDSHAKE_FAILURE.len();
+            out[..written].copy_from_slice(&HANDSHAKE_FAILURE);
         }
         written
     }
@@ -225,7 +238,10 @@ impl Session {
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed) => self.standing = Standing::Ended,
-                Err(_) => self.standing = Standing::Broken,
+                Err(error) => {
+                    self.standing = Standing::Broken;
+                    self.told |= matches!(error, Error::AlertReceived(_));
+                }
                 // All others wait for the client. Early data is never offered.
                 Ok(_) => break,
             }

@@ -18,6 +18,7 @@ on_both_engines!(
     protocols,
     names,
     kinds_of_keys_for_one_name,
+    nothing_in_common,
     curl_by_versions_and_keys,
     curl_by_the_older_http,
     curl_over_ipv6,
@@ -166,6 +167,19 @@ fn kinds_of_keys_for_one_name(engine: Engine) {
                 let said = s_client(&site, &site.authority.root(), &arguments);
                 said.assert(&[&format!("subject=CN = {subject}\n"), "d8:completei0e"]);
             }
+        }
+    }
+}
+
+/// Who cannot be served learns why.
+fn nothing_in_common(engine: Engine) {
+    let site = Site::start(engine, "");
+    for version in ["-tls1_2", "-tls1_3"] {
+        for only in [["-sigalgs", "ed25519"], ["-groups", "P-521"]] {
+            let arguments = [&[version], &only[..]].concat();
+            let said = s_client(&site, &site.authority.root(), &arguments);
+            said.assert(&["alert handshake failure", "SSL alert number 40"]);
+            assert!(!said.content, "{}", said.text);
         }
     }
 }
