@@ -27,6 +27,8 @@ mod place;
 mod renewal;
 #[path = "system/requirements.rs"]
 mod requirements;
+#[path = "system/root.rs"]
+mod root;
 #[path = "https/secure.rs"]
 mod secure;
 #[path = "https/site.rs"]

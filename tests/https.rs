@@ -29,6 +29,10 @@ mod reload;
 mod requirements;
 #[path = "https/resumption.rs"]
 mod resumption;
+#[path = "system/root.rs"]
+mod root;
+#[path = "system/running.rs"]
+mod running;
 #[path = "https/secure.rs"]
 mod secure;
 #[path = "https/segments.rs"]

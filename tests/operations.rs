@@ -29,6 +29,10 @@ mod prometheus;
 mod requests;
 #[path = "system/requirements.rs"]
 mod requirements;
+#[path = "system/root.rs"]
+mod root;
+#[path = "system/running.rs"]
+mod running;
 #[path = "https/secure.rs"]
 mod secure;
 #[path = "operations/secured.rs"]

@@ -17,6 +17,7 @@ use rustls::version::TLS13;
 use crate::certificates::{Authority, Key};
 use crate::client::get;
 use crate::requirements::can_run;
+use crate::root::missing_root;
 use crate::secure::{connect, settings};
 use crate::site::HOST;
 use crate::torrent::{Torrent, announced, failed};
@@ -27,9 +28,7 @@ pub(crate) const NOBODY: &str = "user = \"nobody\"\nchroot = \"empty\"\n";
 
 /// Whether this test can run: who is not root has no power to give up.
 pub(crate) fn is_root() -> bool {
-    let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
-    let missing = if root { vec![] } else { vec!["root's power, to be given up".to_string()] };
-    can_run("giving up power", &missing)
+    can_run("giving up power", &Vec::from_iter(missing_root("to be given up")))
 }
 
 /// How a link names what it leads to.

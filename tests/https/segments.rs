@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use crate::client::{Client, request};
 use crate::requirements::{can_run, missing_programs};
+use crate::root::missing_root;
+use crate::running::Running;
 use crate::secure::VERSIONS;
 use crate::site::Site;
 use crate::torrent::{Torrent, announced};
@@ -15,9 +17,7 @@ on_both_engines!(the_answer_the_farewell_and_the_end_are_one_segment);
 
 fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
     let mut missing = missing_programs(&["python3"]);
-    if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
-        missing.push("root's rights, for a capture".to_owned());
-    }
+    missing.extend(missing_root("for a capture"));
     if !can_run("the_answer_the_farewell_and_the_end_are_one_segment", &missing) {
         return;
     }
@@ -61,7 +61,7 @@ struct Segment {
 
 /// Looks at what comes to one socket until its end has come.
 struct Capture {
-    program: Child,
+    program: Running,
     lines: BufReader<ChildStdout>,
 }
 
@@ -90,8 +90,8 @@ impl Capture {
         let ports = [stream.local_addr().unwrap(), stream.peer_addr().unwrap()];
         let mut python = Command::new("python3");
         python.args(["-c", PROGRAM]).args(ports.map(|address| address.port().to_string()));
-        let mut program = python.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(program.stdout.take().unwrap());
+        let mut program = Running(python.stdout(Stdio::piped()).spawn().unwrap());
+        let mut lines = BufReader::new(program.0.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
         assert_eq!(line, "begun\n");
@@ -106,7 +106,7 @@ impl Capture {
             Segment { bytes: bytes.parse().unwrap(), is_end: end == "1" }
         });
         let segments = segments.collect();
-        assert!(program.wait().unwrap().success());
+        assert!(program.0.wait().unwrap().success());
         segments
     }
 }

@@ -9,18 +9,21 @@
 mod cpio;
 #[path = "../system/requirements.rs"]
 mod requirements;
+#[path = "../system/running.rs"]
+mod running;
 
 use std::env;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cpio::Archive;
 use requirements::{Scratch, can_run, missing_programs, say};
+use running::Running;
 
 /// From power-on to the end. Alone, a boot takes a quarter of that.
 const BOOT_MAX: Duration = Duration::from_secs(60);
@@ -196,7 +199,7 @@ fn initramfs() -> Vec<u8> {
 
 /// Boots and returns what the guest wrote until it ended or its time was over.
 fn boot(kernel: &Path, initramfs: &Path) -> String {
-    let mut guest = Guest(
+    let mut guest = Running(
         Command::new(QEMU)
             .args(["-accel", "tcg", "-cpu", "max", "-nographic", "-no-reboot", "-nic", "none"])
             .args(["-m", &format!("{GUEST_MEMORY_MB}M")])
@@ -229,16 +232,6 @@ fn boot(kernel: &Path, initramfs: &Path) -> String {
     drop(guest);
     let console = reader.join().expect("the console's reader");
     format!("{console}\n{ended}")
-}
-
-/// The emulator; dropping the value ends it.
-struct Guest(Child);
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The bytes of `text`, or none of them if it is not hexadecimal.

@@ -5,6 +5,7 @@ use std::process::Command;
 use crate::client::{Client, get};
 use crate::observed::{OPERATIONS, Observed};
 use crate::requirements::can_run;
+use crate::root::missing_root;
 use crate::torrent::{Torrent, announced};
 use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
@@ -68,9 +69,8 @@ fn it_began_once_whenever_it_is_asked(engine: Engine) {
 
 /// As after a change of the root directory, or of what may be opened.
 fn it_is_told_without_proc(engine: Engine) {
-    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    let missing = if root { vec![] } else { vec!["root's rights".to_owned()] };
-    if !can_run("it_is_told_without_proc", &missing) {
+    let missing = missing_root("to unmount /proc");
+    if !can_run("it_is_told_without_proc", &Vec::from_iter(missing)) {
         return;
     }
     let tracker = Tracker::start_as(engine, 1, OPERATIONS, &["unshare", "-m"]);

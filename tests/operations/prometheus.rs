@@ -6,28 +6,19 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::client::{ask, get};
 use crate::observed::{OPERATIONS, Observed};
 use crate::requirements::{Scratch, can_run, missing_programs};
+use crate::running::Running;
 use crate::site::Site;
 use crate::torrent::Torrent;
 use crate::tracker::{Engine, Tracker, has_v6, within};
 
 /// Where the dashboard is.
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/grafana-dashboard.json");
-
-/// A program of the test's, which ends with it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn it_scrapes_the_tracker() {

@@ -10,6 +10,8 @@ mod clients;
 mod network;
 #[path = "../system/requirements.rs"]
 mod requirements;
+#[path = "../system/root.rs"]
+mod root;
 #[path = "../system/tracker.rs"]
 mod tracker;
 mod trust;
@@ -25,8 +27,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
-use network::{Family, Network, missing_rights};
+use network::{Family, Network};
 use requirements::{Scratch, can_run, missing_programs, say};
+use root::missing_root;
 use tracker::{ANNULUS, Tracker};
 use trust::Trust;
 
@@ -195,7 +198,7 @@ fn missing() -> Vec<String> {
     if !import.output().is_ok_and(|output| output.status.success()) {
         missing.push(format!("libtorrent for {PYTHON} (package python3-libtorrent)"));
     }
-    missing.extend(missing_rights());
+    missing.extend(missing_root("for network namespaces"));
     missing
 }
 

@@ -6,7 +6,6 @@
 //! Loopback would not do: Transmission does not dial 127.0.0.0/8.
 
 use std::fmt::Display;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::{self, Command};
@@ -142,13 +141,6 @@ fn remove_leftovers() {
             drop(Namespace(String::from(name)));
         }
     }
-}
-
-/// What the network needs of the machine besides programs, as far as it is missing.
-pub(crate) fn missing_rights() -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
-    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
-    (!is_root).then(|| String::from("the rights of root, for network namespaces"))
 }
 
 /// `ip netns exec` becomes the program, so the child's process is the program's.
