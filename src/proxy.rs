@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use annulus_parser::{Head, forwarded_ip};
 
+use crate::addresses::is_unreachable;
 use crate::config::{self, Range};
 use crate::limits::LISTENERS_MAX;
 use crate::log::Limited;
@@ -15,6 +16,8 @@ use crate::log::Limited;
 #[derive(Debug)]
 pub struct Forwarded {
     header: String,
+    /// Whether every address in it has a port, IPv6 too, and without brackets.
+    always_with_port: bool,
     trusted: Vec<Range>,
     unknown: Limited,
 }
@@ -24,7 +27,7 @@ pub struct Forwarded {
 pub enum Unknown {
     /// A proxy did not send the header.
     Missing,
-    /// The header does not say an address where it counts.
+    /// The header does not say an address where it counts, or one that no client can have.
     Unreadable,
 }
 
@@ -32,9 +35,12 @@ impl Forwarded {
     /// The header as configured, if one is.
     pub fn new(config: &config::Proxy) -> Option<Forwarded> {
         let config::Proxy { header, trusted, .. } = config;
-        let (header, trusted) = (header.clone(), trusted.clone());
-        let unknown = Limited::default();
-        (!header.is_empty()).then_some(Forwarded { header, trusted, unknown })
+        (!header.is_empty()).then(|| Forwarded {
+            header: header.clone(),
+            always_with_port: header.eq_ignore_ascii_case("CloudFront-Viewer-Address"),
+            trusted: trusted.clone(),
+            unknown: Limited::default(),
+        })
     }
 
     /// Where a request came from that was received from `peer`.
@@ -42,7 +48,11 @@ impl Forwarded {
     /// # Errors
     /// `peer` is a proxy that does not tell.
     pub fn client(&self, peer: IpAddr, head: &Head<'_>) -> Result<IpAddr, Unknown> {
-        if is_in(&self.trusted, peer) { self.forwarded(head) } else { Ok(peer) }
+        if !is_in(&self.trusted, peer) {
+            return Ok(peer);
+        }
+        let client = self.forwarded(head)?;
+        if is_unreachable(client) { Err(Unknown::Unreadable) } else { Ok(client) }
     }
 
     /// Has the log say that the proxy `peer` did not tell where an announce came from, at second
@@ -77,7 +87,8 @@ impl Forwarded {
     fn last_untrusted(&self, line: &[u8]) -> Result<IpAddr, Unknown> {
         let mut last = Err(Unknown::Unreadable);
         for entry in line.rsplit(|&byte| byte == b',') {
-            let ip = forwarded_ip(entry).ok_or(Unknown::Unreadable)?.to_canonical();
+            let entry = if self.always_with_port { without_port(entry) } else { Some(entry) };
+            let ip = entry.and_then(forwarded_ip).ok_or(Unknown::Unreadable)?.to_canonical();
             last = Ok(ip);
             if !is_in(&self.trusted, ip) {
                 break;
@@ -85,6 +96,15 @@ impl Forwarded {
         }
         last
     }
+}
+
+/// What stands before the last colon, if a port stands behind it: `2001:db8::1:46532` would else
+/// be read as an address.
+fn without_port(entry: &[u8]) -> Option<&[u8]> {
+    let colon = entry.iter().rposition(|&byte| byte == b':')?;
+    let port = entry[colon + 1..].trim_ascii_end();
+    let is_port = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    is_port.then_some(&entry[..colon])
 }
 
 /// The listeners on which proxies introduce each connection by the PROXY protocol.

@@ -16,6 +16,7 @@ use annulus_parser::{
 };
 
 use crate::access::Gate;
+use crate::addresses::is_unreachable;
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
 use crate::limits::{INTERVAL_SPREAD_PERCENT, REPLY_BYTES_MAX};
@@ -160,6 +161,9 @@ impl Server {
             Numwant::AtMost(number) => number.min(self.protocol.max_numwant as u32),
         };
         let claims = self.claims(peer, &announce);
+        if is_unreachable(claims.first) {
+            return self.answer_unreachable(envelope, out);
+        }
         let announcement = Announcement {
             info_hash: announce.info_hash,
             peer: Endpoint::new(claims.first, announce.port),
@@ -271,7 +275,8 @@ impl Server {
             return Claims { first: peer, second: None };
         }
         let given = |address: Option<annulus_parser::Address<'_>>| {
-            address.and_then(|address| address.ip()).map(|ip| ip.to_canonical())
+            let ip = address.and_then(|address| address.ip())?.to_canonical();
+            (!is_unreachable(ip)).then_some(ip)
         };
         let v4 = given(announce.ipv4).filter(IpAddr::is_ipv4);
         let v6 = given(announce.ipv6).filter(IpAddr::is_ipv6);
@@ -455,13 +460,17 @@ mod tests {
     }
 
     fn ask(server: &mut Server, target: &str) -> String {
+        ask_from(LOCALHOST, server, target)
+    }
+
+    fn ask_from(client: IpAddr, server: &mut Server, target: &str) -> String {
         let request = format!("GET {target} HTTP/1.1\r\n\r\n");
         let Ok(Parsed::Complete { head, .. }) = parse_head(request.as_bytes(), 0, &BOUNDS) else {
             panic!("{target:?} is no request")
         };
         let mut out = vec![0; REPLY_BYTES_MAX];
-        let len = server.answer(LOCALHOST, &head, &mut out).len;
-        String::from_utf8(out[..len].to_vec()).expect("no peers in it")
+        let len = server.answer(client, &head, &mut out).len;
+        String::from_utf8_lossy(&out[..len]).into_owned()
     }
 
     /// While the sweep has not come by yet.
@@ -491,6 +500,22 @@ mod tests {
                 assert!(scraped.contains(&file(hash, u8::from(is_served))), "{scraped}");
                 assert_eq!(full.contains(&file(hash, 1)), is_served, "{full}");
             }
+        }
+    }
+
+    /// A connection may come from a link-local address of IPv6, which is told to nobody.
+    #[test]
+    fn a_client_that_nobody_can_reach_is_refused() {
+        let target = format!("/announce?info_hash={}&port=1", "a".repeat(20));
+        for trusted in [false, true] {
+            let protocol = Protocol { trust_ip_parameters: trusted, ..Protocol::default() };
+            let mut server = Server::new(swarms(), protocol, 1);
+            let client = "fe80::1".parse().unwrap();
+            let failed = ask_from(client, &mut server, &target);
+            assert!(failed.contains("nobody can reach"), "{failed}");
+            // Unless it may say where it can be reached, and does.
+            let told = ask_from(client, &mut server, &format!("{target}&ip=2001:db8::1"));
+            assert_eq!(told.contains("nobody can reach"), !trusted, "{told}");
         }
     }
 }

@@ -41,7 +41,8 @@ pub(super) const PROXY: Table = Table {
             about: "The header by which a trusted proxy says where a request came from, such \
                     as X-Forwarded-For, X-Real-IP or CF-Connecting-IP, in either case. Of \
                     several addresses, on one line or more, the last one that is not trusted \
-                    counts. A trusted proxy's announce without it fails, with a reason; from \
+                    counts. A trusted proxy's announce fails, with a reason, without it or where \
+                    it names what no client can have, such as 0.0.0.0 or 240.0.0.1; from \
                     anywhere else the header is ignored. Forwarded (RFC 7239) is not read. On a \
                     listener with the PROXY protocol, the address that this gives must be \
                     trusted for the header to count.",

@@ -89,6 +89,9 @@ labels! {
         ClientMissing = "client_address_missing",
         /// A trusted proxy said it unreadably.
         ClientUnreadable = "client_address_unreadable",
+        /// Nobody can reach the address that an announce came from: it is multicast, link-local,
+        /// reserved or none.
+        ClientUnreachable = "client_address_unreachable",
         /// A scrape of all torrents, which is switched off.
         FullScrapeOff = "full_scrape_off",
         /// A scrape of all torrents while another is being answered.

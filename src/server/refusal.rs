@@ -41,6 +41,15 @@ impl Server {
         reply::failure(out, envelope, reason, self.intervals(), retry)
     }
 
+    /// Answers a client at whose address no peer can be reached, by what its connection or the
+    /// PROXY protocol says: that may be mended.
+    pub(super) fn answer_unreachable(&mut self, envelope: Envelope, out: &mut [u8]) -> usize {
+        self.fail(Failure::Refusal(Refusal::ClientUnreachable));
+        let reason = "nobody can reach a peer at the address that this request came from";
+        let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
+        reply::failure(out, envelope, reason, self.intervals(), retry)
+    }
+
     /// Answers a request of an address that has made too many.
     pub(super) fn put_off(&mut self, kind: Kind, envelope: Envelope, out: &mut [u8]) -> usize {
         self.fail(Failure::Refusal(Refusal::TooManyRequests));

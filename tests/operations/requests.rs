@@ -142,11 +142,12 @@ fn what_a_proxy_keeps_back_fails(engine: Engine) {
     let target = Torrent::new(&tracker, 1).target(1, "");
     failed(&ask(tracker.v4, get(&target)));
     failed(&ask(tracker.v4, request("GET", &target, "HTTP/1.1", "X-Real-IP: unknown\r\n")));
+    failed(&ask(tracker.v4, request("GET", &target, "HTTP/1.1", "X-Real-IP: 240.0.0.1\r\n")));
     assert_eq!(
         observed.of_metric(FAILURES),
-        ["reason=client_address_missing 1", "reason=client_address_unreadable 1"]
+        ["reason=client_address_missing 1", "reason=client_address_unreadable 2"]
     );
-    assert_eq!(observed.of_metric(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 2"]);
+    assert_eq!(observed.of_metric(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 3"]);
 }
 
 fn what_the_list_forbids_fails(engine: Engine) {

@@ -19,6 +19,25 @@ pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 pub(crate) const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10));
 const OBSERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 200));
 
+/// Addresses at which nobody can be reached.
+pub(crate) const UNREACHABLE: [&str; 14] = [
+    "0.0.0.0",
+    "0.1.2.3",
+    "224.0.0.1",
+    "239.255.255.255",
+    // As Cloudflare's Pseudo IPv4 makes them up.
+    "240.16.0.1",
+    "254.252.239.103",
+    "255.255.255.255",
+    "::",
+    "::203.0.113.7",
+    "::ffff:0.0.0.0",
+    "::ffff:240.0.0.1",
+    "fe80::1",
+    "febf::1",
+    "ff02::1",
+];
+
 /// A running tracker of that kind.
 pub(crate) struct Behind {
     /// It listens at [`Tracker::v4`] without the PROXY protocol.

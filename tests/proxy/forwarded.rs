@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 
-use crate::behind::{Behind, CLIENT, external_ip};
+use crate::behind::{Behind, CLIENT, UNREACHABLE, external_ip};
 use crate::client::{Client, Reply, get, request};
 use crate::torrent::{Torrent, escaped, failed, scraped};
 use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     every_form,
+    what_anybody_may_have,
+    what_nobody_can_have,
+    ports_without_brackets,
     who_does_not_say_is_told_so,
     a_stranger_is_not_believed,
     any_name,
@@ -60,6 +63,88 @@ fn every_form(engine: Engine) {
         let expected: IpAddr = expected.parse().unwrap();
         assert_eq!(external_ip(&reply), expected, "{lines}");
         site.knows(torrent, &reply, expected);
+    }
+}
+
+/// Of special ranges, those whose addresses others can reach from somewhere.
+fn what_anybody_may_have(engine: Engine) {
+    let site = Behind::start(engine, "X-Forwarded-For");
+    let mut client = Client::connect(site.tracker.v4);
+    for (ip, torrent) in [
+        "10.9.9.9",
+        "172.16.0.1",
+        "192.168.1.2",
+        "169.254.3.4",
+        "100.64.0.1",
+        "127.0.0.2",
+        "192.0.2.1",
+        "198.18.0.1",
+        "223.255.255.255",
+        "1.0.0.1",
+        "::1",
+        "200::1",
+        "3ff::1",
+        "fc00::1",
+        "fd00::1",
+        "2001:db8::1",
+    ]
+    .into_iter()
+    .zip(1..)
+    {
+        let reply = announce(&mut client, &site, torrent, &format!("X-Forwarded-For: {ip}\r\n"));
+        site.knows(torrent, &reply, ip.parse().unwrap());
+    }
+}
+
+fn what_nobody_can_have(engine: Engine) {
+    let site = Behind::start(engine, "X-Forwarded-For");
+    let mut client = Client::connect(site.tracker.v4);
+    for ip in UNREACHABLE {
+        let bracketed = if ip.contains(':') { format!("[{ip}]:567") } else { format!("{ip}:567") };
+        for value in [ip, &bracketed, &format!("203.0.113.7, {ip}"), &format!("{ip}, 10.1.2.3")] {
+            let lines = format!("X-Forwarded-For: {value}\r\n");
+            let said = failed(&announce(&mut client, &site, 1, &lines));
+            assert!(said.contains("unreadable"), "{value}: {said}");
+        }
+        // What the client claims does not count.
+        let lines = format!("X-Forwarded-For: {ip}, 203.0.113.7\r\n");
+        let reply = announce(&mut client, &site, 2, &lines);
+        assert_eq!(external_ip(&reply), "203.0.113.7".parse::<IpAddr>().unwrap(), "{ip}");
+        client.send(get(&format!("/scrape?info_hash={}", escaped(&[1; 20]))));
+        assert_eq!(scraped(&client.reply()).len(), 1);
+    }
+    site.holds(1, &[]);
+    site.holds(2, &["203.0.113.7".parse().unwrap()]);
+    site.tracker.assert_logged("the proxy 127.0.0.1 sent no readable X-Forwarded-For");
+}
+
+/// As CloudFront writes them.
+fn ports_without_brackets(engine: Engine) {
+    for header in ["CloudFront-Viewer-Address", "cloudfront-viewer-address"] {
+        let site = Behind::start(engine, header);
+        let mut client = Client::connect(site.tracker.v4);
+        for ((value, expected), torrent) in [
+            ("198.51.100.10:46532", "198.51.100.10"),
+            ("2001:db8::1:46532", "2001:db8::1"),
+            ("2001:db8::1:443", "2001:db8::1"),
+            ("2001:db8:0:1:2:3:4:5:46532 ", "2001:db8:0:1:2:3:4:5"),
+            ("[2001:db8::1]:46532", "2001:db8::1"),
+        ]
+        .into_iter()
+        .zip(1..)
+        {
+            let lines = format!("CloudFront-Viewer-Address: {value}\r\n");
+            let reply = announce(&mut client, &site, torrent, &lines);
+            site.knows(torrent, &reply, expected.parse().unwrap());
+        }
+        for value in
+            ["198.51.100.10", "2001:db8::abcd", "2001:db8::1:", "fe80::1:443", ":443", "::443"]
+        {
+            let lines = format!("CloudFront-Viewer-Address: {value}\r\n");
+            let said = failed(&announce(&mut client, &site, 200, &lines));
+            assert!(said.contains("unreadable"), "{value}: {said}");
+        }
+        site.holds(200, &[]);
     }
 }
 

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::Duration;
 
-use crate::behind::{Behind, CLIENT};
+use crate::behind::{Behind, CLIENT, UNREACHABLE};
 use crate::client::{Client, Reply, get, request};
 use crate::secure::{client_hello, over};
-use crate::torrent::{Torrent, announced, failed};
+use crate::torrent::{Torrent, announced, escaped, failed, scraped};
 use crate::tracker::{Engine, on_both_engines, within};
 
 on_both_engines!(
@@ -15,6 +15,7 @@ on_both_engines!(
     split_at_every_byte,
     byte_by_byte,
     what_is_none,
+    who_cannot_be_reached,
     strangers,
     a_health_check,
     who_does_not_go_on,
@@ -174,6 +175,34 @@ fn what_is_none(engine: Engine) {
     client.send([&header[..], b"PROXY TCP4 203.0.113.8 127.0.0.1 1 2\r\n"].concat());
     assert_eq!(client.reply().status, 405, "the second header is the client's own word");
     client.ends();
+}
+
+/// The announce fails, and nothing but the announce.
+fn who_cannot_be_reached(engine: Engine) {
+    let site = Behind::start(engine, "X-Forwarded-For");
+    for ip in UNREACHABLE {
+        let ip: IpAddr = ip.parse().unwrap();
+        let (family, kind, octets) = match ip {
+            IpAddr::V4(ip) => ("TCP4", 0x11, ip.octets().to_vec()),
+            IpAddr::V6(ip) => ("TCP6", 0x21, ip.octets().to_vec()),
+        };
+        let line = format!("PROXY {family} {ip} {ip} 1 2\r\n").into_bytes();
+        let binary = version_2(0x21, kind, &[&octets[..], &octets, &[0, 1, 0, 2]].concat());
+        for header in [line, binary] {
+            for secured in [false, true] {
+                let said = failed(&announce(&site, 1, secured, &[&header]));
+                assert!(said.contains("nobody can reach"), "{ip}: {said}");
+            }
+            let mut client = Client::connect(site.introduced);
+            client.send([&header[..], &site.announce(1)].concat());
+            let reply = client.reply();
+            failed(&reply);
+            assert!(!reply.closes());
+            client.send(get(&format!("/scrape?info_hash={}", escaped(&[1; 20]))));
+            assert_eq!(scraped(&client.reply()).len(), 1);
+        }
+    }
+    site.holds(1, &[]);
 }
 
 /// Nobody but a trusted proxy may introduce anybody.

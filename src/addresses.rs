@@ -1,0 +1,102 @@
+//! Kinds of IP addresses, in one place: which of them a peer cannot have, which mean something
+//! only within one network, and which anybody can reach.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Whether nobody can connect to `ip`, so that it is of no use as a peer's address: no host has
+/// it, or what it means depends on who asks.
+///
+/// IPv4: 0.0.0.0/8 ("this host", RFC 6890), 224.0.0.0/4 (multicast), and 240.0.0.0/4 (reserved,
+/// and broadcast). IPv6: `::` and the other IPv4-compatible addresses (`::a.b.c.d`, deprecated by
+/// RFC 4291 section 2.5.5.1), fe80::/10 (link-local: it needs a zone, and each host has its own
+/// name for that), and ff00::/8 (multicast). An IPv4 address that is mapped to IPv6, or
+/// translated (64:ff9b::/96, RFC 6052), is what the IPv4 address is.
+pub fn is_unreachable(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_unreachable_v4(ip),
+        IpAddr::V6(ip) => match ip.segments() {
+            [0, 0, 0, 0, 0, 0, _, _] => ip != Ipv6Addr::LOCALHOST,
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                is_unreachable_v4((u32::from(high) << 16 | u32::from(low)).into())
+            }
+            _ => ip.is_multicast() || ip.is_unicast_link_local(),
+        },
+    }
+}
+
+fn is_unreachable_v4(ip: Ipv4Addr) -> bool {
+    matches!(ip.octets()[0], 0 | 224..)
+}
+
+/// Whether `ip` means a host of this machine or of the network that it is in, and nothing to
+/// others.
+///
+/// IPv4: 127.0.0.0/8 (loopback), 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918),
+/// 169.254.0.0/16 (link-local). IPv6: `::1` and fc00::/7 (unique local, RFC 4193). Not
+/// 100.64.0.0/10 (RFC 6598) and 0200::/7, whose hosts are not behind the same router: carriers'
+/// customers, and members of networks that lie over the Internet.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+    }
+}
+
+/// Whether anybody may be able to connect to `ip`. Addresses for documentation count as such.
+pub fn is_public(ip: IpAddr) -> bool {
+    let is_shared = |ip: Ipv4Addr| matches!(ip.octets(), [100, 64..128, ..]);
+    let shared = matches!(ip.to_canonical(), IpAddr::V4(ip) if is_shared(ip));
+    !is_unreachable(ip) && !is_private(ip) && !shared
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{is_private, is_public, is_unreachable};
+
+    #[track_caller]
+    fn assert_all(is_so: fn(IpAddr) -> bool, yes: &str, no: &str) {
+        for (ips, expected) in [(yes, true), (no, false)] {
+            for ip in ips.split_whitespace() {
+                assert_eq!(is_so(ip.parse().unwrap()), expected, "{ip}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_peer_cannot_have() {
+        assert_all(
+            is_unreachable,
+            "0.0.0.0 0.255.255.255 224.0.0.0 239.255.255.255 240.0.0.0 255.255.255.255
+             :: ::2 ::203.0.113.7 ::ffff:0.0.0.0 ::ffff:224.0.0.1 ::ffff:255.255.255.255
+             64:ff9b::255.255.255.255 fe80:: fe80::1 febf:ffff::1 ff00:: ff02::1 ffff::1",
+            "1.0.0.0 223.255.255.255 10.0.0.1 127.0.0.1 100.64.0.1 169.254.1.1 192.0.2.1
+             198.51.100.1 203.0.113.7 198.18.0.1 ::1 ::ffff:10.0.0.1 ::1:0:0:0 64:ff9b::203.0.113.7
+             200::1 2001:db8::1 2002:e000:1::1 fc00::1 fdff::1 fe00::1 fec0::1 feff::1",
+        );
+    }
+
+    #[test]
+    fn what_means_something_in_one_network_only() {
+        assert_all(
+            is_private,
+            "127.0.0.1 127.255.255.255 10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255
+             192.168.0.1 192.168.255.255 169.254.0.1 ::1 fc00:: fdff:ffff::1 ::ffff:192.168.0.1",
+            "9.255.255.255 11.0.0.0 126.255.255.255 128.0.0.0 172.15.255.255 172.32.0.0
+             192.167.255.255 192.169.0.0 169.253.255.255 169.255.0.0 100.64.0.1 203.0.113.7
+             ::2 200::1 3ff::1 fbff::1 fe00::1 fe80::1 2001:db8::1 ::ffff:203.0.113.7",
+        );
+    }
+
+    #[test]
+    fn what_anybody_can_reach() {
+        assert_all(
+            is_public,
+            "1.1.1.1 100.63.255.255 100.128.0.0 203.0.113.7 192.0.2.1 2001:db8::1 200::1
+             64:ff9b::1.1.1.1 2606:4700::1111",
+            "0.0.0.0 127.0.0.1 10.1.2.3 100.64.0.0 100.127.255.255 224.0.0.1 240.0.0.1
+             255.255.255.255 :: ::1 fd00::1 fe80::1 ff02::1 ::ffff:10.0.0.1",
+        );
+    }
+}
