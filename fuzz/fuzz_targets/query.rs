@@ -1,5 +1,5 @@
 //! The query: an announce that is accepted says the same to a slow and obvious decoder, and
-//! a scrape's hashes are an announce's.
+//! a scrape's hashes are an announce's. A query with an info hash is an announce anywhere.
 #![no_main]
 
 use annulus_parser::{
@@ -29,8 +29,25 @@ fn decode(raw: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// How many of the bytes are not white space or slashes at the end.
+fn unpadded(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| !b"\t\n\r /".contains(byte)).map_or(0, |at| at + 1)
+}
+
+/// Decoded, and without padding.
+fn word(value: &[u8]) -> Option<Vec<u8>> {
+    let mut text = decode(value)?;
+    text.truncate(unpadded(&text));
+    Some(text)
+}
+
+/// Whether decoded bytes are an info hash, perhaps with padding.
+fn is_hash(bytes: &[u8]) -> bool {
+    [20, 32].iter().any(|length| (unpadded(bytes)..=bytes.len()).contains(length))
+}
+
 fn number(value: &[u8]) -> Option<u128> {
-    let text = decode(value)?;
+    let text = word(value)?;
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -69,7 +86,7 @@ fuzz_target!(|query: &[u8]| {
         Ok(announce) => {
             assert_eq!(hashes.len(), 1);
             let hash = hashes[0].as_ref().expect("a broken escape was accepted");
-            assert!(hash.len() == 20 || hash.len() == 32);
+            assert!(is_hash(hash));
             assert_eq!(announce.info_hash, hash[..20]);
             let stopped = announce.event == AnnounceEvent::Stopped;
             let port = last(b"port").and_then(number).filter(|port| (1..=65535).contains(port));
@@ -79,9 +96,9 @@ fuzz_target!(|query: &[u8]| {
             }
             let left = last(b"left").and_then(number);
             assert_eq!(announce.left == Some(0), left == Some(0));
-            let event = last(b"event").and_then(decode).unwrap_or_default();
+            let event = last(b"event").and_then(word).unwrap_or_default();
             assert_eq!(stopped, event == b"stopped");
-            let compact = last(b"compact").and_then(decode).unwrap_or_default();
+            let compact = last(b"compact").and_then(word).unwrap_or_default();
             assert_eq!(announce.compact, compact != b"0");
             match (announce.numwant, last(b"numwant").and_then(number)) {
                 (Numwant::Default, None) => {}
@@ -95,10 +112,7 @@ fuzz_target!(|query: &[u8]| {
         Err(Error::InfoHashRepeated) => assert!(hashes.len() > 1),
         Err(Error::InfoHashEscapeMalformed) => assert!(hashes.iter().any(Option::is_none)),
         Err(Error::InfoHashLengthWrong) => {
-            let wrong = |hash: &Option<Vec<u8>>| {
-                hash.as_ref().is_some_and(|hash| hash.len() != 20 && hash.len() != 32)
-            };
-            assert!(hashes.iter().any(wrong));
+            assert!(hashes.iter().flatten().any(|hash| !is_hash(hash)));
         }
         Err(Error::PortMissing) => assert!(last(b"port").is_none()),
         Err(Error::PortInvalid) => {
@@ -106,6 +120,18 @@ fuzz_target!(|query: &[u8]| {
             assert!(port.is_none_or(|port| !(1..=65535).contains(&port)));
         }
         Err(error) => panic!("an announce cannot fail with {error:?}"),
+    }
+
+    for path in [b"/".as_slice(), b"", b"/a/b/c.php", b"/announce%0D", b"http://tracker"] {
+        let bytes = request(path);
+        let Ok(Parsed::Complete { head, .. }) = parse_head(&bytes, 0, &BOUNDS) else {
+            panic!("a well-formed head was refused");
+        };
+        match head.target {
+            Target::Announce(found) => assert!(found == parsed && !hashes.is_empty()),
+            Target::Other(_) => assert!(hashes.is_empty()),
+            Target::Scrape(_) => panic!("a scrape was seen"),
+        }
     }
 
     let bytes = request(b"/scrape");
@@ -117,7 +143,7 @@ fuzz_target!(|query: &[u8]| {
         scrape_hashes(parsed).map(|hash| hash.ok().map(|hash| hash.to_vec())).collect();
     let expected: Vec<Option<Vec<u8>>> = hashes
         .into_iter()
-        .map(|hash| hash.filter(|hash| hash.len() == 20 || hash.len() == 32))
+        .map(|hash| hash.filter(|hash| is_hash(hash)))
         .map(|hash| hash.map(|hash| hash[..20].to_vec()))
         .collect();
     assert_eq!(found, expected);

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::str::from_utf8;
 
-use crate::decode::Decoded;
+use crate::decode::{Decoded, is_padding};
 use crate::headers::trim;
 
 /// Bytes of the longest address with a port:
@@ -21,11 +21,13 @@ impl<'b> Address<'b> {
     }
 
     /// The IP address: `192.0.2.1`, `192.0.2.1:6881`, `2001:db8::1`, `[2001:db8::1]` or
-    /// `[2001:db8::1]:6881`, percent-encoded or not. `None` for anything else, a host name
-    /// (which BEP 3 allows) included.
+    /// `[2001:db8::1]:6881`, percent-encoded or not, and white space or a slash behind it.
+    /// `None` for anything else, a host name (which BEP 3 allows) included.
     pub fn ip(self) -> Option<IpAddr> {
         let mut buffer = [0; ADDRESS_BYTES_MAX];
-        read(from_utf8(Decoded::new(self.0).collect_in(&mut buffer)?).ok()?)
+        let decoded = Decoded::new(self.0).collect_in(&mut buffer)?;
+        let last = decoded.iter().rposition(|&byte| !is_padding(byte))?;
+        read(from_utf8(&decoded[..=last]).ok()?)
     }
 }
 
@@ -69,6 +71,8 @@ mod tests {
             ("2a01%3A4f8%3A77%3A77%3A%3A1", "2a01:4f8:77:77::1"),
             ("[2a01:4f8::1]", "2a01:4f8::1"),
             ("[2a01:4f8::1]:6891", "2a01:4f8::1"),
+            ("203.0.113.7%0D%0A", "203.0.113.7"),
+            ("[2a01:4f8::1]:6891/+", "2a01:4f8::1"),
             ("%5B2a01%3a4f8::1%5D:6891", "2a01:4f8::1"),
             ("::ffff:203.0.113.7", "::ffff:203.0.113.7"),
             (
@@ -90,8 +94,9 @@ mod tests {
             "203.0.113.256",
             "203.0.113.7:",
             "203.0.113.7:70000",
-            "203.0.113.7+",
+            "+203.0.113.7",
             "203.0.113.7%",
+            "%0D",
             "203.0.113.7%3",
             "[203.0.113.7]",
             "[2a01:4f8::1",

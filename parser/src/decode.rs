@@ -41,9 +41,19 @@ impl<'b> Decoded<'b> {
         Decoded { rest: encoded }
     }
 
-    /// Whether this is `plain`.
-    pub(crate) fn is(self, plain: &[u8]) -> bool {
-        self.eq(plain.iter().map(|&byte| Ok(byte)))
+    /// Whether this is `plain`, perhaps with padding behind it.
+    pub(crate) fn is(mut self, plain: &[u8]) -> bool {
+        self.begins_with(plain) && self.has_only_padding()
+    }
+
+    /// Whether `plain` comes next, which is taken off.
+    pub(crate) fn begins_with(&mut self, plain: &[u8]) -> bool {
+        plain.iter().all(|&byte| self.next() == Some(Ok(byte)))
+    }
+
+    /// Whether there is nothing but padding.
+    fn has_only_padding(mut self) -> bool {
+        self.all(|byte| byte.is_ok_and(is_padding))
     }
 
     /// All of the bytes, written to the front of `buffer`; `None` if they are malformed or
@@ -79,12 +89,18 @@ impl Iterator for Decoded<'_> {
     }
 }
 
+/// Whether `byte` means nothing at the end of a value: white space, and the slash at the end of
+/// a URL.
+pub(crate) fn is_padding(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | b' ' | b'/')
+}
+
 fn is_hex(byte: u8) -> bool {
     HEX[usize::from(byte)] != NOT_HEX
 }
 
-/// The decimal number that `value` is; the greatest there is if it is beyond that. `None` for
-/// everything else, a sign included.
+/// The decimal number that `value` is, perhaps with padding behind it; the greatest there is if
+/// it is beyond that. `None` for everything else, a sign included.
 #[inline]
 pub(crate) fn number(value: &[u8]) -> Option<u64> {
     // Nineteen digits fit.
@@ -105,21 +121,21 @@ pub(crate) fn number(value: &[u8]) -> Option<u64> {
 /// [`number`] for numbers of any length that may be percent-encoded.
 #[cold]
 fn long_number(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    let mut number: u64 = 0;
-    for byte in Decoded::new(value) {
-        let digit = byte.ok()?.wrapping_sub(b'0');
+    let mut number: Option<u64> = None;
+    let mut bytes = Decoded::new(value);
+    while let Some(byte) = bytes.next() {
+        let byte = byte.ok()?;
+        let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            return None;
+            return number.filter(|_| is_padding(byte) && bytes.has_only_padding());
         }
-        number = number.saturating_mul(10).saturating_add(u64::from(digit));
+        number = Some(number.unwrap_or(0).saturating_mul(10).saturating_add(u64::from(digit)));
     }
-    Some(number)
+    number
 }
 
-/// The info hash that `bytes[range]` is: 20 bytes, or the first 20 of 32 (BEP 52).
+/// The info hash that `bytes[range]` is: 20 bytes, or the first 20 of 32 (BEP 52), perhaps with
+/// padding behind them.
 ///
 /// # Errors
 ///
@@ -198,16 +214,23 @@ fn pad(value: &[u8]) -> [u8; BLOCK + 2] {
 fn long_info_hash(value: &[u8]) -> Result<[u8; 20], Error> {
     let mut info_hash = [0; INFO_HASH_BYTES];
     let mut length = 0;
+    // Without padding. A hash may end in bytes that look like it.
+    let mut unpadded = 0;
     for byte in Decoded::new(value) {
         let byte = byte.map_err(|Malformed| Error::InfoHashEscapeMalformed)?;
         if let Some(place) = info_hash.get_mut(length) {
             *place = byte;
         }
         length += 1;
+        if !is_padding(byte) {
+            unpadded = length;
+        }
     }
-    match length {
-        INFO_HASH_BYTES | INFO_HASH_V2_BYTES => Ok(info_hash),
-        _ => Err(Error::InfoHashLengthWrong),
+    let is_as_long_as = |bytes| unpadded <= bytes && bytes <= length;
+    if is_as_long_as(INFO_HASH_BYTES) || is_as_long_as(INFO_HASH_V2_BYTES) {
+        Ok(info_hash)
+    } else {
+        Err(Error::InfoHashLengthWrong)
     }
 }
 
@@ -219,7 +242,7 @@ mod tests {
 
     #[test]
     fn numbers() {
-        let cases: [(&[u8], Option<u64>); 18] = [
+        let cases: [(&[u8], Option<u64>); 26] = [
             (b"0", Some(0)),
             (b"6881", Some(6881)),
             (b"0006881", Some(6881)),
@@ -232,7 +255,15 @@ mod tests {
             (b"", None),
             (b"-1", None),
             (b"+1", None),
-            (b"1 ", None),
+            (b"1 ", Some(1)),
+            (b"1+", Some(1)),
+            (b"6881%0d%0A", Some(6881)),
+            (b"6881%20%09/", Some(6881)),
+            (b"99999999999999999999%0D", Some(u64::MAX)),
+            (b"%0D", None),
+            (b"/1", None),
+            (b"1%0D1", None),
+            (b"1%0D%", None),
             (b"1e3", None),
             (b"0x10", None),
             (b"%3", None),
@@ -298,6 +329,26 @@ mod tests {
             assert_eq!(info_hash(&plain, 0..length), expected);
             assert_eq!(info_hash(&escaped, 0..3 * length), expected);
         }
+    }
+
+    #[test]
+    fn info_hash_padding() {
+        let check = |value: &[u8]| {
+            let bytes = [value, b"&port=1"].concat();
+            info_hash(&bytes, 0..value.len())
+        };
+        let (v1, v2) = (b"a".repeat(20), b"%f0".repeat(32));
+        let paddings: [&[u8]; 5] = [b"%0D", b"%0d%0A", b"%20", b"/", b"+%09//%20%20%20%20%20%20"];
+        for padding in paddings {
+            assert_eq!(check(&[&v1, padding].concat()), Ok([b'a'; 20]), "{padding:?}");
+            assert_eq!(check(&[&v2, padding].concat()), Ok([0xf0; 20]), "{padding:?}");
+            let wrong = [&v1, padding, b"a"].concat();
+            assert_eq!(check(&wrong), Err(Error::InfoHashLengthWrong), "{padding:?}");
+        }
+        // What ends in such bytes keeps them.
+        assert_eq!(check(b"aaaaaaaaaaaaaaaaaa%0D/"), Ok(*b"aaaaaaaaaaaaaaaaaa\r/"));
+        assert_eq!(check(b"aaaaaaaaaaaaaaaaaa%0D/%20"), Ok(*b"aaaaaaaaaaaaaaaaaa\r/"));
+        assert_eq!(check(b"aaaaaaaaaaaaaaaaaaa"), Err(Error::InfoHashLengthWrong));
     }
 
     #[test]

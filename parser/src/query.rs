@@ -2,7 +2,8 @@
 //!
 //! Separators are `&` and any further `?`: some clients append their parameters with a second
 //! one. A name ends at the first `=`, since one client leaves `=` raw in an info hash. `;` and
-//! `,` separate nothing. Unknown parameters are passed over whatever they hold.
+//! `,` separate nothing. Unknown parameters are passed over whatever they hold, and white space
+//! and slashes at the end of any value, which come from mistyped announce URLs.
 
 use core::ops::Range;
 
@@ -24,6 +25,11 @@ impl<'b> Query<'b> {
     /// The bytes.
     pub const fn as_bytes(self) -> &'b [u8] {
         self.0
+    }
+
+    /// Whether there is an info hash, readable or not.
+    pub(crate) fn has_info_hash(self) -> bool {
+        Parameters::new(self).any(|parameter| read(self.0, parameter).0 == Name::InfoHash)
     }
 }
 

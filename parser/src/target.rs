@@ -1,14 +1,23 @@
 //! What a request target (RFC 9112 section 3.2) asks for.
 
+use crate::decode::Decoded;
 use crate::query::Query;
-use crate::scan::{Positions, QueryStart};
+use crate::scan::{Positions, QueryStart, Separator};
 
 /// What a request asks for.
 ///
-/// The path of an announce is `announce` or `announce.php`, that of a scrape `scrape` or
+/// A query with an `info_hash` is that of an announce wherever it arrives: users write announce
+/// URLs without a path or with any, behind segments of a passkey, or with white space at the
+/// end. It is that of a scrape if the last segment of the path that is not empty begins with
+/// `scrape`, percent-encoded or not, or if, of all segments, the last one that says `announce`,
+/// `announce.php`, `scrape` or `scrape.php` says `scrape`.
+///
+/// A query without one is told by its path: `announce`, `announce.php`, `scrape` or
 /// `scrape.php`, alone or with one segment before or after it, which is where old torrents
-/// carry a passkey; if both segments are such words the last one counts. One `/` at the end
-/// is ignored. Case matters.
+/// carry a passkey; if both segments are such words the last one counts. One `/` at the end is
+/// ignored.
+///
+/// The query is what follows the first `?`, or, without one, the first `&`. Case matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'b> {
     /// An announce (BEP 3).
@@ -19,6 +28,7 @@ pub enum Target<'b> {
     Other(&'b [u8]),
 }
 
+#[derive(Clone, Copy)]
 enum Service {
     Announce,
     Scrape,
@@ -31,44 +41,57 @@ pub(crate) fn classify(target: &[u8]) -> Target<'_> {
     if let Some(query) = target.strip_prefix(b"/announce?") {
         return Target::Announce(Query::new(query));
     }
-    let Some(local) = without_authority(target) else { return Target::Other(target) };
-    let (path, query) = match Positions::<QueryStart>::new(local, 0).next() {
-        Some(at) => (&local[..at], &local[at + 1..]),
-        None => (local, &local[local.len()..]),
+    let local = without_authority(target);
+    let start = Positions::<QueryStart>::new(local, 0).next();
+    let (path, query) = match start.or_else(|| Positions::<Separator>::new(local, 0).next()) {
+        Some(at) => (&local[..at], Query::new(&local[at + 1..])),
+        None => (local, Query::new(&local[local.len()..])),
     };
-    match service(path) {
-        Some(Service::Announce) => Target::Announce(Query::new(query)),
-        Some(Service::Scrape) => Target::Scrape(Query::new(query)),
+    match service(path).or_else(|| query.has_info_hash().then(|| service_anywhere(path))) {
+        Some(Service::Announce) => Target::Announce(query),
+        Some(Service::Scrape) => Target::Scrape(query),
         None => Target::Other(local),
     }
 }
 
-/// Path and query of an origin-form or an absolute-form target (RFC 9112 sections 3.2.1 and
-/// 3.2.2).
-fn without_authority(target: &[u8]) -> Option<&[u8]> {
+/// Path and query of an absolute-form target (RFC 9112 section 3.2.2); any other as it is.
+fn without_authority(target: &[u8]) -> &[u8] {
     if target.first() == Some(&b'/') {
-        return Some(target);
+        return target;
     }
     let schemes: [&[u8]; 2] = [b"http://", b"https://"];
     let after_scheme = schemes.iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
-    })?;
+    });
+    let Some(after_scheme) = after_scheme else { return target };
     let end = after_scheme.iter().position(|&byte| byte == b'/' || byte == b'?');
-    let end = end.unwrap_or(after_scheme.len());
-    // An authority without a host is invalid (RFC 9110 section 4.2.1).
-    (end > 0).then(|| &after_scheme[end..])
+    match end.unwrap_or(after_scheme.len()) {
+        // An authority without a host is invalid (RFC 9110 section 4.2.1).
+        0 => target,
+        end => &after_scheme[end..],
+    }
 }
 
+/// What a path asks for by itself.
 fn service(path: &[u8]) -> Option<Service> {
     let path = path.strip_prefix(b"/")?;
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let mut segments = path.split(|&byte| byte == b'/');
     match (segments.next(), segments.next(), segments.next()) {
         (Some(only), None, _) => keyword(only),
-        (Some(first), Some(last), None) => keyword(last).or_else(|| keyword(first)),
+        (Some(first), Some(last), None) => {
+            keyword(last).or_else(|| scrape(last)).or_else(|| keyword(first))
+        }
         _ => None,
     }
+}
+
+/// What a query with an info hash asks for under this path.
+fn service_anywhere(path: &[u8]) -> Service {
+    let mut segments = path.rsplit(|&byte| byte == b'/').filter(|segment| !segment.is_empty());
+    let last = segments.clone().next().and_then(scrape);
+    last.or_else(|| segments.find_map(keyword)).unwrap_or(Service::Announce)
 }
 
 fn keyword(segment: &[u8]) -> Option<Service> {
@@ -79,9 +102,15 @@ fn keyword(segment: &[u8]) -> Option<Service> {
     }
 }
 
+/// A scrape, if the segment begins with that word.
+fn scrape(segment: &[u8]) -> Option<Service> {
+    Decoded::new(segment).begins_with(b"scrape").then_some(Service::Scrape)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
 
     #[test]
     fn announces() {
@@ -127,29 +156,108 @@ mod tests {
         }
     }
 
+    /// Paths under which nothing is found by themselves.
+    const PATHS: [&str; 27] = [
+        "",
+        "/",
+        "//",
+        "*",
+        "announce",
+        "/a",
+        "/Announce",
+        "/announced",
+        "/announce.PHP",
+        "/announce.php.php",
+        "/announce%0D",
+        "/announce%0d%0A",
+        "/announce%20/",
+        "/.php",
+        "/tracker.php",
+        "/robots.txt",
+        "/a/b/announce",
+        "/a/announce/b",
+        "/a/b/c/d/e/announce.php",
+        "/announce/a/b",
+        "/announce///",
+        "/%61nnounce",
+        "/key/Scrape",
+        "/descrape",
+        "/%",
+        "/caf\u{e9}/\x7f",
+        "ftp://tracker/announce",
+    ];
+
+    #[test]
+    fn an_info_hash_makes_an_announce_anywhere() {
+        let authorities = ["", "http://tracker", "HTTPS://user@[::1]:443"];
+        let queries = [
+            "info_hash=a",
+            "port=1&info_hash=a",
+            "magnet&info_hash=a",
+            "passkey=a/b?info_hash=a",
+            "&&info_hash=",
+            "info%5Fhash=a&%zz",
+            "%69nfo_has%68=a",
+        ];
+        for (path, query) in PATHS.iter().flat_map(|path| queries.map(|query| (path, query))) {
+            let expected = Target::Announce(Query::new(query.as_bytes()));
+            let prefixes = if path.is_empty() || path.starts_with('/') { 3 } else { 1 };
+            for authority in &authorities[..prefixes] {
+                let target = format!("{authority}{path}?{query}");
+                assert_eq!(classify(target.as_bytes()), expected, "{target}");
+            }
+            let target = format!("{path}&{query}");
+            if !query.contains('?') {
+                assert_eq!(classify(target.as_bytes()), expected, "{target}");
+            }
+        }
+        for target in ["http:///announce?info_hash=a", "http://?info_hash=a", "udp://t?info_hash=a"]
+        {
+            let expected = Target::Announce(Query::new(b"info_hash=a"));
+            assert_eq!(classify(target.as_bytes()), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn an_info_hash_makes_a_scrape_where_the_path_says_so() {
+        for path in [
+            "/scrape_x",
+            "/scraper",
+            "/scrape%0D",
+            "/scrape.php.php",
+            "/%73crape",
+            "/s%63r%61pe.php",
+            "/a/b/c/scrape",
+            "/a/b/c/scrape.php/",
+            "/announce/scrape-it",
+            "/scrape/%0D",
+            "/scrape/a/b",
+            "/announce/scrape/a",
+            "scrape",
+            "http://tracker/a/b/scrape//",
+        ] {
+            let target = format!("{path}?port=1&info_hash=a");
+            let expected = Target::Scrape(Query::new(b"port=1&info_hash=a"));
+            assert_eq!(classify(target.as_bytes()), expected, "{target}");
+        }
+    }
+
     #[test]
     fn others() {
+        // Names that are not that of an info hash.
+        let queries =
+            ["", "?", "?a=1", "?info_has=a", "?info_hashes=a", "?Info_hash=a", "?a=info_hash=a"];
+        for (path, query) in PATHS.iter().flat_map(|path| queries.map(|query| (path, query))) {
+            let target = format!("{path}{query}");
+            assert_eq!(classify(target.as_bytes()), Target::Other(target.as_bytes()), "{target}");
+        }
         for target in [
-            "/",
-            "*",
-            "?",
-            "announce",
-            "announce?a=1",
-            "/Announce",
-            "/announced",
-            "/announce.PHP",
-            "/announce.php.php",
-            "/.php",
-            "/a/b/announce",
-            "/a/announce/b",
-            "/announce/a/b",
-            "/announce///",
+            "/scrape_x",
+            "/a/b/scrape",
             "/a?/announce",
-            "/%61nnounce",
             "http:///announce",
             "http://",
             "http:/announce",
-            "ftp://tracker/announce",
             "tracker:80",
         ] {
             assert_eq!(classify(target.as_bytes()), Target::Other(target.as_bytes()), "{target}");

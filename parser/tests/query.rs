@@ -47,6 +47,8 @@ fn other_ways_to_write_the_same() {
         "info_hash=aaaaaaaaaaaaaaaaaaaa&port=6881&key&=&=a&%zz=%&trackerid=a=b&",
         "info_hash=aaaaaaaaaaaaaaaaaaaa&port=6881&xport=1&port;=2&por=3&ports=4&Port=5&port+=6",
         "info_hash=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa&port=6881",
+        "info_hash=aaaaaaaaaaaaaaaaaaaa&port=6881%0D",
+        "passkey=x%20&port=6881/&info_hash=aaaaaaaaaaaaaaaaaaaa%0d%0A",
         "info_hashes=b&info_has=b&peer_id=;info_hash=bbb&info_hash=aaaaaaaaaaaaaaaaaaaa&port=6881",
     ] {
         let Ok(announce) = parse(query) else { panic!("{query}: {:?}", parse(query)) };
@@ -139,7 +141,10 @@ fn events() {
         ("paused", AnnounceEvent::None),
         ("", AnnounceEvent::None),
         ("Started", AnnounceEvent::None),
-        ("started+", AnnounceEvent::None),
+        ("started+", AnnounceEvent::Started),
+        ("stopped%0D%0a", AnnounceEvent::Stopped),
+        ("started+x", AnnounceEvent::None),
+        ("started%0D%", AnnounceEvent::None),
         ("started%", AnnounceEvent::None),
         ("%7started", AnnounceEvent::None),
         ("started&event=stopped", AnnounceEvent::Stopped),
@@ -163,6 +168,8 @@ fn left() {
         ("0x0", None),
         ("5&left=0", Some(0)),
         ("0&left=-", None),
+        ("0%0D", Some(0)),
+        ("%20", None),
     ] {
         assert_eq!(announce(&format!("left={value}")).left, left, "{value}");
     }
@@ -170,9 +177,15 @@ fn left() {
 
 #[test]
 fn compact_and_numwant() {
-    for (value, compact) in
-        [("0", false), ("%30", false), ("1", true), ("", true), ("00", true), ("0+", true)]
-    {
+    for (value, compact) in [
+        ("0", false),
+        ("%30", false),
+        ("0%0D", false),
+        ("1", true),
+        ("", true),
+        ("00", true),
+        ("+0", true),
+    ] {
         assert_eq!(announce(&format!("compact={value}")).compact, compact, "{value}");
     }
     for (value, numwant) in [
@@ -184,6 +197,7 @@ fn compact_and_numwant() {
         ("-1", Numwant::Default),
         ("50x", Numwant::Default),
         ("50&numwant=", Numwant::Default),
+        ("50%20", Numwant::AtMost(50)),
     ] {
         assert_eq!(announce(&format!("numwant={value}")).numwant, numwant, "{value}");
     }

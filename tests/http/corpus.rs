@@ -25,19 +25,12 @@ fn recordings() -> Vec<PathBuf> {
     found
 }
 
-/// Some were recorded by a tracker that told its cases apart by the path, `/m/CASE/announce`.
-fn as_addressed_here(request: Vec<u8>) -> Vec<u8> {
-    let Some(rest) = request.strip_prefix(b"GET /m/") else { return request };
-    let end = rest.iter().position(|&byte| byte == b'/').unwrap();
-    [b"GET ", &rest[end..]].concat()
-}
-
 fn every_recorded_request_is_answered(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let recordings = recordings();
     assert!(recordings.len() >= 100, "only {} recordings", recordings.len());
     for path in recordings {
-        let request = as_addressed_here(fs::read(&path).unwrap());
+        let request = fs::read(&path).unwrap();
         // On a connection of its own, and once more on the same if that is to be kept.
         let mut client = Client::connect(tracker.v4);
         client.send(&request);

@@ -227,6 +227,7 @@ impl Writer<'_> {
             2 => ("GET", "/announce?port=1".into()),
             3 => ("GET", "/announce?info_hash=%4".into()),
             4 => ("GET", self.announce().replace("port=", "no_port=")),
+            5 => ("GET", self.announce().replace("/announce?", "/?magnet&")),
             _ => ("GET", self.announce()),
         };
         let (version, header) = match self.random.below(6) {
