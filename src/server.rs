@@ -4,6 +4,7 @@
 //! stands what else a client may send, and `refusal`, which has an answer to every mistake.
 //! Nothing here does I/O or reads a clock: the worker says what second it is.
 
+mod external;
 mod refusal;
 
 use std::mem;
@@ -14,6 +15,8 @@ use annulus_parser::{
     Announce, AnnounceEvent, Head, Method, Numwant, Query, Target, Version, asks_for_head,
     parse_announce, scrape_hashes,
 };
+
+use external::External;
 
 use crate::access::Gate;
 use crate::addresses::is_unreachable;
@@ -38,6 +41,8 @@ pub struct Server {
     swarms: Arc<Swarms>,
     protocol: Protocol,
     forwarded: Option<Forwarded>,
+    /// Where peers of the tracker's own network are told under another address.
+    external: Option<External>,
     /// Where not all torrents are served.
     gate: Option<Gate>,
     /// Where what one address may take is limited.
@@ -66,6 +71,7 @@ impl Server {
             random: Random::seeded(seed),
             sample: Sample::with_capacity(protocol.max_numwant as u32),
             torrents: Vec::with_capacity(torrents_max),
+            external: External::new(&protocol),
             protocol,
             forwarded: None,
             gate: None,
@@ -183,6 +189,9 @@ impl Server {
             self.enter(&Announcement { peer, event, want: 0, ..announcement });
         }
         let counts = self.enter(&announcement);
+        if let Some(external) = &mut self.external {
+            external.translate(claims.first, &announcement.peer, &mut self.sample);
+        }
         let reply = AnnounceReply {
             counts,
             external: peer,

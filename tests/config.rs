@@ -12,6 +12,7 @@ mod proxy;
 mod tls;
 
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -103,6 +104,8 @@ fn what_a_file_says_is_what_is_configured() {
         max_scrape_torrents = 65
         full_scrape = true
         trust_ip_parameters = false
+        external_ipv4 = \"203.0.113.7\"
+        external_ipv6 = \"2001:db8::7\"
         redirect = \"https://example.org/\"
         [swarms]
         max_torrents = 101
@@ -156,6 +159,8 @@ fn what_a_file_says_is_what_is_configured() {
             max_scrape_torrents: 65,
             full_scrape: true,
             trust_ip_parameters: false,
+            external_ipv4: Some(Ipv4Addr::new(203, 0, 113, 7)),
+            external_ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
             redirect: "https://example.org/".to_string(),
         },
         swarms: Swarms { max_torrents: 101, max_peers: 102, max_peers_per_torrent: 103 },
@@ -172,7 +177,7 @@ fn what_a_file_says_is_what_is_configured() {
             certificates: vec![CertificateFiles {
                 chain: "one.pem".into(),
                 key: "one.key".into(),
-                place: "here:28".to_string(),
+                place: "here:30".to_string(),
             }],
             post_quantum: true,
         },
@@ -180,7 +185,7 @@ fn what_a_file_says_is_what_is_configured() {
             mode: AccessMode::Allow,
             file: "torrents.txt".into(),
             bad_lines: BadLines::Refuse,
-            place: "here:32".to_string(),
+            place: "here:34".to_string(),
         },
         proxy: Proxy {
             trusted: vec!["127.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
@@ -193,9 +198,9 @@ fn what_a_file_says_is_what_is_configured() {
             chroot: "empty".into(),
             landlock: false,
             places: Places {
-                user: "here:39".to_string(),
-                group: "here:40".to_string(),
-                chroot: "here:41".to_string(),
+                user: "here:41".to_string(),
+                group: "here:42".to_string(),
+                chroot: "here:43".to_string(),
             },
         },
         operations: Operations { listen: vec!["127.0.0.1:6971".parse().unwrap()] },
@@ -319,6 +324,34 @@ fn values_out_of_bounds_get_the_bounds() {
                 "[protocol]\nredirect = \"http://a/\\r\\nSet-Cookie: b\"\n",
                 &["annulus.toml:2: protocol.redirect = \"http://a/\\r\\nSet-Cookie: b\": \
                    expected \"\", or a URL like \"https://example.org/\" of 1024 bytes at most"],
+            ),
+            (
+                "[protocol]\nexternal_ipv4 = \"192.168.1.2\"\nexternal_ipv6 = \"fd00::1\"\n",
+                &[
+                    "annulus.toml:2: protocol.external_ipv4 = \"192.168.1.2\": \
+                     must be a public address: others cannot reach this one",
+                    "annulus.toml:3: protocol.external_ipv6 = \"fd00::1\": \
+                     must be a public address: others cannot reach this one",
+                ],
+            ),
+            (
+                "[protocol]\nexternal_ipv4 = \"2001:db8::7\"\nexternal_ipv6 = \"203.0.113.7\"\n",
+                &[
+                    "annulus.toml:2: protocol.external_ipv4 = \"2001:db8::7\": \
+                     is IPv6: write it to external_ipv6",
+                    "annulus.toml:3: protocol.external_ipv6 = \"203.0.113.7\": \
+                     is IPv4: write it to external_ipv4",
+                ],
+            ),
+            (
+                "[protocol]\nexternal_ipv4 = \"203.0.113.7:80\"\nexternal_ipv6 = 5\n",
+                &[
+                    "annulus.toml:2: protocol.external_ipv4 = \"203.0.113.7:80\": \
+                     expected \"\", or an IPv4 address like \"203.0.113.7\" \
+                     (no port, and names are not looked up)",
+                    "annulus.toml:3: protocol.external_ipv6 = 5: expected \"\", or an IPv6 \
+                     address like \"2001:db8::7\", without brackets",
+                ],
             ),
             (
                 "engine = \"iouring\"\n",
@@ -643,6 +676,8 @@ fn perturbed(line: &str) -> Option<String> {
         "\"auto\"" => "\"plain\"".to_string(),
         "\"info\"" => "\"error\"".to_string(),
         "\"\"" if key == "redirect" => "\"http://example.org/\"".to_string(),
+        "\"\"" if key == "external_ipv4" => "\"203.0.113.7\"".to_string(),
+        "\"\"" if key == "external_ipv6" => "\"2001:db8::7\"".to_string(),
         "\"\"" if key == "header" => "\"X-Real-IP\"".to_string(),
         _ if key == "trusted" || key == "exempt" => "[\"10.0.0.0/8\"]".to_string(),
         "64" if key == "ipv6_prefix" => "56".to_string(),
@@ -661,8 +696,9 @@ fn perturbed(line: &str) -> Option<String> {
 /// The lines of `{:#?}` that are values: one a field, or one an entry of a list.
 fn values(config: &Config) -> Vec<String> {
     let text = format!("{config:#?}");
-    let is_value =
-        |line: &&str| line.ends_with(',') && !line.ends_with("},") && !line.ends_with("],");
+    let is_value = |line: &&str| {
+        line.ends_with(',') && !["},", "],", "),"].iter().any(|end| line.ends_with(end))
+    };
     text.lines().filter(is_value).map(str::to_string).collect()
 }
 

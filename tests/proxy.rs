@@ -2,7 +2,8 @@
 //! takes.
 //!
 //! `forwarded` is the header, `introduction` the PROXY protocol, both by hand; `pieces` is the
-//! latter cut at every byte, in memory. `nginx` and `haproxy` are Debian's own, with the
+//! latter cut at every byte, in memory. `external` is what is told of peers of the tracker's own
+//! network, with a header to have clients from everywhere. `nginx` and `haproxy` are Debian's own, with the
 //! configurations that are given away as examples.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
@@ -15,6 +16,8 @@ mod bencode;
 mod certificates;
 #[path = "http/client.rs"]
 mod client;
+#[path = "proxy/external.rs"]
+mod external;
 #[path = "proxy/forwarded.rs"]
 mod forwarded;
 #[path = "proxy/haproxy.rs"]

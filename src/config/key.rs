@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
+use super::public::PublicAddress;
 use super::tls::{CERTIFICATE_FORM, CertificateFiles};
 use super::{Config, Explained, Range as IpRange, listen, proxy, range};
 use crate::limits::LOCATION_BYTES_MAX;
@@ -68,6 +69,10 @@ pub(super) enum Kind {
     },
     HeaderName {
         at: fn(&mut Config) -> &mut String,
+    },
+    /// An address of one family that anybody can reach, or none.
+    PublicAddress {
+        at: fn(&mut Config) -> &mut dyn PublicAddress,
     },
     /// Empty for none.
     PathOrNone {
@@ -181,6 +186,11 @@ impl Kind {
                 Ok(name) => *at(config) = name,
                 Err(what) => return wrong(what),
             },
+            (Kind::PublicAddress { at }, DeValue::String(text)) => {
+                if let Err(what) = at(config).set(text) {
+                    return wrong(what);
+                }
+            }
             (Kind::PathOrNone { at }, DeValue::String(path))
                 if path.is_empty() || is_path(path) =>
             {
@@ -209,6 +219,7 @@ impl Kind {
             ),
             Kind::Ranges { .. } => range::FORM.to_string(),
             Kind::HeaderName { .. } => proxy::HEADER_FORM.to_string(),
+            Kind::PublicAddress { at } => at(config).form().to_string(),
             Kind::PathOrNone { .. } => "the path of a file, in quotes, or \"\"".to_string(),
             Kind::Account { .. } => "a name or a number, in quotes, or \"\"".to_string(),
         }
@@ -235,6 +246,7 @@ impl Kind {
             Kind::Url { at } | Kind::Account { at } => format!("{:?}", at(config)),
             Kind::Ranges { at } => quoted_list(at(config)),
             Kind::HeaderName { at } => format!("\"{}\"", at(config)),
+            Kind::PublicAddress { at } => format!("\"{}\"", at(config).text()),
         }
     }
 }

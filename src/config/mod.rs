@@ -19,6 +19,7 @@ mod log;
 mod operations;
 mod privileges;
 mod proxy;
+mod public;
 mod range;
 mod tables;
 mod tls;

@@ -1,5 +1,7 @@
 //! Every key: its field, its default, its bounds, and the reasons for them.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::Config;
 use super::key::{Bounds, Key, Kind, Relation, Table, Word};
 use crate::limits::{
@@ -89,6 +91,11 @@ pub struct Protocol {
     pub full_scrape: bool,
     /// Whether an announce may name the peer's address (`ip`, `ipv4`, `ipv6`).
     pub trust_ip_parameters: bool,
+    /// The address at which others reach the peers that announce from a private or loopback
+    /// address of IPv4.
+    pub external_ipv4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub external_ipv6: Option<Ipv6Addr>,
     /// URL to which `/` leads, printable and at most
     /// [`LOCATION_BYTES_MAX`](crate::limits::LOCATION_BYTES_MAX) bytes; empty for
     /// a line of text instead.
@@ -106,6 +113,8 @@ impl Default for Protocol {
             max_scrape_torrents: 128,
             full_scrape: false,
             trust_ip_parameters: false,
+            external_ipv4: None,
+            external_ipv6: None,
             redirect: String::new(),
         }
     }
@@ -198,6 +207,23 @@ pub(super) const PROTOCOL: Table = Table {
                     in place of the one it comes from. One that nobody can reach, such as \
                     0.0.0.0 or a link-local one, is ignored. For closed networks.",
             reason: "anybody could have strangers' addresses handed out, and so attacked.",
+        },
+        Key {
+            name: "external_ipv4",
+            kind: Kind::PublicAddress { at: |config| &mut config.protocol.external_ipv4 },
+            about: "The address of the Internet at which others reach the peers of the \
+                    tracker's own host and network: those that announce from a loopback or \
+                    private address (127.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \
+                    169.254.0.0/16). They are told under it, with the port that they announced, \
+                    to all but each other. Not to be used behind a proxy that does not say where \
+                    clients are.",
+            reason: "none: such peers are told as they are.",
+        },
+        Key {
+            name: "external_ipv6",
+            kind: Kind::PublicAddress { at: |config| &mut config.protocol.external_ipv6 },
+            about: "The same for peers that announce from ::1 or fc00::/7.",
+            reason: "none.",
         },
         Key {
             name: "redirect",

@@ -39,6 +39,11 @@ impl Sample {
         &self.v6
     }
 
+    /// The peers of either family, for who tells them otherwise than they are stored.
+    pub fn peers_mut(&mut self) -> (&mut Vec<[u8; 6]>, &mut Vec<[u8; 18]>) {
+        (&mut self.v4, &mut self.v6)
+    }
+
     /// Why the announcer is not stored, if it is new and there was no room for it.
     pub fn full(&self) -> Option<Full> {
         self.full

@@ -1,0 +1,86 @@
+//! Peers of the tracker's own host and network, told as others reach them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::addresses::is_private;
+use crate::config::Protocol;
+use crate::swarm::{Endpoint, Sample};
+
+/// The addresses that stand for private ones where somebody from elsewhere asks.
+pub(super) struct External {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    /// Ports of the address at hand that the answer has already, a bit each; all clear between
+    /// two answers.
+    told: Box<[u64; PORTS / WORD_BITS]>,
+}
+
+const PORTS: usize = 1 << 16;
+const WORD_BITS: usize = u64::BITS as usize;
+
+impl External {
+    /// As configured, if any is.
+    pub(super) fn new(protocol: &Protocol) -> Option<External> {
+        let Protocol { external_ipv4: v4, external_ipv6: v6, .. } = *protocol;
+        let told = Box::new([0; PORTS / WORD_BITS]);
+        (v4.is_some() || v6.is_some()).then_some(External { v4, v6, told })
+    }
+
+    /// Puts these addresses in place of the private ones in an answer to `announcer`, which is at
+    /// `ip`, unless that is private too. Where that makes two peers one, it is told once, and
+    /// the announcer itself never.
+    pub(super) fn translate(&mut self, ip: IpAddr, announcer: &Endpoint, sample: &mut Sample) {
+        if is_private(ip) {
+            return;
+        }
+        let announcer: &[u8] = match announcer {
+            Endpoint::V4(bytes) => bytes,
+            Endpoint::V6(bytes) => bytes,
+        };
+        let (v4, v6) = sample.peers_mut();
+        if let Some(ip) = self.v4 {
+            let is_private = |peer: &[u8; 6]| {
+                peer.first_chunk::<4>().is_some_and(|&ip| is_private(IpAddr::from(ip)))
+            };
+            replace(v4, is_private, &ip.octets(), announcer, &mut self.told);
+        }
+        if let Some(ip) = self.v6 {
+            let is_private = |peer: &[u8; 18]| {
+                peer.first_chunk::<16>().is_some_and(|&ip| is_private(IpAddr::from(ip)))
+            };
+            replace(v6, is_private, &ip.octets(), announcer, &mut self.told);
+        }
+    }
+}
+
+/// Puts `external` in place of the private addresses of `peers`, of one family.
+fn replace<const N: usize>(
+    peers: &mut Vec<[u8; N]>,
+    is_private: impl Fn(&[u8; N]) -> bool,
+    external: &[u8],
+    announcer: &[u8],
+    told: &mut [u64; PORTS / WORD_BITS],
+) {
+    for peer in peers.iter_mut().filter(|peer| is_private(peer)) {
+        peer[..external.len()].copy_from_slice(external);
+    }
+    // Who announces from the external address itself, by a router that sends him back in, may be
+    // in the list already.
+    let port = |peer: &[u8; N]| {
+        let port = peer.strip_prefix(external)?.first_chunk()?;
+        Some(usize::from(u16::from_be_bytes(*port)))
+    };
+    peers.retain(|peer| {
+        let Some(port) = port(peer) else { return true };
+        if peer[..] == *announcer {
+            return false;
+        }
+        let (word, bit) = (&mut told[port / WORD_BITS], 1 << (port % WORD_BITS));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    });
+    for port in peers.iter().filter_map(port) {
+        told[port / WORD_BITS] = 0;
+    }
+}
