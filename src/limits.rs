@@ -79,6 +79,20 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 6;
 /// Seconds between two log lines of one cause that clients can provoke.
 pub const LOG_PAUSE_S: u32 = 10;
 
+/// Bytes of a log line; what is longer is cut. The longest is that of a certificate with all the
+/// names that fit [`CHAIN_BYTES_MAX`]; the journal cuts at 48 KiB (journald.conf(5), LineMax=).
+pub const LOG_LINE_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of log lines that wait for whoever reads the log; beyond, lines are dropped and counted.
+/// Some thousand lines, so that a reader that was restarted misses nothing.
+pub const LOG_QUEUE_BYTES_MAX: usize = 256 * 1024;
+
+/// Seconds for which the end of the process waits for the last lines to be read.
+pub const LOG_FLUSH_S_MAX: u64 = 1;
+
+const _: () = assert!(LOG_LINE_BYTES_MAX > CHAIN_BYTES_MAX);
+const _: () = assert!(LOG_QUEUE_BYTES_MAX > 2 * LOG_LINE_BYTES_MAX);
+
 /// Percent of the announce interval that is added at random, so that clients that came
 /// together do not come back together. Above it the interval is never stretched.
 pub const INTERVAL_SPREAD_PERCENT: u32 = 10;

@@ -1,20 +1,26 @@
 //! What the program says, one line an event, on standard error.
 //!
 //! Nothing is printed as it came from outside: control characters are escaped, so that no
-//! client and no file can forge a line or talk to a terminal.
+//! client and no file can forge a line or talk to a terminal. And nobody waits for whoever reads
+//! it: see [`queue`].
 
+mod queue;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
 use std::fmt::{self, Write as _};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{self, PanicHookInfo};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use annulus_ring::stderr_takes_a_line;
 use time::OffsetDateTime;
 
-use crate::limits::LOG_PAUSE_S;
+use crate::limits::{LOG_FLUSH_S_MAX, LOG_LINE_BYTES_MAX, LOG_PAUSE_S};
+use queue::Queue;
 
 /// How much an operator needs to know of something, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,18 +60,24 @@ pub struct Log {
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Lines that nobody took, since the last that somebody did.
-static LOST: AtomicU32 = AtomicU32::new(0);
+static QUEUE: Queue = Queue::new(|missing| {
+    let plural = if missing == 1 { " was" } else { "s were" };
+    let text =
+        format_args!("{missing} line{plural} dropped here: the lines of this log were not read");
+    log().line(Level::Warning, text)
+});
 
 impl Log {
-    /// Has the process log like this from now on; only the first call counts.
+    /// Has the process log like this from now on, panics included; only the first call counts.
     pub fn begin(self) {
         let format = match self.format {
             Format::Auto if is_journal() => Format::Journald,
             Format::Auto => Format::Timestamps,
             chosen => chosen,
         };
-        let _ = LOG.set(Log { format, ..self });
+        if LOG.set(Log { format, ..self }).is_ok() {
+            panic::set_hook(Box::new(say_panic));
+        }
     }
 
     /// The line for `text`, its end included.
@@ -84,45 +96,72 @@ impl Log {
         };
         // Writing to a String does not fail.
         let _ = write!(Escaping(&mut line), "{text}");
+        if line.len() > LOG_LINE_BYTES_MAX {
+            let kept = line.floor_char_boundary(LOG_LINE_BYTES_MAX);
+            let cut = line.split_off(kept).len();
+            let _ = write!(line, "... ({cut} more bytes)");
+        }
         line.push('\n');
         line
     }
 }
 
-/// Says something, if the log's level is for it. Before [`Log::begin`] all is said.
-pub fn say(level: Level, text: fmt::Arguments<'_>) {
-    let default = Log { level: Level::Info, format: Format::Plain, clock: || 0 };
-    let log = LOG.get().unwrap_or(&default);
-    if level > log.level {
-        return;
-    }
-    if !stderr_takes_a_line() {
-        // A pipe that is full, because nobody reads it: to wait would stop whoever serves.
-        LOST.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
-    let mut line = match LOST.swap(0, Ordering::Relaxed) {
-        0 => String::new(),
-        lost => log.line(Level::Warning, format_args!("{lost} lines of this log were not read")),
-    };
-    line += &log.line(level, text);
-    // In one piece, lest two threads' lines mix. A log that nobody can read any more is no reason
-    // to stop.
-    let _ = io::stderr().write_all(line.as_bytes());
+/// How the process logs. Before [`Log::begin`] all is said, and nothing before the text.
+fn log() -> Log {
+    LOG.get().copied().unwrap_or(Log { level: Level::Info, format: Format::Plain, clock: || 0 })
 }
 
-/// Why the program cannot start or go on, one line or more, as they stand in the log. Before
-/// [`Log::begin`] they are left as they are, but for the priority that the journal wants.
-pub fn failure(text: &str) -> String {
-    let lines = |log: &Log| -> String {
-        text.lines().map(|line| log.line(Level::Error, format_args!("{line}"))).collect()
-    };
-    let journal = Log { level: Level::Error, format: Format::Journald, clock: || 0 };
-    match LOG.get() {
-        Some(log) => lines(log).trim_end().to_owned(),
-        None if is_journal() => lines(&journal).trim_end().to_owned(),
-        None => text.to_owned(),
+/// Says something, if the log's level is for it. It never waits: what cannot be written at once
+/// is queued, and what finds no room in the queue is counted, which the log tells later.
+pub fn say(level: Level, text: fmt::Arguments<'_>) {
+    let log = log();
+    if level <= log.level {
+        QUEUE.add(&log.line(level, text));
     }
+}
+
+/// Has a thread write what is said from now on. To be called when the process has given up its
+/// power, for which it must not have a second thread.
+///
+/// # Errors
+/// There cannot be one more thread.
+pub fn start_thread() -> io::Result<()> {
+    QUEUE.start_thread()
+}
+
+/// Waits until what was said is written; if nobody reads it, for [`LOG_FLUSH_S_MAX`] seconds. To be
+/// called before the process ends.
+pub fn flush() {
+    QUEUE.flush(Duration::from_secs(LOG_FLUSH_S_MAX));
+}
+
+/// Says why the program cannot start or go on, one line or more. Before [`Log::begin`] they are
+/// left as they are, but for the priority that the journal wants.
+pub fn failure(text: &str) {
+    let journal = Log { level: Level::Error, format: Format::Journald, clock: || 0 };
+    for line in text.lines() {
+        match LOG.get() {
+            Some(_) => error(format_args!("{line}")),
+            None if is_journal() => QUEUE.add(&journal.line(Level::Error, format_args!("{line}"))),
+            None => QUEUE.add(&format!("{line}\n")),
+        }
+    }
+}
+
+/// Says that a thread has panicked, as the standard library does, but without waiting for whoever
+/// reads it, which would keep the process from its end.
+fn say_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
+    let what = panic.payload_as_str().unwrap_or("no text");
+    error(format_args!("thread '{thread}' panicked{place}: {what}"));
+    // Only where the environment asks for it.
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        backtrace.to_string().lines().for_each(|line| error(format_args!("{line}")));
+    }
+    flush();
 }
 
 /// Says that something is not done.
@@ -197,7 +236,7 @@ fn is_journal() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Level, Log};
+    use super::{Format, LOG_LINE_BYTES_MAX, Level, Log};
 
     fn line(format: Format, level: Level, text: &str) -> String {
         let log = Log { level: Level::Info, format, clock: || 1_795_484_940 };
@@ -224,5 +263,13 @@ mod tests {
         let text = "a\nannulus: forged\r\u{1b}[31m\u{85}\u{7f}é\0";
         let escaped = "a\\u{a}annulus: forged\\u{d}\\u{1b}[31m\\u{85}\\u{7f}é\\u{0}";
         assert_eq!(line(Format::Plain, Level::Info, text), format!("annulus: {escaped}\n"));
+    }
+
+    #[test]
+    fn a_line_is_cut_where_a_character_ends() {
+        let fits = "é".repeat((LOG_LINE_BYTES_MAX - "annulus: ".len()) / 2);
+        let said = |text: &str| line(Format::Plain, Level::Info, text);
+        assert_eq!(said(&fits), format!("annulus: {fits}\n"));
+        assert_eq!(said(&format!("{fits}éé")), format!("annulus: {fits}... (4 more bytes)\n"));
     }
 }

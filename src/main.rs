@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match action {
-        Action::Run => start(config.as_deref()),
+        Action::Run => return serve(config.as_deref()),
         Action::CheckConfig => check(config.as_deref()),
         Action::PrintConfig => print(&print_default()),
         Action::Generate(what) => print(&flags::generated(what)),
@@ -75,9 +75,15 @@ fn ask(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs the tracker until it is told to stop.
-fn start(path: Option<&Path>) -> Result<(), String> {
-    let config = Config::load(path).map_err(|mistakes| log::failure(&mistakes.to_string()))?;
-    annulus::run(&config).map_err(|error| log::failure(&error))
+fn serve(path: Option<&Path>) -> ExitCode {
+    let done = Config::load(path)
+        .map_err(|mistakes| mistakes.to_string())
+        .and_then(|config| annulus::run(&config));
+    if let Err(what) = &done {
+        log::failure(what);
+    }
+    log::flush();
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
 fn check(path: Option<&Path>) -> Result<(), String> {

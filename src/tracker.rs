@@ -90,6 +90,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     // ---- All files are open: from here on none can be opened. No thread has started yet. ----
     confinement.enter()?;
 
+    // The first thread, so that no other waits for whoever reads the log.
+    log::start_thread().map_err(|error| format!("cannot start the log's thread: {error}"))?;
     let stop = Arc::new(AtomicBool::new(false));
     let swarms = Arc::new(Swarms::new(swarm_settings(config), RandomState::new()));
     let limited = QuotaSettings::new(&config.limits, &config.proxy);

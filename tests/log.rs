@@ -1,7 +1,24 @@
-//! The log as an operator gets it: one line an event, in the form that suits its reader.
+//! The log as an operator gets it: one line an event, in the form that suits its reader; and
+//! `unread`, what becomes of a tracker whose log nobody reads.
+
+#![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
+
+#[path = "http/bencode.rs"]
+mod bencode;
+#[path = "https/certificates.rs"]
+mod certificates;
+#[path = "http/client.rs"]
+mod client;
+#[path = "system/requirements.rs"]
+mod requirements;
+#[path = "http/torrent.rs"]
+mod torrent;
+#[path = "http/tracker.rs"]
+mod tracker;
+#[path = "log/unread.rs"]
+mod unread;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -135,37 +152,4 @@ fn what_ends_it_is_an_error_like_any_other() {
     assert!(said.lines().count() == 2 && said.lines().all(|it| it.starts_with("<3>")), "{said}");
     let said = complained(mistakes, false);
     assert!(said.lines().count() == 2 && said.lines().all(|it| it.starts_with('/')), "{said}");
-}
-
-/// Whoever reads the log may be stopped, or slow: that is no reason to stop serving.
-#[test]
-fn a_log_that_nobody_reads_holds_up_nobody() {
-    const FULL: usize = 1 << 16;
-    let directory = scratch();
-    let config = directory.join("annulus.toml");
-    fs::write(&config, "listen = [\"127.0.0.1:0\"]\nworkers = 1\n").unwrap();
-    // As much as a pipe holds (pipe(7)), so that not a letter more has room.
-    let (mut reader, mut writer) = io::pipe().unwrap();
-    writer.write_all(&[b'.'; FULL]).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
-    let mut tracker =
-        command.arg("-c").arg(&config).stdin(Stdio::null()).stderr(writer).spawn().unwrap();
-    drop(command);
-    let deadline = Instant::now() + START_MAX;
-    while !listens(tracker.id()) {
-        assert!(Instant::now() < deadline, "it waits for its log to be read");
-        thread::sleep(Duration::from_millis(10));
-    }
-    reader.read_exact(&mut [0; FULL]).unwrap();
-    let kill = Command::new("kill").args(["-TERM", &tracker.id().to_string()]).status();
-    assert!(kill.unwrap().success());
-    assert!(tracker.wait().unwrap().success());
-    let mut said = String::new();
-    reader.read_to_string(&mut said).unwrap();
-    assert!(
-        said.contains(" warning: ") && said.contains("lines of this log were not read"),
-        "{said}"
-    );
-    assert!(said.ends_with("stopped\n"), "{said}");
-    fs::remove_dir_all(directory).unwrap();
 }

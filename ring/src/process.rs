@@ -7,6 +7,7 @@ use std::hint;
 use std::io::{self, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +64,14 @@ impl Signals {
     }
 }
 
-/// Whether a line written to standard error would be taken at once. A pipe says so while it has
-/// room for 4096 bytes (PIPE_BUF, pipe(7)), a socket while it has some to spare. What is closed or
-/// broken says so too: there a write fails without waiting.
-pub fn stderr_takes_a_line() -> bool {
+/// Whether a line written to standard error would be taken at once, now or within `patience`. A
+/// pipe says so while it has room for 4096 bytes (PIPE_BUF, pipe(7)), a socket while it has some
+/// to spare. What is closed or broken says so too: there a write fails without waiting.
+pub fn stderr_takes_a_line(patience: Duration) -> bool {
     let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: it is one `pollfd`, live during the call, which does not wait.
-    unsafe { libc::poll(&raw mut stderr, 1, 0) != 0 }
+    let patience_ms = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: it is one `pollfd`, live during the call.
+    unsafe { libc::poll(&raw mut stderr, 1, patience_ms) != 0 }
 }
 
 /// Raises the soft limit of open descriptors to the hard one, and tells what it is then.

@@ -111,6 +111,7 @@ impl Plan {
         if let Err(error) = &result {
             // Its listeners would go on collecting connections that nobody serves.
             log::error(format_args!("a worker's ring has broken: {error}"));
+            log::flush();
             process::exit(1);
         }
         result

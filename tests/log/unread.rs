@@ -1,0 +1,218 @@
+//! Whoever reads the log may be stopped, or slow, or gone: no reason to stop serving, or not to
+//! stop when told to.
+
+use std::fs;
+use std::io::{self, PipeReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use crate::certificates::{Authority, Key};
+use crate::client::{ask, get};
+use crate::tracker::{Engine, PATIENCE, on_both_engines, within};
+
+on_both_engines!(
+    a_full_pipe_holds_up_nobody,
+    lines_longer_than_a_pipe_takes_hold_up_nobody,
+    lines_for_which_there_is_no_room_are_counted,
+    nobody_left_to_read_is_no_reason_to_stop,
+);
+
+/// What a pipe holds (pipe(7)).
+const PIPE_BYTES: usize = 1 << 16;
+
+/// Host names of the certificate: in the log, some 8 KB a line, and the kernel promises to take
+/// 4096 bytes at once of a pipe that has room.
+const NAMES: usize = 200;
+
+/// Lines of that length for which there is room neither in the pipe nor in the tracker.
+const RELOADS: usize = 100;
+
+/// A tracker that speaks to a pipe, and to a service manager of ours.
+struct Unread {
+    child: Child,
+    log: PipeReader,
+    manager: UnixDatagram,
+    address: SocketAddr,
+    authority: Authority,
+}
+
+impl Unread {
+    /// Starts it, with so much in its pipe already, and waits until it serves.
+    fn start(engine: Engine, full: usize) -> Unread {
+        let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
+        let host = |number| format!("a-host-with-a-rather-long-name-{number:03}.test");
+        let hosts: Vec<String> = (0..NAMES).map(host).collect();
+        authority.issue_as("tracker", &hosts.join(", DNS:"), Key::P256);
+        let text = format!(
+            "listen = [\"127.0.0.1:0\"]\nengine = \"{}\"\nworkers = 2\n\
+             [tls]\nlisten = [\"127.0.0.2:0\"]\n\
+             certificates = [{{ chain = \"tracker.pem\", key = \"tracker.key\" }}]\n",
+            engine.name()
+        );
+        let config = authority.path("annulus.toml");
+        fs::write(&config, text).unwrap();
+        let socket = authority.path("notify");
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (log, mut writer) = io::pipe().unwrap();
+        writer.write_all(&vec![b'.'; full]).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
+        command.arg("-c").arg(&config).env("NOTIFY_SOCKET", &socket);
+        let child = command.stdin(Stdio::null()).stderr(writer).spawn().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut unread = Unread { child, log, manager, address, authority };
+        let status = unread.told("READY=1");
+        let (_, addresses) = status.split_once("listening on ").unwrap();
+        unread.address = addresses.split(',').next().unwrap().parse().unwrap();
+        unread
+    }
+
+    /// Waits until the manager is told this; the whole message.
+    #[track_caller]
+    fn told(&self, what: &str) -> String {
+        loop {
+            let mut message = [0; 4096];
+            let length = self.manager.recv(&mut message).expect("a message to the manager");
+            let message = String::from_utf8_lossy(&message[..length]).into_owned();
+            if message.starts_with(what) {
+                return message;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "kill -s {name}");
+    }
+
+    #[track_caller]
+    fn reload(&self) {
+        self.signal("HUP");
+        self.told("READY=1");
+    }
+
+    #[track_caller]
+    fn serves(&self) {
+        let target = "/announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=-XX0000-aaaaaaaaaaaa\
+                      &port=51001&left=1";
+        assert_eq!(ask(self.address, get(target)).status, 200);
+    }
+
+    /// Tells it to stop; its exit status.
+    #[track_caller]
+    fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        within("the end of the tracker", || self.child.try_wait().unwrap())
+    }
+
+    /// What is left to be read, after its end.
+    fn rest(&mut self) -> String {
+        let mut text = String::new();
+        self.log.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Not a letter more has room. What was said meanwhile is read when somebody does.
+fn a_full_pipe_holds_up_nobody(engine: Engine) {
+    let mut tracker = Unread::start(engine, PIPE_BYTES);
+    tracker.serves();
+    tracker.reload();
+    tracker.serves();
+    tracker.log.read_exact(&mut [0; PIPE_BYTES]).unwrap();
+    assert!(tracker.stop().success());
+    let log = tracker.rest();
+    let order = ["engine ", "listening on ", "certificates reloaded: ", "stopping: ", "stopped\n"];
+    let mut at = 0;
+    for part in order {
+        at += log[at..].find(part).unwrap_or_else(|| panic!("no {part:?}:\n{log}"));
+    }
+    assert!(log.lines().all(|line| line.contains("Z annulus: ")), "{log}");
+    assert!(!log.contains("dropped") && log.ends_with("stopped\n"), "{log}");
+}
+
+/// With room for a line of 4096 bytes in the pipe, and none for a longer one.
+fn lines_longer_than_a_pipe_takes_hold_up_nobody(engine: Engine) {
+    let mut tracker = Unread::start(engine, PIPE_BYTES - 4096);
+    for _ in 0..3 {
+        tracker.reload();
+        tracker.serves();
+    }
+    assert!(tracker.stop().success());
+}
+
+fn lines_for_which_there_is_no_room_are_counted(engine: Engine) {
+    let mut tracker = Unread::start(engine, 0);
+    for _ in 0..RELOADS {
+        tracker.reload();
+    }
+    tracker.serves();
+    // Reads on in the background from now on.
+    let mut log = tracker.log.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        text
+    });
+    // Goes through the log's thread only when what was queued has been read.
+    tracker.reload();
+    assert!(tracker.stop().success());
+    let log = reader.join().unwrap();
+    let is_reload = |line: &&str| line.contains("certificates reloaded: certificate for ");
+    let reloads = log.lines().filter(is_reload).count();
+    let mut dropped = 0;
+    for (_, rest) in log.lines().filter_map(|line| line.split_once(" annulus: warning: ")) {
+        let (count, what) = rest.split_once(' ').unwrap();
+        assert!(what.contains("dropped here"), "{rest}");
+        dropped += count.parse::<usize>().unwrap();
+    }
+    assert!(dropped > 0, "{reloads} lines of {RELOADS} reloads");
+    // Of the lines at its end, which may have been too many too, some may be among them.
+    let all = (RELOADS + 1)..=(RELOADS + 3);
+    assert!(all.contains(&(reloads + dropped)), "{reloads} lines, {dropped} dropped");
+    assert!(log.lines().filter(is_reload).all(|line| line.contains("name-199.test until ")));
+}
+
+/// Neither at a reload nor in the end.
+fn nobody_left_to_read_is_no_reason_to_stop(engine: Engine) {
+    let mut tracker = Unread::start(engine, 0);
+    let (nobody, _) = io::pipe().unwrap();
+    drop(std::mem::replace(&mut tracker.log, nobody));
+    tracker.reload();
+    tracker.serves();
+    assert!(tracker.stop().success());
+}
+
+/// Why it does not start is said to whoever reads it, and to nobody for ever.
+#[test]
+fn a_failure_to_start_ends_it_all_the_same() {
+    let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
+    for text in ["listen = [\"192.0.2.1:1\"]\n", "listen = 1\n"] {
+        let config = authority.path("annulus.toml");
+        fs::write(&config, text).unwrap();
+        let (mut log, mut writer) = io::pipe().unwrap();
+        writer.write_all(&[b'.'; PIPE_BYTES]).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
+        command.arg("-c").arg(&config).stdin(Stdio::null());
+        let mut child = command.stderr(writer.try_clone().unwrap()).spawn().unwrap();
+        let status = within("the end of the tracker", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(1), "{text}");
+
+        // Read just in time.
+        log.read_exact(&mut [0; PIPE_BYTES]).unwrap();
+        let mut child = command.stderr(writer).spawn().unwrap();
+        drop(command);
+        let mut said = String::new();
+        log.read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        assert!(said.contains("listen"), "{said}");
+    }
+}
