@@ -189,6 +189,10 @@ pub const REFUSALS_TOLD_PER_S: u16 = 4;
 /// Minutes after which a client may try again whose address had used up its requests.
 pub const REFUSED_RETRY_MINUTES: u32 = 5;
 
+/// Minutes after which a client may ask again for a torrent that is not served: lists change, and
+/// one that is told "never" does not come back once they have.
+pub const NOT_SERVED_RETRY_MINUTES: u32 = 60;
+
 /// Connections to the operations listeners at once, each with a thread of its own; beyond, the
 /// oldest is broken off for the newest. A few machines and a browser are all that is expected.
 pub const OPERATIONS_CONNECTIONS_MAX: usize = 16;

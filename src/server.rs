@@ -22,7 +22,7 @@ use crate::access::Gate;
 use crate::addresses::is_unreachable;
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
-use crate::limits::{INTERVAL_SPREAD_PERCENT, REPLY_BYTES_MAX};
+use crate::limits::{INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, REPLY_BYTES_MAX};
 use crate::metrics::Counters;
 use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection, Unstored};
 use crate::proxy::Forwarded;
@@ -158,7 +158,8 @@ impl Server {
         if !self.serves(&announce.info_hash) {
             self.fail(Failure::Refusal(Refusal::TorrentNotServed));
             let reason = "this tracker does not serve this torrent";
-            return reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never);
+            let retry = RetryIn::Minutes(NOT_SERVED_RETRY_MINUTES);
+            return reply::failure(out, envelope, reason, self.intervals(), retry);
         }
         let stopped = announce.event == AnnounceEvent::Stopped;
         let want = match announce.numwant {

@@ -76,8 +76,9 @@ pub(super) const ACCESS: Table = Table {
             name: "mode",
             kind: Kind::Word { at: |config| &mut config.access.mode },
             about: "\"allow\" serves the torrents of the file below and no others, \"deny\" all \
-                    but those, \"off\" all torrents. The others' announces get a failure, and \
-                    scrapes do not show them.",
+                    but those, \"off\" all torrents. An announce of another torrent fails, with \
+                    the advice to try again in an hour; a scrape shows zeros for it, as for one \
+                    that nobody has, and a scrape of all torrents leaves it out.",
             reason: "a public tracker serves everybody.",
         },
         Key {

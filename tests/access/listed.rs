@@ -105,11 +105,11 @@ impl Listed {
     }
 }
 
-/// The reason of a failure that is for good.
+/// The reason of a failure that lasts for as long as the list is what it is.
 #[track_caller]
 pub(crate) fn refused(reply: &Reply) -> String {
     let reason = failed(reply);
-    assert_eq!(decode(&reply.body).text("retry in"), "never");
+    assert_eq!(decode(&reply.body).integer("retry in"), 60, "minutes");
     reason
 }
 
