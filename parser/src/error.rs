@@ -35,7 +35,7 @@ pub enum Error {
     /// A header name that is empty, not a token, or not followed at once by a colon
     /// (RFC 9112 section 5.1).
     HeaderNameMalformed,
-    /// A control character other than tab in a header value (RFC 9110 section 5.5).
+    /// A NUL in a header value (RFC 9110 section 5.5). CR and LF end one.
     HeaderValueMalformed,
     /// A Content-Length that is not a number, or two that differ (RFC 9112 section 6.3).
     ContentLengthMalformed,

@@ -138,8 +138,12 @@ fn errors_come_with_the_first_wrong_byte() {
         ("GET / HTTP/1.1\r\nHo\0", Error::HeaderNameMalformed),
         ("GET / HTTP/1.1\r\nA-header-name-of-some-length(", Error::HeaderNameMalformed),
         ("GET / HTTP/1.1\r\nHost: a\0", Error::HeaderValueMalformed),
-        ("GET / HTTP/1.1\r\nHost: a\x7f", Error::HeaderValueMalformed),
-        ("GET / HTTP/1.1\r\nHost: a\tb\x1b", Error::HeaderValueMalformed),
+        ("GET / HTTP/1.1\r\nHost: a\tb\x1e\0", Error::HeaderValueMalformed),
+        ("GET / HTTP/1.1\r\nHost: a\x1eb\rc", Error::LineEndMalformed),
+        ("GET / HTTP/1.1\r\nHost\x1e", Error::HeaderNameMalformed),
+        ("GET / HTTP/1.1\r\nContent-Length: 0\x1e\r\n", Error::ContentLengthMalformed),
+        ("GET / HTTP/1.1\r\nContent-Length: \x0b0\n", Error::ContentLengthMalformed),
+        ("GET / HTTP/1.1\r\nTransfer-Encoding: \x0c\r\n", Error::BodyNotAllowed),
         ("GET / HTTP/1.1\r\nContent-Length: 1\r\n", Error::BodyNotAllowed),
         (
             "GET / HTTP/1.1\r\ncontent-length:\t0\r\nContent-Length: 1\n",
@@ -180,6 +184,24 @@ fn header_lines() {
         (b"c", b""),
     ];
     assert_eq!(headers, expected);
+}
+
+/// All but CR, LF and NUL: clients send such in their user agents (RFC 9110 section 5.5).
+#[test]
+fn control_characters_in_values_stay() {
+    for byte in (1..=0x7f_u8).filter(|byte| !b"\r\n".contains(byte)) {
+        let value = [b"a", &[byte][..], b"b"].concat();
+        let whole = [b"GET / HTTP/1.1\r\nUser-Agent: ", &value[..], b"\r\nB: c\r\n\r\n"].concat();
+        let (result, length) = parse(&whole, &BOUNDS);
+        let Ok(Parsed::Complete { head, .. }) = result else { panic!("{byte:#x}: {result:?}") };
+        assert_eq!(length, whole.len());
+        assert!(head.headers().eq([(&b"User-Agent"[..], &value[..]), (b"B", b"c")]), "{byte:#x}");
+    }
+    // They are neither white space around a value nor part of an option.
+    let input = "GET / HTTP/1.1\r\nConnection: close\x1e\r\nA: \x0b \r\n\r\n";
+    let (head, _) = complete(input);
+    assert!(head.keep_alive);
+    assert_eq!(head.headers().last(), Some((&b"A"[..], &b"\x0b"[..])));
 }
 
 #[test]

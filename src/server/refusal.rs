@@ -134,7 +134,7 @@ fn verdict(error: Error) -> Verdict {
         Error::LineEndMalformed => Close(BadRequest, "A CR stands without its LF.\n"),
         Error::HeaderFolded => Close(BadRequest, "Folded header lines are not accepted.\n"),
         Error::HeaderNameMalformed => Close(BadRequest, "A header name is malformed.\n"),
-        Error::HeaderValueMalformed => Close(BadRequest, "A header value is malformed.\n"),
+        Error::HeaderValueMalformed => Close(BadRequest, "A header value has a NUL in it.\n"),
         Error::ContentLengthMalformed => Close(BadRequest, "Content-Length is malformed.\n"),
         Error::BodyNotAllowed => Close(BadRequest, "Requests with a body are not accepted.\n"),
         Error::InfoHashMissing => Failure("info_hash is missing"),

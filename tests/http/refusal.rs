@@ -51,7 +51,7 @@ fn example(error: Error) -> (Vec<u8>, Outcome) {
         Error::LineEndMalformed => (lines("a: b\rc: d\r\n\r\n"), Closed(400)),
         Error::HeaderFolded => (lines("a: b\r\n c\r\n\r\n"), Closed(400)),
         Error::HeaderNameMalformed => (lines("a b: c\r\n\r\n"), Closed(400)),
-        Error::HeaderValueMalformed => (lines("a: b\x01c\r\n\r\n"), Closed(400)),
+        Error::HeaderValueMalformed => (lines("a: b\0c\r\n\r\n"), Closed(400)),
         Error::ContentLengthMalformed => (lines("Content-Length: -1\r\n\r\n"), Closed(400)),
         Error::BodyNotAllowed => (lines("Content-Length: 2\r\n\r\nhi"), Closed(400)),
         Error::InfoHashMissing => (query("port=1"), Failed("missing")),
