@@ -41,9 +41,23 @@ fn word(value: &[u8]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Whether decoded bytes are an info hash, perhaps with padding.
-fn is_hash(bytes: &[u8]) -> bool {
-    [20, 32].iter().any(|length| (unpadded(bytes)..=bytes.len()).contains(length))
+/// What decoded bytes are, perhaps with padding: an info hash or not.
+fn hash(bytes: &[u8]) -> Result<[u8; 20], Error> {
+    let lengths = unpadded(bytes)..=bytes.len();
+    let is_text = |length, alphabet: &[u8]| {
+        let all = |text: &[u8]| text.iter().all(|byte| alphabet.contains(byte));
+        lengths.contains(&length) && all(&bytes[..length])
+    };
+    let base32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz234567";
+    let hex = b"0123456789abcdefABCDEF";
+    if lengths.contains(&20) || lengths.contains(&32) && !is_text(32, base32) {
+        return Ok(bytes[..20].try_into().expect("twenty bytes"));
+    }
+    Err(match bytes.len() {
+        _ if is_text(32, base32) => Error::InfoHashBase32,
+        _ if is_text(40, hex) || is_text(64, hex) => Error::InfoHashHex,
+        _ => Error::InfoHashLengthWrong,
+    })
 }
 
 fn number(value: &[u8]) -> Option<u128> {
@@ -85,9 +99,8 @@ fuzz_target!(|query: &[u8]| {
     match parse_announce(parsed) {
         Ok(announce) => {
             assert_eq!(hashes.len(), 1);
-            let hash = hashes[0].as_ref().expect("a broken escape was accepted");
-            assert!(is_hash(hash));
-            assert_eq!(announce.info_hash, hash[..20]);
+            let bytes = hashes[0].as_ref().expect("a broken escape was accepted");
+            assert_eq!(hash(bytes), Ok(announce.info_hash));
             let stopped = announce.event == AnnounceEvent::Stopped;
             let port = last(b"port").and_then(number).filter(|port| (1..=65535).contains(port));
             match port {
@@ -111,8 +124,8 @@ fuzz_target!(|query: &[u8]| {
         Err(Error::InfoHashMissing) => assert!(hashes.is_empty()),
         Err(Error::InfoHashRepeated) => assert!(hashes.len() > 1),
         Err(Error::InfoHashEscapeMalformed) => assert!(hashes.iter().any(Option::is_none)),
-        Err(Error::InfoHashLengthWrong) => {
-            assert!(hashes.iter().flatten().any(|hash| !is_hash(hash)));
+        Err(error @ (Error::InfoHashLengthWrong | Error::InfoHashHex | Error::InfoHashBase32)) => {
+            assert!(hashes.iter().flatten().any(|bytes| hash(bytes) == Err(error)));
         }
         Err(Error::PortMissing) => assert!(last(b"port").is_none()),
         Err(Error::PortInvalid) => {
@@ -139,12 +152,11 @@ fuzz_target!(|query: &[u8]| {
         panic!("a well-formed head was refused");
     };
     let Target::Scrape(parsed) = head.target else { panic!("a scrape was not seen") };
-    let found: Vec<Option<Vec<u8>>> =
-        scrape_hashes(parsed).map(|hash| hash.ok().map(|hash| hash.to_vec())).collect();
-    let expected: Vec<Option<Vec<u8>>> = hashes
-        .into_iter()
-        .map(|hash| hash.filter(|hash| is_hash(hash)))
-        .map(|hash| hash.map(|hash| hash[..20].to_vec()))
-        .collect();
+    let found: Vec<Result<[u8; 20], Error>> = scrape_hashes(parsed).collect();
+    let read = |bytes: &Option<Vec<u8>>| match bytes {
+        Some(bytes) => hash(bytes),
+        None => Err(Error::InfoHashEscapeMalformed),
+    };
+    let expected: Vec<Result<[u8; 20], Error>> = hashes.iter().map(read).collect();
     assert_eq!(found, expected);
 });

@@ -27,6 +27,9 @@ const INFO_HASH_BYTES: usize = 20;
 /// Bytes of an info hash of version 2 before it is cut for trackers (BEP 52).
 const INFO_HASH_V2_BYTES: usize = 32;
 
+/// Characters of an info hash of version 1 in base32, as magnet links have it (BEP 9).
+const BASE32_BYTES: usize = 32;
+
 /// A `%` without two hex digits behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -139,8 +142,12 @@ fn long_number(value: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 ///
-/// [`Error::InfoHashEscapeMalformed`], [`Error::InfoHashLengthWrong`]; the first of them if
-/// both are true.
+/// [`Error::InfoHashEscapeMalformed`] if that is true, else [`Error::InfoHashHex`],
+/// [`Error::InfoHashBase32`] or [`Error::InfoHashLengthWrong`].
+///
+/// 32 characters of base32 are not taken for a hash of version 2. That is the output of SHA-256,
+/// which has nothing but the 58 byte values of base32, letters of either case, once in
+/// (256/58)^32, some 4 * 10^20 torrents.
 #[inline]
 pub(crate) fn info_hash(bytes: &[u8], range: Range<usize>) -> Result<[u8; 20], Error> {
     let value = &bytes[range.clone()];
@@ -212,13 +219,13 @@ fn pad(value: &[u8]) -> [u8; BLOCK + 2] {
 /// [`info_hash`] for values of any length.
 #[cold]
 fn long_info_hash(value: &[u8]) -> Result<[u8; 20], Error> {
-    let mut info_hash = [0; INFO_HASH_BYTES];
+    let mut bytes = [0; 2 * INFO_HASH_V2_BYTES];
     let mut length = 0;
     // Without padding. A hash may end in bytes that look like it.
     let mut unpadded = 0;
     for byte in Decoded::new(value) {
         let byte = byte.map_err(|Malformed| Error::InfoHashEscapeMalformed)?;
-        if let Some(place) = info_hash.get_mut(length) {
+        if let Some(place) = bytes.get_mut(length) {
             *place = byte;
         }
         length += 1;
@@ -226,12 +233,25 @@ fn long_info_hash(value: &[u8]) -> Result<[u8; 20], Error> {
             unpadded = length;
         }
     }
-    let is_as_long_as = |bytes| unpadded <= bytes && bytes <= length;
-    if is_as_long_as(INFO_HASH_BYTES) || is_as_long_as(INFO_HASH_V2_BYTES) {
-        Ok(info_hash)
+    let is_as_long_as = |length_of_it| unpadded <= length_of_it && length_of_it <= length;
+    let is_text_of = |length_of_it, is_digit: fn(u8) -> bool| {
+        is_as_long_as(length_of_it) && bytes[..length_of_it].iter().all(|&byte| is_digit(byte))
+    };
+    if is_as_long_as(INFO_HASH_BYTES) {
+        Ok(*bytes.first_chunk().unwrap_or(&[0; INFO_HASH_BYTES]))
+    } else if is_text_of(BASE32_BYTES, is_base32) {
+        Err(Error::InfoHashBase32)
+    } else if is_as_long_as(INFO_HASH_V2_BYTES) {
+        Ok(*bytes.first_chunk().unwrap_or(&[0; INFO_HASH_BYTES]))
+    } else if [INFO_HASH_BYTES, INFO_HASH_V2_BYTES].iter().any(|it| is_text_of(2 * it, is_hex)) {
+        Err(Error::InfoHashHex)
     } else {
         Err(Error::InfoHashLengthWrong)
     }
+}
+
+fn is_base32(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || (b'2'..=b'7').contains(&byte)
 }
 
 #[cfg(test)]
@@ -320,15 +340,41 @@ mod tests {
     #[test]
     fn info_hash_lengths() {
         for length in 0..100 {
-            let plain = std::vec![b'a'; length];
-            let escaped = b"%61".repeat(length);
+            let plain = std::vec![0xf1; length];
+            let escaped = b"%f1".repeat(length);
             let expected = match length {
-                20 | 32 => Ok([b'a'; 20]),
+                20 | 32 => Ok([0xf1; 20]),
                 _ => Err(Error::InfoHashLengthWrong),
             };
             assert_eq!(info_hash(&plain, 0..length), expected);
             assert_eq!(info_hash(&escaped, 0..3 * length), expected);
         }
+    }
+
+    #[test]
+    fn info_hashes_in_text() {
+        let check = |value: &[u8]| info_hash(value, 0..value.len());
+        for length in [40, 64] {
+            let hex: Vec<u8> =
+                b"0123456789abcdefABCDEF".iter().cycle().take(length).copied().collect();
+            assert_eq!(check(&hex), Err(Error::InfoHashHex));
+            assert_eq!(check(&[&hex, &b"%0D"[..]].concat()), Err(Error::InfoHashHex));
+            assert_eq!(check(&[b"%61", &hex[1..]].concat()), Err(Error::InfoHashHex));
+            assert_eq!(check(&hex[1..]), Err(Error::InfoHashLengthWrong));
+            assert_eq!(check(&[b"g", &hex[1..]].concat()), Err(Error::InfoHashLengthWrong));
+        }
+        let base32 = b"ABCXYZabcxyz234567ABCXYZabcxyz23";
+        assert_eq!(check(base32), Err(Error::InfoHashBase32));
+        assert_eq!(check(&[b"%41", &base32[1..], b"+"].concat()), Err(Error::InfoHashBase32));
+        for other in *b"0189@[`{1-.\xff\0" {
+            for at in 0..32 {
+                let mut v2 = *base32;
+                v2[at] = other;
+                assert_eq!(check(&v2), Ok(*v2.first_chunk().unwrap()), "{other:#x} at {at}");
+            }
+        }
+        // Twenty bytes are a hash, whatever they look like.
+        assert_eq!(check(b"0123456789abcdef0123"), Ok(*b"0123456789abcdef0123"));
     }
 
     #[test]

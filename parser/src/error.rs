@@ -47,6 +47,10 @@ pub enum Error {
     InfoHashEscapeMalformed,
     /// An info hash of neither 20 bytes (BEP 3) nor 32 (BEP 52), decoded.
     InfoHashLengthWrong,
+    /// An info hash in hex digits: 40, or 64 of version 2.
+    InfoHashHex,
+    /// An info hash in base32, 32 characters: see [`parse_announce`](crate::parse_announce).
+    InfoHashBase32,
     /// An announce with two `info_hash`.
     InfoHashRepeated,
     /// An announce, not of event `stopped`, without `port`.
@@ -57,7 +61,7 @@ pub enum Error {
 
 impl Error {
     /// Every error, each once, so that a user can test that each has its answer.
-    pub const ALL: [Error; 20] = [
+    pub const ALL: [Error; 22] = [
         Error::MethodMalformed,
         Error::MethodNotAllowed,
         Error::TargetMalformed,
@@ -75,6 +79,8 @@ impl Error {
         Error::InfoHashMissing,
         Error::InfoHashEscapeMalformed,
         Error::InfoHashLengthWrong,
+        Error::InfoHashHex,
+        Error::InfoHashBase32,
         Error::InfoHashRepeated,
         Error::PortMissing,
         Error::PortInvalid,

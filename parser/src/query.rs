@@ -87,7 +87,8 @@ pub enum Numwant {
 ///
 /// [`Error::InfoHashMissing`] and the variants after it. `port` may be absent or unreadable in
 /// an announce of event `stopped`, wherever in the query that is said: some clients have no
-/// port any more when they leave.
+/// port any more when they leave. 32 characters of base32 are an error and no info hash of
+/// version 2, for such a hash has practically always other bytes too.
 #[inline]
 pub fn parse_announce<'b>(query: Query<'b>) -> Result<Announce<'b>, Error> {
     let mut hash = None;
@@ -142,8 +143,8 @@ pub struct ScrapeHashes<'b> {
 }
 
 impl Iterator for ScrapeHashes<'_> {
-    /// [`Error::InfoHashEscapeMalformed`] or [`Error::InfoHashLengthWrong`] for a hash that
-    /// cannot be read.
+    /// [`Error::InfoHashEscapeMalformed`], [`Error::InfoHashLengthWrong`],
+    /// [`Error::InfoHashHex`] or [`Error::InfoHashBase32`] for a hash that cannot be read.
     type Item = Result<[u8; 20], Error>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -226,6 +226,8 @@ fn error_label(error: Error) -> &'static str {
         Error::InfoHashMissing => "info_hash_missing",
         Error::InfoHashEscapeMalformed => "info_hash_escape_malformed",
         Error::InfoHashLengthWrong => "info_hash_length_wrong",
+        Error::InfoHashHex => "info_hash_hex",
+        Error::InfoHashBase32 => "info_hash_base32",
         Error::InfoHashRepeated => "info_hash_repeated",
         Error::PortMissing => "port_missing",
         Error::PortInvalid => "port_invalid",

@@ -144,6 +144,12 @@ fn verdict(error: Error) -> Verdict {
         Error::InfoHashLengthWrong => {
             Failure("info_hash is neither 20 bytes nor, for a v2 torrent, 32 bytes long")
         }
+        Error::InfoHashHex => {
+            Failure("info_hash is in hex digits: percent-encode the 20 bytes that they stand for")
+        }
+        Error::InfoHashBase32 => {
+            Failure("info_hash is in base32: percent-encode the 20 bytes that it stands for")
+        }
         Error::InfoHashRepeated => Failure("info_hash is given more than once"),
         Error::PortMissing => Failure("port is missing"),
         Error::PortInvalid => Failure("port is not a number from 1 to 65535"),

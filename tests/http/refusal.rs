@@ -57,6 +57,12 @@ fn example(error: Error) -> (Vec<u8>, Outcome) {
         Error::InfoHashMissing => (query("port=1"), Failed("missing")),
         Error::InfoHashEscapeMalformed => (query("info_hash=%zz&port=1"), Failed("percent")),
         Error::InfoHashLengthWrong => (query("info_hash=abc&port=1"), Failed("20 bytes")),
+        Error::InfoHashHex => {
+            (query(&format!("info_hash={}&port=1", "a1".repeat(20))), Failed("percent-encode"))
+        }
+        Error::InfoHashBase32 => {
+            (query(&format!("info_hash={}&port=1", "a2".repeat(16))), Failed("base32"))
+        }
         Error::InfoHashRepeated => {
             (query(&format!("info_hash={hash}&port=1&info_hash={hash}")), Failed("more than once"))
         }

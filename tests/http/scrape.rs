@@ -109,6 +109,8 @@ fn wrong_scrapes_fail(engine: Engine) {
         (format!("info_hash={good}&info_hash=%0"), "percent"),
         (format!("info_hash={good}&info_hash=abc"), "20 bytes"),
         ("info_hash=".to_owned(), "20 bytes"),
+        (format!("info_hash={good}&info_hash={}", "0f".repeat(20)), "hex"),
+        (format!("info_hash={}&info_hash={good}", "Q7".repeat(16)), "base32"),
     ] {
         client.send(get(&format!("/scrape?{query}")));
         let reason = failed(&client.reply());

@@ -67,7 +67,7 @@ fn every_mistake_has_its_reason(engine: Engine) {
     let with = |headers: &str| request("GET", "/announce", "HTTP/1.1", headers);
     let announce = |query: &str| get(&format!("/announce?{query}"));
     let hash = format!("info_hash={}", "a".repeat(20));
-    let cases: [(&str, Vec<u8>); 20] = [
+    let cases: [(&str, Vec<u8>); 22] = [
         ("method_malformed", b"\x01\r\n\r\n".into()),
         ("method_not_allowed", request("POST", "/", "HTTP/1.1", "")),
         ("target_malformed", request("GET", "/\x01", "HTTP/1.1", "")),
@@ -85,6 +85,8 @@ fn every_mistake_has_its_reason(engine: Engine) {
         ("info_hash_missing", announce("port=1")),
         ("info_hash_escape_malformed", announce("info_hash=%zz")),
         ("info_hash_length_wrong", announce("info_hash=a&port=1")),
+        ("info_hash_hex", announce(&format!("info_hash={}&port=1", "0a".repeat(20)))),
+        ("info_hash_base32", announce(&format!("info_hash={}&port=1", "7a".repeat(16)))),
         ("info_hash_repeated", announce(&format!("{hash}&{hash}&port=1"))),
         ("port_missing", announce(&hash)),
         ("port_invalid", announce(&format!("{hash}&port=0"))),
