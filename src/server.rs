@@ -168,12 +168,13 @@ impl Server {
             Numwant::AtMost(number) => number.min(self.protocol.max_numwant as u32),
         };
         let claims = self.claims(peer, &announce);
-        if is_unreachable(claims.first) {
+        let (first, port) = claims.first;
+        if is_unreachable(first) {
             return self.answer_unreachable(envelope, out);
         }
         let announcement = Announcement {
             info_hash: announce.info_hash,
-            peer: Endpoint::new(claims.first, announce.port),
+            peer: Endpoint::new(first, port),
             seeder: announce.left == Some(0),
             event: match announce.event {
                 AnnounceEvent::Stopped => Event::Stopped,
@@ -182,16 +183,16 @@ impl Server {
             },
             want,
         };
-        if let Some(second) = claims.second {
+        if let Some((second, port)) = claims.second {
             // The other family's address of the same client: no peers for it, and what it
             // completed is counted once.
             let event = if stopped { Event::Stopped } else { Event::None };
-            let peer = Endpoint::new(second, announce.port);
+            let peer = Endpoint::new(second, port);
             self.enter(&Announcement { peer, event, want: 0, ..announcement });
         }
         let counts = self.enter(&announcement);
         if let Some(external) = &mut self.external {
-            external.translate(claims.first, &announcement.peer, &mut self.sample);
+            external.translate(first, &announcement.peer, &mut self.sample);
         }
         let reply = AnnounceReply {
             counts,
@@ -278,22 +279,26 @@ impl Server {
         self.full_scrape = None;
     }
 
-    /// Which addresses an announce speaks for: where it came from, unless the operator lets
-    /// clients say otherwise (`ip`, and `ipv4` and `ipv6` as BEP 7 once had them).
+    /// Which endpoints an announce speaks for: where it came from, unless the operator lets
+    /// clients say otherwise (`ip`, and `ipv4` and `ipv6`, which may have a port of their own, as
+    /// BEP 7 had them in 2008).
     fn claims(&self, peer: IpAddr, announce: &Announce<'_>) -> Claims {
+        let port = announce.port;
         if !self.protocol.trust_ip_parameters {
-            return Claims { first: peer, second: None };
+            return Claims { first: (peer, port), second: None };
         }
         let given = |address: Option<annulus_parser::Address<'_>>| {
-            let ip = address.and_then(|address| address.ip())?.to_canonical();
-            (!is_unreachable(ip)).then_some(ip)
+            let (ip, own_port) = address.and_then(|address| address.endpoint())?;
+            let ip = ip.to_canonical();
+            (!is_unreachable(ip)).then_some((ip, own_port.unwrap_or(port)))
         };
-        let v4 = given(announce.ipv4).filter(IpAddr::is_ipv4);
-        let v6 = given(announce.ipv6).filter(IpAddr::is_ipv6);
-        let ip = given(announce.ip);
+        let v4 = given(announce.ipv4).filter(|(ip, _)| ip.is_ipv4());
+        let v6 = given(announce.ipv6).filter(|(ip, _)| ip.is_ipv6());
+        let ip = given(announce.ip).map(|(ip, _)| ip);
         let own = ip.unwrap_or(peer);
         let (first, second) = if own.is_ipv4() { (v4, v6) } else { (v6, v4) };
-        Claims { first: ip.or(first).unwrap_or(own), second }
+        let first = first.filter(|_| ip.is_none()).unwrap_or((own, port));
+        Claims { first, second }
     }
 
     /// Answers what is neither announce nor scrape: people, robots, and mistyped URLs.
@@ -403,10 +408,10 @@ impl Answer for Server {
     }
 }
 
-/// The addresses an announce speaks for.
+/// The endpoints an announce speaks for.
 struct Claims {
-    first: IpAddr,
-    second: Option<IpAddr>,
+    first: (IpAddr, u16),
+    second: Option<(IpAddr, u16)>,
 }
 
 /// The most bytes that any reply takes under this configuration, headers included.

@@ -52,9 +52,9 @@ pub struct Announce<'b> {
     pub numwant: Numwant,
     /// `ip` (BEP 3). Anyone can write anything here.
     pub ip: Option<Address<'b>>,
-    /// `ipv4` (older versions of BEP 7). Anyone can write anything here.
+    /// `ipv4` (BEP 7 as of 2008), perhaps with a port. Anyone can write anything here.
     pub ipv4: Option<Address<'b>>,
-    /// `ipv6` (older versions of BEP 7). Anyone can write anything here.
+    /// `ipv6` (BEP 7 as of 2008), perhaps with a port. Anyone can write anything here.
     pub ipv6: Option<Address<'b>>,
 }
 

@@ -132,7 +132,7 @@ fn check_announce(announce: &Announce<'_>, naive: &Naive) {
     for (address, name) in [(announce.ip, "ip"), (announce.ipv4, "ipv4"), (announce.ipv6, "ipv6")] {
         let text = naive.all(name).pop().map(|value| String::from_utf8(value).unwrap());
         assert_eq!(address.is_some(), text.is_some());
-        let ip = address.map(|address| address.ip().unwrap());
+        let ip = address.map(|address| address.endpoint().unwrap().0);
         assert_eq!(ip, text.map(|text| text.parse().unwrap()));
     }
 }

@@ -160,7 +160,7 @@ fn printed_is_read_back(printed: Printed, place: usize) {
     assert_eq!(announce.event, printed.event);
     assert_eq!(announce.compact, printed.compact);
     assert_eq!(announce.numwant, printed.numwant);
-    assert_eq!(announce.ip.map(|ip| ip.ip().unwrap()), printed.ip.map(Into::into));
+    assert_eq!(announce.ip.map(|ip| ip.endpoint().unwrap().0), printed.ip.map(Into::into));
     assert!(scrape_hashes(query).eq([Ok(printed.info_hash)]));
 }
 
@@ -254,7 +254,7 @@ quickcheck! {
         if let Ok(announce) = parse_announce(query) {
             let addresses = [announce.ip, announce.ipv4, announce.ipv6];
             for address in addresses.into_iter().flatten() {
-                let _ = address.ip();
+                let _ = address.endpoint();
             }
         }
         scrape_hashes(query).count() <= bytes.len()

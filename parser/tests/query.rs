@@ -210,8 +210,10 @@ fn addresses() {
     let announce =
         announce("ip=192.0.2.1&ipv4=192.0.2.2:6881&ipv6=[2001:db8::1]:6891&ip=192.0.2.3");
     let read = [announce.ip, announce.ipv4, announce.ipv6]
-        .map(|address| address.unwrap().ip().unwrap().to_string());
-    assert_eq!(read, ["192.0.2.3", "192.0.2.2", "2001:db8::1"]);
+        .map(|address| address.unwrap().endpoint().unwrap())
+        .map(|(ip, port)| (ip.to_string(), port));
+    let expected = [("192.0.2.3", None), ("192.0.2.2", Some(6881)), ("2001:db8::1", Some(6891))];
+    assert_eq!(read, expected.map(|(ip, port)| (ip.to_owned(), port)));
 }
 
 #[test]

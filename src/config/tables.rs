@@ -204,7 +204,8 @@ pub(super) const PROTOCOL: Table = Table {
             name: "trust_ip_parameters",
             kind: Kind::Switch { at: |config| &mut config.protocol.trust_ip_parameters },
             about: "Whether an announce may name the address of its peer (ip=, ipv4=, ipv6=) \
-                    in place of the one it comes from. One that nobody can reach, such as \
+                    in place of the one it comes from; ipv4=address:port and \
+                    ipv6=[address]:port name a port too. One that nobody can reach, such as \
                     0.0.0.0 or a link-local one, is ignored. For closed networks.",
             reason: "anybody could have strangers' addresses handed out, and so attacked.",
         },
