@@ -43,6 +43,28 @@ pub struct Standing {
     pub loaded_unix_s: i64,
 }
 
+/// What it means that another list takes the place of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// Nothing of note.
+    Usual,
+    /// More than half of the info hashes would not be listed any more.
+    MostLost {
+        /// How many there are.
+        before: usize,
+        /// How many of them would be gone.
+        lost: usize,
+        /// How many there would be.
+        after: usize,
+    },
+    /// Nothing would be served any more: seldom what somebody wants who lists what is served, but
+    /// what a file says that is being written, or whose source has failed.
+    Emptied {
+        /// How many info hashes there are.
+        before: usize,
+    },
+}
+
 impl Access {
     /// Serves the torrents of `list` only, or, unless it `allows`, all but those.
     pub fn new(list: AccessList, allows: bool) -> Access {
@@ -59,6 +81,19 @@ impl Access {
         drop(current);
         self.shelf.generation.fetch_add(1, Ordering::Release);
         before
+    }
+
+    /// What it means that `next` is to take the present list's place.
+    pub fn judge(&self, next: &AccessList) -> Succession {
+        let list = self.shelf.list();
+        let (before, after) = (list.len(), next.len());
+        if self.shelf.allows && after == 0 && before > 0 {
+            return Succession::Emptied { before };
+        }
+        match list.missing_from(next) {
+            lost if lost > before / 2 => Succession::MostLost { before, lost, after },
+            _ => Succession::Usual,
+        }
     }
 
     /// Notes when the present list was read.
@@ -126,7 +161,7 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, AccessList};
+    use super::{Access, AccessList, Succession};
 
     #[test]
     fn a_list_allows_or_denies() {
@@ -134,6 +169,32 @@ mod tests {
             let gate = Access::new(AccessList::new(vec![[1; 20]]), allows).gate();
             assert_eq!((gate.lets_in(&[1; 20]), gate.lets_in(&[2; 20])), (allows, !allows));
         }
+    }
+
+    #[test]
+    fn a_list_that_loses_most_is_told_from_others() {
+        let list = |numbers: &[u8]| AccessList::new(numbers.iter().map(|it| [*it; 20]).collect());
+        let judge = |allows, before: &[u8], after: &[u8]| {
+            Access::new(list(before), allows).judge(&list(after))
+        };
+        let lost = |before, lost, after| Succession::MostLost { before, lost, after };
+        for allows in [true, false] {
+            for (before, after, succession) in [
+                (&[][..], &[][..], Succession::Usual),
+                (&[], &[1, 2], Succession::Usual),
+                (&[1, 2], &[1, 2], Succession::Usual),
+                (&[1, 2, 3, 4], &[4, 1], Succession::Usual),
+                (&[1, 2, 3, 4], &[3], lost(4, 3, 1)),
+                (&[1, 2, 3], &[1], lost(3, 2, 1)),
+                (&[1, 2, 3], &[1, 2], Succession::Usual),
+                // As many as before, but others.
+                (&[1, 2, 3], &[3, 4, 5, 6], lost(3, 2, 4)),
+            ] {
+                assert_eq!(judge(allows, before, after), succession, "{before:?} {after:?}");
+            }
+        }
+        assert_eq!(judge(true, &[1, 2], &[]), Succession::Emptied { before: 2 });
+        assert_eq!(judge(false, &[1, 2], &[]), lost(2, 2, 0));
     }
 
     #[test]

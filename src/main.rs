@@ -97,9 +97,9 @@ fn check(path: Option<&Path>) -> Result<(), String> {
         warnings.iter().for_each(|warning| complain(warning));
     }
     if config.access.mode != AccessMode::Off {
-        let access::Loaded { warnings, .. } = AccessList::load(&config.access, &Files::Own)
+        let access::Loaded { list, warnings } = AccessList::load(&config.access, &Files::Own)
             .map_err(|mistakes| mistakes.join("\n"))?;
-        warnings.iter().for_each(|warning| complain(warning));
+        warnings.iter().chain(&list.warning(&config.access)).for_each(|it| complain(it));
     }
     Confinement::plan(&config)?;
     match path {

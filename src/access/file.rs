@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::AccessList;
-use crate::config::{Access, BadLines};
+use crate::config::{Access, AccessMode, BadLines};
 use crate::files::Files;
 use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
 use crate::swarm::InfoHash;
@@ -61,6 +61,17 @@ impl AccessList {
         }
         let warnings = lines.into_iter().map(|line| line + ": skipped").collect();
         Ok(Loaded { list: AccessList::new(hashes), warnings })
+    }
+
+    /// What is to be said if nothing is served by this list.
+    pub fn warning(&self, config: &Access) -> Option<String> {
+        let Access { mode, file, place, .. } = config;
+        (*mode == AccessMode::Allow && self.is_empty()).then(|| {
+            format!(
+                "{place}: access.file: {}: no info hashes: no torrent is served",
+                file.display()
+            )
+        })
     }
 }
 

@@ -45,8 +45,7 @@ impl AccessList {
     /// Whether `hash` is one of the list.
     pub fn contains(&self, hash: &InfoHash) -> bool {
         let (bucket, rest) = bucket(hash);
-        let (start, end) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
-        self.rests()[start..end].binary_search(rest).is_ok()
+        self.bucket(bucket).binary_search(rest).is_ok()
     }
 
     /// How many there are, each counted once.
@@ -57,6 +56,20 @@ impl AccessList {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rests.is_empty()
+    }
+
+    /// How many of these `other` has not.
+    pub fn missing_from(&self, other: &AccessList) -> usize {
+        let missing = |bucket: usize| {
+            let others = other.bucket(bucket);
+            self.bucket(bucket).iter().filter(|rest| others.binary_search(rest).is_err()).count()
+        };
+        (0..BUCKETS).map(missing).sum()
+    }
+
+    /// What is stored of those whose first two bytes are those of this number.
+    fn bucket(&self, bucket: usize) -> &[Rest] {
+        &self.rests()[self.starts[bucket] as usize..self.starts[bucket + 1] as usize]
     }
 
     fn rests(&self) -> &[Rest] {
@@ -98,6 +111,17 @@ mod tests {
                 && list.is_empty() == set.is_empty()
                 && set.iter().all(|hash| list.contains(hash))
                 && { asked }.all(|hash| list.contains(&hash) == set.contains(&hash))
+        }
+    }
+
+    quickcheck! {
+        fn what_is_missing_is_what_sets_differ_by(
+            one: Vec<(u8, u8, u8, u8)>, other: Vec<(u8, u8, u8, u8)>
+        ) -> bool {
+            let [one, other] = [one, other].map(|it| it.into_iter().map(hash).collect::<Vec<_>>());
+            let lists = [&one, &other].map(|it| AccessList::new(it.clone()));
+            let sets = [one, other].map(BTreeSet::from_iter);
+            lists[0].missing_from(&lists[1]) == sets[0].difference(&sets[1]).count()
         }
     }
 

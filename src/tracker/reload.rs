@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::crew::Crew;
-use crate::access::{self, Access, AccessList};
+use crate::access::{self, Access, AccessList, Succession};
 use crate::config::{self, AccessMode};
 use crate::files::Files;
 use crate::log;
@@ -73,6 +73,7 @@ pub(super) fn restrict(config: &config::Access, files: &Files) -> Result<Option<
     let access::Loaded { list, warnings } =
         AccessList::load(config, files).map_err(|mistakes| mistakes.join("\n"))?;
     warn(&warnings);
+    warn(list.warning(config).as_slice());
     let access = Access::new(list, allows);
     access.note_load(Clock::unix_s());
     log::info(format_args!("access list: {}", access.describe()));
@@ -84,6 +85,22 @@ pub(super) fn reload_list(access: &Access, config: &config::Access, files: &File
     match AccessList::load(config, files) {
         Ok(access::Loaded { list, warnings }) => {
             warn(&warnings);
+            let file = format!("{}: access.file: {}", config.place, config.file.display());
+            match access.judge(&list) {
+                Succession::Usual => warn(list.warning(config).as_slice()),
+                Succession::MostLost { before, lost, after } => log::warning(format_args!(
+                    "{file}: from {before} info hashes to {after}: {lost} of the {before} are not \
+                     listed any more; if that is a mistake, mend the file and reload"
+                )),
+                Succession::Emptied { before } => {
+                    log::warning(format_args!(
+                        "access list kept: {file}: no info hash is left of {before}, and no \
+                         torrent would be served: mend the file and reload, or restart annulus \
+                         if that is meant"
+                    ));
+                    return;
+                }
+            }
             let before = access.replace(list);
             access.note_load(Clock::unix_s());
             // Whoever reads that it is done finds every worker at the new list, and the memory of

@@ -15,6 +15,9 @@ on_both_engines!(
     by_either_signal,
     what_is_not_served_any_more_is_dropped,
     what_cannot_be_used_is_not,
+    an_allow_list_that_has_become_empty_is_not_used,
+    a_list_that_loses_most_is_used_with_a_warning,
+    an_empty_list_is_used_where_it_always_was,
     nothing_to_reload,
     a_list_is_gone_when_the_next_is_in_use,
 );
@@ -124,6 +127,67 @@ fn what_cannot_be_used_is_not(engine: Engine) {
     listed.serves(&[1]);
     listed.relist(hex(2));
     listed.serves(&[2]);
+}
+
+/// However it has become empty. A restart takes it.
+fn an_allow_list_that_has_become_empty_is_not_used(engine: Engine) {
+    let listed = Listed::start(engine, "allow", hex(1) + &hex(2), "bad_lines = \"skip\"");
+    for text in ["", "\n \n\n", "# nothing\r\n", "what?\n", "\u{feff}"] {
+        listed.write(text);
+        let verdict = listed.reload("HUP");
+        let parts =
+            ["warning: access list kept: ", ".toml:6: access.file: ", "list.txt: ", "of 2,"];
+        for part in parts {
+            assert!(verdict.contains(part), "no {part:?} in {verdict} after {text:?}");
+        }
+        listed.serves(&[1, 2]);
+    }
+    listed.relist(hex(3));
+    listed.serves(&[3]);
+    // What is measured against is what is served.
+    listed.write("");
+    assert!(listed.reload("USR1").contains("of 1,"));
+    listed.serves(&[3]);
+}
+
+/// Counted are those that are gone, not those that are there.
+fn a_list_that_loses_most_is_used_with_a_warning(engine: Engine) {
+    for mode in ["allow", "deny"] {
+        let listed = Listed::start(engine, mode, (1..=8).map(hex).collect::<String>(), "");
+        let warnings = || listed.tracker.log().matches(" warning: ").count();
+        let quiet = warnings();
+        for some in [&[1, 2, 3, 4][..], &[1, 2, 3], &[1, 2, 3, 4, 5, 6], &[4, 5, 6, 7]] {
+            listed.relist(some.iter().map(|number| hex(*number)).collect::<String>());
+            assert_eq!(warnings(), quiet, "{mode} {some:?}: {}", listed.tracker.log());
+        }
+        listed.relist(hex(5));
+        listed
+            .tracker
+            .assert_logged("list.txt: from 4 info hashes to 1: 3 of the 4 are not listed");
+        if mode == "allow" {
+            listed.serves(&[5]);
+            listed.relist(hex(6) + &hex(7));
+            listed.tracker.assert_logged("from 1 info hashes to 2: 1 of the 1 are not listed");
+        } else {
+            listed.relist("");
+            listed.tracker.assert_logged("from 1 info hashes to 0: 1 of the 1 are not listed");
+            listed.serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        }
+    }
+}
+
+fn an_empty_list_is_used_where_it_always_was(engine: Engine) {
+    let listed = Listed::start(engine, "allow", "# as yet\n", "");
+    let warning = "list.txt: no info hashes: no torrent is served";
+    listed.tracker.assert_logged(warning);
+    listed.serves(&[]);
+    listed.relist("");
+    assert_eq!(listed.tracker.log().matches(warning).count(), 2);
+    listed.relist(hex(1));
+    listed.serves(&[1]);
+    let listed = Listed::start(engine, "deny", "", "");
+    listed.relist("# still\n");
+    assert!(!listed.tracker.log().contains(" warning: "), "{}", listed.tracker.log());
 }
 
 fn nothing_to_reload(engine: Engine) {

@@ -36,7 +36,7 @@ fn of_a_list_by_rename(engine: Engine) {
     }
     let place = Place::start(engine, NOBODY);
     let certificate = place.first();
-    for torrents in [&[1, 2][..], &[2], &[], &[9]] {
+    for torrents in [&[1, 2][..], &[2], &[3, 4], &[9]] {
         place.files.list(torrents);
         let verdict = place.reload();
         assert!(verdict.contains("access list reloaded"), "{verdict}");
