@@ -79,6 +79,8 @@ pub struct Worker<R> {
     events: Vec<Event>,
     /// Connections that go on in the next turn.
     queue: Vec<Key>,
+    /// Connections whose last answer was sent in this turn: see [`Phase::Departing`].
+    departing: Vec<Key>,
     due: Vec<u32>,
     /// The connection that the server streams to.
     stream: Option<Key>,
@@ -127,6 +129,7 @@ impl<R: Ring> Worker<R> {
             doors,
             events: Vec::new(),
             queue: Vec::new(),
+            departing: Vec::new(),
             due: Vec::new(),
             stream: None,
             kept: 0,
@@ -164,8 +167,7 @@ impl<R: Ring> Worker<R> {
                 let took = clock().saturating_sub(began);
                 self.counters.turned(self.now_s, took, self.server.take_answered());
             }
-            // The last replies and closes are queued: submit them. A reply that falls short
-            // brings its connection back.
+            // The last closes are queued: submit them.
             self.ring.turn(&mut self.events, false)?;
             if self.events.is_empty() {
                 return Ok(());
@@ -179,7 +181,7 @@ impl<R: Ring> Worker<R> {
     /// # Errors
     /// When the ring has broken.
     pub fn wait(&mut self) -> io::Result<()> {
-        let idle = self.queue.is_empty() && !self.sweeping;
+        let idle = self.queue.is_empty() && self.departing.is_empty() && !self.sweeping;
         self.ring.turn(&mut self.events, idle)
     }
 
@@ -198,6 +200,7 @@ impl<R: Ring> Worker<R> {
         for event in events.extract_if(.., |event| matches!(event, Event::SendIncomplete { .. })) {
             self.on_event(event);
         }
+        self.let_go();
         for key in mem::take(&mut self.queue) {
             if let Some(slot) = self.slot(key) {
                 slot.queued = false;
@@ -274,10 +277,11 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// The slot of a connection that is not gone.
+    /// The slot of a connection that is not gone, nor about to.
     fn slot(&mut self, key: Key) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(key.slot() as usize)?;
-        (slot.generation == key.generation()).then_some(slot)
+        let there = slot.generation == key.generation() && slot.phase != Phase::Departing;
+        there.then_some(slot)
     }
 
     fn note_pause(&self, pause: AcceptPause) {
@@ -318,7 +322,7 @@ impl<R: Ring> Worker<R> {
         let family = if peer.is_ipv4() { Family::V4 } else { Family::V6 };
         self.counters.accepted.add((transport, family));
         let connection = connection.admitted(ticket);
-        let key = self.insert(connection, socket, Phase::Serving);
+        let key = self.insert(connection, socket);
         self.receive(key, Expect::Now);
     }
 
@@ -328,11 +332,11 @@ impl<R: Ring> Worker<R> {
         self.ring.reset(socket);
     }
 
-    fn insert(&mut self, connection: Connection, socket: Socket, phase: Phase) -> Key {
+    fn insert(&mut self, connection: Connection, socket: Socket) -> Key {
         self.generation = (self.generation + 1) % Key::GENERATIONS;
         let entry = self.slots.vacant_entry();
         let index = entry.key();
-        let slot = entry.insert(Slot::new(connection, socket, self.generation, phase));
+        let slot = entry.insert(Slot::new(connection, socket, self.generation));
         self.wheel.set(index as u32, slot.deadline_s);
         let key = slot.key(index);
         if self.slots.len() >= self.settings.connections_max {

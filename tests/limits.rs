@@ -31,6 +31,8 @@ mod site;
 mod torrent;
 #[path = "http/tracker.rs"]
 mod tracker;
+#[path = "limits/unread.rs"]
+mod unread;
 #[path = "http/vitals.rs"]
 mod vitals;
 

@@ -6,10 +6,6 @@ use annulus_ring::{AcceptEnd, ListenerIndex, Ring};
 
 use crate::log::Limited;
 
-/// A socket closed with its last reply is closed one turn later than any other: an accept
-/// that failed before is tried once more after it.
-const FREED_TURNS: u8 = 2;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     /// Accepting.
@@ -31,8 +27,8 @@ pub(super) struct Doors {
     doors: Vec<Door>,
     /// Whether connections are below their bound.
     room: bool,
-    /// Turns in which opening is still to be tried.
-    freed: u8,
+    /// Whether a connection has gone in this turn.
+    freed: bool,
     exhausted: Limited,
     failed: Limited,
 }
@@ -42,7 +38,7 @@ impl Doors {
         Doors {
             doors: vec![Door::Shut; usize::from(listeners)],
             room: false,
-            freed: 0,
+            freed: false,
             exhausted: Limited::default(),
             failed: Limited::default(),
         }
@@ -50,14 +46,13 @@ impl Doors {
 
     /// A connection is gone, and there is room for another.
     pub(super) fn freed(&mut self) {
-        self.freed = FREED_TURNS;
+        self.freed = true;
     }
 
     /// Opens what [`Doors::freed`] made room for: at the end of a turn, so that the closes
     /// of that turn come before the accepts in the queue of submissions.
     pub(super) fn open_freed(&mut self, ring: &mut impl Ring) {
-        if self.freed > 0 {
-            self.freed -= 1;
+        if mem::take(&mut self.freed) {
             self.open(ring);
         }
     }

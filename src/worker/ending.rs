@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use annulus_ring::{Expect, Half, Key, Ring};
+use annulus_ring::{Expect, Half, Key, Ring, Socket};
 
 use super::Worker;
 use super::slot::{Phase, Slot};
@@ -20,6 +20,35 @@ impl<R: Ring> Worker<R> {
         self.ring.shutdown(&slot.socket, Half::Write);
         self.set_deadline(key, LINGER_S);
         self.receive(key, Expect::Later);
+    }
+
+    /// Sends the last answer of a connection, and closes it if the answer goes out whole.
+    pub(super) fn depart(&mut self, key: Key, written: usize) {
+        let slot = &mut self.slots[key.slot() as usize];
+        slot.phase = Phase::Departing;
+        let socket = slot.give_socket();
+        self.wheel.remove(key.slot());
+        self.departing.push(key);
+        self.ring.send_and_close(key, socket, written);
+    }
+
+    /// The last answer of a connection fell short: the connection stays for the rest.
+    pub(super) fn stay(&mut self, key: Key, socket: Socket) {
+        let slot = &mut self.slots[key.slot() as usize];
+        slot.socket = socket;
+        slot.phase = Phase::Flushing;
+    }
+
+    /// Lets go of the connections whose last answer did not fall short: the ring has closed them.
+    pub(super) fn let_go(&mut self) {
+        let mut departing = mem::take(&mut self.departing);
+        for key in departing.drain(..) {
+            let slot = self.slots.get(key.slot() as usize);
+            if slot.is_some_and(|slot| slot.phase == Phase::Departing) {
+                let _given_away = self.remove(key);
+            }
+        }
+        self.departing = departing;
     }
 
     /// Ends a connection, with RST or orderly, now or when the kernel has let go of it.
@@ -80,6 +109,9 @@ impl<R: Ring> Worker<R> {
         let all: Vec<Key> = self.slots.iter().map(|(index, slot)| slot.key(index)).collect();
         for key in all {
             let slot = &self.slots[key.slot() as usize];
+            if slot.phase == Phase::Departing {
+                continue;
+            }
             if last_word && slot.phase == Phase::Serving && !slot.sending {
                 self.expire(key);
             } else {

@@ -1,13 +1,12 @@
 //! What a connection goes through from its first byte to its last answer.
 
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr};
 
 use annulus_ring::{Expect, Key, RecvBuf, RecvEnd, Ring, Socket};
 
 use super::slot::Phase;
 use super::{Settings, Worker};
-use crate::connection::{Connection, Next, Progress};
+use crate::connection::{Next, Progress};
 use crate::limits::{
     HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, TOGETHER_S,
     UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
@@ -49,7 +48,7 @@ impl<R: Ring> Worker<R> {
                     self.receive(key, Expect::Later);
                 }
             }
-            Phase::Streaming | Phase::Flushing => {}
+            Phase::Streaming | Phase::Flushing | Phase::Departing => {}
             Phase::Ending { .. } => self.join(key),
         }
     }
@@ -82,9 +81,7 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         let last = matches!(next, Next::Close { unread: false }) && !slot.full && !slot.armed;
         if last && written > 0 {
-            let socket = self.remove(key);
-            self.ring.send_and_close(key, socket, written);
-            return;
+            return self.depart(key, written);
         }
         if written > 0 {
             slot.sent_turn = self.turn;
@@ -157,7 +154,7 @@ impl<R: Ring> Worker<R> {
             }
             Phase::Streaming => self.stream_on(key),
             Phase::Flushing => self.linger(key),
-            Phase::Lingering | Phase::Ending { .. } => {}
+            Phase::Lingering | Phase::Departing | Phase::Ending { .. } => {}
         }
     }
 
@@ -209,7 +206,10 @@ impl<R: Ring> Worker<R> {
                     Phase::Serving if slot.sent_turn == turn => self.queue(key),
                     Phase::Serving => self.answer_end(key),
                     Phase::Lingering => self.end(key, false),
-                    Phase::Streaming | Phase::Flushing | Phase::Ending { .. } => {}
+                    Phase::Streaming
+                    | Phase::Flushing
+                    | Phase::Departing
+                    | Phase::Ending { .. } => {}
                 }
             }
         }
@@ -224,8 +224,7 @@ impl<R: Ring> Worker<R> {
         self.kept = self.kept + slot.connection.pending_bytes() - before;
         if written > 0 && !slot.armed {
             self.counters.bytes_sent.add(written as u64);
-            let socket = self.remove(key);
-            self.ring.send_and_close(key, socket, written);
+            self.depart(key, written);
         } else {
             self.end(key, false);
         }
@@ -237,25 +236,18 @@ impl<R: Ring> Worker<R> {
         rest: Result<Box<[u8]>, i32>,
         socket: Option<Socket>,
     ) {
-        let (key, rest) = match (socket, rest) {
-            (Some(socket), Err(_)) => return self.ring.close(socket),
-            // The connection was thought closed: it is given a slot again for the rest, but counts
-            // for its address no more.
-            (Some(socket), Ok(rest)) => {
-                let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-                let connection = Connection::new(nobody, self.now_s, &self.settings.patience);
-                (self.insert(connection, socket, Phase::Flushing), rest)
-            }
-            (None, rest) if self.slot(key).is_some() => match rest {
-                Ok(rest) => (key, rest),
-                Err(_) => return self.end(key, true),
-            },
-            (None, _) => return,
+        if let Some(socket) = socket {
+            self.stay(key, socket);
+        }
+        let Some(slot) = self.slot(key) else { return };
+        let rest = match rest {
+            Ok(rest) => rest,
+            Err(_) => return self.end(key, true),
         };
-        let slot = &mut self.slots[key.slot() as usize];
         if matches!(slot.phase, Phase::Ending { .. }) {
             return;
         }
+        let slot = &mut self.slots[key.slot() as usize];
         slot.sending = true;
         self.ring.send_owned(key, &slot.socket, rest);
         if slot.armed {

@@ -1,8 +1,13 @@
 //! What a worker holds of one connection.
 
+use std::mem;
+
 use annulus_ring::{Expect, Key, Socket};
 
 use crate::connection::Connection;
+
+/// Stands for the socket of a connection that has none: a kernel knows no such descriptor.
+const NO_DESCRIPTOR: i32 = -1;
 
 /// Where a connection stands, beyond what its bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +18,9 @@ pub(super) enum Phase {
     Streaming,
     /// The last reply is on its way; what arrives is dropped.
     Flushing,
+    /// The last answer was sent in this turn, with the close behind it. The connection goes with
+    /// the next turn, unless the answer fell short: until then it counts like any other.
+    Departing,
     /// Everything is sent and our side is shut; bytes are dropped until the client's end.
     Lingering,
     /// Over: closed once nothing of it is in the kernel any more.
@@ -48,12 +56,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(
-        connection: Connection,
-        socket: Socket,
-        generation: u32,
-        phase: Phase,
-    ) -> Slot {
+    pub(super) fn new(connection: Connection, socket: Socket, generation: u32) -> Slot {
         Slot {
             deadline_s: connection.deadline_s(),
             connection,
@@ -62,13 +65,18 @@ impl Slot {
             sent_turn: 0,
             dropped: 0,
             bytes_awaited: 1,
-            phase,
+            phase: Phase::Serving,
             armed: false,
             sending: false,
             full: false,
             ended: false,
             queued: false,
         }
+    }
+
+    /// Gives the socket to whom it is closed by: from now on the slot has none.
+    pub(super) fn give_socket(&mut self) -> Socket {
+        mem::replace(&mut self.socket, Socket::from_raw(NO_DESCRIPTOR))
     }
 
     pub(super) fn key(&self, slot: usize) -> Key {

@@ -306,7 +306,6 @@ impl FakeRing {
         let now_ms = self.now_ms();
         let state = &mut self.links[link];
         state.descriptor = Some(descriptor);
-        state.held = true;
         state.accepted_ms = Some(now_ms);
         let peer = state.client.script.peer;
         let socket = Socket::from_raw(descriptor);

@@ -56,6 +56,8 @@ pub(super) struct Link {
     pub(super) descriptor: Option<i32>,
     /// The worker has the socket, as opposed to having given it to be closed.
     pub(super) held: bool,
+    /// The worker gave it to be closed with its last answer, and was not told yet what came of it.
+    pub(super) leaving: bool,
     /// Its names so far.
     pub(super) keys: Vec<Key>,
     /// In the kernel.
@@ -145,6 +147,7 @@ impl FakeRing {
                 wire,
                 descriptor: None,
                 held: false,
+                leaving: false,
                 keys: Vec::new(),
                 receive: None,
                 awaited: 1,
@@ -281,6 +284,10 @@ impl FakeRing {
             listener.armed_known = false;
             listener.stop_asked = false;
         }
+        if let Event::Accepted { socket, .. } = &event {
+            let link = self.descriptors[(socket.raw() - DESCRIPTOR_MIN) as usize];
+            self.links[link.expect("the descriptor is open")].held = true;
+        }
         if let Some(link) = link {
             let state = &mut self.links[link];
             match &event {
@@ -361,6 +368,7 @@ impl Ring for FakeRing {
     fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
         let link = self.named(key, &socket);
         self.give_away(socket);
+        self.links[link].leaving = true;
         self.queue_send(key, link, len, true);
     }
 
@@ -435,6 +443,7 @@ impl Ring for FakeRing {
         self.turns += 1;
         for link in &mut self.links {
             link.filled = 0;
+            link.leaving = false;
         }
         assert!(self.turns < TURNS_MAX, "the worker goes round in circles");
         assert!(self.now_ms() < TIME_MAX_MS, "the run is stuck");

@@ -152,19 +152,37 @@ pub(crate) fn run_limited(
 ) -> Vec<Report> {
     let limits = Some(Arc::clone(ledger));
     let (worker, clock_ms, _) = build_limited(scripts, faults, seed, trace, limits);
-    let reports = finish(worker, &clock_ms);
+    let counts = ledger.settings().connections_max > 0;
+    let reports = finish_checked(worker, &clock_ms, |worker| {
+        let permits = ledger.connections();
+        let there = if counts { worker.connections() as u64 } else { 0 };
+        assert_eq!(permits, there, "permits, and the connections that are there");
+    });
     assert_eq!(ledger.connections(), 0, "connections are counted that are gone");
     reports
 }
 
 /// Turns the worker's loop to its end, and settles the accounts.
-pub(crate) fn finish(mut worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<Report> {
+pub(crate) fn finish(worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<Report> {
+    finish_checked(worker, clock_ms, |_| {})
+}
+
+/// The same, with a check after every turn.
+fn finish_checked(
+    mut worker: Worker<FakeRing>,
+    clock_ms: &Cell<u64>,
+    check: impl Fn(&Worker<FakeRing>),
+) -> Vec<Report> {
     let now = || Duration::from_millis(clock_ms.get());
-    while !worker.ring().stop_asked {
+    while !worker.finished() {
         worker.wait().expect("the fake ring never breaks");
         worker.act(now().as_secs() as u32);
         worker.ring().check_doors(worker.connections());
-        if worker.connections() == 0 && worker.ring().quiet() {
+        let there = worker.ring().connections();
+        assert_eq!(worker.connections(), there, "connections that are counted, and that are there");
+        check(&worker);
+        let quiet = worker.connections() == 0 && worker.ring().quiet();
+        if quiet && !worker.ring().stop_asked {
             worker.ring_mut().ask_to_stop();
         }
     }
@@ -178,6 +196,12 @@ pub(crate) fn finish(mut worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<
 }
 
 impl FakeRing {
+    /// Connections that the worker was handed and that are open, as far as it can know: of those
+    /// that were to be closed with their last answer it hears in the next turn.
+    pub(crate) fn connections(&self) -> usize {
+        self.links.iter().filter(|link| link.held || link.leaving).count()
+    }
+
     /// While the worker holds as many connections as it may, it accepts no more.
     pub(crate) fn check_doors(&self, connections: usize) {
         if connections < self.faults.connections_max {

@@ -1,0 +1,128 @@
+//! Clients that do not read their last answer. It falls short, and its connection, which was to be
+//! closed with it, stays open for the rest: it has to count until it is gone.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::version::TLS13;
+use socket2::{Domain, Socket, Type};
+
+use crate::address;
+use crate::behind::Behind;
+use crate::client::{Client, get, request};
+use crate::secure::{over, settings};
+use crate::site::Site;
+use crate::torrent::{LOCALHOST, Torrent};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+
+on_both_engines!(
+    they_count_for_their_address,
+    they_count_by_https_too,
+    they_count_for_whom_a_proxy_names,
+    they_count_among_all_connections,
+);
+
+/// As many connections as are tried, and as few as may be open.
+const TRIED: usize = 40;
+const MAX: usize = 5;
+
+/// Torrents of the last answer, and room for the hashes of all in a request.
+const TORRENTS: u32 = 380;
+const TABLES: &str = "[connections]\n\
+    header_timeout = 300\nidle_timeout = 300\nsend_timeout = 300\n\
+    [protocol]\nmax_scrape_torrents = 380\n";
+
+fn limited() -> String {
+    format!("{TABLES}[limits]\nconnections_per_address = {MAX}")
+}
+
+/// Requests whose answers a narrow client's connection has room for, and a last one, whose answer
+/// of 25 kB it has not.
+fn requests(tracker: &Tracker) -> Vec<u8> {
+    let mut all = get(&Torrent::new(tracker, 1).target(1, "")).repeat(100);
+    let hash = |number: u32| format!("info_hash=torrent-{number:012}");
+    let hashes: Vec<String> = (0..TORRENTS).map(hash).collect();
+    let target = format!("/scrape?{}", hashes.join("&"));
+    all.extend(request("GET", &target, "HTTP/1.1", "Connection: close\r\n"));
+    all
+}
+
+/// Connects with so small a receive buffer, and in segments so small, that the other side has room
+/// for some tens of kilobytes only: the kernel makes it by what segments there are.
+fn connect(source: IpAddr, to: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+    socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+    Client::over(socket.into())
+}
+
+/// Has every one of the connections ask, and read nothing: those that may be open stay open, and no
+/// others do.
+#[track_caller]
+fn assert_counted(tracker: &Tracker, mut ask: impl FnMut()) {
+    let before = tracker.descriptors();
+    (0..TRIED).for_each(|_| ask());
+    let what = format!("{MAX} connections of {TRIED} to be open");
+    within(what, || (tracker.descriptors() == before + MAX).then_some(()));
+}
+
+fn they_count_for_their_address(engine: Engine) {
+    let tracker = Tracker::start(engine, &limited());
+    let requests = requests(&tracker);
+    let mut held = Vec::new();
+    assert_counted(&tracker, || {
+        let mut client = connect(address(1), tracker.v4);
+        // Who is refused may hear of it while it sends.
+        let _ = client.stream.write_all(&requests);
+        held.push(client);
+    });
+    tracker.assert_logged("a connection from 127.0.7.1 is refused");
+    // Whoever goes makes room for one.
+    drop(held);
+    within("room for another connection", || {
+        let mut client = Client::connect_from(address(1), tracker.v4);
+        client.is_answered(get(&Torrent::new(&tracker, 1).target(1, ""))).then_some(())
+    });
+}
+
+fn they_count_by_https_too(engine: Engine) {
+    let site = Site::start(engine, &limited());
+    let settings = Arc::new(settings(&site.authority, &TLS13));
+    let requests = requests(&site.tracker);
+    let mut held = Vec::new();
+    assert_counted(&site.tracker, || {
+        let mut client = over(connect(address(1), site.v4), &settings);
+        let _ = client.stream.write_all(&requests);
+        held.push(client);
+    });
+}
+
+fn they_count_for_whom_a_proxy_names(engine: Engine) {
+    let site = Behind::start_with(engine, "", &limited());
+    let header = b"PROXY TCP4 203.0.113.7 203.0.113.7 1 2\r\n".to_vec();
+    let requests = [header, requests(&site.tracker)].concat();
+    let mut held = Vec::new();
+    assert_counted(&site.tracker, || {
+        let mut client = connect(LOCALHOST, site.introduced);
+        let _ = client.stream.write_all(&requests);
+        held.push(client);
+    });
+}
+
+/// Without a limit for each address there is still one for all of them together.
+fn they_count_among_all_connections(engine: Engine) {
+    let tables = TABLES.replace("[connections]\n", &format!("[connections]\nmax = {MAX}\n"));
+    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    let requests = requests(&tracker);
+    let mut held = Vec::new();
+    assert_counted(&tracker, || {
+        let mut client = connect(address(1), tracker.v4);
+        let _ = client.stream.write_all(&requests);
+        held.push(client);
+    });
+}
