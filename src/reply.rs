@@ -34,6 +34,8 @@ impl Envelope {
 pub enum Status {
     /// 200
     Ok,
+    /// 204
+    NoContent,
     /// 302
     Found,
     /// 400
@@ -58,10 +60,13 @@ impl Status {
     fn line(self) -> &'static str {
         match self {
             Status::Ok => "HTTP/1.1 200 OK\r\n",
+            Status::NoContent => "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n",
             Status::Found => "HTTP/1.1 302 Found\r\n",
             Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
             Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
-            Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n",
+            Status::MethodNotAllowed => {
+                "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD, OPTIONS\r\n"
+            }
             Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
             Status::UriTooLong => "HTTP/1.1 414 URI Too Long\r\n",
             Status::TooManyRequests => "HTTP/1.1 429 Too Many Requests\r\n",
@@ -297,6 +302,14 @@ pub fn message(out: &mut [u8], envelope: Envelope, status: Status, message: &str
     if !envelope.head_only {
         writer.put(message.as_bytes());
     }
+    writer.at
+}
+
+/// Answers OPTIONS: which methods there are. A 204 has neither body nor Content-Length (RFC 9110
+/// section 8.6).
+pub fn options(out: &mut [u8], envelope: Envelope) -> usize {
+    let mut writer = Writer { out, at: 0 };
+    writer.head(Status::NoContent, envelope, None);
     writer.at
 }
 

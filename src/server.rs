@@ -372,6 +372,7 @@ impl Answer for Server {
         };
         let source = client.unwrap_or(peer);
         let kind = match head.target {
+            _ if head.method == Method::Options => Kind::Page,
             Target::Announce(_) => Kind::Announce,
             Target::Scrape(_) => Kind::Scrape,
             Target::Other(_) => Kind::Page,
@@ -382,6 +383,10 @@ impl Answer for Server {
                 let keep_alive = envelope.keep_alive && client != Ok(peer);
                 let envelope = Envelope { keep_alive, ..envelope };
                 keep_or_close(self.put_off(kind, envelope, out), envelope)
+            }
+            // Whatever it is asked of: load balancers do, to see whether anybody answers.
+            _ if head.method == Method::Options => {
+                keep_or_close(reply::options(out, envelope), envelope)
             }
             Target::Announce(query) => {
                 let len = match client {

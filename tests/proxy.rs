@@ -26,6 +26,9 @@ mod haproxy;
 mod introduction;
 #[path = "proxy/nginx.rs"]
 mod nginx;
+#[path = "operations/observed.rs"]
+#[allow(dead_code, reason = "shared with the tests of operations, which ask more of it")]
+mod observed;
 #[path = "proxy/pieces.rs"]
 mod pieces;
 #[path = "proxy/program.rs"]

@@ -11,7 +11,7 @@ pub enum Error {
     /// token, or it does not end within 32 bytes (RFC 9110 section 9.1). TLS sent to a plain
     /// port ends here.
     MethodMalformed,
-    /// A method other than GET and HEAD.
+    /// A method other than GET, HEAD and OPTIONS.
     MethodNotAllowed,
     /// The request target is empty or has a control character in it.
     TargetMalformed,

@@ -56,7 +56,7 @@ impl Consumed {
 /// A request without a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'b> {
-    /// GET or HEAD.
+    /// GET, HEAD or OPTIONS.
     pub method: Method,
     /// The version of the request line.
     pub version: Version,
@@ -81,6 +81,8 @@ pub enum Method {
     Get,
     /// HEAD: a GET whose answer is to have no body (RFC 9110 section 9.3.2).
     Head,
+    /// OPTIONS: what may be asked, and whether anybody answers (RFC 9110 section 9.3.7).
+    Options,
 }
 
 /// The versions that are answered.
@@ -211,6 +213,7 @@ fn request_line(bytes: &[u8]) -> Result<Option<RequestLine<'_>>, Error> {
     let (method, target_start) = match bytes {
         [b'G', b'E', b'T', b' ', ..] => (Method::Get, 4),
         [b'H', b'E', b'A', b'D', b' ', ..] => (Method::Head, 5),
+        [b'O', b'P', b'T', b'I', b'O', b'N', b'S', b' ', ..] => (Method::Options, 8),
         _ => return check_other_method(bytes).map(|()| None),
     };
     let Some(target_end) = Positions::<TargetEnd>::new(bytes, target_start).next() else {
@@ -228,8 +231,8 @@ fn request_line(bytes: &[u8]) -> Result<Option<RequestLine<'_>>, Error> {
     Ok(Some(RequestLine { method, target, version, length: version_start + length }))
 }
 
-/// What is wrong with a request line that starts with neither `GET ` nor `HEAD `; nothing if
-/// its method may go on.
+/// What is wrong with a request line that does not start with a method that is answered; nothing
+/// if its method may go on.
 #[cold]
 fn check_other_method(bytes: &[u8]) -> Result<(), Error> {
     for (index, &byte) in bytes.iter().enumerate() {

@@ -15,6 +15,9 @@ const BOUNDS: Bounds = Bounds {
     headers_max: 100,
 };
 
+/// The methods that are answered.
+const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+
 /// Reads a request from `stream` and writes its answer, after which nothing more is to be sent.
 ///
 /// # Errors
@@ -46,6 +49,9 @@ fn read_some(stream: &mut impl Read, received: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn respond(observer: &Observer, head: &Head<'_>) -> Vec<u8> {
+    if head.method == Method::Options {
+        return format!("HTTP/1.1 204 No Content\r\n{ALLOW}Connection: close\r\n\r\n").into_bytes();
+    }
     let path = match head.target {
         Target::Other(target) => target.split(|&byte| byte == b'?').next().unwrap_or_default(),
         // Those are for the tracker's own addresses.
@@ -57,7 +63,7 @@ fn respond(observer: &Observer, head: &Head<'_>) -> Vec<u8> {
 fn refusal(error: Error) -> Page {
     match error {
         Error::MethodNotAllowed => {
-            Page::line("405 Method Not Allowed", "Only GET and HEAD are served.\n")
+            Page::line("405 Method Not Allowed", "Only GET, HEAD and OPTIONS are served.\n")
         }
         Error::VersionNotSupported => {
             Page::line("505 HTTP Version Not Supported", "Only HTTP/1.x is served.\n")
@@ -72,7 +78,7 @@ fn refusal(error: Error) -> Page {
 /// The bytes of an answer; that to a HEAD has no body.
 fn write_page(page: &Page, head_only: bool) -> Vec<u8> {
     let Page { status, content_type, body } = page;
-    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
+    let allow = if status.starts_with("405") { ALLOW } else { "" };
     let mut text = format!(
         "HTTP/1.1 {status}\r\n\
          Content-Type: {content_type}\r\n\

@@ -124,7 +124,9 @@ fn verdict(error: Error) -> Verdict {
     use Verdict::{Close, Failure};
     match error {
         Error::MethodMalformed => Close(BadRequest, "This is not HTTP.\n"),
-        Error::MethodNotAllowed => Close(MethodNotAllowed, "Only GET and HEAD are served.\n"),
+        Error::MethodNotAllowed => {
+            Close(MethodNotAllowed, "Only GET, HEAD and OPTIONS are served.\n")
+        }
         Error::TargetMalformed => Close(BadRequest, "The request target is malformed.\n"),
         Error::VersionMalformed => Close(BadRequest, "The HTTP version is malformed.\n"),
         Error::VersionNotSupported => Close(VersionNotSupported, "Only HTTP/1.x is served.\n"),

@@ -1,9 +1,16 @@
-//! What people and robots find who come to the tracker's port.
+//! What people, robots and load balancers find who come to the tracker's port.
 
-use crate::client::{ask, get, request};
+use crate::client::{Client, ask, get, request};
+use crate::observed::{OPERATIONS, Observed};
+use crate::torrent::{Torrent, announced};
 use crate::tracker::{Engine, Tracker, on_both_engines};
 
-on_both_engines!(a_visitor_is_told_what_this_is, a_visitor_is_sent_elsewhere, robots_are_sent_away);
+on_both_engines!(
+    a_visitor_is_told_what_this_is,
+    a_visitor_is_sent_elsewhere,
+    robots_are_sent_away,
+    who_asks_for_options_is_told,
+);
 
 fn a_visitor_is_told_what_this_is(engine: Engine) {
     let tracker = Tracker::start(engine, "");
@@ -36,4 +43,54 @@ fn robots_are_sent_away(engine: Engine) {
         assert_eq!(reply.header("content-type"), Some("text/plain"));
         assert_eq!(String::from_utf8(reply.body).unwrap(), "User-agent: *\nDisallow: /\n");
     }
+}
+
+/// Whatever they are asked of, and whatever else the connection is for.
+fn who_asks_for_options_is_told(engine: Engine) {
+    let tables = format!("[protocol]\nredirect = \"http://example.org\"\n{OPERATIONS}");
+    let tracker = Tracker::start(engine, &tables);
+    let torrent = Torrent::new(&tracker, 1);
+    let announce = torrent.target(1, "");
+    let mut count = 0;
+    for target in ["*", "/", "/nothing", "/robots.txt", "/announce", &announce, "/scrape", "?x"] {
+        for (version, headers, kept) in [
+            ("HTTP/1.1", "", true),
+            ("HTTP/1.1", "Connection: close\r\n", false),
+            ("HTTP/1.1", "Content-Length: 0\r\n", true),
+            // As HAProxy does it.
+            ("HTTP/1.0", "", false),
+            ("HTTP/1.0", "Connection: keep-alive\r\n", true),
+        ] {
+            let mut client = Client::connect(tracker.v4);
+            let options = request("OPTIONS", target, version, headers);
+            client.send([&options[..], &get(&announce)].concat());
+            let reply = client.reply_head();
+            assert_eq!(reply.status, 204, "{target} {version} {headers}");
+            assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"), "{target}");
+            assert_eq!(reply.header("content-length"), None, "{target}");
+            assert_eq!(reply.closes(), !kept, "{target} {version} {headers}");
+            if kept {
+                announced(&client.reply());
+                client.finish();
+            }
+            client.ends();
+            count += 1;
+        }
+    }
+    assert_eq!(
+        Observed::of(&tracker).of_metric("annulus_requests_total"),
+        [
+            format!("kind=announce,family=ipv4,outcome=answered {}", count / 5 * 3),
+            format!("kind=page,family=ipv4,outcome=answered {count}"),
+        ]
+    );
+    let body = request("OPTIONS", "/", "HTTP/1.1", "Content-Length: 2\r\n");
+    assert_eq!(ask(tracker.v4, body).status, 400);
+
+    let limits = "[limits]\nrequests_per_second = 1\nrequest_burst = 1\n";
+    let tracker = Tracker::start(engine, limits);
+    let mut client = Client::connect(tracker.v4);
+    client.send(request("OPTIONS", &announce, "HTTP/1.1", "").repeat(2));
+    assert_eq!(client.reply_head().status, 204);
+    assert_eq!(client.reply().status, 429);
 }

@@ -84,8 +84,13 @@ fn what_there_is_not(engine: Engine) {
     ] {
         let reply = ask(observed.0, &bytes);
         assert_eq!(reply.status, status, "{}", bytes.escape_ascii());
-        assert_eq!(reply.header("allow"), (status == 405).then_some("GET, HEAD"));
+        assert_eq!(reply.header("allow"), (status == 405).then_some("GET, HEAD, OPTIONS"));
     }
+    let mut client = Client::connect(observed.0);
+    client.send(request("OPTIONS", "*", "HTTP/1.0", ""));
+    let reply = client.reply_head();
+    assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
+    client.ends();
     // None of this is the tracker's clients'.
     assert!(observed.of_metric("annulus_requests_total").is_empty());
     assert!(observed.of_metric("annulus_failures_total").is_empty());

@@ -4,13 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 
 use crate::behind::Behind;
+use crate::observed::{OPERATIONS, Observed};
 use crate::program::{
     HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
 };
 use crate::site::HOST;
-use crate::tracker::{Engine, on_both_engines};
+use crate::tracker::{Engine, on_both_engines, within};
 
-on_both_engines!(ends_tls, passes_tls_through, ends_tls_and_introduces, over_ipv6);
+on_both_engines!(ends_tls, passes_tls_through, ends_tls_and_introduces, over_ipv6, checks_health);
 
 const EXAMPLE: &str = include_str!("../../dist/haproxy.cfg.example");
 
@@ -53,6 +54,29 @@ fn ends_tls(engine: Engine) {
         let haproxy = start(&example(&site, site.secured, VERSIONS[1]));
         tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
         tells_clients_apart(&site, haproxy.at(HTTPS), true, 2);
+    }
+}
+
+/// By GET, as in the example, and by OPTIONS, as if nothing is said.
+fn checks_health(engine: Engine) {
+    if !is_here("haproxy::checks_health", "haproxy", None) {
+        return;
+    }
+    let answered = "annulus_requests_total{kind=\"page\",family=\"ipv4\",outcome=\"answered\"}";
+    for redirect in ["", "[protocol]\nredirect = \"https://example.org\"\n"] {
+        for check in ["option httpchk GET /\n", "option httpchk\n"] {
+            let tables = format!("{redirect}{OPERATIONS}");
+            let site = Behind::start_with(engine, "X-Forwarded-For", &tables);
+            let observed = Observed::of(&site.tracker);
+            let config = example(&site, site.secured, VERSIONS[1]);
+            let config = replaced(&config, "option httpchk GET /\n", check);
+            let soon = "default-server check inter 20ms fall 2 rise 1000000\n";
+            let haproxy = start(&replaced(&config, "default-server check\n", soon));
+            within("checks", || (observed.sample(answered) >= 20.0).then_some(()));
+            // Were they not to its liking, it would have given up for good.
+            tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
+            assert!(observed.of_metric("annulus_failures_total").is_empty());
+        }
     }
 }
 
