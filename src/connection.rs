@@ -13,7 +13,7 @@ mod secured;
 use std::mem;
 use std::net::IpAddr;
 
-use annulus_parser::{Bounds, Error, Parsed, Proxied, parse_head, parse_proxy};
+use annulus_parser::{Bounds, Error, Parsed, Proxied, parse_head, parse_proxy, proxy_destination};
 
 pub use answer::{After, Answer, Mistake, Reply};
 pub use secured::Scratch;
@@ -256,6 +256,11 @@ impl Connection {
                 match server.admit(self.peer, self.session.is_some()) {
                     Some(ticket) => self.ticket = ticket,
                     None => return Progress { written: 0, next: Next::Reset },
+                }
+                if let Some(session) = &mut self.session
+                    && let Some(address) = proxy_destination(&self.pending, PROXY_HEADER_BYTES_MAX)
+                {
+                    session.connected_to(address);
                 }
                 let mut rest = mem::take(&mut self.pending).split_off(consumed.get());
                 if rest.is_empty() {

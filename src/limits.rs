@@ -123,9 +123,17 @@ pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 256 * 1024;
 /// fit one send buffer. Usual chains have 2 to 5 KiB.
 pub const CHAIN_BYTES_MAX: usize = 16 * 1024;
 
-/// Seconds before the end of a certificate from which on it is warned of: one week. What
-/// renews certificates by itself does so a month before.
-pub const CERTIFICATE_EXPIRY_NOTICE_S: i64 = 7 * 86_400;
+/// The part of a certificate's life, as one of so many, that is left when its end is first warned
+/// of: a third. What renews certificates by itself has begun to by then; some live for six days.
+pub const CERTIFICATE_NOTICE_PARTS: i64 = 3;
+
+/// Seconds before the end of a certificate from which on it is warned of at the earliest: 30 days,
+/// a third of the life of those that live for 90.
+pub const CERTIFICATE_NOTICE_S_MAX: i64 = 30 * 86_400;
+
+/// Seconds between two looks at the certificates that are served, for what time has changed: as
+/// late as that a reload or a step of the clock is noticed there.
+pub const CERTIFICATE_LOOK_S_MAX: u64 = 60;
 
 /// Info hashes of an access list: a gigabyte in memory, and more torrents than any tracker has
 /// been seen with. The bound keeps a wrong path from filling memory.

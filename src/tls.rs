@@ -11,9 +11,13 @@ mod client;
 mod key_share;
 mod names;
 mod session;
+mod validity;
 
+use std::cell::Cell;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite, kx_group};
@@ -23,11 +27,12 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, ServerConfig};
 
 use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX};
-pub use certificates::{Certificates, Loaded};
+pub use certificates::{Certificates, Loaded, Term};
 pub use client::{ClientSession, Connector, Trust};
 pub use session::{
     FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max, sealed_bytes_max,
 };
+pub use validity::Validity;
 
 const _: () = assert!(ARENA_BYTES >= 2 * sealed_bytes_max(REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
 const _: () = assert!(ARENA_BYTES >= 2 * FLIGHT_BYTES_MAX);
@@ -44,7 +49,7 @@ impl Tls {
     /// # Errors
     /// The system has no randomness for the tickets' secret.
     pub fn new(certificates: Certificates, post_quantum: bool) -> Result<Tls, String> {
-        let shelf = Arc::new(Shelf { current: RwLock::new(Arc::new(certificates)) });
+        let shelf = Arc::new(Shelf::new(certificates));
         let resolver = Arc::clone(&shelf);
         let config = configure(resolver, post_quantum).map_err(|error| format!("TLS: {error}"))?;
         Ok(Tls { config, shelf })
@@ -53,27 +58,34 @@ impl Tls {
     /// Serves these certificates from now on. Handshakes that have begun, open connections and
     /// tickets are not touched.
     pub fn replace(&self, certificates: Certificates) {
+        self.shelf.have_addresses.store(certificates.have_addresses(), Ordering::Relaxed);
         *self.shelf.current.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(certificates);
     }
 
-    /// As [`Certificates::expiries`], of those that are served at present.
-    pub fn expiries(&self) -> Vec<(String, i64)> {
-        self.shelf.current.read().unwrap_or_else(PoisonError::into_inner).expiries()
+    /// Those that are served at present.
+    pub fn certificates(&self) -> Arc<Certificates> {
+        Arc::clone(&self.shelf.current())
     }
 
     /// A worker's own handle.
     pub fn acceptor(&self) -> Acceptor {
-        Acceptor { config: Arc::new(self.config.clone()) }
+        Acceptor { config: Arc::new(self.config.clone()), shelf: Arc::clone(&self.shelf) }
     }
 }
 
 /// Begins the sessions of one worker.
 pub struct Acceptor {
     config: Arc<ServerConfig>,
+    shelf: Arc<Shelf>,
 }
 
 impl Acceptor {
+    /// Whether it may matter which address a client connects to: [`Session::connected_to`].
+    pub fn asks_for_address(&self) -> bool {
+        self.shelf.have_addresses.load(Ordering::Relaxed)
+    }
+
     /// A session whose client has sent nothing yet; `None` if there is no memory for it.
     pub fn accept(&self) -> Option<Session> {
         UnbufferedServerConnection::new(Arc::clone(&self.config)).ok().map(Session::new)
@@ -119,15 +131,40 @@ fn provider(post_quantum: bool) -> CryptoProvider {
     }
 }
 
+thread_local! {
+    /// The address that the client at hand connected to, if it is known. A [`Session`] says so
+    /// before it has rustls look at a hello: of that alone a [`Shelf`] is told, and no server name
+    /// is an address.
+    static CONNECTED_TO: Cell<Option<IpAddr>> = const { Cell::new(None) };
+}
+
 /// The certificates that are served at present.
 struct Shelf {
     current: RwLock<Arc<Certificates>>,
+    /// As [`Certificates::have_addresses`].
+    have_addresses: AtomicBool,
+}
+
+impl Shelf {
+    fn new(certificates: Certificates) -> Shelf {
+        let have_addresses = AtomicBool::new(certificates.have_addresses());
+        Shelf { current: RwLock::new(Arc::new(certificates)), have_addresses }
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Arc<Certificates>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ResolvesServerCert for Shelf {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(current.choose(hello.server_name(), hello.signature_schemes())))
+        let (current, schemes) = (self.current(), hello.signature_schemes());
+        // rustls takes a name that is an address for none (RFC 6066 section 3).
+        let key = match (hello.server_name(), CONNECTED_TO.get()) {
+            (None, Some(address)) => current.choose_by_address(address, schemes),
+            (name, _) => current.choose(name, schemes),
+        };
+        Some(Arc::clone(key))
     }
 }
 

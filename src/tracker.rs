@@ -1,6 +1,7 @@
 //! From a configuration to running workers, and from a signal to their end.
 
 mod crew;
+mod expiry;
 mod listen;
 mod operations;
 mod reload;
@@ -72,6 +73,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     };
     let connections_max = connections_max(config, workers)?;
     // Before the ports are taken, and before anything is told of a start.
+    let secured_unix_s = Clock::unix_s();
     let tls = secure(&config.tls, &files)?.map(Arc::new);
     let access = restrict(&config.access, &files)?.map(Arc::new);
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
@@ -187,6 +189,10 @@ pub fn run(config: &Config) -> Result<(), String> {
             history: Mutex::default(),
         };
         operations::begin(doors, observer)?;
+    }
+    if let Some(tls) = &tls {
+        expiry::watch(Arc::clone(tls), secured_unix_s)
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
     }
     notifier.ready(&status);
     wait_for_stop(&signals, || {

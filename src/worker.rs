@@ -307,7 +307,14 @@ impl<R: Ring> Worker<R> {
         let Some(ticket) = ticket else { return self.ring.reset(socket) };
         let patience = &self.settings.patience;
         let connection = match acceptor.map(Acceptor::accept) {
-            Some(Some(session)) => Connection::secured(peer, session, self.now_s, patience),
+            Some(Some(mut session)) => {
+                if acceptor.is_some_and(Acceptor::asks_for_address)
+                    && let Ok(address) = socket.local_address()
+                {
+                    session.connected_to(address.ip());
+                }
+                Connection::secured(peer, session, self.now_s, patience)
+            }
             Some(None) => {
                 self.server.release(ticket);
                 return self.reject(socket, Rejection::NoMemory);

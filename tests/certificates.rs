@@ -25,6 +25,11 @@ const NOW_UNIX_S: i64 = APRIL_UNIX_S - 60 * DAY_S;
 const P256: &str = "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 const RSA: &str = "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048";
 
+const OLD_VERSION: &str = "is of an old version, without extensions (X.509 v1): have it issued \
+                           anew as v3 and with a subjectAltName, as by \"openssl req -x509 \
+                           -addext subjectAltName=DNS:HOST\", or \"openssl x509 -req -extfile \
+                           FILE\" with subjectAltName=DNS:HOST in that file";
+
 const SUPPORTED_KINDS: &str = "damaged, or of a kind that is not supported: ECDSA on P-256, \
                                P-384 or P-521, RSA of 2048 to 8192 bits and Ed25519 are";
 
@@ -343,6 +348,55 @@ fn damaged_files_are_refused() {
     dir.refused("a.pem", "short.key", &[&format!("short.key: {SUPPORTED_KINDS}")]);
 }
 
+#[test]
+fn files_of_wide_characters_are_named() {
+    let dir = Dir::new("wide");
+    dir.host("a", &["a.example"], SPRING);
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let convert = |from| {
+        format!("text in UTF-16: save it as UTF-8, or convert it by \"iconv -f {from} -t UTF-8\"")
+    };
+    for (mark, from) in [("\u{feff}", "UTF-16"), ("", "UTF-16LE")] {
+        for (name, wide_name) in [("a.pem", "wide.pem"), ("a.key", "wide.key")] {
+            dir.write(wide_name, wide(&format!("{mark}{}", dir.read(name))));
+        }
+        let mistakes = ["wide.pem", "wide.key"].map(|file| format!("{file}: {}", convert(from)));
+        dir.refused("wide.pem", "wide.key", &mistakes.each_ref().map(String::as_str));
+        let mut iconv = Command::new("iconv");
+        let output = iconv.args(["-f", from, "-t", "UTF-8", "wide.pem"]).current_dir(&dir.0);
+        dir.write("plain.pem", output.output().unwrap().stdout);
+        assert_eq!(dir.said(&[dir.listed("plain.pem", "a.key")], NOW_UNIX_S), Ok(vec![]));
+    }
+}
+
+#[test]
+fn keys_that_do_not_name_their_curve_are_refused() {
+    let dir = Dir::new("explicit");
+    dir.openssl("ecparam -name prime256v1 -genkey -param_enc explicit -out sec1.key");
+    dir.openssl("pkcs8 -topk8 -nocrypt -in sec1.key -out pkcs8.key");
+    for name in ["sec1", "pkcs8"] {
+        dir.sign(name, name, "-subj /CN=a -addext subjectAltName=DNS:a.example", SPRING);
+        let [chain, key] = [".pem", ".key"].map(|end| format!("{name}{end}"));
+        let cure = format!("-in {key} -param_enc named_curve");
+        let what = format!(
+            "{chain}: certificate 1 has a key with explicit parameters in place of the name of \
+             its curve: convert the key by \"openssl ec {cure} -out FILE\", and have the \
+             certificate issued anew for it"
+        );
+        dir.refused(&chain, &key, &[&what]);
+        dir.openssl(&format!("ec {cure} -out cured.key"));
+        dir.sign("cured", "cured", "-subj /CN=a -addext subjectAltName=DNS:a.example", SPRING);
+        assert_eq!(dir.said(&[dir.listed("cured.pem", "cured.key")], NOW_UNIX_S), Ok(vec![]));
+    }
+    // Of a curve that is not supported under its own name either.
+    dir.openssl("ecparam -name secp256k1 -genkey -noout -param_enc explicit -out other.key");
+    let what = "other.key: a key with explicit parameters in place of the name of its curve: \
+                convert it by \"openssl ec -in other.key -param_enc named_curve -out FILE\", \
+                readable only by the user that runs the tracker";
+    dir.host("a", &["a.example"], SPRING);
+    dir.refused("a.pem", "other.key", &[what]);
+}
+
 /// What is said of a file goes to a log, which others may read.
 #[test]
 fn a_key_is_shown_to_nobody() {
@@ -370,8 +424,22 @@ fn a_certificate_without_extensions_is_refused() {
     let dir = Dir::new("version");
     dir.openssl(&format!("{P256} -out old.key"));
     dir.sign("old", "old", "-subj /CN=a.example", SPRING);
-    let version = "old.pem: certificate 1 is of an old version, without extensions";
-    dir.refused("old.pem", "old.key", &[version]);
+    dir.refused("old.pem", "old.key", &[&format!("old.pem: certificate 1 {OLD_VERSION}")]);
+    // As an issuer's it is warned of, unless it is a root, which clients have themselves.
+    let host = dir.host("a", &["a.example"], SPRING);
+    dir.openssl(&format!("{P256} -out middle.key"));
+    dir.sign("middle", "a", "-subj /CN=middle", SPRING);
+    let order = |n| {
+        placed(&format!(
+            "chain.pem: certificate {n} is not that of the issuer of certificate {}: each \
+             belongs below the one that it issued",
+            n - 1
+        ))
+    };
+    dir.write("chain.pem", dir.read("a.pem") + &dir.read("middle.pem") + &dir.read("old.pem"));
+    let old = placed(&format!("chain.pem: certificate 2 {OLD_VERSION}"));
+    let files = CertificateFiles { chain: dir.0.join("chain.pem"), ..host };
+    assert_eq!(dir.said(&[files], NOW_UNIX_S), Ok(vec![old, order(2), order(3)]));
 }
 
 #[test]
@@ -401,14 +469,58 @@ fn validity_is_warned_of() {
     for (now, warning) in [
         (start - 1, Some("is not valid before 2026-01-01")),
         (start, None),
-        (APRIL_UNIX_S - 7 * DAY_S, None),
-        (APRIL_UNIX_S - 7 * DAY_S + 1, Some("expires on 2026-04-01")),
+        (APRIL_UNIX_S - 30 * DAY_S, None),
+        (APRIL_UNIX_S - 30 * DAY_S + 1, Some("expires on 2026-04-01")),
         (APRIL_UNIX_S, Some("expires on 2026-04-01")),
         (APRIL_UNIX_S + 1, Some("expired on 2026-04-01")),
     ] {
         let warning = warning.map(|what| placed(&format!("a.pem: certificate 1 {what}")));
         assert_eq!(dir.said(&files, now), Ok(Vec::from_iter(warning)), "{now}");
     }
+    // A certificate of six days, and one of ten years.
+    for (name, until, life_s, notice_s) in [
+        ("short", "20260107000000Z", 6 * DAY_S, 2 * DAY_S),
+        ("long", "20351230000000Z", 3650 * DAY_S, 30 * DAY_S),
+    ] {
+        let files = [dir.host(name, &["a.example"], [SPRING[0], until])];
+        let end = start + life_s;
+        let warned = |now| !dir.said(&files, now).unwrap().is_empty();
+        assert_eq!([end - notice_s, end - notice_s + 1].map(warned), [false, true], "{name}");
+        let Loaded { certificates, .. } = Certificates::load(&files, &Files::Own, start).unwrap();
+        assert_eq!(certificates.terms()[0].validity.notice_unix_s(), end - notice_s);
+    }
+}
+
+/// Whoever has heard of something is told again when it changes, and once a day.
+#[test]
+fn what_time_changes_is_news() {
+    let dir = Dir::new("news");
+    let files = [
+        dir.host("short", &["a.example"], ["20260101000000Z", "20260107000000Z"]),
+        dir.host("long", &["b.example"], SPRING),
+    ];
+    let start = APRIL_UNIX_S - 90 * DAY_S;
+    let Loaded { certificates, .. } = Certificates::load(&files, &Files::Own, start).unwrap();
+    let line = |name: &str, what: &str| {
+        format!("annulus.toml:7: tls.certificates: {}: {what}", dir.0.join(name).display())
+    };
+    let soon = line("short.pem", "certificate 1 expires on 2026-01-07");
+    let over = line("short.pem", "certificate 1 expired on 2026-01-07");
+    let next = line("long.pem", "certificate 1 expires on 2026-04-01");
+    let day = |day: i64| start + day * DAY_S;
+    assert_eq!(certificates.news(start, day(4)), [""; 0]);
+    assert_eq!(certificates.news(day(4), day(4) + 1), [&*soon]);
+    assert_eq!(certificates.news(day(4) + 1, day(5) - 1), [""; 0]);
+    assert_eq!(certificates.news(day(5) - 1, day(5)), [soon]);
+    assert_eq!(certificates.news(day(6), day(6) + 1), [&*over]);
+    assert_eq!(certificates.news(day(59), day(61)), [over, next]);
+    let mut now = start;
+    let mut changes = Vec::new();
+    while let Some(change) = certificates.next_change(now) {
+        changes.push(change - start);
+        now = change;
+    }
+    assert_eq!(changes, [4, 6, 60, 90].map(|days| days * DAY_S + 1));
 }
 
 #[test]
@@ -440,10 +552,19 @@ fn the_order_of_a_chain_is_warned_of() {
     assert_eq!(said(&["host", "root"], NOW_UNIX_S), Ok(vec![misplaced(2)]));
     let both = Ok(vec![misplaced(2), misplaced(3)]);
     assert_eq!(said(&["host", "root", "middle"], NOW_UNIX_S), both);
-    let first = Err(vec![placed("host.key: not the key of the first certificate in chain.pem")]);
-    assert_eq!(said(&["middle", "host"], NOW_UNIX_S), first);
+    let key_of = |n: usize| {
+        Err(vec![placed(&format!(
+            "host.key: not the key of the first certificate in chain.pem but that of certificate \
+             {n}: they are in the wrong order, the certificate of the host comes first and each \
+             issuer's below"
+        ))])
+    };
+    assert_eq!(said(&["middle", "host"], NOW_UNIX_S), key_of(2));
+    assert_eq!(said(&["root", "middle", "host"], NOW_UNIX_S), key_of(3));
+    let none = Err(vec![placed("host.key: not the key of the first certificate in chain.pem")]);
+    assert_eq!(said(&["root", "middle"], NOW_UNIX_S), none);
     let expired = Ok(vec![placed("chain.pem: certificate 2 expired on 2026-03-01")]);
-    assert_eq!(said(&["host", "middle"], APRIL_UNIX_S - 20 * DAY_S), expired);
+    assert_eq!(said(&["host", "middle"], APRIL_UNIX_S - 31 * DAY_S + 1), expired);
 }
 
 #[test]
@@ -494,6 +615,66 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
             "certificate for no host until 2026-04-01",
         ]
     );
+}
+
+/// The file whose certificate a client gets that names no host and connects to `address`.
+fn chosen_by<'f>(
+    certificates: &Certificates,
+    files: &'f [CertificateFiles],
+    address: &str,
+    schemes: &[SignatureScheme],
+) -> &'f str {
+    let served = certificates.choose_by_address(address.parse().unwrap(), schemes);
+    let subject = |files: &&CertificateFiles| {
+        let alone = Certificates::load(&[(*files).clone()], &Files::Own, NOW_UNIX_S).unwrap();
+        alone.certificates.choose(None, &[]).cert[0] == served.cert[0]
+    };
+    files.iter().find(subject).unwrap().chain.file_stem().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
+    let dir = Dir::new("address");
+    let mut files = vec![dir.host("first", &["example.org"], SPRING)];
+    let of = |name: &str, key: &str, names: &str| {
+        dir.openssl(&format!("{key} -out {name}.key"));
+        dir.sign(name, name, &format!("-subj /O=x -addext subjectAltName={names}"), SPRING);
+        dir.listed(&format!("{name}.pem"), &format!("{name}.key"))
+    };
+    files.extend([
+        of("v4", P256, "IP:192.0.2.1,IP:192.0.2.2"),
+        of("v6", P256, "IP:2001:db8::1,IP:::ffff:192.0.2.3,DNS:v6.example"),
+        of("later", P256, "IP:192.0.2.1,IP:192.0.2.4,IP:192.0.2.4"),
+        of("rsa", RSA, "IP:192.0.2.1"),
+        of("name", P256, "DNS:192.0.2.5"),
+    ]);
+    let Loaded { certificates, warnings } =
+        Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
+    // One address of several hosts is no mistake.
+    assert!(!warnings.iter().any(|line| line.contains("not served")), "{warnings:?}");
+    assert!(certificates.have_addresses());
+    for (address, name) in [
+        ("192.0.2.1", "v4"),
+        ("192.0.2.2", "v4"),
+        ("::ffff:192.0.2.2", "v4"),
+        ("192.0.2.3", "v6"),
+        ("2001:db8::1", "v6"),
+        ("192.0.2.4", "later"),
+        ("192.0.2.5", "first"),
+        ("192.0.2.6", "first"),
+        ("2001:db8::2", "first"),
+        ("::1", "first"),
+    ] {
+        assert_eq!(chosen_by(&certificates, &files, address, &[]), name, "{address}");
+    }
+    let rsa = [SignatureScheme::RSA_PSS_SHA256];
+    assert_eq!(chosen_by(&certificates, &files, "192.0.2.1", &rsa), "rsa");
+    assert_eq!(chosen(&certificates, &files, Some("v6.example"), &[]), "v6");
+    let described = certificates.describe();
+    assert_eq!(described[1], "certificate for 192.0.2.1, 192.0.2.2 until 2026-04-01");
+    assert_eq!(described[2], "certificate for v6.example until 2026-04-01");
+    let alone = Certificates::load(&files[..1], &Files::Own, NOW_UNIX_S).unwrap();
+    assert!(!alone.certificates.have_addresses());
 }
 
 /// Two kinds of keys for one host: the first is for all who can verify it.

@@ -615,6 +615,16 @@ fn a_file_that_is_no_text_is_refused() {
         said(dir.check(b"# a\n# \xc3\xa9 \xe9\n")),
         "annulus.toml:2: not UTF-8 (byte 0xe9)\n"
     );
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    for (mark, from) in [("\u{feff}", "UTF-16"), ("", "UTF-16LE")] {
+        assert_eq!(
+            said(dir.check(wide(&format!("{mark}workers = 1\n")))),
+            format!(
+                "annulus.toml: text in UTF-16: save it as UTF-8, or convert it by \
+                 \"iconv -f {from} -t UTF-8\"\n"
+            )
+        );
+    }
     let long = "# 3456789 123456\n".repeat(16 * 1024);
     assert_eq!(
         said(dir.check(&long)),

@@ -2,13 +2,16 @@
 //! verify its certificates. What is said inside is `tests/http`'s affair; here it is what TLS
 //! adds to it.
 //!
-//! `agreement` is what other people's clients and the tracker agree on, `resumption` how they
-//! save themselves the half of it, `conversation` the HTTP inside, `life` how connections
-//! begin and end, `segments` what TCP carries of that end, `garbage` those that mean no good, and
-//! `reload` what happens to all of them when the certificates are renewed.
+//! `addresses` is who gets which certificate without a name, `agreement` what other people's
+//! clients and the tracker agree on, `resumption` how they save themselves the half of it,
+//! `conversation` the HTTP inside, `life` how connections begin and end, `segments` what TCP
+//! carries of that end, `garbage` those that mean no good, and `reload` what happens to all of
+//! them when the certificates are renewed.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 
+#[path = "https/addresses.rs"]
+mod addresses;
 #[path = "https/agreement.rs"]
 mod agreement;
 #[path = "http/bencode.rs"]

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use annulus_parser::{NotProxied, Proxied, parse_proxy};
+use annulus_parser::{NotProxied, Proxied, parse_proxy, proxy_destination};
 use libfuzzer_sys::fuzz_target;
 
 /// Small, so that the bound is reached.
@@ -38,8 +38,10 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// A whole header is within its bound, and names the address that it has.
+/// A whole header is within its bound, and names the addresses that it has: both or none.
 fn check(header: &[u8], source: Option<IpAddr>) {
+    let destination = proxy_destination(header, BYTES_MAX);
+    assert_eq!(destination.is_some(), source.is_some());
     let Some(line) = header.strip_prefix(b"PROXY ") else {
         assert!(header.len() <= BYTES_MAX);
         return;
@@ -50,8 +52,10 @@ fn check(header: &[u8], source: Option<IpAddr>) {
     match source {
         None => assert!(family.starts_with(b"UNKNOWN")),
         Some(source) => {
-            let word = words.next().and_then(|word| std::str::from_utf8(word).ok());
-            assert_eq!(word.and_then(|word| word.parse().ok()), Some(source));
+            for address in [Some(source), destination] {
+                let word = words.next().and_then(|word| std::str::from_utf8(word).ok());
+                assert_eq!(word.and_then(|word| word.parse().ok()), address);
+            }
             assert_eq!(family, if source.is_ipv4() { b"TCP4" } else { b"TCP6" });
         }
     }

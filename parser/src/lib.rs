@@ -44,7 +44,7 @@ pub use address::{Address, forwarded_ip};
 pub use error::Error;
 pub use headers::Headers;
 pub use http::{Bounds, Consumed, Head, Method, Parsed, Version, asks_for_head, parse_head};
-pub use proxy::{NotProxied, Proxied, parse_proxy};
+pub use proxy::{NotProxied, Proxied, parse_proxy, proxy_destination};
 pub use query::{
     Announce, AnnounceEvent, Numwant, Query, ScrapeHashes, parse_announce, scrape_hashes,
 };

@@ -49,6 +49,34 @@ pub struct NotProxied;
 /// The header is none, or malformed, or longer than its version allows, or describes what there
 /// is no name for.
 pub fn parse_proxy(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
+    Ok(match read(input, bytes_max)? {
+        Some((addresses, consumed)) => {
+            Proxied::Complete { source: addresses.map(|addresses| addresses.source), consumed }
+        }
+        None => Proxied::Partial,
+    })
+}
+
+/// The address that the client connected to, as the header says that `input` starts with. `None`
+/// where [`parse_proxy`] finds no client.
+pub fn proxy_destination(input: &[u8], bytes_max: usize) -> Option<IpAddr> {
+    match read(input, bytes_max) {
+        Ok(Some((addresses, _))) => addresses.map(|addresses| addresses.destination),
+        _ => None,
+    }
+}
+
+/// Where the client's end of a connection is, and where the other.
+struct Addresses {
+    source: IpAddr,
+    destination: IpAddr,
+}
+
+/// What a whole header says, and where it ends.
+type Header = (Option<Addresses>, Consumed);
+
+/// The header that `input` starts with; `None` if it does not end yet.
+fn read(input: &[u8], bytes_max: usize) -> Result<Option<Header>, NotProxied> {
     if input.first() == V2_START.first() {
         return version_2(input, bytes_max);
     }
@@ -64,57 +92,58 @@ fn starts(input: &[u8], start: &[u8]) -> Option<bool> {
     (common == start.len()).then_some(true)
 }
 
-fn version_1(input: &[u8]) -> Result<Proxied, NotProxied> {
+fn version_1(input: &[u8]) -> Result<Option<Header>, NotProxied> {
     match starts(input, V1_START) {
-        None => return Ok(Proxied::Partial),
+        None => return Ok(None),
         Some(false) => return Err(NotProxied),
         Some(true) => {}
     }
     let window = &input[..input.len().min(V1_BYTES_MAX)];
     let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
-        return if window.len() < V1_BYTES_MAX { Ok(Proxied::Partial) } else { Err(NotProxied) };
+        return if window.len() < V1_BYTES_MAX { Ok(None) } else { Err(NotProxied) };
     };
     let line = window[V1_START.len()..end].strip_suffix(b"\r").ok_or(NotProxied)?;
-    let source = source_of_line(from_utf8(line).map_err(|_| NotProxied)?)?;
-    Ok(Proxied::Complete { source, consumed: Consumed::of(end + 1) })
+    let addresses = addresses_of_line(from_utf8(line).map_err(|_| NotProxied)?)?;
+    Ok(Some((addresses, Consumed::of(end + 1))))
 }
 
 /// Reads a line of version 1 without its start and end, such as
 /// `TCP4 192.0.2.1 198.51.100.1 56324 443`.
-fn source_of_line(line: &str) -> Result<Option<IpAddr>, NotProxied> {
+fn addresses_of_line(line: &str) -> Result<Option<Addresses>, NotProxied> {
     let mut words = line.split(' ');
-    let source = match words.next() {
+    let addresses = match words.next() {
         // What follows is to be ignored.
         Some("UNKNOWN") => return Ok(None),
-        Some("TCP4") => addresses::<Ipv4Addr>(&mut words)?.into(),
-        Some("TCP6") => addresses::<Ipv6Addr>(&mut words)?.into(),
+        Some("TCP4") => addresses::<Ipv4Addr>(&mut words)?,
+        Some("TCP6") => addresses::<Ipv6Addr>(&mut words)?,
         _ => return Err(NotProxied),
     };
     let ports = [words.next(), words.next()].map(|word| word.is_some_and(is_port));
     if ports != [true, true] || words.next().is_some() {
         return Err(NotProxied);
     }
-    Ok(Some(source))
+    Ok(Some(addresses))
 }
 
-/// Takes source and destination. Returns the source.
-fn addresses<'l, A: FromStr>(words: &mut impl Iterator<Item = &'l str>) -> Result<A, NotProxied> {
-    let mut next = || words.next().and_then(|word| word.parse().ok()).ok_or(NotProxied);
-    let source = next()?;
-    let _destination: A = next()?;
-    Ok(source)
+/// Takes source and destination.
+fn addresses<'l, A: FromStr + Into<IpAddr>>(
+    words: &mut impl Iterator<Item = &'l str>,
+) -> Result<Addresses, NotProxied> {
+    let word = |word: Option<&str>| word.and_then(|word| word.parse::<A>().ok()).ok_or(NotProxied);
+    let source = word(words.next())?.into();
+    Ok(Addresses { source, destination: word(words.next())?.into() })
 }
 
 fn is_port(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii_digit()) && word.parse::<u16>().is_ok()
 }
 
-fn version_2(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
+fn version_2(input: &[u8], bytes_max: usize) -> Result<Option<Header>, NotProxied> {
     if starts(input, V2_START) == Some(false) {
         return Err(NotProxied);
     }
     let Some(&[.., command, family, high, low]) = input.first_chunk::<V2_FIXED_BYTES>() else {
-        return Ok(Proxied::Partial);
+        return Ok(None);
     };
     // Whatever follows the addresses is skipped with them: extensions of type, length, value.
     let end = V2_FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
@@ -131,11 +160,21 @@ fn version_2(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
     if end > bytes_max || end - V2_FIXED_BYTES < address_bytes {
         return Err(NotProxied);
     }
-    let Some(rest) = input.get(V2_FIXED_BYTES..end) else { return Ok(Proxied::Partial) };
-    let source = match address_bytes {
+    let Some(rest) = input.get(V2_FIXED_BYTES..end) else { return Ok(None) };
+    let addresses = match address_bytes {
         0 => None,
-        12 => rest.first_chunk().map(|&octets: &[u8; 4]| octets.into()),
-        _ => rest.first_chunk().map(|&octets: &[u8; 16]| octets.into()),
+        12 => two_addresses::<4>(rest),
+        _ => two_addresses::<16>(rest),
     };
-    Ok(Proxied::Complete { source, consumed: Consumed::of(end) })
+    Ok(Some((addresses, Consumed::of(end))))
+}
+
+/// Source and destination, one behind the other.
+fn two_addresses<const BYTES: usize>(bytes: &[u8]) -> Option<Addresses>
+where
+    [u8; BYTES]: Into<IpAddr>,
+{
+    let (source, rest) = bytes.split_first_chunk::<BYTES>()?;
+    let destination = rest.first_chunk::<BYTES>()?;
+    Some(Addresses { source: (*source).into(), destination: (*destination).into() })
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use annulus_parser::{NotProxied, Proxied, parse_proxy};
+use annulus_parser::{NotProxied, Proxied, parse_proxy, proxy_destination};
 use quickcheck::quickcheck;
 
 mod guard_page;
@@ -85,6 +85,20 @@ fn lines_of_version_1() {
     ] {
         let expected = expected.map(|ip| ip.parse().unwrap());
         assert_eq!(source(line.as_bytes()), expected, "{line}");
+    }
+}
+
+/// A health check, and a client that the proxy cannot name.
+#[test]
+fn who_names_no_client_names_no_destination() {
+    let v4 = addresses("192.0.2.1", "198.51.100.1");
+    for header in [
+        b"PROXY UNKNOWN 192.0.2.1 198.51.100.1 1 2\r\n".to_vec(),
+        version_2(0x20, 0x11, &v4),
+        version_2(0x21, 0x00, &v4),
+        b"GET / HTTP/1.1\r\n".to_vec(),
+    ] {
+        assert_eq!(proxy_destination(&header, BYTES_MAX), None, "{}", header.escape_ascii());
     }
 }
 
@@ -207,6 +221,21 @@ quickcheck! {
             Ok(Proxied::Partial) => input.len() < BYTES_MAX,
             Err(NotProxied) => true,
         }
+    }
+
+    fn destinations_are_read_back(v4: [u32; 2], v6: [u128; 2], behind: Vec<u8>) -> bool {
+        let v4 = v4.map(|ip| IpAddr::V4(ip.into()));
+        let v6 = v6.map(|ip| IpAddr::V6(ip.into()));
+        [(v4, "TCP4", 0x11), (v6, "TCP6", 0x21)].into_iter().all(|([from, to], name, family)| {
+            let line = format!("PROXY {name} {from} {to} 1 65535\r\n").into_bytes();
+            let binary = version_2(0x21, family, &addresses(&from.to_string(), &to.to_string()));
+            [line, binary].iter().all(|header| {
+                let whole = [&header[..], &behind].concat();
+                let unfinished = &header[..header.len() - 1];
+                proxy_destination(&whole, BYTES_MAX) == Some(to)
+                    && proxy_destination(unfinished, BYTES_MAX).is_none()
+            })
+        })
     }
 
     fn sources_are_read_back(v4: u32, v6: u128, behind: Vec<u8>) -> bool {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use super::AccessList;
 use crate::config::{Access, AccessMode, BadLines};
-use crate::files::Files;
+use crate::files::{Files, not_utf8};
 use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
 use crate::swarm::InfoHash;
 
@@ -101,6 +101,9 @@ impl Reading {
     /// stops when there are too many to list.
     fn of(mut text: impl BufRead, room: usize, bad_lines: BadLines) -> Result<Reading, String> {
         let mut reading = Reading::default();
+        if let Some(what) = not_utf8(text.fill_buf().map_err(unreadable)?) {
+            return Err(what);
+        }
         reading.make_room(room)?;
         let mut line = Vec::new();
         for number in 1.. {

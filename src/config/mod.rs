@@ -30,6 +30,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use crate::files::not_utf8;
 use crate::limits::CONFIG_BYTES_MAX;
 pub use access::{Access, AccessMode, BadLines};
 use key::Table;
@@ -135,6 +136,9 @@ impl Config {
         if bytes.len() as u64 > CONFIG_BYTES_MAX {
             let what = format!("{name}: longer than {CONFIG_BYTES_MAX} bytes: not a configuration");
             return Err(Mistakes(vec![what]));
+        }
+        if let Some(what) = not_utf8(&bytes) {
+            return Err(Mistakes(vec![format!("{name}: {what}")]));
         }
         let text = str::from_utf8(&bytes).map_err(|error| {
             let valid = error.valid_up_to();

@@ -15,9 +15,9 @@ pub struct Tls {
     /// [`Config::listen`] too, unless the port is 0. Together with those at most
     /// [`LISTENERS_MAX`]. May be empty.
     pub listen: Vec<SocketAddr>,
-    /// At least one if `listen` has any. The first is for clients that name no host, or one
-    /// that no certificate is for. There may be several for one host, with keys of different
-    /// kinds.
+    /// At least one if `listen` has any. The first is for clients that name a host, or connect to
+    /// an address without a name, that no certificate is for. There may be several for one host,
+    /// with keys of different kinds.
     pub certificates: Vec<CertificateFiles>,
     /// Whether X25519MLKEM768 is offered.
     pub post_quantum: bool,
@@ -61,9 +61,10 @@ pub(super) const TLS: Table = Table {
             kind: Kind::Certificates { at: |config| &mut config.tls.certificates },
             about: "Certificates, each with its chain (the certificate of the host, then that \
                     of its issuer) and its private key, both in PEM. A relative path starts at \
-                    the directory of this file. The first is for clients that name no host, \
-                    or one that no certificate is for. Of two for one host, with keys of \
-                    different kinds, a client gets the first that it can verify. Each may also \
+                    the directory of this file. A client that names no host gets the one that is \
+                    for the IP address it connected to. The first is for clients for whose host \
+                    or address there is none. Of two for one host, with keys of different \
+                    kinds, a client gets the first that it can verify. Each may also \
                     be a [[tls.certificates]] on a line, with chain and key on lines below it. A \
                     handshake with ECDSA P-256 costs a fifth of one with RSA.",
             reason: "none.",

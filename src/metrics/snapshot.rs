@@ -10,7 +10,7 @@ use super::rates::{Flow, History, SPANS_S};
 use crate::access::{Access, Standing};
 use crate::limits::WORKER_SILENCE_S_MAX;
 use crate::swarm::{Census, Swarms};
-use crate::tls::Tls;
+use crate::tls::{Term, Tls};
 use crate::worker::Clock;
 
 /// How a worker talks to the kernel.
@@ -79,8 +79,8 @@ pub struct Snapshot {
     pub usage: Option<Usage>,
     /// The access list, if there is one.
     pub access: Option<Standing>,
-    /// The hosts of each certificate, and when it ends, in seconds since 1970.
-    pub certificates: Vec<(String, i64)>,
+    /// The certificates that are served.
+    pub certificates: Vec<Term>,
 }
 
 /// Where snapshots come from: handles on all that is looked at.
@@ -124,7 +124,7 @@ impl Observer {
             rates,
             usage: self.process.as_ref().and_then(|process| process.usage().ok()),
             access: self.access.as_ref().map(|access| access.standing()),
-            certificates: self.tls.as_ref().map_or_else(Vec::new, |tls| tls.expiries()),
+            certificates: self.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().terms()),
         }
     }
 

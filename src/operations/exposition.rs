@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::Label;
 use crate::metrics::snapshot::{Health, Snapshot};
+use crate::tls::{Term, Validity};
 
 /// The whole text.
 pub(super) fn write(snapshot: &Snapshot) -> String {
@@ -139,16 +140,30 @@ fn write_tls(text: &mut Text, snapshot: &Snapshot) {
     if snapshot.certificates.is_empty() {
         return;
     }
-    text.gauge(
+    let mut write = |name: &str, help: &str, value: fn(&Validity) -> i64| {
+        text.gauge(name, help);
+        for (index, Term { names, validity }) in snapshot.certificates.iter().enumerate() {
+            let index = index.to_string();
+            let labels = [("certificate", index.as_str()), ("names", names)];
+            text.sample(name, &labels, value(validity));
+        }
+    };
+    write(
+        "annulus_tls_certificate_not_before_timestamp_seconds",
+        "When a certificate begins, in seconds since 1970, by its place in the configuration.",
+        |validity| validity.from_unix_s,
+    );
+    write(
         "annulus_tls_certificate_not_after_timestamp_seconds",
         "When a certificate ends, in seconds since 1970, by its place in the configuration.",
+        |validity| validity.until_unix_s,
     );
-    for (index, (names, not_after_unix_s)) in snapshot.certificates.iter().enumerate() {
-        let index = index.to_string();
-        let labels = [("certificate", index.as_str()), ("names", names)];
-        let name = "annulus_tls_certificate_not_after_timestamp_seconds";
-        text.sample(name, &labels, not_after_unix_s);
-    }
+    write(
+        "annulus_tls_certificate_expiry_notice_timestamp_seconds",
+        "From when on the end of a certificate is warned of, in seconds since 1970: a third of \
+         its life before it, or 30 days, whichever is less.",
+        Validity::notice_unix_s,
+    );
 }
 
 fn write_swarms(text: &mut Text, snapshot: &Snapshot) {

@@ -8,6 +8,7 @@ use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::{Kind, Label, Outcome, Resumption};
 use crate::metrics::rates::{Flow, SPANS_S};
 use crate::metrics::snapshot::{Health, Snapshot};
+use crate::tls::Term;
 
 /// The whole text, which is one object.
 pub(super) fn write(snapshot: &Snapshot) -> String {
@@ -67,10 +68,12 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     object.number("handshakes", counters.handshakes.sum(|_| true));
     object.number("handshakes_resumed", counters.handshakes.sum(resumed));
     object.number("handshakes_failed", counters.handshakes_failed.get());
-    let certificates = snapshot.certificates.iter().map(|(names, not_after_unix_s)| {
+    let certificates = snapshot.certificates.iter().map(|Term { names, validity }| {
         let mut certificate = Object::default();
         certificate.text("names", names);
-        certificate.number("not_after", not_after_unix_s);
+        certificate.number("not_after", validity.until_unix_s);
+        certificate.number("not_before", validity.from_unix_s);
+        certificate.number("expiry_notice", validity.notice_unix_s());
         certificate.end()
     });
     object.list("certificates", certificates);

@@ -17,6 +17,7 @@ use crate::metrics::labels::{Kind, Label, Outcome};
 use crate::metrics::process::Usage;
 use crate::metrics::rates::{Flow, SPANS_S};
 use crate::metrics::snapshot::{Health, Snapshot};
+use crate::tls::Term;
 
 const PAGE: &str = include_str!("overview.html");
 
@@ -29,10 +30,6 @@ pub(super) const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-7fXkFv1mUerXQVVpyKv6H2+E2ESrOQ7R6/FC9Hjvj1Y='; \
     script-src 'sha256-u31K4GfIcg2q9aJvYebM/8EwTWX8DZZ4jHcPAfddiTM='; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// A certificate that ends within so many seconds is marked: two weeks, in which one that is
-/// renewed by itself should long have been.
-const CERTIFICATE_SOON_S: i64 = 14 * 86_400;
 
 /// The whole page.
 pub(super) fn write(snapshot: &Snapshot) -> String {
@@ -209,14 +206,14 @@ fn write_certificates(html: &mut Html, snapshot: &Snapshot) {
         return;
     }
     html.open_table("Certificates", &["", "end", ""]);
-    for (names, not_after_unix_s) in &snapshot.certificates {
-        let left_s = not_after_unix_s - snapshot.unix_s;
-        let class = if left_s < CERTIFICATE_SOON_S { "bad" } else { "" };
+    for Term { names, validity } in &snapshot.certificates {
+        let left_s = validity.until_unix_s - snapshot.unix_s;
+        let class = if snapshot.unix_s > validity.notice_unix_s() { "bad" } else { "" };
         let when = match left_s {
             ..0 => format!("{} ago", duration(-left_s)),
             _ => format!("in {}", duration(left_s)),
         };
-        html.row(class, names, &[&date(*not_after_unix_s), &when]);
+        html.row(class, names, &[&date(validity.until_unix_s), &when]);
     }
     html.close_table();
 }
@@ -230,6 +227,7 @@ mod tests {
     use crate::metrics::rates::Flow;
     use crate::metrics::snapshot::{Engine, Facts, Health, Snapshot};
     use crate::swarm::Census;
+    use crate::tls::{Term, Validity};
 
     /// A tracker that has just started.
     fn snapshot() -> Snapshot {
@@ -258,18 +256,27 @@ mod tests {
 
     #[test]
     fn a_certificate_that_ends_soon_is_marked() {
-        let row = |left_s: i64| {
-            let certificates = vec![("<a>".to_owned(), left_s)];
+        let day_s = 86_400;
+        let row = |life_s: i64, left_s: i64| {
+            let validity = Validity { from_unix_s: left_s - life_s, until_unix_s: left_s };
+            let certificates = vec![Term { names: "<a>".to_owned(), validity }];
             let page = write(&Snapshot { certificates, ..snapshot() });
             let (before, rest) = page.split_once(">&lt;a&gt;</th>").unwrap();
             let (_, row) = before.rsplit_once("<tr").unwrap();
             format!("{row} {}", rest.split_once("</tr>").unwrap().0)
         };
         let scope = "<th scope=\"row\"";
-        assert_eq!(row(14 * 86_400), format!(">{scope} <td>1970-01-15</td><td>in 14 d</td>"));
         let bad = format!(" class=\"bad\">{scope}");
-        assert_eq!(row(3600), format!("{bad} <td>1970-01-01</td><td>in 1 h</td>"));
-        assert_eq!(row(-60), format!("{bad} <td>1969-12-31</td><td>1 min ago</td>"));
+        let month = "<td>1970-01-31</td><td>in 30 d</td>";
+        assert_eq!(row(90 * day_s, 30 * day_s), format!(">{scope} {month}"));
+        assert_eq!(row(100 * day_s, 30 * day_s), format!(">{scope} {month}"));
+        assert_eq!(row(89 * day_s, 30 * day_s), format!(">{scope} {month}"));
+        let days = "<td>1970-01-03</td><td>in 2 d</td>";
+        assert_eq!(row(6 * day_s, 2 * day_s), format!(">{scope} {days}"));
+        assert_eq!(row(6 * day_s + 3, 2 * day_s), format!("{bad} {days}"));
+        assert_eq!(row(90 * day_s, 2 * day_s), format!("{bad} {days}"));
+        assert_eq!(row(90 * day_s, 3600), format!("{bad} <td>1970-01-01</td><td>in 1 h</td>"));
+        assert_eq!(row(90 * day_s, -60), format!("{bad} <td>1969-12-31</td><td>1 min ago</td>"));
     }
 
     #[test]

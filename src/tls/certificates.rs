@@ -3,6 +3,9 @@
 //! A file with a mistake yields one line that says what is wrong with it, and no file's
 //! mistake hides another's. What works, but not for long or not well, is a warning.
 
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,13 +16,13 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::parse_x509_certificate;
-use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Version;
 
-use super::names::{Names, names_of};
+use super::names::{Names, addresses_of, names_of};
+use super::validity::{Validity, date};
 use crate::config::{CertificateFiles, read_bounded};
-use crate::files::Files;
-use crate::limits::{CERTIFICATE_EXPIRY_NOTICE_S, CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
+use crate::files::{Files, not_utf8};
+use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 
 /// Bytes of a line of a PEM file that a message may show: more than any mark has.
 const MARK_BYTES_SHOWN: usize = 48;
@@ -29,11 +32,20 @@ const NOT_PEM: &str = "not PEM but DER or PKCS #12, which openssl converts: \
                        \"openssl x509 -inform DER\" a certificate, \"openssl pkey -inform DER\" \
                        a key, \"openssl pkcs12 -nodes\" both";
 
-/// Certificates with their keys, at least one, and the host names that they are for.
+/// What the explicit parameters of an elliptic curve have in them and its name has not: the
+/// identifier of one of two kinds of fields (RFC 3279 section 2.3.5), in DER.
+const FIELD_TYPES: [[u8; 9]; 2] = [
+    [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x01, 0x01],
+    [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x01, 0x02],
+];
+
+/// Certificates with their keys, at least one, and the hosts that they are for.
 #[derive(Debug)]
 pub struct Certificates {
     entries: Vec<Entry>,
     names: Names,
+    /// By the IP address that they are for.
+    addresses: HashMap<IpAddr, Vec<usize>>,
     /// The first, and those that share a name with it: for hosts that are none of `names`.
     others: Vec<usize>,
 }
@@ -52,15 +64,28 @@ pub struct Loaded {
 struct Entry {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
-    /// The last second in which it is valid.
-    until: ASN1Time,
+    addresses: Vec<IpAddr>,
+    /// Of each certificate of the chain.
+    validity: Vec<Validity>,
+    /// What a line about the chain begins with.
+    place: String,
+}
+
+/// A certificate, as far as operators are told of it while it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// The host names that it is for, as in "example.org, *.example.org", or else the addresses.
+    pub names: String,
+    /// When it is valid.
+    pub validity: Validity,
 }
 
 /// A chain that could be parsed, the certificate of the host first.
 struct Chain {
     certificates: Vec<CertificateDer<'static>>,
     names: Vec<String>,
-    until: ASN1Time,
+    addresses: Vec<IpAddr>,
+    validity: Vec<Validity>,
     warnings: Vec<String>,
 }
 
@@ -80,8 +105,12 @@ impl Certificates {
         source: &Files,
         now_unix_s: i64,
     ) -> Result<Loaded, Vec<String>> {
-        let mut certificates =
-            Certificates { entries: Vec::new(), names: Names::default(), others: vec![0] };
+        let mut certificates = Certificates {
+            entries: Vec::new(),
+            names: Names::default(),
+            addresses: HashMap::new(),
+            others: vec![0],
+        };
         let (mut warnings, mut mistakes) = (Vec::new(), Vec::new());
         for files in files {
             match Entry::load(files, source, now_unix_s, &mut warnings) {
@@ -120,6 +149,13 @@ impl Certificates {
                     }
                 }
             }
+            // Who shares a host's address is no mistake: only clients that name no host notice.
+            for &address in &entry.addresses {
+                let owners = self.addresses.entry(address).or_default();
+                if owners.iter().all(|&owner| kind(owner) != kind(index)) {
+                    owners.push(index);
+                }
+            }
         }
         unserved
     }
@@ -134,10 +170,28 @@ impl Certificates {
         server_name: Option<&str>,
         schemes: &[SignatureScheme],
     ) -> &Arc<CertifiedKey> {
-        let fit = match server_name.map_or(&[][..], |name| self.names.find(name)) {
-            [] => &self.others,
-            named => named,
-        };
+        self.pick(server_name.map_or(&[], |name| self.names.find(name)), schemes)
+    }
+
+    /// The same for a client that names no host, by the address that it connected to: one that
+    /// is for this address, or else the first of the list.
+    pub fn choose_by_address(
+        &self,
+        address: IpAddr,
+        schemes: &[SignatureScheme],
+    ) -> &Arc<CertifiedKey> {
+        let owners = self.addresses.get(&address.to_canonical());
+        self.pick(owners.map_or(&[], Vec::as_slice), schemes)
+    }
+
+    /// Whether any is for an IP address.
+    pub fn have_addresses(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+
+    /// One of `fit`, or of those for all others if there is none.
+    fn pick(&self, fit: &[usize], schemes: &[SignatureScheme]) -> &Arc<CertifiedKey> {
+        let fit = if fit.is_empty() { &self.others } else { fit };
         let signs = |index: &&usize| self.entries[**index].key.key.choose_scheme(schemes).is_some();
         let index = match fit {
             [only] => only,
@@ -148,18 +202,35 @@ impl Certificates {
 
     /// A line for each, as in "certificate for example.org, *.example.org until 2027-02-01".
     pub fn describe(&self) -> Vec<String> {
-        let line = |Entry { names, until, .. }: &Entry| match names.as_slice() {
-            [] => format!("certificate for no host until {}", date(*until)),
-            names => format!("certificate for {} until {}", names.join(", "), date(*until)),
+        let line = |Term { names, validity }: Term| {
+            let names = if names.is_empty() { "no host" } else { &names };
+            format!("certificate for {names} until {}", date(validity.until_unix_s))
         };
-        self.entries.iter().map(line).collect()
+        self.terms().into_iter().map(line).collect()
     }
 
-    /// The host names of each, as in "example.org, *.example.org", and when it ends, in seconds
-    /// since 1970.
-    pub fn expiries(&self) -> Vec<(String, i64)> {
-        let expiry = |Entry { names, until, .. }: &Entry| (names.join(", "), until.timestamp());
-        self.entries.iter().map(expiry).collect()
+    /// What there is to know of each, the rest of its chain left out.
+    pub fn terms(&self) -> Vec<Term> {
+        self.entries.iter().map(Entry::term).collect()
+    }
+
+    /// What is to be warned of at `now_unix_s` because time has passed, for somebody who has
+    /// heard of all until `told_unix_s`: that a certificate, or one of its issuers, has expired
+    /// or soon will. Each is told when it comes to that, and once a day from then on, in a line
+    /// as of [`Loaded::warnings`].
+    pub fn news(&self, told_unix_s: i64, now_unix_s: i64) -> Vec<String> {
+        let of_entry = |entry: &Entry| -> Vec<String> {
+            let news = entry.validity.iter().zip(1..);
+            let news = news.filter_map(|(it, n)| Some((n, it.news(told_unix_s, now_unix_s)?)));
+            news.map(|(n, what)| format!("{}: certificate {n} {what}", entry.place)).collect()
+        };
+        self.entries.iter().flat_map(of_entry).collect()
+    }
+
+    /// The next second after `now_unix_s` in which there will be such news.
+    pub fn next_change(&self, now_unix_s: i64) -> Option<i64> {
+        let all = self.entries.iter().flat_map(|entry| &entry.validity);
+        all.filter_map(|validity| validity.next_change(now_unix_s)).min()
     }
 }
 
@@ -173,13 +244,13 @@ impl Entry {
     ) -> Result<Entry, Vec<String>> {
         let about_chain = |what: String| about(files, &files.chain, &what);
         let about_key = |what: String| about(files, &files.key, &what);
-        let chain = read_chain(&files.chain, source, now_unix_s).map_err(about_chain);
+        let chain = read_chain(files, source, now_unix_s).map_err(about_chain);
         let key = read_key(&files.key, source).map_err(about_key);
         let (chain, key) = match (chain, key) {
             (Ok(chain), Ok(key)) => (chain, key),
             (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
         };
-        let Chain { certificates, names, until, warnings: of_chain } = chain;
+        let Chain { certificates, names, addresses, validity, warnings: of_chain } = chain;
         warnings.extend(of_chain.into_iter().map(about_chain));
         if key.algorithm() == SignatureAlgorithm::RSA {
             warnings.push(about_key(
@@ -189,23 +260,54 @@ impl Entry {
         }
         let key = CertifiedKey::new(certificates, key);
         match key.keys_match() {
-            Ok(()) => Ok(Entry { key: Arc::new(key), names, until }),
+            Ok(()) => {
+                let (key, place) = (Arc::new(key), place(files, &files.chain));
+                Ok(Entry { key, names, addresses, validity, place })
+            }
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 let chain = files.chain.display();
-                Err(vec![about_key(format!("not the key of the first certificate in {chain}"))])
+                let mut what = format!("not the key of the first certificate in {chain}");
+                if let Some(index) = owner(&key) {
+                    let n = index + 1;
+                    what += &format!(
+                        " but that of certificate {n}: they are in the wrong order, the \
+                         certificate of the host comes first and each issuer's below"
+                    );
+                }
+                Err(vec![about_key(what)])
             }
             Err(error) => Err(vec![about_chain(format!("certificate 1 cannot be used: {error}"))]),
         }
     }
+
+    fn term(&self) -> Term {
+        let names = match self.names.as_slice() {
+            [] => self.addresses.iter().map(IpAddr::to_string).collect::<Vec<String>>().join(", "),
+            names => names.join(", "),
+        };
+        Term { names, validity: self.validity[0] }
+    }
+}
+
+/// Which certificate of its chain a key belongs to.
+fn owner(key: &CertifiedKey) -> Option<usize> {
+    let public = key.key.public_key()?;
+    let has_it = |certificate: X509Certificate<'_>| certificate.public_key().raw == &public[..];
+    key.cert.iter().position(|der| parse(der).is_some_and(has_it))
+}
+
+/// Where the configuration lists `path`, one of `files`.
+fn place(files: &CertificateFiles, path: &Path) -> String {
+    format!("{}: tls.certificates: {}", files.place, path.display())
 }
 
 /// A message about `path`, one of `files`.
 fn about(files: &CertificateFiles, path: &Path, what: &str) -> String {
-    format!("{}: tls.certificates: {}: {what}", files.place, path.display())
+    format!("{}: {what}", place(files, path))
 }
 
-fn read_chain(path: &Path, source: &Files, now_unix_s: i64) -> Result<Chain, String> {
-    let text = read_file(path, source)?;
+fn read_chain(files: &CertificateFiles, source: &Files, now_unix_s: i64) -> Result<Chain, String> {
+    let text = read_file(&files.chain, source)?;
     let blocks = blocks(&text)?;
     let swapped = blocks.iter().any(|(kind, _)| {
         matches!(
@@ -233,13 +335,15 @@ fn read_chain(path: &Path, source: &Files, now_unix_s: i64) -> Result<Chain, Str
         parse(der).ok_or_else(|| format!("certificate {} cannot be parsed", index + 1))
     });
     let parsed: Vec<X509Certificate<'_>> = parsed.collect::<Result<_, String>>()?;
-    if parsed[0].version() != X509Version::V3 {
-        return Err("certificate 1 is of an old version, without extensions".to_string());
+    if let Some(fault) = fault(&parsed[0], files.key.display()) {
+        return Err(format!("certificate 1 {fault}"));
     }
+    let validity: Vec<Validity> = parsed.iter().map(validity).collect();
     Ok(Chain {
         names: names_of(&parsed[0]),
-        until: parsed[0].validity().not_after,
-        warnings: chain_warnings(&parsed, now_unix_s),
+        addresses: addresses_of(&parsed[0]),
+        warnings: chain_warnings(&parsed, &validity, now_unix_s),
+        validity,
         certificates,
     })
 }
@@ -250,20 +354,53 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     rest.is_empty().then_some(certificate)
 }
 
-fn chain_warnings(chain: &[X509Certificate<'_>], now_unix_s: i64) -> Vec<String> {
+/// Why no client takes a certificate, whatever it is for, and what to do about it and its `key`.
+fn fault(certificate: &X509Certificate<'_>, key: impl Display) -> Option<String> {
+    let version = certificate.version();
+    if version != X509Version::V3 {
+        let version = version.0.saturating_add(1);
+        return Some(format!(
+            "is of an old version, without extensions (X.509 v{version}): have it issued anew as \
+             v3 and with a subjectAltName, as by \"openssl req -x509 -addext \
+             subjectAltName=DNS:HOST\", or \"openssl x509 -req -extfile FILE\" with \
+             subjectAltName=DNS:HOST in that file"
+        ));
+    }
+    has_explicit_parameters(certificate.public_key().raw).then(|| {
+        format!(
+            "has a key with explicit parameters in place of the name of its curve: convert the \
+             key by \"openssl ec -in {key} -param_enc named_curve -out FILE\", and have the \
+             certificate issued anew for it"
+        )
+    })
+}
+
+/// Whether a key in DER, public or private, describes its curve and does not name it, which no
+/// certificate may (RFC 5480 section 2.1.1).
+fn has_explicit_parameters(der: &[u8]) -> bool {
+    der.windows(FIELD_TYPES[0].len()).any(|part| FIELD_TYPES.iter().any(|field| part == field))
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> Validity {
+    let validity = certificate.validity();
+    Validity {
+        from_unix_s: validity.not_before.timestamp(),
+        until_unix_s: validity.not_after.timestamp(),
+    }
+}
+
+fn chain_warnings(
+    chain: &[X509Certificate<'_>],
+    validity: &[Validity],
+    now_unix_s: i64,
+) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (index, certificate) in chain.iter().enumerate() {
-        let (from, until) = (certificate.validity().not_before, certificate.validity().not_after);
-        let what = if now_unix_s < from.timestamp() {
-            format!("is not valid before {}", date(from))
-        } else if now_unix_s > until.timestamp() {
-            format!("expired on {}", date(until))
-        } else if now_unix_s > until.timestamp() - CERTIFICATE_EXPIRY_NOTICE_S {
-            format!("expires on {}", date(until))
-        } else {
-            continue;
-        };
-        warnings.push(format!("certificate {} {what}", index + 1));
+    for (certificate, (validity, n)) in chain.iter().zip(validity.iter().zip(1..)) {
+        // A root is not looked at by clients: they have their own.
+        let is_root = certificate.issuer().as_raw() == certificate.subject().as_raw();
+        let fault = if is_root { None } else { fault(certificate, "KEY") };
+        let whats = validity.warning(now_unix_s).into_iter().chain(fault);
+        warnings.extend(whats.map(|what| format!("certificate {n} {what}")));
     }
     for (index, pair) in chain.windows(2).enumerate() {
         if pair[0].issuer().as_raw() != pair[1].subject().as_raw() {
@@ -293,11 +430,23 @@ fn read_key(path: &Path, source: &Files) -> Result<Arc<dyn SigningKey>, String> 
     let mut keys: Vec<PrivateKeyDer<'static>> =
         blocks.into_iter().filter_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der)).collect();
     match (keys.pop(), keys.len()) {
-        (Some(key), 0) => default_provider().key_provider.load_private_key(key).map_err(|_| {
-            "damaged, or of a kind that is not supported: ECDSA on P-256, P-384 or P-521, \
-             RSA of 2048 to 8192 bits and Ed25519 are"
-                .to_string()
-        }),
+        (Some(key), 0) => {
+            let is_explicit = has_explicit_parameters(key.secret_der());
+            let loaded = default_provider().key_provider.load_private_key(key);
+            loaded.map_err(|_| match is_explicit {
+                true => {
+                    let path = path.display();
+                    format!(
+                        "a key with explicit parameters in place of the name of its curve: \
+                         convert it by \"openssl ec -in {path} -param_enc named_curve -out FILE\", \
+                         readable only by the user that runs the tracker"
+                    )
+                }
+                false => "damaged, or of a kind that is not supported: ECDSA on P-256, P-384 or \
+                          P-521, RSA of 2048 to 8192 bits and Ed25519 are"
+                    .to_string(),
+            })
+        }
         (Some(_), others) => Err(format!("{} private keys, where one is expected", others + 1)),
         (None, _) if is_der(&text) => Err(NOT_PEM.to_string()),
         (None, _) if swapped => {
@@ -317,6 +466,9 @@ fn read_file(path: &Path, source: &Files) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > CERTIFICATE_FILE_BYTES_MAX {
         return Err(format!("longer than {CERTIFICATE_FILE_BYTES_MAX} bytes: no chain and no key"));
+    }
+    if let Some(what) = not_utf8(&bytes) {
+        return Err(what);
     }
     Ok(bytes)
 }
@@ -353,9 +505,4 @@ fn shown(part: &[u8]) -> Option<&str> {
     let harmless = |byte: &u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-');
     let text = str::from_utf8(part).ok()?.trim_end();
     (text.len() <= MARK_BYTES_SHOWN && text.bytes().all(|byte| harmless(&byte))).then_some(text)
-}
-
-/// As in 2027-02-01.
-fn date(time: ASN1Time) -> String {
-    time.to_datetime().date().to_string()
 }

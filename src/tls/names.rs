@@ -1,13 +1,14 @@
 //! Host names: those that a certificate is for, and the way from one to its certificate.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 /// The host names of `certificate` in the form that [`Names`] keeps, each once: the DNS names
 /// of its subjectAltName or, where it has none, its common name. Addresses are left out: a
-/// client that connects to one names no host.
+/// client that connects to one names no host, see [`addresses_of`].
 pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let general = alternative.iter().flat_map(|extension| &extension.value.general_names);
@@ -28,6 +29,25 @@ pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
         }
     }
     names
+}
+
+/// The IP addresses of the subjectAltName of `certificate`, each once. IPv4 that is mapped to IPv6
+/// is IPv4.
+pub(super) fn addresses_of(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let general = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for name in general {
+        let GeneralName::IPAddress(octets) = name else { continue };
+        let v4 = <[u8; 4]>::try_from(*octets).map(IpAddr::from);
+        let any = v4.or_else(|_| <[u8; 16]>::try_from(*octets).map(IpAddr::from));
+        if let Ok(address) = any.map(|address| address.to_canonical())
+            && !addresses.contains(&address)
+        {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 /// Lower case, and without the dot that may end a name.

@@ -6,11 +6,13 @@
 //! handshake, it goes ahead of the reply and not in a segment of its own.
 
 use std::mem;
+use std::net::IpAddr;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{Error, HandshakeKind, ProtocolVersion};
 
+use super::CONNECTED_TO;
 use crate::limits::{RECORD_BYTES_MAX, TICKET_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 
 /// Bytes that encryption adds to a record at most: header, explicit nonce and tag of TLS 1.2
@@ -90,6 +92,8 @@ pub struct Session {
     /// rustls, which has the keys.
     told: bool,
     standing: Standing,
+    /// See [`Session::connected_to`].
+    connected_to: Option<IpAddr>,
 }
 
 impl Session {
@@ -103,7 +107,14 @@ impl Session {
             begun: false,
             told: false,
             standing: Standing::Open,
+            connected_to: None,
         }
+    }
+
+    /// Notes the address that the client connected to, by which it gets its certificate if it
+    /// names no host.
+    pub fn connected_to(&mut self, address: IpAddr) {
+        self.connected_to = Some(address);
     }
 
     /// Whether keys are still being agreed on.
@@ -213,6 +224,9 @@ impl Session {
             return (bytes.len(), 0);
         }
         let was_handshaking = self.is_handshaking();
+        if was_handshaking {
+            CONNECTED_TO.set(self.connected_to);
+        }
         let (mut used, mut written) = (0, 0);
         loop {
             let before = written;

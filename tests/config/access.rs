@@ -106,3 +106,32 @@ fn a_list_that_cannot_be_read_is_named_with_its_place() {
     let text = named("none.txt").replace("allow", "off");
     assert_eq!(dir.check(text).status.code(), Some(0));
 }
+
+#[test]
+fn a_list_of_wide_characters_is_named() {
+    let dir = Dir::new("list-wide");
+    let text = format!("# Мои торренты\r\n{HASH}\r\n{HASH}\r\n");
+    let bytes = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        text.encode_utf16().flat_map(bytes).collect()
+    };
+    let marked = format!("\u{feff}{text}");
+    for (list, from) in [
+        (bytes(&marked, u16::to_le_bytes), "UTF-16"),
+        (bytes(&marked, u16::to_be_bytes), "UTF-16"),
+        (bytes(&text, u16::to_le_bytes), "UTF-16LE"),
+        (bytes(&text, u16::to_be_bytes), "UTF-16BE"),
+    ] {
+        fs::write(dir.0.join("list.txt"), list).unwrap();
+        for bad_lines in ["refuse", "skip"] {
+            let output = dir.check(format!(
+                "[access]\nmode = \"allow\"\nfile = \"list.txt\"\nbad_lines = \"{bad_lines}\"\n"
+            ));
+            let said = String::from_utf8(output.stderr).unwrap();
+            let said = said.replace(&format!("{}/", dir.0.display()), "");
+            let what = "annulus.toml:3: access.file: list.txt: text in UTF-16: save it as UTF-8, \
+                        or convert it by";
+            assert_eq!(said, format!("{what} \"iconv -f {from} -t UTF-8\"\n"));
+            assert_eq!(output.status.code(), Some(1));
+        }
+    }
+}

@@ -30,6 +30,22 @@ extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
 ";
 
+/// The configuration of `openssl ca`, which alone sets dates.
+const DATED: &str = "\
+[ca]
+default_ca = any
+[any]
+database = index.txt
+new_certs_dir = .
+rand_serial = yes
+unique_subject = no
+default_md = default
+copy_extensions = copy
+policy = all
+[all]
+commonName = supplied
+";
+
 /// The kinds of keys, each in the older of its two forms in PEM: the newer one, PKCS#8, is
 /// that of all the other tests of certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,14 +112,55 @@ impl Authority {
 
     /// The same, but for the host of another name.
     pub(crate) fn issue_as(&self, name: &str, host: &str, key: Key) -> CertificateDer<'static> {
+        let addresses = self.addresses.iter().map(|address| format!(",IP:{address}"));
+        self.issue_for(name, &format!("DNS:{host}{}", addresses.collect::<String>()), key)
+    }
+
+    /// The same, but for what its certificate is to name, as in "DNS:example.org,IP:192.0.2.1".
+    pub(crate) fn issue_for(&self, name: &str, names: &str, key: Key) -> CertificateDer<'static> {
         self.make_key(name, key);
-        let addresses = self.addresses.iter().map(|address| format!(", IP:{address}"));
-        let names = format!("subjectAltName = DNS:{host}{}", addresses.collect::<String>());
+        let names = format!("subjectAltName = {names}");
         self.certify(name, Some("middle"), "tracker", &["-addext", &names]);
         let file = self.path(&format!("{name}.pem"));
         let chain = [&file, &self.path("middle.pem")].map(|part| fs::read_to_string(part).unwrap());
         fs::write(&file, chain.concat()).unwrap();
         CertificateDer::from_pem_file(&file).unwrap()
+    }
+
+    /// Makes `NAME.pem` and `NAME.key` of a host of this name, which are valid from one second to
+    /// another and signed by themselves.
+    pub(crate) fn issue_until(&self, name: &str, from_unix_s: u64, until_unix_s: u64) {
+        fs::write(self.path("ca.cnf"), DATED).unwrap();
+        fs::write(self.path("index.txt"), "").unwrap();
+        self.make_key(name, Key::P256);
+        let [key, request, out] = [".key", ".csr", ".pem"].map(|end| format!("{name}{end}"));
+        let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
+        self.openssl(&[
+            "req", "-new", "-key", &key, "-out", &request, "-subj", &subject, "-addext", &names,
+        ]);
+        let [from, until] = [from_unix_s, until_unix_s].map(|unix_s| {
+            let at = format!("@{unix_s}");
+            let output = Command::new("date").args(["-u", "-d", &at, "+%Y%m%d%H%M%SZ"]).output();
+            String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+        });
+        self.openssl(&[
+            "ca",
+            "-config",
+            "ca.cnf",
+            "-batch",
+            "-notext",
+            "-selfsign",
+            "-keyfile",
+            &key,
+            "-in",
+            &request,
+            "-out",
+            &out,
+            "-startdate",
+            &from,
+            "-enddate",
+            &until,
+        ]);
     }
 
     /// A file of its directory.

@@ -4,18 +4,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::certificates::Key;
+use crate::certificates::{Authority, Key};
 use crate::client::{Client, get};
 use crate::observed::{OPERATIONS, Observed};
 use crate::secure::{connect, resuming};
 use crate::site::{HOST, Site};
 use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, on_both_engines};
+use crate::tracker::{Engine, Tracker, config, on_both_engines};
 
 on_both_engines!(
     handshakes_are_told_apart,
     handshakes_that_fail_are_counted,
     certificates_tell_their_end,
+    a_certificate_that_ends_is_warned_of,
     bytes_are_those_of_the_records,
 );
 
@@ -99,6 +100,48 @@ fn certificates_tell_their_end(engine: Engine) {
         assert!(labels.starts_with(&wanted), "{labels}");
         assert!(*end > now && *end < now + 4e9, "{labels} {end}");
     }
+}
+
+/// While it is served, and without a reload.
+fn a_certificate_that_ends_is_warned_of(engine: Engine) {
+    let authority = Authority::new(&[]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    // Of twelve seconds, the last four of which are a third.
+    let (from, until) = (now - 6, now + 6);
+    authority.issue_until(HOST, from, until);
+    authority.issue("lasting.test", Key::P256);
+    let tls = format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [\n\
+         {{ chain = \"{HOST}.pem\", key = \"{HOST}.key\" }},\n\
+         {{ chain = \"lasting.test.pem\", key = \"lasting.test.key\" }},\n]\n{OPERATIONS}"
+    );
+    let tracker = Tracker::launch_in(authority.directory(), &config(engine, 1, &tls), &[]);
+    for what in ["expires on", "expired on"] {
+        tracker.assert_logged(&format!("{HOST}.pem: certificate 1 {what} "));
+    }
+    let observed = Observed::of(&tracker);
+    for (name, expected) in
+        [("not_before", from), ("not_after", until), ("expiry_notice", until - 4)]
+    {
+        let name = format!(
+            "annulus_tls_certificate_{name}_timestamp_seconds{{certificate=\"0\",names=\"{HOST}\"}}"
+        );
+        assert_eq!(observed.sample(&name), expected as f64, "{name}");
+    }
+    let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
+    let certificate = format!(
+        "{{\"names\":\"{HOST}\",\"not_after\":{until},\"not_before\":{from},\
+         \"expiry_notice\":{}}}",
+        until - 4
+    );
+    assert!(stats.contains(&certificate), "{stats}");
+    let page = String::from_utf8(observed.get("/").body).unwrap();
+    assert!(page.contains(&format!("<tr class=\"bad\"><th scope=\"row\">{HOST}</th>")), "{page}");
+    assert!(page.contains("<tr><th scope=\"row\">lasting.test</th>"), "{page}");
+    // Each once, whichever of the two it was when it began.
+    let log = tracker.log();
+    assert_eq!(log.matches("certificate 1 expired on").count(), 1, "{log}");
+    assert!(!log.contains("lasting.test.pem: certificate"), "{log}");
 }
 
 fn bytes_are_those_of_the_records(engine: Engine) {

@@ -1,14 +1,21 @@
 //! The PROXY protocol: who is introduced, and who should have been.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use rustls::version::TLS13;
+use rustls::{ClientConnection, StreamOwned};
+
 use crate::behind::{Behind, CLIENT, UNREACHABLE};
+use crate::certificates::{Authority, Key};
 use crate::client::{Client, Reply, get, request};
-use crate::secure::{client_hello, over};
+use crate::secure::{client_hello, over, settings};
+use crate::site::HOST;
 use crate::torrent::{Torrent, announced, escaped, failed, scraped};
-use crate::tracker::{Engine, on_both_engines, within};
+use crate::tracker::{Engine, Tracker, on_both_engines, within};
 
 on_both_engines!(
     every_form,
@@ -21,6 +28,7 @@ on_both_engines!(
     who_does_not_go_on,
     in_front_of_a_header,
     other_listeners,
+    certificates_of_addresses,
 );
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -283,4 +291,50 @@ fn other_listeners(engine: Engine) {
         client.ends();
     }
     site.holds(1, &[]);
+}
+
+/// A client that names no host gets the certificate of the address that it connected to, which is
+/// the proxy's.
+fn certificates_of_addresses(engine: Engine) {
+    let authority = Authority::new(&[]);
+    let own = authority.issue(HOST, Key::P256);
+    let of = |name: &str, names: &str| authority.issue_for(name, names, Key::P256);
+    let local = of("local", "IP:127.0.0.1");
+    let (v4, v6) = (of("v4", "IP:198.51.100.1,IP:127.0.0.1"), of("v6", "IP:2001:db8::2"));
+    let files = [HOST, "local", "v4", "v6"]
+        .map(|name| format!("{{ chain = \"{name}.pem\", key = \"{name}.key\" }}"));
+    let text = format!(
+        "listen = [\"127.0.0.1:0\"]\nengine = \"{}\"\n\
+         [tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [{}]\n\
+         [proxy]\ntrusted = [\"127.0.0.1\"]\nprotocol_listen = [\"127.0.0.1:0\"]\n",
+        engine.name(),
+        files.join(", ")
+    );
+    let tracker = Tracker::launch_in(authority.directory(), &text, &[]);
+    let listening = tracker.listening(" (https, PROXY protocol)", 1);
+    let to = listening.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"))[0];
+    let [line, binary] = headers();
+    let v6_bytes = |ip: &str| ip.parse::<Ipv6Addr>().unwrap().octets();
+    let mapped = [&v6_bytes("2001:db8::9")[..], &v6_bytes("::ffff:198.51.100.1"), &[0, 1, 0, 2]];
+    for (header, host, certificate) in [
+        (line, "127.0.0.1", &local),
+        (binary, "127.0.0.1", &local),
+        (b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n".to_vec(), "198.51.100.1", &v4),
+        (b"PROXY TCP6 2001:db8::9 2001:db8::2 1 2\r\n".to_vec(), "2001:db8::2", &v6),
+        (version_2(0x21, 0x21, &mapped.concat()), "198.51.100.1", &v4),
+        // Of whom the proxy knows nothing has connected to where it connects to.
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1", &local),
+        (version_2(0x20, 0x00, &[]), "127.0.0.1", &local),
+        (b"PROXY TCP4 203.0.113.7 198.51.100.9 1 2\r\n".to_vec(), HOST, &own),
+        (b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n".to_vec(), HOST, &own),
+    ] {
+        let mut plain = Client::connect(to);
+        plain.send(&header);
+        let settings = Arc::new(settings(&authority, &TLS13));
+        let host_name = ServerName::try_from(host.to_owned()).unwrap();
+        let session = ClientConnection::new(settings, host_name).unwrap();
+        let mut client = Client::over(StreamOwned::new(session, plain.stream));
+        client.shake_hands();
+        assert_eq!(client.certificate(), certificate, "{}", header.escape_ascii());
+    }
 }

@@ -1,0 +1,110 @@
+//! Clients that name no host, and get a certificate by the address that they connect to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::certificates::{Authority, Key};
+use crate::client::Client;
+use crate::secure::{VERSIONS, settings};
+use crate::site::{HOST, Site};
+use crate::tracker::{Engine, Tracker, config, has_v6, on_both_engines};
+
+on_both_engines!(each_address_has_its_own, a_reload_brings_addresses);
+
+/// An address that nobody connects to here.
+const ELSEWHERE: &str = "127.0.0.9";
+
+/// A tracker that listens on every address, with these certificates: for each a name of its files
+/// and the names in it.
+fn start(engine: Engine, certificates: &[(&str, &str)]) -> (Site, Vec<CertificateDer<'static>>) {
+    let authority = Authority::new(&[]);
+    let issued = certificates.iter().map(|&(name, names)| {
+        let issued = authority.issue_for(name, names, Key::P256);
+        (format!("{{ chain = \"{name}.pem\", key = \"{name}.key\" }}"), issued)
+    });
+    let (files, issued): (Vec<String>, Vec<_>) = issued.unzip();
+    let v6 = if has_v6() { ", \"[::]:0\"" } else { "" };
+    let files = files.join(", ");
+    let tls = format!("[tls]\nlisten = [\"0.0.0.0:0\"{v6}]\ncertificates = [{files}]\n");
+    let mut tracker = Tracker::launch_in(authority.directory(), &config(engine, 2, &tls), &[]);
+    let addresses = 1 + usize::from(has_v6());
+    let listening = tracker.ready(addresses);
+    let listening = listening.and_then(|()| tracker.listening(" (https)", addresses));
+    let secure = listening.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
+    let v6 = secure.iter().copied().find(SocketAddr::is_ipv6);
+    let v4 = secure.into_iter().find(SocketAddr::is_ipv4).unwrap();
+    (Site { tracker, v4, v6, authority }, issued)
+}
+
+/// Asserts which certificate a client gets that connects to `address` and takes it for `host`: by
+/// either version of TLS, and by whatever worker.
+#[track_caller]
+fn shows(site: &Site, address: IpAddr, host: &str, certificate: &CertificateDer<'_>) {
+    let port = if address.is_ipv4() { site.v4.port() } else { site.v6.unwrap().port() };
+    for version in VERSIONS {
+        for _ in 0..4 {
+            let settings = Arc::new(settings(&site.authority, version));
+            let host = ServerName::try_from(host.to_owned()).unwrap();
+            let session = ClientConnection::new(settings, host).unwrap();
+            let plain = Client::connect(SocketAddr::new(address, port));
+            let mut client = Client::over(StreamOwned::new(session, plain.stream));
+            client.shake_hands();
+            assert_eq!(client.certificate(), certificate, "{address} as {version:?}");
+        }
+    }
+}
+
+fn each_address_has_its_own(engine: Engine) {
+    let first = format!("DNS:{HOST},IP:{ELSEWHERE}");
+    let (site, issued) = start(
+        engine,
+        &[
+            ("first", &first),
+            ("two", "IP:127.0.0.2,DNS:two.test"),
+            ("v6", "IP:::1"),
+            ("3", "IP:127.0.0.3"),
+        ],
+    );
+    let two = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+    shows(&site, two, "127.0.0.2", &issued[1]);
+    shows(&site, Ipv4Addr::new(127, 0, 0, 3).into(), "127.0.0.3", &issued[3]);
+    // What no certificate is for gets the first, which this client can verify.
+    shows(&site, Ipv4Addr::LOCALHOST.into(), ELSEWHERE, &issued[0]);
+    // A name comes before the address.
+    shows(&site, two, HOST, &issued[0]);
+    shows(&site, Ipv4Addr::LOCALHOST.into(), "two.test", &issued[1]);
+    if has_v6() {
+        shows(&site, Ipv6Addr::LOCALHOST.into(), "::1", &issued[2]);
+    }
+    // Some send an address for a name, which is as if they sent none (RFC 6066 section 3).
+    for name in ["127.0.0.2", "127.0.0.3", "two.test"] {
+        let to = format!("127.0.0.2:{}", site.v4.port());
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-connect", &to, "-servername", name]);
+        let output = openssl.stdin(Stdio::null()).output().unwrap();
+        // Versions of openssl differ in their spaces.
+        let said = String::from_utf8_lossy(&output.stdout).replace(' ', "");
+        assert!(said.contains("subject=CN=two\n"), "{name}:\n{said}");
+    }
+}
+
+fn a_reload_brings_addresses(engine: Engine) {
+    let (site, issued) =
+        start(engine, &[("first", &format!("DNS:{HOST}")), ("other", "DNS:other.test")]);
+    let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
+    shows(&site, localhost, HOST, &issued[0]);
+    let other = site.authority.issue_for("other", "IP:127.0.0.1", Key::P256);
+    let verdict = site.reload("HUP");
+    assert!(verdict.contains("certificates reloaded"), "{verdict}");
+    shows(&site, localhost, "127.0.0.1", &other);
+    shows(&site, localhost, HOST, &issued[0]);
+    // And takes them away again.
+    site.authority.issue_for("other", "DNS:other.test", Key::P256);
+    let first = site.authority.issue_for("first", &format!("DNS:{HOST},IP:{ELSEWHERE}"), Key::P256);
+    site.reload("HUP");
+    shows(&site, localhost, ELSEWHERE, &first);
+}
