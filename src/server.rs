@@ -172,13 +172,15 @@ impl Server {
         if is_unreachable(first) {
             return self.answer_unreachable(envelope, out);
         }
+        let seeder = announce.left == Some(0);
         let announcement = Announcement {
             info_hash: announce.info_hash,
             peer: Endpoint::new(first, port),
-            seeder: announce.left == Some(0),
+            seeder,
             event: match announce.event {
                 AnnounceEvent::Stopped => Event::Stopped,
                 AnnounceEvent::Completed => Event::Completed,
+                AnnounceEvent::Started if seeder && announce.downloaded == Some(0) => Event::Magnet,
                 AnnounceEvent::Started | AnnounceEvent::None => Event::None,
             },
             want,

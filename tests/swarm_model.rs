@@ -65,7 +65,8 @@ impl Arbitrary for Step {
         if u8::arbitrary(g) < 15 {
             return Step::Drop { torrent: u8::arbitrary(g) % TORRENTS };
         }
-        let event = one_of(g, &[Event::None, Event::None, Event::Completed, Event::Stopped]);
+        let events = [Event::None, Event::None, Event::Magnet, Event::Completed, Event::Stopped];
+        let event = one_of(g, &events);
         let crowd = one_of(g, &[1, 1, 1, 2, 4, 60, 130, 170]);
         Step::Announce {
             torrent: u8::arbitrary(g) % TORRENTS,
@@ -266,10 +267,11 @@ impl World {
         }
         let none = Swarm::default();
         let swarm = self.model.get(&torrent).unwrap_or(&none);
+        let no_seeders = a.seeder && a.event != Event::Magnet;
         let eligible: HashSet<Endpoint> = swarm
             .peers
             .iter()
-            .filter(|(peer, state)| **peer != announcer && !(a.seeder && state.seeder))
+            .filter(|(peer, state)| **peer != announcer && !(no_seeders && state.seeder))
             .map(|(&(v6, number), _)| endpoint(v6, number))
             .collect();
         let distinct: HashSet<Endpoint> = answer.iter().copied().collect();

@@ -109,6 +109,8 @@ fuzz_target!(|query: &[u8]| {
             }
             let left = last(b"left").and_then(number);
             assert_eq!(announce.left == Some(0), left == Some(0));
+            let downloaded = last(b"downloaded").and_then(number);
+            assert_eq!(announce.downloaded == Some(0), downloaded == Some(0));
             let event = last(b"event").and_then(word).unwrap_or_default();
             assert_eq!(stopped, event == b"stopped");
             let compact = last(b"compact").and_then(word).unwrap_or_default();

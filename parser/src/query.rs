@@ -44,6 +44,9 @@ pub struct Announce<'b> {
     /// Bytes still to be had: `None` if that is absent or unreadable, in which case the client
     /// is no seeder, and [`u64::MAX`] for anything beyond it.
     pub left: Option<u64>,
+    /// Bytes had so far, as the client counts them: `None` if that is absent or unreadable, and
+    /// [`u64::MAX`] for anything beyond it.
+    pub downloaded: Option<u64>,
     /// Why the client announces.
     pub event: AnnounceEvent,
     /// False only if the client asked for a list of dictionaries with `compact=0` (BEP 23).
@@ -97,6 +100,7 @@ pub fn parse_announce<'b>(query: Query<'b>) -> Result<Announce<'b>, Error> {
         info_hash: [0; 20],
         port: 0,
         left: None,
+        downloaded: None,
         event: AnnounceEvent::None,
         compact: true,
         numwant: Numwant::Default,
@@ -112,6 +116,7 @@ pub fn parse_announce<'b>(query: Query<'b>) -> Result<Announce<'b>, Error> {
             Name::InfoHash => hash = Some(info_hash(query.0, range)?),
             Name::Port => port = Some(number(value)),
             Name::Left => announce.left = number(value),
+            Name::Downloaded => announce.downloaded = number(value),
             Name::Event => announce.event = event(value),
             Name::Compact => announce.compact = !is(value, b"0"),
             Name::Numwant => announce.numwant = numwant(value),
@@ -192,6 +197,7 @@ enum Name {
     InfoHash,
     Port,
     Left,
+    Downloaded,
     Event,
     Compact,
     Numwant,
@@ -202,7 +208,7 @@ enum Name {
 }
 
 /// Bytes of the longest name that matters.
-const NAME_BYTES_MAX: usize = b"info_hash".len();
+const NAME_BYTES_MAX: usize = b"downloaded".len();
 
 /// The name of a parameter that is not empty, and where its value stands; that is empty too if
 /// there is no `=`.
@@ -214,7 +220,7 @@ fn read(query: &[u8], parameter: Range<usize>) -> (Name, Range<usize>) {
     // would cost more than all the rest.
     let read = match text.first() {
         Some(b'c') => known(b"compact=", Name::Compact).or_else(|| known(b"corrupt=", Name::Other)),
-        Some(b'd') => known(b"downloaded=", Name::Other),
+        Some(b'd') => known(b"downloaded=", Name::Downloaded),
         Some(b'e') => known(b"event=", Name::Event),
         Some(b'i') => known(b"info_hash=", Name::InfoHash)
             .or_else(|| known(b"ip=", Name::Ip))
@@ -242,6 +248,7 @@ fn read_unusual(text: &[u8]) -> (Name, usize) {
     let mut buffer = [0; NAME_BYTES_MAX];
     let name = match Decoded::new(&text[..length]).collect_in(&mut buffer) {
         Some(b"compact") => Name::Compact,
+        Some(b"downloaded") => Name::Downloaded,
         Some(b"event") => Name::Event,
         Some(b"info_hash") => Name::InfoHash,
         Some(b"ip") => Name::Ip,

@@ -123,6 +123,7 @@ fn check_announce(announce: &Announce<'_>, naive: &Naive) {
     assert_eq!(naive.number("port"), Some(announce.port.into()));
     assert!(announce.port != 0);
     assert_eq!(naive.number("left"), announce.left);
+    assert_eq!(naive.number("downloaded"), announce.downloaded);
     assert!(announce.compact);
     let numwant = match announce.numwant {
         Numwant::Default => None,

@@ -18,6 +18,7 @@ struct Printed {
     info_hash: [u8; 20],
     port: u16,
     left: Option<u64>,
+    downloaded: Option<u64>,
     event: AnnounceEvent,
     compact: bool,
     numwant: Numwant,
@@ -44,6 +45,7 @@ impl Arbitrary for Printed {
             info_hash: std::array::from_fn(|_| u8::arbitrary(g)),
             port,
             left: Option::arbitrary(g),
+            downloaded: Option::arbitrary(g),
             event,
             compact: bool::arbitrary(g),
             numwant: Option::arbitrary(g).map_or(Numwant::Default, Numwant::AtMost),
@@ -65,6 +67,9 @@ impl Printed {
         }
         if let Some(left) = self.left {
             add("left", left.to_string());
+        }
+        if let Some(downloaded) = self.downloaded {
+            add("downloaded", downloaded.to_string());
         }
         match self.event {
             AnnounceEvent::None if bool::arbitrary(g) => add("event", "paused".to_string()),
@@ -157,6 +162,7 @@ fn printed_is_read_back(printed: Printed, place: usize) {
     assert_eq!(announce.info_hash, printed.info_hash);
     assert_eq!(announce.port, printed.port);
     assert_eq!(announce.left, printed.left);
+    assert_eq!(announce.downloaded, printed.downloaded);
     assert_eq!(announce.event, printed.event);
     assert_eq!(announce.compact, printed.compact);
     assert_eq!(announce.numwant, printed.numwant);

@@ -24,7 +24,7 @@ fn the_least_announce() {
     let announce = parse("info_hash=aaaaaaaaaaaaaaaaaaaa&port=6881").unwrap();
     assert_eq!(announce.info_hash, [b'a'; 20]);
     assert_eq!(announce.port, 6881);
-    assert_eq!(announce.left, None);
+    assert_eq!((announce.left, announce.downloaded), (None, None));
     assert_eq!(announce.event, AnnounceEvent::None);
     assert!(announce.compact);
     assert_eq!(announce.numwant, Numwant::Default);
@@ -157,7 +157,7 @@ fn events() {
 }
 
 #[test]
-fn left() {
+fn left_and_downloaded() {
     for (value, left) in [
         ("0", Some(0)),
         ("201000", Some(201_000)),
@@ -174,6 +174,9 @@ fn left() {
         ("%20", None),
     ] {
         assert_eq!(announce(&format!("left={value}")).left, left, "{value}");
+        let downloaded = value.replace("left", "%64ownloaded");
+        let announce = announce(&format!("downloaded={downloaded}"));
+        assert_eq!((announce.downloaded, announce.left), (left, None), "{downloaded}");
     }
 }
 

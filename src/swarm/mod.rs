@@ -74,8 +74,13 @@ impl Endpoint {
 /// What an announce reports beside its being there (BEP 3, `event`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing, or what changes nothing here: `started` is like any other announce.
+    /// Nothing, or what changes nothing here: `started` is like any other announce, but for
+    /// [`Event::Magnet`].
     None,
+    /// A client has begun with a magnet link and does not know yet what there is to have: some
+    /// call themselves seeders then. It is told of seeders all the same, or it would get nobody
+    /// in a swarm of seeders.
+    Magnet,
     /// The download has just been completed.
     Completed,
     /// The peer leaves.

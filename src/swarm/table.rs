@@ -121,8 +121,9 @@ impl Swarms {
         };
         let at = self.join(shard, row, announcement, stamp);
         let torrent = shard.torrent(row);
-        let Announcement { peer, seeder, want, .. } = announcement;
-        sample.fill(&torrent.peers, peer, at.ok(), *seeder, *want, random);
+        let Announcement { peer, seeder, event, want, .. } = announcement;
+        let is_seeding = *seeder && *event != Event::Magnet;
+        sample.fill(&torrent.peers, peer, at.ok(), is_seeding, *want, random);
         if let Err(full) = at {
             sample.note_full(full);
         }

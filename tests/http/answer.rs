@@ -12,6 +12,7 @@ on_both_engines!(
     intervals_are_spread,
     nobody_gets_itself,
     seeders_get_no_seeders,
+    a_magnet_that_begins_gets_seeders,
     samples_differ_and_reach_everybody,
     a_peer_is_an_address_and_a_port,
     both_families_get_a_fair_share,
@@ -111,6 +112,40 @@ fn seeders_get_no_seeders(engine: Engine) {
     assert_eq!(torrent.announce(102, "left=1&numwant=200").peers.len(), 49);
     torrent.announce(102, "event=stopped");
     assert_eq!(torrent.announce(1, "left=0&numwant=200").peers.len(), 18);
+}
+
+/// aria2 and rqbit call themselves seeders as long as they do not know what there is to have.
+fn a_magnet_that_begins_gets_seeders(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=30, "left=0");
+    let begins = "left=0&downloaded=0&event=started";
+    let answer = torrent.announce(100, &format!("{begins}&numwant=200"));
+    assert_eq!((answer.complete, answer.incomplete), (31, 0), "it counts as a seeder");
+    assert_eq!(answer.peers.len(), 30);
+    assert!(answer.peers.iter().all(|peer| peer.port() <= 30), "and does not get itself");
+    assert_eq!(torrent.announce(100, begins).peers.len(), 30, "however often it begins");
+    assert_eq!(torrent.announce(101, &format!("{begins}&numwant=7")).peers.len(), 7);
+    assert_eq!(torrent.announce(101, &format!("{begins}&numwant=0")).peers.len(), 0);
+    let written_otherwise = "%6ceft=00&event=st%61rted&dow%6eloaded=%30";
+    assert_eq!(torrent.announce(101, written_otherwise).peers.len(), 31);
+    // Whatever says less, or more, is what it was.
+    for rest in [
+        "left=0&downloaded=0",
+        "left=0&downloaded=0&event=",
+        "left=0&downloaded=0&event=completed",
+        "left=0&downloaded=0&event=stopped",
+        "left=0&downloaded=1&event=started",
+        "left=0&downloaded=&event=started",
+        "left=0&downloaded=-1&event=started",
+        "left=0&event=started",
+    ] {
+        assert_eq!(torrent.announce(102, &format!("{rest}&numwant=200")).peers, [], "{rest}");
+    }
+    // The peers that it is told of are told of it, when they want to know of seeders.
+    torrent.announce(100, "left=5&downloaded=3");
+    let seeder = torrent.announce(1, "left=0&numwant=200");
+    assert_eq!((seeder.complete, seeder.incomplete, seeder.peers.len()), (32, 1, 1));
 }
 
 fn samples_differ_and_reach_everybody(engine: Engine) {

@@ -34,7 +34,7 @@ pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// What a peer is given.
 pub(crate) struct Share<'a> {
-    /// The torrent's file.
+    /// The torrent's file; for aria2 and libtorrent, it may be a magnet link.
     pub(crate) torrent: &'a Path,
     /// The certificate of the one authority whose word on a tracker it takes; without it, it
     /// has only those that it came with.

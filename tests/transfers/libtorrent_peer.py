@@ -2,8 +2,8 @@
 
 usage: libtorrent_peer.py TORRENT DIRECTORY LISTEN
 
-It seeds or leeches, as the files in DIRECTORY have it, until it is killed. LISTEN is
-libtorrent's `listen_interfaces`.
+It seeds or leeches, as the files in DIRECTORY have it, until it is killed. TORRENT is a file or a
+magnet link, LISTEN libtorrent's `listen_interfaces`.
 """
 
 import sys
@@ -25,8 +25,11 @@ SETTINGS = {
 
 def main(torrent, directory, listen):
     session = libtorrent.session({**SETTINGS, "listen_interfaces": listen})
-    parameters = libtorrent.add_torrent_params()
-    parameters.ti = libtorrent.torrent_info(torrent)
+    if torrent.startswith("magnet:"):
+        parameters = libtorrent.parse_magnet_uri(torrent)
+    else:
+        parameters = libtorrent.add_torrent_params()
+        parameters.ti = libtorrent.torrent_info(torrent)
     parameters.save_path = directory
     flags = libtorrent.torrent_flags
     parameters.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex

@@ -1,7 +1,7 @@
 //! Whole files travel between real clients that only the tracker can introduce to each
 //! other: over IPv4 and IPv6, through both of its engines, by HTTP and by HTTPS. Every client
 //! seeds and leeches at least twice over each address family it speaks, and once more by
-//! HTTPS if it speaks that.
+//! HTTPS if it speaks that. Two leech from a magnet link too, with nothing but seeders there.
 
 #[path = "../https/certificates.rs"]
 #[allow(dead_code, reason = "shared with the tests of HTTPS, which ask more of it")]
@@ -57,14 +57,21 @@ enum Scheme {
     Https,
 }
 
-impl Scheme {
-    /// To how many others each client seeds.
-    fn leechers(self) -> usize {
-        match self {
-            Scheme::Http => 2,
-            Scheme::Https => 1,
-        }
-    }
+/// What a leecher begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Torrent,
+    Magnet,
+}
+
+/// Each client with the next so many of them, to which it seeds.
+fn circle(clients: &[Client], leechers: usize) -> Vec<(Client, Client)> {
+    let steps = 1..=leechers;
+    let pairs = steps.flat_map(|step| {
+        let next = clients.iter().cycle().skip(step);
+        clients.iter().copied().zip(next.copied())
+    });
+    pairs.collect()
 }
 
 #[test]
@@ -76,23 +83,32 @@ fn files_travel_over_ipv4() {
         Client::Libtorrent,
         Client::Rtorrent,
     ];
-    transfers("ipv4", Family::V4, &clients, Scheme::Http);
+    transfers("ipv4", Family::V4, &circle(&clients, 2), Scheme::Http, Start::Torrent);
 }
 
 #[test]
 fn files_travel_over_ipv6() {
     let clients = [Client::Aria2, Client::Transmission, Client::Libtorrent, Client::Rtorrent];
-    transfers("ipv6", Family::V6, &clients, Scheme::Http);
+    transfers("ipv6", Family::V6, &circle(&clients, 2), Scheme::Http, Start::Torrent);
 }
 
 #[test]
 fn files_travel_with_https_over_ipv4() {
-    transfers("https4", Family::V4, &Client::WITH_TLS, Scheme::Https);
+    let pairs = circle(&Client::WITH_TLS, 1);
+    transfers("https4", Family::V4, &pairs, Scheme::Https, Start::Torrent);
 }
 
 #[test]
 fn files_travel_with_https_over_ipv6() {
-    transfers("https6", Family::V6, &Client::WITH_TLS, Scheme::Https);
+    let pairs = circle(&Client::WITH_TLS, 1);
+    transfers("https6", Family::V6, &pairs, Scheme::Https, Start::Torrent);
+}
+
+/// Without metadata libtorrent calls itself a leecher, and aria2 a seeder.
+#[test]
+fn files_travel_from_magnets() {
+    let clients = [Client::Aria2, Client::Libtorrent];
+    transfers("magnet", Family::V4, &circle(&clients, 2), Scheme::Http, Start::Magnet);
 }
 
 /// The control: were there another way for peers to find each other, the transfers above
@@ -113,6 +129,7 @@ fn peers_of_different_trackers_do_not_meet() {
         trusted: None,
         hosts: (0, 1),
         directory: scratch.path(),
+        start: Start::Torrent,
     });
     let seeded = scratch.path().join("seeder/file.bin");
     fs::create_dir_all(seeded.parent().expect("a directory")).expect("a directory");
@@ -131,8 +148,14 @@ fn peers_of_different_trackers_do_not_meet() {
     assert!(!wait_until(PATIENCE, || leeched.exists()), "they met without the tracker's help");
 }
 
-/// Runs the transfers from each client to the next one or two of `clients`.
-fn transfers(name: &'static str, family: Family, clients: &[Client], scheme: Scheme) {
+/// Runs the transfers from the first to the second of each pair.
+fn transfers(
+    name: &'static str,
+    family: Family,
+    pairs: &[(Client, Client)],
+    scheme: Scheme,
+    start: Start,
+) {
     if !can_run("the transfers between clients", &missing()) {
         return;
     }
@@ -140,20 +163,14 @@ fn transfers(name: &'static str, family: Family, clients: &[Client], scheme: Sch
     let scratch = Scratch::new(name);
     let network = Network::new(name, family, 2 * LANES);
     let trust = (scheme == Scheme::Https).then(|| Trust::new(network.hub_address()));
-    let start = |engine| Mutex::new(start_tracker(&network, engine, trust.as_ref()));
-    let trackers = ["auto", "epoll"].map(start);
+    let tracker = |engine| Mutex::new(start_tracker(&network, engine, trust.as_ref()));
+    let trackers = ["auto", "epoll"].map(tracker);
     let trusted = trust.as_ref().map(Trust::root);
-    let pairs: Vec<(Client, Client)> = (1..=scheme.leechers())
-        .flat_map(|step| {
-            let next = clients.iter().cycle().skip(step);
-            clients.iter().copied().zip(next.copied())
-        })
-        .collect();
 
     let (taken, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for lane in 0..LANES {
-            let (pairs, trackers, failures) = (&pairs, &trackers, &failures);
+            let (trackers, failures) = (&trackers, &failures);
             let (network, scratch, taken, trusted) = (&network, &scratch, &taken, &trusted);
             scope.spawn(move || {
                 loop {
@@ -166,6 +183,7 @@ fn transfers(name: &'static str, family: Family, clients: &[Client], scheme: Sch
                         trusted: trusted.clone(),
                         hosts: (2 * lane, 2 * lane + 1),
                         directory: &scratch.path().join(index.to_string()),
+                        start,
                     };
                     let started = Instant::now();
                     let result = transfer.run(seeder, leecher);
@@ -231,6 +249,8 @@ struct Transfer<'a> {
     trusted: Option<PathBuf>,
     hosts: (u8, u8),
     directory: &'a Path,
+    /// What the leecher begins with.
+    start: Start,
 }
 
 impl Transfer<'_> {
@@ -250,8 +270,12 @@ impl Transfer<'_> {
         if !wait_until(SEEDER_MAX, || self.scrape(&info_hash).is_some_and(|it| it.all() > 0)) {
             return Err(format!("no seeder at the tracker\n{}", seeding.last_words()));
         }
-        let mut leeching =
-            leecher.start(self.network, self.hosts.1, &self.share("leecher", &torrent));
+        let magnet = self.magnet(&info_hash);
+        let mut share = self.share("leecher", &torrent);
+        if self.start == Start::Magnet {
+            share.torrent = Path::new(&magnet);
+        }
+        let mut leeching = leecher.start(self.network, self.hosts.1, &share);
         let has_it = || sha256(&leeched).is_ok_and(|found| found == wanted);
         let mut running = || seeding.is_running() && leeching.is_running();
         let arrived = wait_until(TRANSFER_MAX, || has_it() || !running()) && has_it();
@@ -290,12 +314,20 @@ impl Transfer<'_> {
         )
     }
 
-    /// Makes the torrent and returns its info hash in hexadecimal.
+    /// The torrent as a magnet link (BEP 9).
+    fn magnet(&self, info_hash: &str) -> String {
+        let tracker = self.announce.replace(':', "%3A").replace('/', "%2F");
+        format!("magnet:?xt=urn:btih:{info_hash}&tr={tracker}")
+    }
+
+    /// Makes the torrent and returns its info hash in hexadecimal. It is private unless it is to
+    /// be had by a magnet link: of a private torrent, peers do not tell each other the metadata.
     fn make_torrent(&self, file: &Path, torrent: &Path, piece: usize) -> Result<String, String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transfers/make_torrent.py");
         let mut command = Command::new(PYTHON);
         command.args(["-B", script]).args([file, torrent]);
         command.arg(&self.announce).arg(piece.to_string());
+        command.arg(if self.start == Start::Magnet { "0" } else { "1" });
         Ok(output(command)?.trim().to_owned())
     }
 

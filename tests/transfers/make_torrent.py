@@ -1,6 +1,8 @@
-"""Makes a private torrent (BEP 27) of one file and prints its info hash in hexadecimal.
+"""Makes a torrent of one file and prints its info hash in hexadecimal.
 
-usage: make_torrent.py FILE TORRENT ANNOUNCE_URL PIECE_BYTES
+usage: make_torrent.py FILE TORRENT ANNOUNCE_URL PIECE_BYTES PRIVATE
+
+PRIVATE is 1 for a private torrent (BEP 27), whose peers may come from the tracker alone, and else 0.
 """
 
 import hashlib
@@ -17,7 +19,7 @@ def bencode(value):
     return b"d" + b"".join(bencode(key) + bencode(item) for key, item in pairs) + b"e"
 
 
-def main(path, torrent, announce, piece_bytes):
+def main(path, torrent, announce, piece_bytes, private):
     with open(path, "rb") as file:
         content = file.read()
     starts = range(0, len(content), piece_bytes)
@@ -27,8 +29,7 @@ def main(path, torrent, announce, piece_bytes):
         "name": os.path.basename(path).encode(),
         "piece length": piece_bytes,
         "pieces": b"".join(pieces),
-        # Private: peers may come from the tracker alone.
-        "private": 1,
+        "private": private,
     }
     with open(torrent, "wb") as file:
         file.write(bencode({"announce": announce.encode(), "info": info}))
@@ -36,4 +37,4 @@ def main(path, torrent, announce, piece_bytes):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -11,7 +11,7 @@ use crate::clients::{Client, Share};
 use crate::network::{Family, Network};
 use crate::requirements::{Scratch, can_run};
 use crate::{
-    SEEDER_MAX, Scheme, Transfer, announce_url, missing, start_tracker, wait_until,
+    SEEDER_MAX, Scheme, Start, Transfer, announce_url, missing, start_tracker, wait_until,
     write_random_file,
 };
 
@@ -69,6 +69,7 @@ fn strangers_are_not_trusted() {
         trusted: Some(trust.root()),
         hosts: (0, 1),
         directory: scratch.path(),
+        start: Start::Torrent,
     };
     let torrent = scratch.path().join("file.torrent");
     let mut peers = Vec::new();
