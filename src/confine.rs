@@ -12,9 +12,9 @@ mod landlock;
 use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chroot};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use annulus_ring::{Ids, give_up_power, may_change_user};
+use annulus_ring::{Ids, ListenAddress, give_up_power, may_change_user};
 
 use crate::config::{AccessMode, CertificateFiles, Config, Privileges};
 use crate::files::Files;
@@ -28,6 +28,8 @@ pub struct Confinement<'c> {
     ids: Option<Ids>,
     /// What is read again when the tracker is told to.
     paths: Vec<PathBuf>,
+    /// Where the Unix sockets are that are removed at the end.
+    socket_directories: Vec<PathBuf>,
 }
 
 impl Confinement<'_> {
@@ -42,7 +44,13 @@ impl Confinement<'_> {
         if let Some(ids) = ids {
             check_directory(privileges, ids)?;
         }
-        Ok(Confinement { config: privileges, ids, paths: named_files(config) })
+        let socket_directories = socket_directories(config);
+        Ok(Confinement { config: privileges, ids, paths: named_files(config), socket_directories })
+    }
+
+    /// Whom the tracker is to become, if anybody.
+    pub fn ids(&self) -> Option<Ids> {
+        self.ids
     }
 
     /// Who opens the files of the configuration from now on: if the tracker is to become
@@ -96,7 +104,7 @@ impl Confinement<'_> {
             Some(_) => Vec::new(),
             None => landlock::directories(&self.paths),
         };
-        match landlock::restrict(&readable) {
+        match landlock::restrict(&readable, &self.socket_directories) {
             Ok(achieved) => log::info(format_args!("{achieved}")),
             Err(error) => log::warning(format_args!("no Landlock: {error}")),
         }
@@ -139,4 +147,13 @@ fn named_files(config: &Config) -> Vec<PathBuf> {
         paths.push(config.access.file.clone());
     }
     paths
+}
+
+/// The directories of the Unix sockets that are listened on.
+fn socket_directories(config: &Config) -> Vec<PathBuf> {
+    let directory = |address: &ListenAddress| match address {
+        ListenAddress::Unix(path) => path.parent().map(Path::to_owned),
+        ListenAddress::Tcp(_) => None,
+    };
+    config.listen.iter().filter_map(directory).collect()
 }

@@ -99,8 +99,8 @@ pub struct Connection {
     /// Leading bytes of `pending` that the parser has seen and found unfinished.
     seen: u32,
     deadline_s: u32,
-    /// The client: who connected, or whom a proxy has named.
-    peer: IpAddr,
+    /// The client: who connected, or whom a proxy has named. A Unix socket has no address.
+    peer: Option<IpAddr>,
     speaker: Speaker,
     /// What it counts for, once its client is known.
     ticket: Ticket,
@@ -112,10 +112,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was accepted just now.
-    pub fn new(peer: IpAddr, now_s: u32, patience: &Patience) -> Connection {
+    /// A connection that was accepted just now, from `peer`, or by a Unix socket.
+    pub fn new(peer: Option<IpAddr>, now_s: u32, patience: &Patience) -> Connection {
         let deadline_s = deadline_after(now_s, patience.header_s);
-        let peer = peer.to_canonical();
+        let peer = peer.map(|peer| peer.to_canonical());
         Connection {
             session: None,
             pending: Vec::new(),
@@ -130,7 +130,12 @@ impl Connection {
     }
 
     /// The same, secured by TLS.
-    pub fn secured(peer: IpAddr, session: Session, now_s: u32, patience: &Patience) -> Connection {
+    pub fn secured(
+        peer: Option<IpAddr>,
+        session: Session,
+        now_s: u32,
+        patience: &Patience,
+    ) -> Connection {
         let mut connection = Connection::new(peer, now_s, patience);
         connection.session = Some(Box::new(session));
         connection.deadline_s = deadline_after(now_s, patience.handshake_s);
@@ -252,8 +257,12 @@ impl Connection {
             Some(Proxied::Partial) => Progress { written: 0, next: Next::Receive },
             Some(Proxied::Complete { source, consumed }) => {
                 self.speaker = Speaker::Client;
-                self.peer = source.map_or(self.peer, |source| source.to_canonical());
-                match server.admit(self.peer, self.session.is_some()) {
+                self.peer = source.map(|source| source.to_canonical()).or(self.peer);
+                // A proxy at a Unix socket that speaks for itself is never limited.
+                let ticket = self.peer.map_or(Some(Ticket::default()), |peer| {
+                    server.admit(peer, self.session.is_some())
+                });
+                match ticket {
                     Some(ticket) => self.ticket = ticket,
                     None => return Progress { written: 0, next: Next::Reset },
                 }

@@ -108,6 +108,9 @@ pub const WORKERS_MAX: usize = 256;
 /// Addresses to listen on. Every worker opens a socket for each.
 pub const LISTENERS_MAX: usize = 64;
 
+/// Bytes of the path of a Unix socket: as many as its address holds beside the NUL (unix(7)).
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
 /// Bytes of a configuration file. A real one has a few hundred; the bound keeps a wrong
 /// path (a log, a device) from filling memory.
 pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;

@@ -88,6 +88,7 @@ fn serve(path: Option<&Path>) -> ExitCode {
 
 fn check(path: Option<&Path>) -> Result<(), String> {
     let config = Config::load(path).map_err(|mistakes| mistakes.to_string())?;
+    config.warning().iter().for_each(|warning| complain(warning));
     config.tls.warning().iter().for_each(|warning| complain(warning));
     if !config.tls.certificates.is_empty() {
         let certificates = &config.tls.certificates;

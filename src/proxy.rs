@@ -1,7 +1,8 @@
 //! Clients behind proxies: whose word on a client's address is taken, and what it is.
 //!
-//! A proxy is known by the address that it connects from, and by nothing else: anybody can
-//! write a header.
+//! A proxy is known by the address that it connects from, or by coming through a Unix socket,
+//! which only those can who may write to its file; and by nothing else: anybody can write a
+//! header.
 
 use std::net::IpAddr;
 
@@ -25,7 +26,7 @@ pub struct Forwarded {
 /// Why the client of a request is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// A proxy did not send the header.
+    /// A proxy did not send the header, or none is configured for one that has no address.
     Missing,
     /// The header does not say an address where it counts, or one that no client can have.
     Unreadable,
@@ -43,12 +44,14 @@ impl Forwarded {
         })
     }
 
-    /// Where a request came from that was received from `peer`.
+    /// Where a request came from that was received from `peer`, `None` for a Unix socket.
     ///
     /// # Errors
     /// `peer` is a proxy that does not tell.
-    pub fn client(&self, peer: IpAddr, head: &Head<'_>) -> Result<IpAddr, Unknown> {
-        if !is_in(&self.trusted, peer) {
+    pub fn client(&self, peer: Option<IpAddr>, head: &Head<'_>) -> Result<IpAddr, Unknown> {
+        if let Some(peer) = peer
+            && !is_in(&self.trusted, peer)
+        {
             return Ok(peer);
         }
         let client = self.forwarded(head)?;
@@ -57,12 +60,20 @@ impl Forwarded {
 
     /// Has the log say that the proxy `peer` did not tell where an announce came from, at second
     /// `now_s`.
-    pub fn note_unknown(&mut self, peer: IpAddr, now_s: u32) {
+    pub fn note_unknown(&mut self, peer: Option<IpAddr>, now_s: u32) {
         let header = &self.header;
-        self.unknown.warning(
-            now_s,
-            format_args!("an announce failed: the proxy {peer} sent no readable {header}"),
-        );
+        match peer {
+            Some(peer) => self.unknown.warning(
+                now_s,
+                format_args!("an announce failed: the proxy {peer} sent no readable {header}"),
+            ),
+            None => self.unknown.warning(
+                now_s,
+                format_args!(
+                    "an announce failed: the proxy at a Unix socket sent no readable {header}"
+                ),
+            ),
+        }
     }
 
     /// What the header says.
@@ -131,10 +142,10 @@ impl Introductions {
         self.listeners >> listener & 1 != 0
     }
 
-    /// Whether `peer`, who connected at second `now_s`, may introduce others. The log says who
-    /// tried and may not.
-    pub fn may_come_from(&mut self, peer: IpAddr, now_s: u32) -> bool {
-        let peer = peer.to_canonical();
+    /// Whether `peer`, who connected at second `now_s`, may introduce others: `None`, who came by
+    /// a Unix socket, may. The log says who tried and may not.
+    pub fn may_come_from(&mut self, peer: Option<IpAddr>, now_s: u32) -> bool {
+        let Some(peer) = peer.map(|peer| peer.to_canonical()) else { return true };
         let trusted = is_in(&self.trusted, peer);
         if !trusted {
             self.strangers.warning(

@@ -25,7 +25,7 @@ use crate::connection::{After, Answer, Mistake, Reply};
 use crate::limits::{INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, REPLY_BYTES_MAX};
 use crate::metrics::Counters;
 use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection, Unstored};
-use crate::proxy::Forwarded;
+use crate::proxy::{Forwarded, Unknown};
 use crate::quota::{Excess, Quota, Ticket};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
 use crate::swarm::{
@@ -113,9 +113,11 @@ impl Server {
         }
     }
 
-    /// Whether a request of `client` is within what its address may ask; if so, it is charged.
-    fn is_within_quota(&mut self, client: IpAddr) -> bool {
-        self.quota.as_mut().is_none_or(|quota| quota.serves(client, self.now_s))
+    /// Whether a request of `client` is within what its address may ask; if so, it is charged. A
+    /// proxy at a Unix socket has no address, and may ask anything.
+    fn is_within_quota(&mut self, client: Option<IpAddr>) -> bool {
+        let (Some(quota), Some(client)) = (&mut self.quota, client) else { return true };
+        quota.serves(client, self.now_s)
     }
 
     /// Whether a torrent is served.
@@ -329,9 +331,8 @@ impl Server {
     }
 
     /// Counts the request at hand, which is answered.
-    fn count(&mut self, kind: Kind, client: IpAddr) {
-        let family = if client.is_ipv4() { Family::V4 } else { Family::V6 };
-        self.counters.requests.add((kind, family, self.outcome));
+    fn count(&mut self, kind: Kind, client: Option<IpAddr>) {
+        self.counters.requests.add((kind, Family::of(client), self.outcome));
         self.answered += 1;
     }
 
@@ -361,7 +362,7 @@ impl Answer for Server {
         }
     }
 
-    fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply {
+    fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Reply {
         let envelope = Envelope {
             http10: head.version == Version::Http10,
             keep_alive: head.keep_alive && !self.closing,
@@ -370,9 +371,9 @@ impl Answer for Server {
         self.outcome = Outcome::Answered;
         let client = match &self.forwarded {
             Some(forwarded) => forwarded.client(peer, head),
-            None => Ok(peer),
+            None => peer.ok_or(Unknown::Missing),
         };
-        let source = client.unwrap_or(peer);
+        let source = client.ok().or(peer);
         let kind = match head.target {
             _ if head.method == Method::Options => Kind::Page,
             Target::Announce(_) => Kind::Announce,
@@ -382,7 +383,7 @@ impl Answer for Server {
         let reply = match head.target {
             _ if !self.is_within_quota(source) => {
                 // A proxy's connection stays: it is not the client's.
-                let keep_alive = envelope.keep_alive && client != Ok(peer);
+                let keep_alive = envelope.keep_alive && client.ok() != peer;
                 let envelope = Envelope { keep_alive, ..envelope };
                 keep_or_close(self.put_off(kind, envelope, out), envelope)
             }
@@ -407,7 +408,13 @@ impl Answer for Server {
         reply
     }
 
-    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, said: &[u8], out: &mut [u8]) -> usize {
+    fn refuse(
+        &mut self,
+        peer: Option<IpAddr>,
+        mistake: Mistake,
+        said: &[u8],
+        out: &mut [u8],
+    ) -> usize {
         let envelope = Envelope { head_only: asks_for_head(said), ..Envelope::CLOSING };
         // It costs what a request does, and is charged like one. It ends its connection anyway.
         self.is_within_quota(peer);
@@ -491,7 +498,7 @@ mod tests {
             panic!("{target:?} is no request")
         };
         let mut out = vec![0; REPLY_BYTES_MAX];
-        let len = server.answer(client, &head, &mut out).len;
+        let len = server.answer(Some(client), &head, &mut out).len;
         String::from_utf8_lossy(&out[..len]).into_owned()
     }
 

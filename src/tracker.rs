@@ -18,7 +18,7 @@ use annulus_ring::{
 };
 
 use crate::access::Access;
-use crate::config::{self, Config, EngineChoice};
+use crate::config::{self, Config, EngineChoice, widened};
 use crate::confine::Confinement;
 use crate::files::Files;
 use crate::limits::{
@@ -36,7 +36,7 @@ use crate::tls::{Tls, sealed_bytes_max};
 use crate::worker::{Clock, Patience, Settings};
 use crew::{Crew, Plan, leave};
 use listen::{Bound, Passed, listen};
-use reload::{reload_certificates, reload_list, restrict, secure};
+use reload::{reload_certificates, reload_list, restrict, secure, warn};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -77,10 +77,13 @@ pub fn run(config: &Config) -> Result<(), String> {
     let tls = secure(&config.tls, &files)?.map(Arc::new);
     let access = restrict(&config.access, &files)?.map(Arc::new);
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    let plain =
-        listen(config, &config.listen, &mut passed, &mut groups, config.tls.listen.is_empty())?;
+    warn(config.warning().as_slice());
+    let alone = config.tls.listen.is_empty();
+    let owner = confinement.ids();
+    let plain = listen(config, &config.listen, &mut passed, &mut groups, alone, owner)?;
     let secured_from = plain.len() as ListenerIndex;
-    let secured = listen(config, &config.tls.listen, &mut passed, &mut groups, plain.is_empty())?;
+    let secured = widened(&config.tls.listen);
+    let secured = listen(config, &secured, &mut passed, &mut groups, plain.is_empty(), None)?;
     let introduced = plain.iter().chain(&secured).enumerate();
     let introduced =
         introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.introduced) << index);
@@ -166,12 +169,12 @@ pub fn run(config: &Config) -> Result<(), String> {
     let plural = if workers == 1 { "" } else { "s" };
     log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
     let status = status(plain.iter().chain(&secured));
-    for Bound { address, introduced } in plain {
-        let mark = if introduced { " (PROXY protocol)" } else { "" };
+    for Bound { address, introduced, .. } in &plain {
+        let mark = if *introduced { " (PROXY protocol)" } else { "" };
         log::info(format_args!("listening on {address}{mark}"));
     }
-    for Bound { address, introduced } in secured {
-        let mark = if introduced { ", PROXY protocol" } else { "" };
+    for Bound { address, introduced, .. } in &secured {
+        let mark = if *introduced { ", PROXY protocol" } else { "" };
         log::info(format_args!("listening on {address} (https{mark})"));
     }
     if !doors.is_empty() {
@@ -202,6 +205,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     });
     notifier.stopping("answering what is in flight");
     log::info(format_args!("stopping: answering what is in flight"));
+    // Unix sockets are removed first: who comes now is to find none, and not one that ends.
+    drop(plain);
     stop.store(true, Ordering::Release);
     leave(crew)
 }

@@ -253,7 +253,7 @@ impl<R: Ring> Worker<R> {
         match event {
             Event::Received { key, buffer, more } => self.on_received(key, buffer, more),
             Event::Accepted { listener, socket, peer } => {
-                self.on_accepted(listener, socket, peer.ip());
+                self.on_accepted(listener, socket, peer.map(|peer| peer.ip()));
             }
             Event::RecvEnded { key, end } => self.on_recv_ended(key, end),
             Event::SendIncomplete { key, rest, socket } => self.on_incomplete(key, rest, socket),
@@ -288,7 +288,7 @@ impl<R: Ring> Worker<R> {
         self.counters.accept_pauses.add(pause);
     }
 
-    fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: IpAddr) {
+    fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: Option<IpAddr>) {
         let acceptor = match &self.acceptor {
             Some(acceptor) if listener >= self.settings.secured_from => Some(acceptor),
             _ => None,
@@ -299,10 +299,11 @@ impl<R: Ring> Worker<R> {
             }
             _ => None,
         };
-        let ticket = match introduced {
-            // The client is let in, or not, when the proxy has said who it is.
-            Some(true) => Some(Ticket::default()),
-            _ => self.server.admit(peer, acceptor.is_some()),
+        let ticket = match (introduced, peer) {
+            // The client is let in, or not, when the proxy has said who it is; and the proxy at a
+            // Unix socket is.
+            (Some(true), _) | (_, None) => Some(Ticket::default()),
+            (_, Some(peer)) => self.server.admit(peer, acceptor.is_some()),
         };
         let Some(ticket) = ticket else { return self.ring.reset(socket) };
         let patience = &self.settings.patience;
@@ -326,8 +327,7 @@ impl<R: Ring> Worker<R> {
             None => connection,
         };
         let transport = if acceptor.is_some() { Transport::Secured } else { Transport::Plain };
-        let family = if peer.is_ipv4() { Family::V4 } else { Family::V6 };
-        self.counters.accepted.add((transport, family));
+        self.counters.accepted.add((transport, Family::of(peer)));
         let connection = connection.admitted(ticket);
         let key = self.insert(connection, socket);
         self.receive(key, Expect::Now);

@@ -2,8 +2,8 @@
 //! looked at by what the kernel says of it and by what it can still do.
 //!
 //! `dropped` is what is left of it, `renewal` how files are read again all the same, `keeper`
-//! the life of the process that does it, `hidden` what Landlock takes away, and `mistakes`
-//! what cannot be had.
+//! the life of the process that does it, `hidden` what Landlock takes away, `socket` what is made
+//! for its user, and `mistakes` what cannot be had.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 
@@ -33,6 +33,8 @@ mod root;
 mod secure;
 #[path = "https/site.rs"]
 mod site;
+#[path = "confine/socket.rs"]
+mod socket;
 #[path = "confine/status.rs"]
 mod status;
 #[path = "http/torrent.rs"]

@@ -3,8 +3,9 @@
 //!
 //! `forwarded` is the header, `introduction` the PROXY protocol, both by hand; `pieces` is the
 //! latter cut at every byte, in memory. `external` is what is told of peers of the tracker's own
-//! network, with a header to have clients from everywhere. `nginx` and `haproxy` are Debian's own,
-//! with the configurations that are given away as examples.
+//! network, with a header to have clients from everywhere. `local` is a Unix socket in place of an
+//! address. `nginx` and `haproxy` are Debian's own, with the configurations that are given away as
+//! examples.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 
@@ -24,6 +25,8 @@ mod forwarded;
 mod haproxy;
 #[path = "proxy/introduction.rs"]
 mod introduction;
+#[path = "proxy/local.rs"]
+mod local;
 #[path = "proxy/nginx.rs"]
 mod nginx;
 #[path = "operations/observed.rs"]

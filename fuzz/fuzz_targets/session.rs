@@ -14,7 +14,7 @@ use annulus::swarm::{Settings, Swarms};
 use libfuzzer_sys::fuzz_target;
 
 const PATIENCE: Patience = Patience { handshake_s: 10, header_s: 10, idle_s: 30 };
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 fn server() -> Server {
     let settings = Settings {

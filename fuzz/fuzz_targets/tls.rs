@@ -28,7 +28,7 @@ use client::{CERTIFICATE, Client, KEY};
 use script::{Farewell, Script};
 
 const PATIENCE: Patience = Patience { handshake_s: 10, header_s: 10, idle_s: 30 };
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 /// First byte of a TLS handshake: what a plain connection takes for the wrong protocol.
 const TLS_HANDSHAKE: u8 = 22;

@@ -262,12 +262,11 @@ impl Epoll {
                 return;
             }
             match sys::accept(fd, true) {
-                Ok((socket, Some(peer))) => {
+                Ok((socket, peer)) => {
                     self.room -= 1;
                     let socket = Socket::from_raw(socket);
                     self.ready.push(Event::Accepted { listener: index, socket, peer });
                 }
-                Ok((socket, None)) => sys::close(socket),
                 Err(libc::EAGAIN) => return,
                 Err(libc::ECONNABORTED | libc::EINTR) => {}
                 Err(errno) => {

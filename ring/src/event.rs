@@ -102,8 +102,8 @@ pub enum Event {
         listener: ListenerIndex,
         /// The connection.
         socket: Socket,
-        /// The other side's address.
-        peer: SocketAddr,
+        /// The other side's address; a Unix socket has none.
+        peer: Option<SocketAddr>,
     },
     /// The listener no longer accepts.
     AcceptEnded {

@@ -4,12 +4,12 @@
 
 use std::env;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::process;
 
 use socket2::{Domain, Socket, Type};
 
+use crate::address::ListenAddress;
 use crate::listener::Listener;
 use crate::sys;
 
@@ -20,7 +20,7 @@ const FIRST: i32 = 3;
 #[derive(Debug)]
 pub struct Inherited {
     /// The address it listens on.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// What it is called by whom it is from: under systemd the unit's name or its
     /// `FileDescriptorName=`. Empty if it has no name.
     pub name: String,
@@ -85,15 +85,21 @@ impl Inherited {
 }
 
 /// Where a socket listens, or why it is of no use.
-fn address_of(socket: &Socket) -> Result<SocketAddr, &'static str> {
-    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+fn address_of(socket: &Socket) -> Result<ListenAddress, &'static str> {
+    let address = socket.local_addr().ok().and_then(|address| {
+        let path = address.as_pathname().map(|path| ListenAddress::Unix(path.to_owned()));
+        address.as_socket().map(ListenAddress::Tcp).or(path)
+    });
     let (Some(address), Ok(Type::STREAM)) = (address, socket.r#type()) else {
-        return Err("is not a TCP socket: ListenStream= with an address and a port makes one");
+        return Err(
+            "is not a TCP socket, nor a Unix stream socket with a path: ListenStream= with \
+                    an address and a port, or a path, makes one",
+        );
     };
     if !socket.is_listener().unwrap_or(false) {
         return Err("does not listen: with Accept=no in its .socket unit it does");
     }
-    let any = address.ip().is_unspecified();
+    let any = address.tcp().is_some_and(|address| address.ip().is_unspecified());
     let is_v6 = socket.domain().is_ok_and(|domain| domain == Domain::IPV6);
     if any && is_v6 && !socket.only_v6().unwrap_or(false) {
         return Err("listens for IPv4 as well as IPv6, which are apart here: set \

@@ -23,6 +23,7 @@
 
 #![deny(unsafe_code)]
 
+mod address;
 mod buffers;
 mod channel;
 mod dial;
@@ -36,9 +37,11 @@ mod process;
 mod start;
 mod sys;
 mod token;
+mod unix;
 mod uring;
 mod waker;
 
+pub use address::ListenAddress;
 pub use buffers::{Pool, RecvBuf};
 pub use channel::Channel;
 pub use epoll::Epoll;
@@ -53,5 +56,6 @@ pub use process::{
 };
 pub use start::{Choice, Chosen, Settings};
 pub use token::Key;
+pub use unix::SocketFile;
 pub use uring::{Capabilities, Refusal, TaskWork, Uring};
 pub use waker::Waker;

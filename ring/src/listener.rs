@@ -12,28 +12,32 @@ use crate::sys;
 
 /// Connections that may wait to be accepted, per worker: as many as the kernel can be told to
 /// let wait, so that `net.core.somaxconn` decides (4096 by default since Linux 5.4).
-const BACKLOG: i32 = 65_535;
+pub(crate) const BACKLOG: i32 = 65_535;
 
 /// How long the kernel holds a connection back until its first bytes are there. HTTP
 /// clients speak first, so an accepted connection can be read at once, and one that never
 /// speaks costs a request socket instead of a connection.
 const DEFER_ACCEPT: Duration = Duration::from_secs(5);
 
-/// A listening TCP socket: one of a group of ours that shares an address with SO_REUSEPORT, or
-/// somebody else's that is lent to us.
+/// A listening socket: one of a group of ours that shares an address with SO_REUSEPORT, or one
+/// of several over the same socket, or somebody else's that is lent to us.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
-    lent: Option<Lent>,
+    queue: Queue,
 }
 
-/// How a socket is ours that goes on to listen when we do not.
+/// Whose the queue is that a listener accepts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lent {
-    /// To one worker.
-    Alone,
-    /// To several: each accepts from the same queue.
+enum Queue {
+    /// This listener's alone: it ends with it.
+    Own,
+    /// That of several listeners of this process: it ends with the last of them.
     Shared,
+    /// Of somebody who goes on to listen when we do not; lent to one listener.
+    Lent,
+    /// The same, lent to several: each accepts from it.
+    LentToSeveral,
 }
 
 impl Listener {
@@ -68,7 +72,7 @@ impl Listener {
         defer_accept(&socket);
         socket.listen(BACKLOG)?;
         save_acknowledgement(&socket);
-        Ok(Listener { fd: OwnedFd::from(socket), lent: None })
+        Ok(Listener { fd: OwnedFd::from(socket), queue: Queue::Own })
     }
 
     /// A listener over a socket that listens already and was passed to this process; `shared` if
@@ -78,24 +82,36 @@ impl Listener {
     /// # Errors
     /// When the descriptor is no socket.
     pub(crate) fn inherited(socket: Socket, shared: bool) -> io::Result<Listener> {
-        socket.set_tcp_nodelay(true)?;
+        let is_unix = socket.domain()? == Domain::UNIX;
+        if !is_unix {
+            socket.set_tcp_nodelay(true)?;
+        }
         // A mark of the queue, not of the descriptor: left by an engine that wanted it, it would
         // have io_uring report "nothing there" instead of waiting.
         socket.set_nonblocking(false)?;
-        defer_accept(&socket);
-        save_acknowledgement(&socket);
-        let lent = if shared { Lent::Shared } else { Lent::Alone };
-        Ok(Listener { fd: OwnedFd::from(socket), lent: Some(lent) })
+        if !is_unix {
+            defer_accept(&socket);
+            save_acknowledgement(&socket);
+        }
+        let queue = if shared { Queue::LentToSeveral } else { Queue::Lent };
+        Ok(Listener { fd: OwnedFd::from(socket), queue })
+    }
+
+    /// A listener over a Unix socket of ours that listens already; `shared` if other listeners
+    /// are over the same one, for there is no SO_REUSEPORT among Unix sockets.
+    pub(crate) fn over_unix(socket: Socket, shared: bool) -> Listener {
+        let queue = if shared { Queue::Shared } else { Queue::Own };
+        Listener { fd: OwnedFd::from(socket), queue }
     }
 
     /// Whether others, of this process or of one before it, may wait at the same queue.
-    pub(crate) fn is_lent(&self) -> bool {
-        self.lent.is_some()
+    pub(crate) fn has_company(&self) -> bool {
+        self.queue != Queue::Own
     }
 
     /// Whether other listeners of this process accept from the same queue.
     pub(crate) fn is_shared(&self) -> bool {
-        self.lent == Some(Lent::Shared)
+        matches!(self.queue, Queue::Shared | Queue::LentToSeveral)
     }
 
     /// The socket, for who does without an engine. It blocks.
@@ -145,18 +161,17 @@ pub(crate) fn drain(
     nonblocking: bool,
     ready: &mut Vec<Event>,
 ) {
-    if listener.lent.is_some() {
+    if matches!(listener.queue, Queue::Lent | Queue::LentToSeveral) {
         return;
     }
     let fd = listener.into_raw();
     let _ = sys::set_nonblocking(fd);
     loop {
         match sys::accept(fd, nonblocking) {
-            Ok((socket, Some(peer))) => {
+            Ok((socket, peer)) => {
                 let socket = event::Socket::from_raw(socket);
                 ready.push(Event::Accepted { listener: index, socket, peer });
             }
-            Ok((socket, None)) => sys::close(socket),
             Err(libc::ECONNABORTED | libc::EINTR) => {}
             Err(_) => break,
         }

@@ -23,8 +23,8 @@ fn checked(result: libc::c_int) -> Result<i32, i32> {
     if result < 0 { Err(errno()) } else { Ok(result) }
 }
 
-/// `accept4(2)`: the connection, close-on-exec and non-blocking as asked, and its peer.
-/// The address is `Err` where the kernel no longer knows it (the peer has reset).
+/// `accept4(2)`: the connection, close-on-exec and non-blocking as asked, and its peer's address,
+/// which a Unix socket has none of.
 pub(crate) fn accept(listener: i32, nonblocking: bool) -> Result<(i32, Option<SocketAddr>), i32> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -34,32 +34,39 @@ pub(crate) fn accept(listener: i32, nonblocking: bool) -> Result<(i32, Option<So
         libc::accept4(listener, storage.as_mut_ptr().cast(), &mut length, flags)
     })?;
     // SAFETY: zeroed storage is a valid `sockaddr_storage`, whatever the kernel wrote.
-    Ok((fd, socket_address(&unsafe { storage.assume_init() })))
+    match socket_address(&unsafe { storage.assume_init() }) {
+        Ok(peer) => Ok((fd, peer)),
+        Err(_) => {
+            close(fd);
+            Err(libc::ECONNABORTED)
+        }
+    }
 }
 
-/// `getpeername(2)`.
-pub(crate) fn peer_address(fd: i32) -> Result<SocketAddr, i32> {
+/// `getpeername(2)`; a Unix socket has none.
+pub(crate) fn peer_address(fd: i32) -> Result<Option<SocketAddr>, i32> {
     address_by(libc::getpeername, fd)
 }
 
 /// `getsockname(2)`.
 pub(crate) fn local_address(fd: i32) -> Result<SocketAddr, i32> {
-    address_by(libc::getsockname, fd)
+    address_by(libc::getsockname, fd)?.ok_or(libc::EAFNOSUPPORT)
 }
 
 type AddressCall =
     unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
 
-fn address_by(call: AddressCall, fd: i32) -> Result<SocketAddr, i32> {
+fn address_by(call: AddressCall, fd: i32) -> Result<Option<SocketAddr>, i32> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: `storage` and `length` are valid for writes and describe each other.
     checked(unsafe { call(fd, storage.as_mut_ptr().cast(), &mut length) })?;
     // SAFETY: zeroed storage is a valid `sockaddr_storage`, whatever the kernel wrote.
-    socket_address(&unsafe { storage.assume_init() }).ok_or(libc::EAFNOSUPPORT)
+    socket_address(&unsafe { storage.assume_init() })
 }
 
-fn socket_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+/// None only for a Unix socket, whose clients are trusted: nobody else may look like one.
+fn socket_address(storage: &libc::sockaddr_storage) -> Result<Option<SocketAddr>, i32> {
     let storage: *const libc::sockaddr_storage = storage;
     // SAFETY: `storage` points to a valid `sockaddr_storage`, which is large and aligned
     // enough for every family's address; the family says which one it holds.
@@ -68,15 +75,16 @@ fn socket_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
             libc::AF_INET => {
                 let address = &*storage.cast::<libc::sockaddr_in>();
                 let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
-                Some(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into())
+                Ok(Some(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into()))
             }
             libc::AF_INET6 => {
                 let address = &*storage.cast::<libc::sockaddr_in6>();
                 let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
                 let port = u16::from_be(address.sin6_port);
-                Some(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id).into())
+                Ok(Some(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id).into()))
             }
-            _ => None,
+            libc::AF_UNIX => Ok(None),
+            _ => Err(libc::EAFNOSUPPORT),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use annulus_ring::ListenAddress;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
@@ -55,8 +56,13 @@ pub(super) enum Kind {
     Url {
         at: fn(&mut Config) -> &mut String,
     },
+    /// Where to listen by TCP.
     Addresses {
         at: fn(&mut Config) -> &mut Vec<SocketAddr>,
+    },
+    /// Where to listen, by TCP or a Unix socket.
+    ListenAddresses {
+        at: fn(&mut Config) -> &mut Vec<ListenAddress>,
     },
     Certificates {
         at: fn(&mut Config) -> &mut Vec<CertificateFiles>,
@@ -167,7 +173,15 @@ impl Kind {
                 }
             }
             (Kind::Addresses { at }, DeValue::Array(entries)) => {
-                match listen::read(entries, value.span()) {
+                match listen::read(entries, value.span(), false) {
+                    Ok(addresses) => {
+                        *at(config) = addresses.iter().filter_map(ListenAddress::tcp).collect();
+                    }
+                    Err(wrong) => return wrong,
+                }
+            }
+            (Kind::ListenAddresses { at }, DeValue::Array(entries)) => {
+                match listen::read(entries, value.span(), true) {
                     Ok(addresses) => *at(config) = addresses,
                     Err(wrong) => return wrong,
                 }
@@ -210,7 +224,7 @@ impl Kind {
             }
             Kind::Switch { .. } => "true or false".to_string(),
             Kind::Word { at } => any_of(at(config).words()),
-            Kind::Addresses { .. } => listen::FORM.to_string(),
+            Kind::Addresses { .. } | Kind::ListenAddresses { .. } => listen::FORM.to_string(),
             Kind::Certificates { .. } => format!("a list like [{CERTIFICATE_FORM}]"),
             Kind::Path { .. } => "the path of a file, in quotes".to_string(),
             Kind::Url { .. } => format!(
@@ -235,6 +249,7 @@ impl Kind {
                 format!("\"{}\"", field.words()[field.index()])
             }
             Kind::Addresses { at } => quoted_list(at(config)),
+            Kind::ListenAddresses { at } => quoted_list(at(config)),
             Kind::Certificates { at } => {
                 let entry = |CertificateFiles { chain, key, .. }: &CertificateFiles| {
                     format!("{{ chain = {chain:?}, key = {key:?} }}")

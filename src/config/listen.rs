@@ -4,25 +4,28 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
+use annulus_ring::ListenAddress;
 use toml::Spanned;
 use toml::de::{DeArray, DeValue};
 
 use super::key::Wrong;
-use crate::limits::LISTENERS_MAX;
+use crate::limits::{LISTENERS_MAX, UNIX_PATH_BYTES_MAX};
 
 /// What a value must look like, to follow "expected".
 pub(super) const FORM: &str =
     "a list of addresses with ports, like [\"0.0.0.0:3000\", \"[::]:3000\"]";
 
-/// The addresses in the order of the list, which may be empty. `span` is that of the list.
+/// The addresses in the order of the list, which may be empty; Unix sockets only if `unix`.
+/// `span` is that of the list.
 pub(super) fn read(
     entries: &DeArray<'_>,
     span: Range<usize>,
-) -> Result<Vec<SocketAddr>, Vec<Wrong>> {
+    unix: bool,
+) -> Result<Vec<ListenAddress>, Vec<Wrong>> {
     let mut addresses = Vec::new();
     let mut wrong = Vec::new();
     for entry in entries {
-        match entry_address(entry) {
+        match entry_address(entry, unix) {
             Ok(address) if addresses.contains(&address) => {
                 wrong.push(Wrong { span: entry.span(), what: "is listed twice".to_string() });
             }
@@ -44,27 +47,56 @@ pub(super) fn read(
 
 /// Whether the kernel refuses one address where the other is listened on: they are the same, or
 /// one of them stands for all of its family.
-pub(crate) fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
+pub(crate) fn collide(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let (Some(one), Some(other)) = (one.tcp(), other.tcp()) else { return one == other };
     let all = one.ip().is_unspecified() || other.ip().is_unspecified();
     let alike = one.port() == other.port() && one.is_ipv4() == other.is_ipv4();
     one.port() != 0 && (one == other || (alike && all))
 }
 
 /// One of `own` that collides with one of `others`, to follow "must be".
-pub(super) fn shared(own: &[SocketAddr], others: &[SocketAddr]) -> Option<String> {
-    let address = own.iter().find(|own| others.iter().any(|other| collide(own, other)))?;
+pub(super) fn shared(own: &[SocketAddr], others: &[ListenAddress]) -> Option<String> {
+    let collides = |own: SocketAddr| others.iter().any(|other| collide(&own.into(), other));
+    let address = own.iter().find(|own| collides(**own))?;
     Some(format!("without \"{address}\""))
 }
 
-fn entry_address(entry: &Spanned<DeValue<'_>>) -> Result<SocketAddr, String> {
+/// The same addresses, as those of a list that may have Unix sockets too.
+pub(crate) fn widened(addresses: &[SocketAddr]) -> Vec<ListenAddress> {
+    addresses.iter().copied().map(ListenAddress::from).collect()
+}
+
+fn entry_address(entry: &Spanned<DeValue<'_>>, unix: bool) -> Result<ListenAddress, String> {
     match entry.get_ref() {
         DeValue::String(text) => match text.parse() {
-            Ok(address) => bindable(address),
+            Ok(ListenAddress::Tcp(address)) => bindable(address).map(ListenAddress::Tcp),
+            Ok(address) if !unix => Err(format!(
+                "a Unix socket: only listen takes \"{address}\", for proxies of this host that \
+                 speak plain HTTP to it"
+            )),
+            Ok(address) => check_path(&text["unix:".len()..]).map(|()| address),
             Err(_) => Err(hint(text)),
         },
         DeValue::Integer(digits) => Err(hint(digits.as_str())),
         _ => Err("expected an address with a port in quotes, like \"0.0.0.0:3000\"".to_string()),
     }
+}
+
+/// Fails unless a Unix socket can be at `path`, which must not depend on the directory that the
+/// program is started in.
+fn check_path(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') || path.ends_with('/') || path.contains(char::is_control) {
+        return Err("after unix: stands the path of a socket from the root on, like \
+                    \"unix:/run/annulus/http.sock\""
+            .to_string());
+    }
+    if path.len() > UNIX_PATH_BYTES_MAX {
+        let len = path.len();
+        return Err(format!(
+            "the path of a Unix socket has at most {UNIX_PATH_BYTES_MAX} bytes, not {len}"
+        ));
+    }
+    Ok(())
 }
 
 /// An IPv6 socket takes IPv6 only here, so the kernel would refuse an IPv4-mapped address,
@@ -84,6 +116,9 @@ fn hint(text: &str) -> String {
     let port = text.strip_prefix("*:").or(text.strip_prefix(':')).unwrap_or(text);
     if port.parse::<u16>().is_ok() {
         return format!("a port alone: write \"0.0.0.0:{port}\", \"[::]:{port}\", or both");
+    }
+    if text.starts_with('/') {
+        return format!("a path: write \"unix:{text}\" for the Unix socket there");
     }
     match text.trim_matches(['[', ']']).parse() {
         Ok(IpAddr::V4(ip)) => format!("the port is missing: write \"{ip}:3000\""),
@@ -114,6 +149,7 @@ mod tests {
             ("127.0.0.1:70000", "not an IP address with a port"),
             ("70000", "not an IP address with a port"),
             ("", "not an IP address with a port"),
+            ("/run/annulus.sock", "a path: write \"unix:/run/annulus.sock\""),
         ] {
             assert!(hint(text).starts_with(start), "{text}: {}", hint(text));
         }

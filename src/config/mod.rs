@@ -30,13 +30,15 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use annulus_ring::ListenAddress;
+
 use crate::files::not_utf8;
 use crate::limits::CONFIG_BYTES_MAX;
 pub use access::{Access, AccessMode, BadLines};
 use key::Table;
 pub(crate) use key::{Word, any_of, did_you_mean, grouped, wrapped};
 pub use limits::Limits;
-pub(crate) use listen::collide;
+pub(crate) use listen::{collide, widened};
 pub use log::Log;
 pub use operations::Operations;
 pub use privileges::{Places, Privileges};
@@ -52,7 +54,7 @@ pub struct Config {
     /// Addresses to accept plain connections on: at least one unless there are some for
     /// [`Tls`], at most [`LISTENERS_MAX`](crate::limits::LISTENERS_MAX), no two alike. Port 0
     /// is allowed and leaves the choice to the kernel.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// Worker threads, at most [`WORKERS_MAX`](crate::limits::WORKERS_MAX); 0 is one per
     /// core available to the process.
     pub workers: usize,
@@ -101,8 +103,8 @@ impl Default for Config {
         let port = 3000;
         Config {
             listen: vec![
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
-                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port).into(),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port).into(),
             ],
             workers: 0,
             engine: EngineChoice::Auto,
@@ -121,6 +123,18 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Which of the addresses are of no use as things stand, and what would help, in a line.
+    pub fn warning(&self) -> Option<String> {
+        let Config { listen, proxy, .. } = self;
+        let has_address =
+            |it: &ListenAddress| !proxy.header.is_empty() || proxy.protocol_listen.contains(it);
+        let silent = listen.iter().find(|it| it.is_unix() && !has_address(it))?;
+        Some(format!(
+            "listen = \"{silent}\": nothing tells where its clients are, and their announces will \
+             fail: set proxy.header, or list it in proxy.protocol_listen too"
+        ))
+    }
+
     /// The configuration in the file at `path`, or the defaults where there is no path. The
     /// relative paths in the file start at its directory.
     ///

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Config;
 use super::key::{Key, Kind, Relation, Table};
-use super::listen::shared;
+use super::listen::{shared, widened};
 
 /// Where operators and their machines look in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,9 @@ pub(super) const OPERATIONS: Table = Table {
         },
         Relation {
             keys: ["operations.listen", "tls.listen"],
-            broken: |Config { tls, operations, .. }| shared(&operations.listen, &tls.listen),
+            broken: |Config { tls, operations, .. }| {
+                shared(&operations.listen, &widened(&tls.listen))
+            },
         },
     ],
 };

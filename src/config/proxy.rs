@@ -1,21 +1,23 @@
 //! The keys of `[proxy]`.
 
-use std::net::SocketAddr;
+use annulus_ring::ListenAddress;
 
 use super::key::{Key, Kind, Relation, Table};
+use super::listen::widened;
 use super::{Config, Range};
 
 /// Proxies that stand between clients and the tracker. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxy {
-    /// Where they connect from. Not empty if anything below is not.
+    /// Where they connect from. Not empty if anything below is not, unless they come by a Unix
+    /// socket.
     pub trusted: Vec<Range>,
     /// The name of the header that says where a request came from: a field name of HTTP, or
     /// empty for none.
     pub header: String,
     /// Those of [`Config::listen`] and [`Tls::listen`](super::Tls::listen) on which every
     /// connection begins with a header of the PROXY protocol.
-    pub protocol_listen: Vec<SocketAddr>,
+    pub protocol_listen: Vec<ListenAddress>,
 }
 
 /// What a header's name must look like, to follow "expected".
@@ -31,7 +33,8 @@ pub(super) const PROXY: Table = Table {
             name: "trusted",
             kind: Kind::Ranges { at: |config| &mut config.proxy.trusted },
             about: "Addresses and ranges that proxies connect from. What others say of a \
-                    client's address is not believed. For a CDN, all the ranges that it \
+                    client's address is not believed. Who comes by a Unix socket of listen is \
+                    trusted without being listed. For a CDN, all the ranges that it \
                     publishes.",
             reason: "none, as there is no proxy.",
         },
@@ -50,7 +53,7 @@ pub(super) const PROXY: Table = Table {
         },
         Key {
             name: "protocol_listen",
-            kind: Kind::Addresses { at: |config| &mut config.proxy.protocol_listen },
+            kind: Kind::ListenAddresses { at: |config| &mut config.proxy.protocol_listen },
             about: "Those of the addresses above, for HTTP or HTTPS, on which every connection \
                     begins with a header of the PROXY protocol, version 1 or 2, ahead of TLS. \
                     Connections that are not from a trusted proxy, or begin otherwise, are \
@@ -62,22 +65,30 @@ pub(super) const PROXY: Table = Table {
     relations: &[
         Relation {
             keys: ["proxy.trusted", "proxy.header"],
-            broken: |Config { proxy, .. }| needs_trusted(proxy, !proxy.header.is_empty()),
+            broken: |Config { listen, proxy, .. }| {
+                needs_trusted(proxy, !proxy.header.is_empty() && !any_unix(listen))
+            },
         },
         Relation {
             keys: ["proxy.trusted", "proxy.protocol_listen"],
-            broken: |Config { proxy, .. }| needs_trusted(proxy, !proxy.protocol_listen.is_empty()),
+            broken: |Config { proxy, .. }| {
+                needs_trusted(proxy, !proxy.protocol_listen.iter().all(ListenAddress::is_unix))
+            },
         },
         Relation {
             keys: ["proxy.protocol_listen", "listen"],
             broken: |Config { listen, tls, proxy, .. }| {
-                let known = || listen.iter().chain(&tls.listen);
-                let stray = proxy
-                    .protocol_listen
-                    .iter()
-                    .find(|address| known().all(|known| known != *address))?;
-                let meant = known().filter(|known| known.port() == stray.port());
-                let meant = meant.min_by_key(|known| known.is_ipv4() != stray.is_ipv4());
+                let known = [listen.clone(), widened(&tls.listen)].concat();
+                let stray = proxy.protocol_listen.iter().find(|it| !known.contains(it))?;
+                let tcp = stray.tcp();
+                let is_meant = |known: &&ListenAddress| match (known.tcp(), tcp) {
+                    (Some(known), Some(stray)) => known.port() == stray.port(),
+                    (known, stray) => known.is_none() && stray.is_none(),
+                };
+                let other_family = |known: &&ListenAddress| {
+                    known.tcp().map(|it| it.is_ipv4()) != tcp.map(|it| it.is_ipv4())
+                };
+                let meant = known.iter().filter(is_meant).min_by_key(other_family);
                 let hint = meant.map_or(String::new(), |meant| format!(" (\"{meant}\"?)"));
                 Some(format!("addresses of listen or tls.listen, not \"{stray}\"{hint}"))
             },
@@ -87,6 +98,10 @@ pub(super) const PROXY: Table = Table {
 
 fn needs_trusted(proxy: &Proxy, needed: bool) -> Option<String> {
     (needed && proxy.trusted.is_empty()).then(|| "one address or more".to_string())
+}
+
+fn any_unix(addresses: &[ListenAddress]) -> bool {
+    addresses.iter().any(ListenAddress::is_unix)
 }
 
 /// A header's name, or what is wrong with it.

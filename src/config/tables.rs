@@ -43,9 +43,13 @@ pub(super) const TOP: Table = Table {
     keys: &[
         Key {
             name: "listen",
-            kind: Kind::Addresses { at: |config| &mut config.listen },
+            kind: Kind::ListenAddresses { at: |config| &mut config.listen },
             about: "Addresses to accept HTTP connections on. IPv4 and IPv6 are listened on apart; \
-                    IPv6 addresses go in brackets; port 0 lets the kernel choose.",
+                    IPv6 addresses go in brackets; port 0 lets the kernel choose. \
+                    \"unix:/run/annulus/http.sock\", a path of at most 107 bytes, is a Unix \
+                    socket for a proxy on this host: who connects there is trusted to say where \
+                    clients are, as [proxy] has it. It is made with the rights 0660, for the user \
+                    and group of the tracker.",
             reason: "every address of the machine.",
         },
         Key {

@@ -66,7 +66,7 @@ impl Keeper {
             let complaint = give_up_power(Some(ids), true).err().map(|error| error.to_string());
             if landlock {
                 // If it is refused here, it is to the tracker too, which says so.
-                let _ = landlock::restrict(&[Path::new("/")]);
+                let _ = landlock::restrict(&[PathBuf::from("/")], &[]);
             }
             let told = channel.send(complaint.as_deref().unwrap_or("ready").as_bytes(), None);
             if complaint.is_none() && told.is_ok() {

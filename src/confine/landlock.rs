@@ -16,13 +16,14 @@ use crate::limits::LINKS_MAX;
 const ABI_KNOWN: ABI = ABI::V7;
 
 /// Takes from this process, and all that it will start, every use of files but reading those
-/// beneath `readable`, binding and connecting by TCP, connecting to abstract sockets and
-/// signals to others. What it has open stays. Says what the kernel has of that.
+/// beneath `readable` and removing those beneath `removable`, binding and connecting by TCP,
+/// connecting to abstract sockets and signals to others. What it has open stays. Says what the
+/// kernel has of that.
 ///
 /// # Errors
 /// The kernel has Landlock and refuses it.
-pub(super) fn restrict(readable: &[impl AsRef<Path>]) -> Result<String, String> {
-    let status = rules(readable).map_err(|error| error.to_string())?;
+pub(super) fn restrict(readable: &[PathBuf], removable: &[PathBuf]) -> Result<String, String> {
+    let status = rules(readable, removable).map_err(|error| error.to_string())?;
     Ok(match status {
         LandlockStatus::NotImplemented => "no Landlock: the kernel has none".to_string(),
         LandlockStatus::NotEnabled => {
@@ -37,13 +38,14 @@ pub(super) fn restrict(readable: &[impl AsRef<Path>]) -> Result<String, String> 
     })
 }
 
-fn rules(readable: &[impl AsRef<Path>]) -> Result<LandlockStatus, RulesetError> {
+fn rules(readable: &[PathBuf], removable: &[PathBuf]) -> Result<LandlockStatus, RulesetError> {
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI_KNOWN))?
         .handle_access(AccessNet::from_all(ABI_KNOWN))?
         .scope(Scope::from_all(ABI_KNOWN))?
         .create()?
         .add_rules(path_beneath_rules(readable, AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(removable, AccessFs::RemoveFile))?
         .restrict_self()?;
     Ok(status.landlock)
 }

@@ -32,12 +32,19 @@ pub trait Answer {
     fn reply_bytes_max(&self) -> usize;
 
     /// Answers a request of the client at `peer` into `out`, at least
-    /// [`Answer::reply_bytes_max`] long.
-    fn answer(&mut self, peer: IpAddr, head: &Head<'_>, out: &mut [u8]) -> Reply;
+    /// [`Answer::reply_bytes_max`] long. `None` is a proxy that came by a Unix socket, and has not
+    /// named its client ahead of the connection.
+    fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Reply;
 
     /// Answers `said` of `peer`, which is no request that can be served; the connection ends with
     /// it.
-    fn refuse(&mut self, peer: IpAddr, mistake: Mistake, said: &[u8], out: &mut [u8]) -> usize;
+    fn refuse(
+        &mut self,
+        peer: Option<IpAddr>,
+        mistake: Mistake,
+        said: &[u8],
+        out: &mut [u8],
+    ) -> usize;
 
     /// Lets in a connection whose client has just become known, before a byte of his is looked
     /// at, or does not. `secured`: a TLS handshake is to come.

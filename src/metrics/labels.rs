@@ -1,5 +1,7 @@
 //! What is told apart in what is counted, under the names that operators see.
 
+use std::net::IpAddr;
+
 use annulus_parser::Error;
 
 use super::count::Key;
@@ -62,6 +64,8 @@ labels! {
         V4 = "ipv4",
         /// IPv6.
         V6 = "ipv6",
+        /// None: a proxy at a Unix socket, of whose client nothing is known.
+        Unix = "unix",
     }
 
     /// What became of a request.
@@ -168,6 +172,17 @@ labels! {
         Full = "full",
         /// From an earlier session.
         Resumed = "resumed",
+    }
+}
+
+impl Family {
+    /// That of somebody with this address, or of one who has none.
+    pub fn of(client: Option<IpAddr>) -> Family {
+        match client {
+            Some(IpAddr::V4(_)) => Family::V4,
+            Some(IpAddr::V6(_)) => Family::V6,
+            None => Family::Unix,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ impl Server {
     /// Answers a client whose address the proxy before it has kept back: that may be mended.
     pub(super) fn answer_unknown(
         &mut self,
-        proxy: IpAddr,
+        proxy: Option<IpAddr>,
         unknown: Unknown,
         envelope: Envelope,
         out: &mut [u8],

@@ -2,10 +2,11 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Inherited, Listener};
+use annulus_ring::{Ids, Inherited, ListenAddress, Listener, SocketFile};
 
 use crate::config::{Config, collide};
 use crate::log;
@@ -19,9 +20,11 @@ const EAFNOSUPPORT: i32 = 97;
 
 /// An address that is listened on.
 pub(super) struct Bound {
-    pub(super) address: SocketAddr,
+    pub(super) address: ListenAddress,
     /// Whether connections to it begin with a header of the PROXY protocol.
     pub(super) introduced: bool,
+    /// The Unix socket that was made for it, which goes with this.
+    _file: Option<SocketFile>,
 }
 
 /// The sockets that were passed to the program, until a configured address claims them.
@@ -36,11 +39,11 @@ impl Passed {
     /// Listeners over the sockets of this address, one for each of `workers`, if any were passed.
     fn claim(
         &mut self,
-        address: SocketAddr,
+        address: &ListenAddress,
         workers: usize,
     ) -> Result<Option<Vec<Listener>>, String> {
         let claimed: Vec<Inherited> =
-            self.0.extract_if(.., |inherited| inherited.address == address).collect();
+            self.0.extract_if(.., |inherited| inherited.address == *address).collect();
         let Some(Inherited { name, .. }) = claimed.first() else {
             return self.leave_room(address).map(|()| None);
         };
@@ -60,8 +63,8 @@ impl Passed {
 
     /// Fails if a socket that was passed keeps us from listening on `address` ourselves: the
     /// kernel would only say that somebody does.
-    fn leave_room(&self, address: SocketAddr) -> Result<(), String> {
-        let in_the_way = self.0.iter().find(|inherited| collide(&inherited.address, &address));
+    fn leave_room(&self, address: &ListenAddress) -> Result<(), String> {
+        let in_the_way = self.0.iter().find(|inherited| collide(&inherited.address, address));
         let Some(Inherited { address: passed, name, .. }) = in_the_way else { return Ok(()) };
         Err(format!(
             "cannot listen on {address}: a socket was passed for {passed} ({name}), and one \
@@ -84,33 +87,46 @@ impl Passed {
 
 /// Adds listeners on every address, one to each worker's `groups`: those that were passed, and
 /// our own for the others. Returns the addresses bound. `alone`: these addresses are all there
-/// are.
+/// are. Unix sockets are made for `owner`, or whoever runs the program.
 pub(super) fn listen(
     config: &Config,
-    addresses: &[SocketAddr],
+    addresses: &[ListenAddress],
     passed: &mut Passed,
     groups: &mut [Vec<Listener>],
     alone: bool,
+    owner: Option<Ids>,
 ) -> Result<Vec<Bound>, String> {
     let mut bound = Vec::new();
-    for &address in addresses {
-        let introduced = config.proxy.protocol_listen.contains(&address);
-        let listeners = match passed.claim(address, groups.len())? {
-            Some(listeners) => Ok((address, listeners)),
-            None => bind(address, groups.len()),
-        };
-        match listeners {
-            Ok((address, listeners)) => {
-                bound.push(Bound { address, introduced });
-                for (group, listener) in groups.iter_mut().zip(listeners) {
-                    group.push(listener);
+    for address in addresses {
+        let introduced = config.proxy.protocol_listen.contains(address);
+        let (at, file, listeners) = match passed.claim(address, groups.len())? {
+            Some(listeners) => (address.clone(), None, listeners),
+            None => match address {
+                ListenAddress::Unix(path) => {
+                    let made = patiently(|| SocketFile::bind(path, groups.len(), owner));
+                    let (file, listeners) = made.map_err(|error| explain_unix(path, &error))?;
+                    (address.clone(), Some(file), listeners)
                 }
-            }
-            // A machine without IPv6 has "all IPv6 addresses" served by having none.
-            Err(error) if no_ipv6(address, &error) && !(alone && addresses.len() == 1) => {
-                log::warning(format_args!("not listening on {address}: this machine has no IPv6"));
-            }
-            Err(error) => return Err(explain_listen(address, &error)),
+                ListenAddress::Tcp(address) => {
+                    match patiently(|| Listener::bind_group(*address, groups.len())) {
+                        Ok((address, listeners)) => (address.into(), None, listeners),
+                        // A machine without IPv6 has "all IPv6 addresses" served by having none.
+                        Err(error)
+                            if no_ipv6(*address, &error) && !(alone && addresses.len() == 1) =>
+                        {
+                            log::warning(format_args!(
+                                "not listening on {address}: this machine has no IPv6"
+                            ));
+                            continue;
+                        }
+                        Err(error) => return Err(explain_listen(*address, &error)),
+                    }
+                }
+            },
+        };
+        bound.push(Bound { address: at, introduced, _file: file });
+        for (group, listener) in groups.iter_mut().zip(listeners) {
+            group.push(listener);
         }
     }
     Ok(bound)
@@ -118,14 +134,35 @@ pub(super) fn listen(
 
 /// Binds, with some patience: a tracker that was killed a moment ago still holds its port
 /// until the kernel has taken its ring apart.
-fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Listener>)> {
+fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..BIND_TRIES {
-        match Listener::bind_group(address, workers) {
+        match bind() {
             Err(error) if error.kind() == ErrorKind::AddrInUse => thread::sleep(BIND_PAUSE),
             result => return result,
         }
     }
-    Listener::bind_group(address, workers)
+    bind()
+}
+
+fn explain_unix(path: &Path, error: &io::Error) -> String {
+    let cure = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another program, perhaps another annulus, listens there: stop it, or choose another \
+             path with `listen`"
+        }
+        ErrorKind::AlreadyExists => {
+            "there is a file that is no socket: remove it, or choose another path with `listen`"
+        }
+        ErrorKind::NotFound => {
+            "make its directory first (RuntimeDirectory= of a systemd unit does)"
+        }
+        ErrorKind::PermissionDenied => {
+            "the directory must be one that the tracker's user may write to, and so must a socket \
+             that is there already"
+        }
+        _ => "check `listen`",
+    };
+    format!("cannot listen on unix:{}: {error}: {cure}", path.display())
 }
 
 fn no_ipv6(address: SocketAddr, error: &io::Error) -> bool {

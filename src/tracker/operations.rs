@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use annulus_ring::Listener;
 
 use super::listen::{Bound, Passed, listen};
-use crate::config::Config;
+use crate::config::{Config, widened};
 use crate::log;
 use crate::metrics::snapshot::{Engine, Facts, Observer};
 use crate::operations::{Door, serve};
@@ -16,12 +16,13 @@ pub(super) fn open(
     config: &Config,
     passed: &mut Passed,
 ) -> Result<Vec<(SocketAddr, Door)>, String> {
-    let addresses = &config.operations.listen;
+    let addresses = widened(&config.operations.listen);
     let mut group = [Vec::new()];
-    let bound = listen(config, addresses, passed, &mut group, true)?;
+    let bound = listen(config, &addresses, passed, &mut group, true, None)?;
     let [sockets] = group;
     let doors = sockets.into_iter().map(Listener::into_fd);
-    Ok(bound.into_iter().map(|Bound { address, .. }| address).zip(doors).collect())
+    let addresses = bound.iter().filter_map(|Bound { address, .. }| address.tcp());
+    Ok(addresses.zip(doors).collect())
 }
 
 /// What does not change from here on, which is when the tracker begins to serve.

@@ -50,7 +50,7 @@ pub(super) fn reload_certificates(tls: &Tls, config: &config::Tls, files: &Files
 }
 
 /// Says what works, but should be looked into.
-fn warn(warnings: &[String]) {
+pub(super) fn warn(warnings: &[String]) {
     for warning in warnings {
         log::warning(format_args!("{warning}"));
     }

@@ -4,18 +4,21 @@ use std::env::temp_dir;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
 use crate::certificates::{Authority, Key};
 use crate::manager::{Service, announce, socket};
-use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::requirements::Scratch;
+use crate::tracker::{Engine, PATIENCE, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     one_is_passed_and_one_is_bound,
     each_of_a_group_is_served,
     those_for_https_and_operations_are_served,
+    unix_sockets_are_served_and_kept,
 );
 
 fn one_is_passed_and_one_is_bound(engine: Engine) {
@@ -75,6 +78,37 @@ fn those_for_https_and_operations_are_served(engine: Engine) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+}
+
+/// As `ListenStream=/run/annulus/http.sock` makes one.
+fn unix_sockets_are_served_and_kept(engine: Engine) {
+    let scratch = Scratch::new(&format!("passed-unix-{}", engine.name()));
+    let path = scratch.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let address = format!("unix:{}", path.display());
+    let mut service = Service::new(engine, &[address_of_any()], vec![listener.into()]);
+    let listen = format!("listen = [\"{address}\", ");
+    service.config = service.config.replace("listen = [", &listen);
+    service.config += "[proxy]\nheader = \"X-Real-IP\"\n";
+    for _ in 0..2 {
+        let mut tracker = service.start(1);
+        tracker.assert_logged(&format!("{address} was passed (first.socket)"));
+        // Both workers wait at it.
+        for _ in 0..20 {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let request = "GET /announce?info_hash=aaaaaaaaaaaaaaaaaaaa&port=1 HTTP/1.1\r\n\
+                           X-Real-IP: 203.0.113.7\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert!(answer.windows(4).any(|bytes| bytes == [203, 0, 113, 7]));
+        }
+        tracker.signal("TERM");
+        let (status, log) = tracker.ended();
+        assert!(status.success(), "{log}");
+        assert!(path.exists(), "it is not the tracker's to remove");
+    }
 }
 
 #[test]

@@ -113,3 +113,68 @@ fn nobody_is_believed_who_is_not_trusted() {
         ],
     );
 }
+
+/// Who comes by a Unix socket is trusted without a list.
+#[test]
+fn unix_sockets_need_no_trusted_addresses() {
+    let both = "listen = [\"unix:/run/a\", \"[::]:1\", \"unix:/run/b\"]\n[proxy]\n\
+                header = \"X-Real-IP\"\nprotocol_listen = [\"unix:/run/b\"]\n";
+    let config = Config::parse(both, "both").unwrap();
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["unix:/run/a", "[::]:1", "unix:/run/b"]);
+    assert_eq!(config.proxy.protocol_listen, ["unix:/run/b".parse().unwrap()]);
+    assert_eq!(config.warning(), None);
+    let silent = Config::parse("listen = [\"unix:/run/a\"]\n", "silent").unwrap().warning();
+    assert!(silent.unwrap().starts_with("listen = \"unix:/run/a\": nothing tells"));
+    // A path as long as can be.
+    let longest = format!("unix:/{}", "a".repeat(106));
+    assert!(Config::parse(&format!("listen = [\"{longest}\"]"), "longest").is_ok());
+    refused(
+        "unix",
+        &[
+            (
+                "listen = [\"unix:\", \"unix:run/a\", \"unix:@a\", \"unix:/run/\"]\n",
+                &[
+                    "annulus.toml:1: listen = \"unix:\": after unix: stands the path of a socket \
+                     from the root on, like \"unix:/run/annulus/http.sock\"",
+                    "annulus.toml:1: listen = \"unix:run/a\": after unix: stands the path of a \
+                     socket from the root on, like \"unix:/run/annulus/http.sock\"",
+                    "annulus.toml:1: listen = \"unix:@a\": after unix: stands the path of a socket \
+                     from the root on, like \"unix:/run/annulus/http.sock\"",
+                    "annulus.toml:1: listen = \"unix:/run/\": after unix: stands the path of a \
+                     socket from the root on, like \"unix:/run/annulus/http.sock\"",
+                ],
+            ),
+            (
+                &format!("listen = [\"{longest}a\"]\n"),
+                &["annulus.toml:1: \
+                     listen = \"unix:/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...: \
+                     the path of a Unix socket has at most 107 bytes, not 108"],
+            ),
+            (
+                "listen = [\"/run/a\", \"unix:/run/b\", \"unix:/run/b\"]\n",
+                &[
+                    "annulus.toml:1: listen = \"/run/a\": \
+                     a path: write \"unix:/run/a\" for the Unix socket there",
+                    "annulus.toml:1: listen = \"unix:/run/b\": is listed twice",
+                ],
+            ),
+            (
+                "[tls]\nlisten = [\"unix:/run/a\"]\n[operations]\nlisten = [\"unix:/run/b\"]\n",
+                &[
+                    "annulus.toml:2: tls.listen = \"unix:/run/a\": a Unix socket: only listen \
+                     takes \"unix:/run/a\", for proxies of this host that speak plain HTTP to it",
+                    "annulus.toml:4: operations.listen = \"unix:/run/b\": a Unix socket: only \
+                     listen takes \"unix:/run/b\", for proxies of this host that speak plain \
+                     HTTP to it",
+                ],
+            ),
+            (
+                "listen = [\"unix:/run/a\"]\n[proxy]\nprotocol_listen = [\"unix:/run/b\"]\n",
+                &["annulus.toml:3: proxy.protocol_listen = [\"unix:/run/b\"]: must be addresses \
+                     of listen or tls.listen, not \"unix:/run/b\" (\"unix:/run/a\"?), because of \
+                     listen = [\"unix:/run/a\"] (line 1)"],
+            ),
+        ],
+    );
+}

@@ -1,6 +1,7 @@
 //! A tracker behind proxies that connect from 127.0.0.1.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -46,6 +47,10 @@ pub(crate) struct Behind {
     pub(crate) introduced: SocketAddr,
     /// The same, with TLS for [`HOST`].
     pub(crate) secured: SocketAddr,
+    /// The Unix socket where it goes by the header.
+    pub(crate) local: PathBuf,
+    /// The Unix socket where it wants the PROXY protocol.
+    pub(crate) local_introduced: PathBuf,
     /// What clients are to trust.
     pub(crate) authority: Authority,
 }
@@ -60,8 +65,11 @@ impl Behind {
     pub(crate) fn start_with(engine: Engine, header: &str, tables: &str) -> Behind {
         let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
         authority.issue(HOST, Key::P256);
+        let [local, local_introduced] =
+            ["local", "introduced"].map(|name| authority.directory().join(name));
+        let (plain, introduced) = (local.display(), local_introduced.display());
         let text = format!(
-            "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n\
+            "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\", \"unix:{plain}\", \"unix:{introduced}\"]\n\
              engine = \"{}\"\n\
              workers = 2\n\
              [tls]\n\
@@ -70,7 +78,7 @@ impl Behind {
              [proxy]\n\
              trusted = [\"127.0.0.1\", \"10.0.0.0/8\", \"2001:db8:1::/48\"]\n\
              header = \"{header}\"\n\
-             protocol_listen = [\"127.0.0.1:0\"]\n\
+             protocol_listen = [\"127.0.0.1:0\", \"unix:{introduced}\"]\n\
              {tables}",
             engine.name()
         );
@@ -82,7 +90,7 @@ impl Behind {
         let introduced = listening(" (PROXY protocol)");
         let secured = listening(" (https, PROXY protocol)");
         tracker.ready(1).unwrap();
-        Behind { tracker, introduced, secured, authority }
+        Behind { tracker, introduced, secured, local, local_introduced, authority }
     }
 
     /// What clients with TLS go by.

@@ -1,17 +1,25 @@
 //! Debian's HAProxy, with the example that is given away.
 
+use std::fmt::Display;
 use std::fs;
-use std::net::SocketAddr;
 
 use crate::behind::Behind;
 use crate::observed::{OPERATIONS, Observed};
 use crate::program::{
     HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
+    tells_of_ipv6_in_plain,
 };
 use crate::site::HOST;
 use crate::tracker::{Engine, on_both_engines, within};
 
-on_both_engines!(ends_tls, passes_tls_through, ends_tls_and_introduces, over_ipv6, checks_health);
+on_both_engines!(
+    ends_tls,
+    passes_tls_through,
+    ends_tls_and_introduces,
+    over_ipv6,
+    by_unix_sockets,
+    checks_health,
+);
 
 const EXAMPLE: &str = include_str!("../../dist/haproxy.cfg.example");
 
@@ -20,7 +28,7 @@ const VERSIONS: [&str; 2] = ["send-proxy", "send-proxy-v2"];
 
 /// The example on an address of its own, its streams to this address of the tracker, and by
 /// this version.
-fn example(site: &Behind, streams_to: SocketAddr, version: &str) -> String {
+fn example(site: &Behind, streams_to: impl Display, version: &str) -> String {
     let passed = format!("server annulus {streams_to} {version}\n");
     let config = replaced(EXAMPLE, "server annulus 127.0.0.1:3443 send-proxy-v2\n", &passed);
     let plain = format!("server annulus {}\n", site.tracker.v4);
@@ -107,6 +115,23 @@ fn ends_tls_and_introduces(engine: Engine) {
             let config = example(&site, site.introduced, version);
             let haproxy = start(&replaced(&config, ":8443\n", &bind));
             tells_clients_apart(&site, haproxy.at(PASSED), true, torrent);
+        }
+    }
+}
+
+fn by_unix_sockets(engine: Engine) {
+    if is_here("haproxy::by_unix_sockets", "haproxy", None) {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        let streams_to = format!("unix@{}", site.local_introduced.display());
+        let server = format!("server annulus unix@{}\n", site.local.display());
+        for (version, torrent) in VERSIONS.into_iter().zip([1, 4]) {
+            let config = example(&site, &streams_to, version);
+            let plain = format!("server annulus {}\n", site.tracker.v4);
+            let haproxy = start(&replaced(&config, &plain, &server));
+            tells_clients_apart(&site, haproxy.at(HTTP), false, torrent);
+            tells_clients_apart(&site, haproxy.at(HTTPS), true, torrent + 1);
+            tells_clients_apart(&site, haproxy.at(PASSED), false, torrent + 2);
+            tells_of_ipv6_in_plain(&site, &haproxy);
         }
     }
 }

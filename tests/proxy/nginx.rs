@@ -1,10 +1,11 @@
 //! Debian's nginx, with the example that is given away.
 
-use std::net::SocketAddr;
+use std::fmt::Display;
 
 use crate::behind::Behind;
 use crate::program::{
     HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
+    tells_of_ipv6_in_plain,
 };
 use crate::site::HOST;
 use crate::tracker::{Engine, on_both_engines};
@@ -15,12 +16,13 @@ on_both_engines!(
     passes_tls_through,
     ends_tls_and_introduces,
     over_ipv6,
+    by_unix_sockets,
 );
 
 const EXAMPLE: &str = include_str!("../../dist/nginx.conf.example");
 
 /// The example on an address of its own, its streams to this address of the tracker.
-fn example(site: &Behind, streams_to: SocketAddr) -> String {
+fn example(site: &Behind, streams_to: impl Display) -> String {
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let paths: String = paths.map(|name| format!("{name}_temp_path @DIR@/{name};\n")).concat();
     let key = site.authority.path(&format!("{HOST}.key"));
@@ -98,5 +100,20 @@ fn ends_tls_and_introduces(engine: Engine) {
         );
         let nginx = start(&replaced(&example(&site, site.introduced), "8443;", &listen));
         tells_clients_apart(&site, nginx.at(PASSED), true, 1);
+    }
+}
+
+fn by_unix_sockets(engine: Engine) {
+    if can_run("nginx::by_unix_sockets") {
+        let site = Behind::start(engine, "X-Forwarded-For");
+        let streams_to = format!("unix:{}", site.local_introduced.display());
+        let upstream = format!("server unix:{};", site.local.display());
+        let config = example(&site, streams_to);
+        let config = replaced(&config, &format!("server {};", site.tracker.v4), &upstream);
+        let nginx = start(&config);
+        tells_clients_apart(&site, nginx.at(HTTP), false, 1);
+        tells_clients_apart(&site, nginx.at(HTTPS), true, 2);
+        tells_clients_apart(&site, nginx.at(PASSED), false, 3);
+        tells_of_ipv6_in_plain(&site, &nginx);
     }
 }

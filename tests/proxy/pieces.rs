@@ -27,11 +27,12 @@ impl Answer for Mirror {
         64
     }
 
-    fn answer(&mut self, peer: IpAddr, _: &Head<'_>, out: &mut [u8]) -> Reply {
+    fn answer(&mut self, peer: Option<IpAddr>, _: &Head<'_>, out: &mut [u8]) -> Reply {
+        let peer = peer.map_or("nobody".to_owned(), |peer| peer.to_string());
         Reply { len: put(&format!("{peer};"), out), after: After::KeepAlive }
     }
 
-    fn refuse(&mut self, _: IpAddr, mistake: Mistake, _: &[u8], out: &mut [u8]) -> usize {
+    fn refuse(&mut self, _: Option<IpAddr>, mistake: Mistake, _: &[u8], out: &mut [u8]) -> usize {
         put(&format!("{mistake:?};"), out)
     }
 }
@@ -44,7 +45,7 @@ fn put(text: &str, out: &mut [u8]) -> usize {
 /// What is answered to these pieces, and whether the connection was closed over it. `keep`: the
 /// first arrives while others have their turn.
 fn converse(trusted: bool, pieces: &[&[u8]], keep: bool) -> (String, bool) {
-    let peer = "10.0.0.1".parse().unwrap();
+    let peer = Some("10.0.0.1".parse().unwrap());
     let mut connection = Connection::new(peer, 0, &PATIENCE).introduced(trusted);
     let (mut scratch, mut out) = (Scratch::new(0), [0; 4096]);
     let mut said = String::new();
@@ -130,7 +131,7 @@ fn tls_comes_after_the_header() {
             client.write_tls(&mut stream).unwrap();
             let mut rest = stream.split_off(cut);
 
-            let (peer, accepted) = ("10.0.0.1".parse().unwrap(), acceptor.accept().unwrap());
+            let (peer, accepted) = (Some("10.0.0.1".parse().unwrap()), acceptor.accept().unwrap());
             let connection = Connection::secured(peer, accepted, 0, &PATIENCE);
             let mut connection = connection.introduced(true);
             let (mut scratch, mut out) = (Scratch::new(4096), vec![0; FLIGHT_BYTES_MAX]);

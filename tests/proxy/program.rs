@@ -157,3 +157,16 @@ pub(crate) fn tells_of_ipv6(site: &Behind, program: &Program) {
         assert_eq!(external_ip(&reply), Ipv6Addr::LOCALHOST, "port {port}");
     }
 }
+
+/// The same of the ports that end no TLS at the tracker.
+#[track_caller]
+pub(crate) fn tells_of_ipv6_in_plain(site: &Behind, program: &Program) {
+    if !has_v6() {
+        return;
+    }
+    for (port, torrent) in [HTTP, PASSED].into_iter().zip(200..) {
+        let mut client = Client::connect(program.at_v6(port));
+        client.send(site.announce(torrent));
+        assert_eq!(external_ip(&client.reply()), Ipv6Addr::LOCALHOST, "port {port}");
+    }
+}

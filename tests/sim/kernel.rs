@@ -307,7 +307,7 @@ impl FakeRing {
         let state = &mut self.links[link];
         state.descriptor = Some(descriptor);
         state.accepted_ms = Some(now_ms);
-        let peer = state.client.script.peer;
+        let peer = Some(state.client.script.peer);
         let socket = Socket::from_raw(descriptor);
         self.lanes.push(Lane::Listener(listener), Event::Accepted { listener, socket, peer });
     }

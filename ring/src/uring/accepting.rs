@@ -60,12 +60,12 @@ impl Uring {
         self.ready.push(Event::AcceptEnded { listener, cause });
     }
 
-    /// Has accepts on lent sockets start anew, and so look into the queue. The kernel wakes one
-    /// of those that wait there; that one may be about to stop, or be what is left of a killed
-    /// process whose ring the kernel takes apart in its own time, and then nobody hears of the
-    /// connection until the next one comes.
+    /// Has accepts on sockets that others wait at too start anew, and so look into the queue. The
+    /// kernel wakes one of those that wait there; that one may be about to stop, or be what is
+    /// left of a killed process whose ring the kernel takes apart in its own time, and then nobody
+    /// hears of the connection until the next one comes.
     pub(super) fn accept_unheard(&mut self) {
-        self.accept_anew(Listener::is_lent);
+        self.accept_anew(Listener::has_company);
     }
 
     /// Ends the accepts on some listeners; the user, who is told that they are retired, starts

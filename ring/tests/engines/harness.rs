@@ -262,7 +262,7 @@ impl<K: Kind> Bench<K> {
     /// The next event, which must be a connection.
     pub(crate) fn accepted(&mut self) -> (Socket, SocketAddr) {
         match self.next() {
-            Event::Accepted { listener: 0, socket, peer } => (socket, peer),
+            Event::Accepted { listener: 0, socket, peer: Some(peer) } => (socket, peer),
             other => panic!("not a connection: {other:?}"),
         }
     }

@@ -1,0 +1,483 @@
+//! A Unix socket for proxies on the same host: who comes through it, and the life of its file.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use crate::behind::{UNREACHABLE, external_ip};
+use crate::client::{Client, get, request};
+use crate::requirements::Scratch;
+use crate::torrent::{Torrent, announced, escaped, failed, scraped};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+
+on_both_engines!(
+    a_header_says_who_asks,
+    an_introduction_says_who_asks,
+    a_header_behind_an_introduction,
+    what_is_no_request_is_answered_and_closed,
+    requests_in_a_row,
+    who_reads_late_gets_all,
+    what_follows_the_last_request_does_no_harm,
+    many_connections,
+    the_proxy_is_not_limited_but_its_clients_are,
+    nothing_tells_who_asks,
+    beside_nothing_else,
+    what_is_in_flight_is_answered_at_a_stop,
+    the_file_is_for_user_and_group_and_goes_with_the_tracker,
+    a_file_left_behind_is_replaced,
+    a_file_in_use_is_not,
+    what_is_no_socket_is_kept,
+    without_a_directory,
+    anothers_file_is_kept,
+);
+
+/// A tracker that listens at Unix sockets, and by TCP where it is looked at from.
+pub(crate) struct Local {
+    pub(crate) tracker: Tracker,
+    scratch: Scratch,
+}
+
+impl Local {
+    /// With this header, and further tables.
+    pub(crate) fn start(engine: Engine, header: &str, tables: &str) -> Local {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let scratch = Scratch::new(&format!("unix-{}-{count}", engine.name()));
+        let tracker = Local::launch(engine, &scratch, header, tables);
+        let local = Local { tracker, scratch };
+        local.is_ready();
+        local
+    }
+
+    fn launch(engine: Engine, scratch: &Scratch, header: &str, tables: &str) -> Tracker {
+        let directory = scratch.path().display();
+        let text = format!(
+            "listen = [\"127.0.0.1:0\", \"unix:{directory}/plain\", \"unix:{directory}/proxied\"]\n\
+             engine = \"{}\"\nworkers = 2\n\
+             [proxy]\nheader = \"{header}\"\n\
+             protocol_listen = [\"unix:{directory}/proxied\"]\n{tables}\n",
+            engine.name()
+        );
+        let mut tracker = Tracker::launch(&text, &[]);
+        let _ = tracker.ready(1);
+        tracker
+    }
+
+    #[track_caller]
+    fn is_ready(&self) {
+        for (name, mark) in [("plain", ""), ("proxied", " (PROXY protocol)")] {
+            let at = self.path(name);
+            self.tracker.assert_logged(&format!("listening on unix:{}{mark}", at.display()));
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    #[track_caller]
+    fn connect(&self, name: &str) -> Client<UnixStream> {
+        connect(&self.path(name))
+    }
+
+    /// Asserts that the torrent has peers at these addresses, and no other.
+    #[track_caller]
+    fn holds(&self, torrent: u8, expected: &[&str]) {
+        let swarm = Torrent::new(&self.tracker, torrent);
+        let mut peers = swarm.announce(1, "left=1").peers;
+        swarm.announce(1, "event=stopped");
+        peers.sort();
+        let mut expected: Vec<SocketAddr> = expected
+            .iter()
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), u16::from(torrent) + 100))
+            .collect();
+        expected.sort();
+        assert_eq!(peers, expected);
+    }
+}
+
+#[track_caller]
+fn connect(path: &PathBuf) -> Client<UnixStream> {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    Client::over(stream)
+}
+
+fn target(torrent: u8) -> String {
+    let port = u16::from(torrent) + 100;
+    format!("/announce?info_hash={}&port={port}&left=1", escaped(&[torrent; 20]))
+}
+
+fn announce(torrent: u8, lines: &str) -> Vec<u8> {
+    request("GET", &target(torrent), "HTTP/1.1", lines)
+}
+
+fn scrape() -> Vec<u8> {
+    get(&format!("/scrape?info_hash={}", escaped(&[9; 20])))
+}
+
+fn a_header_says_who_asks(engine: Engine) {
+    let local = Local::start(engine, "X-Forwarded-For", "");
+    let mut client = local.connect("plain");
+    for (value, expected) in [
+        ("203.0.113.7", "203.0.113.7"),
+        ("198.51.100.1, 203.0.113.8", "203.0.113.8"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("10.0.0.1", "10.0.0.1"),
+    ] {
+        client.send(announce(1, &format!("X-Forwarded-For: {value}\r\n")));
+        let ip = external_ip(&client.reply());
+        assert_eq!(ip, expected.parse::<IpAddr>().unwrap());
+    }
+    local.holds(1, &["203.0.113.7", "203.0.113.8", "2001:db8::7", "10.0.0.1"]);
+    // Who does not say, or says what nobody can have, is told so; a scrape and a page need none.
+    let unreachable = UNREACHABLE.map(|ip| (format!("X-Forwarded-For: {ip}\r\n"), "unreadable"));
+    let silent = [(String::new(), "missing"), ("X-Forwarded-For: ?\r\n".into(), "unreadable")];
+    for (lines, word) in silent.into_iter().chain(unreachable) {
+        client.send(announce(2, &lines));
+        let said = failed(&client.reply());
+        assert!(said.contains(word), "{lines}: {said}");
+        client.send(scrape());
+        assert_eq!(scraped(&client.reply()).len(), 1);
+    }
+    local.holds(2, &[]);
+    local.tracker.assert_logged("the proxy at a Unix socket sent no readable X-Forwarded-For");
+    client.send(get("/robots.txt"));
+    assert_eq!(client.reply().status, 200);
+    client.ends();
+}
+
+fn an_introduction_says_who_asks(engine: Engine) {
+    let local = Local::start(engine, "", "");
+    let v2 = [
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(),
+        &[203, 0, 113, 9, 1, 1, 1, 1, 0, 1, 0, 2],
+    ];
+    for (header, expected) in [
+        (b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n".to_vec(), "203.0.113.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n".to_vec(), "2001:db8::7"),
+        (v2.concat(), "203.0.113.9"),
+    ] {
+        let mut client = local.connect("proxied");
+        client.send([&header[..], &announce(1, "")].concat());
+        assert_eq!(external_ip(&client.reply()), expected.parse::<IpAddr>().unwrap());
+        client.send(scrape());
+        scraped(&client.reply());
+    }
+    local.holds(1, &["203.0.113.7", "2001:db8::7", "203.0.113.9"]);
+    // A health check is the proxy's own, and the proxy is nowhere that could be told.
+    for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
+        let mut client = local.connect("proxied");
+        client.send([header, &scrape()].concat());
+        scraped(&client.reply());
+        client.send(announce(2, ""));
+        assert!(failed(&client.reply()).contains("missing"));
+    }
+    local.holds(2, &[]);
+    let mut client = local.connect("proxied");
+    client.send(announce(2, ""));
+    assert_eq!(client.reply().status, 400, "it is not introduced");
+    client.ends();
+}
+
+fn a_header_behind_an_introduction(engine: Engine) {
+    let trusting = "trusted = [\"10.0.0.0/8\"]";
+    let local = Local::start(engine, "X-Forwarded-For", trusting);
+    for (introduced, expected) in [("203.0.113.7", "203.0.113.7"), ("10.1.2.3", "198.51.100.1")] {
+        let mut client = local.connect("proxied");
+        client.send(format!("PROXY TCP4 {introduced} 127.0.0.1 1 2\r\n"));
+        client.send(announce(1, "X-Forwarded-For: 198.51.100.1\r\n"));
+        assert_eq!(external_ip(&client.reply()), expected.parse::<IpAddr>().unwrap());
+    }
+    // Whom it introduces is not a Unix socket's any more: what he says is anybody's word.
+    let mut client = local.connect("proxied");
+    client.send("PROXY TCP4 0.0.0.0 127.0.0.1 1 2\r\n");
+    client.send(announce(1, "X-Forwarded-For: 198.51.100.2\r\n"));
+    failed(&client.reply());
+    local.holds(1, &["203.0.113.7", "198.51.100.1"]);
+}
+
+fn what_is_no_request_is_answered_and_closed(engine: Engine) {
+    let local = Local::start(engine, "X-Forwarded-For", "");
+    for (bytes, status) in [
+        (&b"\x00\x01\x02 nonsense\r\n\r\n"[..], 400),
+        (b"POST / HTTP/1.1\r\n\r\n", 405),
+        (b"GET /nowhere HTTP/1.1\r\n\r\n", 404),
+    ] {
+        let mut client = local.connect("plain");
+        client.send(bytes);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (status, true));
+        client.ends();
+    }
+    let mut client = local.connect("plain");
+    client.send(b"GET / HT");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.reply().status, 400);
+    client.ends();
+    // Gone without a word, before and after a request.
+    drop(local.connect("plain"));
+    let mut client = local.connect("plain");
+    client.send(scrape());
+    drop(client);
+    let mut client = local.connect("plain");
+    client.send(request("HEAD", &target(1), "HTTP/1.1", "X-Forwarded-For: 203.0.113.7\r\n"));
+    assert_eq!(client.reply_head().status, 200);
+    client.send(request("GET", &target(1), "HTTP/1.0", "X-Forwarded-For: 203.0.113.7\r\n"));
+    assert!(client.reply().closes());
+    client.ends();
+}
+
+fn requests_in_a_row(engine: Engine) {
+    let local = Local::start(engine, "X-Forwarded-For", "");
+    let mut client = local.connect("plain");
+    let one = announce(1, "X-Forwarded-For: 203.0.113.7\r\n");
+    for count in [1, 2, 50, 200] {
+        client.send(one.repeat(count));
+        for _ in 0..count {
+            announced(&client.reply());
+        }
+    }
+    // However they are cut.
+    for at in 1..one.len() {
+        client.send(&one[..at]);
+        if at % 16 == 0 {
+            thread::yield_now();
+        }
+        client.send(&one[at..]);
+        announced(&client.reply());
+    }
+}
+
+/// More than a socket holds, from somebody who reads when all is said.
+fn who_reads_late_gets_all(engine: Engine) {
+    const COUNT: usize = 1500;
+    let local = Local::start(engine, "X-Forwarded-For", "");
+    Torrent::new(&local.tracker, 1).fill(local.tracker.v4, 1..=200, "left=0");
+    let one = announce(1, "X-Forwarded-For: 203.0.113.7\r\n");
+    let one = String::from_utf8(one).unwrap().replace("&left=1", "&left=1&numwant=200");
+    let client = local.connect("plain");
+    let mut writer = client.stream.try_clone().unwrap();
+    let all = one.repeat(COUNT);
+    let writing = thread::spawn(move || {
+        std::io::Write::write_all(&mut writer, all.as_bytes()).unwrap();
+    });
+    thread::sleep(std::time::Duration::from_millis(300));
+    let mut client = client;
+    for _ in 0..COUNT {
+        assert_eq!(announced(&client.reply()).peers.len(), 200);
+    }
+    writing.join().unwrap();
+}
+
+fn what_follows_the_last_request_does_no_harm(engine: Engine) {
+    let local = Local::start(engine, "X-Forwarded-For", "");
+    let last = announce(1, "X-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n");
+    let mut client = local.connect("plain");
+    client.send([&last[..], &scrape().repeat(20)].concat());
+    let reply = client.reply();
+    announced(&reply);
+    assert!(reply.closes());
+    client.ends();
+}
+
+fn many_connections(engine: Engine) {
+    let local = Local::start(engine, "X-Forwarded-For", "");
+    let mut clients: Vec<Client<UnixStream>> = (0..300).map(|_| local.connect("plain")).collect();
+    for round in 0..3 {
+        for (client, number) in clients.iter_mut().zip(0..) {
+            let [high, low] = u16::to_be_bytes(number);
+            client.send(announce(1, &format!("X-Forwarded-For: 203.0.{high}.{low}\r\n")));
+        }
+        for client in &mut clients {
+            assert!(announced(&client.reply()).incomplete <= 300, "{round}");
+        }
+    }
+    assert_eq!(Torrent::new(&local.tracker, 1).scrape().incomplete, 300);
+}
+
+fn the_proxy_is_not_limited_but_its_clients_are(engine: Engine) {
+    let limits = "[limits]\nconnections_per_address = 1\nrequests_per_second = 1\n\
+                  request_burst = 2\n";
+    let local = Local::start(engine, "X-Forwarded-For", limits);
+    let mut clients: Vec<Client<UnixStream>> = (0..20).map(|_| local.connect("plain")).collect();
+    for client in &mut clients {
+        client.send(scrape().repeat(5));
+        for _ in 0..5 {
+            assert_eq!(scraped(&client.reply()).len(), 1);
+        }
+    }
+    let client = &mut clients[0];
+    client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n").repeat(30));
+    let refused = (0..30).filter(|_| {
+        let reply = client.reply();
+        assert!(!reply.closes(), "the connection is the proxy's");
+        reply.body.starts_with(b"d14:failure reason")
+    });
+    assert!(refused.count() > 0);
+    client.send(announce(1, "X-Forwarded-For: 203.0.113.8\r\n"));
+    announced(&client.reply());
+    // Those that are introduced count as connections of theirs.
+    let introduced = || {
+        let mut client = local.connect("proxied");
+        client.send([b"PROXY TCP4 203.0.113.9 127.0.0.1 1 2\r\n", &scrape()[..]].concat());
+        let answered = std::io::Read::read(&mut client.stream, &mut [0; 100]).unwrap_or(0) > 0;
+        (client, answered)
+    };
+    let (_held, answered) = introduced();
+    assert!(answered);
+    assert!(!introduced().1, "a second connection");
+}
+
+/// It starts all the same, for scrapes and health checks need nobody's address.
+fn nothing_tells_who_asks(engine: Engine) {
+    let local = Local::start(engine, "", "");
+    local.tracker.assert_logged("plain\": nothing tells where its clients are");
+    let mut client = local.connect("plain");
+    client.send(scrape());
+    assert_eq!(scraped(&client.reply()).len(), 1);
+    client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n"));
+    assert!(failed(&client.reply()).contains("does not say your address"));
+    local.holds(1, &[]);
+}
+
+fn beside_nothing_else(engine: Engine) {
+    let scratch = Scratch::new(&format!("unix-alone-{}", engine.name()));
+    let path = scratch.path().join("socket");
+    let text = format!(
+        "listen = [\"unix:{}\"]\nengine = \"{}\"\n[proxy]\nheader = \"X-Real-IP\"\n\
+         [operations]\nlisten = [\"127.0.0.1:0\"]\n",
+        path.display(),
+        engine.name()
+    );
+    let tracker = Tracker::launch(&text, &[]);
+    tracker.assert_logged(&format!("listening on unix:{}", path.display()));
+    tracker.assert_logged("operations on 127.0.0.1:");
+    let mut client = connect(&path);
+    client.send(announce(1, "X-Real-IP: 203.0.113.7\r\n"));
+    announced(&client.reply());
+    client.send(scrape());
+    scraped(&client.reply());
+    let log = tracker.log();
+    let (_, operations) = log.split_once("operations on ").unwrap();
+    let mut observer = Client::connect(operations.lines().next().unwrap().parse().unwrap());
+    observer.send("GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let metrics = String::from_utf8(observer.drain()).unwrap();
+    for sample in [
+        "annulus_connections_accepted_total{transport=\"http\",family=\"unix\"} 1\n",
+        "annulus_requests_total{kind=\"announce\",family=\"ipv4\",outcome=\"answered\"} 1\n",
+        "annulus_requests_total{kind=\"scrape\",family=\"unix\",outcome=\"answered\"} 1\n",
+    ] {
+        assert!(metrics.contains(sample), "no {sample} in\n{metrics}");
+    }
+}
+
+fn what_is_in_flight_is_answered_at_a_stop(engine: Engine) {
+    let mut local = Local::start(engine, "X-Forwarded-For", "");
+    let mut begun: Vec<Client<UnixStream>> = (0..20).map(|_| local.connect("plain")).collect();
+    let one = announce(1, "X-Forwarded-For: 203.0.113.7\r\n");
+    for client in &mut begun {
+        client.send(&one);
+        announced(&client.reply());
+        client.send(&one[..20]);
+    }
+    local.tracker.signal("TERM");
+    local.tracker.assert_logged("stopping");
+    for mut client in begun {
+        client.send(&one[20..]);
+        // It may yet be the last answer before the stop, which has the connection end as well.
+        announced(&client.reply());
+        client.ends();
+    }
+    let (status, log) = local.tracker.ended();
+    assert!(status.success(), "{log}");
+}
+
+fn the_file_is_for_user_and_group_and_goes_with_the_tracker(engine: Engine) {
+    let mut local = Local::start(engine, "X-Forwarded-For", "");
+    for name in ["plain", "proxied"] {
+        let made = fs::metadata(local.path(name)).unwrap();
+        assert!(made.file_type().is_socket());
+        assert_eq!(made.permissions().mode() & 0o777, 0o660, "{name}");
+    }
+    local.tracker.signal("TERM");
+    let (status, log) = local.tracker.ended();
+    assert!(status.success(), "{log}");
+    for name in ["plain", "proxied"] {
+        assert!(!local.path(name).exists(), "{name} is still there");
+    }
+}
+
+/// Whoever was killed could not remove it.
+fn a_file_left_behind_is_replaced(engine: Engine) {
+    let mut local = Local::start(engine, "X-Forwarded-For", "");
+    for _ in 0..2 {
+        local.tracker.signal("KILL");
+        let (_, log) = local.tracker.ended();
+        assert!(local.path("plain").exists(), "{log}");
+        local.tracker = Local::launch(engine, &local.scratch, "X-Forwarded-For", "");
+        local.is_ready();
+        let mut client = local.connect("plain");
+        client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n"));
+        announced(&client.reply());
+    }
+}
+
+fn a_file_in_use_is_not(engine: Engine) {
+    let local = Local::start(engine, "X-Forwarded-For", "");
+    let (status, log) = Local::launch(engine, &local.scratch, "X-Forwarded-For", "").ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("cannot listen on unix:") && log.contains("another annulus"), "{log}");
+    // The first is none the worse.
+    let mut client = local.connect("plain");
+    client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n"));
+    announced(&client.reply());
+    // Nor is somebody else whose queue is full.
+    let scratch = Scratch::new(&format!("unix-full-{}", engine.name()));
+    let listener = UnixListener::bind(scratch.path().join("plain")).unwrap();
+    let full = socket2::Socket::from(listener);
+    full.listen(0).unwrap();
+    let _waiting = UnixStream::connect(scratch.path().join("plain")).unwrap();
+    let (status, log) = Local::launch(engine, &scratch, "X-Forwarded-For", "").ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("another program"), "{log}");
+}
+
+fn what_is_no_socket_is_kept(engine: Engine) {
+    let scratch = Scratch::new(&format!("unix-file-{}", engine.name()));
+    let file = scratch.path().join("plain");
+    fs::write(&file, "precious").unwrap();
+    let (status, log) = Local::launch(engine, &scratch, "X-Forwarded-For", "").ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("a file that is no socket"), "{log}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+fn without_a_directory(engine: Engine) {
+    let scratch = Scratch::new(&format!("unix-nowhere-{}", engine.name()));
+    let text = format!("listen = [\"unix:{}/none/plain\"]\n", scratch.path().display());
+    let text = format!("{text}engine = \"{}\"\n[proxy]\nheader = \"X-Real-IP\"", engine.name());
+    let (status, log) = Tracker::launch(&text, &[]).ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("make its directory first"), "{log}");
+}
+
+/// What has taken the place of its own stays.
+fn anothers_file_is_kept(engine: Engine) {
+    let mut local = Local::start(engine, "X-Forwarded-For", "");
+    let aside = local.path("plain.aside");
+    fs::rename(local.path("plain"), &aside).unwrap();
+    let ours = UnixListener::bind(local.path("plain")).unwrap();
+    local.tracker.signal("TERM");
+    let (status, log) = local.tracker.ended();
+    assert!(status.success(), "{log}");
+    assert!(local.path("plain").exists(), "somebody else's socket was removed");
+    assert!(aside.exists());
+    within("the other's connection", || UnixStream::connect(local.path("plain")).ok());
+    drop(ours);
+}
