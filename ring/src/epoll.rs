@@ -419,7 +419,10 @@ impl Ring for Epoll {
 
     fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
         match send_now(&socket, &self.reply[..len], true) {
-            None => self.close(socket),
+            None => {
+                sys::discard_unread(socket.raw());
+                self.close(socket);
+            }
             Some(rest) => {
                 self.ready.push(Event::SendIncomplete { key, rest, socket: Some(socket) });
             }
@@ -435,6 +438,17 @@ impl Ring for Epoll {
 
     fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
         sys::await_bytes(socket.raw(), bytes);
+    }
+
+    fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize {
+        let slot = self.slots.get(key.slot() as usize);
+        let slot = slot.filter(|slot| slot.generation == key.generation());
+        let owned = slot.and_then(|slot| slot.owned.as_ref());
+        owned.map_or(0, |send| send.bytes.len() - send.sent) + sys::unsent_bytes(socket.raw())
+    }
+
+    fn unread_bytes(&self, socket: &Socket) -> usize {
+        sys::unread_bytes(socket.raw())
     }
 
     fn shutdown(&mut self, socket: &Socket, half: Half) {

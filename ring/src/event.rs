@@ -216,9 +216,10 @@ pub trait Ring {
     /// they go out whole; otherwise one [`Event::SendIncomplete`] at the end of this turn.
     fn send(&mut self, key: Key, socket: &Socket, len: usize);
 
-    /// The same, for the last bytes of a connection: the FIN goes with them. No receive
-    /// may be armed. If they do not go out whole, the socket comes back, unclosed, with
-    /// [`Event::SendIncomplete`]; otherwise nothing is heard of it again.
+    /// The same, for the last bytes of a connection: the FIN goes with them. No receive may be
+    /// armed; what has arrived meanwhile is dropped, lest the FIN becomes a RST. If they do not go
+    /// out whole, the socket comes back, unclosed, with [`Event::SendIncomplete`]; otherwise
+    /// nothing is heard of it again.
     fn send_and_close(&mut self, key: Key, socket: Socket, len: usize);
 
     /// Sends bytes that may wait for the peer to read. Ends with [`Event::Sent`].
@@ -228,6 +229,14 @@ pub trait Ring {
     /// once, or the end (SO_RCVLOWAT, socket(7)). It is a hint: [`Expect::Now`] does not wait,
     /// and bytes that are there already count. 1 is what sockets begin with.
     fn await_bytes(&mut self, socket: &Socket, bytes: u32);
+
+    /// Bytes of this connection that its client has not taken: what a [`Ring::send_owned`] holds,
+    /// and what the kernel has sent without an acknowledgement, or not yet (SIOCOUTQ, tcp(7)). A
+    /// FIN on its way counts as one byte. Of a socket that has failed, there are none.
+    fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize;
+
+    /// Bytes of the client's that wait to be received (SIOCINQ, tcp(7)).
+    fn unread_bytes(&self, socket: &Socket) -> usize;
 
     /// Shuts a connection down, at once: what was queued for sending in this turn must
     /// have been submitted by an earlier turn.

@@ -175,6 +175,34 @@ pub(crate) fn recv(fd: i32, into: &mut [u8]) -> Result<usize, i32> {
     usize::try_from(got).map_err(|_| errno())
 }
 
+/// Bytes in a socket's send queue, the FIN counted as one: what the other side has not acknowledged
+/// (SIOCOUTQ, tcp(7); the number is that of TIOCOUTQ), or of a Unix socket, what it has not read.
+/// None of a socket that has failed.
+pub(crate) fn unsent_bytes(fd: i32) -> usize {
+    queue_bytes(fd, libc::TIOCOUTQ)
+}
+
+/// Bytes that have arrived and not been received (SIOCINQ, tcp(7); the number is that of FIONREAD).
+pub(crate) fn unread_bytes(fd: i32) -> usize {
+    queue_bytes(fd, libc::FIONREAD)
+}
+
+fn queue_bytes(fd: i32, request: libc::Ioctl) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: both requests write one int, to `bytes`, which is valid for the call.
+    let result = unsafe { libc::ioctl(fd, request, &raw mut bytes) };
+    if result < 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
+}
+
+/// Drops what has arrived and not been received, up to 64 KiB: closing a socket with unread bytes
+/// sends RST and drops what is still to be sent.
+pub(crate) fn discard_unread(fd: i32) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: nothing is written: with MSG_TRUNC TCP drops the bytes without a copy (tcp(7)), and
+    // any other socket fails at the null pointer (EFAULT).
+    unsafe { libc::recv(fd, std::ptr::null_mut(), 64 * 1024, flags) };
+}
+
 /// A counter that can be waited for: `eventfd(2)`, non-blocking or not.
 pub(crate) fn eventfd(nonblocking: bool) -> io::Result<OwnedFd> {
     let flags = libc::EFD_CLOEXEC | if nonblocking { libc::EFD_NONBLOCK } else { 0 };

@@ -288,6 +288,7 @@ impl Uring {
         let mut sends = mem::take(&mut self.sends);
         for send in sends.drain(..) {
             if let Some(socket) = send.close {
+                sys::discard_unread(socket.raw());
                 self.push_close(socket.raw());
             }
         }
@@ -298,8 +299,9 @@ impl Uring {
         let Some(send) = self.owned.get(&key) else { return };
         let rest = &send.bytes[send.sent..];
         let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        // Without MSG_WAITALL, which would not tell how far it has come.
         let entry = opcode::Send::new(Fd(send.fd), rest.as_ptr(), len)
-            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .flags(libc::MSG_NOSIGNAL)
             .build()
             .user_data(Token::new(Operation::SendOwned, key).pack());
         self.push(entry);
@@ -444,6 +446,15 @@ impl Ring for Uring {
 
     fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
         sys::await_bytes(socket.raw(), bytes);
+    }
+
+    fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize {
+        let owned = self.owned.get(&key).map_or(0, |send| send.bytes.len() - send.sent);
+        owned + sys::unsent_bytes(socket.raw())
+    }
+
+    fn unread_bytes(&self, socket: &Socket) -> usize {
+        sys::unread_bytes(socket.raw())
     }
 
     fn shutdown(&mut self, socket: &Socket, half: Half) {

@@ -13,7 +13,7 @@ use annulus::limits::UNREAD_BYTES_MAX;
 use annulus::swarm::Random;
 use annulus_ring::{Event, Expect, Half, Key, ListenerIndex, Pool, Ring, Socket};
 
-use super::client::{Client, Script, Wire};
+use super::client::{Client, End, Script, Wire};
 use super::faults::Faults;
 use super::lanes::Lanes;
 use super::trace::Trace;
@@ -386,6 +386,27 @@ impl Ring for FakeRing {
         let link = self.link(socket);
         self.trace.note(|| format!("        await {bytes} bytes of {link}"));
         self.links[link].awaited = bytes;
+    }
+
+    fn unsent_bytes(&self, _: Key, socket: &Socket) -> usize {
+        let link = self.link(socket);
+        let queued = self.queue.iter().map(|operation| match operation {
+            Operation::Send { link: to, bytes, .. } if *to == link => bytes.len(),
+            Operation::SendOwned { link: to, bytes, .. } if *to == link => bytes.len(),
+            _ => 0,
+        });
+        let Link { client, wire, owned, .. } = &self.links[link];
+        if client.gone() || wire.client_end == Some(End::Reset) {
+            return 0;
+        }
+        let owned = owned.as_ref().map_or(0, |owned| owned.bytes.len() - owned.sent);
+        let on_the_way = wire.to_client.len();
+        let fin = wire.server_end.is_some() && on_the_way > 0;
+        queued.sum::<usize>() + owned + on_the_way + usize::from(fin)
+    }
+
+    fn unread_bytes(&self, socket: &Socket) -> usize {
+        self.links[self.link(socket)].wire.to_server.len()
     }
 
     fn shutdown(&mut self, socket: &Socket, half: Half) {

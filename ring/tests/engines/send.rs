@@ -14,6 +14,7 @@ on_every_engine!(
     a_reply_arrives_and_nothing_is_heard_of_it,
     a_reply_and_a_receive_in_one_turn,
     a_last_reply_arrives_whole_and_then_the_end,
+    a_word_before_the_end_costs_no_last_reply,
     a_last_reply_is_not_kept_back_by_waiting,
     an_empty_owned_send_is_sent,
     sending_to_a_peer_that_reset_fails,
@@ -75,6 +76,28 @@ fn a_last_reply_arrives_whole_and_then_the_end<K: Kind>() {
     for len in [1, 245, 4096] {
         let (mut client, key, socket) = bench.greeted();
         let reply = pattern(len, len as usize);
+        bench.fill_reply(&reply);
+        bench.ring.send_and_close(key, socket, reply.len());
+        bench.turn(false);
+        bench.turn(false);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert!(got == reply);
+    }
+    bench.finish();
+}
+
+/// A close with unread bytes would be a reset, and drop the reply.
+fn a_word_before_the_end_costs_no_last_reply<K: Kind>() {
+    let mut bench = Bench::<K>::new();
+    for word in [&b"x"[..], &[b'x'; 5000]] {
+        let (mut client, key, socket) = bench.greeted();
+        client.write_all(word).unwrap();
+        let start = Instant::now();
+        while bench.ring.unread_bytes(&socket) < word.len() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the word does not arrive");
+        }
+        let reply = pattern(7, 4096);
         bench.fill_reply(&reply);
         bench.ring.send_and_close(key, socket, reply.len());
         bench.turn(false);

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::net::TcpStream;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
 use socket2::{Domain, SockAddr, SockRef, Socket as PlainSocket, Type};
@@ -16,6 +16,7 @@ const LARGE: usize = 12 << 20;
 
 on_every_engine!(
     the_rest_of_a_reply_comes_back_and_can_be_sent,
+    what_a_client_has_not_taken_is_told,
     the_rest_of_a_last_reply_comes_back_with_the_socket,
     a_full_socket_takes_nothing_and_loses_nothing,
     several_replies_of_one_turn_fall_short_each_for_itself,
@@ -85,6 +86,32 @@ fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: Kind>() {
     let mut next = [0; 4];
     client.read_exact(&mut next).unwrap();
     assert_eq!(&next, b"next");
+    bench.ring.close(socket);
+    bench.finish();
+}
+
+fn what_a_client_has_not_taken_is_told<K: Kind>() {
+    let mut bench = large::<K>();
+    let (client, key, socket) = narrow(&mut bench);
+    let reply = pattern(3, LARGE);
+    bench.fill_reply(&reply);
+    assert_eq!(bench.ring.unsent_bytes(key, &socket), 0);
+    bench.ring.send(key, &socket, LARGE);
+    let (rest, _) = bench.incomplete(key);
+    bench.ring.send_owned(key, &socket, rest.unwrap());
+    bench.stays_quiet(Duration::from_millis(20));
+    // Less what fits the client's few kilobytes of room.
+    let unsent = bench.ring.unsent_bytes(key, &socket);
+    assert!((LARGE / 2..LARGE).contains(&unsent), "{unsent} of {LARGE} bytes");
+    let reading = reader(client, Some(LARGE));
+    assert_eq!(bench.sent(key), Ok(()));
+    let (client, _) = reading.join().unwrap();
+    let start = Instant::now();
+    while bench.ring.unsent_bytes(key, &socket) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "acknowledged, and not known");
+        bench.turn(false);
+    }
+    drop(client);
     bench.ring.close(socket);
     bench.finish();
 }
