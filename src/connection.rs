@@ -221,7 +221,7 @@ impl Connection {
                 server.refuse(self.peer, Mistake::Malformed(Error::MethodMalformed), bytes, out);
                 return Progress { written: 0, next: Next::Close { unread: true } };
             }
-            return self.take(bytes, server, now_s, patience, out);
+            return self.take(bytes, false, server, now_s, patience, out);
         };
         let mut progress = self.open(&mut session, bytes, server, now_s, patience, scratch, out);
         while progress.next == Next::Receive && session.holds() {
@@ -305,10 +305,11 @@ impl Connection {
         }
     }
 
-    /// Answers what `bytes` complete, as they are.
+    /// Answers what `bytes` complete, as they are. `more`: requests may be behind them.
     fn take(
         &mut self,
         bytes: &[u8],
+        more: bool,
         server: &mut impl Answer,
         now_s: u32,
         patience: &Patience,
@@ -316,9 +317,9 @@ impl Connection {
     ) -> Progress {
         if !self.pending.is_empty() {
             self.pending.extend_from_slice(bytes);
-            return self.resume(server, now_s, patience, out);
+            return self.resume(more, server, now_s, patience, out);
         }
-        let conversation = self.converse(bytes, 0, server, out);
+        let conversation = self.converse(bytes, 0, more, server, out);
         let rest = &bytes[conversation.used..];
         if !rest.is_empty() {
             self.keep(rest);
@@ -329,13 +330,14 @@ impl Connection {
     /// Answers what is pending.
     fn resume(
         &mut self,
+        more: bool,
         server: &mut impl Answer,
         now_s: u32,
         patience: &Patience,
         out: &mut [u8],
     ) -> Progress {
         let mut pending = mem::take(&mut self.pending);
-        let conversation = self.converse(&pending, self.seen as usize, server, out);
+        let conversation = self.converse(&pending, self.seen as usize, more, server, out);
         if conversation.used < pending.len() {
             pending.drain(..conversation.used);
             self.pending = pending;
@@ -407,6 +409,7 @@ impl Connection {
         &self,
         input: &[u8],
         seen: usize,
+        more: bool,
         server: &mut impl Answer,
         out: &mut [u8],
     ) -> Conversation {
@@ -420,13 +423,17 @@ impl Connection {
             let rest = &input[talk.used..];
             let space = &mut out[talk.written..];
             match parse_head(rest, seen, &BOUNDS) {
-                Ok(Parsed::Complete { head, consumed }) => {
+                Ok(Parsed::Complete { mut head, consumed }) => {
+                    let asks_for_more = head.keep_alive;
+                    if server.closes() {
+                        head.keep_alive &= more || begins_with_request(&rest[consumed.get()..]);
+                    }
                     let reply = server.answer(self.peer, &head, space);
                     talk.used += consumed.get();
                     talk.written += reply.len;
                     if reply.after != After::KeepAlive {
                         // Who did not ask for the end may have sent more already.
-                        let unread = talk.used < input.len() || head.keep_alive;
+                        let unread = talk.used < input.len() || asks_for_more;
                         talk.used = input.len();
                         talk.next = match reply.after {
                             After::Stream => Next::Stream,
@@ -477,6 +484,11 @@ impl Connection {
         }
         Progress { written: talk.written, next: talk.next }
     }
+}
+
+/// Whether a whole request is there, or what is answered as if it were one.
+fn begins_with_request(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && !matches!(parse_head(bytes, 0, &BOUNDS), Ok(Parsed::Partial))
 }
 
 /// How far the requests in some bytes were answered.

@@ -59,9 +59,28 @@ pub const UNREAD_BYTES_MAX: usize =
 /// and do not read would else hold a quarter of a megabyte each.
 pub const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Seconds that a closed connection's remaining bytes are read and dropped for, so that the
-/// kernel does not reset away the last answer (RFC 9112 section 9.6).
+/// Seconds that a closed connection's remaining bytes are read and dropped for once its client has
+/// acknowledged all answers, so that the kernel does not reset away the last of them (RFC 9112
+/// section 9.6). Until then it has `send_timeout` without progress.
 pub const LINGER_S: u32 = 2;
+
+/// Seconds between two looks at how much of its answers a slow client has taken.
+pub const PROGRESS_LOOK_S: u32 = 1;
+
+/// Bytes a second that a client has to take of its answers, over a whole `send_timeout`, to be
+/// waited for any longer. The slowest links have ten times as much; without a bound, who takes a
+/// byte a minute holds a connection and megabytes of the kernel's for ever. With it the longest
+/// answer of [`REPLY_BYTES_MAX`] takes nine minutes at most.
+pub const SEND_BYTES_PER_S_MIN: u32 = 128;
+
+/// Bytes of a last answer that is left to the kernel together with the end of its connection. So
+/// few are on their way at once, in the first window of any client. More may wait in the send
+/// queue for long, and a closed socket drops that queue when its client says another word.
+pub const CLOSED_WITH_BYTES_MAX: usize = 4096;
+
+/// Full scrapes that one worker answers at once; beyond, they are told to come back. The cursor of
+/// each keeps at most 3 MB of info hashes and counts.
+pub const FULL_SCRAPES_MAX: usize = 8;
 
 /// Seconds past the bound of a shutdown for what is said to whoever is in the middle of a request.
 pub const LAST_WORD_S: u32 = 2;

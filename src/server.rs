@@ -22,7 +22,9 @@ use crate::access::Gate;
 use crate::addresses::is_unreachable;
 use crate::config::Protocol;
 use crate::connection::{After, Answer, Mistake, Reply};
-use crate::limits::{INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, REPLY_BYTES_MAX};
+use crate::limits::{
+    FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, REPLY_BYTES_MAX,
+};
 use crate::metrics::Counters;
 use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection, Unstored};
 use crate::proxy::{Forwarded, Unknown};
@@ -35,6 +37,11 @@ use crate::swarm::{
 /// Torrents in one piece of a full scrape.
 const PAGE_TORRENTS: usize = 256;
 const _: () = assert!(reply::continue_scrape_bytes_max(PAGE_TORRENTS) <= REPLY_BYTES_MAX);
+
+/// How far a full scrape has come.
+pub struct FullScrape {
+    walk: Walk,
+}
 
 /// One worker's server: its own buffers and randomness, and a handle on everyone's swarms.
 pub struct Server {
@@ -51,8 +58,8 @@ pub struct Server {
     sample: Sample,
     /// The torrents of the scrape at hand.
     torrents: Vec<(InfoHash, Counts)>,
-    /// How far the one full scrape that is being answered has come.
-    full_scrape: Option<Walk>,
+    /// Full scrapes that are being answered.
+    full_scrapes: usize,
     now_s: u32,
     closing: bool,
     counters: Arc<Counters>,
@@ -76,7 +83,7 @@ impl Server {
             forwarded: None,
             gate: None,
             quota: None,
-            full_scrape: None,
+            full_scrapes: 0,
             now_s: 0,
             closing: false,
             counters: Arc::default(),
@@ -140,9 +147,10 @@ impl Server {
         mem::take(&mut self.answered)
     }
 
-    /// From now on every reply is its connection's last.
-    pub fn close_connections(&mut self) {
-        self.closing = true;
+    /// Whether, from now on, a connection ends with the answer to the last of its requests that
+    /// have come.
+    pub fn close_connections(&mut self, closing: bool) {
+        self.closing = closing;
     }
 
     /// Answers an announce (BEP 3).
@@ -247,19 +255,18 @@ impl Server {
         keep_or_close(reply::scrape(out, envelope, &self.torrents), envelope)
     }
 
-    /// Opens a scrape of all torrents, where the operator allows it: one at a time.
+    /// Opens a scrape of all torrents, where the operator allows it: so many at a time.
     fn full_scrape(&mut self, envelope: Envelope, out: &mut [u8]) -> Reply {
         let (refusal, reason, retry) = if !self.protocol.full_scrape {
             let reason = "scrape: info_hash is missing, and full scrapes are off";
             (Refusal::FullScrapeOff, reason, RetryIn::Never)
-        } else if self.full_scrape.is_some() {
-            let reason = "a full scrape is being answered already: try again later";
+        } else if self.full_scrapes >= FULL_SCRAPES_MAX {
+            let reason = "too many full scrapes are being answered already: try again later";
             (Refusal::FullScrapeBusy, reason, RetryIn::Minutes(1))
         } else if envelope.head_only {
             let closing = Envelope { keep_alive: false, ..envelope };
             return keep_or_close(reply::open_scrape(out, closing), closing);
         } else {
-            self.full_scrape = Some(Walk::default());
             return Reply { len: reply::open_scrape(out, Envelope::CLOSING), after: After::Stream };
         };
         self.fail(Failure::Refusal(refusal));
@@ -267,20 +274,25 @@ impl Server {
         keep_or_close(len, envelope)
     }
 
-    /// Writes the next piece of the full scrape; whether more are to follow.
-    pub fn stream(&mut self, out: &mut [u8]) -> (usize, bool) {
-        let Some(walk) = &mut self.full_scrape else { return (0, false) };
+    /// A full scrape begins, which was answered with [`After::Stream`].
+    pub fn begin_stream(&mut self) -> FullScrape {
+        self.full_scrapes += 1;
+        FullScrape { walk: Walk::default() }
+    }
+
+    /// Writes the next piece of a full scrape; whether more are to follow.
+    pub fn stream(&mut self, scrape: &mut FullScrape, out: &mut [u8]) -> (usize, bool) {
         self.torrents.clear();
-        let more = self.swarms.walk(walk, PAGE_TORRENTS, &mut self.torrents);
+        let more = self.swarms.walk(&mut scrape.walk, PAGE_TORRENTS, &mut self.torrents);
         if let Some(gate) = &self.gate {
             self.torrents.retain(|(info_hash, _)| gate.lets_in(info_hash));
         }
         (reply::continue_scrape(out, &self.torrents, !more), more)
     }
 
-    /// The full scrape was answered, or its client has gone.
+    /// A full scrape that was begun is answered, or its client has gone.
     pub fn end_stream(&mut self) {
-        self.full_scrape = None;
+        self.full_scrapes -= 1;
     }
 
     /// Which endpoints an announce speaks for: where it came from, unless the operator lets
@@ -348,6 +360,10 @@ impl Answer for Server {
         reply_bytes_max(&self.protocol)
     }
 
+    fn closes(&self) -> bool {
+        self.closing
+    }
+
     fn admit(&mut self, client: IpAddr, secured: bool) -> Option<Ticket> {
         let Some(quota) = &mut self.quota else { return Some(Ticket::default()) };
         match quota.admit(client, secured, self.now_s) {
@@ -365,7 +381,7 @@ impl Answer for Server {
     fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Reply {
         let envelope = Envelope {
             http10: head.version == Version::Http10,
-            keep_alive: head.keep_alive && !self.closing,
+            keep_alive: head.keep_alive,
             head_only: head.method == Method::Head,
         };
         self.outcome = Outcome::Answered;
@@ -515,10 +531,11 @@ mod tests {
                 Server::new(swarms(), protocol, 1).guarded(Some(Access::new(list, false).gate()));
             let scraped = ask(&mut server, &scrape);
             ask(&mut server, "/scrape");
+            let mut scrape = server.begin_stream();
             let mut piece = vec![0; REPLY_BYTES_MAX];
             let mut full = String::new();
             loop {
-                let (len, more) = server.stream(&mut piece);
+                let (len, more) = server.stream(&mut scrape, &mut piece);
                 full += str::from_utf8(&piece[..len]).expect("letters only");
                 if !more {
                     break;

@@ -9,16 +9,20 @@
 //!   when it is known whether the batch went out whole ([`Slot::sent_turn`]);
 //! - while a client does not read ([`Slot::sending`]), nothing more of it is answered, and
 //!   beyond a bound nothing more is received;
+//! - a connection whose answers are on their way lives as long as its client takes some of them;
 //! - closing is a join: a slot is free when nothing of it is in the kernel.
 //!
 //! The worker is generic over the ring, so that the tests can put a hostile one under it.
 
 mod doors;
 mod ending;
+mod progress;
 mod serving;
 mod slot;
+mod streaming;
 mod wheel;
 
+use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
@@ -55,7 +59,7 @@ pub struct Settings {
     pub connections_max: usize,
     /// How long clients may take to ask.
     pub patience: Patience,
-    /// Seconds a client may take to read an answer.
+    /// Seconds that a client may go without taking anything of its answers.
     pub send_s: u32,
     /// Seconds that a shutdown may take.
     pub shutdown_s: u32,
@@ -82,8 +86,8 @@ pub struct Worker<R> {
     /// Connections whose last answer was sent in this turn: see [`Phase::Departing`].
     departing: Vec<Key>,
     due: Vec<u32>,
-    /// The connection that the server streams to.
-    stream: Option<Key>,
+    /// Connections that the next piece of a full scrape can be sent to.
+    streams: VecDeque<Key>,
     /// Bytes that connections have sent and not been answered.
     kept: usize,
     /// Handshakes begun in this turn.
@@ -131,7 +135,7 @@ impl<R: Ring> Worker<R> {
             queue: Vec::new(),
             departing: Vec::new(),
             due: Vec::new(),
-            stream: None,
+            streams: VecDeque::new(),
             kept: 0,
             handshakes: 0,
             generation: 0,
@@ -181,7 +185,8 @@ impl<R: Ring> Worker<R> {
     /// # Errors
     /// When the ring has broken.
     pub fn wait(&mut self) -> io::Result<()> {
-        let idle = self.queue.is_empty() && self.departing.is_empty() && !self.sweeping;
+        let queued = !(self.queue.is_empty() && self.streams.is_empty());
+        let idle = !queued && self.departing.is_empty() && !self.sweeping;
         self.ring.turn(&mut self.events, idle)
     }
 
@@ -211,6 +216,10 @@ impl<R: Ring> Worker<R> {
             self.on_event(event);
         }
         self.events = events;
+        self.stream_some();
+        if self.shutdown_at_s.is_none() && self.stop.load(Ordering::Acquire) {
+            self.begin_shutdown();
+        }
         let room = self.settings.connections_max.saturating_sub(self.slots.len());
         self.ring.bound_accepts(room);
         if room > 0 {
@@ -269,11 +278,8 @@ impl<R: Ring> Worker<R> {
             // A server connects to nobody.
             Event::Connected { .. } => debug_assert!(false),
             Event::Tick => self.on_tick(),
-            Event::Wake => {
-                if self.stop.load(Ordering::Acquire) && self.shutdown_at_s.is_none() {
-                    self.begin_shutdown();
-                }
-            }
+            // What there is to see is looked at once a turn.
+            Event::Wake => {}
         }
     }
 
@@ -330,6 +336,9 @@ impl<R: Ring> Worker<R> {
         self.counters.accepted.add((transport, Family::of(peer)));
         let connection = connection.admitted(ticket);
         let key = self.insert(connection, socket);
+        if self.shutdown_at_s.is_some() {
+            self.note_owed(key);
+        }
         self.receive(key, Expect::Now);
     }
 
@@ -357,6 +366,7 @@ impl<R: Ring> Worker<R> {
 
     /// Takes a connection out; its socket is the caller's to close.
     fn remove(&mut self, key: Key) -> Socket {
+        self.end_stream(key);
         let slot = self.slots.remove(key.slot() as usize);
         debug_assert!(slot.generation == key.generation() && !slot.armed && !slot.sending);
         self.kept -= slot.connection.pending_bytes();
@@ -364,10 +374,6 @@ impl<R: Ring> Worker<R> {
             self.counters.handshakes_failed.add(1);
         }
         self.wheel.remove(key.slot());
-        if self.stream == Some(key) {
-            self.stream = None;
-            self.server.end_stream();
-        }
         if self.slots.len() < self.settings.connections_max {
             self.doors.freed();
         }

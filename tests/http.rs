@@ -2,9 +2,9 @@
 //! promise of its protocol.
 //!
 //! `announce` and `scrape` are what clients may ask, and `places` where, `answer` what they are
-//! told, `framing` and `refusal` the HTTP around it, `page` what people and robots see, `limit`
-//! and `process` the rest of what operators rely on, and `corpus` what real clients were heard
-//! to say.
+//! told, `delivery` how it arrives, `framing` and `refusal` the HTTP around it, `page` what people
+//! and robots see, `limit` and `process` the rest of what operators rely on, and `corpus` what
+//! real clients were heard to say.
 
 #[path = "http/announce.rs"]
 mod announce;
@@ -16,6 +16,8 @@ mod bencode;
 mod client;
 #[path = "http/corpus.rs"]
 mod corpus;
+#[path = "http/delivery.rs"]
+mod delivery;
 #[path = "http/framing.rs"]
 mod framing;
 #[path = "http/limit.rs"]

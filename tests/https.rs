@@ -4,9 +4,9 @@
 //!
 //! `addresses` is who gets which certificate without a name, `agreement` what other people's
 //! clients and the tracker agree on, `resumption` how they save themselves the half of it,
-//! `conversation` the HTTP inside, `life` how connections begin and end, `segments` what TCP
-//! carries of that end, `garbage` those that mean no good, and `reload` what happens to all of
-//! them when the certificates are renewed.
+//! `conversation` the HTTP inside, `delivery` how its answers arrive, `life` how connections begin
+//! and end, `segments` what TCP carries of that end, `garbage` those that mean no good, and
+//! `reload` what happens to all of them when the certificates are renewed.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 
@@ -22,6 +22,8 @@ mod certificates;
 mod client;
 #[path = "https/conversation.rs"]
 mod conversation;
+#[path = "https/delivery.rs"]
+mod delivery;
 #[path = "https/garbage.rs"]
 mod garbage;
 #[path = "https/life.rs"]

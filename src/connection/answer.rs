@@ -46,6 +46,12 @@ pub trait Answer {
         out: &mut [u8],
     ) -> usize;
 
+    /// Whether a connection is to end with the answer to the last of its whole requests that are
+    /// there.
+    fn closes(&self) -> bool {
+        false
+    }
+
     /// Lets in a connection whose client has just become known, before a byte of his is looked
     /// at, or does not. `secured`: a TLS handshake is to come.
     fn admit(&mut self, _client: IpAddr, _secured: bool) -> Option<Ticket> {

@@ -55,7 +55,8 @@ impl Connection {
                 let out = &mut out[opened..];
                 let room = replies.len().min(plain_bytes_max(out.len()));
                 let replies = &mut replies[..room];
-                let mut progress = self.take(received, server, now_s, patience, replies);
+                let mut progress =
+                    self.take(received, session.holds(), server, now_s, patience, replies);
                 if standing == Standing::Ended {
                     self.finish(&mut progress, server, replies);
                 }

@@ -98,7 +98,7 @@ labels! {
         ClientUnreachable = "client_address_unreachable",
         /// A scrape of all torrents, which is switched off.
         FullScrapeOff = "full_scrape_off",
-        /// A scrape of all torrents while another is being answered.
+        /// A scrape of all torrents while as many others as may be are being answered.
         FullScrapeBusy = "full_scrape_busy",
         /// Its address had used up its requests.
         TooManyRequests = "address_requests",

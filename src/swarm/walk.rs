@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use super::table::{SHARDS, Swarms};
 use super::{Counts, InfoHash};
 
-/// Torrents that are kept at most, some 6 MB. A round over ten million takes about a tenth of a
-/// second, and they take 180 rounds; a walk that is given up frees what is kept in one go, in less
+/// Torrents that are kept at most, some 3 MB. A round over ten million takes about a tenth of a
+/// second, and they take 350 rounds; a walk that is given up frees what is kept in one go, in less
 /// than a millisecond.
-const KEPT_MAX: usize = 1 << 16;
+const KEPT_MAX: usize = 1 << 15;
 
 /// Torrents that one step looks at, at most: a tenth of a millisecond, and thrice that if all of
 /// them are kept.

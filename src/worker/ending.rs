@@ -5,7 +5,8 @@ use std::mem;
 use annulus_ring::{Expect, Half, Key, Ring, Socket};
 
 use super::Worker;
-use super::slot::{Phase, Slot};
+use super::progress::{ONLY_FIN, UNKNOWN};
+use super::slot::Phase;
 use crate::connection::{Connection, Next, Progress};
 use crate::limits::{LAST_WORD_S, LINGER_S};
 use crate::metrics::labels::Timeout;
@@ -18,7 +19,7 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         slot.phase = Phase::Lingering;
         self.ring.shutdown(&slot.socket, Half::Write);
-        self.set_deadline(key, LINGER_S);
+        self.watch(key, LINGER_S);
         self.receive(key, Expect::Later);
     }
 
@@ -55,6 +56,8 @@ impl<R: Ring> Worker<R> {
     pub(super) fn end(&mut self, key: Key, reset: bool) {
         let slot = &mut self.slots[key.slot() as usize];
         slot.phase = Phase::Ending { reset };
+        self.end_stream(key);
+        let slot = &self.slots[key.slot() as usize];
         if slot.armed || slot.sending {
             let socket = &slot.socket;
             self.ring.shutdown(socket, Half::Both);
@@ -85,7 +88,9 @@ impl<R: Ring> Worker<R> {
         for index in due.drain(..) {
             let Some(slot) = self.slots.get(index as usize) else { continue };
             let key = slot.key(index as usize);
-            if slot.deadline_s > self.now_s {
+            if slot.is_watched() {
+                self.look(key);
+            } else if slot.deadline_s > self.now_s {
                 self.wheel.set(index, slot.deadline_s);
             } else {
                 self.expire(key);
@@ -98,24 +103,23 @@ impl<R: Ring> Worker<R> {
         }
         match self.shutdown_at_s {
             None => {}
-            Some(at_s) if self.now_s < at_s => self.close_idle(),
+            Some(_) if !self.is_out_of_time() => self.close_idle(),
             Some(at_s) => self.close_all(self.now_s - at_s < LAST_WORD_S),
         }
     }
 
     /// Waits for nobody any more. Who is in the middle of a request has an answer to that yet, if
-    /// there is time for a `last_word`.
+    /// there is time for a `last_word`. What the kernel has of answers it goes on to send; a full
+    /// scrape is reset, for its end would look like that of a whole one.
     fn close_all(&mut self, last_word: bool) {
         let all: Vec<Key> = self.slots.iter().map(|(index, slot)| slot.key(index)).collect();
         for key in all {
             let slot = &self.slots[key.slot() as usize];
-            if slot.phase == Phase::Departing {
-                continue;
-            }
-            if last_word && slot.phase == Phase::Serving && !slot.sending {
-                self.expire(key);
-            } else {
-                self.end(key, true);
+            match slot.phase {
+                Phase::Departing => {}
+                Phase::Serving if last_word && !slot.sending => self.expire(key),
+                Phase::Streaming | Phase::Ending { .. } => self.end(key, true),
+                _ => self.end(key, false),
             }
         }
     }
@@ -137,6 +141,11 @@ impl<R: Ring> Worker<R> {
                 self.wheel.set(key.slot(), slot.deadline_s);
             }
             Phase::Serving if !slot.sending => {
+                let is_idle = overdue(&slot.connection) == Timeout::Idle;
+                if is_idle && !self.is_out_of_time() && self.is_busy_taking(key) {
+                    return;
+                }
+                let slot = &mut self.slots[key.slot() as usize];
                 self.counters.timeouts.add(overdue(&slot.connection));
                 let out = self.ring.reply_space();
                 let before = slot.connection.pending_bytes();
@@ -149,9 +158,11 @@ impl<R: Ring> Worker<R> {
                     self.end(key, false);
                 }
             }
+            // Its turn comes.
+            Phase::Streaming | Phase::Flushing if !slot.sending => self.set_deadline(key, 1),
+            Phase::Lingering if slot.unsent <= ONLY_FIN => self.end(key, false),
             phase => {
-                let over = matches!(phase, Phase::Ending { .. });
-                if (slot.sending && !over) || phase == Phase::Streaming {
+                if !matches!(phase, Phase::Ending { .. }) {
                     self.counters.timeouts.add(Timeout::Send);
                 }
                 self.end(key, true);
@@ -159,34 +170,104 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Accepts no more, and has every connection end with its next answer; those that wait
-    /// between two requests end now.
+    /// Whether an idle client's time is not over, for it was busy with the last answer: its idle
+    /// time begins when it has taken that. Who takes nothing of it is reset.
+    fn is_busy_taking(&mut self, key: Key) -> bool {
+        let unsent = self.unsent(key);
+        let before = mem::replace(&mut self.slots[key.slot() as usize].unsent, unsent);
+        match before {
+            UNKNOWN if unsent == 0 => return false,
+            _ if unsent == 0 => {
+                self.slots[key.slot() as usize].unsent = UNKNOWN;
+                self.set_deadline(key, self.settings.patience.idle_s);
+            }
+            _ if before == UNKNOWN || self.has_progressed(before, unsent) => {
+                self.set_deadline(key, self.settings.send_s);
+            }
+            _ => {
+                self.counters.timeouts.add(Timeout::Send);
+                self.end(key, true);
+            }
+        }
+        true
+    }
+
+    /// Accepts no more, and has every connection end with the answer to the last request that it
+    /// has sent by now; those that wait between two requests end now.
     pub(super) fn begin_shutdown(&mut self) {
         self.shutdown_at_s = Some(self.now_s.saturating_add(self.settings.shutdown_s));
-        self.server.close_connections();
         self.doors.finish(&mut self.ring);
+        let all: Vec<Key> = self.slots.iter().map(|(index, slot)| slot.key(index)).collect();
+        all.into_iter().for_each(|key| self.note_owed(key));
         self.close_idle();
     }
 
-    /// Closes the connections that wait between two requests, but for those whose last reply
-    /// may yet fall short.
-    pub(super) fn close_idle(&mut self) {
+    /// Notes what the client has sent that is not received yet.
+    pub(super) fn note_owed(&mut self, key: Key) {
+        let slot = &mut self.slots[key.slot() as usize];
+        if slot.phase == Phase::Serving {
+            slot.owed = u32::try_from(self.ring.unread_bytes(&slot.socket)).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Closes, of a worker that stops, the connections of which nothing is under way: those that
+    /// wait between two requests, but for those whose last reply may yet fall short, and those that
+    /// linger, but for those that have not taken everything.
+    fn close_idle(&mut self) {
         let turn = self.turn;
-        let idle: Vec<Key> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| {
-                let Slot { connection, phase, sending, sent_turn, .. } = slot;
-                let waits = *phase == Phase::Serving && connection.has_answered() && !sending;
-                waits && *sent_turn != turn && connection.pending_bytes() == 0
-            })
-            .map(|(index, slot)| slot.key(index))
-            .collect();
-        for key in idle {
-            let slot = &mut self.slots[key.slot() as usize];
-            let written = slot.connection.take_leave(self.ring.reply_space());
-            let progress = Progress { written, next: Next::Close { unread: true } };
-            self.follow(key, progress);
+        let all: Vec<Key> = self.slots.iter().map(|(index, slot)| slot.key(index)).collect();
+        for key in all {
+            let slot = &self.slots[key.slot() as usize];
+            if slot.sent_turn != turn && self.may_leave(key) {
+                if slot.armed {
+                    // What was received meanwhile is answered; `go_on` goes on when that ends.
+                    self.ring.cancel_recv(key);
+                } else if !slot.queued {
+                    self.leave(key);
+                }
+            } else if slot.phase == Phase::Lingering
+                && self.unsent(key) <= ONLY_FIN
+                && self.ring.unread_bytes(&slot.socket) == 0
+            {
+                self.end(key, false);
+            }
+        }
+    }
+
+    /// Whether a shutdown has had its time.
+    fn is_out_of_time(&self) -> bool {
+        self.shutdown_at_s.is_some_and(|at_s| self.now_s >= at_s)
+    }
+
+    /// Whether a worker that stops has nothing to wait for from a client: one that waits between
+    /// two requests, or that has said nothing all the time. Who has just come may have a request
+    /// on its way.
+    pub(super) fn may_leave(&self, key: Key) -> bool {
+        let Some(at_s) = self.shutdown_at_s else { return false };
+        let began_s = at_s.saturating_sub(self.settings.shutdown_s);
+        let slot = &self.slots[key.slot() as usize];
+        let has_had_time =
+            slot.connection.has_answered() || self.now_s >= began_s.saturating_add(LINGER_S);
+        slot.is_idle() && has_had_time
+    }
+
+    /// Lets go of an idle client, whatever it does then: at once if it has taken all answers and
+    /// asked nothing more. No receive may be armed.
+    pub(super) fn leave(&mut self, key: Key) {
+        let slot = &self.slots[key.slot() as usize];
+        if self.ring.unread_bytes(&slot.socket) > 0 {
+            return self.receive(key, Expect::Now);
+        }
+        let has_taken_all = self.ring.unsent_bytes(key, &slot.socket) == 0;
+        let out = self.ring.reply_space();
+        let written = self.slots[key.slot() as usize].connection.take_leave(out);
+        if !has_taken_all {
+            self.follow(key, Progress { written, next: Next::Close { unread: true } });
+        } else if written > 0 {
+            self.counters.bytes_sent.add(written as u64);
+            self.depart(key, written);
+        } else {
+            self.end(key, false);
         }
     }
 }

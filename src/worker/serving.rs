@@ -4,12 +4,13 @@ use std::mem;
 
 use annulus_ring::{Expect, Key, RecvBuf, RecvEnd, Ring, Socket};
 
+use super::progress::UNKNOWN;
 use super::slot::Phase;
 use super::{Settings, Worker};
 use crate::connection::{Next, Progress};
 use crate::limits::{
-    HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, TOGETHER_S,
-    UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
+    CLOSED_WITH_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S,
+    TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
 use crate::metrics::labels::{Rejection, Resumption, TlsVersion};
 use crate::tls::Handshake;
@@ -22,6 +23,7 @@ impl<R: Ring> Worker<R> {
         let Some(slot) = self.slot(key) else { return };
         slot.armed = more;
         slot.full = buffer.is_full();
+        slot.owed = slot.owed.saturating_sub(buffer.len() as u32);
         let later = slot.sending || slot.queued || slot.sent_turn == turn;
         match slot.phase {
             Phase::Serving if later || (busy && slot.connection.awaits_hello()) => {
@@ -58,7 +60,9 @@ impl<R: Ring> Worker<R> {
         let out = self.ring.reply_space();
         let Settings { patience, .. } = &self.settings;
         let (server, scratch) = (&mut self.server, &mut self.scratch);
-        let connection = &mut self.slots[key.slot() as usize].connection;
+        let slot = &mut self.slots[key.slot() as usize];
+        server.close_connections(self.shutdown_at_s.is_some() && slot.owed == 0);
+        let connection = &mut slot.connection;
         self.handshakes += u32::from(connection.awaits_hello());
         let handshake = connection.handshake();
         let before = connection.pending_bytes();
@@ -79,18 +83,25 @@ impl<R: Ring> Worker<R> {
         let Progress { written, next } = progress;
         self.counters.bytes_sent.add(written as u64);
         let slot = &mut self.slots[key.slot() as usize];
-        let last = matches!(next, Next::Close { unread: false }) && !slot.full && !slot.armed;
-        if last && written > 0 {
+        let last = matches!(next, Next::Close { unread: false })
+            && (1..=CLOSED_WITH_BYTES_MAX).contains(&written)
+            && !(slot.full || slot.armed)
+            && (slot.sent_turn == 0 || self.ring.unsent_bytes(key, &slot.socket) == 0);
+        if last {
             return self.depart(key, written);
         }
         if written > 0 {
             slot.sent_turn = self.turn;
+            slot.unsent = UNKNOWN;
             self.ring.send(key, &slot.socket, written);
         }
         match next {
             Next::Receive if slot.ended && written == 0 => self.answer_end(key),
             Next::Receive if slot.ended => self.queue(key),
+            // `go_on` lets go of it, when it is known whether what was sent has gone out whole.
+            Next::Receive if self.may_leave(key) => self.queue(key),
             Next::Receive => {
+                let slot = &self.slots[key.slot() as usize];
                 // While the client has more than is read at a time, it is read by the piece: a
                 // multishot receive would bring much more than a turn answers.
                 let expect = if slot.full { Expect::Now } else { slot.expect() };
@@ -98,15 +109,10 @@ impl<R: Ring> Worker<R> {
                 self.receive(key, expect);
             }
             Next::Resume => self.queue(key),
-            Next::Stream => {
-                slot.phase = Phase::Streaming;
-                self.stream = Some(key);
-                self.set_deadline(key, self.settings.send_s);
-                self.queue(key);
-            }
+            Next::Stream => self.begin_stream(key),
             Next::Reset => self.end(key, true),
             Next::Close { .. } => {
-                slot.phase = Phase::Flushing;
+                self.slots[key.slot() as usize].phase = Phase::Flushing;
                 self.set_deadline(key, LINGER_S);
                 self.queue(key);
             }
@@ -134,7 +140,10 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         if !slot.queued && !slot.sending {
             slot.queued = true;
-            self.queue.push(key);
+            match slot.phase {
+                Phase::Streaming => self.streams.push_back(key),
+                _ => self.queue.push(key),
+            }
         }
     }
 
@@ -150,31 +159,16 @@ impl<R: Ring> Worker<R> {
             Phase::Serving | Phase::Flushing if slot.ended => self.end(key, false),
             Phase::Serving => {
                 let expect = slot.expect();
-                self.receive(key, expect);
+                if self.may_leave(key) {
+                    self.leave(key);
+                } else {
+                    self.receive(key, expect);
+                }
             }
-            Phase::Streaming => self.stream_on(key),
+            Phase::Streaming => self.queue(key),
             Phase::Flushing => self.linger(key),
             Phase::Lingering | Phase::Departing | Phase::Ending { .. } => {}
         }
-    }
-
-    /// Sends the next piece of a long reply.
-    pub(super) fn stream_on(&mut self, key: Key) {
-        let slot = &mut self.slots[key.slot() as usize];
-        let (out, server) = (self.ring.reply_space(), &mut self.server);
-        let (len, more) = slot.connection.relay(&mut self.scratch, out, |out| server.stream(out));
-        self.counters.bytes_sent.add(len as u64);
-        if len > 0 {
-            slot.sent_turn = self.turn;
-            self.ring.send(key, &slot.socket, len);
-        }
-        if !more {
-            slot.phase = Phase::Flushing;
-            self.stream = None;
-            self.server.end_stream();
-        }
-        self.set_deadline(key, self.settings.send_s);
-        self.queue(key);
     }
 
     pub(super) fn on_recv_ended(&mut self, key: Key, end: RecvEnd) {
@@ -254,13 +248,14 @@ impl<R: Ring> Worker<R> {
             // It does not read: it need not be heard until it does.
             self.ring.cancel_recv(key);
         }
-        self.set_deadline(key, self.settings.send_s);
+        self.watch(key, self.settings.send_s);
     }
 
     pub(super) fn on_sent(&mut self, key: Key, result: Result<(), i32>) {
         let idle_s = self.settings.patience.idle_s;
         let Some(slot) = self.slot(key) else { return };
         slot.sending = false;
+        slot.unsent = UNKNOWN;
         match (slot.phase, result) {
             (Phase::Ending { .. }, _) => self.join(key),
             (_, Err(_)) => self.end(key, true),

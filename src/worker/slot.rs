@@ -4,7 +4,10 @@ use std::mem;
 
 use annulus_ring::{Expect, Key, Socket};
 
+use super::progress::UNKNOWN;
 use crate::connection::Connection;
+use crate::server::FullScrape;
+use crate::tls::Handshake;
 
 /// Stands for the socket of a connection that has none: a kernel knows no such descriptor.
 const NO_DESCRIPTOR: i32 = -1;
@@ -40,6 +43,14 @@ pub(super) struct Slot {
     pub(super) sent_turn: u32,
     /// Bytes dropped while lingering.
     pub(super) dropped: u32,
+    /// What the client had not taken of its answers at the last look, if there was one since the
+    /// last of them.
+    pub(super) unsent: u32,
+    /// Bytes that the client had sent before the worker began to stop, and that are still to be
+    /// received: requests in them are answered.
+    pub(super) owed: u32,
+    /// While [`Phase::Streaming`].
+    pub(super) stream: Option<Box<FullScrape>>,
     /// As the ring was told: [`Connection::bytes_awaited`].
     pub(super) bytes_awaited: u32,
     pub(super) phase: Phase,
@@ -64,6 +75,9 @@ impl Slot {
             generation,
             sent_turn: 0,
             dropped: 0,
+            unsent: UNKNOWN,
+            owed: 0,
+            stream: None,
             bytes_awaited: 1,
             phase: Phase::Serving,
             armed: false,
@@ -81,6 +95,20 @@ impl Slot {
 
     pub(super) fn key(&self, slot: usize) -> Key {
         Key::new(slot as u32, self.generation)
+    }
+
+    /// Whether the client waits between two requests, or has not begun the first.
+    pub(super) fn is_idle(&self) -> bool {
+        let Slot { connection, phase, sending, .. } = self;
+        let has_begun = connection.pending_bytes() > 0
+            || (connection.handshake() == Some(Handshake::Underway) && !connection.awaits_hello());
+        *phase == Phase::Serving && !sending && !has_begun
+    }
+
+    /// Whether its deadline moves with what the client takes.
+    pub(super) fn is_watched(&self) -> bool {
+        let over = matches!(self.phase, Phase::Ending { .. });
+        self.phase == Phase::Lingering || (self.sending && !over)
     }
 
     /// How to receive next. A receive that stays armed is worth it from the second request on;

@@ -15,6 +15,7 @@ on_both_engines!(
     who_asks_no_more_is_closed,
     line_ends_keep_nothing_open,
     who_does_not_read_is_cut_off,
+    who_does_not_read_the_last_answer_is_cut_off,
     who_does_not_read_costs_no_time,
 );
 
@@ -148,6 +149,27 @@ fn who_does_not_read_is_cut_off(engine: Engine) {
     // Twenty times what is kept of one, a megabyte, and as much again for the allocator.
     assert!(growth < 40 << 20, "{growth} bytes more");
     within("their descriptors", || (tracker.descriptors() <= baseline.0).then_some(()));
+}
+
+/// Nothing of it is received or answered any more, and still it does not hold its connection.
+fn who_does_not_read_the_last_answer_is_cut_off(engine: Engine) {
+    let tracker = Tracker::start(engine, QUICK);
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=200, "");
+    let baseline = tracker.descriptors();
+    let announce = get(&torrent.target(1, "numwant=200&compact=0"));
+    let requests = [announce.repeat(20), get("/")].concat();
+    let deaf: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = Client::connect_narrow(tracker.v4);
+            client.send(&requests);
+            client
+        })
+        .collect();
+    within("all of them", || (tracker.descriptors() >= baseline + deaf.len()).then_some(()));
+    within("their descriptors", || (tracker.descriptors() <= baseline).then_some(()));
+    drop(deaf);
+    torrent.announce(1, "");
 }
 
 /// Neither the bytes that wait for such a client nor those of it that wait, nor its end, keep

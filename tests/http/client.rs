@@ -3,7 +3,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
@@ -183,6 +184,30 @@ impl<S: Read + Write> Client<S> {
                 Err(error) => panic!("neither bytes nor an end, but {error}"),
             }
         }
+    }
+
+    /// Reads to the end, which must be orderly, so many bytes a second. Replies are taken from what
+    /// has come.
+    #[track_caller]
+    pub(crate) fn read_slowly(&mut self, bytes_per_s: usize) {
+        let start = Instant::now();
+        let before = self.unread.len();
+        let mut space = [0; 1024];
+        loop {
+            match self.stream.read(&mut space) {
+                Ok(0) => return,
+                Ok(got) => self.unread.extend_from_slice(&space[..got]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error} after {} bytes", self.unread.len()),
+            }
+            let due = (self.unread.len() - before) as f64 / bytes_per_s as f64;
+            thread::sleep(Duration::from_secs_f64(due).saturating_sub(start.elapsed()));
+        }
+    }
+
+    /// Whether all that has come is taken for replies.
+    pub(crate) fn is_read_out(&self) -> bool {
+        self.unread.is_empty()
     }
 
     fn read_more(&mut self) -> io::Result<usize> {

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use annulus::limits::FULL_SCRAPES_MAX;
 
 use crate::bencode::decode;
 use crate::client::{Client, ask, get, request};
 use crate::torrent::{Counts, Torrent, announced, escaped, failed, scraped};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     several_torrents,
@@ -17,7 +20,7 @@ on_both_engines!(
     wrong_scrapes_fail,
     a_full_scrape_is_off_unless_switched_on,
     a_full_scrape_names_all_torrents,
-    one_full_scrape_at_a_time,
+    several_full_scrapes_at_once,
 );
 
 const FULL: &str = "[protocol]\nfull_scrape = true";
@@ -199,7 +202,7 @@ fn files_of_all(body: &[u8]) -> BTreeMap<[u8; 20], Counts> {
     files
 }
 
-fn one_full_scrape_at_a_time(engine: Engine) {
+fn several_full_scrapes_at_once(engine: Engine) {
     // More than the kernel takes off the tracker's hands while its client does not read.
     let buffers = fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").unwrap();
     let buffer: u32 = buffers.split_whitespace().last().unwrap().parse().unwrap();
@@ -207,7 +210,8 @@ fn one_full_scrape_at_a_time(engine: Engine) {
         return eprintln!("skipped: the kernel buffers {buffer} bytes");
     }
     let count = buffer / 80 + 30_000;
-    let tracker = Tracker::start_as(engine, 1, FULL, &[]);
+    let tables = format!("{FULL}\n[connections]\nsend_timeout = 300");
+    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
     let mut client = Client::connect(tracker.v4);
     let requests: Vec<u8> = (0..count)
         .flat_map(|number| {
@@ -217,20 +221,34 @@ fn one_full_scrape_at_a_time(engine: Engine) {
         })
         .collect();
     let mut writer = client.stream.try_clone().unwrap();
-    let writer = std::thread::spawn(move || writer.write_all(&requests).unwrap());
+    let writer = thread::spawn(move || writer.write_all(&requests).unwrap());
     for _ in 0..count {
         assert_eq!(client.reply().status, 200);
     }
     writer.join().unwrap();
 
-    let mut slow = Client::connect_narrow(tracker.v4);
-    slow.send(get("/scrape"));
-    assert_eq!(slow.reply_head().status, 200);
+    let mut stalled: Vec<Client> = (0..FULL_SCRAPES_MAX)
+        .map(|_| {
+            let mut client = Client::connect_narrow(tracker.v4);
+            client.send(get("/scrape"));
+            assert_eq!(client.reply_head().status, 200);
+            client
+        })
+        .collect();
     client.send(get("/scrape"));
     let reply = client.reply();
     assert!(failed(&reply).contains("later"));
     assert_eq!(decode(&reply.body).integer("retry in"), 1);
-    // It goes on as soon as it is read, to its end.
-    let rest = slow.drain();
-    assert_eq!(files_of_all(&rest).len(), count as usize);
+    // Whoever leaves makes room, and nobody waits for those that do not read.
+    drop(stalled.pop());
+    within("a full scrape", || (!failed_scrape(&tracker)).then_some(()));
+    // They go on as soon as they are read, all at once and each at its pace.
+    thread::scope(|scope| {
+        for (number, mut client) in stalled.into_iter().enumerate().take(4) {
+            scope.spawn(move || {
+                client.read_slowly([1_000_000, usize::MAX][number % 2]);
+                assert_eq!(files_of_all(&client.drain()).len(), count as usize);
+            });
+        }
+    });
 }

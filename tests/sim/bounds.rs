@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use annulus::limits::{LINGER_BYTES_MAX, LINGER_S, UNREAD_BYTES_MAX};
+use annulus::limits::{FULL_SCRAPES_MAX, LINGER_BYTES_MAX, LINGER_S, UNREAD_BYTES_MAX};
 use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Swarms};
 
 use super::answers::torrents_in;
@@ -10,6 +10,7 @@ use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
 use super::faults::{Faults, Windows};
 use super::run::{HEADER_S, IDLE_S, Report, SEND_S, SHUTDOWN_S, build, finish, run};
 use super::script::{framed, peer};
+use super::tls::Manner;
 use super::trace::Trace;
 
 pub(crate) const ANNOUNCE: &str =
@@ -290,13 +291,38 @@ pub(crate) fn hampered_sends(seed: u64) -> Faults {
 }
 
 #[test]
-fn one_full_scrape_is_answered_at_a_time() {
-    let scripts = [full_scrape(1, 0), full_scrape(2, 5), full_scrape(4, 60_000)];
-    let reports = run_full(&scripts, Faults { windows: Windows::Slow, ..Faults::none() }, 0);
-    assert_eq!(torrents_in(&reports[0].received), Some(TORRENTS as usize));
-    let refusal = String::from_utf8_lossy(&reports[1].received);
-    assert!(refusal.contains("14:failure reason56:a full scrape is being answered"), "{refusal}");
-    assert_eq!(torrents_in(&reports[2].received), Some(TORRENTS as usize));
+fn so_many_full_scrapes_are_answered_at_a_time() {
+    let most = FULL_SCRAPES_MAX as u32;
+    let mut scripts: Vec<Script> = (0..most).map(|number| full_scrape(number, 0)).collect();
+    // One that does not read takes a place, but nobody's time.
+    scripts[0].trouble = Trouble::NeverReads;
+    scripts.extend([full_scrape(most, 5), full_scrape(most + 1, 60_000)]);
+    let slow = Faults { windows: Windows::Slow, ..Faults::none() };
+    let reports = run_full(&scripts, slow.clone(), 0);
+    let whole = |report: &Report| torrents_in(&report.received) == Some(TORRENTS as usize);
+    assert!(reports[1..most as usize].iter().all(whole));
+    let refusal = String::from_utf8_lossy(&reports[most as usize].received);
+    assert!(refusal.contains("14:failure reason65:too many full scrapes"), "{refusal}");
+    assert!(whole(&reports[most as usize + 1]));
+    assert_after(reports[0].closed_ms.expect("closed"), &reports[0], SEND_S);
+}
+
+#[test]
+fn a_turn_sends_one_piece_of_one_full_scrape() {
+    let scripts: Vec<Script> = (0..4).map(|number| full_scrape(number, 0)).collect();
+    let (mut worker, clock_ms, swarms) = build(&scripts, Faults::none(), 0, &Trace::default());
+    fill(&swarms);
+    let (mut turns, mut most) = (0, 0);
+    while !worker.ring().quiet() {
+        worker.wait().expect("the fake ring never breaks");
+        worker.act((clock_ms.get() / 1000) as u32);
+        (turns, most) = (turns + 1, most.max(worker.ring().sent_in_turn));
+    }
+    let reports = finish(worker, &clock_ms);
+    let bytes: usize = reports.iter().map(|report| report.received.len()).sum();
+    assert!(reports.iter().all(|report| torrents_in(&report.received).is_some()));
+    // 256 torrents, and a hundred bytes of each.
+    assert!(most < 32 * 1024, "{most} bytes of {bytes} in one of {turns} turns");
 }
 
 #[test]
@@ -308,6 +334,118 @@ fn a_full_scrape_that_breaks_off_makes_room_for_the_next() {
         assert_eq!(torrents_in(&reports[0].received), None, "{trouble:?}");
         assert_eq!(torrents_in(&reports[1].received), Some(TORRENTS as usize), "{trouble:?}");
     }
+}
+
+/// Many answers, and a client that takes some hundred bytes of them a second.
+fn slow_reader(last: &[Request]) -> (Script, Faults) {
+    let requests = [&vec![framed(200, ANNOUNCE); 40][..], last].concat();
+    let faults = Faults { windows: Windows::Trickle, ..Faults::none() };
+    (client(1, requests, Ending::Await), faults)
+}
+
+fn run_seeded(script: &Script, faults: Faults, seed: u64) -> Report {
+    run(std::slice::from_ref(script), faults, seed, &Trace::default()).remove(0)
+}
+
+#[test]
+fn no_answer_is_cut_while_its_client_takes_bytes() {
+    let page = framed(404, "GET /x HTTP/1.1\r\nHost: t\r\n\r\n");
+    let malformed = framed(405, "POST /announce HTTP/1.1\r\n\r\n");
+    let last = framed(200, ANNOUNCE.replace("Host: t", "Connection: close"));
+    let half = framed(408, &ANNOUNCE[..40]);
+    let mut longest_ms = 0;
+    for seed in 0..20 {
+        for last in [&page, &malformed, &last, &half] {
+            for tls in [None, Some(Manner::good(seed % 2 == 0))] {
+                let (script, faults) = slow_reader(std::slice::from_ref(last));
+                let script = Script { secured: tls.is_some(), tls, ..script };
+                let report = run_seeded(&script, faults, seed);
+                assert_eq!(report.told(&script, true).statuses.len(), 41, "seed {seed}");
+                assert_eq!(report.outcome, Outcome::Closed, "seed {seed}");
+                longest_ms = longest_ms.max(report.read_last_ms);
+            }
+        }
+    }
+    assert!(longest_ms > 1000 * u64::from(HEADER_S + SEND_S), "read within {longest_ms} ms");
+}
+
+/// Whoever is answered between two requests has its idle time from when it has taken the answer.
+#[test]
+fn who_reads_slowly_may_ask_again() {
+    for seed in 0..20 {
+        let (script, faults) = slow_reader(&[]);
+        let report = run_seeded(&Script { pipelined: false, ..script }, faults, seed);
+        assert_eq!(report.told(&slow_reader(&[]).0, true).statuses, [200; 40], "seed {seed}");
+    }
+}
+
+#[test]
+fn who_stops_taking_bytes_is_reset() {
+    let page = framed(404, "GET /x HTTP/1.1\r\nHost: t\r\n\r\n");
+    for last in [&[][..], &[page]] {
+        let (mut script, faults) = slow_reader(last);
+        script.requests.splice(..0, vec![framed(200, ANNOUNCE); 400]);
+        script.trouble = Trouble::NeverReads;
+        let report = run_one(&script, Faults { windows: Windows::Slow, ..faults });
+        assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
+        assert_eq!(report.outcome, Outcome::Reset);
+    }
+    // All answers fit the window, so that nothing waits but the client's acknowledgement.
+    let mut script = client(1, vec![framed(200, ANNOUNCE); 3], Ending::Await);
+    script.trouble = Trouble::NeverReads;
+    let report = run_one(&script, Faults::none());
+    assert_after(report.closed_ms.expect("closed"), &report, IDLE_S + SEND_S + 1);
+    assert_eq!(report.outcome, Outcome::Reset);
+}
+
+#[test]
+fn who_takes_a_byte_now_and_then_is_reset() {
+    let page = framed(404, "GET /x HTTP/1.1\r\nHost: t\r\n\r\n");
+    for requests in [vec![page], vec![framed(200, ANNOUNCE); 400]] {
+        let script = client(1, requests, Ending::Await);
+        let report = run_one(&script, Faults { windows: Windows::Drip, ..Faults::none() });
+        assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
+        assert_eq!(report.outcome, Outcome::Reset);
+    }
+}
+
+#[test]
+fn a_stop_waits_for_slow_readers_and_answers_what_was_asked() {
+    for seed in 0..20 {
+        let (script, faults) = slow_reader(&[]);
+        let faults = Faults { shutdown_ms: Some(300), buffer_bytes: 512, ..faults };
+        let report = run_seeded(&script, faults, seed);
+        let told = report.told(&script, false);
+        let bound_ms = 300 + 1000 * u64::from(SHUTDOWN_S - 1);
+        let is_late = report.closed_ms.expect("closed") >= bound_ms;
+        assert!(told.statuses.len() == 40 || is_late, "seed {seed}: {:?}", told.statuses);
+        assert!(report.outcome == Outcome::Closed || is_late, "seed {seed}: reset");
+    }
+}
+
+/// Though it does not go by itself.
+#[test]
+fn an_idle_client_does_not_hold_up_a_stop() {
+    for tls in [None, Some(Manner::good(false)), Some(Manner::good(true))] {
+        let mut script = client(1, vec![framed(200, ANNOUNCE)], Ending::Await);
+        script.trouble = Trouble::Stays;
+        let script = Script { secured: tls.is_some(), tls, ..script };
+        let report = run_one(&script, Faults { shutdown_ms: Some(2500), ..Faults::none() });
+        let after_ms = report.closed_ms.expect("closed") - 2500;
+        assert!(after_ms < 100, "after {after_ms} ms");
+        assert_eq!(report.told(&script, false).statuses, [200]);
+        assert_eq!(report.notified, script.tls.is_some(), "no close_notify");
+    }
+}
+
+#[test]
+fn who_says_nothing_holds_up_a_stop_for_a_moment_only() {
+    let mut script = client(1, vec![], Ending::Await);
+    script.trouble = Trouble::Stays;
+    let report = run_one(&script, Faults { shutdown_ms: Some(500), ..Faults::none() });
+    let after_ms = report.closed_ms.expect("closed") - 500;
+    let linger_ms = 1000 * u64::from(LINGER_S);
+    assert!((linger_ms - 1000..=linger_ms + 1000).contains(&after_ms), "after {after_ms} ms");
 }
 
 #[test]

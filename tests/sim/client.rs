@@ -171,7 +171,7 @@ pub(crate) struct Client {
     /// The request being sent, and how far.
     current: usize,
     sent: usize,
-    sent_in_all: usize,
+    pub(crate) sent_in_all: usize,
     send_at_ms: u64,
     /// When TLS may send the next piece of its records.
     seal_at_ms: u64,
@@ -181,6 +181,8 @@ pub(crate) struct Client {
     piece_max: usize,
     gap_ms: u32,
     read_ms: u32,
+    /// Bytes that it reads at a time, at most.
+    read_max: usize,
     /// When the last byte was read, and when it ended.
     pub(crate) read_last_ms: u64,
     pub(crate) ended_ms: u64,
@@ -195,15 +197,22 @@ impl Client {
         random: &mut Random,
     ) -> (Client, Wire) {
         let windows = match windows {
-            Windows::Mixed => {
-                [Windows::Endless, Windows::Slow, Windows::Tiny][random.below(3) as usize]
-            }
+            Windows::Mixed => [Windows::Endless, Windows::Slow, Windows::Tiny, Windows::Trickle]
+                [random.below(4) as usize],
             windows => windows,
         };
         let (window, read_ms) = match windows {
             Windows::Endless | Windows::Mixed => (usize::MAX, 0),
             Windows::Slow => (1024 + random.below(8192) as usize, 1 + random.below(40)),
             Windows::Tiny => (16 + random.below(200) as usize, 1),
+            Windows::Trickle => (1024 + random.below(8192) as usize, 100 + random.below(1400)),
+            Windows::Drip => (4096, 1000),
+        };
+        let read_max = match windows {
+            // Faster than what is cut off for being too slow.
+            Windows::Trickle => 400 + random.below(1000) as usize,
+            Windows::Drip => 1,
+            _ => usize::MAX,
         };
         let split = script.tls.as_ref().is_some_and(|tls| tls.split);
         let (piece_max, gap_ms) = match (script.piece, pieces) {
@@ -230,6 +239,7 @@ impl Client {
             piece_max,
             gap_ms,
             read_ms,
+            read_max,
             read_last_ms: 0,
             ended_ms: 0,
             script,
@@ -302,11 +312,12 @@ impl Client {
             return;
         }
         if !wire.to_client.is_empty() {
+            let len = wire.to_client.len().min(self.read_max);
+            let mut read: Vec<u8> = wire.to_client.drain(..len).collect();
             match &mut self.tls {
-                Some(tls) => tls.hear(wire.to_client.make_contiguous(), &mut self.received),
-                None => self.received.extend(&wire.to_client),
+                Some(tls) => tls.hear(&read, &mut self.received),
+                None => self.received.append(&mut read),
             }
-            wire.to_client.clear();
             self.read_last_ms = now_ms;
             self.read_at_ms = now_ms + u64::from(self.read_ms);
             while let Some(expected) = self.awaited(self.answers) {

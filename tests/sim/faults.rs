@@ -47,7 +47,11 @@ pub(crate) enum Windows {
     Slow,
     /// Some bytes, read at once.
     Tiny,
-    /// Each client draws one of the above.
+    /// Some kilobytes, of which a part is read about once a second.
+    Trickle,
+    /// Some kilobytes, of which a byte is read a second.
+    Drip,
+    /// Each client draws one of the first four.
     Mixed,
 }
 
@@ -176,9 +180,14 @@ impl Faults {
         if random.below(4) == 0 {
             faults.early = 1000;
         }
-        faults.windows =
-            [Windows::Endless, Windows::Slow, Windows::Tiny, Windows::Mixed, Windows::Mixed]
-                [random.below(5) as usize];
+        faults.windows = [
+            Windows::Endless,
+            Windows::Slow,
+            Windows::Tiny,
+            Windows::Trickle,
+            Windows::Mixed,
+            Windows::Mixed,
+        ][random.below(6) as usize];
         faults.buffers = [1, 2, 3, 8, 64][random.below(5) as usize];
         faults.buffer_bytes = [64, 100, 512, 4096, 4096][random.below(5) as usize];
         faults.batch_bytes = [0, 100, 1000, 16 * 1024][random.below(4) as usize];

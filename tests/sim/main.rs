@@ -135,6 +135,9 @@ fn compare(
         let cut_off = reset || disturbed.closed_ms >= Some(end_ms);
         assert!(told.broken == 0 || cut_off, "client {number}: an answer broke off");
         assert!(!unnotified || cut_off, "client {number}: no close_notify");
+        let asked = asked_at_stop(disturbed, script);
+        let answered = told.answers.len() >= asked || cut_off || disturbed.accepted_ms.is_none();
+        assert!(answered, "client {number}: of {asked} answers there are {}", told.answers.len());
         return;
     }
     assert_eq!(told.answers.len(), expected.answers.len(), "client {number}: answers are missing");
@@ -144,6 +147,18 @@ fn compare(
     let left_ms = disturbed.ended_ms.max(disturbed.accepted_ms.unwrap_or(0));
     let held_ms = disturbed.closed_ms.map(|at_ms| at_ms.saturating_sub(left_ms));
     assert!(held_ms < Some(LET_GO_MS), "client {number} left, and was held for {held_ms:?} ms");
+}
+
+/// How many requests that are answered had come whole when the worker was told to stop.
+fn asked_at_stop(report: &Report, script: &client::Script) -> usize {
+    let Some(mut sent) = report.sent_at_stop else { return 0 };
+    let come = script.requests.iter().take_while(|request| {
+        let has_come = request.bytes.len() <= sent;
+        sent = sent.saturating_sub(request.bytes.len());
+        // What never becomes a request may be answered in the end, but not at a stop.
+        has_come && request.bytes.ends_with(b"\r\n\r\n")
+    });
+    come.filter(|request| request.expected != client::Expected::Nothing).count()
 }
 
 /// Runs one seed; says on failure how to run it again and what happened last.

@@ -83,6 +83,8 @@ pub(super) struct Link {
     pub(super) late: bool,
     /// Receive buffers filled in this turn: the kernel stops after some.
     pub(super) filled: u32,
+    /// Bytes that the client had sent when the worker was told to stop, of a plain connection.
+    pub(super) sent_at_stop: Option<usize>,
     /// Seconds of note, for the tests of deadlines.
     pub(super) accepted_ms: Option<u64>,
     pub(super) closed_ms: Option<u64>,
@@ -123,6 +125,8 @@ pub(crate) struct FakeRing {
     pub(super) closed: u64,
     pub(super) sabotaged: bool,
     pub(super) trace: Trace,
+    /// Bytes that the worker had sent in the turn at hand.
+    pub(super) sent_in_turn: usize,
     space: Vec<u8>,
     space_given: bool,
     turns: u64,
@@ -162,6 +166,7 @@ impl FakeRing {
                 taken: 0,
                 late: false,
                 filled: 0,
+                sent_at_stop: None,
                 accepted_ms: None,
                 closed_ms: None,
             }
@@ -179,6 +184,7 @@ impl FakeRing {
             opened: 0,
             closed: 0,
             sabotaged: false,
+            sent_in_turn: 0,
             space: vec![0; space_bytes],
             space_given: false,
             turns: 0,
@@ -251,6 +257,7 @@ impl FakeRing {
         assert!(!state.owned_known, "a send overtakes an owned send");
         assert!(!state.owes, "a send overtakes the rest of an earlier one");
         state.sent_turn = turns + 1;
+        self.sent_in_turn += len;
         self.push(Operation::Send { link, key, bytes, closes });
     }
 
@@ -434,6 +441,7 @@ impl Ring for FakeRing {
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
         self.flush();
         self.space_given = false;
+        self.sent_in_turn = 0;
         if self.odds(self.faults.creeps) {
             self.clock_ms.set(self.now_ms() + self.faults.turn_ms);
         }

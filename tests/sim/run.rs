@@ -45,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) alerted: bool,
     /// Bytes of the client's that the worker was handed.
     pub(crate) taken: usize,
+    /// Bytes that it had sent when the worker was told to stop, where that can be said.
+    pub(crate) sent_at_stop: Option<usize>,
     pub(crate) accepted_ms: Option<u64>,
     /// When it read last, and when it ended.
     pub(crate) read_last_ms: u64,
@@ -240,6 +242,7 @@ impl FakeRing {
             notified: link.client.tls.as_ref().is_some_and(|tls| tls.notified),
             alerted: link.client.tls.as_ref().is_some_and(|tls| tls.alerted),
             taken: link.taken,
+            sent_at_stop: link.sent_at_stop,
             accepted_ms: link.accepted_ms,
             read_last_ms: link.client.read_last_ms,
             ended_ms: link.client.ended_ms,

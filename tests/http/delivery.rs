@@ -1,0 +1,183 @@
+//! Answers arrive whole, however slowly they are read: whatever ends the connection after them.
+
+use std::io::{Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, get};
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+
+on_both_engines!(
+    slow_readers_get_all_answers,
+    slow_readers_get_all_answers_at_a_stop,
+    requests_that_wait_at_a_stop_are_answered,
+    a_word_behind_the_last_request_costs_no_answer,
+    a_word_after_the_last_request_costs_no_answer,
+    idle_clients_do_not_hold_up_a_stop,
+);
+
+/// Bytes that slow readers take a second.
+const SLOW: usize = 20_000;
+/// Peers of each answer in the long form: some six kilobytes.
+const PEERS: u16 = 200;
+
+/// Much more than the kernel can have sent to a narrow client, and than it can keep for us.
+const ANSWERS: usize = 20;
+
+fn long_announce(torrent: &Torrent<'_>) -> Vec<u8> {
+    get(&torrent.target(1, "numwant=200&compact=0"))
+}
+
+/// Reads the answers to announces, and how many others there are behind them.
+fn answers_in(mut client: Client<impl Read + Write>) -> (usize, usize) {
+    let (mut announces, mut others) = (0, 0);
+    while !client.is_read_out() {
+        let reply = client.reply();
+        if reply.status == 200 && reply.body.starts_with(b"d8:complete") {
+            assert_eq!(announced(&reply).peers.len(), usize::from(PEERS) - 1);
+            announces += 1;
+        } else {
+            others += 1;
+        }
+    }
+    (announces, others)
+}
+
+fn slow_readers_get_all_answers(engine: Engine) {
+    // Without regard to how long all of it takes.
+    let tracker = Tracker::start(engine, "[connections]\nsend_timeout = 4\nidle_timeout = 1");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let announce = long_announce(&torrent);
+    let last = String::from_utf8(announce.clone()).unwrap();
+    let last = last.replace("Host: tracker", "Connection: close");
+    let endings = [
+        (0, Vec::new()),
+        (1, get("/")),
+        (1, get("/nothing")),
+        (1, b"POST / HTTP/1.1\r\nHost: t\r\n\r\n".to_vec()),
+        (1, b"nonsense\r\n\r\n".to_vec()),
+        // Half a request, which is answered when its time is over.
+        (1, b"GET /announce".to_vec()),
+        (0, last.into_bytes()),
+    ];
+    thread::scope(|scope| {
+        for (others, ending) in &endings {
+            let requests = [&announce.repeat(ANSWERS), &ending[..]].concat();
+            let mut client = Client::connect_narrow(tracker.v4);
+            scope.spawn(move || {
+                client.send(requests);
+                client.read_slowly(SLOW);
+                let announces = ANSWERS + usize::from(ending.ends_with(b"close\r\n\r\n"));
+                assert_eq!(answers_in(client), (announces, *others), "{}", ending.escape_ascii());
+            });
+        }
+    });
+}
+
+fn slow_readers_get_all_answers_at_a_stop(engine: Engine) {
+    let mut tracker = Tracker::start(engine, "[connections]\nshutdown_timeout = 60");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let announce = long_announce(&torrent);
+    let clients: Vec<Client> = (0..4)
+        .map(|number| {
+            let mut client = Client::connect_narrow(tracker.v4);
+            client.send(announce.repeat(ANSWERS / (1 + number % 2)));
+            client
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(200));
+    tracker.signal("TERM");
+    tracker.assert_logged("stopping");
+    thread::scope(|scope| {
+        for (number, mut client) in clients.into_iter().enumerate() {
+            scope.spawn(move || {
+                client.read_slowly(SLOW);
+                assert_eq!(answers_in(client), (ANSWERS / (1 + number % 2), 0));
+            });
+        }
+    });
+    let (status, log) = tracker.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// More requests than are received of a client that does not read.
+fn requests_that_wait_at_a_stop_are_answered(engine: Engine) {
+    let mut tracker = Tracker::start(engine, "[connections]\nshutdown_timeout = 60");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let padding = "x".repeat(1000);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: t\r\nX: {padding}\r\n\r\n",
+        torrent.target(1, "numwant=200&compact=0")
+    );
+    let mut client = Client::connect_narrow(tracker.v4);
+    client.send(request.repeat(100));
+    thread::sleep(Duration::from_millis(200));
+    tracker.signal("TERM");
+    tracker.assert_logged("stopping");
+    client.read_slowly(usize::MAX);
+    assert_eq!(answers_in(client), (100, 0));
+    let (status, log) = tracker.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// Some clients send a byte or a line end behind their request, in a segment of its own.
+fn a_word_behind_the_last_request_costs_no_answer(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let announce = String::from_utf8(long_announce(&torrent)).unwrap();
+    let short = get(&torrent.target(1, "numwant=0"));
+    let last = announce.replace("Host: tracker", "Connection: close");
+    let short = String::from_utf8(short).unwrap().replace("Host: tracker", "Connection: close");
+    for number in 0..1500 {
+        let mut client = Client::connect(tracker.v4);
+        client.send(if number % 2 == 0 { &last } else { &short });
+        client.send(["\0", "\r\n"][number % 2]);
+        let bytes = client.drain();
+        assert!(bytes.ends_with(b"e"), "try {number}: \"{}\"", bytes.escape_ascii());
+    }
+}
+
+/// The same, when its answers are still being read.
+fn a_word_after_the_last_request_costs_no_answer(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let torrent = Torrent::new(&tracker, 1);
+    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let announce = String::from_utf8(long_announce(&torrent)).unwrap();
+    let last = announce.replace("Host: tracker", "Connection: close");
+    for before in [0, 3] {
+        let mut client = Client::connect_narrow(tracker.v4);
+        client.send(announce.repeat(before) + &last);
+        thread::sleep(Duration::from_millis(100));
+        client.send("\r\n");
+        thread::sleep(Duration::from_millis(100));
+        client.read_slowly(SLOW);
+        assert_eq!(answers_in(client), (before + 1, 0));
+    }
+}
+
+/// Whether they go themselves or not.
+fn idle_clients_do_not_hold_up_a_stop(engine: Engine) {
+    let mut fastest = PATIENCE;
+    for _ in 0..5 {
+        let mut tracker = Tracker::start(engine, "");
+        let target = Torrent::new(&tracker, 1).target(1, "");
+        let mut idle: Vec<Client> = (0..20).map(|_| Client::connect(tracker.v4)).collect();
+        for client in &mut idle {
+            client.send(get(&target));
+            announced(&client.reply());
+        }
+        tracker.signal("TERM");
+        let start = Instant::now();
+        let (status, log) = tracker.ended();
+        fastest = fastest.min(start.elapsed());
+        assert_eq!(status.code(), Some(0), "{log}");
+        idle.into_iter().for_each(Client::ends);
+    }
+    // Closed connections may linger for two seconds: of five stops, one at least was not so late.
+    assert!(fastest < Duration::from_millis(1500), "the fastest of five stops took {fastest:?}");
+}
