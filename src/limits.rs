@@ -1,7 +1,8 @@
 //! Every bound of the program, with its unit and its reason. Nothing else decides a limit.
 
-/// Bytes of a request line, its line end included; more is answered with 414. The longest
-/// that a real client sends is Transmission's scrape of 64 hashes, 4076 bytes.
+/// Bytes of a request line, its line end included; more is answered with 414, or with a failure
+/// that names the bound if it begins like an announce or a scrape. The longest that a real client
+/// sends is Transmission's scrape of 64 hashes, 4076 bytes.
 pub const REQUEST_LINE_BYTES_MAX: usize = 12 * 1024;
 
 /// Bytes of a request's head, request line and blank line included; more is answered with

@@ -235,8 +235,11 @@ impl Server {
     /// with zeros, since libtorrent takes a missing one for an error.
     fn scrape(&mut self, query: Query<'_>, envelope: Envelope, out: &mut [u8]) -> Reply {
         self.torrents.clear();
-        for info_hash in scrape_hashes(query).take(self.protocol.max_scrape_torrents) {
+        for info_hash in scrape_hashes(query) {
             match info_hash {
+                _ if self.torrents.len() == self.protocol.max_scrape_torrents => {
+                    return keep_or_close(self.refuse_long_scrape(envelope, out), envelope);
+                }
                 Ok(info_hash) => self.torrents.push((info_hash, Counts::default())),
                 Err(error) => return keep_or_close(self.reject(error, envelope, out), envelope),
             }
@@ -434,7 +437,7 @@ impl Answer for Server {
         let envelope = Envelope { head_only: asks_for_head(said), ..Envelope::CLOSING };
         // It costs what a request does, and is charged like one. It ends its connection anyway.
         self.is_within_quota(peer);
-        self.send_away(mistake, envelope, out)
+        self.send_away(mistake, said, envelope, out)
     }
 }
 

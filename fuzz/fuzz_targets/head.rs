@@ -2,7 +2,7 @@
 //! given.
 #![no_main]
 
-use annulus_parser::{Bounds, Error, Head, Parsed, parse_head};
+use annulus_parser::{Bounds, Error, Head, Method, Parsed, parse_head, target_so_far};
 use libfuzzer_sys::fuzz_target;
 
 /// Small, so that the bounds are reached.
@@ -17,8 +17,12 @@ fn seen(head: &Head<'_>) -> String {
 }
 
 fn whole(input: &[u8]) -> Result<Option<(String, usize)>, Error> {
+    let so_far = target_so_far(input);
     match parse_head(input, 0, &BOUNDS)? {
-        Parsed::Complete { head, consumed } => Ok(Some((seen(&head), consumed.get()))),
+        Parsed::Complete { head, consumed } => {
+            assert_eq!(so_far, (head.method != Method::Options).then_some(head.target));
+            Ok(Some((seen(&head), consumed.get())))
+        }
         Parsed::Partial => Ok(None),
     }
 }

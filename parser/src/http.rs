@@ -130,6 +130,17 @@ pub fn asks_for_head(input: &[u8]) -> bool {
     matches!(&input[start..], b"HEAD" | [b'H', b'E', b'A', b'D', b' ', ..])
 }
 
+/// What the request that `input` starts with asks for, whole or not, as far as can be told: for one
+/// whose line is too long to be read to its end. `None` unless it is a GET or a HEAD with the
+/// beginning of a target.
+pub fn target_so_far(input: &[u8]) -> Option<Target<'_>> {
+    let start = Positions::<NotPadding>::new(input, 0).next()?;
+    let (Method::Get | Method::Head, length) = method(&input[start..])? else { return None };
+    let target = &input[start + length..];
+    let end = Positions::<TargetEnd>::new(target, 0).next().unwrap_or(target.len());
+    (end > 0).then(|| classify(&target[..end]))
+}
+
 /// The head that `window` starts with and where it ends; `None` if it has no end.
 #[inline]
 fn head<'b>(
@@ -210,11 +221,8 @@ struct RequestLine<'b> {
 /// The request line that `bytes` start with (RFC 9112 section 3); `None` if it has no end.
 #[inline]
 fn request_line(bytes: &[u8]) -> Result<Option<RequestLine<'_>>, Error> {
-    let (method, target_start) = match bytes {
-        [b'G', b'E', b'T', b' ', ..] => (Method::Get, 4),
-        [b'H', b'E', b'A', b'D', b' ', ..] => (Method::Head, 5),
-        [b'O', b'P', b'T', b'I', b'O', b'N', b'S', b' ', ..] => (Method::Options, 8),
-        _ => return check_other_method(bytes).map(|()| None),
+    let Some((method, target_start)) = method(bytes) else {
+        return check_other_method(bytes).map(|()| None);
     };
     let Some(target_end) = Positions::<TargetEnd>::new(bytes, target_start).next() else {
         return Ok(None);
@@ -229,6 +237,17 @@ fn request_line(bytes: &[u8]) -> Result<Option<RequestLine<'_>>, Error> {
     let Some((version, length)) = version(&bytes[version_start..])? else { return Ok(None) };
     let target = &bytes[target_start..target_end];
     Ok(Some(RequestLine { method, target, version, length: version_start + length }))
+}
+
+/// The method that `bytes` start with, if it is one that is answered, and where the target starts.
+#[inline]
+fn method(bytes: &[u8]) -> Option<(Method, usize)> {
+    match bytes {
+        [b'G', b'E', b'T', b' ', ..] => Some((Method::Get, 4)),
+        [b'H', b'E', b'A', b'D', b' ', ..] => Some((Method::Head, 5)),
+        [b'O', b'P', b'T', b'I', b'O', b'N', b'S', b' ', ..] => Some((Method::Options, 8)),
+        _ => None,
+    }
 }
 
 /// What is wrong with a request line that does not start with a method that is answered; nothing

@@ -43,7 +43,9 @@ mod target;
 pub use address::{Address, forwarded_ip};
 pub use error::Error;
 pub use headers::Headers;
-pub use http::{Bounds, Consumed, Head, Method, Parsed, Version, asks_for_head, parse_head};
+pub use http::{
+    Bounds, Consumed, Head, Method, Parsed, Version, asks_for_head, parse_head, target_so_far,
+};
 pub use proxy::{NotProxied, Proxied, parse_proxy, proxy_destination};
 pub use query::{
     Announce, AnnounceEvent, Numwant, Query, ScrapeHashes, parse_announce, scrape_hashes,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use annulus_parser::{
     Bounds, Error, Head, Method, Parsed, Query, Target, Version, asks_for_head, parse_announce,
-    parse_head,
+    parse_head, target_so_far,
 };
 
 mod guard_page;
@@ -322,5 +322,33 @@ fn what_is_answered_without_a_body() {
     }
     for other in ["", "\r\n", "H", "HEA", "HEADS", "HEAD\t/", "head /", " HEAD /", "GET /HEAD "] {
         assert!(!asks_for_head(other.as_bytes()), "{other:?}");
+    }
+}
+
+#[test]
+fn what_a_line_without_an_end_asks_for() {
+    let announce = |query: &'static [u8]| Some(Target::Announce(Query::new(query)));
+    let scrape = |query: &'static [u8]| Some(Target::Scrape(Query::new(query)));
+    for (input, expected) in [
+        ("GET /announce?a=1", announce(b"a=1")),
+        ("\r\n\0HEAD /announce?a=1&b", announce(b"a=1&b")),
+        ("GET /announce?a=1 HTTP", announce(b"a=1")),
+        ("GET /announce?a=1\rb", announce(b"a=1")),
+        ("GET /?info_hash=%4", announce(b"info_hash=%4")),
+        ("GET /a/b/scrape?info_hash=%4", scrape(b"info_hash=%4")),
+        ("HEAD http://t/scrape", scrape(b"")),
+        ("GET /index", Some(Target::Other(b"/index"))),
+        ("GET /?info_has", Some(Target::Other(b"/?info_has"))),
+        ("GET  /", None),
+        ("GET ", None),
+        ("GET", None),
+        ("", None),
+        ("\n", None),
+        ("OPTIONS /announce?a=1", None),
+        ("POST /announce?a=1", None),
+        ("\x16\x03\x01", None),
+    ] {
+        let mut guard_page = GuardPage::new(input.len());
+        assert_eq!(target_so_far(guard_page.put(input.as_bytes())), expected, "{input:?}");
     }
 }

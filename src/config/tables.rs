@@ -195,7 +195,8 @@ pub(super) const PROTOCOL: Table = Table {
                     ceiling: Some("a request line and an answer can hold"),
                 },
             },
-            about: "Torrents that one scrape may ask for.",
+            about: "Torrents that one scrape may ask for. One that asks for more fails, and is \
+                    told this bound.",
             reason: "twice the 64 that Transmission puts into one request.",
         },
         Key {
@@ -274,11 +275,13 @@ const MAX_NUMWANT_MAX: usize = {
     peers
 };
 
-/// The most torrents that fit a request line and whose answer fits [`REPLY_BYTES_MAX`].
+/// The most torrents whose hashes fit a request line, however they are written, and whose answer
+/// fits [`REPLY_BYTES_MAX`].
 const MAX_SCRAPE_TORRENTS_MAX: usize = {
-    // A hash takes the fewest bytes unescaped; the first has no `&` before it.
-    let hashes = REQUEST_LINE_BYTES_MAX - "GET /scrape? HTTP/1.1\r\n".len() + "&".len();
-    let asked = hashes / "&info_hash=01234567890123456789".len();
+    // A hash takes the most bytes when all of it is percent-encoded; the first has no `&` before
+    // it. Old torrents carry a passkey of 32 hex digits.
+    let around = "GET /0123456789abcdef0123456789abcdef/scrape? HTTP/1.1\r\n".len() - "&".len();
+    let asked = (REQUEST_LINE_BYTES_MAX - around) / ("&info_hash=".len() + 3 * 20);
     let mut torrents = 0;
     while torrents < asked && scrape_bytes_max(torrents + 1) <= REPLY_BYTES_MAX {
         torrents += 1;

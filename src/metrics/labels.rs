@@ -96,6 +96,8 @@ labels! {
         /// Nobody can reach the address that an announce came from: it is multicast, link-local,
         /// reserved or none.
         ClientUnreachable = "client_address_unreachable",
+        /// A scrape of more torrents than one may ask for.
+        ScrapeTooLarge = "scrape_too_large",
         /// A scrape of all torrents, which is switched off.
         FullScrapeOff = "full_scrape_off",
         /// A scrape of all torrents while as many others as may be are being answered.

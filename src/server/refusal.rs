@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use annulus_parser::Error;
+use annulus_parser::{Error, Target, target_so_far};
 
 use super::Server;
 use crate::connection::Mistake;
-use crate::limits::REFUSED_RETRY_MINUTES;
+use crate::limits::{HEAD_BYTES_MAX, REFUSED_RETRY_MINUTES, REQUEST_LINE_BYTES_MAX};
 use crate::metrics::labels::{Failure, Kind, Refusal};
 use crate::proxy::Unknown;
 use crate::reply::{self, Envelope, RetryIn, Status};
@@ -76,14 +76,43 @@ impl Server {
         }
     }
 
-    /// Answers what is no request that can be served.
+    /// Answers a scrape of more torrents than one may ask for.
+    pub(super) fn refuse_long_scrape(&mut self, envelope: Envelope, out: &mut [u8]) -> usize {
+        self.fail(Failure::Refusal(Refusal::ScrapeTooLarge));
+        let reason = self.scrape_bound();
+        reply::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
+    }
+
+    fn scrape_bound(&self) -> String {
+        format!("a scrape may ask for {} torrents at most", self.protocol.max_scrape_torrents)
+    }
+
+    /// Answers a request line without an end, so that who is a client can read it.
+    fn refuse_long_line(&mut self, said: &[u8], envelope: Envelope, out: &mut [u8]) -> usize {
+        let bound = format!("the request line is longer than {REQUEST_LINE_BYTES_MAX} bytes");
+        let reason = match target_so_far(&said[..said.len().min(HEAD_BYTES_MAX)]) {
+            Some(Target::Announce(_)) => bound,
+            Some(Target::Scrape(_)) => format!("{bound}: {}", self.scrape_bound()),
+            Some(Target::Other(_)) | None => {
+                return self.reject(Error::RequestLineTooLong, envelope, out);
+            }
+        };
+        self.fail(Failure::Mistake(Error::RequestLineTooLong));
+        reply::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
+    }
+
+    /// Answers `said`, which is no request that can be served.
     pub(super) fn send_away(
         &mut self,
         mistake: Mistake,
+        said: &[u8],
         envelope: Envelope,
         out: &mut [u8],
     ) -> usize {
         let (refusal, status, text) = match mistake {
+            Mistake::Malformed(Error::RequestLineTooLong) => {
+                return self.refuse_long_line(said, envelope, out);
+            }
             Mistake::Malformed(error) => return self.reject(error, envelope, out),
             Mistake::Truncated => {
                 (Refusal::Truncated, Status::BadRequest, "The request ended before it was whole.\n")

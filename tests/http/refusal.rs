@@ -4,10 +4,12 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
+use annulus::limits::REQUEST_LINE_BYTES_MAX;
 use annulus_parser::Error;
 
-use crate::client::{Client, get, request};
-use crate::torrent::{Torrent, announced, failed};
+use crate::client::{Client, ask, get, request};
+use crate::observed::{OPERATIONS, Observed};
+use crate::torrent::{Torrent, announced, escaped, failed};
 use crate::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
@@ -170,21 +172,67 @@ fn methods(engine: Engine) {
     }
 }
 
+/// Clients read why, of an announce and a scrape, in the only form that they read; people of all
+/// else.
 fn long_request_lines(engine: Engine) {
-    let tracker = Tracker::start(engine, "");
-    let start = format!("{}&x=", Torrent::new(&tracker, 1).target(1, ""));
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let torrent = Torrent::new(&tracker, 1);
+    let announce = format!("{}&x=", torrent.target(1, ""));
     let around = "GET  HTTP/1.1\r\n".len();
-    for (length, status) in [(8 * 1024, 200), (12 * 1024, 200), (12 * 1024 + 1, 414), (15_000, 414)]
-    {
-        let padding = "x".repeat(length - around - start.len());
-        let mut client = Client::connect(tracker.v4);
-        client.send(get(&format!("{start}{padding}")));
-        assert_eq!(client.reply().status, status, "{length}");
+    let long = |start: &str, length: usize| {
+        get(&format!("{start}{}", "x".repeat(length - around - start.len())))
+    };
+    for length in [8 * 1024, REQUEST_LINE_BYTES_MAX] {
+        announced(&ask(tracker.v4, long(&announce, length)));
+        assert_eq!(ask(tracker.v4, long("/index?", length)).status, 404, "{length}");
     }
-    // Without an end, and a long time after the bound.
+    let hash = escaped(&torrent.info_hash);
+    let places = ["/scrape?", "/key/scrape.php?x&", "/scrape_x?", "http://tracker/a/b/scrape?"];
+    let scrapes = places.map(|place| (format!("{place}info_hash={hash}&x="), true));
+    let places = ["/announce?", "/?", "?", "/a/b/c?", "http://tracker?", "/announce%20?x=y&"];
+    let announces = places.map(|place| (format!("{place}info_hash={hash}&port=1&x="), false));
+    // Only the path may be there yet.
+    let paths = [("/announce?x=".to_owned(), false), ("/scrape?x=".to_owned(), true)];
+    let mut count = 0.0;
+    for (start, is_scrape) in scrapes.into_iter().chain(announces).chain(paths) {
+        for (length, rest) in [(REQUEST_LINE_BYTES_MAX + 1, 0), (15_000, 60), (100_000, 60)] {
+            let line = long(&start, length);
+            // Whole, and without its end.
+            for bytes in [&line[..], &line[..line.len() - rest]] {
+                // Alone, and behind what is right.
+                for before in [0, 3] {
+                    let mut client = Client::connect(tracker.v4);
+                    let right = get(&torrent.target(1, "")).repeat(before);
+                    client.send([&right[..], bytes].concat());
+                    for _ in 0..before {
+                        announced(&client.reply());
+                    }
+                    let reply = client.reply();
+                    let reason = failed(&reply);
+                    assert!(reply.closes());
+                    assert!(reason.contains(&REQUEST_LINE_BYTES_MAX.to_string()), "{reason}");
+                    assert_eq!(reason.contains("128 torrents"), is_scrape, "{start}: {reason}");
+                    client.ends();
+                    count += 1.0;
+                }
+            }
+        }
+    }
+    let reason = "annulus_failures_total{reason=\"request_line_too_long\"}";
+    assert_eq!(Observed::of(&tracker).sample(reason), count);
+    for start in ["/", "/?info_has=", "/a/b/announce?x=", "http://tracker/", "*"] {
+        for length in [REQUEST_LINE_BYTES_MAX + 1, 100_000] {
+            let mut client = Client::connect(tracker.v4);
+            client.send(long(start, length));
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.closes()), (414, true), "{start}");
+            client.ends();
+        }
+    }
+    // Without a body for who asks so.
     let mut client = Client::connect(tracker.v4);
-    client.send(format!("GET /{}", "x".repeat(100_000)));
-    assert_eq!(client.reply().status, 414);
+    client.send([b"HEAD", &long(&announce, 20_000)[3..]].concat());
+    assert_eq!(client.reply_head().status, 200);
     client.ends();
 }
 

@@ -10,6 +10,7 @@ use annulus::limits::FULL_SCRAPES_MAX;
 
 use crate::bencode::decode;
 use crate::client::{Client, ask, get, request};
+use crate::observed::{OPERATIONS, Observed};
 use crate::torrent::{Counts, Torrent, announced, escaped, failed, scraped};
 use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
@@ -17,6 +18,7 @@ on_both_engines!(
     several_torrents,
     as_many_as_transmission_asks_for,
     more_than_allowed,
+    as_many_as_can_be_allowed,
     wrong_scrapes_fail,
     a_full_scrape_is_off_unless_switched_on,
     a_full_scrape_names_all_torrents,
@@ -94,14 +96,54 @@ fn as_many_as_transmission_asks_for(engine: Engine) {
 }
 
 fn more_than_allowed(engine: Engine) {
-    let tracker = Tracker::start(engine, "[protocol]\nmax_scrape_torrents = 64");
-    let files = scraped(&ask(tracker.v4, get(&target((0..70).map(|number| [number; 20])))));
-    assert_eq!(files.len(), 64);
-    assert!(files.iter().all(|(info_hash, _)| info_hash[0] < 64));
     // By default, 128.
-    let tracker = Tracker::start(engine, "");
-    let files = scraped(&ask(tracker.v4, get(&target((0..150).map(|number| [number; 20])))));
-    assert_eq!(files.len(), 128);
+    for (table, max) in [("", 128), ("[protocol]\nmax_scrape_torrents = 64\n", 64)] {
+        let tracker = Tracker::start(engine, &format!("{table}{OPERATIONS}"));
+        let of = |count: u8| target((0..count).map(|number| [number; 20]));
+        assert_eq!(scraped(&ask(tracker.v4, get(&of(max)))).len(), usize::from(max));
+        let mut client = Client::connect(tracker.v4);
+        for count in [max + 1, max + 22] {
+            client.send(get(&of(count)));
+            let reply = client.reply();
+            let reason = failed(&reply);
+            assert!(reason.contains(&format!("{max} torrents")), "{count}: {reason}");
+            assert_eq!(decode(&reply.body).text("retry in"), "never");
+        }
+        // Repetitions and what is wrong count too.
+        let same = target(std::iter::repeat_n([1; 20], usize::from(max) + 1));
+        for target in [same, format!("{}&info_hash=%", of(max)), format!("{}%", of(max + 1))] {
+            client.send(get(&target));
+            assert!(failed(&client.reply()).contains("torrents at most"));
+        }
+        client.send(get(&of(max)));
+        assert_eq!(scraped(&client.reply()).len(), usize::from(max));
+        assert_eq!(
+            Observed::of(&tracker).of_metric("annulus_failures_total"),
+            ["reason=scrape_too_large 5"]
+        );
+    }
+}
+
+/// As many as can be allowed can be asked for, with every byte percent-encoded and a passkey.
+fn as_many_as_can_be_allowed(engine: Engine) {
+    let config = |max: usize| format!("[protocol]\nmax_scrape_torrents = {max}\n");
+    let mut wrong = Tracker::launch(&config(100_000), &[]);
+    let (status, log) = wrong.ended();
+    assert!(!status.success());
+    let (_, allowed) = log.split_once("64 to ").unwrap_or_else(|| panic!("{log}"));
+    let max: usize = allowed.split(' ').next().unwrap().parse().unwrap();
+    assert!(max >= 128, "{log}");
+    let tracker = Tracker::start(engine, &config(max));
+    let hashes = |count: usize| {
+        let hash = |number: usize| format!("info_hash={}", format!("%{:02x}", number).repeat(20));
+        (0..count).map(hash).collect::<Vec<_>>().join("&")
+    };
+    let path = "/0123456789abcdef0123456789abcdef/scrape";
+    let mut client = Client::connect(tracker.v4);
+    client.send(get(&format!("{path}?{}", hashes(max))));
+    assert_eq!(scraped(&client.reply()).len(), max);
+    client.send(get(&format!("{path}?{}", hashes(max + 1))));
+    assert!(failed(&client.reply()).contains(&format!("{max} torrents")));
 }
 
 fn wrong_scrapes_fail(engine: Engine) {

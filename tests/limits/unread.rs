@@ -28,10 +28,10 @@ const TRIED: usize = 40;
 const MAX: usize = 5;
 
 /// Torrents of the last answer, and room for the hashes of all in a request.
-const TORRENTS: u32 = 380;
+const TORRENTS: u32 = 172;
 const TABLES: &str = "[connections]\n\
     header_timeout = 300\nidle_timeout = 300\nsend_timeout = 300\n\
-    [protocol]\nmax_scrape_torrents = 380\n";
+    [protocol]\nmax_scrape_torrents = 172\n";
 
 fn limited() -> String {
     format!("{TABLES}[limits]\nconnections_per_address = {MAX}")

@@ -211,7 +211,8 @@ impl Writer<'_> {
 
     fn scrape(&mut self) -> String {
         let hashes = match self.random.below(3) {
-            0 => 1 + self.random.below(64),
+            // One more than may be.
+            0 => 1 + self.random.below(65),
             _ => 1,
         };
         let hashes: Vec<String> =
@@ -265,7 +266,7 @@ impl Writer<'_> {
         let long_line = format!("GET /announce?{} ", "a".repeat(REQUEST_LINE_BYTES_MAX));
         let header = format!("X-Padding: {}\r\n", "b".repeat(1000));
         let large = header.repeat(HEAD_BYTES_MAX / header.len() + 1);
-        let kinds: [(u16, String); 12] = [
+        let kinds: [(u16, String); 13] = [
             (400, "HEAD /announce HTTP/1.1\r\nA: b\rc\r\n\r\n".into()),
             (505, "\r\nHEAD /announce HTTP/3.0\r\n\r\n".into()),
             (405, "HELO tracker.example\r\n\r\n".into()),
@@ -274,7 +275,8 @@ impl Writer<'_> {
             (400, "GET /announce\u{1} HTTP/1.1\r\nHost: t\r\n\r\n".into()),
             (400, "GET /announce HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello".into()),
             (400, "GET /announce HTTP/1.1\r\n folded\r\n\r\n".into()),
-            (414, long_line),
+            (200, long_line.clone()),
+            (414, long_line.replace("/announce", "/")),
             (431, format!("GET /announce HTTP/1.1\r\n{large}\r\n")),
             (431, format!("GET /announce HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200))),
             (400, "\u{1}\u{2}\u{3}".into()),
