@@ -228,8 +228,20 @@ pub const NOT_SERVED_RETRY_MINUTES: u32 = 60;
 /// oldest is broken off for the newest. A few machines and a browser are all that is expected.
 pub const OPERATIONS_CONNECTIONS_MAX: usize = 16;
 
-/// Seconds that such a connection may take, its answer included.
+/// Seconds that such a connection may take to ask, and as many to read its answer. What the answer
+/// takes in between, a moment where there are millions of torrents, is no doing of the client's.
 pub const OPERATIONS_PATIENCE_S: u32 = 5;
+
+/// Torrents in a list of the largest at most, which are 100 KB of JSON.
+pub const TOP_TORRENTS_MAX: usize = 1000;
+
+/// Torrents in a list of the largest unless it is asked for more or fewer.
+pub const TOP_TORRENTS_DEFAULT: usize = 100;
+
+/// The more torrents there are, the longer a search for the largest of them is for all who ask: a
+/// second for each so many. With ten million it may be ten seconds old, and with fewer than one
+/// million it is always new.
+pub const TOP_TORRENTS_PER_S: u64 = 1_000_000;
 
 /// Bytes of a request to an operations listener: browsers send what they have of cookies for
 /// other ports of a host.

@@ -6,7 +6,7 @@
 //!
 //! `listener` accepts, `exchange` is one request and its answer as bytes, `routes` says what there
 //! is; `exposition` writes a [`Snapshot`](crate::metrics::snapshot::Snapshot) for Prometheus,
-//! `json` for other programs, `overview` for people.
+//! `json` for other programs, `overview` for people; `top` writes the largest torrents.
 
 mod exchange;
 mod exposition;
@@ -14,5 +14,6 @@ mod json;
 mod listener;
 mod overview;
 mod routes;
+mod top;
 
 pub use listener::{Door, serve};

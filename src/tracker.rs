@@ -190,6 +190,7 @@ pub fn run(config: &Config) -> Result<(), String> {
             stop: Arc::clone(&stop),
             process,
             history: Mutex::default(),
+            found: Mutex::default(),
         };
         operations::begin(doors, observer)?;
     }

@@ -1,9 +1,9 @@
 //! The operations listener from outside: the real binary on real sockets, what it counts while
 //! clients do as they do, and who reads it.
 //!
-//! `requests`, `connections`, `secured` and `swarms` are what is counted; `listener` is how it is
-//! told, `process` what of the process itself, `stopping` what at its end; `prometheus` has
-//! Debian's own read it all, and draw the dashboard of `dist/`.
+//! `requests`, `connections`, `secured` and `swarms` are what is counted, `top` the largest
+//! torrents; `listener` is how it is told, `process` what of the process itself, `stopping` what
+//! at its end; `prometheus` has Debian's own read it all, and draw the dashboard of `dist/`.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 
@@ -43,6 +43,8 @@ mod site;
 mod stopping;
 #[path = "operations/swarms.rs"]
 mod swarms;
+#[path = "operations/top.rs"]
+mod top;
 #[path = "http/torrent.rs"]
 mod torrent;
 #[path = "http/tracker.rs"]

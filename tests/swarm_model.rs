@@ -7,13 +7,14 @@
 //! as small as it gets, seed included: it is the whole input, so [`Scenario::run`] on it repeats
 //! the failure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus::swarm::{
-    Announcement, Counts, Endpoint, Event, InfoHash, Random, Sample, Settings, Swarms, Sweep,
-    Swept, Totals, Walk,
+    Announcement, Counts, Endpoint, Event, InfoHash, Measure, Random, Ranking, Sample, Settings,
+    Swarms, Sweep, Swept, Totals, Walk,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
@@ -370,6 +371,18 @@ impl World {
             .map(|(&torrent, swarm)| (info_hash(torrent), swarm.counts()))
             .collect();
         assert_eq!(all, expected.into_iter().collect::<Vec<(InfoHash, Counts)>>());
+        let mut ranking = Ranking::of(2);
+        while self.swarms.rank(&mut ranking, |_| true) {}
+        for by in Measure::ALL {
+            let mut largest = all.clone();
+            largest.sort_by_key(|(_, counts)| match by {
+                Measure::Leechers => Reverse(counts.incomplete),
+                Measure::Seeders => Reverse(counts.complete),
+                Measure::Downloads => Reverse(counts.downloaded),
+            });
+            largest.truncate(2);
+            assert_eq!(ranking.largest(by).collect::<Vec<_>>(), largest, "{by:?}");
+        }
     }
 
     fn totals(&self) -> Totals {

@@ -16,7 +16,7 @@ pub struct Operations {
 pub(super) const OPERATIONS: Table = Table {
     name: "operations",
     about: "What an operator and his machines may know: /metrics for Prometheus, /health for \
-            whoever watches, /stats.json for programs and / for people.",
+            whoever watches, /stats.json and /top.json for programs and / for people.",
     keys: &[Key {
         name: "listen",
         kind: Kind::Addresses { at: |config| &mut config.operations.listen },

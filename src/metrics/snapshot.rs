@@ -2,14 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Counters;
 use super::labels::Kind;
 use super::process::{Process, Usage};
 use super::rates::{Flow, History, SPANS_S};
 use crate::access::{Access, Standing};
-use crate::limits::WORKER_SILENCE_S_MAX;
-use crate::swarm::{Census, Swarms};
+use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
+use crate::swarm::{Census, InfoHash, Ranking, Swarms};
 use crate::tls::{Term, Tls};
 use crate::worker::Clock;
 
@@ -103,6 +104,15 @@ pub struct Observer {
     pub process: Option<Process>,
     /// What was counted a while ago.
     pub history: Mutex<History>,
+    /// The largest torrents that were last asked for.
+    pub found: Mutex<Option<Found>>,
+}
+
+/// The largest torrents, and when the search for them began and ended, since the start.
+pub struct Found {
+    began: Duration,
+    ended: Duration,
+    ranking: Arc<Ranking>,
 }
 
 impl Observer {
@@ -134,6 +144,30 @@ impl Observer {
             return Health::Draining;
         }
         judge(&self.silences_s(self.clock.now_s()))
+    }
+
+    /// The largest torrents of those that are served. There is one search at a time: whoever asks
+    /// during it waits, and takes what another has searched for meanwhile. Of many torrents, the
+    /// result is also for those who ask in the next seconds: see [`TOP_TORRENTS_PER_S`]. No worker
+    /// waits for longer than it takes to look at some torrents of one shard.
+    pub fn ranking(&self) -> Arc<Ranking> {
+        let asked = self.clock.now();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = self.clock.now();
+        if let Some(found) = &*found {
+            let shared = Duration::from_secs(found.ranking.seen() / TOP_TORRENTS_PER_S);
+            if found.began > asked || began < found.ended + shared {
+                return Arc::clone(&found.ranking);
+            }
+        }
+        let gate = self.access.as_ref().map(|access| access.gate());
+        let mut ranking = Ranking::of(TOP_TORRENTS_MAX);
+        let served = |info_hash: &InfoHash| gate.as_ref().is_none_or(|it| it.lets_in(info_hash));
+        while self.swarms.rank(&mut ranking, served) {}
+        let ranking = Arc::new(ranking);
+        let ended = self.clock.now();
+        *found = Some(Found { began, ended, ranking: Arc::clone(&ranking) });
+        ranking
     }
 
     /// Remembers what has been counted until now, for the rates.

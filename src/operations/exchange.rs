@@ -1,6 +1,6 @@
 //! One connection: a request, its answer, and the end.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 
 use annulus_parser::{Bounds, Error, Head, Method, Parsed, Target, parse_head};
 
@@ -18,23 +18,21 @@ const BOUNDS: Bounds = Bounds {
 /// The methods that are answered.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 
-/// Reads a request from `stream` and writes its answer, after which nothing more is to be sent.
+/// Reads a request from `stream`. Returns its answer, after which nothing more is to be sent.
 ///
 /// # Errors
 /// The stream fails or ends before, or has had its time.
-pub(super) fn answer(stream: &mut (impl Read + Write), observer: &Observer) -> io::Result<()> {
+pub(super) fn answer(stream: &mut impl Read, observer: &Observer) -> io::Result<Vec<u8>> {
     let mut received = Vec::new();
-    let answer = loop {
+    loop {
         let seen = received.len();
         read_some(stream, &mut received)?;
         match parse_head(&received, seen, &BOUNDS) {
             Ok(Parsed::Partial) => {}
-            Ok(Parsed::Complete { head, .. }) => break respond(observer, &head),
-            Err(error) => break write_page(&refusal(error), false),
+            Ok(Parsed::Complete { head, .. }) => return Ok(respond(observer, &head)),
+            Err(error) => return Ok(write_page(&refusal(error), false)),
         }
-    };
-    stream.write_all(&answer)?;
-    stream.flush()
+    }
 }
 
 fn read_some(stream: &mut impl Read, received: &mut Vec<u8>) -> io::Result<()> {
@@ -52,12 +50,14 @@ fn respond(observer: &Observer, head: &Head<'_>) -> Vec<u8> {
     if head.method == Method::Options {
         return format!("HTTP/1.1 204 No Content\r\n{ALLOW}Connection: close\r\n\r\n").into_bytes();
     }
-    let path = match head.target {
-        Target::Other(target) => target.split(|&byte| byte == b'?').next().unwrap_or_default(),
+    let target = match head.target {
+        Target::Other(target) => target,
         // Those are for the tracker's own addresses.
         Target::Announce(_) | Target::Scrape(_) => b"",
     };
-    write_page(&page(observer, path), head.method == Method::Head)
+    let mut parts = target.splitn(2, |&byte| byte == b'?');
+    let [path, query] = [parts.next(), parts.next()].map(Option::unwrap_or_default);
+    write_page(&page(observer, path, query), head.method == Method::Head)
 }
 
 fn refusal(error: Error) -> Page {

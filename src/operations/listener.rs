@@ -80,9 +80,11 @@ fn accept(door: &TcpListener, observer: &Arc<Observer>, places: &Arc<Places>) {
 
 /// One connection, to its end.
 fn converse(stream: &TcpStream, observer: &Observer) -> io::Result<()> {
-    let clock = observer.clock;
-    let mut timed = Timed { deadline_s: clock.now_s() + OPERATIONS_PATIENCE_S, stream, clock };
-    answer(&mut timed, observer)?;
+    let mut timed = Timed::begin(stream, observer.clock);
+    let answer = answer(&mut timed, observer)?;
+    // What the answer took was no doing of the client's.
+    let mut timed = Timed::begin(stream, observer.clock);
+    timed.write_all(&answer)?;
     timed.stream.shutdown(Shutdown::Write)?;
     let mut space = [0; 4096];
     let mut dropped = 0;
@@ -103,6 +105,11 @@ struct Timed<'a> {
 }
 
 impl Timed<'_> {
+    /// The time begins now.
+    fn begin(stream: &TcpStream, clock: Clock) -> Timed<'_> {
+        Timed { stream, clock, deadline_s: clock.now_s() + OPERATIONS_PATIENCE_S }
+    }
+
     fn left(&self) -> io::Result<Option<Duration>> {
         match self.deadline_s.saturating_sub(self.clock.now_s()) {
             0 => Err(io::ErrorKind::TimedOut.into()),

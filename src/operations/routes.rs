@@ -1,6 +1,6 @@
 //! Which paths there are.
 
-use super::{exposition, json, overview};
+use super::{exposition, json, overview, top};
 use crate::metrics::snapshot::{Health, Observer};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -21,8 +21,8 @@ impl Page {
     }
 }
 
-/// The answer to a request for `path`, which has no query any more.
-pub(super) fn page(observer: &Observer, path: &[u8]) -> Page {
+/// The answer to a request for `path`, and for what `query` says of it.
+pub(super) fn page(observer: &Observer, path: &[u8], query: &[u8]) -> Page {
     match path {
         b"/" => Page {
             status: "200 OK",
@@ -40,7 +40,18 @@ pub(super) fn page(observer: &Observer, path: &[u8]) -> Page {
             content_type: "application/json",
             body: json::write(&observer.snapshot()),
         },
-        _ => Page::line("404 Not Found", "There are /, /health, /metrics and /stats.json here.\n"),
+        b"/top.json" => match top::Wanted::parse(query) {
+            Ok(wanted) => Page {
+                status: "200 OK",
+                content_type: "application/json",
+                body: top::write(&observer.ranking(), wanted),
+            },
+            Err(what) => Page::line("400 Bad Request", what),
+        },
+        _ => Page::line(
+            "404 Not Found",
+            "There are /, /health, /metrics, /stats.json and /top.json here.\n",
+        ),
     }
 }
 

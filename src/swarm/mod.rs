@@ -19,6 +19,7 @@ mod peers;
 mod population;
 mod positions;
 mod random;
+mod ranking;
 mod sample;
 mod shard;
 mod small;
@@ -32,6 +33,7 @@ use std::net::IpAddr;
 
 pub use census::{Census, Crowd};
 pub use random::Random;
+pub use ranking::{Measure, Ranking};
 pub use sample::Sample;
 pub use sweep::{Sweep, Swept};
 pub use table::Swarms;

@@ -1,0 +1,291 @@
+//! The largest torrents: one look at all of them, in small steps and in little memory.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+
+use super::table::{SHARDS, Swarms};
+use super::{Counts, InfoHash};
+
+/// Torrents that one step looks at, at most.
+const VISITS_PER_STEP: usize = 1024;
+
+/// Torrents that are looked at under one lock, at most: fewer than where a worker looks, for who
+/// ranks comes after others where processors are scarce.
+const VISITS_PER_LOCK: usize = 32;
+
+/// What a look into a shard costs, in visits to torrents.
+const SHARD_COST: usize = 8;
+
+/// By what a torrent is large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// [`Counts::incomplete`].
+    Leechers,
+    /// [`Counts::complete`].
+    Seeders,
+    /// [`Counts::downloaded`].
+    Downloads,
+}
+
+impl Measure {
+    /// Every measure, in the order of their numbers.
+    pub const ALL: [Measure; 3] = [Measure::Leechers, Measure::Seeders, Measure::Downloads];
+
+    fn of(self, counts: &Counts) -> u32 {
+        match self {
+            Measure::Leechers => counts.incomplete,
+            Measure::Seeders => counts.complete,
+            Measure::Downloads => counts.downloaded,
+        }
+    }
+}
+
+/// The largest torrents by each [`Measure`], as far as they have been found.
+#[derive(Debug)]
+pub struct Ranking {
+    lists: [List; Measure::ALL.len()],
+    /// Torrents looked at.
+    seen: u64,
+    /// Which shard is next; all have been looked at after the last.
+    shard: usize,
+    /// Before which row of it, once it has been begun.
+    end: Option<usize>,
+    /// Found under a lock, and not yet ranked.
+    found: Vec<(InfoHash, Counts)>,
+}
+
+impl Ranking {
+    /// One that is to have this many torrents by each measure, or as many as there are.
+    pub fn of(most: usize) -> Ranking {
+        Ranking {
+            lists: Measure::ALL.map(|measure| List::new(measure, most)),
+            seen: 0,
+            shard: 0,
+            end: None,
+            found: Vec::with_capacity(VISITS_PER_LOCK),
+        }
+    }
+
+    /// The largest by a measure, from the largest on; of those that are alike the one with the
+    /// lower info hash comes first.
+    pub fn largest(&self, by: Measure) -> impl Iterator<Item = (InfoHash, Counts)> {
+        self.lists[by as usize].iter()
+    }
+
+    /// How many torrents there were to choose from.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+}
+
+/// The largest by one measure.
+#[derive(Debug)]
+struct List {
+    measure: Measure,
+    most: usize,
+    order: BTreeSet<(Reverse<u32>, InfoHash)>,
+    /// The last in `order`, once it is full.
+    last: Option<(Reverse<u32>, InfoHash)>,
+    /// Of each in `order`: a torrent that moves to another row may be seen twice.
+    counts: HashMap<InfoHash, Counts>,
+}
+
+impl List {
+    fn new(measure: Measure, most: usize) -> List {
+        List { measure, most, order: BTreeSet::new(), last: None, counts: HashMap::new() }
+    }
+
+    fn key(&self, info_hash: &InfoHash, counts: &Counts) -> (Reverse<u32>, InfoHash) {
+        (Reverse(self.measure.of(counts)), *info_hash)
+    }
+
+    /// Whether a torrent has a place in it, as far as has been seen.
+    fn wants(&self, info_hash: &InfoHash, counts: &Counts) -> bool {
+        self.last.is_none_or(|last| self.key(info_hash, counts) < last)
+    }
+
+    fn add(&mut self, info_hash: &InfoHash, counts: &Counts) {
+        if let Some(before) = self.counts.insert(*info_hash, *counts) {
+            self.order.remove(&self.key(info_hash, &before));
+        }
+        self.order.insert(self.key(info_hash, counts));
+        if self.order.len() > self.most
+            && let Some((_, info_hash)) = self.order.pop_last()
+        {
+            self.counts.remove(&info_hash);
+        }
+        if self.order.len() == self.most {
+            self.last = self.order.last().copied();
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (InfoHash, Counts)> {
+        self.order.iter().map(|(_, info_hash)| (*info_hash, self.counts[info_hash]))
+    }
+}
+
+impl Swarms {
+    /// One step of a look at all torrents, of which those that are `served` are ranked; whether
+    /// there are more. A torrent that is there during all of it is not missed; each is ranked as
+    /// it was at some moment of it.
+    pub fn rank(&self, ranking: &mut Ranking, served: impl Fn(&InfoHash) -> bool) -> bool {
+        let mut visits = VISITS_PER_STEP;
+        while visits > 0 && ranking.shard < SHARDS {
+            visits = visits.saturating_sub(SHARD_COST);
+            let Ranking { lists, seen, found, .. } = ranking;
+            let shard = self.lock(ranking.shard);
+            // From the end, because a removal moves the last torrent down.
+            let end = ranking.end.unwrap_or(shard.len()).min(shard.len());
+            let start = end.saturating_sub(visits.min(VISITS_PER_LOCK));
+            for row in start..end {
+                let torrent = shard.torrent(row);
+                let (info_hash, counts) = (torrent.info_hash, torrent.counts());
+                if lists.iter().any(|list| list.wants(&info_hash, &counts)) {
+                    found.push((info_hash, counts));
+                }
+            }
+            drop(shard);
+            for (info_hash, counts) in found.drain(..).filter(|(hash, _)| served(hash)) {
+                let wanting = lists.iter_mut().filter(|list| list.wants(&info_hash, &counts));
+                wanting.for_each(|list| list.add(&info_hash, &counts));
+            }
+            *seen += (end - start) as u64;
+            visits -= end - start;
+            if start > 0 {
+                ranking.end = Some(start);
+            } else {
+                ranking.shard += 1;
+                ranking.end = None;
+            }
+        }
+        ranking.shard < SHARDS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::hash::RandomState;
+
+    use quickcheck::quickcheck;
+
+    use super::super::{Announcement, Endpoint, Event, Random, Sample, Settings};
+    use super::*;
+
+    fn swarms() -> Swarms {
+        let settings = Settings {
+            torrents_max: 100_000,
+            peers_max: 100_000,
+            peers_per_torrent_max: 1000,
+            peer_timeout_s: 100,
+        };
+        Swarms::new(settings, RandomState::new())
+    }
+
+    fn announce(swarms: &Swarms, info_hash: InfoHash, port: u16, seeder: bool, event: Event) {
+        let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(0));
+        let peer = Endpoint::new([10, 0, 0, 1].into(), port);
+        let a = Announcement { info_hash, peer, seeder, event, want: 0 };
+        swarms.announce(&a, 0, &mut random, &mut sample);
+    }
+
+    fn info_hash(number: u16) -> InfoHash {
+        let mut info_hash = [0x5a; 20];
+        info_hash[..2].copy_from_slice(&number.to_le_bytes());
+        info_hash
+    }
+
+    /// What is to come of [`Ranking::largest`].
+    fn sorted(
+        all: &BTreeMap<InfoHash, Counts>,
+        by: Measure,
+        most: usize,
+    ) -> Vec<(InfoHash, Counts)> {
+        let mut all: Vec<(InfoHash, Counts)> =
+            all.iter().map(|(it, counts)| (*it, *counts)).collect();
+        all.sort_by_key(|(_, counts)| Reverse(by.of(counts)));
+        all.truncate(most);
+        all
+    }
+
+    quickcheck! {
+        /// Of peers of torrents: which, whether they have all, and whether since a moment ago.
+        fn the_largest_are_the_first_of_all_sorted(peers: Vec<(u8, bool, bool)>, most: u8) -> bool {
+            let swarms = swarms();
+            let mut all: BTreeMap<InfoHash, Counts> = BTreeMap::new();
+            for (&(torrent, seeder, completes), port) in peers.iter().zip(1..) {
+                let info_hash = info_hash(u16::from(torrent % 32));
+                announce(&swarms, info_hash, port, false, Event::None);
+                let counts = all.entry(info_hash).or_default();
+                if !seeder {
+                    counts.incomplete += 1;
+                    continue;
+                }
+                let event = if completes { Event::Completed } else { Event::None };
+                announce(&swarms, info_hash, port, true, event);
+                counts.complete += 1;
+                counts.downloaded += u32::from(completes);
+            }
+            let served = |info_hash: &InfoHash| !info_hash[0].is_multiple_of(5);
+            [true, false].into_iter().all(|listed| {
+                let serves = |info_hash: &InfoHash| !listed || served(info_hash);
+                let mut ranking = Ranking::of(usize::from(most));
+                while swarms.rank(&mut ranking, serves) {}
+                let mut all = all.clone();
+                let seen = all.len() as u64;
+                all.retain(|info_hash, _| serves(info_hash));
+                ranking.seen() == seen && Measure::ALL.into_iter().all(|by| {
+                    let found: Vec<_> = ranking.largest(by).collect();
+                    found == sorted(&all, by, usize::from(most))
+                })
+            })
+        }
+    }
+
+    #[test]
+    fn steps_are_bounded_and_nothing_is_missed() {
+        let swarms = swarms();
+        for number in 0..5000 {
+            announce(&swarms, info_hash(number), 1, number % 3 == 0, Event::None);
+        }
+        let mut ranking = Ranking::of(7);
+        let mut steps = 1;
+        while swarms.rank(&mut ranking, |_| true) {
+            let before = ranking.seen();
+            steps += 1;
+            assert!(ranking.seen() - before <= VISITS_PER_STEP as u64);
+        }
+        assert_eq!(ranking.seen(), 5000);
+        assert!(steps >= (5000 + SHARDS * SHARD_COST) / VISITS_PER_STEP, "{steps}");
+        assert!(!swarms.rank(&mut ranking, |_| true));
+        assert_eq!(ranking.seen(), 5000);
+    }
+
+    #[test]
+    fn what_stays_is_ranked_once_whatever_else_comes_and_goes() {
+        let swarms = swarms();
+        // Some ten in a shard, which move when one of them leaves.
+        for number in 0..20_000 {
+            announce(&swarms, info_hash(number), 1, false, Event::None);
+        }
+        let large = [3, 9000, 19_999];
+        for (number, peers) in large.into_iter().zip([9, 8, 7]) {
+            for port in 2..peers {
+                announce(&swarms, info_hash(number), port, false, Event::None);
+            }
+        }
+        let mut ranking = Ranking::of(large.len());
+        let mut step = 0;
+        while swarms.rank(&mut ranking, |_| true) {
+            for number in (0..20_000).skip(step % 97).step_by(97) {
+                if !large.contains(&number) {
+                    let event = if step % 2 == 0 { Event::Stopped } else { Event::None };
+                    announce(&swarms, info_hash(number), 1, false, event);
+                }
+            }
+            step += 1;
+        }
+        let found: Vec<InfoHash> = ranking.largest(Measure::Leechers).map(|(it, _)| it).collect();
+        assert_eq!(found, large.map(info_hash));
+    }
+}

@@ -1,0 +1,190 @@
+//! The largest torrents.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::client::{Client, ask, get, request};
+use crate::listed::Listed;
+use crate::observed::{OPERATIONS, Observed};
+use crate::torrent::Torrent;
+use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+
+on_both_engines!(
+    they_are_ranked_by_what_is_asked,
+    they_follow_the_swarms,
+    as_many_as_are_asked_for,
+    what_is_not_served_is_not_shown,
+    what_is_asked_wrongly_is_told,
+    many_may_ask_at_once,
+);
+
+/// One torrent of a list: the number of its info hash, seeders, leechers and downloads.
+type Row = (u8, u64, u64, u64);
+
+/// What is told for this query.
+#[track_caller]
+fn top(observed: &Observed, query: &str) -> Vec<Row> {
+    let reply = observed.get(&format!("/top.json{query}"));
+    assert_eq!(reply.status, 200, "{query}: {reply:?}");
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    let list: Value = serde_json::from_slice(&reply.body).unwrap();
+    let row = |torrent: &Value| {
+        let torrent = torrent.as_object().unwrap();
+        assert_eq!(torrent.len(), 4, "{torrent:?}");
+        let info_hash = torrent["info_hash"].as_str().unwrap();
+        let number = u8::from_str_radix(&info_hash[..2], 16).unwrap();
+        assert_eq!(info_hash, format!("{number:02x}").repeat(20));
+        let [complete, incomplete, downloaded] =
+            ["complete", "incomplete", "downloaded"].map(|name| torrent[name].as_u64().unwrap());
+        (number, complete, incomplete, downloaded)
+    };
+    list.as_array().unwrap().iter().map(row).collect()
+}
+
+fn they_are_ranked_by_what_is_asked(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    assert_eq!(top(&observed, ""), []);
+    // Of each torrent: how many seeders, leechers, and seeders that have completed it.
+    for (number, seeders, leechers, completed) in
+        [(0x10, 3, 0, 1), (0xfe, 0, 5, 0), (0x07, 1, 2, 1), (0x70, 3, 2, 3)]
+    {
+        let torrent = Torrent::new(&tracker, number);
+        torrent.fill(tracker.v4, 1..=leechers, "left=1");
+        torrent.fill(tracker.v4, 101..=100 + seeders, "left=0");
+        for port in 101..=100 + completed {
+            torrent.announce(port, "left=1");
+            torrent.announce(port, "left=0&event=completed");
+        }
+    }
+    let [one, two, three, four] =
+        [(0x10, 3, 0, 1), (0xfe, 0, 5, 0), (0x07, 1, 2, 1), (0x70, 3, 2, 3)];
+    // Those that are alike in the order of their info hashes.
+    assert_eq!(top(&observed, "?by=leechers"), [two, three, four, one]);
+    assert_eq!(top(&observed, "?by=seeders"), [one, four, three, two]);
+    assert_eq!(top(&observed, "?by=downloads"), [four, three, one, two]);
+    assert_eq!(top(&observed, "?n=2&by=downloads"), [four, three]);
+    assert_eq!(top(&observed, "?n=1"), [two]);
+    assert_eq!(top(&observed, "?_=1&by=seeders&n=1000"), [one, four, three, two]);
+    for query in ["", "?", "?by=leechers", "?by=leechers&n=100"] {
+        assert_eq!(top(&observed, query), [two, three, four, one], "{query}");
+    }
+}
+
+fn they_follow_the_swarms(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    let [one, other] = [1, 2].map(|number| Torrent::new(&tracker, number));
+    one.announce(1, "left=1");
+    assert_eq!(top(&observed, ""), [(1, 0, 1, 0)]);
+    other.fill(tracker.v4, 1..=2, "left=1");
+    assert_eq!(top(&observed, ""), [(2, 0, 2, 0), (1, 0, 1, 0)]);
+    other.announce(1, "left=0&event=completed");
+    other.announce(2, "left=1&event=stopped");
+    assert_eq!(top(&observed, ""), [(1, 0, 1, 0), (2, 1, 0, 1)]);
+    if has_v6() {
+        // Both families count.
+        other.announce_from(IpAddr::V6(Ipv6Addr::LOCALHOST), 1, "left=0");
+        assert_eq!(top(&observed, "?by=seeders"), [(2, 2, 0, 1), (1, 0, 1, 0)]);
+    }
+}
+
+fn as_many_as_are_asked_for(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    // One peer more for each of seven than for the seven before.
+    for number in 0..150 {
+        let torrent = Torrent::new(&tracker, number);
+        torrent.fill(tracker.v4, 1..=u16::from(number / 7) + 1, "left=1");
+    }
+    let mut all: Vec<Row> =
+        (0..150).map(|number| (number, 0, u64::from(number / 7) + 1, 0)).collect();
+    all.sort_by_key(|&(number, _, leechers, _)| (u64::MAX - leechers, number));
+    assert_eq!(top(&observed, ""), all[..100]);
+    for n in [1, 2, 99, 101, 150, 151, 1000] {
+        assert_eq!(top(&observed, &format!("?n={n}")), all[..n.min(150)], "{n}");
+    }
+}
+
+fn what_is_not_served_is_not_shown(engine: Engine) {
+    let list = |numbers: &[u8]| -> String {
+        numbers.iter().map(|number| format!("{number:02x}").repeat(20) + "\n").collect()
+    };
+    for (mode, before, after) in
+        [("allow", list(&[1, 2, 3]), list(&[1, 3])), ("deny", list(&[9]), list(&[2]))]
+    {
+        let listed = Listed::start(engine, mode, before, OPERATIONS);
+        let observed = Observed::of(&listed.tracker);
+        for (number, peers) in [(1, 1), (2, 3), (3, 2)] {
+            listed.torrent(number).fill(listed.tracker.v4, 1..=peers, "left=1");
+        }
+        assert_eq!(top(&observed, ""), [(2, 0, 3, 0), (3, 0, 2, 0), (1, 0, 1, 0)]);
+        listed.relist(after);
+        assert_eq!(top(&observed, ""), [(3, 0, 2, 0), (1, 0, 1, 0)], "{mode}");
+        assert_eq!(top(&observed, "?n=1"), [(3, 0, 2, 0)], "{mode}");
+    }
+}
+
+fn what_is_asked_wrongly_is_told(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    for (query, part) in [
+        ("by=peers", "leechers, seeders or downloads"),
+        ("by=", "leechers, seeders or downloads"),
+        ("by=LEECHERS", "leechers, seeders or downloads"),
+        ("n=0", "1 to 1000"),
+        ("n=1001", "1 to 1000"),
+        ("n=", "1 to 1000"),
+        ("n=ten", "1 to 1000"),
+        ("n=-1", "1 to 1000"),
+        ("n=99999999999999999999999", "1 to 1000"),
+        ("by=seeders&n=x", "1 to 1000"),
+    ] {
+        let reply = observed.get(&format!("/top.json?{query}"));
+        assert_eq!(reply.status, 400, "{query}");
+        assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
+        let text = String::from_utf8(reply.body).unwrap();
+        assert!(text.contains(part), "{query}: {text}");
+    }
+    assert_eq!(observed.get("/top.json/").status, 404);
+    assert_eq!(ask(observed.0, request("POST", "/top.json", "HTTP/1.1", "")).status, 405);
+    let mut client = Client::connect(observed.0);
+    client.send(request("HEAD", "/top.json?by=seeders", "HTTP/1.1", ""));
+    assert_eq!(client.reply_head().status, 200);
+    client.ends();
+    let page = String::from_utf8(observed.get("/").body).unwrap();
+    assert!(page.contains("<a href=\"top.json\">"), "{page}");
+    // It is not for everybody.
+    assert_eq!(ask(tracker.v4, get("/top.json?by=seeders")).status, 404);
+}
+
+/// While the swarms change, and without anybody who announces being held up for long.
+fn many_may_ask_at_once(engine: Engine) {
+    let tracker = Tracker::start(engine, OPERATIONS);
+    let observed = Observed::of(&tracker);
+    for number in 1..=20 {
+        // So that one that is away for a moment changes no order.
+        Torrent::new(&tracker, number).fill(tracker.v4, 1..=2 * u16::from(number), "left=1");
+    }
+    let ask = || {
+        let numbers: Vec<u8> = top(&observed, "?n=5").iter().map(|row| row.0).collect();
+        assert_eq!(numbers, [20, 19, 18, 17, 16]);
+    };
+    // One round after the other: the oldest connection makes room, which is of a round before.
+    let ask_in_rounds = || {
+        for _ in 0..5 {
+            thread::scope(|scope| (0..12).for_each(|_| drop(scope.spawn(ask))));
+        }
+    };
+    thread::scope(|scope| {
+        let asking = scope.spawn(ask_in_rounds);
+        while !asking.is_finished() {
+            for number in 1..=20 {
+                Torrent::new(&tracker, number).announce(1, "left=1&event=stopped");
+                Torrent::new(&tracker, number).announce(1, "left=1");
+            }
+        }
+    });
+}
