@@ -152,7 +152,10 @@ fn named_files(config: &Config) -> Vec<PathBuf> {
 /// The directories of the Unix sockets that are listened on.
 fn socket_directories(config: &Config) -> Vec<PathBuf> {
     let directory = |address: &ListenAddress| match address {
-        ListenAddress::Unix(path) => path.parent().map(Path::to_owned),
+        // A right to all of the file system would be too much for it.
+        ListenAddress::Unix(path) => {
+            path.parent().filter(|it| it.parent().is_some()).map(Path::to_owned)
+        }
         ListenAddress::Tcp(_) => None,
     };
     config.listen.iter().filter_map(directory).collect()

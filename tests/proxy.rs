@@ -4,7 +4,7 @@
 //! `forwarded` is the header, `introduction` the PROXY protocol, both by hand; `pieces` is the
 //! latter cut at every byte, in memory. `external` is what is told of peers of the tracker's own
 //! network, with a header to have clients from everywhere. `local` is a Unix socket in place of an
-//! address. `nginx` and `haproxy` are Debian's own, with the configurations that are given away as
+//! address, and `link_local` an address that nobody else can reach. `nginx` and `haproxy` are Debian's own, with the configurations that are given away as
 //! examples.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
@@ -25,6 +25,8 @@ mod forwarded;
 mod haproxy;
 #[path = "proxy/introduction.rs"]
 mod introduction;
+#[path = "proxy/link_local.rs"]
+mod link_local;
 #[path = "proxy/local.rs"]
 mod local;
 #[path = "proxy/nginx.rs"]
@@ -38,6 +40,8 @@ mod pieces;
 mod program;
 #[path = "system/requirements.rs"]
 mod requirements;
+#[path = "system/root.rs"]
+mod root;
 #[path = "https/secure.rs"]
 mod secure;
 #[path = "https/site.rs"]

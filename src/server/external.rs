@@ -84,3 +84,48 @@ fn replace<const N: usize>(
         told[port / WORD_BITS] = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{PORTS, WORD_BITS, replace};
+    use crate::swarm::Random;
+
+    const EXTERNAL: [u8; 4] = [198, 51, 100, 9];
+
+    /// Few addresses and ports, so that they meet: 10.0.0.x, the external one, and others.
+    fn endpoint(random: &mut Random) -> [u8; 6] {
+        let [a, b, c, d] = match random.below(4) {
+            0 => EXTERNAL,
+            1 => [203, 0, 113, random.below(3) as u8],
+            _ => [10, 0, 0, random.below(3) as u8],
+        };
+        [a, b, c, d, random.below(2) as u8, random.below(6) as u8]
+    }
+
+    #[test]
+    fn answers_are_those_of_one_that_looks_at_each() {
+        let mut random = Random::seeded(1);
+        let mut told = [0; PORTS / WORD_BITS];
+        for _ in 0..5000 {
+            let announcer = endpoint(&mut random);
+            let stored: BTreeSet<[u8; 6]> =
+                (0..random.below(30)).map(|_| endpoint(&mut random)).collect();
+            let mut peers: Vec<[u8; 6]> = stored.into_iter().collect();
+            let mut expected: Vec<[u8; 6]> = Vec::new();
+            for &peer in &peers {
+                let [ip0, .., high, low] = peer;
+                let [a, b, c, d] = EXTERNAL;
+                let shown = if ip0 == 10 { [a, b, c, d, high, low] } else { peer };
+                let is_own = shown[..4] == EXTERNAL && shown == announcer;
+                if !expected.contains(&shown) && !is_own {
+                    expected.push(shown);
+                }
+            }
+            replace(&mut peers, |peer| peer[0] == 10, &EXTERNAL, &announcer, &mut told);
+            assert_eq!(peers, expected, "told to {announcer:?}");
+            assert!(told.iter().all(|&word| word == 0), "something is left for the next answer");
+        }
+    }
+}

@@ -78,7 +78,7 @@ fn checks_health(engine: Engine) {
             let observed = Observed::of(&site.tracker);
             let config = example(&site, site.secured, VERSIONS[1]);
             let config = replaced(&config, "option httpchk GET /\n", check);
-            let soon = "default-server check inter 20ms fall 2 rise 1000000\n";
+            let soon = "default-server check inter 20ms fall 10 rise 1000000\n";
             let haproxy = start(&replaced(&config, "default-server check\n", soon));
             within("checks", || (observed.sample(answered) >= 20.0).then_some(()));
             // Were they not to its liking, it would have given up for good.

@@ -19,7 +19,7 @@ const FULL_SCRAPE: &str = "GET /scrape HTTP/1.1\r\nHost: t\r\n\r\n";
 
 pub(crate) fn client(number: u32, requests: Vec<Request>, ending: Ending) -> Script {
     Script {
-        peer: peer(number),
+        peer: Some(peer(number)),
         connect_ms: 0,
         requests,
         pipelined: true,

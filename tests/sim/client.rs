@@ -73,7 +73,8 @@ pub(crate) enum Trouble {
 /// One client, as drawn from a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    pub(crate) peer: SocketAddr,
+    /// A proxy that comes by a Unix socket has none.
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) connect_ms: u64,
     pub(crate) requests: Vec<Request>,
     /// Does not wait for an answer before it sends the next request.

@@ -313,7 +313,7 @@ impl FakeRing {
         let state = &mut self.links[link];
         state.descriptor = Some(descriptor);
         state.accepted_ms = Some(now_ms);
-        let peer = Some(state.client.script.peer);
+        let peer = state.client.script.peer;
         let socket = Socket::from_raw(descriptor);
         self.lanes.push(Lane::Listener(listener), Event::Accepted { listener, socket, peer });
     }
@@ -427,5 +427,5 @@ impl FakeRing {
 /// Which listener a client comes to.
 fn listener_of(script: &Script) -> ListenerIndex {
     let first = if script.secured { SECURED_FROM } else { 0 };
-    first + ListenerIndex::from(script.peer.is_ipv6())
+    first + ListenerIndex::from(script.peer.is_some_and(|peer| peer.is_ipv6()))
 }

@@ -110,7 +110,7 @@ fn no_connection_is_counted_for_ever() {
         let mut random = Random::seeded(seed);
         let mut scripts = script::draw(seed, &mut random);
         for script in &mut scripts {
-            script.peer = peer(GREEDY * random.below(2));
+            script.peer = Some(peer(GREEDY * random.below(2)));
             if random.below(8) == 0 {
                 script.trouble = Trouble::NeverReads;
             }

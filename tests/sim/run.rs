@@ -157,7 +157,7 @@ pub(crate) fn run_limited(
     let counts = ledger.settings().connections_max > 0;
     let reports = finish_checked(worker, &clock_ms, |worker| {
         let permits = ledger.connections();
-        let there = if counts { worker.connections() as u64 } else { 0 };
+        let there = if counts { worker.ring().addressed_connections() as u64 } else { 0 };
         assert_eq!(permits, there, "permits, and the connections that are there");
     });
     assert_eq!(ledger.connections(), 0, "connections are counted that are gone");
@@ -202,6 +202,12 @@ impl FakeRing {
     /// that were to be closed with their last answer it hears in the next turn.
     pub(crate) fn connections(&self) -> usize {
         self.links.iter().filter(|link| link.held || link.leaving).count()
+    }
+
+    /// Those of them that did not come by a Unix socket, and so count for an address.
+    fn addressed_connections(&self) -> usize {
+        let there = self.links.iter().filter(|link| link.held || link.leaving);
+        there.filter(|link| link.client.script.peer.is_some()).count()
     }
 
     /// While the worker holds as many connections as it may, it accepts no more.

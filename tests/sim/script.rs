@@ -152,7 +152,7 @@ fn draw_client(seed: u64, number: u32, random: &mut Random) -> Script {
         _ => Trouble::None,
     };
     Script {
-        peer: peer(number),
+        peer: (random.below(10) > 0).then(|| peer(number)),
         connect_ms: u64::from(random.below(2) * random.below(3000)),
         requests,
         pipelined,
