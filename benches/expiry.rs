@@ -44,6 +44,7 @@ fn run(name: &str, torrents: u32) {
             torrents_max: u64::MAX,
             peers_max: u64::MAX,
             peers_per_torrent_max: u32::MAX,
+            peers_per_address_max: 16,
             peer_timeout_s: PEER_TIMEOUT_S,
         },
         RandomState::new(),

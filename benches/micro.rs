@@ -181,6 +181,7 @@ fn empty() -> Swarms {
         torrents_max: u64::MAX,
         peers_max: u64::MAX,
         peers_per_torrent_max: u32::MAX,
+        peers_per_address_max: 16,
         peer_timeout_s: 2700,
     };
     Swarms::new(settings, RandomState::new())

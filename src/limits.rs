@@ -17,6 +17,10 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// their shards. They would take some 8 GB.
 pub const TORRENTS_MAX: usize = 100_000_000;
 
+/// Endpoints that one address may be configured to have in a torrent. To find the oldest of them
+/// all are looked at: of so many, in a large swarm, that takes some microseconds.
+pub const PEERS_PER_ADDRESS_MAX: u32 = 1000;
+
 /// Header lines of a request; more is answered with 431.
 pub const HEADERS_MAX: usize = 128;
 

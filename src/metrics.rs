@@ -40,6 +40,8 @@ pub struct Counters {
     pub failures: Counts<Failure, { Failure::COUNT }>,
     /// Peers that were answered, but not stored for want of room.
     pub unstored: Counts<Unstored, { Unstored::COUNT }>,
+    /// Peers that another endpoint of their address took the place of.
+    pub peers_replaced: Count,
     /// Connections that were accepted.
     pub accepted: Counts<Accepted, { Accepted::COUNT }>,
     /// Connections that were closed against the client's will.
@@ -82,6 +84,7 @@ impl Counters {
         self.requests.absorb(&other.requests);
         self.failures.absorb(&other.failures);
         self.unstored.absorb(&other.unstored);
+        self.peers_replaced.add(other.peers_replaced.get());
         self.accepted.absorb(&other.accepted);
         self.rejected.absorb(&other.rejected);
         self.timeouts.absorb(&other.timeouts);

@@ -382,6 +382,7 @@ mod tests {
             torrents_max: 1,
             peers_max: u64::MAX,
             peers_per_torrent_max: u32::MAX,
+            peers_per_address_max: 0,
             peer_timeout_s: 100,
         };
         let swarms = Swarms::new(settings, RandomState::new());

@@ -31,7 +31,7 @@ use crate::proxy::{Forwarded, Unknown};
 use crate::quota::{Excess, Quota, Ticket};
 use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
 use crate::swarm::{
-    Announcement, Counts, Endpoint, Event, Full, InfoHash, Random, Sample, Swarms, Walk,
+    Announcement, Counts, Endpoint, Event, Full, InfoHash, Random, Replaced, Sample, Swarms, Walk,
 };
 
 /// Torrents in one piece of a full scrape.
@@ -217,7 +217,7 @@ impl Server {
     }
 
     /// Has the swarms take an announce: the peers to answer with are in the sample then. Counts who
-    /// is not stored.
+    /// is not stored, and what goes for who is.
     fn enter(&mut self, announcement: &Announcement) -> Counts {
         let counts =
             self.swarms.announce(announcement, self.now_s, &mut self.random, &mut self.sample);
@@ -227,6 +227,10 @@ impl Server {
                 Full::Peers => Unstored::Peers,
                 Full::Torrent => Unstored::PeersOfTorrent,
             });
+        }
+        match self.sample.replaced() {
+            Some(Replaced::Peer) => self.counters.peers_replaced.add(1),
+            None => {}
         }
         counts
     }
@@ -489,6 +493,7 @@ mod tests {
             torrents_max: 10,
             peers_max: 10,
             peers_per_torrent_max: 10,
+            peers_per_address_max: 0,
             peer_timeout_s: 1000,
         };
         let swarms = Swarms::new(settings, RandomState::new());

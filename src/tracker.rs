@@ -98,7 +98,12 @@ pub fn run(config: &Config) -> Result<(), String> {
     // The first thread, so that no other waits for whoever reads the log.
     log::start_thread().map_err(|error| format!("cannot start the log's thread: {error}"))?;
     let stop = Arc::new(AtomicBool::new(false));
-    let swarms = Arc::new(Swarms::new(swarm_settings(config), RandomState::new()));
+    let swarms = Swarms::new(swarm_settings(config), RandomState::new());
+    let exempt = config.limits.exempt.clone();
+    let swarms = Arc::new(match exempt.is_empty() {
+        true => swarms,
+        false => swarms.exempting(move |ip| exempt.iter().any(|range| range.contains(ip))),
+    });
     let limited = QuotaSettings::new(&config.limits, &config.proxy);
     let ledger = limited.map(|settings| Arc::new(Ledger::new(settings, RandomState::new())));
     let clock = Clock::new();
@@ -243,6 +248,7 @@ fn swarm_settings(config: &Config) -> SwarmSettings {
         torrents_max: config.swarms.max_torrents as u64,
         peers_max: config.swarms.max_peers as u64,
         peers_per_torrent_max: config.swarms.max_peers_per_torrent,
+        peers_per_address_max: config.swarms.max_peers_per_address,
         peer_timeout_s: config.protocol.peer_timeout_s,
     }
 }

@@ -111,6 +111,7 @@ fn what_a_file_says_is_what_is_configured() {
         max_torrents = 101
         max_peers = 102
         max_peers_per_torrent = 103
+        max_peers_per_address = 17
         [connections]
         max = 104
         header_timeout = 11
@@ -163,7 +164,12 @@ fn what_a_file_says_is_what_is_configured() {
             external_ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
             redirect: "https://example.org/".to_string(),
         },
-        swarms: Swarms { max_torrents: 101, max_peers: 102, max_peers_per_torrent: 103 },
+        swarms: Swarms {
+            max_torrents: 101,
+            max_peers: 102,
+            max_peers_per_torrent: 103,
+            max_peers_per_address: 17,
+        },
         connections: Connections {
             max: 104,
             header_timeout_s: 11,
@@ -177,7 +183,7 @@ fn what_a_file_says_is_what_is_configured() {
             certificates: vec![CertificateFiles {
                 chain: "one.pem".into(),
                 key: "one.key".into(),
-                place: "here:30".to_string(),
+                place: "here:31".to_string(),
             }],
             post_quantum: true,
         },
@@ -185,7 +191,7 @@ fn what_a_file_says_is_what_is_configured() {
             mode: AccessMode::Allow,
             file: "torrents.txt".into(),
             bad_lines: BadLines::Refuse,
-            place: "here:34".to_string(),
+            place: "here:35".to_string(),
         },
         proxy: Proxy {
             trusted: vec!["127.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
@@ -198,9 +204,9 @@ fn what_a_file_says_is_what_is_configured() {
             chroot: "empty".into(),
             landlock: false,
             places: Places {
-                user: "here:41".to_string(),
-                group: "here:42".to_string(),
-                chroot: "here:43".to_string(),
+                user: "here:42".to_string(),
+                group: "here:43".to_string(),
+                chroot: "here:44".to_string(),
             },
         },
         operations: Operations { listen: vec!["127.0.0.1:6971".parse().unwrap()] },
@@ -256,7 +262,8 @@ fn unknown_names_get_the_nearest_known_one() {
             (
                 "[swarms]\nbanana = 1\n",
                 &["annulus.toml:2: unknown key \"swarms.banana\"; \
-                   the keys here are max_torrents, max_peers, max_peers_per_torrent"],
+                   the keys here are max_torrents, max_peers, max_peers_per_torrent, \
+                   max_peers_per_address"],
             ),
             (
                 "banana = 1\n\"a\\u0007\\nb\" = 2\n",
@@ -306,6 +313,11 @@ fn values_out_of_bounds_get_the_bounds() {
                     "annulus.toml:6: limits.exempt = \"10.0.0.1/8\": \
                      there are bits set after the first 8: write \"10.0.0.0/8\"",
                 ],
+            ),
+            (
+                "[swarms]\nmax_peers_per_address = 1001\n",
+                &["annulus.toml:2: swarms.max_peers_per_address = 1001: \
+                   must be 0 to 1000 endpoints"],
             ),
             (
                 "[swarms]\nmax_peers = -1\nmax_torrents = 99999999999999999999999999\n",

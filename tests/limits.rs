@@ -1,7 +1,8 @@
 //! What one address may take: the real binary, two workers, on either engine.
 //!
-//! `connections` and `requests` are the two limits, `proxied` whose they are behind proxies, and
-//! `attack` is one address that wants everything while others announce.
+//! `connections` and `requests` are the two limits, `proxied` whose they are behind proxies,
+//! `crowding` is what one address has in a torrent, and `attack` is one address that wants
+//! everything while others announce.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 
@@ -17,6 +18,8 @@ mod certificates;
 mod client;
 #[path = "limits/connections.rs"]
 mod connections;
+#[path = "limits/crowding.rs"]
+mod crowding;
 #[path = "limits/proxied.rs"]
 mod proxied;
 #[path = "limits/requests.rs"]

@@ -20,11 +20,16 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 const TORRENTS: u8 = 3;
 const TIMEOUT_S: u32 = 200;
-/// What a peer may live beyond the timeout: two ticks of a fiftieth of it, one round of the sweep
-/// of a quarter of it, and the second that the sweep works in.
-const GRACE_S: u32 = 2 * (TIMEOUT_S / 50) + SWEEP_S;
+/// What a peer may live beyond the timeout: two ticks of a 25th of it, one round of the sweep of a
+/// quarter of it, and the second that the sweep works in.
+const GRACE_S: u32 = 2 * (TIMEOUT_S / 25) + SWEEP_S;
 const SWEEP_S: u32 = TIMEOUT_S / 4 + 1;
 const SAMPLE_MAX: u32 = 60;
+/// Addresses that the peers of a family are spread over: each has every twelfth of them.
+const ADDRESSES: u16 = 12;
+/// That of these numbers is private, and that is exempt.
+const PRIVATE: u16 = 3;
+const EXEMPT: u16 = 4;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -50,6 +55,7 @@ struct Scenario {
     torrents_max: u64,
     peers_max: u64,
     peers_per_torrent_max: u32,
+    peers_per_address_max: u32,
     workers: usize,
     steps: Vec<Step>,
 }
@@ -93,6 +99,7 @@ impl Arbitrary for Scenario {
             torrents_max: one_of(g, &[0, 1, 2, 100, 100, 100]),
             peers_max: one_of(g, &[0, 1, 3, 200, 10_000, 10_000, 10_000]),
             peers_per_torrent_max: one_of(g, &[0, 1, 4, 129, 10_000, 10_000, 10_000]),
+            peers_per_address_max: one_of(g, &[0, 1, 2, 5, 15, 16]),
             workers: one_of(g, &[1, 2, 3]),
             steps: (0..60).map(|_| Step::arbitrary(g)).collect(),
         }
@@ -118,14 +125,25 @@ fn info_hash(torrent: u8) -> InfoHash {
     [torrent; 20]
 }
 
-fn endpoint(v6: bool, number: u16) -> Endpoint {
-    let [high, low] = number.to_be_bytes();
-    if v6 {
-        let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number / 2);
-        Endpoint::new(IpAddr::V6(ip), 7000 + number % 2)
-    } else {
-        Endpoint::new(IpAddr::V4(Ipv4Addr::new(192, 0, high, low)), 7000)
+/// IPv6 addresses of one number differ, but share 64 bits.
+fn ip(v6: bool, number: u16) -> IpAddr {
+    match (v6, number % ADDRESSES) {
+        (false, PRIVATE) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        (false, address) => IpAddr::V4(Ipv4Addr::new(192, 0, 2, address as u8)),
+        (true, address) => {
+            let first = if address == PRIVATE { 0xfd00 } else { 0x2001 };
+            IpAddr::V6(Ipv6Addr::new(first, 0xdb8, 0, address, 0, 0, 0, number / 2))
+        }
     }
+}
+
+fn endpoint(v6: bool, number: u16) -> Endpoint {
+    Endpoint::new(ip(v6, number), 7000 + number)
+}
+
+fn is_exempt(ip: IpAddr) -> bool {
+    ip == Ipv4Addr::new(192, 0, 2, EXEMPT as u8)
+        || matches!(ip, IpAddr::V6(ip) if ip.segments()[3] == EXEMPT)
 }
 
 #[derive(Clone, Copy)]
@@ -133,6 +151,8 @@ struct Peer {
     seeder: bool,
     /// When it announced last.
     seen: u32,
+    /// How many announces there were before.
+    order: u64,
 }
 
 #[derive(Default)]
@@ -167,6 +187,8 @@ struct World {
     random: Random,
     sample: Sample,
     now: u32,
+    /// Announces so far.
+    announces: u64,
     /// The model. A torrent is known exactly if it is in here.
     model: BTreeMap<u8, Swarm>,
 }
@@ -181,14 +203,16 @@ impl Scenario {
             torrents_max: self.torrents_max,
             peers_max: self.peers_max,
             peers_per_torrent_max: self.peers_per_torrent_max,
+            peers_per_address_max: self.peers_per_address_max,
             peer_timeout_s: TIMEOUT_S,
         };
         let mut world = World {
-            swarms: Swarms::new(settings, RandomState::new()),
+            swarms: Swarms::new(settings, RandomState::new()).exempting(is_exempt),
             sweeps: (0..self.workers).map(|w| Swarms::sweep_part(w, self.workers)).collect(),
             random: Random::seeded(self.seed),
             sample: Sample::with_capacity(SAMPLE_MAX),
             now: 1000,
+            announces: 0,
             model: BTreeMap::new(),
             scenario: self,
         };
@@ -219,8 +243,28 @@ impl World {
         self.check_sample(torrent, peer, a);
     }
 
+    /// Which peer goes for a new one, if its address has as many as it may.
+    fn replaced(&self, torrent: u8, (v6, number): (bool, u16)) -> Option<(bool, u16)> {
+        let address = number % ADDRESSES;
+        let max = match self.scenario.peers_per_address_max {
+            0 => return None,
+            _ if [PRIVATE, EXEMPT].contains(&address) => return None,
+            max => max as usize,
+        };
+        let peers = &self.model.get(&torrent)?.peers;
+        let of_address = || {
+            peers
+                .iter()
+                .filter(|((is_v6, number), _)| *is_v6 == v6 && number % ADDRESSES == address)
+        };
+        assert!(of_address().count() <= max);
+        let oldest = of_address().min_by_key(|(_, peer)| peer.order)?;
+        (of_address().count() == max).then_some(*oldest.0)
+    }
+
     /// The model's announce.
     fn expect(&mut self, torrent: u8, peer: (bool, u16), a: &Announcement) -> Counts {
+        self.announces += 1;
         if a.event == Event::Stopped {
             let Some(swarm) = self.model.get_mut(&torrent) else {
                 return Counts::default();
@@ -233,9 +277,13 @@ impl World {
             return counts;
         }
         let torrents = self.model.len() as u64;
-        let peers = self.totals().peers;
         let known = self.model.get(&torrent);
         let is_known = known.is_some_and(|swarm| swarm.peers.contains_key(&peer));
+        if !is_known && let Some(replaced) = self.replaced(torrent, peer) {
+            self.model.get_mut(&torrent).map(|swarm| swarm.peers.remove(&replaced));
+        }
+        let peers = self.totals().peers;
+        let known = self.model.get(&torrent);
         let of_torrent = known.map_or(0, |swarm| swarm.peers.len() as u32);
         let has_room = peers < self.scenario.peers_max
             && of_torrent < self.scenario.peers_per_torrent_max
@@ -244,7 +292,9 @@ impl World {
             return known.map_or_else(Counts::default, Swarm::counts);
         }
         let swarm = self.model.entry(torrent).or_default();
-        let before = swarm.peers.insert(peer, Peer { seeder: a.seeder, seen: self.now });
+        let before = swarm
+            .peers
+            .insert(peer, Peer { seeder: a.seeder, seen: self.now, order: self.announces });
         swarm.empty_since = None;
         let was_seeder = before.is_some_and(|peer| peer.seeder);
         if a.event == Event::Completed && a.seeder && !was_seeder {
@@ -427,6 +477,7 @@ fn every_size_up_and_down_agrees_with_the_model() {
             torrents_max: 1,
             peers_max: 300,
             peers_per_torrent_max: 300,
+            peers_per_address_max: 0,
             workers: 1,
             steps,
         };
@@ -456,6 +507,7 @@ fn who_keeps_announcing_stays_and_who_falls_silent_goes() {
         torrents_max: 10,
         peers_max: 1000,
         peers_per_torrent_max: 1000,
+        peers_per_address_max: 0,
         workers: 2,
         steps,
     };

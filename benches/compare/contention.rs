@@ -210,6 +210,7 @@ pub(crate) fn contend(arguments: &[String]) -> Option<String> {
         torrents_max: u64::MAX,
         peers_max: u64::MAX,
         peers_per_torrent_max: u32::MAX,
+        peers_per_address_max: 16,
         peer_timeout_s: 2700,
     };
     let swarms = Swarms::new(settings, RandomState::new());

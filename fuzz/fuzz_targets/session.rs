@@ -21,6 +21,7 @@ fn server() -> Server {
         torrents_max: 100,
         peers_max: 1000,
         peers_per_torrent_max: 100,
+        peers_per_address_max: 0,
         peer_timeout_s: 2700,
     };
     let swarms = Arc::new(Swarms::new(settings, RandomState::new()));

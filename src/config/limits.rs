@@ -16,7 +16,8 @@ pub struct Limits {
     pub request_burst: u32,
     /// Leading bits that the IPv6 addresses of one subscriber have in common, 32 to 64.
     pub ipv6_prefix: u32,
-    /// Whoever is in one of these is never limited.
+    /// Whoever is in one of these is never limited, neither by these keys nor by
+    /// [`Swarms::max_peers_per_address`](super::Swarms::max_peers_per_address).
     pub exempt: Vec<Range>,
 }
 
@@ -87,7 +88,8 @@ pub(super) const LIMITS: Table = Table {
         Key {
             name: "exempt",
             kind: Kind::Ranges { at: |config| &mut config.limits.exempt },
-            about: "Addresses and ranges that are never limited, such as one's own monitoring.",
+            about: "Addresses and ranges that are never limited, such as one's own monitoring; \
+                    swarms.max_peers_per_address does not count them either.",
             reason: "none.",
         },
     ],

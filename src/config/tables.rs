@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::Config;
 use super::key::{Bounds, Key, Kind, Relation, Table, Word};
 use crate::limits::{
-    INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX,
-    TORRENTS_MAX, WORKERS_MAX,
+    INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, PEERS_PER_ADDRESS_MAX, REPLY_BYTES_MAX,
+    REQUEST_LINE_BYTES_MAX, TORRENTS_MAX, WORKERS_MAX,
 };
 use crate::reply::{announce_bytes_max, scrape_bytes_max};
 
@@ -301,6 +301,8 @@ pub struct Swarms {
     pub max_peers: usize,
     /// Peers at one time in a torrent, 1 to 100,000,000.
     pub max_peers_per_torrent: u32,
+    /// Endpoints of one address in a torrent, at most [`PEERS_PER_ADDRESS_MAX`]; 0 is any number.
+    pub max_peers_per_address: u32,
 }
 
 impl Default for Swarms {
@@ -309,6 +311,7 @@ impl Default for Swarms {
             max_torrents: 20_000_000,
             max_peers: 100_000_000,
             max_peers_per_torrent: 1_000_000,
+            max_peers_per_address: 16,
         }
     }
 }
@@ -346,6 +349,20 @@ pub(super) const SWARMS: Table = Table {
             about: "Peers at one time in a torrent, so that one swarm cannot take the room of \
                     all others.",
             reason: "no real swarm is this large.",
+        },
+        Key {
+            name: "max_peers_per_address",
+            kind: Kind::Whole {
+                at: |config| &mut config.swarms.max_peers_per_address,
+                bounds: bounds(0, PEERS_PER_ADDRESS_MAX as u64, "endpoints"),
+            },
+            about: "Endpoints (address and port) that one IPv4 address, or one IPv6 /64, has in a \
+                    torrent, so that one host cannot be most of what a swarm is told. One more \
+                    takes the place of the one of them that announced the longest ago. Loopback, \
+                    private and link-local addresses, 100.64.0.0/10 and those of limits.exempt \
+                    are not limited. 0 is any number.",
+            reason: "room for the clients of one torrent behind a shared address, and one \
+                     address stays a small part of an answer.",
         },
     ],
     relations: &[],

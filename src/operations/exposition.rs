@@ -192,6 +192,12 @@ fn write_swarms(text: &mut Text, snapshot: &Snapshot) {
     for (unstored, count) in counters.unstored.iter() {
         text.sample("annulus_peers_not_stored_total", &[("reason", unstored.label())], count);
     }
+    text.counter(
+        "annulus_peers_replaced_total",
+        "Peers that a new endpoint of their address took the place of, because of \
+         swarms.max_peers_per_address.",
+    );
+    text.sample("annulus_peers_replaced_total", &[], counters.peers_replaced.get());
     text.counter("annulus_downloads_completed_total", "Downloads that peers have completed.");
     text.sample("annulus_downloads_completed_total", &[], swarms.completed);
 }

@@ -41,6 +41,7 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     object.number("peers_ipv6", swarms.v6.seeders + swarms.v6.leechers);
     object.number("downloads_completed", swarms.completed);
     object.object("not_stored", named(&counters.unstored));
+    object.number("peers_replaced", counters.peers_replaced.get());
     all.object("swarms", object);
 
     let requests = |wanted: Kind| counters.requests.sum(|(kind, ..)| kind == wanted);

@@ -149,6 +149,10 @@ fn write_troubles(html: &mut Html, snapshot: &Snapshot) {
     let mut troubles = Vec::new();
     note(&mut troubles, "", &counters.failures);
     note(&mut troubles, "peer not stored: ", &counters.unstored);
+    if counters.peers_replaced.get() > 0 {
+        let what = "peer replaced: max_peers_per_address".to_owned();
+        troubles.push((what, counters.peers_replaced.get()));
+    }
     note(&mut troubles, "connection rejected: ", &counters.rejected);
     note(&mut troubles, "connection timed out: ", &counters.timeouts);
     note(&mut troubles, "accepting paused: ", &counters.accept_pauses);

@@ -2,12 +2,14 @@
 //! a whole, so that one announce into a swarm of ten million takes no longer than into one of a
 //! thousand.
 
-use std::hash::RandomState;
+use std::sync::Arc;
 
+use super::address::{Addresses, Age, Change, shared_part};
 use super::chunked::Chunked;
-use super::keyed_hash;
 use super::population::Population;
 use super::positions::Positions;
+use super::small::{nibble, set_nibble};
+use super::time::SHARED;
 
 /// Peers in a block.
 const BLOCK: usize = 128;
@@ -17,31 +19,51 @@ const BLOCK: usize = 128;
 pub(super) struct Deep<const N: usize> {
     addresses: Chunked<[u8; N], BLOCK>,
     stamps: Chunked<u8, BLOCK>,
+    orders: Orders,
     seeders: u32,
     positions: Positions,
-    secret: RandomState,
+    rules: Arc<Addresses>,
 }
 
 impl<const N: usize> Deep<N> {
     /// The same peers, in the same order, under an index of which nobody can know the hashes:
     /// a stranger has many addresses to choose from, at least in IPv6.
-    pub(super) fn copied_from(from: &dyn Population<N>, secret: &RandomState) -> Self {
+    pub(super) fn copied_from(from: &dyn Population<N>, rules: &Arc<Addresses>) -> Self {
         let mut deep = Deep {
             addresses: Chunked::new(),
             stamps: Chunked::new(),
+            orders: Orders(Chunked::new()),
             seeders: from.seeders() as u32,
             positions: Positions::new(),
-            secret: secret.clone(),
+            rules: Arc::clone(rules),
         };
         for at in 0..from.len() {
             let stamp = from.stamps_before(at + 1).last().copied().unwrap_or_default();
             deep.push(from.run(at, at + 1)[0], stamp);
+            deep.orders.set(at, from.order(at));
         }
         deep
     }
 
     fn hash(&self, at: usize) -> u64 {
-        keyed_hash(&self.secret, &self.addresses[at])
+        self.rules.hash(&self.addresses[at])
+    }
+}
+
+/// Orders, two in a byte. That of a row whose stamp is not [`SHARED`] is 0, and need not be looked
+/// at.
+#[derive(Debug)]
+struct Orders(Chunked<u8, { BLOCK / 2 }>);
+
+impl Orders {
+    fn get(&self, at: usize) -> u8 {
+        nibble(&[self.0[at / 2]], at % 2)
+    }
+
+    fn set(&mut self, at: usize, order: u8) {
+        let mut pair = [self.0[at / 2]];
+        set_nibble(&mut pair, at % 2, order);
+        self.0[at / 2] = pair[0];
     }
 }
 
@@ -69,7 +91,7 @@ impl<const N: usize> Population<N> for Deep<N> {
     }
 
     fn find(&self, address: &[u8; N]) -> Option<usize> {
-        let hash = keyed_hash(&self.secret, address);
+        let hash = self.rules.hash(address);
         self.positions.find(hash, |at| self.addresses[at] == *address)
     }
 
@@ -81,8 +103,28 @@ impl<const N: usize> Population<N> for Deep<N> {
         self.stamps.run_before(end)
     }
 
-    fn set_stamp(&mut self, at: usize, stamp: u8) {
-        self.stamps[at] = stamp;
+    fn restamp(&mut self, at: usize, tick: u8) -> bool {
+        let stamp = &mut self.stamps[at];
+        let shared = *stamp & SHARED;
+        *stamp = tick | shared;
+        shared > 0
+    }
+
+    fn order(&self, at: usize) -> u8 {
+        self.orders.get(at)
+    }
+
+    /// For an address that is limited.
+    fn visit_address(&mut self, endpoint: &[u8; N], change: &mut Change<'_, N>) {
+        let Deep { addresses, stamps, orders, .. } = self;
+        self.positions.visit(self.rules.hash(endpoint), |at| {
+            if shared_part(&addresses[at]) == shared_part(endpoint) {
+                let mut age = Age { stamp: stamps[at], order: orders.get(at) };
+                change(at, &addresses[at], &mut age);
+                stamps[at] = age.stamp;
+                orders.set(at, age.order);
+            }
+        });
     }
 
     fn swap(&mut self, a: usize, b: usize) {
@@ -92,31 +134,46 @@ impl<const N: usize> Population<N> for Deep<N> {
         self.stamps[a] = self.stamps[b];
         self.addresses[b] = address;
         self.stamps[b] = stamp;
+        if (self.stamps[a] | stamp) & SHARED > 0 {
+            let (order_a, order_b) = (self.orders.get(a), self.orders.get(b));
+            self.orders.set(a, order_b);
+            self.orders.set(b, order_a);
+        }
     }
 
     fn push(&mut self, address: [u8; N], stamp: u8) {
         let at = self.len();
         self.addresses.push(address);
         self.stamps.push(stamp);
-        let (addresses, secret) = (&self.addresses, &self.secret);
-        let hash_of = |at: usize| keyed_hash(secret, &addresses[at]);
+        if at.is_multiple_of(2) {
+            self.orders.0.push(0);
+        }
+        self.orders.set(at, 0);
+        let (addresses, rules) = (&self.addresses, &self.rules);
+        let hash_of = |at: usize| rules.hash(&addresses[at]);
         self.positions.insert(hash_of(at), at, hash_of);
     }
 
     fn forget(&mut self, at: usize) {
-        let (addresses, secret) = (&self.addresses, &self.secret);
-        let hash_of = |at: usize| keyed_hash(secret, &addresses[at]);
+        let (addresses, rules) = (&self.addresses, &self.rules);
+        let hash_of = |at: usize| rules.hash(&addresses[at]);
         self.positions.remove(hash_of(at), at, hash_of);
     }
 
     fn fill(&mut self, from: usize, to: usize) {
         self.positions.renumber(self.hash(from), from, to);
         self.addresses[to] = self.addresses[from];
+        if (self.stamps[to] | self.stamps[from]) & SHARED > 0 {
+            self.orders.set(to, self.orders.get(from));
+        }
         self.stamps[to] = self.stamps[from];
     }
 
     fn cut(&mut self) {
         self.addresses.pop();
         self.stamps.pop();
+        if self.len().is_multiple_of(2) {
+            self.orders.0.pop();
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! The keys are chosen by strangers, so every hash is keyed with a secret of the process: nobody
 //! can find info hashes or addresses that meet in one place.
 
+mod address;
 mod census;
 mod chunked;
 mod deep;
@@ -117,7 +118,7 @@ pub struct Counts {
 }
 
 /// The bounds of the tables. Who comes when one is reached is answered like anybody, but not
-/// stored; who is stored goes on to be.
+/// stored, unless something else is to go for it; who is stored goes on to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Torrents in all. There is room for 234 million whatever is set here.
@@ -126,6 +127,10 @@ pub struct Settings {
     pub peers_max: u64,
     /// Peers of one torrent.
     pub peers_per_torrent_max: u32,
+    /// Endpoints that one IPv4 address, or one IPv6 /64, has in one torrent; 0 is any number.
+    /// One more takes the place of the one of them that announced the longest ago. Addresses of
+    /// private networks and of the host itself are not limited.
+    pub peers_per_address_max: u32,
     /// Seconds after its last announce in which a peer is surely kept. It is surely gone after
     /// 1.35 times that and a few seconds, if the sweep is called for often enough.
     pub peer_timeout_s: u32,
@@ -140,6 +145,13 @@ pub enum Full {
     Peers,
     /// [`Settings::peers_per_torrent_max`].
     Torrent,
+}
+
+/// What had to go so that a peer could be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// Another endpoint of its address: see [`Settings::peers_per_address_max`].
+    Peer,
 }
 
 /// What there is at this moment.

@@ -4,8 +4,9 @@
 //! torrent itself. The form changes in two functions only, [`Peers::unpack`] and
 //! [`Peers::pack`], and no change reorders the rows, so a row number outlives it.
 
-use std::hash::RandomState;
+use std::sync::Arc;
 
+use super::address::{Addresses, Neighbours, neighbours, set_latest};
 use super::deep::Deep;
 use super::population::Population;
 use super::small::{FLAT_MAX, Few, Flat};
@@ -120,17 +121,54 @@ impl Peers {
         peer: &Endpoint,
         seeder: bool,
         stamp: u8,
-        secret: &RandomState,
+        rules: &Arc<Addresses>,
     ) -> usize {
         match *peer {
             Endpoint::V4(address) => match self.v4_mut() {
                 Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
-                _ => self.unpacked(|both| both.v4.roomy(secret).add(address, seeder, stamp)),
+                _ => self.unpacked(|both| both.v4.roomy(rules).add(address, seeder, stamp)),
             },
             Endpoint::V6(address) => match self.v6_mut() {
                 Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
-                _ => self.unpacked(|both| both.v6.roomy(secret).add(address, seeder, stamp)),
+                _ => self.unpacked(|both| both.v6.roomy(rules).add(address, seeder, stamp)),
             },
+        }
+    }
+
+    /// The endpoints that the address of a peer, which is limited, has here, at tick `now`.
+    pub(super) fn neighbours(
+        &mut self,
+        peer: &Endpoint,
+        rules: &Addresses,
+        now: u8,
+    ) -> Option<Neighbours> {
+        Some(match peer {
+            Endpoint::V4(endpoint) => neighbours(self.v4_mut()?, endpoint, rules, now),
+            Endpoint::V6(endpoint) => neighbours(self.v6_mut()?, endpoint, rules, now),
+        })
+    }
+
+    /// Puts a peer that is not here yet in the place of the one at row `at` of its family; says
+    /// whether that was a seeder, and at which row the new one is.
+    pub(super) fn replace(
+        &mut self,
+        at: usize,
+        peer: &Endpoint,
+        seeder: bool,
+        stamp: u8,
+    ) -> Option<(bool, usize)> {
+        match peer {
+            Endpoint::V4(address) => Some(replace(self.v4_mut()?, at, *address, seeder, stamp)),
+            Endpoint::V6(address) => Some(replace(self.v6_mut()?, at, *address, seeder, stamp)),
+        }
+    }
+
+    /// Of all endpoints of its address the peer, which is at row `at` of its family, is the last
+    /// that announced.
+    pub(super) fn set_latest(&mut self, peer: &Endpoint, at: usize) {
+        match peer {
+            Endpoint::V4(_) => self.v4_mut().into_iter().for_each(|rows| set_latest(rows, at)),
+            Endpoint::V6(_) => self.v6_mut().into_iter().for_each(|rows| set_latest(rows, at)),
         }
     }
 
@@ -243,6 +281,18 @@ fn remove<const N: usize>(rows: &mut dyn Population<N>, address: &[u8; N]) -> Op
     Some(was_seeder)
 }
 
+fn replace<const N: usize>(
+    rows: &mut dyn Population<N>,
+    at: usize,
+    address: [u8; N],
+    seeder: bool,
+    stamp: u8,
+) -> (bool, usize) {
+    let was_seeder = at < rows.seeders();
+    rows.remove(at);
+    (was_seeder, rows.add(address, seeder, stamp))
+}
+
 fn crowd<const N: usize>(rows: &dyn Population<N>) -> Crowd {
     let seeders = rows.seeders();
     Crowd { seeders: seeders as u64, leechers: (rows.len() - seeders) as u64 }
@@ -276,11 +326,11 @@ impl<const N: usize> Large<N> {
     }
 
     /// The rows, with room for one more.
-    fn roomy(&mut self, secret: &RandomState) -> &mut dyn Population<N> {
+    fn roomy(&mut self, rules: &Arc<Addresses>) -> &mut dyn Population<N> {
         if let Large::Flat(flat) = self
             && Population::is_full(flat)
         {
-            *self = Large::Deep(Box::new(Deep::copied_from(flat, secret)));
+            *self = Large::Deep(Box::new(Deep::copied_from(flat, rules)));
         }
         self.rows_mut()
     }
@@ -297,6 +347,8 @@ impl<const N: usize> Large<N> {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::RandomState;
+
     use super::*;
 
     fn peer(n: u8, v6: bool) -> Endpoint {
@@ -320,10 +372,10 @@ mod tests {
 
     /// The form at each length on the way up, then on the way down.
     fn forms(v6: bool, most: u8) -> (Vec<&'static str>, Vec<&'static str>) {
-        let secret = RandomState::new();
+        let rules = Arc::new(Addresses::new(RandomState::new(), 0));
         let mut peers = Peers::EMPTY;
         let up = (0..most).map(|n| {
-            peers.add(&peer(n, v6), n % 2 == 0, 0, &secret);
+            peers.add(&peer(n, v6), n % 2 == 0, 0, &rules);
             form(&peers)
         });
         let up: Vec<&str> = up.collect();
@@ -353,11 +405,11 @@ mod tests {
 
     #[test]
     fn a_second_family_comes_and_goes() {
-        let secret = RandomState::new();
+        let rules = Arc::new(Addresses::new(RandomState::new(), 0));
         for first_v6 in [false, true] {
             let mut peers = Peers::EMPTY;
-            peers.add(&peer(1, first_v6), true, 0, &secret);
-            peers.add(&peer(2, !first_v6), false, 0, &secret);
+            peers.add(&peer(1, first_v6), true, 0, &rules);
+            peers.add(&peer(2, !first_v6), false, 0, &rules);
             assert_eq!(form(&peers), "both flat");
             let counts = Counts { complete: 1, incomplete: 1, downloaded: 5 };
             assert_eq!(peers.counts(5), counts);

@@ -1,6 +1,6 @@
 //! The peers of one torrent in one address family, whatever they are kept in.
 //!
-//! A population is an array of rows, each an address as it goes on the wire and the tick of its
+//! A population is an array of rows, each an address as it goes on the wire and the age of its
 //! last announce. It is partitioned: rows `0..seeders` are the seeders, the rest the leechers,
 //! so either kind is a contiguous range. Everything that keeps it so is written here, once, over
 //! the few moves that [`small`](super::small) and [`deep`](super::deep) provide for their
@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::address::{Change, set_latest};
 use super::time::{Budget, Deadline};
 
 /// Rows of `N`-byte addresses: 6 for IPv4 (BEP 23), 18 for IPv6 (BEP 7).
@@ -34,11 +35,19 @@ pub(super) trait Population<const N: usize> {
     /// The longest slice of stamps that ends before row `end`.
     fn stamps_before(&self, end: usize) -> &[u8];
 
-    fn set_stamp(&mut self, at: usize, stamp: u8);
+    /// Notes a new announce at `tick`; says whether the row's address has, or had, others here.
+    fn restamp(&mut self, at: usize, tick: u8) -> bool;
+
+    /// The order of a row among those of its address; see [`Age`](super::address::Age).
+    fn order(&self, at: usize) -> u8;
+
+    /// Shows every row that has its address in common with `endpoint`, and keeps what is changed
+    /// of its age.
+    fn visit_address(&mut self, endpoint: &[u8; N], change: &mut Change<'_, N>);
 
     fn swap(&mut self, a: usize, b: usize);
 
-    /// Appends a row. There is none with this address, and the population is not full.
+    /// Appends a row of order 0. There is none with this address, and the population is not full.
     fn push(&mut self, address: [u8; N], stamp: u8);
 
     /// First step of a removal: `find` will not name this row any more. The row itself stays
@@ -63,13 +72,16 @@ pub(super) trait Population<const N: usize> {
     /// whether it was a seeder and at which row it is; nothing if it is not here.
     fn renew(&mut self, address: &[u8; N], seeder: bool, stamp: u8) -> Option<(bool, usize)> {
         let at = self.find(address)?;
-        self.set_stamp(at, stamp);
+        let is_shared = self.restamp(at, stamp);
         let was_seeder = at < self.seeders();
         let at = match (was_seeder, seeder) {
             (false, true) => self.promote(at),
             (true, false) => self.demote(at),
             _ => at,
         };
+        if is_shared {
+            set_latest(self, at);
+        }
         Some((was_seeder, at))
     }
 
@@ -152,8 +164,10 @@ pub(super) trait Population<const N: usize> {
 mod tests {
     use std::collections::BTreeMap;
     use std::hash::RandomState;
+    use std::sync::Arc;
 
     use super::super::Random;
+    use super::super::address::Addresses;
     use super::super::deep::Deep;
     use super::super::small::{FLAT_MAX, Few, Flat};
     use super::super::time::Ticks;
@@ -228,21 +242,21 @@ mod tests {
         follows_the_model(&mut one, 1);
         follows_the_model(&mut Flat::<6>::default(), FLAT_MAX);
         follows_the_model(&mut Flat::<18>::default(), FLAT_MAX);
-        let secret = RandomState::new();
+        let rules = Arc::new(Addresses::new(RandomState::new(), 0));
         let empty = Flat::<6>::default();
-        follows_the_model(&mut Deep::copied_from(&empty, &secret), 400);
+        follows_the_model(&mut Deep::copied_from(&empty, &rules), 400);
         let empty = Flat::<18>::default();
-        follows_the_model(&mut Deep::copied_from(&empty, &secret), 400);
+        follows_the_model(&mut Deep::copied_from(&empty, &rules), 400);
     }
 
     #[test]
     fn copies_keep_every_row_where_it_is() {
-        let secret = RandomState::new();
+        let rules = Arc::new(Addresses::new(RandomState::new(), 0));
         let mut flat = Flat::<6>::default();
         for n in 0..FLAT_MAX as u8 {
             flat.add([n, 0, 0, 0, 0, 1], n % 3 == 0, n);
         }
-        let deep = Deep::copied_from(&flat, &secret);
+        let deep = Deep::copied_from(&flat, &rules);
         assert_eq!(deep.run(0, FLAT_MAX), flat.run(0, FLAT_MAX));
         assert_eq!(contents(&deep), contents(&flat));
         let back = Flat::copied_from(&deep);
@@ -252,7 +266,10 @@ mod tests {
 
     #[test]
     fn an_expiry_stops_when_its_budget_is_spent_and_goes_on_where_it_was() {
-        let mut deep = Deep::<6>::copied_from(&Flat::default(), &RandomState::new());
+        let mut deep = Deep::<6>::copied_from(
+            &Flat::default(),
+            &Arc::new(Addresses::new(RandomState::new(), 0)),
+        );
         for n in 0..2000_u16 {
             let [high, low] = n.to_be_bytes();
             deep.add([high, low, 0, 0, 0, 1], n % 2 == 0, 0);

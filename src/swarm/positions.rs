@@ -41,6 +41,12 @@ impl Positions {
         table.find(hash, |&row| is_it(row as usize)).map(|&row| row as usize)
     }
 
+    /// Shows all rows with this hash, and maybe some others.
+    pub(super) fn visit(&self, hash: u64, visit: impl FnMut(usize)) {
+        let table = &self.tables[table_of(hash, self.tables.len())];
+        table.iter_hash(hash).map(|&row| row as usize).for_each(visit);
+    }
+
     /// Adds a row; `hash_of` gives the hash of any row that is in here.
     pub(super) fn insert(&mut self, hash: u64, row: usize, hash_of: impl Fn(usize) -> u64) {
         let hash_of = |&row: &u32| hash_of(row as usize);

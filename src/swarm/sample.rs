@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::peers::Peers;
 use super::population::Population;
-use super::{Endpoint, Full, Random};
+use super::{Endpoint, Full, Random, Replaced};
 
 /// The peers of one answer, and what it takes to choose them. Made once for each worker; an
 /// announce clears and fills it and allocates nothing.
@@ -13,6 +13,7 @@ pub struct Sample {
     v4: Vec<[u8; 6]>,
     v6: Vec<[u8; 18]>,
     full: Option<Full>,
+    replaced: Option<Replaced>,
     max: u32,
     picks: Picks,
 }
@@ -24,6 +25,7 @@ impl Sample {
             v4: Vec::with_capacity(max as usize),
             v6: Vec::with_capacity(max as usize),
             full: None,
+            replaced: None,
             max,
             picks: Picks::with_capacity(max as usize),
         }
@@ -49,15 +51,26 @@ impl Sample {
         self.full
     }
 
+    /// What had to go for the announcer, which is stored.
+    pub fn replaced(&self) -> Option<Replaced> {
+        self.replaced
+    }
+
     pub(super) fn clear(&mut self) {
         self.v4.clear();
         self.v6.clear();
         self.full = None;
+        self.replaced = None;
     }
 
     /// There was no room for the announcer of whom this is the answer.
     pub(super) fn note_full(&mut self, full: Full) {
         self.full = Some(full);
+    }
+
+    /// Something had to go for the announcer of whom this is the answer.
+    pub(super) fn note_replaced(&mut self, replaced: Replaced) {
+        self.replaced = Some(replaced);
     }
 
     /// Fills it with up to `want` of the peers that are of use to `announcer`, which is at row
@@ -267,6 +280,7 @@ mod tests {
                 torrents_max: 1,
                 peers_max: 1_000_000,
                 peers_per_torrent_max: 1_000_000,
+                peers_per_address_max: 0,
                 peer_timeout_s: 1000,
             };
             let asks = Announcement {

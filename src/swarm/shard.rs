@@ -224,7 +224,9 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
+    use super::super::address::Addresses;
     use super::super::time::Ticks;
     use super::super::{Endpoint, Random};
     use super::*;
@@ -241,7 +243,8 @@ mod tests {
             let [high, low] = peer.to_be_bytes();
             let peer = Endpoint::V4([1, 2, high, low, 0, 1]);
             let (torrent, census) = shard.torrent_and_census(row);
-            torrent.peers.add(&peer, false, 0, secret);
+            let rules = Arc::new(Addresses::new(secret.clone(), 0));
+            torrent.peers.add(&peer, false, 0, &rules);
             census.enter(&peer, false);
         }
     }

@@ -2,7 +2,9 @@
 //! of at most [`FLAT_MAX`] addresses. [`Few`] is part of the torrent itself, [`Flat`] has a heap
 //! block of its own.
 
+use super::address::{Age, Change, shared_part};
 use super::population::Population;
+use super::time::SHARED;
 
 /// The most peers of a flat population. A scan of so many takes about as long as the look-up in
 /// an index, which would cost another 9 bytes a peer.
@@ -15,6 +17,12 @@ trait Contiguous<const N: usize> {
 
     /// As [`rows`](Self::rows).
     fn rows_mut(&mut self) -> (&mut [[u8; N]], &mut [u8]);
+
+    /// Orders, four bits of each peer.
+    fn orders(&self) -> &[u8];
+
+    /// As [`orders`](Self::orders).
+    fn orders_mut(&mut self) -> &mut [u8];
 
     fn seeders(&self) -> usize;
 
@@ -62,14 +70,36 @@ impl<const N: usize, C: Contiguous<N>> Population<N> for C {
         &self.rows().1[..end]
     }
 
-    fn set_stamp(&mut self, at: usize, stamp: u8) {
-        self.rows_mut().1[at] = stamp;
+    fn restamp(&mut self, at: usize, tick: u8) -> bool {
+        let stamp = &mut self.rows_mut().1[at];
+        let shared = *stamp & SHARED;
+        *stamp = tick | shared;
+        shared > 0
+    }
+
+    fn order(&self, at: usize) -> u8 {
+        nibble(self.orders(), at)
+    }
+
+    fn visit_address(&mut self, endpoint: &[u8; N], change: &mut Change<'_, N>) {
+        for at in 0..Population::len(self) {
+            let (addresses, stamps) = self.rows();
+            if shared_part(&addresses[at]) == shared_part(endpoint) {
+                let mut age = Age { stamp: stamps[at], order: self.order(at) };
+                change(at, &addresses[at], &mut age);
+                self.rows_mut().1[at] = age.stamp;
+                set_nibble(self.orders_mut(), at, age.order);
+            }
+        }
     }
 
     fn swap(&mut self, a: usize, b: usize) {
         let (addresses, stamps) = self.rows_mut();
         addresses.swap(a, b);
         stamps.swap(a, b);
+        let (order_a, order_b) = (self.order(a), self.order(b));
+        set_nibble(self.orders_mut(), a, order_b);
+        set_nibble(self.orders_mut(), b, order_a);
     }
 
     fn push(&mut self, address: [u8; N], stamp: u8) {
@@ -78,6 +108,8 @@ impl<const N: usize, C: Contiguous<N>> Population<N> for C {
             *last_address = address;
             *last_stamp = stamp;
         }
+        let at = Population::len(self) - 1;
+        set_nibble(self.orders_mut(), at, 0);
     }
 
     fn forget(&mut self, _at: usize) {}
@@ -86,6 +118,8 @@ impl<const N: usize, C: Contiguous<N>> Population<N> for C {
         let (addresses, stamps) = self.rows_mut();
         addresses[to] = addresses[from];
         stamps[to] = stamps[from];
+        let order = self.order(from);
+        set_nibble(self.orders_mut(), to, order);
     }
 
     fn cut(&mut self) {
@@ -93,12 +127,20 @@ impl<const N: usize, C: Contiguous<N>> Population<N> for C {
     }
 }
 
-/// Copies all rows of a population to slices of its length.
-fn copy_rows<const N: usize>(
-    from: &dyn Population<N>,
-    addresses: &mut [[u8; N]],
-    stamps: &mut [u8],
-) {
+/// Number `at` of an array of four bits each.
+pub(super) fn nibble(nibbles: &[u8], at: usize) -> u8 {
+    nibbles[at / 2] >> (at % 2 * 4) & 0xf
+}
+
+/// Changes number `at` of an array of four bits each.
+pub(super) fn set_nibble(nibbles: &mut [u8], at: usize, value: u8) {
+    let (byte, shift) = (&mut nibbles[at / 2], at % 2 * 4);
+    *byte = *byte & !(0xf << shift) | value << shift;
+}
+
+/// Copies all rows of a population to one of its length.
+fn copy_rows<const N: usize>(from: &dyn Population<N>, to: &mut impl Contiguous<N>) {
+    let (addresses, stamps) = to.rows_mut();
     let mut at = 0;
     while at < from.len() {
         let run = from.run(at, from.len());
@@ -111,66 +153,80 @@ fn copy_rows<const N: usize>(
         stamps[end - run.len()..end].copy_from_slice(run);
         end -= run.len();
     }
+    (0..from.len()).for_each(|at| set_nibble(to.orders_mut(), at, from.order(at)));
 }
 
-/// Up to `K` peers in place.
+/// Up to `K` peers in place, which is four at most.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Few<const N: usize, const K: usize> {
     addresses: [[u8; N]; K],
     stamps: [u8; K],
-    len: u8,
-    seeders: u8,
+    orders: [u8; 2],
+    /// How many peers there are, and in the higher four bits how many of them are seeders.
+    counts: u8,
 }
 
 impl<const N: usize, const K: usize> Few<N, K> {
-    pub(super) const EMPTY: Self =
-        Few { addresses: [[0; N]; K], stamps: [0; K], len: 0, seeders: 0 };
+    pub(super) const EMPTY: Self = {
+        assert!(K <= 4);
+        Few { addresses: [[0; N]; K], stamps: [0; K], orders: [0; 2], counts: 0 }
+    };
+
+    fn len(&self) -> usize {
+        usize::from(self.counts & 0xf)
+    }
 
     /// The same peers, in the same order; there are `K` at most.
     pub(super) fn copied_from(from: &dyn Population<N>) -> Self {
         let mut few = Self::EMPTY;
-        few.len = from.len() as u8;
-        few.seeders = from.seeders() as u8;
-        let (addresses, stamps) = few.rows_mut();
-        copy_rows(from, addresses, stamps);
+        few.counts = (from.len() | from.seeders() << 4) as u8;
+        copy_rows(from, &mut few);
         few
     }
 }
 
 impl<const N: usize, const K: usize> Contiguous<N> for Few<N, K> {
     fn rows(&self) -> (&[[u8; N]], &[u8]) {
-        let len = usize::from(self.len);
+        let len = self.len();
         (&self.addresses[..len], &self.stamps[..len])
     }
 
     fn rows_mut(&mut self) -> (&mut [[u8; N]], &mut [u8]) {
-        let len = usize::from(self.len);
+        let len = self.len();
         (&mut self.addresses[..len], &mut self.stamps[..len])
     }
 
+    fn orders(&self) -> &[u8] {
+        &self.orders
+    }
+
+    fn orders_mut(&mut self) -> &mut [u8] {
+        &mut self.orders
+    }
+
     fn seeders(&self) -> usize {
-        usize::from(self.seeders)
+        usize::from(self.counts >> 4)
     }
 
     fn set_seeders(&mut self, seeders: usize) {
-        self.seeders = seeders as u8;
+        self.counts = self.counts & 0xf | (seeders << 4) as u8;
     }
 
     fn is_full(&self) -> bool {
-        usize::from(self.len) == K
+        self.len() == K
     }
 
     fn lengthen(&mut self) {
-        self.len += 1;
+        self.counts += 1;
     }
 
     fn shorten(&mut self) {
-        self.len -= 1;
+        self.counts -= 1;
     }
 }
 
-/// Up to [`FLAT_MAX`] peers in one heap block: all addresses, then all stamps, each with the
-/// same room behind them.
+/// Up to [`FLAT_MAX`] peers in one heap block: all addresses, then all stamps, then all orders,
+/// each with the same room behind them.
 #[derive(Debug, Default)]
 pub(super) struct Flat<const N: usize> {
     block: Box<[u8]>,
@@ -184,17 +240,17 @@ impl<const N: usize> Flat<N> {
         let mut flat = Flat::with_room(Self::room_above(from.len()));
         flat.len = from.len() as u32;
         flat.seeders = from.seeders() as u32;
-        let (addresses, stamps) = flat.rows_mut();
-        copy_rows(from, addresses, stamps);
+        copy_rows(from, &mut flat);
         flat
     }
 
     fn with_room(room: usize) -> Self {
-        Flat { block: vec![0; room * (N + 1)].into_boxed_slice(), len: 0, seeders: 0 }
+        let bytes = room * (N + 1) + room.div_ceil(2);
+        Flat { block: vec![0; bytes].into_boxed_slice(), len: 0, seeders: 0 }
     }
 
     fn room(&self) -> usize {
-        self.block.len() / (N + 1)
+        self.block.len() * 2 / (2 * (N + 1) + 1)
     }
 
     /// What room to take when there are to be more than `len` peers: of a block of eight, which
@@ -215,6 +271,15 @@ impl<const N: usize> Contiguous<N> for Flat<N> {
         let len = self.len as usize;
         let (addresses, stamps) = self.block.split_at_mut(self.room() * N);
         (&mut addresses.as_chunks_mut().0[..len], &mut stamps[..len])
+    }
+
+    fn orders(&self) -> &[u8] {
+        &self.block[self.room() * (N + 1)..]
+    }
+
+    fn orders_mut(&mut self) -> &mut [u8] {
+        let from = self.room() * (N + 1);
+        &mut self.block[from..]
     }
 
     fn seeders(&self) -> usize {

@@ -1,14 +1,16 @@
 //! All torrents, in shards, and the operations on them that the outside sees.
 
 use std::hash::RandomState;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX};
+use super::address::Addresses;
+use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX, Torrent};
 use super::time::Ticks;
 use super::{
-    Announcement, Census, Counts, Event, Full, InfoHash, Random, Sample, Settings, Totals,
-    keyed_hash,
+    Announcement, Census, Counts, Event, Full, InfoHash, Random, Replaced, Sample, Settings,
+    Totals, keyed_hash,
 };
 use crate::limits::TORRENTS_MAX;
 
@@ -72,6 +74,7 @@ pub struct Swarms {
     waits: Counter,
     settings: Settings,
     ticks: Ticks,
+    addresses: Arc<Addresses>,
     secret: RandomState,
 }
 
@@ -88,8 +91,17 @@ impl Swarms {
             waits: Counter::new(),
             settings: Settings { peers_per_torrent_max, ..settings },
             ticks: Ticks::new(settings.peer_timeout_s),
+            addresses: Arc::new(Addresses::new(secret.clone(), settings.peers_per_address_max)),
             secret,
         }
+    }
+
+    /// The same, but addresses of which `exempt` is true may have any number of endpoints in a
+    /// torrent. To be called before the first announce; it is asked often, and its answer for an
+    /// address does not change.
+    pub fn exempting(self, exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Swarms {
+        let addresses = Addresses::new(self.secret.clone(), self.settings.peers_per_address_max);
+        Swarms { addresses: Arc::new(addresses.exempting(Box::new(exempt))), ..self }
     }
 
     /// Takes one announce at second `now`: fills `sample` with the peers to answer with, and
@@ -119,13 +131,16 @@ impl Swarms {
                 Counts::default()
             });
         };
-        let at = self.join(shard, row, announcement, stamp);
+        let joined = self.join(shard, row, announcement, stamp);
         let torrent = shard.torrent(row);
         let Announcement { peer, seeder, event, want, .. } = announcement;
         let is_seeding = *seeder && *event != Event::Magnet;
-        sample.fill(&torrent.peers, peer, at.ok(), is_seeding, *want, random);
-        if let Err(full) = at {
-            sample.note_full(full);
+        let at = joined.map(|joined| joined.at).ok();
+        sample.fill(&torrent.peers, peer, at, is_seeding, *want, random);
+        match joined {
+            Ok(Joined { replaced: true, .. }) => sample.note_replaced(Replaced::Peer),
+            Ok(_) => {}
+            Err(full) => sample.note_full(full),
         }
         torrent.counts()
     }
@@ -194,7 +209,7 @@ impl Swarms {
         }
         let row = shard.insert(hash, announcement.info_hash);
         let torrent = shard.torrent_mut(row);
-        torrent.peers.add(&announcement.peer, announcement.seeder, stamp, &self.secret);
+        torrent.peers.add(&announcement.peer, announcement.seeder, stamp, &self.addresses);
         torrent.downloaded = u32::from(completes(announcement, false));
         let counts = torrent.counts();
         shard.census.enter(&announcement.peer, announcement.seeder);
@@ -202,41 +217,70 @@ impl Swarms {
         Ok(counts)
     }
 
-    /// Stores what a peer says of itself, unless it is new and there is no room; gives the row of
-    /// its family that it is at.
+    /// Stores what a peer says of itself, unless it is new and there is no room.
     fn join(
         &self,
         shard: &mut Shard,
         row: usize,
         announcement: &Announcement,
         stamp: u8,
-    ) -> Result<usize, Full> {
+    ) -> Result<Joined, Full> {
         let Announcement { peer, seeder, .. } = announcement;
         let (torrent, census) = shard.torrent_and_census(row);
-        let (was_seeder, at) = match torrent.peers.renew(peer, *seeder, stamp) {
+        let (was_seeder, joined) = match torrent.peers.renew(peer, *seeder, stamp) {
             Some((was_seeder, at)) => {
                 if was_seeder != *seeder {
                     census.exit(peer, was_seeder);
                     census.enter(peer, *seeder);
                 }
-                (was_seeder, at)
+                (was_seeder, Joined { at, replaced: false })
             }
-            None => {
-                if torrent.peers.len() >= self.settings.peers_per_torrent_max as usize {
-                    return Err(Full::Torrent);
-                }
-                if !self.peers.add_below(self.settings.peers_max) {
-                    return Err(Full::Peers);
-                }
-                census.enter(peer, *seeder);
-                (false, torrent.peers.add(peer, *seeder, stamp, &self.secret))
-            }
+            None => (false, self.add(torrent, census, announcement, stamp)?),
         };
         if completes(announcement, was_seeder) {
             torrent.downloaded = torrent.downloaded.saturating_add(1);
             census.completed += 1;
         }
-        Ok(at)
+        Ok(joined)
+    }
+
+    /// Adds a peer to a torrent that it is not in: in the place of another of its address, if
+    /// that has as many as it may, else if there is room.
+    fn add(
+        &self,
+        torrent: &mut Torrent,
+        census: &mut Census,
+        announcement: &Announcement,
+        stamp: u8,
+    ) -> Result<Joined, Full> {
+        let Announcement { peer, seeder, .. } = announcement;
+        let peers = &mut torrent.peers;
+        let limit = self.addresses.limit_of(peer);
+        let neighbours = limit.and_then(|_| peers.neighbours(peer, &self.addresses, stamp));
+        let neighbours = neighbours.unwrap_or_default();
+        let is_over = limit.is_some_and(|limit| neighbours.count >= limit);
+        let replaced =
+            if is_over { peers.replace(neighbours.oldest, peer, *seeder, stamp) } else { None };
+        let at = match replaced {
+            Some((was_seeder, at)) => {
+                census.exit(peer, was_seeder);
+                at
+            }
+            None => {
+                if peers.len() >= self.settings.peers_per_torrent_max as usize {
+                    return Err(Full::Torrent);
+                }
+                if !self.peers.add_below(self.settings.peers_max) {
+                    return Err(Full::Peers);
+                }
+                peers.add(peer, *seeder, stamp, &self.addresses)
+            }
+        };
+        census.enter(peer, *seeder);
+        if neighbours.count > 0 {
+            peers.set_latest(peer, at);
+        }
+        Ok(Joined { at, replaced: replaced.is_some() })
     }
 
     /// Locks a shard. A thread that panicked while it held the lock has left the shard in some
@@ -268,6 +312,15 @@ impl Swarms {
     }
 }
 
+/// A peer is stored.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    /// Its row among those of its family.
+    at: usize,
+    /// It has the place of another of its address.
+    replaced: bool,
+}
+
 fn completes(announcement: &Announcement, was_seeder: bool) -> bool {
     announcement.event == Event::Completed && announcement.seeder && !was_seeder
 }
@@ -290,6 +343,7 @@ mod tests {
         torrents_max: 1000,
         peers_max: 5000,
         peers_per_torrent_max: 300,
+        peers_per_address_max: 0,
         peer_timeout_s: 100,
     };
 
@@ -443,7 +497,7 @@ mod tests {
         assert!(peers > 1000, "{peers}");
 
         for part in &mut parts {
-            while swarms.sweep(part, 1000, |_| true) == Swept::More {}
+            while swarms.sweep(part, 450, |_| true) == Swept::More {}
         }
         assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
     }

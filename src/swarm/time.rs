@@ -1,13 +1,20 @@
-//! Coarse time: when a peer was last heard of, in one byte, and how much of a turn a sweep may
+//! Coarse time: when a peer was last heard of, in seven bits, and how much of a turn a sweep may
 //! take.
 
 /// Ticks of a peer's life. More would make the end of it more exact, fewer would leave the sweep
-/// more time before a stamp of one byte comes round again.
-const TICKS_PER_LIFE: u32 = 50;
+/// more time before a stamp comes round again.
+const TICKS_PER_LIFE: u32 = 25;
+
+/// The bits of a stamp that count ticks.
+const TICK_MASK: u8 = 0x7f;
+
+/// The bit of a stamp that is none of its time: the peer's address has, or had, other endpoints in
+/// the torrent, so that an order is kept of them (`address.rs`).
+pub(super) const SHARED: u8 = !TICK_MASK;
 
 /// How far ahead of the sweep's clock a stamp may be, in ticks. Workers read the clock each for
 /// themselves, so a peer may be stamped by one that is a tick ahead of the one that sweeps.
-const SKEW_TICKS: u8 = 16;
+const SKEW_TICKS: u8 = 8;
 
 /// How the seconds of the process map to ticks.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +34,7 @@ impl Ticks {
 
     /// What a peer is stamped with that announces at second `now`.
     pub(super) fn stamp(self, now: u32) -> u8 {
-        (now / self.tick_s) as u8
+        (now / self.tick_s) as u8 & TICK_MASK
     }
 
     /// Which peers are to go at second `now`.
@@ -35,12 +42,12 @@ impl Ticks {
         let youngest_age = self.life + 1;
         Deadline {
             youngest: self.stamp(now).wrapping_sub(youngest_age),
-            span: u8::MAX - SKEW_TICKS - 1 - youngest_age,
+            span: TICK_MASK - SKEW_TICKS - 1 - youngest_age,
         }
     }
 
     /// Seconds in which the sweep goes over everything once. A stamp means something else after
-    /// 256 ticks, five lives; with four sweeps in a life no peer gets near that. Only if the
+    /// 128 ticks, five lives; with four sweeps in a life no peer gets near that. Only if the
     /// process stands still for so long may peers begin another life.
     pub(super) fn sweep_period_s(self) -> u32 {
         self.period_s
@@ -57,13 +64,23 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// It has passed for every stamp.
-    pub(super) const PASSED: Deadline = Deadline { youngest: 0, span: u8::MAX };
+    pub(super) const PASSED: Deadline = Deadline { youngest: 0, span: TICK_MASK };
 
     /// Whether a peer with this stamp has been silent for too long: for the timeout at least,
     /// because both ends were rounded down, and for less than two ticks more.
     pub(super) fn has_passed(self, stamp: u8) -> bool {
-        self.youngest.wrapping_sub(stamp) <= self.span
+        self.youngest.wrapping_sub(stamp) & TICK_MASK <= self.span
     }
+}
+
+/// The tick of a stamp.
+pub(super) fn tick(stamp: u8) -> u8 {
+    stamp & TICK_MASK
+}
+
+/// Ticks since a stamp, more by the same number for all: workers' clocks may be ahead of another's.
+pub(super) fn ticks_since(stamp: u8, now: u8) -> u8 {
+    now.wrapping_add(SKEW_TICKS).wrapping_sub(stamp) & TICK_MASK
 }
 
 /// What is left of one slice of the sweep. The unit is a stamp looked at, about a nanosecond.
@@ -86,7 +103,7 @@ impl Budget {
     }
 }
 
-const _: () = assert!(TICKS_PER_LIFE * 2 < (u8::MAX - SKEW_TICKS) as u32);
+const _: () = assert!(TICKS_PER_LIFE * 2 < (TICK_MASK - SKEW_TICKS) as u32);
 
 #[cfg(test)]
 mod tests {
@@ -112,8 +129,10 @@ mod tests {
     fn every_stamp_is_past_the_deadline_that_has_passed() {
         assert!((0..=u8::MAX).all(|stamp| Deadline::PASSED.has_passed(stamp)));
         let deadline = Ticks::new(50).deadline(1000);
-        let fresh = (0..=u8::MAX).filter(|&stamp| !deadline.has_passed(stamp)).count();
-        assert_eq!(fresh, 1 + 50 + 1 + usize::from(SKEW_TICKS));
+        let fresh = (0..=TICK_MASK).filter(|&stamp| !deadline.has_passed(stamp)).count();
+        assert_eq!(fresh, 1 + 25 + 1 + usize::from(SKEW_TICKS));
+        let same = |stamp| deadline.has_passed(stamp) == deadline.has_passed(stamp | SHARED);
+        assert!((0..=TICK_MASK).all(same));
     }
 
     #[test]
@@ -121,5 +140,7 @@ mod tests {
         let ticks = Ticks::new(50);
         assert!(!ticks.deadline(1000).has_passed(ticks.stamp(1001)));
         assert!(!ticks.deadline(255).has_passed(ticks.stamp(256)));
+        assert!(ticks_since(ticks.stamp(255), ticks.stamp(256)) > ticks_since(0, 0));
+        assert!(ticks_since(ticks.stamp(256), ticks.stamp(255)) < ticks_since(127, 127));
     }
 }

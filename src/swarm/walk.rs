@@ -167,6 +167,7 @@ mod tests {
             torrents_max: 100_000,
             peers_max: 100_000,
             peers_per_torrent_max: 10,
+            peers_per_address_max: 0,
             peer_timeout_s: 100,
         };
         Swarms::new(settings, RandomState::new())

@@ -6,7 +6,11 @@ use crate::observed::{OPERATIONS, Observed};
 use crate::torrent::Torrent;
 use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
-on_both_engines!(they_are_counted_as_they_come_and_go, who_finds_no_room_is_counted);
+on_both_engines!(
+    they_are_counted_as_they_come_and_go,
+    who_finds_no_room_is_counted,
+    who_goes_for_another_is_counted,
+);
 
 fn they_are_counted_as_they_come_and_go(engine: Engine) {
     let tables = format!("[swarms]\nmax_torrents = 500\nmax_peers = 600\n{OPERATIONS}");
@@ -72,4 +76,22 @@ fn who_finds_no_room_is_counted(engine: Engine) {
     assert_eq!(unstored(), all);
     let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
     assert!(stats.contains("\"not_stored\":{\"max_torrents\":1,\"max_peers\":1,"), "{stats}");
+}
+
+fn who_goes_for_another_is_counted(engine: Engine) {
+    let config = "[protocol]\ntrust_ip_parameters = true\n[swarms]\nmax_peers_per_address = 2";
+    let tracker = Tracker::start(engine, &format!("{config}\n{OPERATIONS}"));
+    let observed = Observed::of(&tracker);
+    let torrent = Torrent::new(&tracker, 1);
+    for (ip, replaced) in [("203.0.113.7", 3.0), ("2001:db8::7", 6.0), ("127.0.0.1", 6.0)] {
+        torrent.fill(tracker.v4, 1..=5, &format!("left=1&ip={ip}"));
+        torrent.fill(tracker.v4, 4..=5, &format!("left=0&ip={ip}"));
+        assert_eq!(observed.sample("annulus_peers_replaced_total"), replaced, "{ip}");
+    }
+    let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
+    assert!(stats.contains("\"peers_replaced\":6"), "{stats}");
+    assert_eq!(
+        observed.of_metric("annulus_peers"),
+        ["kind=leecher,family=ipv4 3", "kind=seeder,family=ipv4 4", "kind=seeder,family=ipv6 2",]
+    );
 }

@@ -101,6 +101,7 @@ fn build_limited(
         torrents_max: 1_000_000,
         peers_max: 1_000_000,
         peers_per_torrent_max: 100_000,
+        peers_per_address_max: 0,
         peer_timeout_s: 2700,
     };
     let swarms = Arc::new(Swarms::new(swarm_settings, RandomState::new()));
