@@ -4,8 +4,10 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use annulus_ring::may_read;
+use annulus_ring::{Attendant, may_read};
 
 use crate::confine::Keeper;
 
@@ -19,6 +21,22 @@ pub enum Files {
 }
 
 impl Files {
+    /// Begins the time within which the keeper, if there is one, has to open all files that are
+    /// asked for from now on.
+    pub fn renew_patience(&self) {
+        if let Files::Kept(keeper) = self {
+            keeper.renew_patience();
+        }
+    }
+
+    /// The process of the keeper, if there is one.
+    pub fn keeper(&self) -> Option<Arc<Attendant>> {
+        match self {
+            Files::Own => None,
+            Files::Kept(keeper) => Some(keeper.process()),
+        }
+    }
+
     /// Opens a file that the configuration names.
     ///
     /// # Errors
@@ -28,6 +46,36 @@ impl Files {
         match self {
             Files::Own => open(path).map_err(|error| explained(error, path)),
             Files::Kept(keeper) => keeper.open(path),
+        }
+    }
+}
+
+/// What keeps the files from being read again, as far as that is known.
+#[derive(Debug, Default)]
+pub struct Obstacles {
+    keeper_ended: AtomicBool,
+    reload_hangs: AtomicBool,
+}
+
+impl Obstacles {
+    /// Notes that there is nobody any more who could open them.
+    pub fn note_keeper_ended(&self) {
+        self.keeper_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes whether a reload was given up that has not ended, so that no other can begin.
+    pub fn note_reload_hangs(&self, hangs: bool) {
+        self.reload_hangs.store(hangs, Ordering::Relaxed);
+    }
+
+    /// What there is to be done about it, if there is anything.
+    pub fn describe(&self) -> Option<&'static str> {
+        if self.keeper_ended.load(Ordering::Relaxed) {
+            Some("the keeper of the files has ended: restart annulus")
+        } else if self.reload_hangs.load(Ordering::Relaxed) {
+            Some("a reload hangs: see whether the disk of the files answers")
+        } else {
+            None
         }
     }
 }

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use annulus_ring::{Signals, Waker, raise_descriptor_limit, raise_locked_memory_limit};
+use annulus_ring::{Signal, Signals, Waker, raise_descriptor_limit, raise_locked_memory_limit};
 
 use crate::config::Range;
 use crew::{Crew, choose_engine};
@@ -163,7 +163,9 @@ fn write_reports(outcome: &Outcome<'_>) -> Result<(), String> {
 fn stop_by_signal(signals: Signals, stop: Arc<AtomicBool>, wakers: Vec<Waker>) {
     thread::spawn(move || {
         loop {
-            signals.wait();
+            if !matches!(signals.wait(None), Some(Signal::Stop | Signal::Reload)) {
+                continue;
+            }
             if stop.swap(true, Ordering::Release) {
                 process::exit(1);
             }

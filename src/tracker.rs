@@ -5,6 +5,7 @@ mod expiry;
 mod listen;
 mod operations;
 mod reload;
+mod watch;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annulus_ring::{
-    Choice, Chosen, Listener, ListenerIndex, Notifier, Signal, Signals, Waker,
-    raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
+    Choice, Chosen, Listener, ListenerIndex, Notifier, Signals, Waker, raise_descriptor_limit,
+    raise_locked_memory_limit, steady_memory,
 };
 
 use crate::access::Access;
 use crate::config::{self, Config, EngineChoice, widened};
 use crate::confine::Confinement;
-use crate::files::Files;
+use crate::files::Obstacles;
 use crate::limits::{
     DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES,
 };
@@ -36,7 +37,8 @@ use crate::tls::{Tls, sealed_bytes_max};
 use crate::worker::{Clock, Patience, Settings};
 use crew::{Crew, Plan, leave};
 use listen::{Bound, Passed, listen};
-use reload::{reload_certificates, reload_list, restrict, secure, warn};
+use reload::{Reloader, restrict, secure, warn};
+use watch::Watch;
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -58,6 +60,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         log::warning(format_args!("the service manager at NOTIFY_SOCKET cannot be told: {error}"));
         Notifier::default()
     });
+    let notifier = Arc::new(notifier);
     // Before the trial, which is charged to it too. Failing to raise it leaves what there was;
     // rings then come out smaller.
     let _ = raise_locked_memory_limit();
@@ -74,6 +77,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let connections_max = connections_max(config, workers)?;
     // Before the ports are taken, and before anything is told of a start.
     let secured_unix_s = Clock::unix_s();
+    files.renew_patience();
     let tls = secure(&config.tls, &files)?.map(Arc::new);
     let access = restrict(&config.access, &files)?.map(Arc::new);
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
@@ -173,7 +177,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     let plural = if workers == 1 { "" } else { "s" };
     log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
-    let status = status(plain.iter().chain(&secured));
+    let status = Arc::<str>::from(status(plain.iter().chain(&secured)));
+    let obstacles = Arc::<Obstacles>::default();
     for Bound { address, introduced, .. } in &plain {
         let mark = if *introduced { " (PROXY protocol)" } else { "" };
         log::info(format_args!("listening on {address}{mark}"));
@@ -188,12 +193,13 @@ pub fn run(config: &Config) -> Result<(), String> {
         let observer = Observer {
             facts: Arc::new(facts),
             clock,
-            workers: counters,
+            workers: counters.clone(),
             swarms,
             access: access.clone(),
             tls: tls.clone(),
             stop: Arc::clone(&stop),
             process,
+            obstacles: Arc::clone(&obstacles),
             history: Mutex::default(),
             found: Mutex::default(),
         };
@@ -204,11 +210,28 @@ pub fn run(config: &Config) -> Result<(), String> {
             .map_err(|error| format!("cannot start a thread: {error}"))?;
     }
     notifier.ready(&status);
-    wait_for_stop(&signals, || {
-        notifier.reloading();
-        reload(config, &files, tls.as_deref(), access.as_deref(), &crew);
-        notifier.ready(&status);
-    });
+    let keeper = files.keeper();
+    let reloader = Reloader {
+        files,
+        tls: tls.map(|tls| (tls, config.tls.clone())),
+        access: access.map(|access| (access, config.access.clone())),
+        wakers: crew.iter().map(|(_, waker)| waker.clone()).collect(),
+        notifier: Arc::clone(&notifier),
+        status,
+        obstacles: Arc::clone(&obstacles),
+        clock,
+    };
+    let reloads = reloader.start()?;
+    let watch = Watch {
+        signals,
+        reloads,
+        keeper,
+        obstacles,
+        notifier: Arc::clone(&notifier),
+        workers: counters,
+        clock,
+    };
+    watch.until_stop();
     notifier.stopping("answering what is in flight");
     log::info(format_args!("stopping: answering what is in flight"));
     // Unix sockets are removed first: who comes now is to find none, and not one that ends.
@@ -262,24 +285,4 @@ fn seed(index: usize) -> u64 {
 fn status<'a>(bound: impl Iterator<Item = &'a Bound>) -> String {
     let addresses: Vec<String> = bound.map(|bound| bound.address.to_string()).collect();
     format!("listening on {}", addresses.join(", "))
-}
-
-/// Waits for the signal to stop, reloading when asked to, off the worker threads.
-fn wait_for_stop(signals: &Signals, reload: impl Fn()) {
-    while signals.wait() == Signal::Reload {
-        reload();
-    }
-}
-
-/// Reads again what can be.
-fn reload(config: &Config, files: &Files, tls: Option<&Tls>, access: Option<&Access>, crew: &Crew) {
-    if let Some(tls) = tls {
-        reload_certificates(tls, &config.tls, files);
-    }
-    if let Some(access) = access {
-        reload_list(access, &config.access, files, crew);
-    }
-    if tls.is_none() && access.is_none() {
-        log::info(format_args!("nothing to reload"));
-    }
 }

@@ -7,6 +7,10 @@
 mod bencode;
 #[path = "http/client.rs"]
 mod client;
+#[path = "access/hanging.rs"]
+mod hanging;
+#[path = "access/lease.rs"]
+mod lease;
 #[path = "access/listed.rs"]
 mod listed;
 #[path = "access/operation.rs"]

@@ -15,5 +15,7 @@ mod passed;
 mod requirements;
 #[path = "activation/restart.rs"]
 mod restart;
+#[path = "activation/traced.rs"]
+mod traced;
 #[path = "http/tracker.rs"]
 mod tracker;

@@ -2,10 +2,11 @@
 //! be: a pair of sockets that keep messages apart (SOCK_SEQPACKET).
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -13,7 +14,11 @@ use socket2::SockRef;
 #[derive(Debug)]
 pub struct Channel {
     fd: OwnedFd,
+    deadline: Cell<Option<Instant>>,
 }
+
+/// The shortest wait that is one: to the kernel, no time at all is without end.
+const WAIT_MIN: Duration = Duration::from_millis(1);
 
 /// Room for the header of one descriptor, aligned as headers are: 24 bytes.
 type Control = [u64; 3];
@@ -37,23 +42,32 @@ impl Channel {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel just made these descriptors for us, nothing else owns them.
-        let [one, other] = ends.map(|fd| Channel { fd: unsafe { OwnedFd::from_raw_fd(fd) } });
+        let [one, other] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let [one, other] = [one, other].map(|fd| Channel { fd, deadline: Cell::default() });
         Ok((one, other))
     }
 
-    /// Has [`Channel::receive`] fail after so long without a message.
-    ///
-    /// # Errors
-    /// When the kernel refuses, which it has no reason to.
-    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        SockRef::from(&self.fd).set_read_timeout(Some(patience))
+    /// Has all that is sent and received from now on fail when so much time is over.
+    pub fn set_patience(&self, patience: Duration) {
+        self.deadline.set(Some(Instant::now() + patience));
+    }
+
+    /// How long may be waited from now on, if there is a bound.
+    fn patience(&self) -> io::Result<Option<Duration>> {
+        let Some(deadline) = self.deadline.get() else { return Ok(None) };
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(ErrorKind::WouldBlock.into()),
+            left => Ok(Some(left.max(WAIT_MIN))),
+        }
     }
 
     /// Sends a message, which must not be empty, and a duplicate of an open file with it.
     ///
     /// # Errors
-    /// The other end is gone, or there is no room for the message.
+    /// The other end is gone, or there is no room for the message: `WouldBlock` if there was none
+    /// while patience lasted.
     pub fn send(&self, message: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        SockRef::from(&self.fd).set_write_timeout(self.patience()?)?;
         let mut control: Control = [0; 3];
         let mut part =
             libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
@@ -84,6 +98,7 @@ impl Channel {
     /// # Errors
     /// `WouldBlock` when patience is at its end, or whatever `recvmsg` fails with.
     pub fn receive(&self, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+        SockRef::from(&self.fd).set_read_timeout(self.patience()?)?;
         let mut control: Control = [0; 3];
         let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
         let mut header = header(&mut part);
@@ -181,8 +196,21 @@ mod tests {
     #[test]
     fn patience_ends() {
         let (one, _other) = Channel::pair().unwrap();
-        one.set_patience(Duration::from_millis(1)).unwrap();
+        one.set_patience(Duration::from_millis(1));
         let error = one.receive(&mut [0; 4]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        // For all that comes after, too, which is not waited for at all.
+        let error = one.send(b"late", None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        one.set_patience(Duration::from_secs(60));
+        one.send(b"in time", None).unwrap();
+    }
+
+    #[test]
+    fn nobody_waits_for_room_for_ever() {
+        let (one, _other) = Channel::pair().unwrap();
+        one.set_patience(Duration::from_millis(100));
+        let full = (0..1 << 20).find_map(|_| one.send(&[0; 1024], None).err());
+        assert_eq!(full.unwrap().kind(), ErrorKind::WouldBlock);
     }
 }

@@ -11,6 +11,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitStatus;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use crate::channel::Channel;
 
@@ -123,15 +124,21 @@ fn verify(ids: Option<Ids>, kept: u64) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Attendant {
     pid: libc::pid_t,
+    /// The kernel tells it once.
+    status: Mutex<Option<ExitStatus>>,
 }
 
 impl Attendant {
-    /// How it has ended, if it has; `None` also when that was told before.
+    /// How it has ended, if it has.
     pub fn ended(&self) -> Option<ExitStatus> {
-        let mut status = 0;
-        // SAFETY: `status` is valid for writes.
-        let ended = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
-        (ended == self.pid).then(|| ExitStatus::from_raw(status))
+        let mut known = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            let mut status = 0;
+            // SAFETY: `status` is valid for writes.
+            let ended = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+            *known = (ended == self.pid).then(|| ExitStatus::from_raw(status));
+        }
+        *known
     }
 }
 
@@ -161,7 +168,7 @@ pub fn attend(name: &CStr, work: impl FnOnce(&Channel)) -> io::Result<(Attendant
             // SAFETY: takes no pointers. Nothing of the other process is to be flushed here.
             unsafe { libc::_exit(i32::from(done.is_err())) }
         }
-        pid => Ok((Attendant { pid }, ours)),
+        pid => Ok((Attendant { pid, status: Mutex::default() }, ours)),
     }
 }
 

@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use crate::sys::timespec;
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -16,12 +18,15 @@ pub enum Signal {
     Stop,
     /// SIGHUP or SIGUSR1: read the files again.
     Reload,
+    /// SIGCHLD: a process that this one has split off has ended, or was stopped or continued.
+    Child,
 }
 
 /// The signals of [`Signal`], blocked in every thread that is started afterwards.
 #[derive(Debug)]
 pub struct Signals {
-    set: libc::sigset_t,
+    all: libc::sigset_t,
+    stop: libc::sigset_t,
 }
 
 impl Signals {
@@ -31,37 +36,54 @@ impl Signals {
     /// # Errors
     /// When the kernel refuses, which it has no reason to.
     pub fn block() -> io::Result<Signals> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `sigemptyset` initialises the set that the other calls then use.
-        let set = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            let mut set = set.assume_init();
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
-                libc::sigaddset(&raw mut set, signal);
-            }
-            let failed =
-                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-            if failed != 0 {
-                return Err(io::Error::from_raw_os_error(failed));
-            }
-            set
-        };
-        Ok(Signals { set })
-    }
-
-    /// Waits for the next signal.
-    pub fn wait(&self) -> Signal {
-        loop {
-            let mut signal = 0;
-            // SAFETY: the set is initialised and `signal` valid for writes.
-            let failed = unsafe { libc::sigwait(&raw const self.set, &raw mut signal) };
-            match signal {
-                _ if failed != 0 => {}
-                libc::SIGTERM | libc::SIGINT => return Signal::Stop,
-                _ => return Signal::Reload,
-            }
+        // Where it was ignored by whoever started the program, nobody would be told of children.
+        // SAFETY: takes no pointers, and sets no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        let set =
+            set_of(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGCHLD]);
+        // SAFETY: the set is initialised, and the old one is not asked for.
+        let failed =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        match failed {
+            0 => Ok(Signals { all: set, stop: set_of(&[libc::SIGTERM, libc::SIGINT]) }),
+            failed => Err(io::Error::from_raw_os_error(failed)),
         }
     }
+
+    /// Waits for the next signal, at most for `patience` if there is one. One to stop goes before
+    /// all others, however many of these come.
+    pub fn wait(&self, patience: Option<Duration>) -> Option<Signal> {
+        let signal = next(&self.all, patience)?;
+        let signal = next(&self.stop, Some(Duration::ZERO)).unwrap_or(signal);
+        Some(match signal {
+            libc::SIGTERM | libc::SIGINT => Signal::Stop,
+            libc::SIGCHLD => Signal::Child,
+            _ => Signal::Reload,
+        })
+    }
+}
+
+fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set that the other calls then use.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        let mut set = set.assume_init();
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        set
+    }
+}
+
+/// Takes the next of these signals, if it comes in time.
+fn next(set: &libc::sigset_t, patience: Option<Duration>) -> Option<libc::c_int> {
+    let patience = patience.map(timespec);
+    let timeout = patience.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: set and timeout are initialised and only read; no details are asked for.
+    let signal = unsafe { libc::sigtimedwait(set, std::ptr::null_mut(), timeout) };
+    // -1 when the time is over, and when the wait was interrupted, as by a debugger.
+    (signal > 0).then_some(signal)
 }
 
 /// Whether a line written to standard error would be taken at once, now or within `patience`. A

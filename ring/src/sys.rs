@@ -296,7 +296,8 @@ fn epoll_wait_exactly(
     usize::try_from(count).map_err(|_| errno())
 }
 
-fn timespec(duration: Duration) -> libc::timespec {
+/// A duration as the kernel takes it.
+pub(crate) fn timespec(duration: Duration) -> libc::timespec {
     libc::timespec {
         tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(duration.subsec_nanos() as i32),

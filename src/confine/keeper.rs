@@ -21,13 +21,16 @@
 //! It ends with the tracker, whose end of the channel is closed then, however it ends. (The
 //! kernel's signal at a parent's death would be one that the tracker sends, and signals to
 //! others are among what Landlock takes from it.) SIGTERM and SIGHUP, which a terminal or
-//! systemd may send to both, are blocked here as they are in the tracker.
+//! systemd may send to both, are blocked here as they are in the tracker. If it ends before, nobody
+//! is left who could start another; the tracker, which is its parent, is told by SIGCHLD and says
+//! so.
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_ring::{Attendant, Channel, Ids, attend, give_up_power};
@@ -35,6 +38,8 @@ use annulus_ring::{Attendant, Channel, Ids, attend, give_up_power};
 use super::landlock;
 use crate::files::{not_a_file, open};
 use crate::limits::KEEPER_PATIENCE_S;
+
+const PATIENCE: Duration = Duration::from_secs(KEEPER_PATIENCE_S);
 
 /// What it could not do, of one that cannot begin.
 const COMPLAINT_BYTES_MAX: usize = 1024;
@@ -48,7 +53,7 @@ const EINVAL: u32 = 22;
 #[derive(Debug)]
 pub struct Keeper {
     paths: Vec<PathBuf>,
-    process: Attendant,
+    process: Arc<Attendant>,
     channel: Channel,
     /// How many questions were put. Each has its number, so that an answer that comes when
     /// nobody waits for it any more is not taken for another's.
@@ -76,16 +81,24 @@ impl Keeper {
         let failed = |why: String| format!("the keeper of the files cannot start: {why}");
         let (process, channel) =
             attend(c"annulus-keeper", begin).map_err(|error| failed(error.to_string()))?;
-        let patience = Duration::from_secs(KEEPER_PATIENCE_S);
+        channel.set_patience(PATIENCE);
         let mut told = [0; COMPLAINT_BYTES_MAX];
-        let (bytes, _) = channel
-            .set_patience(patience)
-            .and_then(|()| channel.receive(&mut told))
-            .map_err(|error| failed(error.to_string()))?;
+        let (bytes, _) = channel.receive(&mut told).map_err(|error| failed(error.to_string()))?;
+        let process = Arc::new(process);
         match &told[..bytes.min(COMPLAINT_BYTES_MAX)] {
             b"ready" => Ok(Keeper { paths, process, channel, asked: Cell::new(0) }),
             complaint => Err(failed(String::from_utf8_lossy(complaint).into_owned())),
         }
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> Arc<Attendant> {
+        Arc::clone(&self.process)
+    }
+
+    /// Gives it [`KEEPER_PATIENCE_S`] for all that it is asked for from now on.
+    pub(crate) fn renew_patience(&self) {
+        self.channel.set_patience(PATIENCE);
     }
 
     /// Has it open one of its files.
@@ -99,11 +112,11 @@ impl Keeper {
     fn ask(&self, index: u32) -> io::Result<File> {
         let number = self.asked.get().wrapping_add(1);
         self.asked.set(number);
-        self.channel.send(&message(number, index), None).map_err(|_| self.gone())?;
+        self.channel.send(&message(number, index), None).map_err(|error| self.failed(&error))?;
         loop {
             let mut answer = [0; 8];
-            match self.channel.receive(&mut answer) {
-                Ok((8, file)) => {
+            match self.channel.receive(&mut answer).map_err(|error| self.failed(&error))? {
+                (8, file) => {
                     let (to, errno) = parts(answer);
                     match file {
                         _ if to != number => {}
@@ -112,16 +125,20 @@ impl Keeper {
                         None => return Err(io::Error::from_raw_os_error(errno as i32)),
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let what = format!("it was not opened within {KEEPER_PATIENCE_S} seconds");
-                    return Err(io::Error::new(ErrorKind::TimedOut, what));
-                }
-                _ => return Err(self.gone()),
+                _ => return Err(self.failed(&ErrorKind::BrokenPipe.into())),
             }
         }
     }
 
-    fn gone(&self) -> io::Error {
+    /// Why it has not answered.
+    fn failed(&self, error: &io::Error) -> io::Error {
+        if error.kind() == ErrorKind::WouldBlock {
+            let what = format!(
+                "it was not opened within the {KEEPER_PATIENCE_S} seconds that all files together \
+                 have"
+            );
+            return io::Error::new(ErrorKind::TimedOut, what);
+        }
         let how = self.process.ended().map_or(String::new(), |status| format!(" ({status})"));
         let what = format!("the keeper of the files has ended{how}: restart annulus");
         io::Error::new(ErrorKind::BrokenPipe, what)

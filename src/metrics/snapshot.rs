@@ -9,6 +9,7 @@ use super::labels::Kind;
 use super::process::{Process, Usage};
 use super::rates::{Flow, History, SPANS_S};
 use crate::access::{Access, Standing};
+use crate::files::Obstacles;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
 use crate::swarm::{Census, InfoHash, Ranking, Swarms};
 use crate::tls::{Term, Tls};
@@ -82,6 +83,8 @@ pub struct Snapshot {
     pub access: Option<Standing>,
     /// The certificates that are served.
     pub certificates: Vec<Term>,
+    /// What keeps certificates and access list from being read again, if anything does.
+    pub obstacle: Option<&'static str>,
 }
 
 /// Where snapshots come from: handles on all that is looked at.
@@ -102,6 +105,8 @@ pub struct Observer {
     pub stop: Arc<AtomicBool>,
     /// The kernel's files, if there are any.
     pub process: Option<Process>,
+    /// What keeps files from being read again.
+    pub obstacles: Arc<Obstacles>,
     /// What was counted a while ago.
     pub history: Mutex<History>,
     /// The largest torrents that were last asked for.
@@ -128,13 +133,14 @@ impl Observer {
             health: self.health(),
             unix_s: Clock::unix_s(),
             uptime_s,
-            silences_s: self.silences_s(uptime_s),
+            silences_s: silences_s(&self.workers, uptime_s),
             counters,
             swarms: self.swarms.census(),
             rates,
             usage: self.process.as_ref().and_then(|process| process.usage().ok()),
             access: self.access.as_ref().map(|access| access.standing()),
             certificates: self.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().terms()),
+            obstacle: self.obstacles.describe(),
         }
     }
 
@@ -143,7 +149,7 @@ impl Observer {
         if self.stop.load(Ordering::Acquire) {
             return Health::Draining;
         }
-        judge(&self.silences_s(self.clock.now_s()))
+        health_of(&self.workers, self.clock.now_s())
     }
 
     /// The largest torrents of those that are served. There is one search at a time: whoever asks
@@ -182,17 +188,22 @@ impl Observer {
         self.workers.iter().for_each(|worker| sum.absorb(worker));
         sum
     }
-
-    fn silences_s(&self, now_s: u32) -> Vec<u32> {
-        let silence = |worker: &Arc<Counters>| {
-            let turned_s = u32::try_from(worker.turned_s.get()).unwrap_or(u32::MAX);
-            now_s.saturating_sub(turned_s)
-        };
-        self.workers.iter().map(silence).collect()
-    }
 }
 
-/// What the workers' silence means, while they are not to stop.
+/// Whether all workers go round, while they are not to stop.
+pub fn health_of(workers: &[Arc<Counters>], now_s: u32) -> Health {
+    judge(&silences_s(workers, now_s))
+}
+
+fn silences_s(workers: &[Arc<Counters>], now_s: u32) -> Vec<u32> {
+    let silence = |worker: &Arc<Counters>| {
+        let turned_s = u32::try_from(worker.turned_s.get()).unwrap_or(u32::MAX);
+        now_s.saturating_sub(turned_s)
+    };
+    workers.iter().map(silence).collect()
+}
+
+/// What the workers' silence means.
 fn judge(silences_s: &[u32]) -> Health {
     let longest = silences_s.iter().enumerate().max_by_key(|&(_, silence_s)| silence_s);
     match longest {

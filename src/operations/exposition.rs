@@ -31,6 +31,12 @@ fn write_program(text: &mut Text, snapshot: &Snapshot) {
     }
     text.gauge("annulus_healthy", "1 if /health says so, 0 if stopping or stuck.");
     text.sample("annulus_healthy", &[], u8::from(*health == Health::Good));
+    text.gauge(
+        "annulus_reload_possible",
+        "1 if certificates and access list can be read again as far as is known, 0 if a restart is \
+         needed for that, or a reload hangs: /health says which.",
+    );
+    text.sample("annulus_reload_possible", &[], u8::from(snapshot.obstacle.is_none()));
     text.gauge("annulus_uptime_seconds", "Time since the start.");
     text.sample("annulus_uptime_seconds", &[], uptime_s);
     text.gauge(

@@ -185,6 +185,9 @@ fn write_program(html: &mut Html, snapshot: &Snapshot) {
     html.item("Version", facts.version);
     html.item("Engine", &engines.collect::<Vec<String>>().join(", "));
     html.item("Workers", &snapshot.silences_s.len().to_string());
+    if let Some(obstacle) = snapshot.obstacle {
+        html.item("Reload not possible", obstacle);
+    }
     if let Some(usage) = snapshot.usage {
         let Usage { cpu_s, resident_bytes, descriptors, descriptors_max, .. } = usage;
         html.item("Memory", &bytes(resident_bytes as f64));
@@ -255,6 +258,7 @@ mod tests {
             usage: None,
             access: None,
             certificates: Vec::new(),
+            obstacle: None,
         }
     }
 

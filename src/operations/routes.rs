@@ -29,7 +29,7 @@ pub(super) fn page(observer: &Observer, path: &[u8], query: &[u8]) -> Page {
             content_type: "text/html; charset=utf-8",
             body: overview::write(&observer.snapshot()),
         },
-        b"/health" => health(observer.health()),
+        b"/health" => health(observer.health(), observer.obstacles.describe()),
         b"/metrics" => Page {
             status: "200 OK",
             content_type: "text/plain; version=0.0.4; charset=utf-8",
@@ -55,10 +55,14 @@ pub(super) fn page(observer: &Observer, path: &[u8], query: &[u8]) -> Page {
     }
 }
 
-fn health(health: Health) -> Page {
+/// What keeps files from being read again is no reason to send clients elsewhere, but to be told.
+fn health(health: Health, obstacle: Option<&str>) -> Page {
     const UNAVAILABLE: &str = "503 Service Unavailable";
     match health {
-        Health::Good => Page::line("200 OK", "ok\n"),
+        Health::Good => {
+            let told = |why| format!("certificates and access list cannot be reloaded: {why}\n");
+            Page::line("200 OK", format!("ok\n{}", obstacle.map_or(String::new(), told)))
+        }
         Health::Draining => Page::line(UNAVAILABLE, "draining\n"),
         Health::Stuck { worker, silence_s } => {
             Page::line(UNAVAILABLE, format!("worker {worker} is stuck for {silence_s} seconds\n"))

@@ -1,16 +1,22 @@
-//! The files beside the configuration: read at the start, and again when asked to.
+//! The files beside the configuration: read at the start, and again when asked to, by a thread of
+//! its own, for which nobody waits.
+
+mod progress;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::crew::Crew;
+use annulus_ring::{Notifier, Waker};
+
 use crate::access::{self, Access, AccessList, Succession};
 use crate::config::{self, AccessMode};
-use crate::files::Files;
+use crate::files::{Files, Obstacles};
+use crate::limits::RELOAD_S_MAX;
 use crate::log;
 use crate::tls::{Certificates, Loaded, Tls};
 use crate::worker::Clock;
+use progress::{Late, Progress};
 
 /// How often to look whether all workers have let go of what was replaced, and how long after:
 /// a second in all.
@@ -31,22 +37,6 @@ pub(super) fn secure(config: &config::Tls, files: &Files) -> Result<Option<Tls>,
         log::info(format_args!("{certificate}"));
     }
     Tls::new(certificates, config.post_quantum).map(Some)
-}
-
-/// Reads the certificates again, and serves the new ones if nothing is wrong with them.
-pub(super) fn reload_certificates(tls: &Tls, config: &config::Tls, files: &Files) {
-    match Certificates::load(&config.certificates, files, Clock::unix_s()) {
-        Ok(Loaded { certificates, warnings }) => {
-            warn(&warnings);
-            let described = certificates.describe();
-            // What is said is true: whoever reads it gets the new ones.
-            tls.replace(certificates);
-            for certificate in described {
-                log::info(format_args!("certificates reloaded: {certificate}"));
-            }
-        }
-        Err(mistakes) => keep("certificates", &mistakes),
-    }
 }
 
 /// Says what works, but should be looked into.
@@ -80,42 +70,194 @@ pub(super) fn restrict(config: &config::Access, files: &Files) -> Result<Option<
     Ok(Some(access))
 }
 
-/// Reads the access list again, and goes by the new one if nothing is wrong with it.
-pub(super) fn reload_list(access: &Access, config: &config::Access, files: &Files, crew: &Crew) {
-    match AccessList::load(config, files) {
-        Ok(access::Loaded { list, warnings }) => {
-            warn(&warnings);
-            let file = format!("{}: access.file: {}", config.place, config.file.display());
-            match access.judge(&list) {
-                Succession::Usual => warn(list.warning(config).as_slice()),
-                Succession::MostLost { before, lost, after } => log::warning(format_args!(
-                    "{file}: from {before} info hashes to {after}: {lost} of the {before} are not \
-                     listed any more; if that is a mistake, mend the file and reload"
-                )),
-                Succession::Emptied { before } => {
-                    log::warning(format_args!(
-                        "access list kept: {file}: no info hash is left of {before}, and no \
-                         torrent would be served: mend the file and reload, or restart annulus \
-                         if that is meant"
+/// What reads the files again, and has what was read take effect.
+pub(super) struct Reloader {
+    pub(super) files: Files,
+    pub(super) tls: Option<(Arc<Tls>, config::Tls)>,
+    pub(super) access: Option<(Arc<Access>, config::Access)>,
+    /// Wake the workers.
+    pub(super) wakers: Vec<Waker>,
+    pub(super) notifier: Arc<Notifier>,
+    /// What the service manager shows of a tracker that serves.
+    pub(super) status: Arc<str>,
+    pub(super) obstacles: Arc<Obstacles>,
+    pub(super) clock: Clock,
+}
+
+/// How reloads are asked for and watched.
+pub(super) struct Reloads {
+    progress: Arc<Progress>,
+    notifier: Arc<Notifier>,
+    status: Arc<str>,
+    obstacles: Arc<Obstacles>,
+}
+
+impl Reloads {
+    /// Has a reload begin, if one runs after that.
+    pub(super) fn ask(&self) {
+        if self.progress.ask() {
+            log::warning(format_args!(
+                "the reload that was given up still hangs: the next begins when that has ended"
+            ));
+        }
+    }
+
+    /// Says so if a reload takes too long, and gives it up in the end. To be called about once a
+    /// second while [`Reloads::are_busy`].
+    pub(super) fn watch(&self, now: Duration) {
+        match self.progress.watch(now) {
+            None => {}
+            Some(Late::Slow(what)) => {
+                log::warning(format_args!("the reload takes long: it is still reading the {what}"));
+            }
+            Some(Late::GivenUp(what)) => {
+                self.obstacles.note_reload_hangs(true);
+                log::error(format_args!(
+                    "reload given up: the {what} could not be read within {RELOAD_S_MAX} seconds \
+                     of its begin: what was in use stays; see whether the disk of the files \
+                     answers, and reload"
+                ));
+                self.notifier.ready_at_once(&self.status);
+            }
+        }
+    }
+
+    /// Whether a reload is going on, and not given up.
+    pub(super) fn are_busy(&self) -> bool {
+        self.progress.is_busy()
+    }
+
+    /// Has nothing take effect any more. A thread that hangs is left to the end of the process.
+    pub(super) fn stop(&self) {
+        self.progress.stop();
+    }
+}
+
+impl Reloader {
+    /// Reads the files again whenever that is asked for, by a thread that ends with the process.
+    pub(super) fn start(self) -> Result<Reloads, String> {
+        let progress = Arc::<Progress>::default();
+        let reloads = Reloads {
+            progress: Arc::clone(&progress),
+            notifier: Arc::clone(&self.notifier),
+            status: Arc::clone(&self.status),
+            obstacles: Arc::clone(&self.obstacles),
+        };
+        let thread = thread::Builder::new().name("reload".to_owned());
+        let thread = thread.spawn(move || {
+            loop {
+                progress.begin(|| self.clock.now());
+                self.notifier.reloading();
+                self.reload(&progress);
+                if progress.end() {
+                    self.obstacles.note_reload_hangs(false);
+                    log::info(format_args!(
+                        "the reload that was given up has ended: nothing of it is used"
                     ));
-                    return;
+                } else {
+                    self.notifier.ready(&self.status);
                 }
             }
-            let before = access.replace(list);
-            access.note_load(Clock::unix_s());
+        });
+        thread.map_err(|error| format!("cannot start the reloads' thread: {error}"))?;
+        Ok(reloads)
+    }
+
+    fn reload(&self, progress: &Progress) {
+        self.files.renew_patience();
+        if let Some((tls, config)) = &self.tls {
+            progress.read("certificates");
+            if self.reload_certificates(progress, tls, config).is_none() {
+                return;
+            }
+        }
+        if let Some((access, config)) = &self.access {
+            progress.read("access list");
+            self.reload_list(progress, access, config);
+        }
+        if self.tls.is_none() && self.access.is_none() {
+            log::info(format_args!("nothing to reload"));
+        }
+    }
+
+    /// Reads the certificates again, and serves the new ones if nothing is wrong with them; `None`
+    /// if it is too late for that.
+    fn reload_certificates(
+        &self,
+        progress: &Progress,
+        tls: &Tls,
+        config: &config::Tls,
+    ) -> Option<()> {
+        let loaded = Certificates::load(&config.certificates, &self.files, Clock::unix_s());
+        progress.apply(|| match loaded {
+            Ok(Loaded { certificates, warnings }) => {
+                warn(&warnings);
+                let described = certificates.describe();
+                // What is said is true: whoever reads it gets the new ones.
+                tls.replace(certificates);
+                for certificate in described {
+                    log::info(format_args!("certificates reloaded: {certificate}"));
+                }
+            }
+            Err(mistakes) => keep("certificates", &mistakes),
+        })
+    }
+
+    /// Reads the access list again, and goes by the new one if nothing is wrong with it.
+    fn reload_list(&self, progress: &Progress, access: &Access, config: &config::Access) {
+        let loaded = AccessList::load(config, &self.files).map(|loaded| {
+            let succession = access.judge(&loaded.list);
+            (loaded, succession)
+        });
+        let replaced = progress.apply(|| match loaded {
+            Ok((access::Loaded { list, warnings }, succession)) => {
+                warn(&warnings);
+                if !takes_over(succession, &list, config) {
+                    return None;
+                }
+                let before = access.replace(list);
+                access.note_load(Clock::unix_s());
+                Some(before)
+            }
+            Err(mistakes) => {
+                keep("access list", &mistakes);
+                None
+            }
+        });
+        if let Some(before) = replaced.flatten() {
             // Whoever reads that it is done finds every worker at the new list, and the memory of
             // the old one given back.
-            retire(before, crew);
-            log::info(format_args!("access list reloaded: {}", access.describe()));
+            retire(before, &self.wakers);
+            let described = access.describe();
+            progress.apply(|| log::info(format_args!("access list reloaded: {described}")));
         }
-        Err(mistakes) => keep("access list", &mistakes),
     }
+}
+
+/// Says what is to be said of a list that is to take the place of another, and whether it may.
+fn takes_over(succession: Succession, list: &AccessList, config: &config::Access) -> bool {
+    let file = format!("{}: access.file: {}", config.place, config.file.display());
+    match succession {
+        Succession::Usual => warn(list.warning(config).as_slice()),
+        Succession::MostLost { before, lost, after } => log::warning(format_args!(
+            "{file}: from {before} info hashes to {after}: {lost} of the {before} are not listed \
+             any more; if that is a mistake, mend the file and reload"
+        )),
+        Succession::Emptied { before } => {
+            log::warning(format_args!(
+                "access list kept: {file}: no info hash is left of {before}, and no torrent would \
+                 be served: mend the file and reload, or restart annulus if that is meant"
+            ));
+            return false;
+        }
+    }
+    true
 }
 
 /// Waits until no worker has the list any more: the last to let go of a large one is a
 /// millisecond at it, and that is better this thread.
-fn retire(list: Arc<AccessList>, crew: &Crew) {
-    crew.iter().for_each(|(_, waker)| waker.wake());
+fn retire(list: Arc<AccessList>, wakers: &[Waker]) {
+    wakers.iter().for_each(Waker::wake);
     for _ in 0..RETIRE_TRIES {
         if Arc::strong_count(&list) == 1 {
             break;

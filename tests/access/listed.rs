@@ -1,6 +1,7 @@
 //! A tracker with an access list, and what it says of it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::bencode::decode;
@@ -47,6 +48,11 @@ impl Listed {
         let text = config(engine, 2, &access);
         let tracker = Tracker::launch_in(directory.path(), &text, &[]);
         Listed { tracker, directory }
+    }
+
+    /// Where the list is.
+    pub(crate) fn list(&self) -> PathBuf {
+        self.directory.path().join("list.txt")
     }
 
     /// Puts another list in the place of the one there is.

@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use crate::tracker::{Engine, PATIENCE, Tracker};
 
 /// Passes its standard input and output on as descriptors 3 and 4. The shell becomes the
-/// program, so its process id is the one that the variable has to name.
-const PASS: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$@\"";
+/// program, so its process id is the one that the variables have to name.
+const PASS: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; \
+                    [ \"$WATCHDOG_PID\" != own ] || export WATCHDOG_PID=$$; exec \"$@\"";
 
 /// A service and the sockets that are kept for it.
 pub(crate) struct Service {

@@ -1,17 +1,30 @@
 //! What the manager is told.
 
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::process::id;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::manager::Service;
-use crate::tracker::{Engine, PATIENCE, Tracker};
+use crate::traced::Traced;
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+
+on_both_engines!(a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck);
 
 /// The next message, line by line.
 #[track_caller]
 fn told(socket: &UnixDatagram) -> Vec<String> {
     let mut message = [0; 4096];
-    let length = socket.recv(&mut message).expect("a message");
+    // With a time limit, a wait may end because the process was stopped meanwhile (signal(7)).
+    let length = loop {
+        match socket.recv(&mut message) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => break received.expect("a message"),
+        }
+    };
     String::from_utf8_lossy(&message[..length]).lines().map(str::to_owned).collect()
 }
 
@@ -63,4 +76,102 @@ fn a_manager_that_is_not_there_is_no_reason_not_to_serve() {
     let mut service = Service::new(Engine::Epoll, &[ours], Vec::new());
     service.environment.push("NOTIFY_SOCKET=/nonexistent/notify".to_owned());
     service.start(1).assert_logged("the service manager at NOTIFY_SOCKET cannot be told");
+}
+
+/// A service whose manager is told that it is alive, or should not be, with these variables.
+fn watched(engine: Engine, environment: &[&str]) -> (UnixDatagram, Tracker) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("annulus-watchdog-{}-{count}", id());
+    let socket = UnixDatagram::bind_addr(&UnixAddress::from_abstract_name(&name).unwrap()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut service = Service::new(engine, &["127.0.0.1:0".parse().unwrap()], Vec::new());
+    service.environment.push(format!("NOTIFY_SOCKET=@{name}"));
+    service.environment.extend(environment.iter().map(|it| (*it).to_owned()));
+    let tracker = service.start(1);
+    (socket, tracker)
+}
+
+const ALIVE: &str = "WATCHDOG=1";
+
+/// Without an operations listener too, and whatever it is told besides.
+#[test]
+fn the_watchdog_is_told_again_and_again() {
+    for pid in ["WATCHDOG_PID=own", "A=b"] {
+        let (socket, mut tracker) = watched(Engine::Epoll, &["WATCHDOG_USEC=200000", pid]);
+        let mut alive = 0;
+        let mut others = Vec::new();
+        while alive < 20 {
+            match told(&socket).swap_remove(0) {
+                first if first == ALIVE => alive += 1,
+                first => others.push(first),
+            }
+            if alive == 10 && others.len() == 1 {
+                tracker.signal("HUP");
+            }
+        }
+        assert_eq!(others[0], "READY=1");
+        assert!(others[1..].chunks(2).all(|pair| pair == ["RELOADING=1", "READY=1"]), "{others:?}");
+        assert!(others.len() >= 3, "{others:?}");
+        tracker.assert_logged("the service manager's watchdog is told every 100ms");
+        tracker.signal("TERM");
+        assert!(tracker.ended().0.success());
+    }
+}
+
+/// Who would restart it for being silent is not there, or waits for another process, or has not
+/// said for how long.
+#[test]
+fn a_watchdog_that_does_not_wait_for_it_is_told_nothing() {
+    for (environment, warning) in [
+        (&["WATCHDOG_USEC=100000", "WATCHDOG_PID=1"][..], None),
+        (&["WATCHDOG_PID=own"], None),
+        (&["WATCHDOG_USEC=soon"], Some("WATCHDOG_USEC=\"soon\" is no number")),
+        (&["WATCHDOG_USEC=0"], Some("WATCHDOG_USEC=0 is no time")),
+        (&["WATCHDOG_USEC=-1"], Some("WATCHDOG_USEC=\"-1\" is no number")),
+        (&["WATCHDOG_USEC=100000", "WATCHDOG_PID=x"], Some("WATCHDOG_PID=\"x\" is no number")),
+    ] {
+        let (socket, mut tracker) = watched(Engine::Epoll, environment);
+        warning.into_iter().for_each(|warning| tracker.assert_logged(warning));
+        // Some periods of one that was told.
+        thread::sleep(Duration::from_millis(300));
+        tracker.signal("HUP");
+        for expected in ["READY=1", "RELOADING=1", "READY=1"] {
+            assert_eq!(told(&socket)[0], expected, "{environment:?}");
+        }
+        tracker.signal("TERM");
+        assert_eq!(told(&socket)[0], "STOPPING=1");
+        assert!(tracker.ended().0.success());
+    }
+}
+
+/// What is told to the watchdog is what `/health` tells others: one worker is enough to be restarted
+/// for, and may be none too soon.
+fn a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck(engine: Engine) {
+    let (socket, tracker) = watched(engine, &["WATCHDOG_USEC=200000"]);
+    assert_eq!([told(&socket).swap_remove(0), told(&socket).swap_remove(0)], ["READY=1", ALIVE]);
+    let stopped = Traced::stop(tracker.pid(), "worker-1");
+    tracker.assert_logged("error: worker 1 is stuck for ");
+    socket.set_nonblocking(true).unwrap();
+    while socket.recv(&mut [0; 64]).is_ok() {}
+    // Some periods.
+    thread::sleep(Duration::from_millis(500));
+    let said = socket.recv(&mut [0; 64]).unwrap_err();
+    assert_eq!(said.kind(), ErrorKind::WouldBlock);
+    socket.set_nonblocking(false).unwrap();
+    drop(stopped);
+    for _ in 0..3 {
+        assert_eq!(told(&socket), [ALIVE]);
+    }
+}
+
+/// It is not waited for either.
+#[test]
+fn a_manager_that_does_not_read_holds_up_nobody() {
+    let (_unread, mut tracker) = watched(Engine::Epoll, &["WATCHDOG_USEC=20000"]);
+    // More than wait in its socket (net.unix.max_dgram_qlen).
+    thread::sleep(Duration::from_millis(500));
+    tracker.signal("TERM");
+    let (status, log) = tracker.ended();
+    assert!(status.success() && log.ends_with("stopped"), "{log}");
 }

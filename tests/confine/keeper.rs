@@ -1,10 +1,14 @@
 //! The process that opens the files: what it is, and how it ends.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 
+use crate::client::{ask, get};
 use crate::place::{Link, NOBODY, Place, is_root};
 use crate::status::{NONE, Process, READS_ALL};
-use crate::tracker::{Engine, on_both_engines, within};
+use crate::tracker::{Engine, PATIENCE, on_both_engines, within};
 
 on_both_engines!(
     is_little_more_than_nobody,
@@ -12,6 +16,7 @@ on_both_engines!(
     holds_nothing_of_it,
     is_not_stopped_by_signals_to_both,
     is_missed_when_it_is_gone,
+    holds_up_nobody_when_it_does_not_answer,
 );
 
 fn is_little_more_than_nobody(engine: Engine) {
@@ -91,9 +96,28 @@ fn is_missed_when_it_is_gone(engine: Engine) {
     if !is_root() {
         return;
     }
-    let place = Place::start(engine, NOBODY);
+    let operations = format!("{NOBODY}[operations]\nlisten = [\"127.0.0.1:0\"]\n");
+    let place = Place::start(engine, &operations);
     let first = place.first();
-    Process::keeper_of(&place.tracker).signal("KILL");
+    place.tracker.assert_logged("operations on ");
+    let told = |path: &str| {
+        let log = place.tracker.log();
+        let (_, address) = log.split_once("operations on ").unwrap();
+        let address = address.lines().next().unwrap().parse().unwrap();
+        String::from_utf8(ask(address, get(path)).body).unwrap()
+    };
+    assert_eq!(told("/health"), "ok\n");
+    assert!(told("/metrics").contains("\nannulus_reload_possible 1\n"));
+    let keeper = Process::keeper_of(&place.tracker);
+    keeper.signal("KILL");
+    // Without being asked for anything; and the kernel keeps nothing of it.
+    place.tracker.assert_logged("error: the keeper of the files has ended (signal: 9 (SIGKILL))");
+    assert!(!keeper.exists());
+    let health = told("/health");
+    assert!(health.starts_with("ok\n") && health.contains("cannot be reloaded"), "{health}");
+    assert!(told("/metrics").contains("\nannulus_reload_possible 0\n"));
+    assert!(told("/").contains("the keeper of the files has ended: restart annulus"));
+    place.serves(&first, &[1]);
     place.files.renew(Link::Relative);
     place.files.list(&[2]);
     let verdict = place.reload();
@@ -109,20 +133,64 @@ fn is_missed_when_it_is_gone(engine: Engine) {
     place.serves(&first, &[1]);
 }
 
-/// What it says too late is not taken for an answer to the next question.
+/// Nobody waits for the end of a reload to serve, or to end.
+fn holds_up_nobody_when_it_does_not_answer(engine: Engine) {
+    if !is_root() {
+        return;
+    }
+    let name = format!("annulus-keeper-{}-{}", engine.name(), std::process::id());
+    let manager =
+        UnixDatagram::bind_addr(&UnixAddress::from_abstract_name(&name).unwrap()).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut message = [0; 1024];
+        let length = loop {
+            match manager.recv(&mut message) {
+                // The wait has a time limit, and the process was stopped meanwhile (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("a message"),
+            }
+        };
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let socket = format!("NOTIFY_SOCKET=@{name}");
+    let mut place = Place::start_as(engine, NOBODY, &["env", &socket]);
+    assert!(told().starts_with("READY=1"));
+    let first = place.first();
+    let keeper = Process::keeper_of(&place.tracker);
+    keeper.signal("STOP");
+    place.tracker.signal("HUP");
+    assert!(told().starts_with("RELOADING=1"));
+    place.serves(&first, &[1]);
+    place.tracker.signal("TERM");
+    let (status, log) = place.tracker.ended();
+    assert!(status.success() && log.ends_with("stopped"), "{log}");
+    // The time that the keeper has was not over.
+    assert!(!log.contains("was not opened within"), "{log}");
+    assert!(told().starts_with("STOPPING=1"));
+    keeper.signal("CONT");
+    keeper.is_gone();
+}
+
+/// The time is for all files together; and what it says too late is not taken for an answer to the
+/// next question.
 #[test]
 fn a_late_answer_is_nobodys() {
     if !is_root() {
         return;
     }
     let place = Place::start(Engine::Epoll, NOBODY);
+    let first = place.first();
     let keeper = Process::keeper_of(&place.tracker);
     keeper.signal("STOP");
-    // Of three files; the time of the first is over before the next is asked for.
-    place.tracker.signal("HUP");
-    place.tracker.assert_logged("live/chain.pem: cannot be read: it was not opened within");
+    let verdict = place.reload();
+    for part in ["certificates kept: ", "live/chain.pem: ", "live/key.pem: ", "access list kept: "]
+    {
+        let is_late = |line: &str| line.contains(part) && line.contains("it was not opened within");
+        assert!(verdict.lines().any(is_late), "{part}: {verdict}");
+    }
+    place.serves(&first, &[1]);
     keeper.signal("CONT");
-    place.tracker.assert_logged("access list reloaded");
     let renewed = place.files.renew(Link::Relative);
     place.files.list(&[2]);
     let verdict = place.reload();

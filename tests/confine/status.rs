@@ -63,6 +63,11 @@ impl Process {
         fs::read_link(self.file(name)).unwrap()
     }
 
+    /// Whether the kernel has anything of it, were it only how it has ended.
+    pub(crate) fn exists(self) -> bool {
+        self.file("status").exists()
+    }
+
     /// Waits for its end. Who inherits it may leave it unburied.
     #[track_caller]
     pub(crate) fn is_gone(self) {

@@ -2,7 +2,7 @@
 //! stop when told to.
 
 use std::fs;
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -59,6 +59,7 @@ impl Unread {
         writer.write_all(&vec![b'.'; full]).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
         command.arg("-c").arg(&config).env("NOTIFY_SOCKET", &socket);
+        command.env("WATCHDOG_USEC", "1000000");
         let child = command.stdin(Stdio::null()).stderr(writer).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut unread = Unread { child, log, manager, address, authority };
@@ -73,7 +74,11 @@ impl Unread {
     fn told(&self, what: &str) -> String {
         loop {
             let mut message = [0; 4096];
-            let length = self.manager.recv(&mut message).expect("a message to the manager");
+            let length = match self.manager.recv(&mut message) {
+                // The wait has a time limit, and the process was stopped meanwhile (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                received => received.expect("a message to the manager"),
+            };
             let message = String::from_utf8_lossy(&message[..length]).into_owned();
             if message.starts_with(what) {
                 return message;
@@ -127,6 +132,9 @@ fn a_full_pipe_holds_up_nobody(engine: Engine) {
     tracker.serves();
     tracker.reload();
     tracker.serves();
+    for _ in 0..3 {
+        tracker.told("WATCHDOG=1");
+    }
     tracker.log.read_exact(&mut [0; PIPE_BYTES]).unwrap();
     assert!(tracker.stop().success());
     let log = tracker.rest();

@@ -24,9 +24,9 @@ on_both_engines!(
     an_address_in_use,
 );
 
-/// Of a tracker that nobody looks at: two workers, the main one, that of the rates and the one that
-/// accepts.
-const THREADS: usize = 2 + 3;
+/// Of a tracker that nobody looks at: two workers, the main one, those of the log, the reloads and
+/// the rates, and the one that accepts.
+const THREADS: usize = 2 + 5;
 
 /// The most that there may be: one for each of sixteen places, and as many that have left theirs
 /// and are about to end, which on a busy machine takes a moment.
