@@ -395,6 +395,12 @@ fn keys_that_do_not_name_their_curve_are_refused() {
                 readable only by the user that runs the tracker";
     dir.host("a", &["a.example"], SPRING);
     dir.refused("a.pem", "other.key", &[what]);
+    // Of one that is, it may be why the key does not look like that of the certificate.
+    let what = "sec1.key: not the key of the first certificate in a.pem, and a key with explicit \
+                parameters in place of the name of its curve: convert it by \"openssl ec -in \
+                sec1.key -param_enc named_curve -out FILE\", readable only by the user that runs \
+                the tracker";
+    dir.refused("a.pem", "sec1.key", &[what]);
 }
 
 /// What is said of a file goes to a log, which others may read.

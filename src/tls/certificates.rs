@@ -246,7 +246,7 @@ impl Entry {
         let about_key = |what: String| about(files, &files.key, &what);
         let chain = read_chain(files, source, now_unix_s).map_err(about_chain);
         let key = read_key(&files.key, source).map_err(about_key);
-        let (chain, key) = match (chain, key) {
+        let (chain, (key, is_explicit)) = match (chain, key) {
             (Ok(chain), Ok(key)) => (chain, key),
             (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
         };
@@ -267,6 +267,9 @@ impl Entry {
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 let chain = files.chain.display();
                 let mut what = format!("not the key of the first certificate in {chain}");
+                if is_explicit {
+                    what += &format!(", and {}", explicit_key(&files.key));
+                }
                 if let Some(index) = owner(&key) {
                     let n = index + 1;
                     what += &format!(
@@ -414,7 +417,8 @@ fn chain_warnings(
     warnings
 }
 
-fn read_key(path: &Path, source: &Files) -> Result<Arc<dyn SigningKey>, String> {
+/// A key, and whether it [`has_explicit_parameters`].
+fn read_key(path: &Path, source: &Files) -> Result<(Arc<dyn SigningKey>, bool), String> {
     let text = read_file(path, source)?;
     // The second is how encryption was marked before PKCS#8.
     let marks = [&b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..], b"Proc-Type: 4,ENCRYPTED"];
@@ -433,15 +437,8 @@ fn read_key(path: &Path, source: &Files) -> Result<Arc<dyn SigningKey>, String> 
         (Some(key), 0) => {
             let is_explicit = has_explicit_parameters(key.secret_der());
             let loaded = default_provider().key_provider.load_private_key(key);
-            loaded.map_err(|_| match is_explicit {
-                true => {
-                    let path = path.display();
-                    format!(
-                        "a key with explicit parameters in place of the name of its curve: \
-                         convert it by \"openssl ec -in {path} -param_enc named_curve -out FILE\", \
-                         readable only by the user that runs the tracker"
-                    )
-                }
+            loaded.map(|key| (key, is_explicit)).map_err(|_| match is_explicit {
+                true => explicit_key(path),
                 false => "damaged, or of a kind that is not supported: ECDSA on P-256, P-384 or \
                           P-521, RSA of 2048 to 8192 bits and Ed25519 are"
                     .to_string(),
@@ -456,6 +453,16 @@ fn read_key(path: &Path, source: &Files) -> Result<Arc<dyn SigningKey>, String> 
                           the like"
             .to_string()),
     }
+}
+
+/// What is said of a key that [`has_explicit_parameters`].
+fn explicit_key(path: &Path) -> String {
+    format!(
+        "a key with explicit parameters in place of the name of its curve: convert it by \
+         \"openssl ec -in {} -param_enc named_curve -out FILE\", readable only by the user that \
+         runs the tracker",
+        path.display()
+    )
 }
 
 /// The bytes of a file of [`CERTIFICATE_FILE_BYTES_MAX`] at most.
