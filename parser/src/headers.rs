@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::error::Error;
-use crate::scan::{NotNameLike, Positions, ValueEnd, find_near};
+use crate::scan::{LowControl, NotNameLike, Positions, find_near};
 
 /// A header line, or what stands in its place.
 pub(crate) enum Line {
@@ -20,14 +20,14 @@ pub(crate) enum Line {
 pub(crate) struct Lines<'b> {
     bytes: &'b [u8],
     at: usize,
-    value_ends: Positions<'b, ValueEnd>,
+    low_controls: Positions<'b, LowControl>,
 }
 
 impl<'b> Lines<'b> {
     /// The lines of `bytes` from `at` on, where one must start.
     #[inline]
     pub(crate) fn new(bytes: &'b [u8], at: usize) -> Lines<'b> {
-        Lines { bytes, at, value_ends: Positions::new(bytes, at) }
+        Lines { bytes, at, low_controls: Positions::new(bytes, at) }
     }
 
     /// Where the next line starts.
@@ -76,10 +76,15 @@ impl<'b> Lines<'b> {
     /// The CR or LF after the value at `start`.
     #[inline]
     fn next_end(&mut self, start: usize) -> Result<Option<usize>, Error> {
-        match self.value_ends.next_from(start) {
-            Some(at) if self.bytes[at] == 0 => Err(Error::HeaderValueMalformed),
-            end => Ok(end),
+        let mut from = start;
+        while let Some(at) = self.low_controls.next_from(from) {
+            match self.bytes[at] {
+                b'\r' | b'\n' => return Ok(Some(at)),
+                0 => return Err(Error::HeaderValueMalformed),
+                _ => from = at + 1,
+            }
         }
+        Ok(None)
     }
 }
 

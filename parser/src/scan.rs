@@ -32,12 +32,13 @@ impl Class for TargetEnd {
     const RANGES: &'static [(u8, u8)] = &[(0x00, b' ')];
 }
 
-/// What cannot stand in a header value (RFC 9110 section 5.5): CR and LF end it, NUL is an error.
-/// Other control characters are invalid too, but a recipient may take them, and clients send
-/// them.
-pub(crate) struct ValueEnd;
-impl Class for ValueEnd {
-    const RANGES: &'static [(u8, u8)] = &[(0x00, 0x00), (b'\n', b'\n'), (b'\r', b'\r')];
+/// What does not stand in the usual header value: the lowest controls. Of the members, CR and LF
+/// end the value, NUL is an error, and the others are allowed, as one range is quickest. RFC 9110
+/// section 5.5 calls all controls but tab invalid and lets a recipient take them, but for these
+/// three; clients send them.
+pub(crate) struct LowControl;
+impl Class for LowControl {
+    const RANGES: &'static [(u8, u8)] = &[(0x00, b'\r')];
 }
 
 /// What does not stand in the usual header name. Of the members, the colon ends the name, some
@@ -341,7 +342,7 @@ mod tests {
     #[test]
     fn every_way_of_scanning_agrees() {
         check_all::<TargetEnd>(|byte| byte <= b' ');
-        check_all::<ValueEnd>(|byte| b"\0\r\n".contains(&byte));
+        check_all::<LowControl>(|byte| byte <= b'\r');
         check_all::<NotNameLike>(|byte| !(byte.is_ascii_alphabetic() || b"-.^_`".contains(&byte)));
         check_all::<Separator>(|byte| b"&?".contains(&byte));
         check_all::<QueryStart>(|byte| byte == b'?');

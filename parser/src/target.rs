@@ -41,6 +41,12 @@ pub(crate) fn classify(target: &[u8]) -> Target<'_> {
     if let Some(query) = target.strip_prefix(b"/announce?") {
         return Target::Announce(Query::new(query));
     }
+    classify_other(target)
+}
+
+/// [`classify`] for all else. Apart, because inlined it makes the usual case slower.
+#[inline(never)]
+fn classify_other(target: &[u8]) -> Target<'_> {
     let local = without_authority(target);
     let start = Positions::<QueryStart>::new(local, 0).next();
     let (path, query) = match start.or_else(|| Positions::<Separator>::new(local, 0).next()) {
