@@ -111,8 +111,9 @@ pub const LOG_LINE_BYTES_MAX: usize = 32 * 1024;
 /// Some thousand lines, so that a reader that was restarted misses nothing.
 pub const LOG_QUEUE_BYTES_MAX: usize = 256 * 1024;
 
-/// Seconds for which the end of the process waits for the last lines to be read.
-pub const LOG_FLUSH_S_MAX: u64 = 1;
+/// Seconds for which the end of the process waits for the last lines to be read: a reader on a busy
+/// machine takes some time, and whoever stops the tracker waits for it.
+pub const LOG_FLUSH_S_MAX: u64 = 3;
 
 const _: () = assert!(LOG_LINE_BYTES_MAX > CHAIN_BYTES_MAX);
 const _: () = assert!(LOG_QUEUE_BYTES_MAX > 2 * LOG_LINE_BYTES_MAX);

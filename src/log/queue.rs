@@ -73,7 +73,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits until all is written, but not longer than `patience` if that is in vain.
+    /// Waits until all is written, or for `patience` in vain.
     pub(super) fn flush(&self, patience: Duration) {
         let state = self.lock();
         if !state.has_thread {

@@ -128,7 +128,7 @@ mod tests {
         each_key_has_an_index_of_its_own::<Kind>();
         each_key_has_an_index_of_its_own::<Failure>();
         each_key_has_an_index_of_its_own::<Request>();
-        assert_eq!(Request::COUNT, Kind::COUNT * 4);
+        assert_eq!(Request::COUNT, Kind::COUNT * Family::COUNT * Outcome::COUNT);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
             Health::Stuck { .. } => "stuck",
         },
     );
+    all.number("reload_possible", snapshot.obstacle.is_none());
     all.list("engines", facts.engines.iter().map(|engine| quoted(engine.name)));
     all.number("workers", snapshot.silences_s.len());
     all.number("time", snapshot.unix_s);

@@ -1,5 +1,6 @@
 //! Lists that are changed while everybody goes on.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ on_both_engines!(
     an_allow_list_that_has_become_empty_is_not_used,
     a_list_that_loses_most_is_used_with_a_warning,
     an_empty_list_is_used_where_it_always_was,
+    what_is_no_file_is_not_waited_for,
     nothing_to_reload,
     a_list_is_gone_when_the_next_is_in_use,
 );
@@ -188,6 +190,20 @@ fn an_empty_list_is_used_where_it_always_was(engine: Engine) {
     let listed = Listed::start(engine, "deny", "", "");
     listed.relist("# still\n");
     assert!(!listed.tracker.log().contains(" warning: "), "{}", listed.tracker.log());
+}
+
+/// A pipe without a writer would be waited for, and a device may have no end.
+fn what_is_no_file_is_not_waited_for(engine: Engine) {
+    let listed = Listed::start(engine, "deny", hex(1), "");
+    for command in [&["mkfifo"][..], &["ln", "-s", "/dev/zero"]] {
+        listed.remove_list();
+        let made = Command::new(command[0]).args(&command[1..]).arg(listed.list()).status();
+        assert!(made.unwrap().success());
+        let verdict = listed.reload("HUP");
+        assert!(verdict.contains("list.txt: cannot be read: it is not a file"), "{verdict}");
+        listed.serves(&[0, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+    listed.relist(hex(2));
 }
 
 fn nothing_to_reload(engine: Engine) {

@@ -145,8 +145,7 @@ fn a_watchdog_that_does_not_wait_for_it_is_told_nothing() {
     }
 }
 
-/// What is told to the watchdog is what `/health` tells others: one worker is enough to be restarted
-/// for, and may be none too soon.
+/// What the watchdog is told is what `/health` tells others: one stuck worker is one too many.
 fn a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck(engine: Engine) {
     let (socket, tracker) = watched(engine, &["WATCHDOG_USEC=200000"]);
     assert_eq!([told(&socket).swap_remove(0), told(&socket).swap_remove(0)], ["READY=1", ALIVE]);

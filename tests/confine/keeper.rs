@@ -108,6 +108,7 @@ fn is_missed_when_it_is_gone(engine: Engine) {
     };
     assert_eq!(told("/health"), "ok\n");
     assert!(told("/metrics").contains("\nannulus_reload_possible 1\n"));
+    assert!(told("/stats.json").contains("\"reload_possible\":true"));
     let keeper = Process::keeper_of(&place.tracker);
     keeper.signal("KILL");
     // Without being asked for anything; and the kernel keeps nothing of it.
@@ -116,6 +117,7 @@ fn is_missed_when_it_is_gone(engine: Engine) {
     let health = told("/health");
     assert!(health.starts_with("ok\n") && health.contains("cannot be reloaded"), "{health}");
     assert!(told("/metrics").contains("\nannulus_reload_possible 0\n"));
+    assert!(told("/stats.json").contains("\"reload_possible\":false"));
     assert!(told("/").contains("the keeper of the files has ended: restart annulus"));
     place.serves(&first, &[1]);
     place.files.renew(Link::Relative);
