@@ -78,8 +78,8 @@ pub const PROGRESS_LOOK_S: u32 = 1;
 /// answer of [`REPLY_BYTES_MAX`] takes nine minutes at most.
 pub const SEND_BYTES_PER_S_MIN: u32 = 128;
 
-/// Bytes of a last answer that is left to the kernel together with the end of its connection. So
-/// few are on their way at once, in the first window of any client. More may wait in the send
+/// Bytes of answers that are left to the kernel together with the end of their connection. So few
+/// are on their way at once, in the first window of any client. More may wait in the send
 /// queue for long, and a closed socket drops that queue when its client says another word.
 pub const CLOSED_WITH_BYTES_MAX: usize = 4096;
 

@@ -194,13 +194,16 @@ fn queue_bytes(fd: i32, request: libc::Ioctl) -> usize {
     if result < 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
 }
 
-/// Drops what has arrived and not been received, up to 64 KiB: closing a socket with unread bytes
+/// Bytes that are dropped before a close at most: more is no stray word.
+pub(crate) const DISCARDED_BYTES_MAX: usize = 64 * 1024;
+
+/// Drops what has arrived and not been received: closing a socket with unread bytes
 /// sends RST and drops what is still to be sent.
 pub(crate) fn discard_unread(fd: i32) {
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     // SAFETY: nothing is written: with MSG_TRUNC TCP drops the bytes without a copy (tcp(7)), and
     // any other socket fails at the null pointer (EFAULT).
-    unsafe { libc::recv(fd, std::ptr::null_mut(), 64 * 1024, flags) };
+    unsafe { libc::recv(fd, std::ptr::null_mut(), DISCARDED_BYTES_MAX, flags) };
 }
 
 /// A counter that can be waited for: `eventfd(2)`, non-blocking or not.

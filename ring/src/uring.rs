@@ -31,7 +31,9 @@ use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 
 use accepting::{Accepting, Listening};
-use entries::{POLL_FIRST, WaitLimit, cancel, loud_send, quiet_send, recv_multishot, recv_once};
+use entries::{
+    POLL_FIRST, WaitLimit, cancel, discard_unread, loud_send, quiet_send, recv_multishot, recv_once,
+};
 pub use setup::{Capabilities, Refusal, TaskWork};
 
 use crate::buffers::{Pool, Region};
@@ -288,7 +290,7 @@ impl Uring {
         let mut sends = mem::take(&mut self.sends);
         for send in sends.drain(..) {
             if let Some(socket) = send.close {
-                sys::discard_unread(socket.raw());
+                self.push_discard(socket.raw());
                 self.push_close(socket.raw());
             }
         }
@@ -304,6 +306,13 @@ impl Uring {
             .flags(libc::MSG_NOSIGNAL)
             .build()
             .user_data(Token::new(Operation::SendOwned, key).pack());
+        self.push(entry);
+    }
+
+    /// Drops what has arrived since, which would make the close that follows a RST. Mostly there is
+    /// nothing, and then the completion says EAGAIN.
+    fn push_discard(&mut self, fd: i32) {
+        let entry = discard_unread(fd).user_data(Token::indexed(Operation::Close, 0).pack());
         self.push(entry);
     }
 

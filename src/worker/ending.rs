@@ -8,7 +8,7 @@ use super::Worker;
 use super::progress::{ONLY_FIN, UNKNOWN};
 use super::slot::Phase;
 use crate::connection::{Connection, Next, Progress};
-use crate::limits::{LAST_WORD_S, LINGER_S};
+use crate::limits::{CLOSED_WITH_BYTES_MAX, LAST_WORD_S, LINGER_S};
 use crate::metrics::labels::Timeout;
 use crate::tls::Handshake;
 
@@ -251,17 +251,17 @@ impl<R: Ring> Worker<R> {
         slot.is_idle() && has_had_time
     }
 
-    /// Lets go of an idle client, whatever it does then: at once if it has taken all answers and
-    /// asked nothing more. No receive may be armed.
+    /// Lets go of an idle client, whatever it does then: at once if it has asked nothing more and
+    /// its answers are as good as taken. No receive may be armed.
     pub(super) fn leave(&mut self, key: Key) {
         let slot = &self.slots[key.slot() as usize];
         if self.ring.unread_bytes(&slot.socket) > 0 {
             return self.receive(key, Expect::Now);
         }
-        let has_taken_all = self.ring.unsent_bytes(key, &slot.socket) == 0;
+        let are_taken = self.ring.unsent_bytes(key, &slot.socket) <= CLOSED_WITH_BYTES_MAX;
         let out = self.ring.reply_space();
         let written = self.slots[key.slot() as usize].connection.take_leave(out);
-        if !has_taken_all {
+        if !are_taken {
             self.follow(key, Progress { written, next: Next::Close { unread: true } });
         } else if written > 0 {
             self.counters.bytes_sent.add(written as u64);

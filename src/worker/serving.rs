@@ -42,15 +42,16 @@ impl<R: Ring> Worker<R> {
                 }
             }
             Phase::Serving => self.serve(key, &mut buffer),
-            Phase::Lingering => {
+            Phase::Streaming | Phase::Flushing | Phase::Lingering => {
                 slot.dropped = slot.dropped.saturating_add(buffer.len() as u32);
+                let lingers = slot.phase == Phase::Lingering;
                 if slot.dropped > LINGER_BYTES_MAX {
                     self.end(key, true);
-                } else {
+                } else if lingers {
                     self.receive(key, Expect::Later);
                 }
             }
-            Phase::Streaming | Phase::Flushing | Phase::Departing => {}
+            Phase::Departing => {}
             Phase::Ending { .. } => self.join(key),
         }
     }

@@ -41,7 +41,7 @@ pub(super) struct Slot {
     pub(super) deadline_s: u32,
     /// The turn in which a reply was last queued: until the next, it may yet fall short.
     pub(super) sent_turn: u32,
-    /// Bytes dropped while lingering.
+    /// Bytes dropped behind the last request that is answered.
     pub(super) dropped: u32,
     /// What the client had not taken of its answers at the last look, if there was one since the
     /// last of them.

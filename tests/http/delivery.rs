@@ -68,6 +68,9 @@ fn slow_readers_get_all_answers(engine: Engine) {
             let mut client = Client::connect_narrow(tracker.v4);
             scope.spawn(move || {
                 client.send(requests);
+                if *others == 0 {
+                    client.finish();
+                }
                 client.read_slowly(SLOW);
                 let announces = ANSWERS + usize::from(ending.ends_with(b"close\r\n\r\n"));
                 assert_eq!(answers_in(client), (announces, *others), "{}", ending.escape_ascii());

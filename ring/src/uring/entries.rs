@@ -5,6 +5,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, Timespec};
 
 use crate::event::ListenerIndex;
+use crate::sys::DISCARDED_BYTES_MAX;
 use crate::token::{Operation, Token};
 
 /// The one group of provided buffers.
@@ -44,6 +45,15 @@ pub(super) fn quiet_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
 /// A send that tells in any case how much went.
 pub(super) fn loud_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
     opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).flags(SEND_FLAGS | more).build()
+}
+
+/// A receive of what is there, which is dropped: with MSG_TRUNC TCP writes nothing to the buffer
+/// (tcp(7)), and any other socket fails at its null address (EFAULT).
+pub(super) fn discard_unread(fd: i32) -> Entry {
+    opcode::Recv::new(Fd(fd), std::ptr::null_mut(), DISCARDED_BYTES_MAX as u32)
+        .flags(libc::MSG_DONTWAIT | libc::MSG_TRUNC)
+        .build()
+        .flags(Flags::SKIP_SUCCESS)
 }
 
 pub(super) fn recv_once(fd: i32, priority: u16, size: u32) -> Entry {
