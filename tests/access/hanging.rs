@@ -1,5 +1,6 @@
 //! Reloads that do not come to an end: nobody but they wait for the file.
 
+use crate::client::{ask, get};
 use crate::lease::Lease;
 use crate::listed::{Listed, hex};
 use crate::tracker::{Engine, on_both_engines, within};
@@ -13,7 +14,8 @@ on_both_engines!(
 /// A tracker in the middle of a reload that hangs.
 #[track_caller]
 fn hanging(engine: Engine) -> (Listed, Lease) {
-    let listed = Listed::start(engine, "allow", hex(1) + &hex(2), "");
+    let operations = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";
+    let listed = Listed::start(engine, "allow", hex(1) + &hex(2), operations);
     listed.write(hex(1) + &hex(2) + &hex(3));
     let lease = Lease::of(&listed.list());
     listed.tracker.signal("HUP");
@@ -71,9 +73,22 @@ fn what_hangs_for_too_long_is_given_up() {
     // Twice as long as for anything else.
     tracker.log_until(|log| log.iter().any(|line| line.contains(given_up)));
     tracker.assert_logged(given_up);
+    let health = || {
+        let log = tracker.log();
+        let (_, address) = log.split_once("operations on ").unwrap();
+        let reply = ask(address.lines().next().unwrap().parse().unwrap(), get("/health"));
+        assert_eq!(reply.status, 200);
+        String::from_utf8(reply.body).unwrap()
+    };
+    let hangs = "ok\ncertificates and access list cannot be reloaded: a reload hangs";
+    let told = health();
+    let ended = "the reload that was given up has ended: nothing of it is used";
+    // The kernel may have taken the lease away by now.
+    assert!(told.starts_with(hangs) || tracker.log().contains(ended), "{told}");
     listed.serves(&[1, 2]);
     drop(lease);
-    tracker.assert_logged("the reload that was given up has ended: nothing of it is used");
+    tracker.assert_logged(ended);
+    assert_eq!(health(), "ok\n");
     listed.serves(&[1, 2]);
     listed.relist(hex(4));
     listed.serves(&[4]);

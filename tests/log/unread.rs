@@ -2,10 +2,13 @@
 //! stop when told to.
 
 use std::fs;
-use std::io::{self, ErrorKind, PipeReader, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
 
 use crate::certificates::{Authority, Key};
 use crate::client::{ask, get};
@@ -31,7 +34,7 @@ const RELOADS: usize = 100;
 /// A tracker that speaks to a pipe, and to a service manager of ours.
 struct Unread {
     child: Child,
-    log: PipeReader,
+    log: Box<dyn Read + Send>,
     manager: UnixDatagram,
     address: SocketAddr,
     authority: Authority,
@@ -40,6 +43,13 @@ struct Unread {
 impl Unread {
     /// Starts it, with so much in its pipe already, and waits until it serves.
     fn start(engine: Engine, full: usize) -> Unread {
+        let (log, mut writer) = io::pipe().unwrap();
+        writer.write_all(&vec![b'.'; full]).unwrap();
+        Unread::start_on(engine, writer.into(), Box::new(log))
+    }
+
+    /// The same, with this as its standard error, which is read as `log`.
+    fn start_on(engine: Engine, stderr: Stdio, log: Box<dyn Read + Send>) -> Unread {
         let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
         let host = |number| format!("a-host-with-a-rather-long-name-{number:03}.test");
         let hosts: Vec<String> = (0..NAMES).map(host).collect();
@@ -55,12 +65,10 @@ impl Unread {
         let socket = authority.path("notify");
         let manager = UnixDatagram::bind(&socket).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (log, mut writer) = io::pipe().unwrap();
-        writer.write_all(&vec![b'.'; full]).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
         command.arg("-c").arg(&config).env("NOTIFY_SOCKET", &socket);
         command.env("WATCHDOG_USEC", "1000000");
-        let child = command.stdin(Stdio::null()).stderr(writer).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut unread = Unread { child, log, manager, address, authority };
         let status = unread.told("READY=1");
@@ -111,11 +119,14 @@ impl Unread {
         within("the end of the tracker", || self.child.try_wait().unwrap())
     }
 
-    /// What is left to be read, after its end.
-    fn rest(&mut self) -> String {
-        let mut text = String::new();
-        self.log.read_to_string(&mut text).unwrap();
-        text
+    /// Reads on, in the background, to its end; what is read.
+    fn read_on(&mut self) -> JoinHandle<String> {
+        let mut log = mem::replace(&mut self.log, Box::new(io::empty()));
+        thread::spawn(move || {
+            let mut text = String::new();
+            log.read_to_string(&mut text).unwrap();
+            text
+        })
     }
 }
 
@@ -137,7 +148,7 @@ fn a_full_pipe_holds_up_nobody(engine: Engine) {
     }
     tracker.log.read_exact(&mut [0; PIPE_BYTES]).unwrap();
     assert!(tracker.stop().success());
-    let log = tracker.rest();
+    let log = tracker.read_on().join().unwrap();
     let order = ["engine ", "listening on ", "certificates reloaded: ", "stopping: ", "stopped\n"];
     let mut at = 0;
     for part in order {
@@ -163,13 +174,7 @@ fn lines_for_which_there_is_no_room_are_counted(engine: Engine) {
         tracker.reload();
     }
     tracker.serves();
-    // Reads on in the background from now on.
-    let mut log = tracker.log.try_clone().unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        log.read_to_string(&mut text).unwrap();
-        text
-    });
+    let reader = tracker.read_on();
     // Goes through the log's thread only when what was queued has been read.
     tracker.reload();
     assert!(tracker.stop().success());
@@ -192,11 +197,35 @@ fn lines_for_which_there_is_no_room_are_counted(engine: Engine) {
 /// Neither at a reload nor in the end.
 fn nobody_left_to_read_is_no_reason_to_stop(engine: Engine) {
     let mut tracker = Unread::start(engine, 0);
-    let (nobody, _) = io::pipe().unwrap();
-    drop(std::mem::replace(&mut tracker.log, nobody));
+    tracker.log = Box::new(io::empty());
     tracker.reload();
     tracker.serves();
     assert!(tracker.stop().success());
+}
+
+/// As the journal is one; and whoever started the tracker may have made it non-blocking.
+#[test]
+fn a_socket_is_waited_for_like_a_pipe() {
+    for nonblocking in [false, true] {
+        let (log, mut stderr) = UnixStream::pair().unwrap();
+        stderr.set_nonblocking(true).unwrap();
+        let full = (1..).find(|_| stderr.write(b".").is_err()).unwrap();
+        stderr.set_nonblocking(nonblocking).unwrap();
+        let stderr = Stdio::from(OwnedFd::from(stderr));
+        let mut tracker = Unread::start_on(Engine::Epoll, stderr, Box::new(log));
+        for _ in 0..3 {
+            tracker.reload();
+            tracker.serves();
+        }
+        let reader = tracker.read_on();
+        assert!(tracker.stop().success());
+        let log = reader.join().unwrap();
+        let said = log.trim_start_matches('.');
+        assert_eq!(log.len() - said.len(), full - 1);
+        assert_eq!(said.matches("certificates reloaded: ").count(), 3, "{said}");
+        assert!(said.lines().all(|line| line.contains("Z annulus: ")), "{said}");
+        assert!(said.ends_with("stopped\n"), "{said}");
+    }
 }
 
 /// Why it does not start is said to whoever reads it, and to nobody for ever.
