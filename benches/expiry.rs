@@ -17,7 +17,7 @@ use annulus::connection::Patience;
 use annulus::server::Server;
 use annulus::swarm::{Random, Sample, Settings, Swarms};
 use annulus::worker::{self, Clock, Worker};
-use annulus_ring::{Epoll, Settings as RingSettings, Waker, steady_memory};
+use annulus_ring::{ConnectionLimit, Epoll, Settings as RingSettings, Waker, steady_memory};
 
 #[path = "tables/announcement.rs"]
 mod announcement;
@@ -66,6 +66,8 @@ fn run(name: &str, torrents: u32) {
     let ring = Epoll::new(RingSettings {
         listeners: Vec::new(),
         waker: Waker::new().expect("an eventfd"),
+        limit: Arc::new(ConnectionLimit::unlimited()),
+        accepts_per_turn: 1,
         reply_bytes: 64 * 1024,
         arena_bytes: 256 * 1024,
         recv_buffers: 8,
@@ -84,7 +86,6 @@ fn run(name: &str, torrents: u32) {
             listeners: 0,
             secured_from: 0,
             scratch_bytes: 0,
-            connections_max: 1,
             patience: Patience { handshake_s: 10, header_s: 10, idle_s: 30 },
             send_s: 20,
             shutdown_s: 1,

@@ -100,6 +100,25 @@ pub const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors of one worker beside its listeners: ring or epoll, timer, waker and slack.
 pub const DESCRIPTORS_PER_WORKER: u64 = 6;
 
+/// Connections that are nearly as many as may be: seven eighths. From there on answers end their
+/// connections, so that there is room for new ones before the limit is reached.
+pub const fn nearly_all(connections_max: usize) -> usize {
+    connections_max - connections_max / 8
+}
+
+/// Connections accepted in one turn of the loop, from all listeners together, some 10 µs each with
+/// their first requests: beyond, they wait in the kernel, lest those that are connected wait for
+/// more than a few milliseconds.
+pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+
+/// Connections closed in one turn to make room for new ones: what the kernel then takes a
+/// millisecond for.
+pub const EVICTIONS_PER_TURN_MAX: usize = 64;
+
+/// The share of its time (one in so many) that a client has for its handshake or its first request
+/// when others wait for its connection: honest ones need a fraction of a second.
+pub const UNANSWERED_SHARE: u32 = 4;
+
 /// Seconds between two log lines of one cause that clients can provoke.
 pub const LOG_PAUSE_S: u32 = 10;
 

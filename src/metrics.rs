@@ -48,6 +48,8 @@ pub struct Counters {
     pub rejected: Counts<Rejection, { Rejection::COUNT }>,
     /// Connections whose client had had its time.
     pub timeouts: Counts<Timeout, { Timeout::COUNT }>,
+    /// Connections that were closed to make room for others, by what they were waiting for.
+    pub evicted: Counts<Timeout, { Timeout::COUNT }>,
     /// How often accepting paused.
     pub accept_pauses: Counts<AcceptPause, { AcceptPause::COUNT }>,
     /// TLS handshakes that were completed.
@@ -88,6 +90,7 @@ impl Counters {
         self.accepted.absorb(&other.accepted);
         self.rejected.absorb(&other.rejected);
         self.timeouts.absorb(&other.timeouts);
+        self.evicted.absorb(&other.evicted);
         self.accept_pauses.absorb(&other.accept_pauses);
         self.handshakes.absorb(&other.handshakes);
         self.handshakes_failed.add(other.handshakes_failed.get());

@@ -8,14 +8,15 @@ mod reload;
 mod watch;
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annulus_ring::{
-    Choice, Chosen, Listener, ListenerIndex, Notifier, Signals, Waker, raise_descriptor_limit,
-    raise_locked_memory_limit, steady_memory,
+    Choice, Chosen, ConnectionLimit, Listener, ListenerIndex, Notifier, Signals, Waker,
+    raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
 };
 
 use crate::access::Access;
@@ -23,7 +24,7 @@ use crate::config::{self, Config, EngineChoice, widened};
 use crate::confine::Confinement;
 use crate::files::Obstacles;
 use crate::limits::{
-    DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES,
+    DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, nearly_all,
 };
 use crate::log::{self, Log};
 use crate::metrics::Counters;
@@ -34,7 +35,7 @@ use crate::quota::{Ledger, Quota, Settings as QuotaSettings};
 use crate::server::{Server, reply_bytes_max};
 use crate::swarm::{Settings as SwarmSettings, Swarms};
 use crate::tls::{Tls, sealed_bytes_max};
-use crate::worker::{Clock, Patience, Settings};
+use crate::worker::{Clock, Patience, Room, Settings};
 use crew::{Crew, Plan, leave};
 use listen::{Bound, Passed, listen};
 use reload::{Reloader, restrict, secure, warn};
@@ -114,15 +115,17 @@ pub fn run(config: &Config) -> Result<(), String> {
     let (started, starts) = mpsc::channel();
     let mut crew: Crew = Vec::new();
     let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
-    for (index, listeners) in groups.into_iter().enumerate() {
-        let waker = Waker::new().map_err(|error| format!("eventfd: {error}"))?;
+    let wakers: io::Result<Vec<Waker>> = (0..workers).map(|_| Waker::new()).collect();
+    let wakers = wakers.map_err(|error| format!("eventfd: {error}"))?;
+    let limit = ConnectionLimit::new(connections_max, nearly_all(connections_max));
+    let room = Arc::new(Room::new(Arc::new(limit), &wakers));
+    for (index, (listeners, waker)) in groups.into_iter().zip(wakers).enumerate() {
         let server = Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index));
         let plan = Plan {
             settings: Settings {
                 listeners: listeners.len() as ListenerIndex,
                 secured_from,
                 scratch_bytes: reply_bytes,
-                connections_max,
                 patience: Patience {
                     handshake_s: config.connections.handshake_timeout_s,
                     header_s: config.connections.header_timeout_s,
@@ -131,6 +134,8 @@ pub fn run(config: &Config) -> Result<(), String> {
                 send_s: config.connections.send_timeout_s,
                 shutdown_s: config.connections.shutdown_timeout_s,
             },
+            room: Arc::clone(&room),
+            number: index,
             listeners,
             waker: waker.clone(),
             reply_bytes: match tls {
@@ -176,7 +181,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         log::info(format_args!("{described}"));
     }
     let plural = if workers == 1 { "" } else { "s" };
-    log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections each"));
+    log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections"));
     let status = Arc::<str>::from(status(plain.iter().chain(&secured)));
     let obstacles = Arc::<Obstacles>::default();
     for Bound { address, introduced, .. } in &plain {
@@ -189,7 +194,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     if !doors.is_empty() {
         let engines = engines.into_iter().map(|(engine, _)| engine).collect();
-        let facts = operations::facts(config, engines, (workers * connections_max) as u64);
+        let facts = operations::facts(config, engines, connections_max as u64);
         let observer = Observer {
             facts: Arc::new(facts),
             clock,
@@ -240,7 +245,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     leave(crew)
 }
 
-/// How many connections each worker may hold under the limit of open files.
+/// How many connections all workers together may hold under the limit of open files.
 fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
     let limit = raise_descriptor_limit().map_err(|error| format!("open files: {error}"))?;
     let workers = workers as u64;
@@ -249,7 +254,7 @@ fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
     let operations = 2 * config.operations.listen.len() as u64;
     let own = DESCRIPTORS_RESERVED + operations + workers * (DESCRIPTORS_PER_WORKER + doors);
     let possible = limit.saturating_sub(own);
-    if possible < workers {
+    if possible == 0 {
         return Err(format!(
             "the limit of open files ({limit}) leaves none for connections: {own} are needed \
              beside them; raise it (ulimit -n, LimitNOFILE=)"
@@ -263,7 +268,7 @@ fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
         ));
     }
     let total = if wanted == 0 { possible } else { wanted.min(possible) };
-    Ok(usize::try_from(total.div_ceil(workers)).unwrap_or(usize::MAX))
+    Ok(usize::try_from(total).unwrap_or(usize::MAX))
 }
 
 fn swarm_settings(config: &Config) -> SwarmSettings {

@@ -16,7 +16,9 @@
 
 mod doors;
 mod ending;
+mod order;
 mod progress;
+mod room;
 mod serving;
 mod slot;
 mod streaming;
@@ -30,7 +32,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use annulus_ring::{AcceptEnd, Event, Expect, Key, ListenerIndex, Ring, Socket, sort_freed_memory};
+use annulus_ring::{
+    AcceptEnd, ConnectionLimit, Event, Expect, Key, ListenerIndex, Ring, Socket, sort_freed_memory,
+};
 use slab::Slab;
 
 pub use crate::connection::Patience;
@@ -43,6 +47,8 @@ use crate::server::Server;
 use crate::swarm::{InfoHash, Swarms, Sweep, Swept};
 use crate::tls::{Acceptor, Handshake};
 use doors::Doors;
+use order::{List, Order};
+pub use room::Room;
 use slot::{Phase, Slot};
 use wheel::Wheel;
 
@@ -55,8 +61,6 @@ pub struct Settings {
     pub secured_from: ListenerIndex,
     /// Bytes of replies that are encrypted at once.
     pub scratch_bytes: usize,
-    /// Connections held at once; beyond, new ones wait in the kernel.
-    pub connections_max: usize,
     /// How long clients may take to ask.
     pub patience: Patience,
     /// Seconds that a client may go without taking anything of its answers.
@@ -79,7 +83,17 @@ pub struct Worker<R> {
     settings: Settings,
     slots: Slab<Slot>,
     wheel: Wheel,
+    order: Order,
     doors: Doors,
+    room: Arc<Room>,
+    /// Which of the workers it is.
+    seat: usize,
+    /// Nearly as many connections are open as may be, with all workers.
+    crowded: bool,
+    /// Accepting has stopped because all places were taken, and none was accepted since.
+    full: bool,
+    /// Connections that were found waiting for a place in this turn.
+    newcomers: u32,
     events: Vec<Event>,
     /// Connections that go on in the next turn.
     queue: Vec<Key>,
@@ -115,7 +129,6 @@ impl<R: Ring> Worker<R> {
         now_s: u32,
     ) -> Worker<R> {
         let mut doors = Doors::new(settings.listeners);
-        ring.bound_accepts(settings.connections_max);
         doors.open(&mut ring);
         Worker {
             ring,
@@ -130,7 +143,13 @@ impl<R: Ring> Worker<R> {
             settings,
             slots: Slab::new(),
             wheel: Wheel::new(now_s),
+            order: Order::new(),
             doors,
+            room: Arc::new(Room::alone(Arc::new(ConnectionLimit::unlimited()))),
+            seat: 0,
+            crowded: false,
+            full: false,
+            newcomers: 0,
             events: Vec::new(),
             queue: Vec::new(),
             departing: Vec::new(),
@@ -150,6 +169,12 @@ impl<R: Ring> Worker<R> {
     pub fn counting(self, counters: Arc<Counters>) -> Worker<R> {
         counters.turned_s.set(u64::from(self.now_s));
         Worker { server: self.server.counting(Arc::clone(&counters)), counters, ..self }
+    }
+
+    /// The same, one of several whose connections are limited together: that of this number, from
+    /// 0. Its ring has the same limit.
+    pub fn sharing(self, room: Arc<Room>, number: usize) -> Worker<R> {
+        Worker { room, seat: number, ..self }
     }
 
     /// The same, with listeners on which proxies introduce clients.
@@ -196,6 +221,7 @@ impl<R: Ring> Worker<R> {
         self.turn = self.turn.wrapping_add(1).max(1);
         self.handshakes = 0;
         self.server.set_now(now_s);
+        self.crowded = self.room.limit().is_nearly_reached();
         if self.server.renew_access() {
             self.sweep.hurry();
             self.sweeping = true;
@@ -220,11 +246,8 @@ impl<R: Ring> Worker<R> {
         if self.shutdown_at_s.is_none() && self.stop.load(Ordering::Acquire) {
             self.begin_shutdown();
         }
-        let room = self.settings.connections_max.saturating_sub(self.slots.len());
-        self.ring.bound_accepts(room);
-        if room > 0 {
-            self.doors.open_freed(&mut self.ring);
-        }
+        self.make_room();
+        self.doors.open_freed(&mut self.ring);
         self.counters.connections.set(self.slots.len() as u64);
         if self.sweeping {
             let keep = |info_hash: &InfoHash| self.server.serves(info_hash);
@@ -269,17 +292,18 @@ impl<R: Ring> Worker<R> {
             Event::Sent { key, result } => self.on_sent(key, result),
             Event::AcceptEnded { listener, cause } => {
                 match cause {
+                    AcceptEnd::Full { waiting } => self.on_full(waiting),
                     AcceptEnd::Exhausted(_) => self.note_pause(AcceptPause::Exhausted),
                     AcceptEnd::Error(_) => self.note_pause(AcceptPause::Error),
-                    AcceptEnd::Retired | AcceptEnd::Stopped | AcceptEnd::Finished => {}
+                    AcceptEnd::Finished => {}
                 }
-                self.doors.ended(&mut self.ring, listener, cause, self.now_s);
+                self.doors.ended(listener, cause, self.now_s);
             }
             // A server connects to nobody.
             Event::Connected { .. } => debug_assert!(false),
             Event::Tick => self.on_tick(),
-            // What there is to see is looked at once a turn.
-            Event::Wake => {}
+            // What there is to see is looked at once a turn, but for a place that has become free.
+            Event::Wake => self.doors.open(&mut self.ring),
         }
     }
 
@@ -295,6 +319,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: Option<IpAddr>) {
+        self.full = false;
         let acceptor = match &self.acceptor {
             Some(acceptor) if listener >= self.settings.secured_from => Some(acceptor),
             _ => None,
@@ -355,12 +380,7 @@ impl<R: Ring> Worker<R> {
         let slot = entry.insert(Slot::new(connection, socket, self.generation));
         self.wheel.set(index as u32, slot.deadline_s);
         let key = slot.key(index);
-        if self.slots.len() >= self.settings.connections_max {
-            let had_room = self.doors.shut(&mut self.ring);
-            if had_room {
-                self.note_pause(AcceptPause::ConnectionLimit);
-            }
-        }
+        self.order.append(index as u32, List::Unanswered);
         key
     }
 
@@ -374,9 +394,11 @@ impl<R: Ring> Worker<R> {
             self.counters.handshakes_failed.add(1);
         }
         self.wheel.remove(key.slot());
-        if self.slots.len() < self.settings.connections_max {
-            self.doors.freed();
+        self.order.remove(key.slot());
+        if slot.evicted {
+            self.room.evicted_is_gone();
         }
+        self.doors.freed();
         self.server.release(slot.connection.into_ticket());
         slot.socket
     }

@@ -11,6 +11,7 @@ use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffers::Pool;
@@ -18,7 +19,8 @@ use crate::dial::unconnected;
 use crate::event::{
     AcceptEnd, Dial, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, Wait, discard,
 };
-use crate::listener::{Listener, drain};
+use crate::limit::ConnectionLimit;
+use crate::listening::{Accepting, Listeners, Then};
 use crate::start::Settings;
 use crate::sys;
 use crate::token::{Key, Operation, Token};
@@ -26,8 +28,6 @@ use crate::waker::Waker;
 
 /// Readiness reports taken per turn.
 const REPORTS: usize = 512;
-/// Connections accepted per listener and turn: a burst must not starve the others.
-const ACCEPTS: usize = 256;
 
 const BOTH_EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 const IN: u32 = libc::EPOLLIN as u32;
@@ -58,11 +58,6 @@ struct Slot {
     dialing: bool,
 }
 
-struct Listening {
-    listener: Option<Listener>,
-    armed: bool,
-}
-
 /// The epoll engine.
 pub struct Epoll {
     epoll: OwnedFd,
@@ -70,9 +65,8 @@ pub struct Epoll {
     waker: Waker,
     pool: Rc<Pool>,
     reply: Box<[u8]>,
-    listening: Vec<Listening>,
-    /// Connections that may still be accepted.
-    room: usize,
+    listeners: Listeners,
+    limit: Arc<ConnectionLimit>,
     slots: Vec<Slot>,
     /// Armed receives worth a try in the coming turn.
     tries: Vec<Key>,
@@ -95,19 +89,17 @@ impl Epoll {
         };
         watch(timer.as_raw_fd(), Operation::Tick)?;
         watch(settings.waker.raw(), Operation::Wake)?;
-        for listener in &settings.listeners {
-            sys::set_nonblocking(listener.raw()).map_err(io::Error::from_raw_os_error)?;
-        }
-        let listening = settings.listeners.into_iter();
+        let Settings { limit, accepts_per_turn, waker, .. } = settings;
+        let mut listeners =
+            Listeners::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, true);
+        listeners.adopt(settings.listeners)?;
         Ok(Epoll {
             timer: File::from(timer),
-            waker: settings.waker,
+            waker,
             pool: Pool::new(settings.recv_buffers, settings.recv_buffer_bytes)?,
             reply: vec![0; settings.reply_bytes].into_boxed_slice(),
-            listening: listening
-                .map(|listener| Listening { listener: Some(listener), armed: false })
-                .collect(),
-            room: usize::MAX,
+            listeners,
+            limit,
             slots: Vec::new(),
             tries: Vec::new(),
             reports: vec![libc::epoll_event { events: 0, u64: 0 }; REPORTS],
@@ -244,7 +236,11 @@ impl Epoll {
         slot.ended = events & ENDS != 0;
         let socket = Socket::from_raw(slot.fd);
         let result = match sys::take_error(socket.raw()) {
-            0 => Ok(socket),
+            0 if self.limit.acquire() => Ok(socket),
+            0 => {
+                sys::close(socket.raw());
+                Err(libc::EMFILE)
+            }
             errno => {
                 sys::close(socket.raw());
                 Err(errno)
@@ -253,47 +249,38 @@ impl Epoll {
         self.ready.push(Event::Connected { key, result });
     }
 
-    fn accept_some(&mut self, index: ListenerIndex) {
-        let entry = &mut self.listening[usize::from(index)];
-        let Some(listener) = entry.listener.as_ref().filter(|_| entry.armed) else { return };
-        let fd = listener.raw();
-        for _ in 0..ACCEPTS {
-            if self.room == 0 {
-                return;
-            }
-            match sys::accept(fd, true) {
-                Ok((socket, peer)) => {
-                    self.room -= 1;
-                    let socket = Socket::from_raw(socket);
-                    self.ready.push(Event::Accepted { listener: index, socket, peer });
-                }
-                Err(libc::EAGAIN) => return,
-                Err(libc::ECONNABORTED | libc::EINTR) => {}
-                Err(errno) => {
-                    self.unwatch_listener(index);
-                    let cause = AcceptEnd::from_result(-errno);
-                    self.ready.push(Event::AcceptEnded { listener: index, cause });
-                    return;
-                }
+    /// Accepts what waits at readable listeners, as far as this turn may.
+    fn accept_some(&mut self) {
+        while let Some((index, then)) = self.listeners.accept_next(&mut self.ready) {
+            if then == Then::Unwatch {
+                self.unwatch_listener(index);
             }
         }
     }
 
     fn unwatch_listener(&mut self, index: ListenerIndex) {
         let epoll = self.epoll.as_raw_fd();
-        let entry = &mut self.listening[usize::from(index)];
-        if let Some(listener) = entry.listener.as_ref().filter(|_| mem::take(&mut entry.armed)) {
+        let entry = self.listeners.get(index);
+        if let Some(listener) = entry.listener.as_ref().filter(|_| mem::take(&mut entry.watched)) {
             let _ = sys::epoll_control(epoll, libc::EPOLL_CTL_DEL, listener.raw(), 0, 0);
         }
     }
 
+    /// Closes a connection and gives its place back.
+    fn close_counted(&mut self, fd: i32) {
+        sys::close(fd);
+        self.limit.release(1);
+    }
+
     /// See [`Ring::turn`].
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
+        self.listeners.begin_turn();
         loop {
             for key in mem::take(&mut self.tries) {
                 self.try_recv(key);
             }
-            let sleep = self.ready.is_empty() && self.tries.is_empty();
+            let quiet = self.ready.is_empty() && self.tries.is_empty();
+            let sleep = quiet && !self.listeners.has_readable();
             let bound = if sleep { wait } else { Wait::No };
             let mut reports = mem::take(&mut self.reports);
             let count = match sys::epoll_wait(self.epoll.as_raw_fd(), &mut reports, bound) {
@@ -306,6 +293,7 @@ impl Epoll {
                 self.on_report(events, token);
             }
             self.reports = reports;
+            self.accept_some();
             if !self.ready.is_empty() || bound == wait && wait != Wait::UntilEvent {
                 break;
             }
@@ -325,7 +313,7 @@ impl Epoll {
                 self.waker.clear();
                 self.ready.push(Event::Wake);
             }
-            Operation::Accept => self.accept_some(token.key.slot() as ListenerIndex),
+            Operation::Accept => self.listeners.on_readable(token.key.slot() as ListenerIndex),
             _ => {
                 let Some(slot) = self.known(token.key) else { return };
                 if slot.dialing {
@@ -350,38 +338,29 @@ impl Epoll {
 
 impl Ring for Epoll {
     fn accept(&mut self, listener: ListenerIndex) {
+        if !self.listeners.arm(listener) {
+            return;
+        }
         let epoll = self.epoll.as_raw_fd();
-        let entry = &mut self.listening[usize::from(listener)];
-        let Some(socket) = entry.listener.as_ref().filter(|_| !entry.armed) else { return };
+        let entry = self.listeners.get(listener);
+        let Some(socket) = &entry.listener else { return };
         let token = Token::indexed(Operation::Accept, listener.into()).pack();
         // One connection wakes one of those that wait at a shared socket, not all.
         let events = if socket.is_shared() { IN | EXCLUSIVE } else { IN };
         match sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, socket.raw(), events, token) {
-            Ok(()) => entry.armed = true,
+            Ok(()) => entry.watched = true,
             Err(errno) => {
-                let cause = AcceptEnd::from_result(-errno);
+                entry.accepting = Accepting::Idle;
+                let cause = AcceptEnd::from_errno(errno);
                 self.ready.push(Event::AcceptEnded { listener, cause });
             }
         }
     }
 
-    fn bound_accepts(&mut self, room: usize) {
-        self.room = room;
-    }
-
-    fn stop_accepting(&mut self, listener: ListenerIndex) {
-        if self.listening[usize::from(listener)].armed {
-            self.unwatch_listener(listener);
-            self.ready.push(Event::AcceptEnded { listener, cause: AcceptEnd::Stopped });
-        }
-    }
-
     fn finish_accepting(&mut self, listener: ListenerIndex) {
         self.unwatch_listener(listener);
-        if let Some(socket) = self.listening[usize::from(listener)].listener.take() {
-            drain(socket, listener, true, &mut self.ready);
-        }
-        self.ready.push(Event::AcceptEnded { listener, cause: AcceptEnd::Finished });
+        self.listeners.finish(listener);
+        self.listeners.on_readable(listener);
     }
 
     fn recv(&mut self, key: Key, socket: &Socket, expect: Expect) {
@@ -456,12 +435,12 @@ impl Ring for Epoll {
     }
 
     fn close(&mut self, socket: Socket) {
-        sys::close(socket.raw());
+        self.close_counted(socket.raw());
     }
 
     fn reset(&mut self, socket: Socket) {
         sys::linger_none(socket.raw());
-        sys::close(socket.raw());
+        self.close_counted(socket.raw());
     }
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {

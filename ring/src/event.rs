@@ -66,11 +66,14 @@ pub enum RecvEnd {
 /// Why a listener no longer accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptEnd {
-    /// The kernel ended a multishot accept without an error. Ask again.
-    Retired,
-    /// [`Ring::stop_accepting`] took effect.
-    Stopped,
-    /// [`Ring::finish_accepting`] took effect: the queue was drained, the listener closed.
+    /// As many connections are open as may be ([`crate::ConnectionLimit`]), and some wait in the
+    /// kernel's queue. [`Event::Wake`] comes when one is closed, of this engine or another: ask
+    /// again then.
+    Full {
+        /// Connections that wait.
+        waiting: u32,
+    },
+    /// [`Ring::finish_accepting`] took effect: the listener is closed.
     Finished,
     /// No descriptor or memory is left (EMFILE, ENFILE, ENOBUFS, ENOMEM): ask again once
     /// one is free. The connection waits in the kernel's queue.
@@ -80,11 +83,9 @@ pub enum AcceptEnd {
 }
 
 impl AcceptEnd {
-    /// What the last result of a multishot accept means.
-    pub(crate) fn from_result(result: i32) -> AcceptEnd {
-        match -result {
-            i32::MIN..=0 => AcceptEnd::Retired,
-            libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => AcceptEnd::Retired,
+    /// What an errno of accepting means.
+    pub(crate) fn from_errno(errno: i32) -> AcceptEnd {
+        match errno {
             errno @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 AcceptEnd::Exhausted(errno)
             }
@@ -186,20 +187,13 @@ pub enum Half {
 /// All operations are asynchronous and none fails by itself: whatever goes wrong arrives
 /// as an [`Event`].
 pub trait Ring {
-    /// Starts (or starts again, after [`Event::AcceptEnded`]) to accept on a listener.
+    /// Starts (or starts again, after [`Event::AcceptEnded`]) to accept on a listener: a bounded
+    /// number of connections a turn, and none beyond the limit that the engine was built with.
     fn accept(&mut self, listener: ListenerIndex);
 
-    /// Tells for how many connections there is room from now on, until it is told again; before
-    /// that, for any number. An engine keeps to it as far as it can: beyond it comes at most what
-    /// one turn brings where that was room for hundreds, and one connection a listener otherwise.
-    fn bound_accepts(&mut self, room: usize);
-
-    /// Stops accepting; connections wait in the kernel's queue. Ends with
-    /// [`Event::AcceptEnded`]; connections accepted meanwhile are still delivered.
-    fn stop_accepting(&mut self, listener: ListenerIndex);
-
-    /// Stops accepting for good: what is queued in the kernel is accepted and delivered,
-    /// then the listener is closed. Ends with [`AcceptEnd::Finished`].
+    /// Stops accepting for good: what is queued in the kernel at this moment is accepted and
+    /// delivered, as far as the limit of connections allows, then the listener is closed. Ends
+    /// with [`AcceptEnd::Finished`].
     fn finish_accepting(&mut self, listener: ListenerIndex);
 
     /// Receives. At most one receive of a connection may be armed.
@@ -249,7 +243,7 @@ pub trait Ring {
     fn reset(&mut self, socket: Socket);
 
     /// Submits what was queued, waits for at least one event if `wait`, and appends what
-    /// happened to `events`.
+    /// happened to `events`. New connections come last: who is connected does not wait for them.
     ///
     /// Of any one connection, [`Event::SendIncomplete`] comes before [`Event::Received`]: who
     /// has seen no short send by then may send again.

@@ -2,12 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::event::{self, Event, ListenerIndex};
 use crate::sys;
 
 /// Connections that may wait to be accepted, per worker: as many as the kernel can be told to
@@ -86,8 +85,8 @@ impl Listener {
         if !is_unix {
             socket.set_tcp_nodelay(true)?;
         }
-        // A mark of the queue, not of the descriptor: left by an engine that wanted it, it would
-        // have io_uring report "nothing there" instead of waiting.
+        // A mark of the queue, not of the descriptor: left by an engine, it would have a listener
+        // that is to block report "nothing there" instead.
         socket.set_nonblocking(false)?;
         if !is_unix {
             defer_accept(&socket);
@@ -109,6 +108,11 @@ impl Listener {
         self.queue != Queue::Own
     }
 
+    /// Whether the queue is somebody else's, who goes on to listen there.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(self.queue, Queue::Lent | Queue::LentToSeveral)
+    }
+
     /// Whether other listeners of this process accept from the same queue.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.queue, Queue::Shared | Queue::LentToSeveral)
@@ -123,8 +127,9 @@ impl Listener {
         self.fd.as_raw_fd()
     }
 
-    pub(crate) fn into_raw(self) -> i32 {
-        self.fd.into_raw_fd()
+    /// Connections that wait to be accepted; if the kernel does not say, `otherwise`.
+    pub(crate) fn waiting(&self, otherwise: u32) -> u32 {
+        sys::connections_waiting(self.raw()).unwrap_or(otherwise)
     }
 }
 
@@ -151,30 +156,4 @@ fn defer_accept(socket: &Socket) {
 /// Has the request acknowledged by the answer. After listen, which resets it.
 fn save_acknowledgement(socket: &Socket) {
     let _ = sys::set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0);
-}
-
-/// Accepts all that a listener of our own has queued, which closing it would reset; then closes
-/// it.
-pub(crate) fn drain(
-    listener: Listener,
-    index: ListenerIndex,
-    nonblocking: bool,
-    ready: &mut Vec<Event>,
-) {
-    if matches!(listener.queue, Queue::Lent | Queue::LentToSeveral) {
-        return;
-    }
-    let fd = listener.into_raw();
-    let _ = sys::set_nonblocking(fd);
-    loop {
-        match sys::accept(fd, nonblocking) {
-            Ok((socket, peer)) => {
-                let socket = event::Socket::from_raw(socket);
-                ready.push(Event::Accepted { listener: index, socket, peer });
-            }
-            Err(libc::ECONNABORTED | libc::EINTR) => {}
-            Err(_) => break,
-        }
-    }
-    sys::close(fd);
 }

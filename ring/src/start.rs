@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
+use crate::limit::ConnectionLimit;
 use crate::listener::Listener;
 use crate::uring::{Capabilities, Refusal, TaskWork, Uring};
 use crate::waker::Waker;
@@ -15,6 +17,10 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// What [`crate::Event::Wake`] is reported for.
     pub waker: Waker,
+    /// Connections that this engine and all others with the same limit may hold together.
+    pub limit: Arc<ConnectionLimit>,
+    /// Connections that are accepted in one turn at most, from all listeners together.
+    pub accepts_per_turn: usize,
     /// Bytes that [`crate::Ring::reply_space`] offers at least.
     pub reply_bytes: usize,
     /// Bytes of the arena that replies are sent from; at least twice `reply_bytes` is taken.
@@ -59,6 +65,8 @@ impl Chosen {
             Uring::trial(Settings {
                 listeners: Vec::new(),
                 waker,
+                limit: Arc::new(ConnectionLimit::unlimited()),
+                accepts_per_turn: 1,
                 reply_bytes: 4096,
                 arena_bytes: 8192,
                 recv_buffers: 8,
@@ -97,7 +105,6 @@ impl Capabilities {
         if self.no_sqarray {
             flags.push("NO_SQARRAY");
         }
-        flags.push("multishot accept");
         if self.multishot_recv {
             flags.push("multishot receive");
         } else {

@@ -43,26 +43,14 @@ pub(crate) fn accept(listener: i32, nonblocking: bool) -> Result<(i32, Option<So
     }
 }
 
-/// `getpeername(2)`; a Unix socket has none.
-pub(crate) fn peer_address(fd: i32) -> Result<Option<SocketAddr>, i32> {
-    address_by(libc::getpeername, fd)
-}
-
 /// `getsockname(2)`.
 pub(crate) fn local_address(fd: i32) -> Result<SocketAddr, i32> {
-    address_by(libc::getsockname, fd)?.ok_or(libc::EAFNOSUPPORT)
-}
-
-type AddressCall =
-    unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
-
-fn address_by(call: AddressCall, fd: i32) -> Result<Option<SocketAddr>, i32> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: `storage` and `length` are valid for writes and describe each other.
-    checked(unsafe { call(fd, storage.as_mut_ptr().cast(), &mut length) })?;
+    checked(unsafe { libc::getsockname(fd, storage.as_mut_ptr().cast(), &raw mut length) })?;
     // SAFETY: zeroed storage is a valid `sockaddr_storage`, whatever the kernel wrote.
-    socket_address(&unsafe { storage.assume_init() })
+    socket_address(&unsafe { storage.assume_init() })?.ok_or(libc::EAFNOSUPPORT)
 }
 
 /// None only for a Unix socket, whose clients are trusted: nobody else may look like one.
@@ -112,6 +100,20 @@ pub(crate) fn take_error(fd: i32) -> i32 {
     let result =
         unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, into, &raw mut length) };
     checked(result).map_or_else(|errno| errno, |_| error)
+}
+
+/// Connections that wait at a listening TCP socket. (TCP_INFO of one has their number where that
+/// of a connection has its unacknowledged segments.)
+pub(crate) fn connections_waiting(listener: i32) -> Result<u32, i32> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
+    let into = info.as_mut_ptr().cast();
+    // SAFETY: `info` and `length` are valid for writes and describe each other.
+    checked(unsafe {
+        libc::getsockopt(listener, libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length)
+    })?;
+    // SAFETY: plain numbers, zeroed where the kernel did not write.
+    Ok(unsafe { info.assume_init() }.tcpi_unacked)
 }
 
 /// `shutdown(2)`. Fails only where the connection is gone already.

@@ -21,8 +21,8 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::net::{IpAddr, SocketAddr};
-use std::ptr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -30,22 +30,20 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 
-use accepting::{Accepting, Listening};
 use entries::{
-    POLL_FIRST, WaitLimit, cancel, discard_unread, loud_send, quiet_send, recv_multishot, recv_once,
+    POLL_FIRST, WaitLimit, cancel_poll, discard_unread, loud_send, quiet_send, recv_multishot,
+    recv_once,
 };
 pub use setup::{Capabilities, Refusal, TaskWork};
 
 use crate::buffers::{Pool, Region};
 use crate::dial::{Targets, unconnected};
 use crate::event::{Dial, Event, Expect, Half, ListenerIndex, Ring, Socket, Wait, discard};
+use crate::limit::ConnectionLimit;
+use crate::listening::Listeners;
 use crate::sys;
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
-
-/// Room for connections below which they are accepted one by one. A multishot accept takes all
-/// that wait, however many; in the microseconds of a turn these are never so many.
-const WARY_BELOW: usize = 256;
 
 /// Where the kernel writes for as long as the ring lives.
 struct Fixed {
@@ -84,9 +82,10 @@ pub struct Uring {
     reply_bytes: usize,
     fixed: ManuallyDrop<Box<Fixed>>,
     waker: Waker,
-    listening: Vec<Listening>,
-    /// Connections are accepted one by one.
-    wary: bool,
+    listeners: Listeners,
+    limit: Arc<ConnectionLimit>,
+    /// Connections that the coming `enter` closes.
+    closing: usize,
     sends: Vec<ArenaSend>,
     owned: ManuallyDrop<HashMap<Key, OwnedSend>>,
     targets: Targets,
@@ -224,13 +223,18 @@ impl Uring {
 
     /// See [`Ring::turn`].
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
+        self.listeners.begin_turn();
         loop {
             // Sockets to be closed after their last send are closed by the next `enter`:
             // do not sleep before it, their clients wait for it.
             let closing = self.sends.iter().any(|send| send.close.is_some());
-            let sleep = !closing && !self.has_events() && self.broken.is_none();
+            // Others may wait for the places of those that are closed by this one.
+            let awaited = self.closing > 0 && self.limit.is_nearly_reached();
+            let quiet = !self.has_events() && !self.listeners.has_readable();
+            let sleep = quiet && !closing && !awaited && self.broken.is_none();
             self.flush(if sleep { wait } else { Wait::No });
             self.arena_used = 0;
+            self.accept_some();
             if let Some(error) = self.broken.take() {
                 return Err(error);
             }
@@ -249,8 +253,11 @@ impl Uring {
     fn flush(&mut self, wait: Wait) {
         // What the user has let go of since: this `enter` may find bytes waiting for it.
         self.lend_buffers();
-        if let Err(error) = self.enter(wait) {
-            self.broken.get_or_insert(error);
+        match self.enter(wait) {
+            Ok(()) => self.limit.release(mem::take(&mut self.closing)),
+            Err(error) => {
+                self.broken.get_or_insert(error);
+            }
         }
         self.collect();
         while self.ring.submission().cq_overflow() && self.broken.is_none() {
@@ -317,6 +324,7 @@ impl Uring {
     }
 
     fn push_close(&mut self, fd: i32) {
+        self.closing += 1;
         let entry = opcode::Close::new(Fd(fd))
             .build()
             .flags(Flags::SKIP_SUCCESS)
@@ -364,51 +372,18 @@ impl Uring {
 
 impl Ring for Uring {
     fn accept(&mut self, listener: ListenerIndex) {
-        let entry = &mut self.listening[usize::from(listener)];
-        let Some(socket) = &entry.listener else { return };
-        if entry.accepting != Accepting::Idle {
-            return;
-        }
-        entry.accepting = Accepting::Armed;
-        let fd = socket.raw();
-        // A multishot accept stays first in line at its socket, and would take every connection
-        // away from the other rings that wait there; a single one goes to the end of the line.
-        let entry = if self.wary || socket.is_shared() {
-            let nobody = ptr::null_mut();
-            opcode::Accept::new(Fd(fd), nobody, nobody.cast()).flags(libc::SOCK_CLOEXEC).build()
-        } else {
-            opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build()
-        };
-        let entry = entry.user_data(Token::indexed(Operation::Accept, listener.into()).pack());
-        self.push(entry);
-    }
-
-    fn bound_accepts(&mut self, room: usize) {
-        // With a distance between the two bounds, lest it goes to and fro.
-        let wary = room < if self.wary { 2 * WARY_BELOW } else { WARY_BELOW };
-        if wary && !self.wary {
-            self.accept_anew(|_| true);
-        }
-        self.wary = wary;
-    }
-
-    fn stop_accepting(&mut self, listener: ListenerIndex) {
-        let entry = &mut self.listening[usize::from(listener)];
-        if entry.accepting == Accepting::Armed {
-            entry.accepting = Accepting::Stopping;
-            self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
+        if self.listeners.arm(listener) {
+            self.watch_listener(listener);
         }
     }
 
     fn finish_accepting(&mut self, listener: ListenerIndex) {
-        let entry = &mut self.listening[usize::from(listener)];
-        let before = mem::replace(&mut entry.accepting, Accepting::Finishing);
-        match before {
-            Accepting::Idle => self.drain_listener(listener),
-            Accepting::Armed => {
-                self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
-            }
-            Accepting::Stopping | Accepting::Finishing => {}
+        self.listeners.finish(listener);
+        if self.listeners.get(listener).watched {
+            // As long as the kernel polls the socket, closing it would not end it.
+            self.push(cancel_poll(listener));
+        } else {
+            self.listeners.on_readable(listener);
         }
     }
 

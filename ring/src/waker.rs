@@ -36,4 +36,22 @@ impl Waker {
     pub(crate) fn clear(&self) {
         let _ = (&*self.0).read(&mut [0; 8]);
     }
+
+    /// Whether a wake is still to be reported.
+    #[cfg(test)]
+    pub(crate) fn is_rung(&self) -> bool {
+        let mut count = [0; 8];
+        let rung = (&*self.0).read(&mut count).is_ok();
+        if rung {
+            self.wake();
+        }
+        rung
+    }
+}
+
+impl PartialEq for Waker {
+    /// Whether both wake the same engine.
+    fn eq(&self, other: &Waker) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }

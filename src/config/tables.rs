@@ -410,9 +410,10 @@ pub(super) const CONNECTIONS: Table = Table {
                 at: |config| &mut config.connections.max,
                 bounds: bounds(0, 10_000_000, "connections"),
             },
-            about: "Connections at one time, shared out evenly to the workers, rounded up. \
-                    Beyond, new ones wait in the kernel. 0 is what the file descriptor limit \
-                    allows, less a reserve.",
+            about: "Connections at one time, of all workers together. From seven eighths of them \
+                    on, answers end their connections; when all are open, the longest idle ones \
+                    are closed for new ones, which wait in the kernel if there are none. 0 is \
+                    what the file descriptor limit allows, less a reserve.",
             reason: "the limit of the process is the one that cannot be exceeded anyway.",
         },
         Key {

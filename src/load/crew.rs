@@ -9,7 +9,9 @@ use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use annulus_ring::{Choice, Chosen, Epoll, Settings as RingSettings, Uring, Waker};
+use annulus_ring::{
+    Choice, Chosen, ConnectionLimit, Epoll, Settings as RingSettings, Uring, Waker,
+};
 
 use super::client::SEALED_EXTRA;
 use super::judge::Counter;
@@ -140,6 +142,8 @@ impl Crew<'_> {
         RingSettings {
             listeners: Vec::new(),
             waker,
+            limit: Arc::new(ConnectionLimit::unlimited()),
+            accepts_per_turn: 0,
             reply_bytes: batch,
             arena_bytes: ARENA_BYTES,
             recv_buffers: RECV_BUFFERS,

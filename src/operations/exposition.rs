@@ -115,6 +115,15 @@ fn write_connections(text: &mut Text, snapshot: &Snapshot) {
         text.sample("annulus_connections_timed_out_total", &labels, count);
     }
     text.counter(
+        "annulus_connections_evicted_total",
+        "Connections closed before their time to make room for new ones, by what they were waiting \
+         for.",
+    );
+    for (waiting_for, count) in counters.evicted.iter() {
+        let labels = [("waiting_for", waiting_for.label())];
+        text.sample("annulus_connections_evicted_total", &labels, count);
+    }
+    text.counter(
         "annulus_accept_pauses_total",
         "How often a worker stopped accepting for a while, so that new connections waited in the \
          kernel, by reason.",

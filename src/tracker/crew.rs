@@ -13,7 +13,7 @@ use annulus_ring::{
 };
 
 use crate::config::EngineChoice;
-use crate::limits::{ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
+use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
 use crate::metrics::Counters;
 use crate::metrics::snapshot::Engine;
@@ -21,7 +21,7 @@ use crate::proxy::Introductions;
 use crate::server::Server;
 use crate::swarm::{Swarms, Sweep};
 use crate::tls::Acceptor;
-use crate::worker::{Clock, Settings, Worker};
+use crate::worker::{Clock, Room, Settings, Worker};
 
 /// The workers' threads, and what wakes them.
 pub(super) type Crew = Vec<(JoinHandle<io::Result<()>>, Waker)>;
@@ -33,6 +33,9 @@ pub(super) type Started = Result<(Engine, String), String>;
 /// thread that uses it.
 pub(super) struct Plan {
     pub(super) settings: Settings,
+    pub(super) room: Arc<Room>,
+    /// Its place among the workers, from 0.
+    pub(super) number: usize,
     pub(super) listeners: Vec<Listener>,
     pub(super) waker: Waker,
     pub(super) reply_bytes: usize,
@@ -60,7 +63,7 @@ impl Plan {
             None => match Uring::new(self.ring_settings(Vec::new())) {
                 Ok(mut ring) => {
                     let capabilities = ring.capabilities();
-                    ring.adopt(mem::take(&mut self.listeners));
+                    ring.adopt(mem::take(&mut self.listeners))?;
                     let engine = Engine { name: "io_uring", tier: tier(&capabilities) };
                     return self.work_on(ring, (engine, capabilities.describe()), started);
                 }
@@ -89,6 +92,8 @@ impl Plan {
         RingSettings {
             listeners,
             waker: self.waker.clone(),
+            limit: Arc::clone(self.room.limit()),
+            accepts_per_turn: ACCEPTS_PER_TURN_MAX,
             reply_bytes: self.reply_bytes,
             arena_bytes: ARENA_BYTES,
             recv_buffers: RECV_BUFFERS,
@@ -105,6 +110,7 @@ impl Plan {
         let Plan { settings, acceptor, server, swarms, sweep, stop, clock, .. } = self;
         let now_s = clock.now_s();
         let worker = Worker::new(ring, server, acceptor, swarms, sweep, stop, settings, now_s);
+        let worker = worker.sharing(self.room, self.number);
         let mut worker = worker.behind(self.introductions).counting(self.counters);
         let _ = started.send(Ok(described));
         let result = worker.run(|| clock.now());

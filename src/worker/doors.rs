@@ -10,9 +10,8 @@ use crate::log::Limited;
 enum Door {
     /// Accepting.
     Open,
-    /// Asked to stop, for there are too many connections.
-    Shutting,
-    /// Not accepting: to be opened when there is room.
+    /// Not accepting, for as many connections are open as may be: to be opened when the ring wakes
+    /// the worker because one is closed.
     Shut,
     /// Failed for want of descriptors or memory: to be opened when some may be free.
     Waiting,
@@ -25,8 +24,8 @@ enum Door {
 /// All listeners of one worker.
 pub(super) struct Doors {
     doors: Vec<Door>,
-    /// Whether connections are below their bound.
-    room: bool,
+    /// Whether one may be shut, or waiting.
+    blocked: bool,
     /// Whether a connection has gone in this turn.
     freed: bool,
     exhausted: Limited,
@@ -37,47 +36,42 @@ impl Doors {
     pub(super) fn new(listeners: ListenerIndex) -> Doors {
         Doors {
             doors: vec![Door::Shut; usize::from(listeners)],
-            room: false,
+            blocked: true,
             freed: false,
             exhausted: Limited::default(),
             failed: Limited::default(),
         }
     }
 
-    /// A connection is gone, and there is room for another.
+    /// A connection is gone.
     pub(super) fn freed(&mut self) {
         self.freed = true;
     }
 
-    /// Opens what [`Doors::freed`] made room for: at the end of a turn, so that the closes
-    /// of that turn come before the accepts in the queue of submissions.
+    /// Opens what [`Doors::freed`] may have made possible.
     pub(super) fn open_freed(&mut self, ring: &mut impl Ring) {
         if mem::take(&mut self.freed) {
-            self.open(ring);
+            self.open_those(ring, |door| door == Door::Waiting);
         }
     }
 
-    /// There is room for connections: opens whatever is not open.
+    /// Opens whatever is not open: something may have changed.
     pub(super) fn open(&mut self, ring: &mut impl Ring) {
-        self.room = true;
+        self.open_those(ring, |door| matches!(door, Door::Shut | Door::Waiting));
+    }
+
+    fn open_those(&mut self, ring: &mut impl Ring, are_meant: impl Fn(Door) -> bool) {
+        if !self.blocked {
+            return;
+        }
+        self.blocked = false;
         for (listener, door) in self.doors.iter_mut().enumerate() {
-            if matches!(door, Door::Shut | Door::Waiting) {
+            if are_meant(*door) {
                 *door = Door::Open;
                 ring.accept(listener as ListenerIndex);
             }
+            self.blocked |= matches!(door, Door::Shut | Door::Waiting);
         }
-    }
-
-    /// There is no room for another connection; says whether there was.
-    pub(super) fn shut(&mut self, ring: &mut impl Ring) -> bool {
-        let had_room = mem::take(&mut self.room);
-        for (listener, door) in self.doors.iter_mut().enumerate() {
-            if *door == Door::Open {
-                *door = Door::Shutting;
-                ring.stop_accepting(listener as ListenerIndex);
-            }
-        }
-        had_room
     }
 
     /// No connection is accepted any more, after those that wait in the kernel.
@@ -96,13 +90,7 @@ impl Doors {
     }
 
     /// A listener stopped accepting.
-    pub(super) fn ended(
-        &mut self,
-        ring: &mut impl Ring,
-        listener: ListenerIndex,
-        cause: AcceptEnd,
-        now_s: u32,
-    ) {
+    pub(super) fn ended(&mut self, listener: ListenerIndex, cause: AcceptEnd, now_s: u32) {
         let door = &mut self.doors[usize::from(listener)];
         if cause == AcceptEnd::Finished {
             *door = Door::Finished;
@@ -111,6 +99,7 @@ impl Doors {
         if matches!(door, Door::Finishing | Door::Finished) {
             return;
         }
+        self.blocked = true;
         *door = match cause {
             AcceptEnd::Exhausted(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
@@ -128,11 +117,7 @@ impl Doors {
                 self.failed.warning(now_s, format_args!("accepting failed: {error}; trying again"));
                 Door::Waiting
             }
-            AcceptEnd::Retired | AcceptEnd::Stopped | AcceptEnd::Finished if self.room => {
-                ring.accept(listener);
-                Door::Open
-            }
-            AcceptEnd::Retired | AcceptEnd::Stopped | AcceptEnd::Finished => Door::Shut,
+            AcceptEnd::Full { .. } | AcceptEnd::Finished => Door::Shut,
         };
     }
 }

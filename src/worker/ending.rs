@@ -98,9 +98,7 @@ impl<R: Ring> Worker<R> {
         }
         self.due = due;
         self.sweeping = true;
-        if self.slots.len() < self.settings.connections_max {
-            self.doors.open(&mut self.ring);
-        }
+        self.doors.open(&mut self.ring);
         match self.shutdown_at_s {
             None => {}
             Some(_) if !self.is_out_of_time() => self.close_idle(),
@@ -147,16 +145,7 @@ impl<R: Ring> Worker<R> {
                 }
                 let slot = &mut self.slots[key.slot() as usize];
                 self.counters.timeouts.add(overdue(&slot.connection));
-                let out = self.ring.reply_space();
-                let before = slot.connection.pending_bytes();
-                let written = slot.connection.expire(&mut self.server, &mut self.scratch, out);
-                self.kept = self.kept + slot.connection.pending_bytes() - before;
-                if written > 0 {
-                    let next = Next::Close { unread: true };
-                    self.follow(key, Progress { written, next });
-                } else {
-                    self.end(key, false);
-                }
+                self.give_up(key);
             }
             // Its turn comes.
             Phase::Streaming | Phase::Flushing if !slot.sending => self.set_deadline(key, 1),
@@ -192,6 +181,22 @@ impl<R: Ring> Worker<R> {
         true
     }
 
+    /// Ends a connection whose client is not waited for any longer, with an answer to what it left
+    /// unfinished.
+    pub(super) fn give_up(&mut self, key: Key) {
+        let slot = &mut self.slots[key.slot() as usize];
+        let out = self.ring.reply_space();
+        let before = slot.connection.pending_bytes();
+        let written = slot.connection.expire(&mut self.server, &mut self.scratch, out);
+        self.kept = self.kept + slot.connection.pending_bytes() - before;
+        if written > 0 {
+            let next = Next::Close { unread: true };
+            self.follow(key, Progress { written, next });
+        } else {
+            self.end(key, false);
+        }
+    }
+
     /// Accepts no more, and has every connection end with the answer to the last request that it
     /// has sent by now; those that wait between two requests end now.
     pub(super) fn begin_shutdown(&mut self) {
@@ -219,12 +224,7 @@ impl<R: Ring> Worker<R> {
         for key in all {
             let slot = &self.slots[key.slot() as usize];
             if slot.sent_turn != turn && self.may_leave(key) {
-                if slot.armed {
-                    // What was received meanwhile is answered; `go_on` goes on when that ends.
-                    self.ring.cancel_recv(key);
-                } else if !slot.queued {
-                    self.leave(key);
-                }
+                self.part_from(key);
             } else if slot.phase == Phase::Lingering
                 && self.unsent(key) <= ONLY_FIN
                 && self.ring.unread_bytes(&slot.socket) == 0
@@ -234,18 +234,32 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Lets go of an idle client, after what the ring may have received meanwhile is answered.
+    pub(super) fn part_from(&mut self, key: Key) {
+        let slot = &self.slots[key.slot() as usize];
+        if slot.armed {
+            // When that ends, `go_on` goes on.
+            self.ring.cancel_recv(key);
+        } else if !slot.queued {
+            self.leave(key);
+        }
+    }
+
     /// Whether a shutdown has had its time.
     fn is_out_of_time(&self) -> bool {
         self.shutdown_at_s.is_some_and(|at_s| self.now_s >= at_s)
     }
 
-    /// Whether a worker that stops has nothing to wait for from a client: one that waits between
-    /// two requests, or that has said nothing all the time. Who has just come may have a request
-    /// on its way.
+    /// Whether a worker that stops, or that makes room, has nothing to wait for from a client: one
+    /// that waits between two requests, or that has said nothing all the time. Who has just come
+    /// may have a request on its way.
     pub(super) fn may_leave(&self, key: Key) -> bool {
+        let slot = &self.slots[key.slot() as usize];
+        if slot.evicted {
+            return slot.is_idle();
+        }
         let Some(at_s) = self.shutdown_at_s else { return false };
         let began_s = at_s.saturating_sub(self.settings.shutdown_s);
-        let slot = &self.slots[key.slot() as usize];
         let has_had_time =
             slot.connection.has_answered() || self.now_s >= began_s.saturating_add(LINGER_S);
         slot.is_idle() && has_had_time
@@ -273,7 +287,7 @@ impl<R: Ring> Worker<R> {
 }
 
 /// What a client has not done in time that is not asked to read.
-fn overdue(connection: &Connection) -> Timeout {
+pub(super) fn overdue(connection: &Connection) -> Timeout {
     if connection.handshake() == Some(Handshake::Underway) {
         Timeout::Handshake
     } else if connection.has_answered() && connection.pending_bytes() == 0 {

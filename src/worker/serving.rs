@@ -4,6 +4,7 @@ use std::mem;
 
 use annulus_ring::{Expect, Key, RecvBuf, RecvEnd, Ring, Socket};
 
+use super::order::List;
 use super::progress::UNKNOWN;
 use super::slot::Phase;
 use super::{Settings, Worker};
@@ -62,7 +63,10 @@ impl<R: Ring> Worker<R> {
         let Settings { patience, .. } = &self.settings;
         let (server, scratch) = (&mut self.server, &mut self.scratch);
         let slot = &mut self.slots[key.slot() as usize];
-        server.close_connections(self.shutdown_at_s.is_some() && slot.owed == 0);
+        let stops = self.shutdown_at_s.is_some() && slot.owed == 0;
+        // Who has sent more than was read at once is answered to its end.
+        let makes_room = (self.crowded || slot.evicted) && !slot.full;
+        server.close_connections(stops || makes_room);
         let connection = &mut slot.connection;
         self.handshakes += u32::from(connection.awaits_hello());
         let handshake = connection.handshake();
@@ -125,7 +129,13 @@ impl<R: Ring> Worker<R> {
         let soon_s = self.now_s.saturating_add(TOGETHER_S);
         let slot = &mut self.slots[key.slot() as usize];
         let bytes = slot.connection.bytes_awaited();
-        slot.deadline_s = slot.connection.deadline_s();
+        let before_s = mem::replace(&mut slot.deadline_s, slot.connection.deadline_s());
+        // Within one second the order does not matter.
+        let listed = slot.listed_idle && slot.deadline_s == before_s;
+        if slot.connection.has_answered() && !listed {
+            slot.listed_idle = true;
+            self.order.append(key.slot(), List::Idle);
+        }
         if bytes > 1 {
             // Fewer than these may have come by then: `expire` has them read.
             slot.deadline_s = slot.deadline_s.min(soon_s);
@@ -262,6 +272,11 @@ impl<R: Ring> Worker<R> {
             (_, Err(_)) => self.end(key, true),
             (_, Ok(())) => {
                 self.set_deadline(key, idle_s);
+                let slot = &mut self.slots[key.slot() as usize];
+                if slot.phase == Phase::Serving {
+                    slot.listed_idle = true;
+                    self.order.append(key.slot(), List::Idle);
+                }
                 self.go_on(key);
             }
         }

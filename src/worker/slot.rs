@@ -64,6 +64,10 @@ pub(super) struct Slot {
     pub(super) ended: bool,
     /// The next turn goes on with it.
     pub(super) queued: bool,
+    /// It is in the list of idle connections, by its last deadline.
+    pub(super) listed_idle: bool,
+    /// It is closed to make room for another.
+    pub(super) evicted: bool,
 }
 
 impl Slot {
@@ -85,6 +89,8 @@ impl Slot {
             full: false,
             ended: false,
             queued: false,
+            listed_idle: false,
+            evicted: false,
         }
     }
 

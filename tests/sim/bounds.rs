@@ -194,9 +194,8 @@ fn connections_are_bounded_and_accepted_again() {
     const MAX: usize = 3;
     let scripts: Vec<Script> = (0..40)
         .map(|number| {
-            let requests = vec![framed(200, ANNOUNCE); 3];
-            let connect_ms = 10 * u64::from(number);
-            Script { connect_ms, pause_ms: 50, ..client(number, requests, Ending::Close) }
+            let script = client(number, vec![framed(200, ANNOUNCE)], Ending::Close);
+            Script { connect_ms: u64::from(number), piece: 30, pause_ms: 50, ..script }
         })
         .collect();
     let trace = Trace::default();
@@ -206,14 +205,83 @@ fn connections_are_bounded_and_accepted_again() {
     while !worker.ring().quiet() {
         worker.wait().expect("the fake ring never breaks");
         worker.act((clock_ms.get() / 1000) as u32);
-        worker.ring().check_doors(worker.connections());
+        worker.ring().check_limit();
         most = most.max(worker.connections());
     }
-    // A door that opens lets in whoever waits there: the bound is on opening it.
-    assert!(most >= MAX && most < scripts.len() / 2, "{most} connections at once");
+    assert_eq!(most, MAX);
     for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
-        assert_eq!(report.told(script, true).statuses, [200; 3]);
+        assert_eq!(report.told(script, true).statuses, [200]);
     }
+}
+
+/// One that has sent half a request, or nothing of TLS but half a hello.
+fn unfinished(number: u32, connect_ms: u64) -> Script {
+    Script { connect_ms, ..client(number, vec![framed(408, "GET /")], Ending::Await) }
+}
+
+fn announces_at(number: u32, connect_ms: u64, ending: Ending) -> Script {
+    Script { connect_ms, ..client(number, vec![framed(200, ANNOUNCE)], ending) }
+}
+
+#[test]
+fn the_longest_idle_connection_makes_room() {
+    let scripts = [
+        announces_at(1, 1200, Ending::Await),
+        announces_at(2, 100, Ending::Await),
+        announces_at(4, 2300, Ending::Await),
+        unfinished(5, 2400),
+        // By now as many are open as may be.
+        announces_at(7, 3000, Ending::Await),
+    ];
+    for secured in [false, true] {
+        let mut scripts = scripts.clone();
+        if secured {
+            scripts = scripts.map(|script| match script.requests[0].expected {
+                Expected::Framed(200) => super::secured::secured(script, false),
+                _ => script,
+            });
+        }
+        let faults = Faults { connections_max: 4, ..Faults::none() };
+        let reports = run(&scripts, faults, 0, &Trace::default());
+        let ended_ms: Vec<u64> = reports.iter().map(|report| report.ended_ms).collect();
+        assert!((3000..3100).contains(&ended_ms[1]), "the longest idle: {ended_ms:?}");
+        assert!(ended_ms[4] < 3100, "the one that came: {ended_ms:?}");
+        // The others have their time.
+        assert_after(ended_ms[0], &reports[0], IDLE_S);
+        assert_after(ended_ms[2], &reports[2], IDLE_S);
+        for (report, script) in reports.iter().zip(&scripts) {
+            assert_ne!(report.outcome, Outcome::Reset, "{ended_ms:?}");
+            assert_eq!(report.told(script, false).answers.len(), 1);
+            assert_eq!(report.notified, script.secured);
+        }
+    }
+}
+
+#[test]
+fn near_the_limit_answers_end_their_connections() {
+    // Seven of eight are nearly all.
+    let scripts: Vec<Script> =
+        (0..9).map(|at| announces_at(at, 10 * u64::from(at), Ending::Await)).collect();
+    let faults = Faults { connections_max: 8, ..Faults::none() };
+    let reports = run(&scripts, faults, 0, &Trace::default());
+    for (number, report) in reports.iter().enumerate() {
+        let closes = String::from_utf8_lossy(&report.received).contains("Connection: close");
+        assert_eq!(closes, number >= 6, "client {number}");
+        assert_eq!(report.ended_ms < 1000, closes, "client {number}");
+    }
+}
+
+#[test]
+fn who_does_not_ask_has_less_time_when_others_wait() {
+    // A quarter of the six seconds that there are for a head.
+    let scripts = [unfinished(1, 0), unfinished(2, 100), announces_at(4, 200, Ending::Close)];
+    let faults = Faults { connections_max: 2, ..Faults::none() };
+    let reports = run(&scripts, faults, 0, &Trace::default());
+    for (report, script) in reports.iter().zip(&scripts) {
+        assert_eq!(report.told(script, false).answers.len(), 1);
+    }
+    let ended_ms = reports[2].ended_ms;
+    assert!((1000..4000).contains(&ended_ms), "the one that waited: {ended_ms} ms");
 }
 
 #[test]
@@ -225,21 +293,6 @@ fn accepting_goes_on_as_soon_as_a_descriptor_is_free() {
     for (report, script) in run(&scripts, faults, 0, &trace).iter().zip(&scripts) {
         assert_eq!(report.told(script, true).statuses, [200]);
         assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
-    }
-}
-
-#[test]
-fn a_retired_accept_is_renewed_at_once() {
-    let scripts: Vec<Script> = (0..40)
-        .map(|number| {
-            let connect_ms = 130 * u64::from(number);
-            Script { connect_ms, ..client(number, vec![framed(200, ANNOUNCE)], Ending::Close) }
-        })
-        .collect();
-    let faults = Faults { accept_retires: 1000, ..Faults::none() };
-    for (report, script) in run(&scripts, faults, 0, &Trace::default()).iter().zip(&scripts) {
-        let ms = report.ended_ms - script.connect_ms;
-        assert!(ms < 100, "waited for {ms} ms");
     }
 }
 

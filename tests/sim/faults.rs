@@ -79,9 +79,7 @@ pub(crate) struct Faults {
     /// What is queued is submitted at once rather than at the turn's end; 1000 is what an
     /// engine without a queue does.
     pub(crate) early: u32,
-    /// A multishot accept retires.
-    pub(crate) accept_retires: u32,
-    /// A multishot accept ends with an error.
+    /// Accepting fails.
     pub(crate) accept_fails: u32,
     /// An event of a connection that is gone.
     pub(crate) stale: u32,
@@ -129,7 +127,6 @@ impl Faults {
             held: 0,
             reordered: false,
             early: 0,
-            accept_retires: 0,
             accept_fails: 0,
             stale: 0,
             network_resets: 0,
@@ -166,7 +163,6 @@ impl Faults {
             cut: sometimes(900),
             held: sometimes(700),
             early: sometimes(500),
-            accept_retires: sometimes(500),
             accept_fails: sometimes(300),
             stale: sometimes(500),
             network_resets: sometimes(4),

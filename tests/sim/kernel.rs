@@ -51,10 +51,6 @@ impl FakeRing {
             Operation::Accept(listener) => {
                 self.listeners[usize::from(listener)].armed = true;
             }
-            Operation::StopAccepting(listener) => {
-                let listener = &mut self.listeners[usize::from(listener)];
-                listener.stopping = listener.armed;
-            }
             Operation::FinishAccepting(listener) => {
                 self.listeners[usize::from(listener)].finishing = true;
             }
@@ -176,7 +172,9 @@ impl FakeRing {
         } else {
             state.wire.server_end.get_or_insert(End::Fin);
         }
-        for key in std::mem::take(&mut state.keys) {
+        let keys = std::mem::take(&mut state.keys);
+        self.release();
+        for key in keys {
             self.names.remove(&key);
             if self.odds(self.faults.stale) {
                 let end = RecvEnd::Cancelled;
@@ -254,11 +252,20 @@ impl FakeRing {
         if !self.listeners[at].armed && !finishing {
             return;
         }
-        let mut accepted = false;
         while let Some(link) = self.listeners[at].backlog.pop_front() {
+            if !self.limit.acquire() {
+                self.listeners[at].backlog.push_front(link);
+                if finishing {
+                    break;
+                }
+                self.is_awaited = true;
+                let waiting = self.listeners[at].backlog.len() as u32;
+                return self.end_accept(index, AcceptEnd::Full { waiting });
+            }
             let open = self.descriptors.iter().flatten().count();
             if open >= self.faults.descriptors_max {
                 self.listeners[at].backlog.push_front(link);
+                self.release();
                 if finishing {
                     break;
                 }
@@ -267,7 +274,6 @@ impl FakeRing {
                 return self.end_accept(index, cause);
             }
             self.accept_one(index, link);
-            accepted = true;
             if !finishing && self.odds(self.faults.held) {
                 break;
             }
@@ -281,10 +287,6 @@ impl FakeRing {
                 self.links[link].wire.reset_client();
             }
             self.end_accept(index, AcceptEnd::Finished);
-        } else if self.listeners[at].stopping {
-            self.end_accept(index, AcceptEnd::Stopped);
-        } else if (accepted || self.odds(200)) && self.odds(self.faults.accept_retires) {
-            self.end_accept(index, AcceptEnd::Retired);
         } else if self.odds(self.faults.accept_fails) {
             self.end_accept(index, AcceptEnd::Error(EPROTO));
         }
@@ -293,11 +295,18 @@ impl FakeRing {
     fn end_accept(&mut self, listener: ListenerIndex, cause: AcceptEnd) {
         let state = &mut self.listeners[usize::from(listener)];
         state.armed = false;
-        state.stopping = false;
         if self.sabotages(Sabotage::ForgetsAcceptEnd) {
             return;
         }
         self.lanes.push(Lane::Listener(listener), Event::AcceptEnded { listener, cause });
+    }
+
+    /// Gives a place back; who waits for one hears of it.
+    fn release(&mut self) {
+        self.limit.release(1);
+        if std::mem::take(&mut self.is_awaited) {
+            self.lanes.push(Lane::Ring, Event::Wake);
+        }
     }
 
     /// The lowest free descriptor, as a kernel gives it.

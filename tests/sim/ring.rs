@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use annulus::limits::UNREAD_BYTES_MAX;
+use annulus::limits::{UNREAD_BYTES_MAX, nearly_all};
 use annulus::swarm::Random;
-use annulus_ring::{Event, Expect, Half, Key, ListenerIndex, Pool, Ring, Socket};
+use annulus_ring::{ConnectionLimit, Event, Expect, Half, Key, ListenerIndex, Pool, Ring, Socket};
 
 use super::client::{Client, End, Script, Wire};
 use super::faults::Faults;
@@ -32,7 +32,6 @@ pub(crate) const TIME_MAX_MS: u64 = 3_000_000;
 /// What waits to be submitted.
 pub(super) enum Operation {
     Accept(ListenerIndex),
-    StopAccepting(ListenerIndex),
     FinishAccepting(ListenerIndex),
     Receive { link: usize, key: Key, expect: Expect },
     Cancel(Key),
@@ -95,11 +94,9 @@ pub(super) struct Link {
 pub(super) struct Listener {
     pub(super) backlog: VecDeque<usize>,
     pub(super) armed: bool,
-    pub(super) stopping: bool,
     pub(super) finishing: bool,
     pub(super) closed: bool,
     pub(super) armed_known: bool,
-    pub(super) stop_asked: bool,
     pub(super) finish_asked: bool,
 }
 
@@ -120,6 +117,9 @@ pub(crate) struct FakeRing {
     pub(super) lanes: Lanes,
     /// Sends that fell short: reported by the turn that submitted them.
     pub(super) short: Vec<Event>,
+    /// Connections that may be open, and whether the worker is to be woken when one is closed.
+    pub(super) limit: Arc<ConnectionLimit>,
+    pub(super) is_awaited: bool,
     pub(super) tick_ms: u64,
     pub(super) opened: u64,
     pub(super) closed: u64,
@@ -180,6 +180,8 @@ impl FakeRing {
             queue: VecDeque::new(),
             lanes: Lanes::default(),
             short: Vec::new(),
+            limit: Arc::new(limit_of(&faults)),
+            is_awaited: false,
             tick_ms: 1000,
             opened: 0,
             closed: 0,
@@ -289,7 +291,6 @@ impl FakeRing {
         if let Event::AcceptEnded { listener, .. } = event {
             let listener = &mut self.listeners[usize::from(listener)];
             listener.armed_known = false;
-            listener.stop_asked = false;
         }
         if let Event::Accepted { socket, .. } = &event {
             let link = self.descriptors[(socket.raw() - DESCRIPTOR_MIN) as usize];
@@ -324,21 +325,12 @@ impl FakeRing {
 }
 
 impl Ring for FakeRing {
-    /// Not all engines can keep to it.
-    fn bound_accepts(&mut self, _: usize) {}
-
     fn accept(&mut self, listener: ListenerIndex) {
         let state = &mut self.listeners[usize::from(listener)];
         assert!(!state.armed_known, "accepting already");
         assert!(!state.finish_asked, "accepting after the end");
         state.armed_known = true;
-        state.stop_asked = false;
         self.push(Operation::Accept(listener));
-    }
-
-    fn stop_accepting(&mut self, listener: ListenerIndex) {
-        self.listeners[usize::from(listener)].stop_asked = true;
-        self.push(Operation::StopAccepting(listener));
     }
 
     fn finish_accepting(&mut self, listener: ListenerIndex) {
@@ -478,4 +470,8 @@ impl Ring for FakeRing {
         assert!(self.now_ms() < TIME_MAX_MS, "the run is stuck");
         Ok(())
     }
+}
+
+fn limit_of(faults: &Faults) -> ConnectionLimit {
+    ConnectionLimit::new(faults.connections_max, nearly_all(faults.connections_max))
 }

@@ -14,7 +14,7 @@ use annulus::quota::{Ledger, Quota, Settings as QuotaSettings};
 use annulus::server::{Server, reply_bytes_max};
 use annulus::swarm::{Settings as SwarmSettings, Swarms};
 use annulus::tls::sealed_bytes_max;
-use annulus::worker::{Settings, Worker};
+use annulus::worker::{Room, Settings, Worker};
 use annulus_ring::Ring;
 
 use super::answers::Told;
@@ -114,7 +114,6 @@ fn build_limited(
         listeners: LISTENERS,
         secured_from: SECURED_FROM,
         scratch_bytes: replies_bytes,
-        connections_max: faults.connections_max,
         patience: Patience { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
         send_s: SEND_S,
         shutdown_s: SHUTDOWN_S,
@@ -131,12 +130,13 @@ fn build_limited(
         Arc::clone(&stop),
         trace.clone(),
     );
+    let room = Arc::new(Room::alone(Arc::clone(&ring.limit)));
     let server = Server::new(Arc::clone(&swarms), protocol, seed);
     let server = server.limited(ledger.map(Quota::new));
     let sweep = Swarms::sweep_part(0, 1);
     let acceptor = secured.then(acceptor);
     let worker = Worker::new(ring, server, acceptor, Arc::clone(&swarms), sweep, stop, settings, 0);
-    (worker, clock_ms, swarms)
+    (worker.sharing(room, 0), clock_ms, swarms)
 }
 
 /// Lets these clients talk to a worker until all have left and it has stopped.
@@ -180,7 +180,7 @@ fn finish_checked(
     while !worker.finished() {
         worker.wait().expect("the fake ring never breaks");
         worker.act(now().as_secs() as u32);
-        worker.ring().check_doors(worker.connections());
+        worker.ring().check_limit();
         let there = worker.ring().connections();
         assert_eq!(worker.connections(), there, "connections that are counted, and that are there");
         check(&worker);
@@ -211,15 +211,11 @@ impl FakeRing {
         there.filter(|link| link.client.script.peer.is_some()).count()
     }
 
-    /// While the worker holds as many connections as it may, it accepts no more.
-    pub(crate) fn check_doors(&self, connections: usize) {
-        if connections < self.faults.connections_max {
-            return;
-        }
-        for listener in &self.listeners {
-            let shut = !listener.armed_known || listener.stop_asked || listener.finish_asked;
-            assert!(shut, "accepting with {connections} connections");
-        }
+    /// There are never more connections than there may be.
+    pub(crate) fn check_limit(&self) {
+        let open = self.descriptors.iter().flatten().count();
+        assert!(open <= self.faults.connections_max, "{open} connections");
+        assert_eq!(self.limit.open(), open, "places that are taken, and connections");
     }
 
     /// At the end nothing may be left anywhere.

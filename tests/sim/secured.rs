@@ -15,7 +15,7 @@ use super::tls::{Farewell, Manner};
 use super::trace::Trace;
 
 /// A client that speaks TLS 1.2 or 1.3.
-fn secured(script: Script, old: bool) -> Script {
+pub(crate) fn secured(script: Script, old: bool) -> Script {
     Script { secured: true, tls: Some(Manner::good(old)), ..script }
 }
 

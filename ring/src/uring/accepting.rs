@@ -1,95 +1,62 @@
-//! Listeners: what they are asked to do, and the connections that come of it.
+//! Listeners: when they are polled, and when they are accepted from.
 
-use std::mem;
-
-use io_uring::cqueue;
+use std::io;
 
 use super::Uring;
-use super::entries::cancel;
-use crate::event::{AcceptEnd, Event, ListenerIndex, Socket};
-use crate::listener::{Listener, drain};
-use crate::sys;
-use crate::token::Operation;
-
-/// What a listener is being asked to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Accepting {
-    Idle,
-    Armed,
-    Stopping,
-    Finishing,
-}
-
-pub(super) struct Listening {
-    pub(super) listener: Option<Listener>,
-    pub(super) accepting: Accepting,
-}
+use super::entries::poll_listener;
+use crate::event::{AcceptEnd, Event, ListenerIndex};
+use crate::listener::Listener;
+use crate::listening::{Accepting, Then};
 
 impl Uring {
     /// Takes listeners beside those it was built with, counted on from them.
-    pub fn adopt(&mut self, listeners: Vec<Listener>) {
-        let idle = |listener| Listening { listener: Some(listener), accepting: Accepting::Idle };
-        self.listening.extend(listeners.into_iter().map(idle));
+    ///
+    /// # Errors
+    /// When one is not open.
+    pub fn adopt(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+        self.listeners.adopt(listeners)
     }
 
-    pub(super) fn on_accept(&mut self, index: u32, result: i32, flags: u32) {
-        let listener = index as ListenerIndex;
-        if result >= 0 {
-            match sys::peer_address(result) {
-                Ok(peer) => {
-                    let socket = Socket::from_raw(result);
-                    self.ready.push(Event::Accepted { listener, socket, peer });
-                }
-                // Reset before it was accepted.
-                Err(libc::ENOTCONN | libc::EINVAL) => sys::close(result),
-                // Not a socket of ours: Linux 6.6.1 to 6.8-rc could report descriptors
-                // that were never opened. Closing it might close another's.
-                Err(_) => {}
+    /// Asks the kernel to tell when a connection waits, unless it has been asked.
+    pub(super) fn watch_listener(&mut self, index: ListenerIndex) {
+        let entry = self.listeners.get(index);
+        let Some(listener) = entry.listener.as_ref().filter(|_| !entry.watched) else { return };
+        let poll = poll_listener(listener.raw(), listener.is_shared(), index);
+        entry.watched = true;
+        self.push(poll);
+    }
+
+    /// The poll of a listener has ended: it is readable, or the poll was cancelled to close it.
+    pub(super) fn on_listener_polled(&mut self, index: u32, result: i32) {
+        let index = index as ListenerIndex;
+        let entry = self.listeners.get(index);
+        entry.watched = false;
+        if result < 0 && entry.accepting == Accepting::Armed {
+            entry.accepting = Accepting::Idle;
+            let cause = AcceptEnd::from_errno(-result);
+            self.ready.push(Event::AcceptEnded { listener: index, cause });
+        } else {
+            self.listeners.on_readable(index);
+        }
+    }
+
+    /// Accepts what waits at readable listeners, as far as this turn may.
+    pub(super) fn accept_some(&mut self) {
+        while let Some((index, then)) = self.listeners.accept_next(&mut self.ready) {
+            // A poll that was made before it was known that there is no room harms nobody.
+            if then == Then::Watch {
+                self.watch_listener(index);
             }
         }
-        if cqueue::more(flags) {
-            return;
-        }
-        let accepting = &mut self.listening[index as usize].accepting;
-        let before = mem::replace(accepting, Accepting::Idle);
-        let cause = match before {
-            Accepting::Finishing => return self.drain_listener(listener),
-            Accepting::Stopping => AcceptEnd::Stopped,
-            Accepting::Idle | Accepting::Armed => AcceptEnd::from_result(result),
-        };
-        self.ready.push(Event::AcceptEnded { listener, cause });
     }
 
-    /// Has accepts on sockets that others wait at too start anew, and so look into the queue. The
-    /// kernel wakes one of those that wait there; that one may be about to stop, or be what is
-    /// left of a killed process whose ring the kernel takes apart in its own time, and then nobody
-    /// hears of the connection until the next one comes.
+    /// Looks into the queues that others wait at too. The kernel wakes one of those that wait
+    /// there; that one may be about to stop, or be what is left of a killed process whose ring the
+    /// kernel takes apart in its own time, and then nobody hears of the connection until the next
+    /// one comes.
     pub(super) fn accept_unheard(&mut self) {
-        self.accept_anew(Listener::has_company);
-    }
-
-    /// Ends the accepts on some listeners; the user, who is told that they are retired, starts
-    /// them again.
-    pub(super) fn accept_anew(&mut self, is_meant: impl Fn(&Listener) -> bool) {
-        for index in 0..self.listening.len() {
-            let Listening { listener, accepting } = &self.listening[index];
-            let meant = listener.as_ref().is_some_and(&is_meant);
-            if meant && *accepting == Accepting::Armed {
-                let listener = index as ListenerIndex;
-                self.push(cancel(Operation::Accept, listener, Operation::CancelAccept));
-            }
+        for index in self.listeners.in_company() {
+            self.listeners.on_readable(index);
         }
-    }
-
-    /// Accepts what had completed its handshake before the listener goes: closing it would
-    /// reset those clients.
-    pub(super) fn drain_listener(&mut self, index: ListenerIndex) {
-        let entry = &mut self.listening[usize::from(index)];
-        entry.accepting = Accepting::Idle;
-        if let Some(listener) = entry.listener.take() {
-            drain(listener, index, false, &mut self.ready);
-        }
-        let cause = AcceptEnd::Finished;
-        self.ready.push(Event::AcceptEnded { listener: index, cause });
     }
 }

@@ -15,7 +15,7 @@ impl Uring {
         };
         match token.operation {
             Operation::Recv => self.on_recv(token.key, result, flags),
-            Operation::Accept => self.on_accept(token.key.slot(), result, flags),
+            Operation::Accept => self.on_listener_polled(token.key.slot(), result),
             Operation::SendOwned => self.on_owned_send(token.key, result),
             Operation::Connect => self.on_connect(token.key, result),
             Operation::Tick => {
@@ -111,11 +111,12 @@ impl Uring {
             debug_assert!(false, "a connection that nobody asked for");
             return;
         };
-        let result = if result < 0 {
-            sys::close(fd);
-            Err(-result)
-        } else {
-            Ok(Socket::from_raw(fd))
+        let result = match result {
+            0.. if self.limit.acquire() => Ok(Socket::from_raw(fd)),
+            _ => {
+                sys::close(fd);
+                Err(if result < 0 { -result } else { libc::EMFILE })
+            }
         };
         self.ready.push(Event::Connected { key, result });
     }

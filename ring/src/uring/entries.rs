@@ -73,8 +73,18 @@ pub(super) fn recv_multishot(fd: i32) -> Entry {
         .flags(Flags::BUFFER_SELECT)
 }
 
-pub(super) fn cancel(target: Operation, listener: ListenerIndex, operation: Operation) -> Entry {
-    opcode::AsyncCancel::new(Token::indexed(target, listener.into()).pack())
+/// Tells once when a connection waits at a listener. Polled and accepted in two steps, they come in
+/// bounded numbers: a multishot accept takes all that wait, and those that come meanwhile.
+pub(super) fn poll_listener(fd: i32, is_shared: bool, listener: ListenerIndex) -> Entry {
+    // One connection wakes one of those that wait at a shared socket, not all.
+    let exclusive = if is_shared { libc::EPOLLEXCLUSIVE } else { 0 };
+    opcode::PollAdd::new(Fd(fd), (libc::EPOLLIN | exclusive) as u32)
         .build()
-        .user_data(Token::indexed(operation, listener.into()).pack())
+        .user_data(Token::indexed(Operation::Accept, listener.into()).pack())
+}
+
+pub(super) fn cancel_poll(listener: ListenerIndex) -> Entry {
+    opcode::AsyncCancel::new(Token::indexed(Operation::Accept, listener.into()).pack())
+        .build()
+        .user_data(Token::indexed(Operation::CancelAccept, listener.into()).pack())
 }

@@ -5,15 +5,17 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem::{self, ManuallyDrop};
+use std::sync::Arc;
 
 use io_uring::IoUring;
 use io_uring::types::{BufRingEntry, Timespec};
 
 use super::entries::{GROUP, quiet_send, recv_multishot};
-use super::{Accepting, Fixed, Listening, Uring};
+use super::{Fixed, Uring};
 use crate::buffers::{Pool, Region};
 use crate::dial::Targets;
 use crate::event::Wait;
+use crate::listening::Listeners;
 use crate::start::Settings;
 use crate::token::{Key, Operation, Token};
 
@@ -120,7 +122,10 @@ impl Uring {
             submissions: ring.params().sq_entries(),
             completions: ring.params().cq_entries(),
         };
-        let listening = settings.listeners.into_iter();
+        let Settings { limit, accepts_per_turn, waker, .. } = settings;
+        let mut listeners =
+            Listeners::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, false);
+        listeners.adopt(settings.listeners).map_err(Refusal::Start)?;
         let mut uring = Uring {
             ring: ManuallyDrop::new(ring),
             pool: ManuallyDrop::new(pool),
@@ -135,11 +140,10 @@ impl Uring {
                 tick: Timespec::new().sec(1),
                 wake_count: 0,
             })),
-            waker: settings.waker,
-            listening: listening
-                .map(|listener| Listening { listener: Some(listener), accepting: Accepting::Idle })
-                .collect(),
-            wary: false,
+            waker,
+            listeners,
+            limit,
+            closing: 0,
             sends: Vec::with_capacity(SUBMISSIONS as usize),
             owned: ManuallyDrop::new(HashMap::new()),
             targets: Targets::default(),

@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use annulus_ring::{AcceptEnd, Event, Expect, Inherited, Listener, RecvEnd, Ring};
+use annulus_ring::{
+    AcceptEnd, ConnectionLimit, Event, Expect, Inherited, Listener, RecvEnd, Ring, Socket,
+};
 use socket2::{Domain, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, Kind, Shape, alone, on_every_engine};
@@ -14,7 +17,10 @@ on_every_engine!(
     peers_have_their_ipv4_address,
     peers_have_their_ipv6_address,
     a_burst_is_accepted_whole,
-    stopping_leaves_clients_in_the_queue,
+    at_the_limit_clients_wait_in_the_queue,
+    engines_share_their_limit,
+    a_turn_accepts_a_bounded_number_from_all_listeners,
+    finishing_at_the_limit_resets_who_waits,
     accepting_twice_is_accepting_once,
     finishing_serves_the_queue_then_refuses,
     finishing_while_accepting_serves_the_queue,
@@ -61,22 +67,126 @@ fn a_burst_is_accepted_whole<K: Kind>() {
     bench.finish();
 }
 
-fn stopping_leaves_clients_in_the_queue<K: Kind>() {
-    let mut bench = Bench::<K>::new();
+fn at_the_limit_clients_wait_in_the_queue<K: Kind>() {
+    let mut bench = Bench::<K>::shaped(Shape { connections_max: 2, ..Shape::default() });
+    let (_first, _, first) = bench.pair(b"x");
+    let (_second, _, mut last) = bench.pair(b"x");
     for _ in 0..3 {
-        let (_client, _, socket) = bench.pair(b"x");
-        bench.ring.close(socket);
-        bench.ring.stop_accepting(0);
-        assert_eq!(accept_ended(&mut bench), AcceptEnd::Stopped);
-        let mut client = bench.client();
-        client.write_all(b"x").unwrap();
-        bench.stays_quiet(Duration::from_millis(100));
-        bench.ring.accept(0);
-        let (socket, peer) = bench.accepted();
-        assert_eq!(peer, client.local_addr().unwrap());
-        bench.ring.close(socket);
+        let mut clients = [bench.client(), bench.client()];
+        clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+        let end = accept_ended(&mut bench);
+        let AcceptEnd::Full { waiting: 1..=2 } = end else { panic!("{end:?}") };
+        bench.stays_quiet(Duration::from_millis(50));
+        // Each that is closed lets in one.
+        for client in clients {
+            bench.ring.close(last);
+            assert!(matches!(bench.next(), Event::Wake));
+            bench.ring.accept(0);
+            let peer;
+            (last, peer) = bench.accepted();
+            assert_eq!(peer, client.local_addr().unwrap());
+            drop(client);
+            bench.turn(false);
+            // The next one that waits, if there is one.
+            while let Some(event) = bench.batch(false).pop() {
+                assert!(matches!(event, Event::AcceptEnded { cause: AcceptEnd::Full { .. }, .. }));
+            }
+        }
     }
-    bench.finish();
+    bench.ring.close(first);
+    bench.ring.close(last);
+    bench.turn(false);
+    bench.turn(false);
+}
+
+fn engines_share_their_limit<K: Kind>() {
+    const MAX: usize = 10;
+    let limit = Arc::new(ConnectionLimit::new(MAX, MAX));
+    let (address, group) = Listener::bind_group("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+    let mut benches: Vec<Bench<K>> = group
+        .into_iter()
+        .map(|listener| {
+            let mut bench =
+                Bench::<K>::sharing(Arc::clone(&limit), Shape::default(), address, vec![listener]);
+            bench.ring.accept(0);
+            bench
+        })
+        .collect();
+    let mut clients: Vec<TcpStream> = (0..5 * MAX).map(|_| benches[0].client()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+    let mut held: Vec<(usize, Socket)> = Vec::new();
+    let mut left: HashSet<SocketAddr> =
+        clients.iter().map(|client| client.local_addr().unwrap()).collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !left.is_empty() {
+        assert!(Instant::now() < deadline, "{} are never accepted", left.len());
+        for (at, bench) in benches.iter_mut().enumerate() {
+            for event in bench.batch(false) {
+                match event {
+                    Event::Accepted { socket, peer, .. } => {
+                        assert!(left.remove(&peer.unwrap()), "{peer:?} is nobody or came twice");
+                        held.push((at, socket));
+                    }
+                    Event::AcceptEnded { cause: AcceptEnd::Full { waiting }, .. } => {
+                        assert!(waiting > 0);
+                    }
+                    Event::Wake => bench.ring.accept(0),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(held.len() <= MAX && limit.open() <= MAX, "{} at once", held.len());
+        }
+        if held.len() == MAX {
+            // Either worker's place is good for either.
+            let (at, socket) = held.swap_remove(0);
+            benches[at].ring.close(socket);
+        }
+    }
+    for (at, socket) in held {
+        benches[at].ring.close(socket);
+    }
+    benches.iter_mut().for_each(|bench| bench.turn(false));
+    assert_eq!(limit.open(), 0);
+}
+
+fn a_turn_accepts_a_bounded_number_from_all_listeners<K: Kind>() {
+    const BOUND: usize = 32;
+    let any = "127.0.0.1:0".parse().unwrap();
+    let (listeners, addresses): (Vec<Listener>, Vec<SocketAddr>) = (0..2)
+        .map(|_| {
+            let (address, mut group) = Listener::bind_group(any, 1).unwrap();
+            (group.pop().unwrap(), address)
+        })
+        .unzip();
+    let shape = Shape { accepts_per_turn: BOUND, ..Shape::default() };
+    let limit = Arc::new(ConnectionLimit::unlimited());
+    let mut bench = Bench::<K>::sharing(limit, shape, addresses[0], listeners);
+    let mut clients: Vec<TcpStream> =
+        (0..600).map(|at| TcpStream::connect(addresses[at % 2]).unwrap()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+    bench.ring.accept(0);
+    bench.ring.accept(1);
+    let (mut turns, mut most, mut accepted) = (0, 0, [0; 2]);
+    while accepted != [300; 2] {
+        let mut now = [0; 2];
+        for event in bench.batch(true) {
+            let Event::Accepted { listener, socket, .. } = event else { panic!("{event:?}") };
+            now[usize::from(listener)] += 1;
+            bench.ring.close(socket);
+        }
+        let sum = now[0] + now[1];
+        assert!(sum <= BOUND, "{sum} accepted in one turn");
+        most = most.max(sum);
+        turns += 1;
+        for (all, now) in accepted.iter_mut().zip(now) {
+            *all += now;
+        }
+        // Neither listener has to wait for the other's queue to be empty.
+        assert!(accepted[0].abs_diff(accepted[1]) <= 3 * BOUND, "{accepted:?}");
+    }
+    assert_eq!(most, BOUND);
+    assert!(turns < 60, "{turns} turns for 600 connections");
+    bench.turn(false);
 }
 
 fn accepting_twice_is_accepting_once<K: Kind>() {
@@ -84,20 +194,13 @@ fn accepting_twice_is_accepting_once<K: Kind>() {
     bench.ring.accept(0);
     let (_client, _, socket) = bench.pair(b"x");
     bench.ring.accept(0);
-    bench.ring.stop_accepting(0);
-    bench.ring.stop_accepting(0);
-    assert_eq!(accept_ended(&mut bench), AcceptEnd::Stopped);
     bench.stays_quiet(Duration::from_millis(20));
-    bench.ring.accept(0);
     bench.ring.close(socket);
     bench.finish();
 }
 
 fn finishing_serves_the_queue_then_refuses<K: Kind>() {
-    let mut bench = Bench::<K>::new();
-    bench.ring.stop_accepting(0);
-    assert_eq!(accept_ended(&mut bench), AcceptEnd::Stopped);
-    finish_with_a_queue(bench);
+    finish_with_a_queue(Bench::<K>::silent(Shape::default()));
 }
 
 fn finishing_while_accepting_serves_the_queue<K: Kind>() {
@@ -133,6 +236,22 @@ fn finish_with_a_queue<K: Kind>(mut bench: Bench<K>) {
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     bench.ring.accept(0);
     bench.stays_quiet(Duration::from_millis(20));
+}
+
+fn finishing_at_the_limit_resets_who_waits<K: Kind>() {
+    let mut bench = Bench::<K>::silent(Shape { connections_max: 3, ..Shape::default() });
+    let mut clients: Vec<TcpStream> = (0..5).map(|_| bench.client()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+    bench.ring.finish_accepting(0);
+    let sockets: Vec<Socket> = (0..3).map(|_| bench.accepted().0).collect();
+    assert_eq!(accept_ended(&mut bench), AcceptEnd::Finished);
+    let reset = |client: &mut TcpStream| client.read(&mut [0; 1]).is_err();
+    assert_eq!(clients[3..].iter_mut().filter_map(|client| reset(client).then_some(())).count(), 2);
+    for socket in sockets {
+        bench.ring.close(socket);
+    }
+    bench.turn(false);
+    bench.turn(false);
 }
 
 fn a_group_spreads_over_two_engines<K: Kind>() {
@@ -189,7 +308,6 @@ fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: Kind>() {
                     assert!(left.remove(&peer), "{peer} is nobody or came twice");
                     benches[1].ring.close(socket);
                 }
-                Event::AcceptEnded { cause: AcceptEnd::Retired, .. } => benches[1].ring.accept(0),
                 other => panic!("{other:?}"),
             }
         }
@@ -201,8 +319,6 @@ fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: Kind>() {
 fn a_passed_socket_keeps_its_queue<K: Kind>() {
     let (owner, mut benches) = over_one_socket::<K>(1);
     let mut bench = benches.pop().unwrap();
-    bench.ring.stop_accepting(0);
-    assert_eq!(accept_ended(&mut bench), AcceptEnd::Stopped);
     let mut client = bench.client();
     client.write_all(b"x").unwrap();
     bench.ring.finish_accepting(0);
@@ -214,15 +330,15 @@ fn a_passed_socket_keeps_its_queue<K: Kind>() {
 
 /// Closes all that is in the queue, and counts it.
 fn take_all<K: Kind>(bench: &mut Bench<K>) -> usize {
-    let mut events = Vec::new();
-    for _ in 0..3 {
-        bench.ring.turn(&mut events, false).unwrap();
-    }
-    let mut count = 0;
-    for event in events {
-        if let Event::Accepted { socket, .. } = event {
-            bench.ring.close(socket);
-            count += 1;
+    let (mut count, mut quiet_turns) = (0, 0);
+    while quiet_turns < 3 {
+        quiet_turns += 1;
+        for event in bench.batch(false) {
+            if let Event::Accepted { socket, .. } = event {
+                bench.ring.close(socket);
+                count += 1;
+                quiet_turns = 0;
+            }
         }
     }
     bench.turn(false);
@@ -230,9 +346,7 @@ fn take_all<K: Kind>(bench: &mut Bench<K>) -> usize {
 }
 
 fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: Kind>() {
-    let mut bench = Bench::<K>::new();
-    bench.ring.stop_accepting(0);
-    assert_eq!(accept_ended(&mut bench), AcceptEnd::Stopped);
+    let mut bench = Bench::<K>::silent(Shape::default());
     let mut gone = bench.client();
     gone.write_all(b"x").unwrap();
     SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();

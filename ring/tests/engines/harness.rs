@@ -7,13 +7,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_ring::{
-    Dial, Epoll, Event, Expect, Key, Listener, Pool, RecvBuf, RecvEnd, Ring, Settings, Socket,
-    Uring, Waker,
+    ConnectionLimit, Dial, Epoll, Event, Expect, Key, Listener, Pool, RecvBuf, RecvEnd, Ring,
+    Settings, Socket, Uring, Waker,
 };
 use socket2::SockRef;
 
@@ -117,6 +117,8 @@ pub(crate) fn run<K: Kind>(test: fn()) {
     let trial = Settings {
         listeners: Vec::new(),
         waker: Waker::new().unwrap(),
+        limit: Arc::new(ConnectionLimit::unlimited()),
+        accepts_per_turn: 1,
         reply_bytes: 64,
         arena_bytes: 128,
         recv_buffers: 1,
@@ -154,6 +156,8 @@ pub(crate) struct Shape {
     pub(crate) arena_bytes: usize,
     pub(crate) recv_buffers: u16,
     pub(crate) recv_buffer_bytes: u32,
+    pub(crate) connections_max: usize,
+    pub(crate) accepts_per_turn: usize,
 }
 
 impl Default for Shape {
@@ -164,6 +168,8 @@ impl Default for Shape {
             arena_bytes: 1 << 16,
             recv_buffers: 16,
             recv_buffer_bytes: 2048,
+            connections_max: usize::MAX,
+            accepts_per_turn: 256,
         }
     }
 }
@@ -187,18 +193,36 @@ impl<K: Kind> Bench<K> {
 
     /// With this shape, accepting.
     pub(crate) fn shaped(shape: Shape) -> Bench<K> {
-        let (address, mut group) = Listener::bind_group(shape.address.parse().unwrap(), 1).unwrap();
-        let mut bench = Bench::<K>::over(shape, address, group.pop().unwrap());
+        let mut bench = Bench::<K>::silent(shape);
         bench.ring.accept(0);
         bench
     }
 
+    /// With this shape, not yet accepting.
+    pub(crate) fn silent(shape: Shape) -> Bench<K> {
+        let (address, mut group) = Listener::bind_group(shape.address.parse().unwrap(), 1).unwrap();
+        Bench::over(shape, address, group.pop().unwrap())
+    }
+
     /// Over this listener, not yet accepting.
     pub(crate) fn over(shape: Shape, address: SocketAddr, listener: Listener) -> Bench<K> {
+        let limit = ConnectionLimit::new(shape.connections_max, shape.connections_max);
+        Bench::sharing(Arc::new(limit), shape, address, vec![listener])
+    }
+
+    /// Over these listeners, with a limit that others may have too.
+    pub(crate) fn sharing(
+        limit: Arc<ConnectionLimit>,
+        shape: Shape,
+        address: SocketAddr,
+        listeners: Vec<Listener>,
+    ) -> Bench<K> {
         let waker = Waker::new().unwrap();
         let ring = K::build(Settings {
-            listeners: vec![listener],
+            listeners,
             waker: waker.clone(),
+            limit,
+            accepts_per_turn: shape.accepts_per_turn,
             reply_bytes: shape.reply_bytes,
             arena_bytes: shape.arena_bytes,
             recv_buffers: shape.recv_buffers,

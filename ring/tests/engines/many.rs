@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use annulus_ring::{Event, Expect, RecvEnd, Ring, raise_descriptor_limit};
+use annulus_ring::{Event, Expect, RecvEnd, Ring, Socket, raise_descriptor_limit};
 
 use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
 
@@ -177,12 +177,9 @@ fn more_completions_than_the_queue_holds_are_all_delivered<K: Kind>() {
     });
     let count = affordable(300);
     let mut clients = crowd(&bench, count);
-    let mut sockets = Vec::new();
-    for number in 0..count as u32 {
-        let (socket, _) = bench.accepted();
-        let key = annulus_ring::Key::new(number, 1);
-        bench.ring.recv(key, &socket, Expect::Later);
-        sockets.push(socket);
+    let sockets: Vec<Socket> = (0..count).map(|_| bench.accepted().0).collect();
+    for (number, socket) in sockets.iter().enumerate() {
+        bench.ring.recv(annulus_ring::Key::new(number as u32, 1), socket, Expect::Later);
     }
     let mut heard = vec![Vec::new(); count];
     hear(&mut bench, &sockets, &mut heard, 4);

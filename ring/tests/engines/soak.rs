@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{AcceptEnd, Event, Expect, Half, Key, RecvEnd, Ring, Socket};
+use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, Kind, Shape, limit_send_buffer, on_every_engine, pattern};
@@ -106,7 +106,6 @@ impl<K: Kind> Server<K> {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Accepted { socket, .. } => self.welcome(socket),
-            Event::AcceptEnded { cause: AcceptEnd::Retired, .. } => self.bench.ring.accept(0),
             Event::Received { key, buffer, more } => {
                 let connection = self.known(key);
                 connection.armed = more;

@@ -1,0 +1,137 @@
+//! How many connections a process may hold, however its engines share them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::waker::Waker;
+
+/// The limit of open connections that all engines of a process share. Each takes a place before it
+/// accepts a connection, so that there are never more descriptors than the limit, and gives it
+/// back when the descriptor is closed.
+#[derive(Debug)]
+pub struct ConnectionLimit {
+    max: usize,
+    nearly: usize,
+    open: OpenCount,
+    /// Whether `waiting` may hold somebody.
+    is_awaited: AtomicBool,
+    /// The engines that found connections in a queue and no place for them.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+/// On a cache line of its own: every engine writes it for every connection.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct OpenCount(AtomicUsize);
+
+impl ConnectionLimit {
+    /// A limit of `max` connections, which is nearly reached when `nearly` are open.
+    pub fn new(max: usize, nearly: usize) -> ConnectionLimit {
+        ConnectionLimit {
+            max,
+            nearly,
+            open: OpenCount::default(),
+            is_awaited: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// None.
+    pub fn unlimited() -> ConnectionLimit {
+        ConnectionLimit::new(usize::MAX, usize::MAX)
+    }
+
+    /// Connections that may be open.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        self.open.0.load(Ordering::SeqCst)
+    }
+
+    /// Whether only few more may be opened.
+    pub fn is_nearly_reached(&self) -> bool {
+        self.open() >= self.nearly
+    }
+
+    /// Takes a place for one connection, if there is one.
+    pub fn acquire(&self) -> bool {
+        let more = |open: usize| (open < self.max).then_some(open + 1);
+        self.open.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// The same; if there is none, `waker` is woken, once, when there is.
+    pub(crate) fn acquire_or_wait(&self, waker: &Waker) -> bool {
+        if self.acquire() {
+            return true;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.contains(waker) {
+            waiting.push(waker.clone());
+        }
+        drop(waiting);
+        self.is_awaited.store(true, Ordering::SeqCst);
+        // One that was given back before the store above woke nobody.
+        self.acquire()
+    }
+
+    /// Gives places back.
+    pub fn release(&self, places: usize) {
+        if places == 0 {
+            return;
+        }
+        self.open.0.fetch_sub(places, Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::SeqCst) {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            self.is_awaited.store(false, Ordering::SeqCst);
+            waiting.drain(..).for_each(|waker| waker.wake());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::ConnectionLimit;
+    use crate::waker::Waker;
+
+    #[test]
+    fn threads_together_never_pass_the_limit() {
+        let limit = ConnectionLimit::new(5, 4);
+        let held = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        if limit.acquire() {
+                            let now = held.fetch_add(1, Ordering::SeqCst) + 1;
+                            assert!(now <= 5, "{now} places at once");
+                            held.fetch_sub(1, Ordering::SeqCst);
+                            limit.release(1);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(limit.open(), 0);
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_by_the_next_release() {
+        let limit = ConnectionLimit::new(2, 1);
+        let waker = Waker::new().unwrap();
+        assert!(limit.acquire_or_wait(&waker) && limit.acquire_or_wait(&waker));
+        assert!(limit.is_nearly_reached());
+        assert!(!limit.acquire_or_wait(&waker));
+        assert!(!waker.is_rung());
+        limit.release(1);
+        assert!(waker.is_rung());
+        waker.clear();
+        limit.release(1);
+        assert!(!waker.is_rung());
+    }
+}

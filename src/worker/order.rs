@@ -1,0 +1,130 @@
+//! Connections that may be closed to make room, in the order in which they began to wait.
+//!
+//! Two doubly linked lists through the slots themselves, as in the wheel, so that an answer moves
+//! its connection with a few writes.
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// Which of the two lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    /// Connections that have had an answer and say nothing.
+    Idle = 0,
+    /// Connections whose first request, or handshake, has not come to its end.
+    Unanswered = 1,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Link {
+    next: u32,
+    previous: u32,
+}
+
+const UNLINKED: Link = Link { next: NONE, previous: NONE };
+
+/// Both lists, over the slots of a slab.
+pub(super) struct Order {
+    links: Vec<Link>,
+    heads: [u32; 2],
+    tails: [u32; 2],
+    /// Whether another slot may be the first of a list than when it was last asked.
+    changed: bool,
+}
+
+impl Order {
+    pub(super) fn new() -> Order {
+        Order { links: Vec::new(), heads: [NONE; 2], tails: [NONE; 2], changed: false }
+    }
+
+    /// Whether the first of a list may be another since this was last asked, or the same anew.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Moves `slot` to the end of a list, from wherever it is.
+    pub(super) fn append(&mut self, slot: u32, list: List) {
+        self.remove(slot);
+        let index = slot as usize;
+        if index >= self.links.len() {
+            self.links.resize(index + 1, UNLINKED);
+        }
+        let previous = std::mem::replace(&mut self.tails[list as usize], slot);
+        self.links[index] = Link { next: NONE, previous };
+        match previous {
+            NONE => {
+                self.heads[list as usize] = slot;
+                self.changed = true;
+            }
+            previous => self.links[previous as usize].next = slot,
+        }
+    }
+
+    /// Takes `slot` out, if it is in a list.
+    pub(super) fn remove(&mut self, slot: u32) {
+        let Some(link) = self.links.get_mut(slot as usize) else { return };
+        let Link { next, previous } = std::mem::replace(link, UNLINKED);
+        // One without neighbours is in a list only if it is the whole of one.
+        match previous {
+            NONE => {
+                self.heads.iter_mut().filter(|head| **head == slot).for_each(|at| *at = next);
+                self.changed = true;
+            }
+            previous => self.links[previous as usize].next = next,
+        }
+        match next {
+            NONE => {
+                self.tails.iter_mut().filter(|tail| **tail == slot).for_each(|at| *at = previous)
+            }
+            next => self.links[next as usize].previous = previous,
+        }
+    }
+
+    /// The slot that has been in a list for longest.
+    pub(super) fn first(&self, list: List) -> Option<u32> {
+        Some(self.heads[list as usize]).filter(|&slot| slot != NONE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::swarm::Random;
+
+    #[test]
+    fn keeps_the_order_whatever_comes_and_goes() {
+        for seed in 0..50 {
+            let mut random = Random::seeded(seed);
+            let mut order = Order::new();
+            let mut model = [VecDeque::new(), VecDeque::new()];
+            for _ in 0..2000 {
+                let slot = random.below(12);
+                model.iter_mut().for_each(|list| list.retain(|&other| other != slot));
+                match random.below(3) {
+                    0 => order.remove(slot),
+                    1 => {
+                        order.append(slot, List::Idle);
+                        model[0].push_back(slot);
+                    }
+                    _ => {
+                        order.append(slot, List::Unanswered);
+                        model[1].push_back(slot);
+                    }
+                }
+                for (list, model) in [List::Idle, List::Unanswered].into_iter().zip(&model) {
+                    assert_eq!(order.first(list), model.front().copied(), "seed {seed}");
+                }
+            }
+            // The whole of both, from the front.
+            for (list, model) in [List::Idle, List::Unanswered].into_iter().zip(model) {
+                for slot in model {
+                    assert_eq!(order.first(list), Some(slot), "seed {seed}");
+                    order.remove(slot);
+                }
+                assert_eq!(order.first(list), None);
+            }
+        }
+    }
+}

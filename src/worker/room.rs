@@ -1,0 +1,229 @@
+//! Room for new connections when as many are open as may be: the longest idle ones are closed for
+//! them, whichever worker they are with.
+
+use std::mem;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use annulus_ring::{ConnectionLimit, Key, Ring, Waker};
+
+use super::Worker;
+use super::ending::overdue;
+use super::order::List;
+use super::slot::Phase;
+use crate::limits::{EVICTIONS_PER_TURN_MAX, UNANSWERED_SHARE};
+use crate::log::Limited;
+use crate::metrics::labels::{AcceptPause, Timeout};
+
+/// Stands for the second of a worker that has no idle connection.
+const NEVER: u32 = u32::MAX;
+
+/// What the workers tell each other about their connections.
+#[derive(Debug)]
+pub struct Room {
+    limit: Arc<ConnectionLimit>,
+    seats: Vec<Seat>,
+    /// Connections that are being closed to make room.
+    leaving: AtomicUsize,
+    /// One line for all workers.
+    full: Mutex<Limited>,
+}
+
+/// One worker, as the others see it: on a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Seat {
+    /// The one that is alone needs none.
+    waker: Option<Waker>,
+    /// Since when its longest idle connection is idle, about; or [`NEVER`].
+    idle_since_s: AtomicU32,
+    /// Connections that others ask it to close.
+    asked: AtomicU32,
+}
+
+impl Seat {
+    fn new(waker: Option<Waker>) -> Seat {
+        Seat { waker, idle_since_s: AtomicU32::new(NEVER), asked: AtomicU32::new(0) }
+    }
+
+    /// How many connections it is asked to close since it looked last.
+    fn take_asked(&self) -> u32 {
+        // Seldom any: a load without a write leaves the cache line where it is.
+        if self.asked.load(Ordering::Relaxed) == 0 {
+            0
+        } else {
+            self.asked.swap(0, Ordering::Relaxed)
+        }
+    }
+}
+
+impl Room {
+    /// For workers that are woken by these, in their order.
+    pub fn new(limit: Arc<ConnectionLimit>, wakers: &[Waker]) -> Room {
+        let seats = wakers.iter().map(|waker| Seat::new(Some(waker.clone()))).collect();
+        Room { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
+    }
+
+    /// For one worker.
+    pub fn alone(limit: Arc<ConnectionLimit>) -> Room {
+        let seats = vec![Seat::new(None)];
+        Room { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
+    }
+
+    /// How many connections there may be, and are.
+    pub fn limit(&self) -> &Arc<ConnectionLimit> {
+        &self.limit
+    }
+
+    /// Says in the log that connections wait for others to be closed.
+    fn warn(&self, now_s: u32) {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        full.warning(
+            now_s,
+            format_args!(
+                "{} connections are open, as many as may be, and others wait: closing the longest \
+                 idle ones (raise connections.max or the limit of open files, or lower \
+                 connections.idle_timeout)",
+                self.limit.max()
+            ),
+        );
+    }
+
+    /// The worker beside `own` with the longest idle connection, and since when it is idle.
+    fn longest_idle_beside(&self, own: usize) -> Option<(usize, u32)> {
+        let others = self.seats.iter().enumerate().filter(|&(index, _)| index != own);
+        let since =
+            |(index, seat): (usize, &Seat)| (index, seat.idle_since_s.load(Ordering::Relaxed));
+        others.map(since).filter(|&(_, since_s)| since_s != NEVER).min_by_key(|&(_, s)| s)
+    }
+
+    /// Asks a worker to close so many connections.
+    fn ask(&self, worker: usize, connections: u32) {
+        let seat = &self.seats[worker];
+        seat.asked.fetch_max(connections, Ordering::Relaxed);
+        if let Some(waker) = &seat.waker {
+            waker.wake();
+        }
+    }
+
+    /// A connection that was closed to make room is gone.
+    pub(super) fn evicted_is_gone(&self) {
+        self.leaving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// Connections wait at a listener, and as many are open as may be.
+    pub(super) fn on_full(&mut self, waiting: u32) {
+        self.newcomers = self.newcomers.saturating_add(waiting);
+        if !mem::replace(&mut self.full, true) {
+            self.note_pause(AcceptPause::ConnectionLimit);
+        }
+        self.room.warn(self.now_s);
+    }
+
+    /// Closes connections for those that wait here, and for as many as other workers ask for; has
+    /// another worker close them if it has longer idle ones.
+    pub(super) fn make_room(&mut self) {
+        let newcomers = mem::take(&mut self.newcomers);
+        let asked = self.room.seats[self.seat].take_asked();
+        if newcomers > 0 || asked > 0 {
+            self.evict_for(newcomers, asked);
+        }
+        if self.order.take_changed() {
+            let since_s = self.idle_since_s().unwrap_or(NEVER);
+            let told = &self.room.seats[self.seat].idle_since_s;
+            if told.load(Ordering::Relaxed) != since_s {
+                told.store(since_s, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn evict_for(&mut self, newcomers: u32, mut asked: u32) {
+        let leaving = self.room.leaving.load(Ordering::Relaxed);
+        let mut missing = newcomers.saturating_sub(u32::try_from(leaving).unwrap_or(u32::MAX));
+        for _ in 0..EVICTIONS_PER_TURN_MAX {
+            if missing == 0 && asked == 0 {
+                break;
+            }
+            let own_s = self.idle_since_s().unwrap_or(NEVER);
+            if missing > 0
+                && let Some((other, since_s)) = self.room.longest_idle_beside(self.seat)
+                && since_s < own_s
+            {
+                self.room.ask(other, missing);
+                missing = 0;
+            } else if self.evict() {
+                missing = missing.saturating_sub(1);
+                asked = asked.saturating_sub(1);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Since when the longest idle connection is idle.
+    fn idle_since_s(&self) -> Option<u32> {
+        let index = self.order.first(List::Idle)?;
+        let slot = self.slots.get(index as usize)?;
+        Some(slot.connection.deadline_s().saturating_sub(self.settings.patience.idle_s))
+    }
+
+    /// Closes the longest idle connection; if there is none, the one whose request or handshake
+    /// is not coming for longest, unless that is not long. Whether there was one.
+    fn evict(&mut self) -> bool {
+        let turn = self.turn;
+        for list in [List::Idle, List::Unanswered] {
+            for _ in 0..EVICTIONS_PER_TURN_MAX {
+                let Some(index) = self.order.first(list) else { break };
+                let Some(slot) = self.slots.get_mut(index as usize) else { break };
+                let key = slot.key(index as usize);
+                let waits_for = overdue(&slot.connection);
+                if slot.phase != Phase::Serving || slot.sending || slot.queued || slot.ended {
+                    // It comes back to the end of a list when it waits for its client again.
+                    slot.listed_idle = false;
+                    self.order.remove(index);
+                } else if (list == List::Idle) != (waits_for == Timeout::Idle) {
+                    // It has begun a request since, or ended it.
+                    slot.listed_idle = list == List::Unanswered;
+                    let other = if list == List::Idle { List::Unanswered } else { List::Idle };
+                    self.order.append(index, other);
+                } else if slot.sent_turn == turn || !self.may_be_evicted(key, waits_for) {
+                    break;
+                } else if self.unsent(key) > 0 {
+                    // It is busy with its last answer.
+                    self.order.append(index, list);
+                } else {
+                    self.order.remove(index);
+                    self.close_for_another(key, waits_for);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether a connection has had the time that is left to it when others wait: all but the idle
+    /// ones have a share of what they have else.
+    fn may_be_evicted(&self, key: Key, waits_for: Timeout) -> bool {
+        let patience = &self.settings.patience;
+        let allowed_s = match waits_for {
+            Timeout::Handshake => patience.handshake_s,
+            Timeout::Header => patience.header_s,
+            Timeout::Idle | Timeout::Send => return true,
+        };
+        let left_s =
+            self.slots[key.slot() as usize].connection.deadline_s().saturating_sub(self.now_s);
+        left_s <= allowed_s - allowed_s / UNANSWERED_SHARE
+    }
+
+    fn close_for_another(&mut self, key: Key, waits_for: Timeout) {
+        self.counters.evicted.add(waits_for);
+        self.room.leaving.fetch_add(1, Ordering::Relaxed);
+        self.slots[key.slot() as usize].evicted = true;
+        match waits_for {
+            Timeout::Idle => self.part_from(key),
+            _ => self.give_up(key),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! As many connections as may be, of all workers together: the idle ones make room for who comes.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustls::version::{TLS12, TLS13};
+
+use crate::behind::Behind;
+use crate::client::{Client, get, request};
+use crate::observed::{OPERATIONS, Observed};
+use crate::secure::{connect, over, settings};
+use crate::site::Site;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, Tracker, on_both_engines, within};
+
+on_both_engines!(
+    idle_clients_make_room_for_new_ones,
+    the_longest_idle_one_goes_first,
+    by_https_it_is_told_so,
+    behind_the_proxy_protocol_too,
+    near_the_limit_answers_end_their_connections,
+    every_place_is_good_for_every_worker,
+    an_unfinished_request_is_not_waited_for_when_others_come,
+    a_burst_stays_out_of_the_reserve,
+);
+
+/// The limit of these tests, and how many of them are nearly all.
+const MAX: usize = 16;
+const NEARLY: usize = 14;
+
+const EVICTED: &str = "annulus_connections_evicted_total";
+const LINE: &str = "connections are open, as many as may be, and others wait";
+
+fn tables(max: usize) -> String {
+    format!(
+        "[connections]\nmax = {max}\nidle_timeout = 300\nheader_timeout = 300\n\
+         handshake_timeout = 300\n{OPERATIONS}"
+    )
+}
+
+fn announce(tracker: &Tracker) -> Vec<u8> {
+    get(&Torrent::new(tracker, 1).target(1, ""))
+}
+
+/// A client that has had an answer, and whether it may keep its connection.
+fn answered(tracker: &Tracker) -> (Client, bool) {
+    let mut client = Client::connect(tracker.v4);
+    client.send(announce(tracker));
+    let reply = client.reply();
+    announced(&reply);
+    (client, !reply.closes())
+}
+
+/// One that has said half of what it wants.
+fn unfinished(tracker: &Tracker) -> Client {
+    let mut client = Client::connect(tracker.v4);
+    client.send("GET /announce");
+    client
+}
+
+/// Fills a tracker with idle clients, as many as may stay, and others that are not idle. The idle
+/// ones, the longest idle first.
+fn fill(tracker: &Tracker, observed: &Observed) -> (Vec<Client>, Vec<Client>) {
+    let idle: Vec<(Client, bool)> = (1..NEARLY).map(|_| answered(tracker)).collect();
+    assert!(idle.iter().all(|(_, kept)| *kept));
+    let busy: Vec<Client> = (NEARLY..=MAX).map(|_| unfinished(tracker)).collect();
+    observed.reaches("annulus_connections_open", MAX as f64);
+    (idle.into_iter().map(|(client, _)| client).collect(), busy)
+}
+
+fn idle_clients_make_room_for_new_ones(engine: Engine) {
+    for workers in [1, 3] {
+        let tracker = Tracker::start_as(engine, workers, &tables(MAX), &[]);
+        let observed = Observed::of(&tracker);
+        let (idle, mut busy) = fill(&tracker, &observed);
+        let most = tracker.descriptors();
+        for _ in 0..10 {
+            let (client, kept) = answered(&tracker);
+            assert!(!kept && tracker.descriptors() <= most);
+            drop(client);
+        }
+        // All at once, too, and more of them than are idle.
+        let mut waiting: Vec<Client> = (0..3 * MAX)
+            .map(|_| {
+                let mut client = Client::connect(tracker.v4);
+                client.send(announce(&tracker));
+                client
+            })
+            .collect();
+        for client in &mut waiting {
+            announced(&client.reply());
+        }
+        // Nobody else has lost his connection.
+        for client in &mut busy {
+            client.send(" HTTP/1.1\r\n\r\n");
+            client.reply();
+        }
+        let evicted = observed.of_metric(EVICTED);
+        assert!(evicted.len() == 1 && evicted[0].starts_with("waiting_for=idle "), "{evicted:?}");
+        let lines = tracker.log().lines().filter(|line| line.contains(LINE)).count();
+        assert_eq!(lines, 1, "{}", tracker.log());
+        tracker.assert_logged("raise connections.max");
+        drop(idle);
+    }
+}
+
+fn the_longest_idle_one_goes_first(engine: Engine) {
+    for workers in [1, 3] {
+        let tracker = Tracker::start_as(engine, workers, &tables(MAX), &[]);
+        let observed = Observed::of(&tracker);
+        let (mut idle, _busy) = fill(&tracker, &observed);
+        // All but one are heard again, more than a second later.
+        thread::sleep(Duration::from_millis(2200));
+        let longest = idle.remove(5);
+        for client in &mut idle {
+            client.send(announce(&tracker));
+            // Nearly as many are open as may be.
+            client.reply();
+        }
+        // Those are closed for it, so the place of none is needed until others have come.
+        drop(idle);
+        observed.reaches("annulus_connections_open", 4.0);
+        let _idle: Vec<Client> = (0..NEARLY - 5).map(|_| answered(&tracker).0).collect();
+        let _busy: Vec<Client> = (0..3).map(|_| unfinished(&tracker)).collect();
+        observed.reaches("annulus_connections_open", MAX as f64);
+        answered(&tracker);
+        longest.ends();
+        assert_eq!(observed.of_metric(EVICTED), ["waiting_for=idle 1"]);
+    }
+}
+
+fn by_https_it_is_told_so(engine: Engine) {
+    for version in [&TLS12, &TLS13] {
+        let site = Site::start(engine, &tables(MAX));
+        let observed = Observed::of(&site.tracker);
+        let settings = Arc::new(settings(&site.authority, version));
+        let request = announce(&site.tracker);
+        let mut idle: Vec<_> = (1..NEARLY)
+            .map(|_| {
+                let mut client = connect(site.v4, &settings);
+                client.send(&request);
+                assert!(!client.reply().closes());
+                client
+            })
+            .collect();
+        let _busy: Vec<Client> = (NEARLY..=MAX).map(|_| unfinished(&site.tracker)).collect();
+        observed.reaches("annulus_connections_open", MAX as f64);
+        for _ in 1..NEARLY {
+            let mut client = connect(site.v4, &settings);
+            client.send(&request);
+            assert!(client.reply().closes());
+            // With close_notify, without which reading fails.
+            client.ends();
+        }
+        // One that comes before the last has left its place needs another's.
+        let evicted = observed.sample(&format!("{EVICTED}{{waiting_for=\"idle\"}}"));
+        assert!((1.0..12.0).contains(&evicted), "{evicted}");
+        let ended = idle.iter_mut().filter_map(|client| {
+            client.stream.sock.set_nonblocking(true).unwrap();
+            let end = std::io::Read::read(&mut client.stream, &mut [0; 1]);
+            matches!(end, Ok(0)).then_some(())
+        });
+        assert_eq!(ended.count() as f64, evicted, "those that have a close_notify");
+    }
+}
+
+fn behind_the_proxy_protocol_too(engine: Engine) {
+    let behind = Behind::start_with(engine, "", &tables(MAX));
+    let observed = Observed::of(&behind.tracker);
+    let request = announce(&behind.tracker);
+    let header = "PROXY TCP4 127.0.0.9 127.0.0.1 4000 80\r\n";
+    let settings = Arc::new(settings(&behind.authority, &TLS13));
+    let ask = |secured: bool| {
+        let mut client = Client::connect(if secured { behind.secured } else { behind.introduced });
+        client.send(header);
+        if secured {
+            let mut client = over(client, &settings);
+            client.send(&request);
+            (client.reply().closes(), None, Some(client))
+        } else {
+            client.send(&request);
+            (client.reply().closes(), Some(client), None)
+        }
+    };
+    let idle: Vec<_> = (1..NEARLY).map(|at| ask(at % 2 == 0)).collect();
+    assert!(idle.iter().all(|(closes, ..)| !closes));
+    // Proxies that do not say whom they speak for, and that are not idle for that.
+    let _busy: Vec<Client> = (NEARLY..=MAX)
+        .map(|_| {
+            let mut client = Client::connect(behind.introduced);
+            client.send("PROXY");
+            client
+        })
+        .collect();
+    observed.reaches("annulus_connections_open", MAX as f64);
+    for at in 0..6 {
+        let (closes, ..) = ask(at % 2 == 0);
+        assert!(closes);
+    }
+    let evicted = observed.of_metric(EVICTED);
+    assert!(evicted.len() == 1 && evicted[0].starts_with("waiting_for=idle "), "{evicted:?}");
+}
+
+fn near_the_limit_answers_end_their_connections(engine: Engine) {
+    let tracker = Tracker::start(engine, &tables(MAX));
+    let observed = Observed::of(&tracker);
+    let (idle, busy) = fill(&tracker, &observed);
+    drop((idle, busy));
+    observed.reaches("annulus_connections_open", 0.0);
+    let _others: Vec<Client> = (1..NEARLY).map(|_| unfinished(&tracker)).collect();
+    observed.reaches("annulus_connections_open", (NEARLY - 1) as f64);
+    let target = Torrent::new(&tracker, 1).target(1, "");
+    for (version, headers) in [("HTTP/1.1", ""), ("HTTP/1.0", "Connection: keep-alive\r\n")] {
+        let mut client = Client::connect(tracker.v4);
+        client.send(request("GET", &target, version, headers));
+        let reply = client.reply();
+        announced(&reply);
+        assert_ne!(reply.header("connection"), Some("keep-alive"), "{version}");
+        client.ends();
+    }
+    drop(_others);
+    observed.reaches("annulus_connections_open", 0.0);
+    let mut client = Client::connect(tracker.v4);
+    client.send(request("GET", &target, "HTTP/1.0", "Connection: keep-alive\r\n"));
+    assert_eq!(client.reply().header("connection"), Some("keep-alive"));
+}
+
+/// The kernel spreads connections over workers by their addresses, and so unevenly.
+fn every_place_is_good_for_every_worker(engine: Engine) {
+    for _ in 0..3 {
+        let tracker = Tracker::start_as(engine, 4, &tables(8), &[]);
+        let observed = Observed::of(&tracker);
+        assert_eq!(observed.sample("annulus_connections_limit"), 8.0);
+        let mut clients: Vec<Client> = (0..8).map(|_| unfinished(&tracker)).collect();
+        observed.reaches("annulus_connections_open", 8.0);
+        // Whoever goes, whichever worker had him, makes room for whoever comes.
+        for _ in 0..12 {
+            let mut waiting = Client::connect(tracker.v4);
+            waiting.send(announce(&tracker));
+            clients.remove(0).reset();
+            assert!(waiting.reply().closes());
+            drop(waiting);
+            observed.reaches("annulus_connections_open", 7.0);
+            clients.push(unfinished(&tracker));
+            observed.reaches("annulus_connections_open", 8.0);
+        }
+        assert!(observed.of_metric(EVICTED).is_empty());
+    }
+}
+
+fn an_unfinished_request_is_not_waited_for_when_others_come(engine: Engine) {
+    let text = "[connections]\nmax = 4\nheader_timeout = 8\nhandshake_timeout = 8\n";
+    let site = Site::start(engine, &format!("{text}{OPERATIONS}"));
+    let tracker = &site.tracker;
+    let observed = Observed::of(tracker);
+    let plain: Vec<Client> = (0..2).map(|_| unfinished(tracker)).collect();
+    let _secured: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut client = Client::connect(site.v4);
+            client.send([22, 3, 1, 2, 0, 1]);
+            client
+        })
+        .collect();
+    observed.reaches("annulus_connections_open", 4.0);
+    for _ in 0..4 {
+        answered(tracker);
+    }
+    within("somebody to make room", || (!observed.of_metric(EVICTED).is_empty()).then_some(()));
+    drop(plain);
+}
+
+/// However many come in one moment, with few descriptors.
+fn a_burst_stays_out_of_the_reserve(engine: Engine) {
+    let tables = format!("[connections]\nheader_timeout = 300\n{OPERATIONS}");
+    let tracker = Tracker::start_as(engine, 2, &tables, &["prlimit", "--nofile=256:256"]);
+    let observed = Observed::of(&tracker);
+    let limit = observed.sample("annulus_connections_limit") as usize;
+    let baseline = tracker.descriptors();
+    assert!(baseline + limit <= 256 - 48, "{baseline} and {limit}");
+    tracker.signal("STOP");
+    let whole = announce(&tracker);
+    let mut burst: Vec<Client> = (0..600)
+        .map(|_| {
+            let mut client = Client::connect(tracker.v4);
+            client.send(&whole[..50]);
+            client
+        })
+        .collect();
+    tracker.signal("CONT");
+    let mut most = 0;
+    for _ in 0..50 {
+        most = most.max(tracker.descriptors());
+        thread::sleep(Duration::from_millis(10));
+    }
+    observed.reaches("annulus_connections_open", limit as f64);
+    assert!(most <= baseline + limit, "{most} descriptors, {baseline} before and {limit} at most");
+    let mut last = burst.pop().unwrap();
+    drop(burst);
+    last.send(&whole[50..]);
+    announced(&last.reply());
+}
