@@ -1,8 +1,8 @@
 //! What one address may take: the real binary, two workers, on either engine.
 //!
 //! `connections` and `requests` are the two limits, `proxied` whose they are behind proxies,
-//! `crowding` is what one address has in a torrent, `full` is what becomes of the connections of all
-//! addresses together, and `attack` is one address that wants everything while others announce.
+//! `crowding` is what one address has in a torrent, `full` is what becomes of the connections of
+//! all addresses together, and `attack` is one address that wants everything while others announce.
 
 #![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
 

@@ -33,8 +33,8 @@ impl<'b> Address<'b> {
 }
 
 /// The IP address of one entry of a header such as `X-Forwarded-For`, in any of the forms of
-/// [`Address::endpoint`], but not percent-encoded. There may be white space around it. IPv4 mapped to
-/// IPv6 stays so. `None` for anything else, such as `unknown`.
+/// [`Address::endpoint`], but not percent-encoded. There may be white space around it. IPv4 mapped
+/// to IPv6 stays so. `None` for anything else, such as `unknown`.
 pub fn forwarded_ip(entry: &[u8]) -> Option<IpAddr> {
     let entry = trim(entry);
     if entry.len() > ADDRESS_BYTES_MAX {
@@ -43,8 +43,8 @@ pub fn forwarded_ip(entry: &[u8]) -> Option<IpAddr> {
     read(from_utf8(entry).ok()?).map(|(ip, _)| ip)
 }
 
-/// The IP address, and the port if there is one. One with a zone (RFC 4007 section 11) is none: it means
-/// something only where it was written. The standard library reads those before a port.
+/// The IP address, and the port if there is one. One with a zone (RFC 4007 section 11) is none: it
+/// means something only where it was written. The standard library reads those before a port.
 fn read(text: &str) -> Option<(IpAddr, Option<u16>)> {
     if text.contains('%') {
         return None;

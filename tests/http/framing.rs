@@ -108,7 +108,8 @@ fn headers_in_any_case_and_order(engine: Engine) {
         "User-Agent: x\r\nRange: bytes=0-88\r\nExpect: 100-continue\r\n",
         "Host: ::1:7070\r\nHost: again\r\nIf-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
         "X:\tpadded \t\r\nY:  \r\nUpgrade: h2c\r\nCookie: \u{e9}\u{ff}\r\n",
-        "User-Agent: a\x1eb\r\nX: \x01\x02\x08\x0b\x0c\x0e\x1b\x1f\x7f\r\nConnection: \x1eclose\r\n",
+        "User-Agent: a\x1eb\r\nX: \x01\x02\x08\x0b\x0c\x0e\x1b\x1f\x7f\r\n\
+         Connection: \x1eclose\r\n",
         "",
     ] {
         client.send(format!("GET {target} HTTP/1.1\r\n{headers}\r\n"));

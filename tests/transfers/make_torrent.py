@@ -2,7 +2,8 @@
 
 usage: make_torrent.py FILE TORRENT ANNOUNCE_URL PIECE_BYTES PRIVATE
 
-PRIVATE is 1 for a private torrent (BEP 27), whose peers may come from the tracker alone, and else 0.
+PRIVATE is 1 for a private torrent (BEP 27), whose peers may come from the tracker alone, and
+else 0.
 """
 
 import hashlib
