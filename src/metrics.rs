@@ -42,6 +42,8 @@ pub struct Counters {
     pub unstored: Counts<Unstored, { Unstored::COUNT }>,
     /// Peers that another endpoint of their address took the place of.
     pub peers_replaced: Count,
+    /// Torrents that a new one took the place of.
+    pub torrents_replaced: Count,
     /// Connections that were accepted.
     pub accepted: Counts<Accepted, { Accepted::COUNT }>,
     /// Connections that were closed against the client's will.
@@ -87,6 +89,7 @@ impl Counters {
         self.failures.absorb(&other.failures);
         self.unstored.absorb(&other.unstored);
         self.peers_replaced.add(other.peers_replaced.get());
+        self.torrents_replaced.add(other.torrents_replaced.get());
         self.accepted.absorb(&other.accepted);
         self.rejected.absorb(&other.rejected);
         self.timeouts.absorb(&other.timeouts);

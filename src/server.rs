@@ -230,6 +230,7 @@ impl Server {
         }
         match self.sample.replaced() {
             Some(Replaced::Peer) => self.counters.peers_replaced.add(1),
+            Some(Replaced::Torrent) => self.counters.torrents_replaced.add(1),
             None => {}
         }
         counts

@@ -13,8 +13,8 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus::swarm::{
-    Announcement, Counts, Endpoint, Event, InfoHash, Measure, Random, Ranking, Sample, Settings,
-    Swarms, Sweep, Swept, Totals, Walk,
+    Announcement, Counts, Endpoint, Event, InfoHash, Measure, Random, Ranking, Replaced, Sample,
+    Settings, Swarms, Sweep, Swept, Totals, Walk,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
@@ -161,6 +161,8 @@ struct Swarm {
     downloaded: u32,
     /// When its last peer went.
     empty_since: Option<u32>,
+    /// There was more than one announce of one peer.
+    is_established: bool,
 }
 
 impl Swarm {
@@ -174,8 +176,11 @@ impl Swarm {
     }
 
     fn remove(&mut self, peer: (bool, u16), now: u32) {
-        if self.peers.remove(&peer).is_some() && self.peers.is_empty() {
-            self.empty_since = Some(now);
+        if self.peers.remove(&peer).is_some() {
+            self.is_established = true;
+            if self.peers.is_empty() {
+                self.empty_since = Some(now);
+            }
         }
     }
 }
@@ -237,10 +242,36 @@ impl Scenario {
 
 impl World {
     fn announce(&mut self, torrent: u8, peer: (bool, u16), a: &Announcement) {
-        let expected = self.expect(torrent, peer, a);
         let counts = self.swarms.announce(a, self.now, &mut self.random, &mut self.sample);
+        if self.sample.replaced() == Some(Replaced::Torrent) {
+            self.drop_replaced(torrent);
+        } else {
+            assert!(!self.replaces_torrent(torrent, a), "none went for {a:?}");
+        }
+        let expected = self.expect(torrent, peer, a);
         assert_eq!(counts, expected, "{a:?}");
         self.check_sample(torrent, peer, a);
+    }
+
+    /// Whether this announce is for a new torrent, and another is to go for it.
+    fn replaces_torrent(&self, torrent: u8, a: &Announcement) -> bool {
+        a.event != Event::Stopped
+            && self.scenario.peers_per_torrent_max > 0
+            && self.model.len() as u64 >= self.scenario.torrents_max
+            && !self.model.contains_key(&torrent)
+            && self.model.values().any(|swarm| !swarm.is_established)
+    }
+
+    /// One torrent, and no more, of those with one peer that has announced once has gone for
+    /// another.
+    fn drop_replaced(&mut self, for_torrent: u8) {
+        assert_eq!(self.model.len() as u64, self.scenario.torrents_max);
+        assert!(!self.model.contains_key(&for_torrent));
+        let is_gone = |torrent: &u8| self.swarms.scrape(&info_hash(*torrent)) == Counts::default();
+        let gone: Vec<u8> = self.model.keys().copied().filter(is_gone).collect();
+        let [gone] = gone[..] else { panic!("{gone:?} went for {for_torrent}") };
+        let swarm = self.model.remove(&gone).expect("it was there");
+        assert!(!swarm.is_established && swarm.peers.len() == 1, "{gone} went");
     }
 
     /// Which peer goes for a new one, if its address has as many as it may.
@@ -289,9 +320,14 @@ impl World {
             && of_torrent < self.scenario.peers_per_torrent_max
             && (known.is_some() || torrents < self.scenario.torrents_max);
         if !is_known && !has_room {
-            return known.map_or_else(Counts::default, Swarm::counts);
+            return self.model.get_mut(&torrent).map_or_else(Counts::default, |swarm| {
+                swarm.is_established = true;
+                swarm.counts()
+            });
         }
+        let is_established = self.model.contains_key(&torrent);
         let swarm = self.model.entry(torrent).or_default();
+        swarm.is_established = is_established;
         let before = swarm
             .peers
             .insert(peer, Peer { seeder: a.seeder, seen: self.now, order: self.announces });
@@ -380,6 +416,7 @@ impl World {
                 };
                 self.swarms.announce(&leaves, now, random, &mut self.sample);
                 swarm.peers.remove(&peer);
+                swarm.is_established = true;
             }
             if swarm.peers.is_empty() {
                 // The torrent goes with its downloads when the sweep comes by.

@@ -292,7 +292,8 @@ const MAX_SCRAPE_TORRENTS_MAX: usize = {
 // The defaults, and the hashes of Transmission's scrape, have to fit.
 const _: () = assert!(MAX_NUMWANT_MAX >= 200 && MAX_SCRAPE_TORRENTS_MAX >= 128);
 
-/// How much is remembered. When something is full, a newcomer is answered but not stored.
+/// How much is remembered. When something is full, a newcomer is answered but not stored, unless
+/// something else is to go for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swarms {
     /// Torrents at one time, 1 to 100,000,000.
@@ -319,7 +320,7 @@ impl Default for Swarms {
 pub(super) const SWARMS: Table = Table {
     name: "swarms",
     about: "How much is remembered. When something is full, a newcomer is answered but not \
-            stored.",
+            stored, unless something else goes for it, as is said below.",
     keys: &[
         Key {
             name: "max_torrents",
@@ -327,7 +328,9 @@ pub(super) const SWARMS: Table = Table {
                 at: |config| &mut config.swarms.max_torrents,
                 bounds: bounds(1, TORRENTS_MAX as u64, "torrents"),
             },
-            about: "Torrents at one time. Bounds memory: anybody can announce made-up torrents.",
+            about: "Torrents at one time. Bounds memory: anybody can announce made-up torrents. \
+                    One more takes the place of one that has one peer, which has announced once, \
+                    drawn at random; if there is none, it is answered but not stored.",
             reason: "above the ten million or so that the largest public trackers have.",
         },
         Key {

@@ -213,6 +213,12 @@ fn write_swarms(text: &mut Text, snapshot: &Snapshot) {
          swarms.max_peers_per_address.",
     );
     text.sample("annulus_peers_replaced_total", &[], counters.peers_replaced.get());
+    text.counter(
+        "annulus_torrents_replaced_total",
+        "Torrents with one peer that had announced once, whose place a new one took when there \
+         were swarms.max_torrents.",
+    );
+    text.sample("annulus_torrents_replaced_total", &[], counters.torrents_replaced.get());
     text.counter("annulus_downloads_completed_total", "Downloads that peers have completed.");
     text.sample("annulus_downloads_completed_total", &[], swarms.completed);
 }

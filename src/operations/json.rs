@@ -43,6 +43,7 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     object.number("downloads_completed", swarms.completed);
     object.object("not_stored", named(&counters.unstored));
     object.number("peers_replaced", counters.peers_replaced.get());
+    object.number("torrents_replaced", counters.torrents_replaced.get());
     all.object("swarms", object);
 
     let requests = |wanted: Kind| counters.requests.sum(|(kind, ..)| kind == wanted);

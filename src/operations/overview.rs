@@ -149,9 +149,13 @@ fn write_troubles(html: &mut Html, snapshot: &Snapshot) {
     let mut troubles = Vec::new();
     note(&mut troubles, "", &counters.failures);
     note(&mut troubles, "peer not stored: ", &counters.unstored);
-    if counters.peers_replaced.get() > 0 {
-        let what = "peer replaced: max_peers_per_address".to_owned();
-        troubles.push((what, counters.peers_replaced.get()));
+    for (what, count) in [
+        ("peer replaced: max_peers_per_address", &counters.peers_replaced),
+        ("torrent replaced: max_torrents", &counters.torrents_replaced),
+    ] {
+        if count.get() > 0 {
+            troubles.push((what.to_owned(), count.get()));
+        }
     }
     note(&mut troubles, "connection rejected: ", &counters.rejected);
     note(&mut troubles, "connection timed out: ", &counters.timeouts);

@@ -23,6 +23,7 @@ mod random;
 mod ranking;
 mod sample;
 mod shard;
+mod singles;
 mod small;
 mod sweep;
 mod table;
@@ -121,7 +122,8 @@ pub struct Counts {
 /// stored, unless something else is to go for it; who is stored goes on to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Torrents in all. There is room for 234 million whatever is set here.
+    /// Torrents in all. There is room for 117 million whatever is set here. One more takes the
+    /// place of one that has one peer that has announced once, drawn at random, if there is such.
     pub torrents_max: u64,
     /// Peers in all; one that is in two swarms counts twice.
     pub peers_max: u64,
@@ -152,6 +154,8 @@ pub enum Full {
 pub enum Replaced {
     /// Another endpoint of its address: see [`Settings::peers_per_address_max`].
     Peer,
+    /// A torrent with one peer that has announced once: see [`Settings::torrents_max`].
+    Torrent,
 }
 
 /// What there is at this moment.

@@ -182,6 +182,24 @@ impl Peers {
         Some(was_seeder)
     }
 
+    /// Whether there is one peer, which has announced once.
+    pub(super) fn is_single(&self) -> bool {
+        match self {
+            Peers::Few4(few) => few.is_single(),
+            Peers::Few6(few) => few.is_single(),
+            _ => false,
+        }
+    }
+
+    /// Says whether there is one peer, which has announced once.
+    pub(super) fn set_single(&mut self, single: bool) {
+        match self {
+            Peers::Few4(few) => few.set_single(single),
+            Peers::Few6(few) => few.set_single(single),
+            _ => {}
+        }
+    }
+
     /// The peers of IPv4 and of IPv6.
     pub(super) fn crowds(&self) -> [Crowd; 2] {
         [self.v4().map_or_else(Crowd::default, crowd), self.v6().map_or_else(Crowd::default, crowd)]

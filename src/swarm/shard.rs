@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::chunked::{Blank, Chunked};
 use super::peers::{Peers, RowsLeft};
 use super::time::{Budget, Deadline};
-use super::{Census, Counts, InfoHash, keyed_hash};
+use super::{Census, Counts, InfoHash, Random, keyed_hash};
 
 /// Torrents of one shard: row numbers have 16 bits, of which an eighth stays free so that the
 /// index is never crowded. 2048 shards hold 117 million, which would be 8 GB.
@@ -24,6 +24,13 @@ const VISIT_COST: u32 = 16;
 
 /// What it pays for taking a torrent out, its heap block included.
 const TORRENT_REMOVAL_COST: u32 = 48;
+
+/// Torrents of a shard up to which those with one peer that has announced once are counted, to
+/// draw one.
+const COUNTED_MAX: usize = 128;
+
+/// Torrents that are looked at in a larger shard, to find such a one.
+const DRAWS_MAX: usize = 64;
 
 /// A torrent that somebody has announced.
 #[derive(Debug)]
@@ -80,6 +87,8 @@ pub(super) struct Shard {
     torrents: Chunked<Torrent, BLOCK>,
     /// Of this shard; peers are entered by [`Swarms`](super::Swarms), which knows of them first.
     pub(super) census: Census,
+    /// Torrents with one peer that has announced once.
+    singles: u32,
 }
 
 /// Where in a shard a sweep goes on.
@@ -101,7 +110,12 @@ pub(super) struct Removed {
 
 impl Shard {
     pub(super) const fn new() -> Shard {
-        Shard { index: HashTable::new(), torrents: Chunked::new(), census: Census::ZERO }
+        Shard {
+            index: HashTable::new(),
+            torrents: Chunked::new(),
+            census: Census::ZERO,
+            singles: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -142,8 +156,42 @@ impl Shard {
         row
     }
 
+    /// Torrents with one peer that has announced once.
+    pub(super) fn singles(&self) -> u32 {
+        self.singles
+    }
+
+    /// The torrent at `row`, which is new, has got its peer.
+    pub(super) fn note_single(&mut self, row: usize) {
+        self.torrents[row].peers.set_single(true);
+        self.singles += 1;
+    }
+
+    /// The torrent at `row`, which had one peer that had announced once, has had more since.
+    pub(super) fn note_more(&mut self, row: usize) {
+        self.torrents[row].peers.set_single(false);
+        self.singles -= 1;
+    }
+
+    /// The row of a torrent with one peer that has announced once, each as likely as any other;
+    /// none if there is none, or there are so few in a large shard that none was found.
+    pub(super) fn draw_single(&self, random: &mut Random) -> Option<usize> {
+        let is_single = |row: &usize| self.torrents[*row].peers.is_single();
+        if self.singles == 0 {
+            None
+        } else if self.len() <= COUNTED_MAX {
+            let number = random.below(self.singles);
+            (0..self.len()).filter(is_single).nth(number as usize)
+        } else {
+            (0..DRAWS_MAX).map(|_| random.below(self.len() as u32) as usize).find(is_single)
+        }
+    }
+
     /// Takes out the torrent at `row`; the last one takes its row.
     pub(super) fn remove(&mut self, row: usize, secret: &RandomState) {
+        if self.torrents[row].peers.is_single() {
+            self.note_more(row);
+        }
         let hash = keyed_hash(secret, &self.torrents[row].info_hash);
         let slot = Slot::new(hash, row);
         if let Ok(entry) = self.index.find_entry(spread(hash), |known| *known == slot) {

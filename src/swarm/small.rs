@@ -162,9 +162,13 @@ pub(super) struct Few<const N: usize, const K: usize> {
     addresses: [[u8; N]; K],
     stamps: [u8; K],
     orders: [u8; 2],
-    /// How many peers there are, and in the higher four bits how many of them are seeders.
+    /// In bits 0 to 2 how many peers there are, in bits 4 to 6 how many of them are seeders, and
+    /// [`SINGLE`].
     counts: u8,
 }
+
+/// The only peer has announced once, and there was no other.
+const SINGLE: u8 = 0x80;
 
 impl<const N: usize, const K: usize> Few<N, K> {
     pub(super) const EMPTY: Self = {
@@ -173,7 +177,17 @@ impl<const N: usize, const K: usize> Few<N, K> {
     };
 
     fn len(&self) -> usize {
-        usize::from(self.counts & 0xf)
+        usize::from(self.counts & 7)
+    }
+
+    /// Whether it is marked as below.
+    pub(super) fn is_single(&self) -> bool {
+        self.counts & SINGLE > 0
+    }
+
+    /// Marks it as that of a torrent with one peer that has announced once.
+    pub(super) fn set_single(&mut self, single: bool) {
+        self.counts = self.counts & !SINGLE | if single { SINGLE } else { 0 };
     }
 
     /// The same peers, in the same order; there are `K` at most.
@@ -205,11 +219,11 @@ impl<const N: usize, const K: usize> Contiguous<N> for Few<N, K> {
     }
 
     fn seeders(&self) -> usize {
-        usize::from(self.counts >> 4)
+        usize::from(self.counts >> 4 & 7)
     }
 
     fn set_seeders(&mut self, seeders: usize) {
-        self.counts = self.counts & 0xf | (seeders << 4) as u8;
+        self.counts = self.counts & (SINGLE | 7) | (seeders << 4) as u8;
     }
 
     fn is_full(&self) -> bool {

@@ -110,6 +110,7 @@ impl Swarms {
             let mut place = part.place.take().unwrap_or_else(|| shard.place());
             let done =
                 shard.sweep(&mut place, deadline, &keep, self.secret(), &mut budget, &mut removed);
+            self.singles().set(number, shard.singles());
             drop(shard);
             self.note(&removed);
             if done {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::address::Addresses;
 use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX, Torrent};
+use super::singles::Singles;
 use super::time::Ticks;
 use super::{
     Announcement, Census, Counts, Event, Full, InfoHash, Random, Replaced, Sample, Settings,
@@ -72,6 +73,7 @@ pub struct Swarms {
     torrents: Counter,
     peers: Counter,
     waits: Counter,
+    singles: Singles,
     settings: Settings,
     ticks: Ticks,
     addresses: Arc<Addresses>,
@@ -89,6 +91,7 @@ impl Swarms {
             torrents: Counter::new(),
             peers: Counter::new(),
             waits: Counter::new(),
+            singles: Singles::new(),
             settings: Settings { peers_per_torrent_max, ..settings },
             ticks: Ticks::new(settings.peer_timeout_s),
             addresses: Arc::new(Addresses::new(secret.clone(), settings.peers_per_address_max)),
@@ -119,30 +122,27 @@ impl Swarms {
     ) -> Counts {
         sample.clear();
         let hash = keyed_hash(&self.secret, &announcement.info_hash);
-        let shard = &mut *self.lock(shard_of(hash));
+        let mut shard = self.lock(shard_of(hash));
         let row = shard.find(hash, &announcement.info_hash);
         if announcement.event == Event::Stopped {
-            return row.map_or_else(Counts::default, |row| self.leave(shard, row, announcement));
+            return row
+                .map_or_else(Counts::default, |row| self.leave(&mut shard, row, announcement));
         }
         let stamp = self.ticks.stamp(now);
-        let Some(row) = row else {
-            return self.create(shard, hash, announcement, stamp).unwrap_or_else(|full| {
+        if let Some(row) = row {
+            return self.meet(&mut shard, row, announcement, stamp, random, sample);
+        }
+        match self.room_for_torrent(&shard) {
+            Ok(()) => self.create(&mut shard, hash, announcement, stamp),
+            Err(Full::Torrents) => {
+                drop(shard);
+                self.create_instead(hash, announcement, stamp, random, sample)
+            }
+            Err(full) => {
                 sample.note_full(full);
                 Counts::default()
-            });
-        };
-        let joined = self.join(shard, row, announcement, stamp);
-        let torrent = shard.torrent(row);
-        let Announcement { peer, seeder, event, want, .. } = announcement;
-        let is_seeding = *seeder && *event != Event::Magnet;
-        let at = joined.map(|joined| joined.at).ok();
-        sample.fill(&torrent.peers, peer, at, is_seeding, *want, random);
-        match joined {
-            Ok(Joined { replaced: true, .. }) => sample.note_replaced(Replaced::Peer),
-            Ok(_) => {}
-            Err(full) => sample.note_full(full),
+            }
         }
-        torrent.counts()
     }
 
     /// What is known of a torrent.
@@ -171,14 +171,54 @@ impl Swarms {
         sum
     }
 
+    /// A peer comes to the torrent at `row`, or is there.
+    fn meet(
+        &self,
+        shard: &mut Shard,
+        row: usize,
+        announcement: &Announcement,
+        stamp: u8,
+        random: &mut Random,
+        sample: &mut Sample,
+    ) -> Counts {
+        let was_single = shard.torrent(row).peers.is_single();
+        let joined = self.join(shard, row, announcement, stamp);
+        // Even if there was no room for a second peer: it asked for the torrent.
+        if was_single {
+            self.note_more(shard, row);
+        }
+        let torrent = shard.torrent(row);
+        let Announcement { peer, seeder, event, want, .. } = announcement;
+        let is_seeding = *seeder && *event != Event::Magnet;
+        let at = joined.map(|joined| joined.at).ok();
+        sample.fill(&torrent.peers, peer, at, is_seeding, *want, random);
+        match joined {
+            Ok(Joined { replaced: true, .. }) => sample.note_replaced(Replaced::Peer),
+            Ok(_) => {}
+            Err(full) => sample.note_full(full),
+        }
+        torrent.counts()
+    }
+
+    /// As [`Shard::note_more`].
+    fn note_more(&self, shard: &mut Shard, row: usize) {
+        shard.note_more(row);
+        let hash = keyed_hash(&self.secret, &shard.torrent(row).info_hash);
+        self.singles.set(shard_of(hash), shard.singles());
+    }
+
     /// A peer leaves the torrent at `row`, or was not in it.
     fn leave(&self, shard: &mut Shard, row: usize, announcement: &Announcement) -> Counts {
         let torrent = shard.torrent_mut(row);
+        let was_single = torrent.peers.is_single();
         let removed = torrent.peers.remove(&announcement.peer);
         let counts = torrent.counts();
         if let Some(was_seeder) = removed {
             self.peers.subtract(1);
             shard.census.exit(&announcement.peer, was_seeder);
+            if was_single {
+                self.note_more(shard, row);
+            }
         }
         // With a count of downloads the torrent stays until the sweep comes by: peers often
         // leave and come back.
@@ -189,14 +229,8 @@ impl Swarms {
         counts
     }
 
-    /// A torrent with its first peer, if there is room for both.
-    fn create(
-        &self,
-        shard: &mut Shard,
-        hash: u64,
-        announcement: &Announcement,
-        stamp: u8,
-    ) -> Result<Counts, Full> {
+    /// Counts a torrent of a shard and its first peer, if there is room for both.
+    fn room_for_torrent(&self, shard: &Shard) -> Result<(), Full> {
         if self.settings.peers_per_torrent_max == 0 {
             return Err(Full::Torrent);
         }
@@ -207,6 +241,17 @@ impl Swarms {
             self.torrents.subtract(1);
             return Err(Full::Peers);
         }
+        Ok(())
+    }
+
+    /// A torrent with its first peer, which are counted already.
+    fn create(
+        &self,
+        shard: &mut Shard,
+        hash: u64,
+        announcement: &Announcement,
+        stamp: u8,
+    ) -> Counts {
         let row = shard.insert(hash, announcement.info_hash);
         let torrent = shard.torrent_mut(row);
         torrent.peers.add(&announcement.peer, announcement.seeder, stamp, &self.addresses);
@@ -214,7 +259,38 @@ impl Swarms {
         let counts = torrent.counts();
         shard.census.enter(&announcement.peer, announcement.seeder);
         shard.census.completed += u64::from(counts.downloaded);
-        Ok(counts)
+        shard.note_single(row);
+        self.singles.set(shard_of(hash), shard.singles());
+        counts
+    }
+
+    /// A torrent with its first peer, for which another has to go, if there is one to go.
+    fn create_instead(
+        &self,
+        hash: u64,
+        announcement: &Announcement,
+        stamp: u8,
+        random: &mut Random,
+        sample: &mut Sample,
+    ) -> Counts {
+        if !self.take_single(random) {
+            sample.note_full(Full::Torrents);
+            return Counts::default();
+        }
+        let mut shard = self.lock(shard_of(hash));
+        let row = shard.find(hash, &announcement.info_hash);
+        if row.is_none() && !shard.is_full() {
+            sample.note_replaced(Replaced::Torrent);
+            return self.create(&mut shard, hash, announcement, stamp);
+        }
+        // Another thread was faster, or the shard has no room.
+        self.torrents.subtract(1);
+        self.peers.subtract(1);
+        if let Some(row) = row {
+            return self.meet(&mut shard, row, announcement, stamp, random, sample);
+        }
+        sample.note_full(Full::Torrents);
+        Counts::default()
     }
 
     /// Stores what a peer says of itself, unless it is new and there is no room.
@@ -301,6 +377,10 @@ impl Swarms {
         self.ticks
     }
 
+    pub(super) fn singles(&self) -> &Singles {
+        &self.singles
+    }
+
     pub(super) fn secret(&self) -> &RandomState {
         &self.secret
     }
@@ -379,6 +459,19 @@ mod tests {
         all
     }
 
+    /// Torrents with one peer that has announced once, counted one by one; every shard knows its
+    /// own.
+    fn count_singles(swarms: &Swarms) -> u32 {
+        let all = (0..SHARDS).map(|number| {
+            let shard = swarms.lock(number);
+            let is_single = |row: &usize| shard.torrent(*row).peers.is_single();
+            let counted = (0..shard.len()).filter(is_single).count() as u32;
+            assert_eq!((shard.singles(), swarms.singles.of(number)), (counted, counted));
+            counted
+        });
+        all.sum()
+    }
+
     #[test]
     fn the_census_is_what_counting_gives() {
         let settings = Settings { torrents_max: 25, peers_max: 150, ..SETTINGS };
@@ -412,6 +505,7 @@ mod tests {
             }
             let census = swarms.census();
             assert_eq!(census, Census { completed, ..counted(&swarms) }, "{now}: {a:?}");
+            count_singles(&swarms);
             let Totals { torrents, peers } = swarms.totals();
             let Census { v4, v6, .. } = census;
             assert_eq!(census.torrents, torrents);

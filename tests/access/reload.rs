@@ -96,7 +96,8 @@ fn what_is_not_served_any_more_is_dropped(engine: Engine) {
     torrent.fill(listed.tracker.v4, 1..=1000, "left=0&event=completed&numwant=0");
     torrent.announce(1001, "left=1");
     other.announce(1, "left=0");
-    // There is no room for a third.
+    other.announce(1, "left=0");
+    // There is no room for a third: both were announced more than once.
     assert_eq!(listed.torrent(3).announce(1, "").incomplete, 0);
     let before = torrent.scrape();
     assert_eq!((before.complete, before.downloaded, before.incomplete), (1000, 1000, 1));

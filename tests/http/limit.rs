@@ -3,7 +3,7 @@
 use crate::torrent::{Counts, Torrent};
 use crate::tracker::{Engine, Tracker, on_both_engines};
 
-on_both_engines!(torrents, peers, peers_of_a_torrent);
+on_both_engines!(torrents, torrents_that_were_announced_once, peers, peers_of_a_torrent);
 
 fn known(tracker: &Tracker, torrents: u8) -> u8 {
     let counts = |number: u8| Torrent::new(tracker, number).scrape();
@@ -13,7 +13,9 @@ fn known(tracker: &Tracker, torrents: u8) -> u8 {
 fn torrents(engine: Engine) {
     let tracker = Tracker::start(engine, "[swarms]\nmax_torrents = 10");
     for number in 1..=10 {
-        assert_eq!(Torrent::new(&tracker, number).announce(1, "").incomplete, 1);
+        let torrent = Torrent::new(&tracker, number);
+        assert_eq!(torrent.announce(1, "").incomplete, 1);
+        assert_eq!(torrent.announce(1, "").incomplete, 1);
     }
     assert_eq!(known(&tracker, 10), 10);
     for number in 11..=20 {
@@ -25,6 +27,33 @@ fn torrents(engine: Engine) {
     assert_eq!(known(&tracker, 20), 10);
     // What is known goes on, for newcomers too.
     assert_eq!(Torrent::new(&tracker, 1).announce(2, "").incomplete, 2);
+}
+
+/// A newcomer takes the place of a torrent with one peer that has announced once.
+fn torrents_that_were_announced_once(engine: Engine) {
+    let tracker = Tracker::start(engine, "[swarms]\nmax_torrents = 10");
+    for number in 1..=10 {
+        Torrent::new(&tracker, number).announce(1, "left=0&event=completed");
+    }
+    // One whose peer announces again, and one with two peers.
+    Torrent::new(&tracker, 1).announce(1, "left=0");
+    Torrent::new(&tracker, 2).announce(2, "left=1");
+    for number in 11..=100 {
+        let torrent = Torrent::new(&tracker, number);
+        assert_eq!(torrent.announce(1, "left=0").complete, 1);
+        if number > 92 {
+            let second = torrent.announce(2, "left=1");
+            assert_eq!((second.peers.len(), second.complete, second.incomplete), (1, 1, 1));
+        }
+        assert_eq!(known(&tracker, number), 10);
+    }
+    for number in [1, 2].into_iter().chain(93..=100) {
+        assert_eq!(Torrent::new(&tracker, number).scrape().complete, 1, "{number}");
+    }
+    // Now there is none that could go.
+    assert!(Torrent::new(&tracker, 101).announce(1, "left=0").peers.is_empty());
+    assert!(Torrent::new(&tracker, 101).announce(2, "left=1").peers.is_empty());
+    assert_eq!(known(&tracker, 101), 10);
 }
 
 fn peers(engine: Engine) {

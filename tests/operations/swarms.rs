@@ -10,6 +10,7 @@ on_both_engines!(
     they_are_counted_as_they_come_and_go,
     who_finds_no_room_is_counted,
     who_goes_for_another_is_counted,
+    torrents_that_go_for_others_are_counted,
 );
 
 fn they_are_counted_as_they_come_and_go(engine: Engine) {
@@ -89,9 +90,21 @@ fn who_goes_for_another_is_counted(engine: Engine) {
         assert_eq!(observed.sample("annulus_peers_replaced_total"), replaced, "{ip}");
     }
     let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
-    assert!(stats.contains("\"peers_replaced\":6"), "{stats}");
+    assert!(stats.contains("\"peers_replaced\":6,\"torrents_replaced\":0"), "{stats}");
     assert_eq!(
         observed.of_metric("annulus_peers"),
         ["kind=leecher,family=ipv4 3", "kind=seeder,family=ipv4 4", "kind=seeder,family=ipv6 2",]
     );
+}
+
+fn torrents_that_go_for_others_are_counted(engine: Engine) {
+    let tracker = Tracker::start(engine, &format!("[swarms]\nmax_torrents = 2\n{OPERATIONS}"));
+    let observed = Observed::of(&tracker);
+    for (number, replaced) in [(1, 0.0), (2, 0.0), (3, 1.0), (4, 2.0)] {
+        Torrent::new(&tracker, number).announce(1, "left=1");
+        assert_eq!(observed.sample("annulus_torrents_replaced_total"), replaced);
+        assert_eq!(observed.sample("annulus_torrents"), f64::from(number.min(2)));
+    }
+    assert_eq!(observed.of_metric("annulus_peers"), ["kind=leecher,family=ipv4 2"]);
+    assert_eq!(observed.of_metric("annulus_peers_not_stored_total"), [] as [String; 0]);
 }

@@ -1,0 +1,231 @@
+//! Which torrent goes for a new one when there are as many as may be: one with one peer that has
+//! announced once, and each of those as likely as any other.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::thread;
+
+use annulus::swarm::{
+    Announcement, Counts, Endpoint, Event, Full, InfoHash, Random, Replaced, Sample, Settings,
+    Swarms, Swept, Totals, Walk,
+};
+
+struct World {
+    swarms: Swarms,
+    random: Random,
+    sample: Sample,
+}
+
+fn settings(torrents_max: u64) -> Settings {
+    Settings {
+        torrents_max,
+        peers_max: u64::MAX,
+        peers_per_torrent_max: u32::MAX,
+        peers_per_address_max: 16,
+        peer_timeout_s: 1000,
+    }
+}
+
+fn info_hash(torrent: u32) -> InfoHash {
+    let mut info_hash = [3; 20];
+    info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
+    info_hash
+}
+
+/// The announce of a peer, of either family by turns of the torrents.
+fn announcement(torrent: u32, peer: u8, event: Event) -> Announcement {
+    let peer = match torrent.is_multiple_of(2) {
+        true => Endpoint::V4([203, 0, 113, peer, 1, 1]),
+        false => Endpoint::V6([0x20, 1, 0xd, 0xb8, 0, 0, 0, peer, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]),
+    };
+    let info_hash = info_hash(torrent);
+    Announcement { info_hash, peer, seeder: event == Event::Completed, event, want: 10 }
+}
+
+impl World {
+    fn new(torrents_max: u64, secret: &RandomState, seed: u64) -> World {
+        World {
+            swarms: Swarms::new(settings(torrents_max), secret.clone()),
+            random: Random::seeded(seed),
+            sample: Sample::with_capacity(10),
+        }
+    }
+
+    fn announce(&mut self, torrent: u32, peer: u8, event: Event) -> Counts {
+        let a = announcement(torrent, peer, event);
+        self.swarms.announce(&a, 1, &mut self.random, &mut self.sample)
+    }
+
+    /// A torrent whose peer has announced twice.
+    fn establish(&mut self, torrent: u32) {
+        self.announce(torrent, 1, Event::None);
+        self.announce(torrent, 1, Event::None);
+    }
+
+    fn is_known(&self, torrent: u32) -> bool {
+        self.swarms.scrape(&info_hash(torrent)) != Counts::default()
+    }
+}
+
+#[test]
+fn a_new_torrent_takes_the_place_of_one_that_was_announced_once() {
+    let mut world = World::new(4, &RandomState::new(), 1);
+    world.establish(0);
+    world.announce(1, 1, Event::None);
+    world.announce(1, 2, Event::None);
+    world.announce(2, 1, Event::None);
+    // Its only download goes with it, else that would be the way to stay.
+    world.announce(3, 1, Event::Completed);
+    for torrent in [4, 5] {
+        let counts = world.announce(torrent, 1, Event::None);
+        assert_eq!(counts.incomplete, 1);
+        assert_eq!((world.sample.replaced(), world.sample.full()), (Some(Replaced::Torrent), None));
+        assert!(world.is_known(torrent));
+        assert_eq!(world.swarms.totals(), Totals { torrents: 4, peers: 5 });
+        world.announce(torrent, 1, Event::None);
+        assert_eq!(world.sample.replaced(), None);
+    }
+    assert!(world.is_known(0) && world.is_known(1) && !world.is_known(2) && !world.is_known(3));
+    // None is left that could go.
+    world.announce(6, 1, Event::None);
+    assert_eq!((world.sample.replaced(), world.sample.full()), (None, Some(Full::Torrents)));
+    assert!(!world.is_known(6));
+    // A peer that leaves and comes back has announced more than once, and so has what is left
+    // of two.
+    world.announce(1, 2, Event::Stopped);
+    world.announce(6, 1, Event::None);
+    assert_eq!(world.sample.full(), Some(Full::Torrents));
+    // A stranger's goodbye is no announce of the one peer.
+    world.announce(0, 1, Event::Stopped);
+    world.announce(7, 1, Event::None);
+    world.announce(7, 9, Event::Stopped);
+    world.announce(8, 1, Event::None);
+    assert_eq!(world.sample.replaced(), Some(Replaced::Torrent));
+    assert!(!world.is_known(7) && world.is_known(8));
+    let census = world.swarms.census();
+    assert_eq!((census.torrents, census.completed), (4, 1));
+    let peers = census.v4.seeders + census.v4.leechers + census.v6.seeders + census.v6.leechers;
+    assert_eq!(peers, world.swarms.totals().peers);
+}
+
+/// Whether a chi-square statistic is what even chances give: six standard deviations.
+fn is_even(statistic: f64, freedom: f64) -> bool {
+    (statistic - freedom).abs() < 6.0 * (2.0 * freedom).sqrt() + 6.0
+}
+
+#[test]
+fn each_is_as_likely_as_any_other() {
+    // Few torrents in as many shards, and several to a shard, of some more than of others.
+    for (singles, newcomers, rounds) in [(10, 1, 4000), (10, 4, 1000), (3000, 1000, 50)] {
+        let secret = RandomState::new();
+        let mut gone = vec![0.0; singles as usize];
+        let established = singles / 2;
+        for round in 0..rounds {
+            let mut world = World::new(u64::from(singles + established), &secret, round);
+            (0..singles).for_each(|torrent| {
+                world.announce(torrent, 1, Event::None);
+            });
+            (singles..singles + established).for_each(|torrent| world.establish(torrent));
+            let first = singles + established;
+            (first..first + newcomers).for_each(|torrent| world.establish(torrent));
+            for torrent in 0..singles {
+                gone[torrent as usize] += f64::from(u8::from(!world.is_known(torrent)));
+            }
+            assert!((singles..first + newcomers).all(|torrent| world.is_known(torrent)));
+        }
+        assert_eq!(gone.iter().sum::<f64>(), rounds as f64 * f64::from(newcomers));
+        let chance = f64::from(newcomers) / f64::from(singles);
+        let expected = rounds as f64 * chance;
+        let squares = gone.iter().map(|count| (count - expected).powi(2));
+        let freedom = f64::from(singles - 1);
+        let statistic =
+            squares.sum::<f64>() / (expected * (1.0 - chance)) * freedom / f64::from(singles);
+        assert!(is_even(statistic, freedom), "{singles} {newcomers}: {statistic} of {freedom}");
+    }
+}
+
+/// So many torrents that a shard is not looked through.
+#[test]
+fn each_is_as_likely_in_a_large_table() {
+    const SINGLES: u32 = 400_000;
+    const NEWCOMERS: u32 = 100_000;
+    const GROUPS: u32 = 40;
+    let mut world = World::new(u64::from(SINGLES), &RandomState::new(), 5);
+    (0..SINGLES).for_each(|torrent| {
+        world.announce(torrent, 1, Event::None);
+    });
+    (SINGLES..SINGLES + NEWCOMERS).for_each(|torrent| world.establish(torrent));
+    assert!((SINGLES..SINGLES + NEWCOMERS).all(|torrent| world.is_known(torrent)));
+    let expected = f64::from(NEWCOMERS / GROUPS);
+    let statistic: f64 = (0..GROUPS)
+        .map(|group| {
+            let torrents = group * (SINGLES / GROUPS)..(group + 1) * (SINGLES / GROUPS);
+            let gone = torrents.filter(|&torrent| !world.is_known(torrent)).count() as f64;
+            (gone - expected).powi(2) / (expected * 0.75)
+        })
+        .sum();
+    assert!(is_even(statistic, f64::from(GROUPS - 1)), "{statistic}");
+}
+
+/// In a table full of made-up torrents, while ever more come: a real one is mostly still there when
+/// its peer announces again, and then it stays.
+#[test]
+fn made_up_torrents_replace_one_another() {
+    let mut world = World::new(10_000, &RandomState::new(), 6);
+    (0..4000).for_each(|torrent| world.establish(torrent));
+    let mut made_up = 100_000..;
+    let mut announce_made_up = |world: &mut World, count: usize| {
+        made_up.by_ref().take(count).for_each(|torrent| {
+            world.announce(torrent, 1, Event::Completed);
+        });
+    };
+    announce_made_up(&mut world, 6000);
+    let mut kept = 0;
+    for torrent in 4000..4200 {
+        world.announce(torrent, 1, Event::None);
+        // Of 6000 that may go.
+        announce_made_up(&mut world, 100);
+        kept += u32::from(world.is_known(torrent));
+        world.establish(torrent);
+    }
+    assert!(kept > 180, "{kept} of 200");
+    assert!((0..4200).all(|torrent| world.is_known(torrent)));
+    assert_eq!(world.swarms.totals().torrents, 10_000);
+}
+
+#[test]
+fn threads_at_once_end_in_right_totals() {
+    const THREADS: u32 = 4;
+    let swarms = Arc::new(Swarms::new(settings(300), RandomState::new()));
+    let work = |thread: u32| {
+        let swarms = Arc::clone(&swarms);
+        move || {
+            let mut random = Random::seeded(u64::from(thread));
+            let mut sample = Sample::with_capacity(10);
+            let mut replaced = 0;
+            for _ in 0..60_000 {
+                // Often the same torrent as another thread's.
+                let torrent = random.below(700);
+                let event = if random.below(8) == 0 { Event::Stopped } else { Event::None };
+                let a = announcement(torrent, thread as u8, event);
+                swarms.announce(&a, 1, &mut random, &mut sample);
+                replaced += u32::from(sample.replaced().is_some());
+                assert!(swarms.totals().torrents <= 300);
+            }
+            replaced
+        }
+    };
+    let threads: Vec<_> = (0..THREADS).map(|thread| thread::spawn(work(thread))).collect();
+    let replaced: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(replaced > 0);
+    let (mut walk, mut all) = (Walk::default(), Vec::new());
+    while swarms.walk(&mut walk, 100, &mut all) {}
+    let peers = all.iter().map(|(_, counts)| u64::from(counts.complete + counts.incomplete)).sum();
+    assert_eq!(swarms.totals(), Totals { torrents: all.len() as u64, peers });
+    assert_eq!(swarms.census().torrents, all.len() as u64);
+    let mut part = Swarms::sweep_part(0, 1);
+    for now in [1, 1500] {
+        while swarms.sweep(&mut part, now, |_| true) == Swept::More {}
+    }
+    assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
+}
