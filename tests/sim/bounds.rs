@@ -473,6 +473,23 @@ fn a_stop_waits_for_slow_readers_and_answers_what_was_asked() {
         let is_late = report.closed_ms.expect("closed") >= bound_ms;
         assert!(told.statuses.len() == 40 || is_late, "seed {seed}: {:?}", told.statuses);
         assert!(report.outcome == Outcome::Closed || is_late, "seed {seed}: reset");
+        let close = b"Connection: close";
+        let closes = report.received.windows(close.len()).filter(|window| window == close);
+        assert!(closes.count() <= 1, "seed {seed}: it goes on after an end");
+    }
+}
+
+#[test]
+fn a_stop_waits_for_full_scrapes_and_resets_them_at_its_bound() {
+    for seed in 0..20 {
+        let windows = [Windows::Slow, Windows::Trickle][seed as usize % 2];
+        let faults = Faults { windows, shutdown_ms: Some(50), ..Faults::none() };
+        let report = run_full(&[full_scrape(1, 0)], faults, seed).remove(0);
+        let is_whole = torrents_in(&report.received) == Some(TORRENTS as usize);
+        let bound_ms = 1000 * u64::from(SHUTDOWN_S);
+        let is_cut = report.outcome == Outcome::Reset && report.closed_ms >= Some(bound_ms);
+        let as_expected = if windows == Windows::Slow { is_whole } else { is_cut };
+        assert!(as_expected, "seed {seed}: {:?} at {:?} ms", report.outcome, report.closed_ms);
     }
 }
 
