@@ -53,7 +53,7 @@ fn classify_other(target: &[u8]) -> Target<'_> {
         Some(at) => (&local[..at], Query::new(&local[at + 1..])),
         None => (local, Query::new(&local[local.len()..])),
     };
-    match service(path).or_else(|| query.has_info_hash().then(|| service_anywhere(path))) {
+    match service(path, query).or_else(|| query.has_info_hash().then(|| service_anywhere(path))) {
         Some(Service::Announce) => Target::Announce(query),
         Some(Service::Scrape) => Target::Scrape(query),
         None => Target::Other(local),
@@ -79,15 +79,17 @@ fn without_authority(target: &[u8]) -> &[u8] {
     }
 }
 
-/// What a path asks for by itself.
-fn service(path: &[u8]) -> Option<Service> {
+/// What a path asks for by itself; that of an announce may ask for a scrape if the query has an info
+/// hash.
+fn service(path: &[u8], query: Query<'_>) -> Option<Service> {
     let path = path.strip_prefix(b"/")?;
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let mut segments = path.split(|&byte| byte == b'/');
     match (segments.next(), segments.next(), segments.next()) {
         (Some(only), None, _) => keyword(only),
         (Some(first), Some(last), None) => {
-            keyword(last).or_else(|| scrape(last)).or_else(|| keyword(first))
+            let scrape = || scrape(last).filter(|_| query.has_info_hash());
+            keyword(last).or_else(scrape).or_else(|| keyword(first))
         }
         _ => None,
     }
@@ -260,6 +262,9 @@ mod tests {
         for target in [
             "/scrape_x",
             "/a/b/scrape",
+            "/a/scraper",
+            "/img/scrape.png?a=1",
+            "/a/%73crape%0D",
             "/a?/announce",
             "http:///announce",
             "http://",

@@ -182,6 +182,7 @@ fn what_has_no_info_hash_stays_a_page(engine: Engine) {
         ("/a/b/announce?port=1", 404),
         ("/announce%0D", 404),
         ("/scrape_x", 404),
+        ("/img/scrape.png", 404),
         ("?port=1", 404),
         ("*", 404),
     ] {
@@ -190,7 +191,7 @@ fn what_has_no_info_hash_stays_a_page(engine: Engine) {
     }
     assert_eq!(
         observed.of_metric(REQUESTS),
-        ["kind=page,family=ipv4,outcome=answered 7", "kind=page,family=ipv4,outcome=failed 7",]
+        ["kind=page,family=ipv4,outcome=answered 7", "kind=page,family=ipv4,outcome=failed 8",]
     );
     // These two say by their path what they are.
     assert!(failed(&ask(tracker.v4, get("/announce"))).contains("info_hash is missing"));
