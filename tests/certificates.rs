@@ -446,6 +446,15 @@ fn a_certificate_without_extensions_is_refused() {
     let old = placed(&format!("chain.pem: certificate 2 {OLD_VERSION}"));
     let files = CertificateFiles { chain: dir.0.join("chain.pem"), ..host };
     assert_eq!(dir.said(&[files], NOW_UNIX_S), Ok(vec![old, order(2), order(3)]));
+    // One that stands first by mistake is no reason to have it issued anew.
+    dir.write("chain.pem", dir.read("old.pem") + &dir.read("a.pem"));
+    dir.refused(
+        "chain.pem",
+        "a.key",
+        &["a.key: not the key of the first certificate in chain.pem \
+         but that of certificate 2: they are in the wrong order, the certificate of the host comes \
+         first and each issuer's below"],
+    );
 }
 
 #[test]

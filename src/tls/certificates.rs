@@ -87,6 +87,8 @@ struct Chain {
     addresses: Vec<IpAddr>,
     validity: Vec<Validity>,
     warnings: Vec<String>,
+    /// Why the first cannot be that of the host.
+    fault: Option<String>,
 }
 
 impl Certificates {
@@ -248,9 +250,12 @@ impl Entry {
         let key = read_key(&files.key, source).map_err(about_key);
         let (chain, (key, is_explicit)) = match (chain, key) {
             (Ok(chain), Ok(key)) => (chain, key),
-            (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
+            (chain, key) => {
+                let of_chain = chain.map_or_else(Some, |chain| chain.fault.map(about_chain));
+                return Err(of_chain.into_iter().chain(key.err()).collect());
+            }
         };
-        let Chain { certificates, names, addresses, validity, warnings: of_chain } = chain;
+        let Chain { certificates, names, addresses, validity, warnings: of_chain, fault } = chain;
         warnings.extend(of_chain.into_iter().map(about_chain));
         if key.algorithm() == SignatureAlgorithm::RSA {
             warnings.push(about_key(
@@ -259,25 +264,30 @@ impl Entry {
             ));
         }
         let key = CertifiedKey::new(certificates, key);
+        let chain = files.chain.display();
+        let mut mismatch = format!("not the key of the first certificate in {chain}");
+        if is_explicit {
+            mismatch += &format!(", and {}", explicit_key(&files.key));
+        }
+        // First of all: what else there is to say of the first certificate would not help.
+        if let Some(index @ 1..) = owner(&key) {
+            let n = index + 1;
+            mismatch += &format!(
+                " but that of certificate {n}: they are in the wrong order, the certificate of \
+                 the host comes first and each issuer's below"
+            );
+            return Err(vec![about_key(mismatch)]);
+        }
+        if let Some(what) = fault {
+            return Err(vec![about_chain(what)]);
+        }
         match key.keys_match() {
             Ok(()) => {
                 let (key, place) = (Arc::new(key), place(files, &files.chain));
                 Ok(Entry { key, names, addresses, validity, place })
             }
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                let chain = files.chain.display();
-                let mut what = format!("not the key of the first certificate in {chain}");
-                if is_explicit {
-                    what += &format!(", and {}", explicit_key(&files.key));
-                }
-                if let Some(index) = owner(&key) {
-                    let n = index + 1;
-                    what += &format!(
-                        " but that of certificate {n}: they are in the wrong order, the \
-                         certificate of the host comes first and each issuer's below"
-                    );
-                }
-                Err(vec![about_key(what)])
+                Err(vec![about_key(mismatch)])
             }
             Err(error) => Err(vec![about_chain(format!("certificate 1 cannot be used: {error}"))]),
         }
@@ -338,14 +348,13 @@ fn read_chain(files: &CertificateFiles, source: &Files, now_unix_s: i64) -> Resu
         parse(der).ok_or_else(|| format!("certificate {} cannot be parsed", index + 1))
     });
     let parsed: Vec<X509Certificate<'_>> = parsed.collect::<Result<_, String>>()?;
-    if let Some(fault) = fault(&parsed[0], files.key.display()) {
-        return Err(format!("certificate 1 {fault}"));
-    }
+    let fault = fault(&parsed[0], files.key.display()).map(|what| format!("certificate 1 {what}"));
     let validity: Vec<Validity> = parsed.iter().map(validity).collect();
     Ok(Chain {
         names: names_of(&parsed[0]),
         addresses: addresses_of(&parsed[0]),
         warnings: chain_warnings(&parsed, &validity, now_unix_s),
+        fault,
         validity,
         certificates,
     })
