@@ -18,6 +18,7 @@ use annulus_parser::{Bounds, Error, Parsed, Proxied, parse_head, parse_proxy, pr
 pub use answer::{After, Answer, Mistake, Reply};
 pub use secured::Scratch;
 
+use crate::buffered::BufferedBytes;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::quota::Ticket;
 use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, plain_bytes_max, sealed_bytes_max};
@@ -95,7 +96,7 @@ pub struct Connection {
     session: Option<Box<Session>>,
     /// Received and not yet answered: a proxy's unfinished header with all that is behind it, an
     /// unfinished request, or some that wait.
-    pending: Vec<u8>,
+    pending: BufferedBytes,
     /// Leading bytes of `pending` that the parser has seen and found unfinished.
     seen: u32,
     deadline_s: u32,
@@ -118,7 +119,7 @@ impl Connection {
         let peer = peer.map(|peer| peer.to_canonical());
         Connection {
             session: None,
-            pending: Vec::new(),
+            pending: BufferedBytes::default(),
             seen: 0,
             deadline_s,
             peer,
@@ -192,11 +193,26 @@ impl Connection {
         self.pending.len() + self.session.as_ref().map_or(0, |session| session.unfinished_bytes())
     }
 
+    /// Bytes that are allocated for them.
+    pub fn allocated_bytes(&self) -> usize {
+        let session = self.session.as_ref().map_or(0, |session| session.allocated_bytes());
+        self.pending.allocated() + session
+    }
+
+    /// Forgets what was received and not yet answered: nothing more is received or answered.
+    pub fn forget_pending(&mut self) {
+        self.pending = BufferedBytes::default();
+        self.seen = 0;
+        if let Some(session) = &mut self.session {
+            session.forget_pending();
+        }
+    }
+
     /// Keeps bytes for later: replies before them are still on their way.
     pub fn keep(&mut self, bytes: &[u8]) {
         match &mut self.session {
             Some(session) if self.speaker == Speaker::Client => session.keep(bytes),
-            _ => self.pending.extend_from_slice(bytes),
+            _ => self.pending.extend(bytes),
         }
     }
 
@@ -248,10 +264,10 @@ impl Connection {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Progress {
-        self.pending.extend_from_slice(bytes);
+        self.pending.extend(bytes);
         let header = match self.speaker {
             Speaker::Stranger => None,
-            _ => parse_proxy(&self.pending, PROXY_HEADER_BYTES_MAX).ok(),
+            _ => parse_proxy(self.pending.as_slice(), PROXY_HEADER_BYTES_MAX).ok(),
         };
         match header {
             Some(Proxied::Partial) => Progress { written: 0, next: Next::Receive },
@@ -267,20 +283,24 @@ impl Connection {
                     None => return Progress { written: 0, next: Next::Reset },
                 }
                 if let Some(session) = &mut self.session
-                    && let Some(address) = proxy_destination(&self.pending, PROXY_HEADER_BYTES_MAX)
+                    && let Some(address) =
+                        proxy_destination(self.pending.as_slice(), PROXY_HEADER_BYTES_MAX)
                 {
                     session.connected_to(address);
                 }
-                let mut rest = mem::take(&mut self.pending).split_off(consumed.get());
+                let mut rest = mem::take(&mut self.pending);
+                rest.consume(consumed.get());
                 if rest.is_empty() {
                     return Progress { written: 0, next: Next::Receive };
                 }
-                self.receive(&mut rest, server, now_s, patience, scratch, out)
+                self.receive(rest.as_mut_slice(), server, now_s, patience, scratch, out)
             }
             None => {
                 let begun = mem::take(&mut self.pending);
-                let is_tls = self.session.is_some() || begun.first() == Some(&TLS_HANDSHAKE);
-                let refused = server.refuse(self.peer, Mistake::NotIntroduced, &begun, out);
+                let is_tls =
+                    self.session.is_some() || begun.as_slice().first() == Some(&TLS_HANDSHAKE);
+                let refused =
+                    server.refuse(self.peer, Mistake::NotIntroduced, begun.as_slice(), out);
                 // Who speaks TLS would not understand a word.
                 let written = if is_tls { 0 } else { refused };
                 Progress { written, next: Next::Close { unread: true } }
@@ -300,7 +320,8 @@ impl Connection {
             progress.next = Next::Resume;
         } else {
             let broken_off = mem::take(&mut self.pending);
-            progress.written += server.refuse(self.peer, Mistake::Truncated, &broken_off, room);
+            let said = broken_off.as_slice();
+            progress.written += server.refuse(self.peer, Mistake::Truncated, said, room);
             progress.next = Next::Close { unread: false };
         }
     }
@@ -316,7 +337,7 @@ impl Connection {
         out: &mut [u8],
     ) -> Progress {
         if !self.pending.is_empty() {
-            self.pending.extend_from_slice(bytes);
+            self.pending.extend(bytes);
             return self.resume(more, server, now_s, patience, out);
         }
         let conversation = self.converse(bytes, 0, more, server, out);
@@ -337,11 +358,10 @@ impl Connection {
         out: &mut [u8],
     ) -> Progress {
         let mut pending = mem::take(&mut self.pending);
-        let conversation = self.converse(&pending, self.seen as usize, more, server, out);
-        if conversation.used < pending.len() {
-            pending.drain(..conversation.used);
-            self.pending = pending;
-        }
+        let seen = self.seen as usize;
+        let conversation = self.converse(pending.as_slice(), seen, more, server, out);
+        pending.consume(conversation.used);
+        self.pending = pending;
         let was_unfinished = self.seen > 0 && conversation.used == 0;
         self.settle(&conversation, was_unfinished, now_s, patience)
     }
@@ -401,7 +421,8 @@ impl Connection {
             return self.take_leave(out);
         }
         let peer = self.peer;
-        let write = |out: &mut [u8]| (server.refuse(peer, mistake, &unfinished, out), false);
+        let write =
+            |out: &mut [u8]| (server.refuse(peer, mistake, unfinished.as_slice(), out), false);
         self.relay(scratch, out, write).0
     }
 

@@ -19,6 +19,7 @@
 
 pub mod access;
 pub mod addresses;
+mod buffered;
 pub mod config;
 pub mod confine;
 pub mod connection;

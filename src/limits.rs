@@ -53,16 +53,27 @@ pub const ARENA_BYTES: usize = 512 * 1024;
 /// pipelining without reading; its receive is then paused.
 pub const UNREAD_BYTES_PAUSE: usize = 16 * 1024;
 
-/// Bytes after which such a connection is reset: the pause itself, and what one turn can
-/// deliver before it takes effect, which is every buffer (a multishot receive takes 64 at a
-/// time on Linux 6.18). Who reads what it asked for never gets there.
+/// Bytes allocated for them after which such a connection is reset: the pause itself, and what one
+/// turn can deliver before it takes effect, which is every buffer (a multishot receive takes 64
+/// at a time on Linux 6.18), and the quarter that is allocated ahead. Who reads what it asked for
+/// never gets there.
 pub const UNREAD_BYTES_MAX: usize =
-    UNREAD_BYTES_PAUSE + RECV_BUFFERS as usize * RECV_BUFFER_BYTES as usize;
+    (UNREAD_BYTES_PAUSE + RECV_BUFFERS as usize * RECV_BUFFER_BYTES as usize) / 4 * 5;
 
-/// Bytes that all connections of one worker together may have sent and not yet been
-/// answered; beyond, those above [`UNREAD_BYTES_PAUSE`] are reset. Thousands that pipeline
-/// and do not read would else hold a quarter of a megabyte each.
-pub const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that all connections of one worker together may have allocated, for what they have sent
+/// and that is not answered yet, and for answers that they do not read; beyond, those that hold
+/// most are reset. Requests come whole, or in pieces for as long as a packet is under way: this
+/// is room for 8,000 of a kilobyte that are under way at once, and leaves most of a small
+/// machine's memory to the swarms.
+pub const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes that they may have allocated afterwards: whoever wants to have them looked at again has to
+/// send the difference.
+pub const KEPT_BYTES_AFTER: usize = KEPT_BYTES_MAX / 4 * 3;
+
+/// Bytes of replies in one turn after which requests that have been waiting wait on: it is not
+/// known before the next turn which replies will be kept because their clients do not read.
+pub const REPLY_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
 
 /// Seconds that a closed connection's remaining bytes are read and dropped for once its client has
 /// acknowledged all answers, so that the kernel does not reset away the last of them (RFC 9112
@@ -287,3 +298,4 @@ pub const WORKER_SILENCE_S_MAX: u32 = 5;
 
 const _: () = assert!(ARENA_BYTES >= 2 * (REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
 const _: () = assert!(UNREAD_BYTES_PAUSE >= HEAD_BYTES_MAX);
+const _: () = assert!(KEPT_BYTES_AFTER >= 4 * UNREAD_BYTES_MAX);

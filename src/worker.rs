@@ -16,6 +16,7 @@
 
 mod doors;
 mod ending;
+mod memory;
 mod order;
 mod progress;
 mod room;
@@ -39,6 +40,7 @@ use slab::Slab;
 
 pub use crate::connection::Patience;
 use crate::connection::{Answer, Connection, Scratch, deadline_after};
+use crate::log::Limited;
 use crate::metrics::Counters;
 use crate::metrics::labels::{AcceptPause, Family, Rejection, Transport};
 use crate::proxy::Introductions;
@@ -102,8 +104,11 @@ pub struct Worker<R> {
     due: Vec<u32>,
     /// Connections that the next piece of a full scrape can be sent to.
     streams: VecDeque<Key>,
-    /// Bytes that connections have sent and not been answered.
+    /// Bytes that connections hold: see [`memory`].
     kept: usize,
+    held_too_much: Limited,
+    /// Bytes of replies in this turn.
+    replied: usize,
     /// Handshakes begun in this turn.
     handshakes: u32,
     generation: u32,
@@ -156,6 +161,8 @@ impl<R: Ring> Worker<R> {
             due: Vec::new(),
             streams: VecDeque::new(),
             kept: 0,
+            held_too_much: Limited::default(),
+            replied: 0,
             handshakes: 0,
             generation: 0,
             turn: 1,
@@ -219,6 +226,7 @@ impl<R: Ring> Worker<R> {
     pub fn act(&mut self, now_s: u32) {
         self.now_s = now_s;
         self.turn = self.turn.wrapping_add(1).max(1);
+        self.replied = 0;
         self.handshakes = 0;
         self.server.set_now(now_s);
         self.crowded = self.room.limit().is_nearly_reached();
@@ -246,6 +254,7 @@ impl<R: Ring> Worker<R> {
         if self.shutdown_at_s.is_none() && self.stop.load(Ordering::Acquire) {
             self.begin_shutdown();
         }
+        self.reset_largest();
         self.make_room();
         self.doors.open_freed(&mut self.ring);
         self.counters.connections.set(self.slots.len() as u64);
@@ -266,9 +275,15 @@ impl<R: Ring> Worker<R> {
         self.slots.len()
     }
 
-    /// Bytes that connections have sent and not been answered.
+    /// Bytes that are allocated for what connections have sent and not been answered, and for
+    /// answers that they have not read.
     pub fn kept_bytes(&self) -> usize {
         self.kept
+    }
+
+    /// The same, counted one by one: for accounts of the whole.
+    pub fn count_kept_bytes(&self) -> usize {
+        self.slots.iter().map(|(_, slot)| slot.held_bytes()).sum()
     }
 
     /// The ring, for accounts of what it holds.
@@ -389,7 +404,7 @@ impl<R: Ring> Worker<R> {
         self.end_stream(key);
         let slot = self.slots.remove(key.slot() as usize);
         debug_assert!(slot.generation == key.generation() && !slot.armed && !slot.sending);
-        self.kept -= slot.connection.pending_bytes();
+        self.kept -= slot.held_bytes();
         if slot.connection.handshake() == Some(Handshake::Underway) {
             self.counters.handshakes_failed.add(1);
         }

@@ -5,12 +5,22 @@
 
 #[path = "http/bencode.rs"]
 mod bencode;
+#[path = "https/certificates.rs"]
+mod certificates;
 #[path = "http/client.rs"]
 mod client;
 #[path = "hostile/exhaustion.rs"]
 mod exhaustion;
 #[path = "hostile/garbage.rs"]
 mod garbage;
+#[path = "hostile/memory.rs"]
+mod memory;
+#[path = "system/requirements.rs"]
+mod requirements;
+#[path = "https/secure.rs"]
+mod secure;
+#[path = "https/site.rs"]
+mod site;
 #[path = "hostile/slowness.rs"]
 mod slowness;
 #[path = "http/torrent.rs"]

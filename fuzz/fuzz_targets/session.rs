@@ -1,5 +1,6 @@
 //! A whole session: whatever the cuts between reads, a stream of bytes gets the same
-//! replies, each of them whole and well formed.
+//! replies, each of them whole and well formed; and no more is allocated for what waits than it is
+//! worth.
 #![no_main]
 
 use std::cell::RefCell;
@@ -47,6 +48,8 @@ fn converse(server: &mut Server, pieces: &[&[u8]], room: usize) -> Vec<u8> {
             let (scratch, out) = (&mut scratch, &mut out);
             let progress = connection.receive(&mut bytes, server, 0, &PATIENCE, scratch, out);
             replies.extend_from_slice(&out[..progress.written]);
+            let (allocated, pending) = (connection.allocated_bytes(), connection.pending_bytes());
+            assert!(allocated <= 2 * pending + 256, "{allocated} bytes for {pending}");
             match progress.next {
                 Next::Receive => break,
                 Next::Resume => bytes.clear(),

@@ -13,6 +13,7 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{Error, HandshakeKind, ProtocolVersion};
 
 use super::CONNECTED_TO;
+use crate::buffered::BufferedBytes;
 use crate::limits::{RECORD_BYTES_MAX, TICKET_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 
 /// Bytes that encryption adds to a record at most: header, explicit nonce and tag of TLS 1.2
@@ -79,13 +80,11 @@ pub struct Session {
     tls: UnbufferedServerConnection,
     /// Received bytes of records that are not whole, or that are [held](Session::holds). rustls
     /// remembers places in them.
-    unfinished: Vec<u8>,
-    /// Leading bytes of `unfinished` that are used up; only while it holds records.
-    used: usize,
+    unfinished: BufferedBytes,
     /// See [`Session::holds`].
     holds: bool,
     /// The ticket, until the reply to a request that came with the end of the handshake.
-    ticket: Vec<u8>,
+    ticket: BufferedBytes,
     /// Whether any byte was received.
     begun: bool,
     /// Whether the client was told anything, or has itself given up: no alert is due then but by
@@ -100,10 +99,9 @@ impl Session {
     pub(super) fn new(tls: UnbufferedServerConnection) -> Session {
         Session {
             tls,
-            unfinished: Vec::new(),
-            used: 0,
+            unfinished: BufferedBytes::default(),
             holds: false,
-            ticket: Vec::new(),
+            ticket: BufferedBytes::default(),
             begun: false,
             told: false,
             standing: Standing::Open,
@@ -153,7 +151,20 @@ impl Session {
 
     /// Received bytes that are not decrypted yet.
     pub fn unfinished_bytes(&self) -> usize {
-        self.unfinished.len() - self.used
+        self.unfinished.len()
+    }
+
+    /// Bytes that are allocated for those, and for a ticket that waits to be sent.
+    pub fn allocated_bytes(&self) -> usize {
+        self.unfinished.allocated() + self.ticket.allocated()
+    }
+
+    /// Forgets the bytes that are not decrypted yet, and a ticket that waits to be sent: nothing
+    /// more is received or sent.
+    pub fn forget_pending(&mut self) {
+        self.unfinished = BufferedBytes::default();
+        self.ticket = BufferedBytes::default();
+        self.holds = false;
     }
 
     /// Whether the last [`Session::open`] has left records for the next, which may be given no
@@ -165,7 +176,7 @@ impl Session {
 
     /// Keeps received bytes for the next [`Session::open`].
     pub fn keep(&mut self, bytes: &[u8]) {
-        self.unfinished.extend_from_slice(bytes);
+        self.unfinished.extend(bytes);
     }
 
     /// Keeps received bytes too, but not before what is decrypted has been answered: see
@@ -185,18 +196,10 @@ impl Session {
             written
         } else {
             let mut all = mem::take(&mut self.unfinished);
-            all.extend_from_slice(bytes);
-            let before = mem::take(&mut self.used);
-            let (used, written) = self.advance(&mut all[before..], plain, out);
-            let used = before + used;
-            if self.holds && used < all.len() / 2 {
-                // Moved to the front once for many records.
-                self.used = used;
-                self.unfinished = all;
-            } else if used < all.len() {
-                all.drain(..used);
-                self.unfinished = all;
-            }
+            all.extend(bytes);
+            let (used, written) = self.advance(all.as_mut_slice(), plain, out);
+            all.consume(used);
+            self.unfinished = all;
             written
         };
         if !self.holds && self.unfinished.len() > UNFINISHED_RECORDS_BYTES_MAX {
@@ -261,11 +264,11 @@ impl Session {
             }
             let sent = &out[before..written];
             if was_handshaking && self.may_wait(sent.len()) {
-                self.ticket.extend_from_slice(sent);
+                self.ticket.extend(sent);
                 written = before;
             } else if !sent.is_empty() && !self.ticket.is_empty() {
                 // The ticket was encrypted first, so it has to be sent first.
-                self.ticket.extend_from_slice(sent);
+                self.ticket.extend(sent);
                 written = before + take_ticket(&mut self.ticket, &mut out[before..]);
             }
             if self.standing == Standing::Broken && !self.tls.wants_write() {
@@ -298,7 +301,7 @@ impl Session {
         let mut written = take_ticket(&mut self.ticket, out);
         loop {
             // Those that it holds are not to be seen yet.
-            let records = if self.holds { &mut [][..] } else { &mut self.unfinished[..] };
+            let records = if self.holds { &mut [][..] } else { self.unfinished.as_mut_slice() };
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(records);
             let room = &mut out[written..];
             let sealed = match state {
@@ -320,7 +323,7 @@ impl Session {
                 }
                 _ => None,
             };
-            self.unfinished.drain(..discard);
+            self.unfinished.consume(discard);
             match sealed {
                 Some(len) => written += len,
                 None => {
@@ -333,8 +336,8 @@ impl Session {
 }
 
 /// Moves the ticket to where it is sent from. Returns its length.
-fn take_ticket(ticket: &mut Vec<u8>, out: &mut [u8]) -> usize {
+fn take_ticket(ticket: &mut BufferedBytes, out: &mut [u8]) -> usize {
     let ticket = mem::take(ticket);
-    out[..ticket.len()].copy_from_slice(&ticket);
+    out[..ticket.len()].copy_from_slice(ticket.as_slice());
     ticket.len()
 }

@@ -57,6 +57,7 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         slot.phase = Phase::Ending { reset };
         self.end_stream(key);
+        self.forget(key);
         let slot = &self.slots[key.slot() as usize];
         if slot.armed || slot.sending {
             let socket = &slot.socket;
@@ -186,9 +187,9 @@ impl<R: Ring> Worker<R> {
     pub(super) fn give_up(&mut self, key: Key) {
         let slot = &mut self.slots[key.slot() as usize];
         let out = self.ring.reply_space();
-        let before = slot.connection.pending_bytes();
+        let before = slot.held_bytes();
         let written = slot.connection.expire(&mut self.server, &mut self.scratch, out);
-        self.kept = self.kept + slot.connection.pending_bytes() - before;
+        self.recount(key, before);
         if written > 0 {
             let next = Next::Close { unread: true };
             self.follow(key, Progress { written, next });
@@ -274,7 +275,10 @@ impl<R: Ring> Worker<R> {
         }
         let are_taken = self.ring.unsent_bytes(key, &slot.socket) <= CLOSED_WITH_BYTES_MAX;
         let out = self.ring.reply_space();
-        let written = self.slots[key.slot() as usize].connection.take_leave(out);
+        let slot = &mut self.slots[key.slot() as usize];
+        let before = slot.held_bytes();
+        let written = slot.connection.take_leave(out);
+        self.recount(key, before);
         if !are_taken {
             self.follow(key, Progress { written, next: Next::Close { unread: true } });
         } else if written > 0 {

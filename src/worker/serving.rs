@@ -10,8 +10,8 @@ use super::slot::Phase;
 use super::{Settings, Worker};
 use crate::connection::{Next, Progress};
 use crate::limits::{
-    CLOSED_WITH_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S,
-    TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
+    CLOSED_WITH_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, LINGER_BYTES_MAX, LINGER_S,
+    REPLY_BYTES_PER_TURN, TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
 use crate::metrics::labels::{Rejection, Resumption, TlsVersion};
 use crate::tls::Handshake;
@@ -28,11 +28,12 @@ impl<R: Ring> Worker<R> {
         let later = slot.sending || slot.queued || slot.sent_turn == turn;
         match slot.phase {
             Phase::Serving if later || (busy && slot.connection.awaits_hello()) => {
+                let before = slot.held_bytes();
                 slot.connection.keep(&buffer);
-                let pending = slot.connection.pending_bytes();
-                let (much, armed) = (pending > UNREAD_BYTES_PAUSE, slot.armed);
-                self.kept += buffer.len();
-                if pending > UNREAD_BYTES_MAX || (much && self.kept > KEPT_BYTES_MAX) {
+                let much = slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
+                let (allocated, armed) = (slot.connection.allocated_bytes(), slot.armed);
+                self.recount(key, before);
+                if allocated > UNREAD_BYTES_MAX {
                     self.counters.rejected.add(Rejection::Unread);
                     self.end(key, true);
                 } else {
@@ -67,12 +68,11 @@ impl<R: Ring> Worker<R> {
         // Who has sent more than was read at once is answered to its end.
         let makes_room = (self.crowded || slot.evicted) && !slot.full;
         server.close_connections(stops || makes_room);
+        let before = slot.held_bytes();
         let connection = &mut slot.connection;
         self.handshakes += u32::from(connection.awaits_hello());
         let handshake = connection.handshake();
-        let before = connection.pending_bytes();
         let progress = connection.receive(bytes, server, self.now_s, patience, scratch, out);
-        self.kept = self.kept + connection.pending_bytes() - before;
         if handshake == Some(Handshake::Underway)
             && let Some(Handshake::Done { tls13, resumed }) = connection.handshake()
         {
@@ -80,12 +80,14 @@ impl<R: Ring> Worker<R> {
             let resumption = if resumed { Resumption::Resumed } else { Resumption::Full };
             self.counters.handshakes.add((version, resumption));
         }
+        self.recount(key, before);
         self.follow(key, progress);
     }
 
     /// Sends what was written and does what is next.
     pub(super) fn follow(&mut self, key: Key, progress: Progress) {
         let Progress { written, next } = progress;
+        self.replied += written;
         self.counters.bytes_sent.add(written as u64);
         let slot = &mut self.slots[key.slot() as usize];
         let last = matches!(next, Next::Close { unread: false })
@@ -118,6 +120,8 @@ impl<R: Ring> Worker<R> {
             Next::Reset => self.end(key, true),
             Next::Close { .. } => {
                 self.slots[key.slot() as usize].phase = Phase::Flushing;
+                // Whatever else it has sent is not answered.
+                self.forget(key);
                 self.set_deadline(key, LINGER_S);
                 self.queue(key);
             }
@@ -165,6 +169,9 @@ impl<R: Ring> Worker<R> {
         match slot.phase {
             Phase::Serving if slot.connection.awaits_hello() && busy => self.queue(key),
             Phase::Serving if slot.connection.pending_bytes() > 0 => {
+                if self.replied >= REPLY_BYTES_PER_TURN {
+                    return self.queue(key);
+                }
                 self.serve(key, &mut []);
             }
             Phase::Serving | Phase::Flushing if slot.ended => self.end(key, false),
@@ -224,10 +231,10 @@ impl<R: Ring> Worker<R> {
     pub(super) fn answer_end(&mut self, key: Key) {
         let out = self.ring.reply_space();
         let slot = &mut self.slots[key.slot() as usize];
-        let before = slot.connection.pending_bytes();
+        let (before, armed) = (slot.held_bytes(), slot.armed);
         let written = slot.connection.end(&mut self.server, &mut self.scratch, out);
-        self.kept = self.kept + slot.connection.pending_bytes() - before;
-        if written > 0 && !slot.armed {
+        self.recount(key, before);
+        if written > 0 && !armed {
             self.counters.bytes_sent.add(written as u64);
             self.depart(key, written);
         } else {
@@ -254,6 +261,8 @@ impl<R: Ring> Worker<R> {
         }
         let slot = &mut self.slots[key.slot() as usize];
         slot.sending = true;
+        slot.owned = rest.len() as u32;
+        self.kept += rest.len();
         self.ring.send_owned(key, &slot.socket, rest);
         if slot.armed {
             // It does not read: it need not be heard until it does.
@@ -267,7 +276,9 @@ impl<R: Ring> Worker<R> {
         let Some(slot) = self.slot(key) else { return };
         slot.sending = false;
         slot.unsent = UNKNOWN;
-        match (slot.phase, result) {
+        let (phase, owned) = (slot.phase, mem::take(&mut slot.owned));
+        self.kept -= owned as usize;
+        match (phase, result) {
             (Phase::Ending { .. }, _) => self.join(key),
             (_, Err(_)) => self.end(key, true),
             (_, Ok(())) => {

@@ -51,6 +51,8 @@ pub(super) struct Slot {
     pub(super) owed: u32,
     /// While [`Phase::Streaming`].
     pub(super) stream: Option<Box<FullScrape>>,
+    /// Bytes of an owned send that is in the kernel.
+    pub(super) owned: u32,
     /// As the ring was told: [`Connection::bytes_awaited`].
     pub(super) bytes_awaited: u32,
     pub(super) phase: Phase,
@@ -82,6 +84,7 @@ impl Slot {
             unsent: UNKNOWN,
             owed: 0,
             stream: None,
+            owned: 0,
             bytes_awaited: 1,
             phase: Phase::Serving,
             armed: false,
@@ -97,6 +100,11 @@ impl Slot {
     /// Gives the socket to whom it is closed by: from now on the slot has none.
     pub(super) fn give_socket(&mut self) -> Socket {
         mem::replace(&mut self.socket, Socket::from_raw(NO_DESCRIPTOR))
+    }
+
+    /// Bytes that are allocated for it, beyond what an idle connection has.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.connection.allocated_bytes() + self.owned as usize
     }
 
     pub(super) fn key(&self, slot: usize) -> Key {
@@ -125,4 +133,4 @@ impl Slot {
 }
 
 // An idle connection must stay cheap: this, and twelve bytes of its deadline's links.
-const _: () = assert!(size_of::<Slot>() <= 120);
+const _: () = assert!(size_of::<Slot>() <= 128);

@@ -31,6 +31,7 @@ impl<R: Ring> Worker<R> {
 
     fn stream_on(&mut self, key: Key) {
         let slot = &mut self.slots[key.slot() as usize];
+        let before = slot.held_bytes();
         let Some(stream) = &mut slot.stream else { return };
         let (out, server) = (self.ring.reply_space(), &mut self.server);
         let write = |out: &mut [u8]| server.stream(stream, out);
@@ -44,6 +45,7 @@ impl<R: Ring> Worker<R> {
             slot.phase = Phase::Flushing;
             self.end_stream(key);
         }
+        self.recount(key, before);
         self.set_deadline(key, self.settings.send_s);
         self.queue(key);
     }

@@ -38,7 +38,7 @@ fn limited() -> String {
 }
 
 /// Requests whose answers a narrow client's connection has room for, and a last one, whose answer
-/// of 25 kB it has not.
+/// of 11 kB it may not have.
 fn requests(tracker: &Tracker) -> Vec<u8> {
     let mut all = get(&Torrent::new(tracker, 1).target(1, "")).repeat(100);
     let hash = |number: u32| format!("info_hash=torrent-{number:012}");

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use annulus::limits::{FULL_SCRAPES_MAX, LINGER_BYTES_MAX, LINGER_S, UNREAD_BYTES_MAX};
+use annulus::limits::{
+    FULL_SCRAPES_MAX, HEAD_BYTES_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, UNREAD_BYTES_MAX,
+};
 use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Swarms};
 
 use super::answers::torrents_in;
@@ -157,6 +159,30 @@ fn what_comes_in_spite_of_the_pause_is_bounded() {
     let script = Script { pipelined: false, ..client(1, requests, Ending::Await) };
     let report = run_one(&script, Faults { fills_max: 1000, buffers: 1000, ..Faults::none() });
     assert!(report.closed_ms < Some(1000), "closed at {:?} ms", report.closed_ms);
+}
+
+/// That no more is held than may be is checked after every turn of every run.
+#[test]
+fn half_sent_heads_are_bounded_together_and_cost_no_small_one_its_answer() {
+    const HALF: usize = HEAD_BYTES_MAX - 1000;
+    let hoards = 3 * KEPT_BYTES_MAX / 2 / HALF;
+    let half = format!("{}X-Long: {}", &ANNOUNCE[..ANNOUNCE.len() - 2], "x".repeat(HALF));
+    let hoard = |number| Script {
+        connect_ms: u64::from(number) / 4,
+        ..client(number, vec![framed(408, half.clone())], Ending::Await)
+    };
+    let mut scripts: Vec<Script> = (0..hoards as u32).map(hoard).collect();
+    // Its request comes in two pieces, before and after the others.
+    let mut small = client(hoards as u32, vec![framed(200, ANNOUNCE)], Ending::Close);
+    (small.piece, small.pause_ms) = (ANNOUNCE.len() - 20, 1000);
+    scripts.push(small);
+    let faults = Faults { descriptors_max: 10_000, connections_max: 10_000, ..Faults::none() };
+    let mut reports = run(&scripts, faults, 0, &Trace::default());
+    let small = reports.pop().expect("a report of each");
+    assert_eq!(small.told(&scripts[hoards], true).statuses, [200]);
+    let reset = reports.iter().filter(|report| report.received.is_empty()).count();
+    assert!(reset >= hoards / 3, "{reset} of {hoards} were reset");
+    assert!(reset <= hoards * 2 / 3, "{reset} of {hoards} were reset");
 }
 
 #[test]

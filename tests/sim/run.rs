@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use annulus::config::Protocol;
 use annulus::connection::Patience;
-use annulus::limits::FLIGHT_BYTES_MAX;
+use annulus::limits::{FLIGHT_BYTES_MAX, KEPT_BYTES_MAX};
 use annulus::quota::{Ledger, Quota, Settings as QuotaSettings};
 use annulus::server::{Server, reply_bytes_max};
 use annulus::swarm::{Settings as SwarmSettings, Swarms};
@@ -183,6 +183,9 @@ fn finish_checked(
         worker.ring().check_limit();
         let there = worker.ring().connections();
         assert_eq!(worker.connections(), there, "connections that are counted, and that are there");
+        let kept = worker.count_kept_bytes();
+        assert_eq!(worker.kept_bytes(), kept, "bytes that connections hold");
+        assert!(kept <= KEPT_BYTES_MAX, "{kept} bytes are held");
         check(&worker);
         let quiet = worker.connections() == 0 && worker.ring().quiet();
         if quiet && !worker.ring().stop_asked {

@@ -1,0 +1,181 @@
+//! What the unanswered bytes of many connections cost: what is bounded is memory, not their length.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::version::TLS13;
+use socket2::{Domain, Socket, Type};
+
+use crate::client::{Client, get, request};
+use crate::secure::{Secure, connect, settings};
+use crate::site::Site;
+use crate::torrent::{Torrent, announced};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+
+on_both_engines!(
+    the_first_byte_of_a_request_pins_no_more_than_itself,
+    nor_does_it_in_tls,
+    half_sent_heads_are_bounded_together,
+    half_sent_records_are_bounded_together,
+    unread_answers_are_bounded_together,
+);
+
+const PATIENT: &str = "[connections]\n\
+    handshake_timeout = 300\nheader_timeout = 300\nidle_timeout = 300\nsend_timeout = 300\n";
+
+/// Bytes that connections of one worker may hold: `KEPT_BYTES_MAX`.
+const HELD_BYTES_MAX: u64 = 8 << 20;
+/// Bytes by which a process may be larger than that: what one turn receives and answers, and the
+/// gaps that an allocator has.
+const LEEWAY_BYTES: u64 = 12 << 20;
+/// Bytes of address space: the process would end if it asked for more.
+const ADDRESS_SPACE: &[&str] = &["prlimit", "--as=268435456"];
+
+/// Requests that a connection sends at once.
+const BURST: usize = 100;
+
+fn announce(tracker: &Tracker) -> Vec<u8> {
+    get(&Torrent::new(tracker, 1).target(1, "numwant=0"))
+}
+
+/// Asserts that connections are hardly larger than idle ones while they have sent the first byte
+/// of a request, or of a record with one, behind a burst that is answered: by `begin`, which gives
+/// what `complete` is to send.
+#[track_caller]
+fn assert_pinned_little<S: Read + Write>(
+    tracker: &Tracker,
+    mut held: Vec<Client<S>>,
+    begin: impl Fn(&mut Client<S>) -> Vec<u8>,
+    complete: impl Fn(&mut Client<S>, Vec<u8>),
+) {
+    for client in &mut held {
+        client.send(announce(tracker));
+        announced(&client.reply());
+    }
+    let idle = tracker.resident_bytes();
+    let mut rests = Vec::new();
+    for client in &mut held {
+        rests.push(begin(client));
+        (0..BURST).for_each(|_| drop(announced(&client.reply())));
+    }
+    let pinned = tracker.resident_bytes().saturating_sub(idle) / held.len() as u64;
+    assert!(pinned <= 2048, "{pinned} bytes a connection");
+    for (client, rest) in held.iter_mut().zip(rests) {
+        complete(client, rest);
+        announced(&client.reply());
+    }
+}
+
+fn the_first_byte_of_a_request_pins_no_more_than_itself(engine: Engine) {
+    let tracker = Tracker::start(engine, PATIENT);
+    let held = (0..1000).map(|_| Client::connect(tracker.v4)).collect();
+    let begin = |client: &mut Client| {
+        let mut all = announce(&tracker).repeat(BURST + 1);
+        let rest = all.split_off(BURST * all.len() / (BURST + 1) + 1);
+        client.send(all);
+        rest
+    };
+    assert_pinned_little(&tracker, held, begin, |client, rest| client.send(rest));
+}
+
+fn nor_does_it_in_tls(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    let settings = Arc::new(settings(&site.authority, &TLS13));
+    let held = (0..300).map(|_| connect(site.v4, &settings)).collect();
+    // Each request in a record of its own, and the first byte of one more.
+    let begin = |client: &mut Client<Secure>| {
+        let mut seal = |times: usize| {
+            let mut records = Vec::new();
+            for _ in 0..times {
+                let tls = &mut client.stream.conn;
+                tls.writer().write_all(&announce(&site.tracker)).unwrap();
+                tls.write_tls(&mut records).unwrap();
+            }
+            records
+        };
+        let (mut all, mut rest) = (seal(BURST), seal(1));
+        all.extend(rest.drain(..1));
+        client.stream.sock.write_all(&all).unwrap();
+        rest
+    };
+    let complete =
+        |client: &mut Client<Secure>, rest: Vec<u8>| client.stream.sock.write_all(&rest).unwrap();
+    assert_pinned_little(&site.tracker, held, begin, complete);
+}
+
+/// Has many more connections hold bytes than may, by `hoard`, while others are served.
+#[track_caller]
+fn assert_bounded(tracker: &Tracker, workers: u64, mut hoard: impl FnMut() -> Client) {
+    const HOARDS: usize = 2000;
+    let most = workers * HELD_BYTES_MAX + LEEWAY_BYTES;
+    let announce = get(&Torrent::new(tracker, 1).target(1, ""));
+    let mut modest = Client::connect(tracker.v4);
+    modest.send(&announce[..50]);
+    let start = tracker.resident_bytes();
+    let descriptors = tracker.descriptors();
+    let mut held = Vec::new();
+    for at in 0..HOARDS {
+        held.push(hoard());
+        if at % 100 == 0 {
+            let more = tracker.resident_bytes().saturating_sub(start);
+            assert!(more <= most, "{more} bytes more than at first");
+        }
+    }
+    tracker.assert_logged("connections hold more than 8 MiB");
+    let some = format!("some of {HOARDS} connections to be reset");
+    within(some, || (tracker.descriptors() < descriptors + HOARDS).then_some(()));
+    // Whose request comes in two pieces is none of them.
+    modest.send(&announce[50..]);
+    announced(&modest.reply());
+    let more = tracker.resident_bytes().saturating_sub(start);
+    assert!(more <= most, "{more} bytes more than at first");
+}
+
+fn half_sent_heads_are_bounded_together(engine: Engine) {
+    let tracker = Tracker::start_as(engine, 1, PATIENT, ADDRESS_SPACE);
+    let head = format!("GET /announce HTTP/1.1\r\nX-Long: {}", "x".repeat(15_000));
+    assert_bounded(&tracker, 1, || {
+        let mut client = Client::connect(tracker.v4);
+        client.send(&head);
+        client
+    });
+}
+
+/// A handshake message of the longest record, without its end.
+fn half_sent_records_are_bounded_together(engine: Engine) {
+    let site = Site::start(engine, PATIENT);
+    let mut hello = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03".to_vec();
+    hello.resize(15_000, b'x');
+    assert_bounded(&site.tracker, 2, || {
+        let mut client = Client::connect(site.v4);
+        client.send(&hello);
+        client
+    });
+}
+
+fn unread_answers_are_bounded_together(engine: Engine) {
+    let tables = format!("{PATIENT}[protocol]\nmax_scrape_torrents = 170\n");
+    let tracker = Tracker::start_as(engine, 1, &tables, ADDRESS_SPACE);
+    let hashes: Vec<String> =
+        (0..170).map(|number| format!("info_hash=torrent-{number:012}")).collect();
+    // Each is answered with 11 kB, of which the first may fit the connection and more do not.
+    let scrape = request("GET", &format!("/scrape?{}", hashes.join("&")), "HTTP/1.1", "");
+    let scrapes = scrape.repeat(8);
+    assert_bounded(&tracker, 1, || {
+        let mut client = connect_narrow(tracker.v4);
+        client.send(&scrapes);
+        client
+    });
+}
+
+/// Connects with so small a receive buffer, and in segments so small, that the other side has room
+/// for some tens of kilobytes only: the kernel makes it by what segments there are.
+fn connect_narrow(to: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+    Client::over(socket.into())
+}
