@@ -259,18 +259,29 @@ impl<const N: usize> Flat<N> {
     }
 
     fn with_room(room: usize) -> Self {
-        let bytes = room * (N + 1) + room.div_ceil(2);
-        Flat { block: vec![0; bytes].into_boxed_slice(), len: 0, seeders: 0 }
+        Flat { block: vec![0; Self::bytes(room)].into_boxed_slice(), len: 0, seeders: 0 }
+    }
+
+    fn bytes(room: usize) -> usize {
+        room * (N + 1) + room.div_ceil(2)
+    }
+
+    /// How many peers fit so many bytes.
+    fn room_in(bytes: usize) -> usize {
+        bytes * 2 / (2 * (N + 1) + 1)
     }
 
     fn room(&self) -> usize {
-        self.block.len() * 2 / (2 * (N + 1) + 1)
+        Self::room_in(self.block.len())
     }
 
-    /// What room to take when there are to be more than `len` peers: of a block of eight, which
-    /// is the first, half may be spare, of a large one a fifth.
+    /// What room to take when there are to be more than `len` peers: of a block of seven, which
+    /// is the first, half may be spare, of a large one a fifth. It is cut so that the allocator
+    /// wastes little: a chunk of glibc's is a multiple of 16 bytes, 8 of them its own.
     fn room_above(len: usize) -> usize {
-        (len + len / 4 + 3).min(FLAT_MAX)
+        let bytes = Self::bytes(len + len / 4 + 3);
+        let whole = bytes.saturating_sub(8) / 16 * 16 + 8;
+        Self::room_in(whole).max(len + 1).min(FLAT_MAX)
     }
 }
 
