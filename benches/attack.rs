@@ -7,11 +7,17 @@
 //! share another, on which the attacker stands back (it is nice). Nothing is asserted of times,
 //! but every announce of the others must have been answered.
 //!
+//! Then come thousands of connections in one moment ([`burst`]), and a client that was there before
+//! says how long it waits; `cargo bench --bench attack -- burst` measures only this. Of another
+//! build it is measured by `ANNULUS=path`.
+//!
 //! It needs setpriv, taskset, nice, prlimit, openssl and a C compiler, and two CPUs.
 #![allow(dead_code, reason = "of what is shared with the wire benchmark not all is used")]
 
 #[path = "attack/attacker.rs"]
 mod attacker;
+#[path = "attack/burst.rs"]
+mod burst;
 #[path = "wire/client.rs"]
 mod client;
 #[path = "wire/endpoint.rs"]
@@ -30,6 +36,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use attacker::{ATTACK, Attack, Spoils};
+use burst::{BURST, measure_bursts};
 use client::Client;
 use endpoint::{Endpoint, Transport};
 use process::{CpuTime, SERVER_CPU, pin_self, pinned, raise_descriptors, stop};
@@ -65,7 +72,20 @@ fn main() -> ExitCode {
         println!("usage: cargo bench --bench attack");
         return ExitCode::SUCCESS;
     }
-    ended(measure_all())
+    let only_burst = arguments.iter().any(|argument| argument == BURST);
+    ended(prepare().and_then(|()| {
+        if !only_burst {
+            measure_all()?;
+            println!();
+        }
+        measure_bursts()
+    }))
+}
+
+fn prepare() -> io::Result<()> {
+    pin_self()?;
+    raise_descriptors(DESCRIPTORS)?;
+    tls::prepare()
 }
 
 fn ended(result: io::Result<()>) -> ExitCode {
@@ -75,9 +95,6 @@ fn ended(result: io::Result<()>) -> ExitCode {
 }
 
 fn measure_all() -> io::Result<()> {
-    pin_self()?;
-    raise_descriptors(DESCRIPTORS)?;
-    tls::prepare()?;
     println!("- {ROUNDS} rounds of {SECONDS} s; others: an announce every {PACE:?}\n");
     println!(
         "| attack of one address | limits | others p50, µs | p99, µs | most, µs | server CPU \
@@ -193,17 +210,23 @@ struct Tracker {
 impl Tracker {
     /// Starts one on its own CPU and waits until it listens.
     fn start(limits: &str) -> io::Result<Tracker> {
+        Tracker::start_on("auto", limits)
+    }
+
+    /// The same, with this engine.
+    fn start_on(engine: &str, limits: &str) -> io::Result<Tracker> {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("attack");
         fs::create_dir_all(&directory)?;
         let config = directory.join("annulus.toml");
         let text = format!(
-            "listen = [\"127.0.0.1:0\"]\n[tls]\nlisten = [\"127.0.0.1:0\"]\n\
+            "engine = {engine:?}\nlisten = [\"127.0.0.1:0\"]\n[tls]\nlisten = [\"127.0.0.1:0\"]\n\
              certificates = [{{ chain = {:?}, key = {:?} }}]\n{limits}",
             tls::file(tls::CHAIN),
             tls::file(tls::KEY),
         );
         fs::write(&config, text)?;
-        let mut command = pinned(SERVER_CPU, env!("CARGO_BIN_EXE_annulus"));
+        let built = env!("CARGO_BIN_EXE_annulus").into();
+        let mut command = pinned(SERVER_CPU, std::env::var_os("ANNULUS").unwrap_or(built));
         command.arg("-c").arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         match child.stderr.take().ok_or(io::ErrorKind::BrokenPipe.into()).and_then(listening) {

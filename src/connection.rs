@@ -165,6 +165,13 @@ impl Connection {
         self.session.as_ref().is_some_and(|session| session.awaits_hello())
     }
 
+    /// Whether `bytes`, behind those that are kept, may bring a costly step of a TLS handshake.
+    pub fn may_be_costly(&self, bytes: &[u8]) -> bool {
+        let Some(session) = &self.session else { return false };
+        // Behind a proxy's header the hello may follow.
+        self.speaker != Speaker::Client || session.may_be_costly(bytes)
+    }
+
     /// How its TLS handshake stands, if it has one.
     pub fn handshake(&self) -> Option<Handshake> {
         self.session.as_ref().map(|session| session.handshake())

@@ -117,10 +117,25 @@ pub const fn nearly_all(connections_max: usize) -> usize {
     connections_max - connections_max / 8
 }
 
-/// Connections accepted in one turn of the loop, from all listeners together, some 10 µs each with
-/// their first requests: beyond, they wait in the kernel, lest those that are connected wait for
-/// more than a few milliseconds.
-pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// Connections accepted in one turn of the loop, from all listeners together, some 30 µs each with
+/// the answers to their first requests: beyond, they wait in the kernel, lest those that are
+/// connected wait for more than a few milliseconds. Far fewer than there are receive buffers, or
+/// new connections would take them all and those that are connected would go without.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+const _: () = assert!(ACCEPTS_PER_TURN_MAX * 2 <= RECV_BUFFERS as usize);
+
+/// Requests answered in one turn, a microsecond or two each: reached only by pipelining on many
+/// connections. Beyond, what was received waits for the next turn, each connection in its turn.
+pub const REQUESTS_PER_TURN_MAX: u32 = 1024;
+
+/// Connections whose deadline is looked at in one turn. Many that came together run out of time
+/// together.
+pub const DEADLINES_PER_TURN_MAX: usize = 256;
+
+/// Events of a turn from which on connections that have been answered come before new ones. Fewer
+/// are not worth the sorting.
+pub const EVENTS_SORTED_MIN: usize = 64;
 
 /// Connections closed in one turn to make room for new ones: what the kernel then takes a
 /// millisecond for.
@@ -242,8 +257,9 @@ pub const TICKET_BYTES_MAX: usize = 512;
 /// with the request that most clients send right behind it.
 pub const TOGETHER_S: u32 = 1;
 
-/// Handshakes begun in one turn of the loop, 60 to 100 µs each: beyond, they wait for the
-/// next, lest plain requests wait for more than a millisecond.
+/// Costly steps of handshakes in one turn of the loop, 60 to 100 µs each: hellos, second hellos and
+/// key exchanges. Beyond, they wait for the next, lest plain requests wait for more than a
+/// millisecond.
 pub const HANDSHAKES_PER_TURN_MAX: u32 = 8;
 
 /// Buckets of the table of addresses whose connections or requests are limited, 128 bytes and 7

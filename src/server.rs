@@ -142,6 +142,11 @@ impl Server {
         self.now_s = now_s;
     }
 
+    /// How many requests it has answered since [`Server::take_answered`].
+    pub fn answered(&self) -> u32 {
+        self.answered
+    }
+
     /// How many requests it has answered since this was last asked.
     pub fn take_answered(&mut self) -> u32 {
         mem::take(&mut self.answered)

@@ -14,6 +14,7 @@
 //!
 //! The worker is generic over the ring, so that the tests can put a hostile one under it.
 
+mod budget;
 mod doors;
 mod ending;
 mod memory;
@@ -97,8 +98,12 @@ pub struct Worker<R> {
     /// Connections that were found waiting for a place in this turn.
     newcomers: u32,
     events: Vec<Event>,
-    /// Connections that go on in the next turn.
-    queue: Vec<Key>,
+    /// Connections that go on in the next turn, or as soon as a turn has time for them.
+    queue: VecDeque<Key>,
+    /// Connections whose handshakes go on when a turn has time for them.
+    handshake_queue: VecDeque<Key>,
+    /// Events of the turn at hand that come last.
+    late_events: Vec<Event>,
     /// Connections whose last answer was sent in this turn: see [`Phase::Departing`].
     departing: Vec<Key>,
     due: Vec<u32>,
@@ -109,8 +114,10 @@ pub struct Worker<R> {
     held_too_much: Limited,
     /// Bytes of replies in this turn.
     replied: usize,
-    /// Handshakes begun in this turn.
+    /// Costly steps of handshakes in this turn.
     handshakes: u32,
+    /// Requests that had been answered when this turn began.
+    answered_before: u32,
     generation: u32,
     turn: u32,
     now_s: u32,
@@ -156,7 +163,9 @@ impl<R: Ring> Worker<R> {
             full: false,
             newcomers: 0,
             events: Vec::new(),
-            queue: Vec::new(),
+            queue: VecDeque::new(),
+            handshake_queue: VecDeque::new(),
+            late_events: Vec::new(),
             departing: Vec::new(),
             due: Vec::new(),
             streams: VecDeque::new(),
@@ -164,6 +173,7 @@ impl<R: Ring> Worker<R> {
             held_too_much: Limited::default(),
             replied: 0,
             handshakes: 0,
+            answered_before: 0,
             generation: 0,
             turn: 1,
             now_s,
@@ -217,7 +227,10 @@ impl<R: Ring> Worker<R> {
     /// # Errors
     /// When the ring has broken.
     pub fn wait(&mut self) -> io::Result<()> {
-        let queued = !(self.queue.is_empty() && self.streams.is_empty());
+        let queued = !(self.queue.is_empty()
+            && self.handshake_queue.is_empty()
+            && self.streams.is_empty()
+            && self.due.is_empty());
         let idle = !queued && self.departing.is_empty() && !self.sweeping;
         self.ring.turn(&mut self.events, idle)
     }
@@ -228,6 +241,7 @@ impl<R: Ring> Worker<R> {
         self.turn = self.turn.wrapping_add(1).max(1);
         self.replied = 0;
         self.handshakes = 0;
+        self.answered_before = self.server.answered();
         self.server.set_now(now_s);
         self.crowded = self.room.limit().is_nearly_reached();
         if self.server.renew_access() {
@@ -240,17 +254,15 @@ impl<R: Ring> Worker<R> {
             self.on_event(event);
         }
         self.let_go();
-        for key in mem::take(&mut self.queue) {
-            if let Some(slot) = self.slot(key) {
-                slot.queued = false;
-                self.go_on(key);
-            }
-        }
+        self.go_on_with_queued();
+        self.sort_newcomers_last(&mut events);
         for event in events.drain(..) {
             self.on_event(event);
         }
         self.events = events;
+        self.shake_hands();
         self.stream_some();
+        self.look_at_deadlines();
         if self.shutdown_at_s.is_none() && self.stop.load(Ordering::Acquire) {
             self.begin_shutdown();
         }
@@ -284,6 +296,11 @@ impl<R: Ring> Worker<R> {
     /// The same, counted one by one: for accounts of the whole.
     pub fn count_kept_bytes(&self) -> usize {
         self.slots.iter().map(|(_, slot)| slot.held_bytes()).sum()
+    }
+
+    /// Costly steps of handshakes, and requests answered, in the last turn.
+    pub fn turn_work(&self) -> (u32, u32) {
+        (self.handshakes, self.server.answered().wrapping_sub(self.answered_before))
     }
 
     /// The ring, for accounts of what it holds.

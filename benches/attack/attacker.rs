@@ -200,7 +200,7 @@ pub(crate) fn announce(to: SocketAddr, lines: &str) -> Vec<u8> {
 }
 
 /// The first record of a client.
-fn hello(to: SocketAddr) -> io::Result<Vec<u8>> {
+pub(crate) fn hello(to: SocketAddr) -> io::Result<Vec<u8>> {
     let client = ClientConnection::new(client_configuration()?, to.ip().into());
     let mut hello = Vec::new();
     client.map_err(io::Error::other)?.write_tls(&mut hello)?;

@@ -48,6 +48,11 @@ const fn overhead_max(bytes: usize) -> usize {
     TICKET_BYTES_MAX + (bytes / RECORD_BYTES_MAX + 1) * RECORD_OVERHEAD + CLOSE_NOTIFY_BYTES
 }
 
+/// Types of records (RFC 8446 section 5.1), and the bytes of one of the former.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const CHANGE_CIPHER_SPEC_BYTES: usize = 6;
+const APPLICATION_DATA: u8 = 23;
+
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -134,6 +139,28 @@ impl Session {
     /// Whether the costly step of a handshake is still to come, the answer to the hello.
     pub fn awaits_hello(&self) -> bool {
         self.tls.protocol_version().is_none()
+    }
+
+    /// Whether `bytes`, behind what is unfinished, go on with a handshake in a way that may cost
+    /// much: a hello, a second one (RFC 8446 section 4.1.4), a key exchange of TLS 1.2, or garbage.
+    /// The end of a TLS 1.3 handshake does not, and can be told, for it is encrypted.
+    pub fn may_be_costly(&self, bytes: &[u8]) -> bool {
+        if !self.is_handshaking() {
+            return false;
+        }
+        if self.tls.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+            return true;
+        }
+        let mut records = self.unfinished.as_slice().iter().chain(bytes);
+        match records.next() {
+            Some(&APPLICATION_DATA) => false,
+            // change_cipher_spec, which may go ahead, is one byte in a record.
+            Some(&CHANGE_CIPHER_SPEC) => records
+                .nth(CHANGE_CIPHER_SPEC_BYTES - 1)
+                .is_some_and(|&next| next != APPLICATION_DATA),
+            Some(_) => true,
+            None => false,
+        }
     }
 
     /// Whether all that is missing is the end of a TLS 1.3 handshake, which is answered by

@@ -84,20 +84,7 @@ impl<R: Ring> Worker<R> {
     }
 
     pub(super) fn on_tick(&mut self) {
-        let mut due = mem::take(&mut self.due);
-        self.wheel.advance(self.now_s, &mut due);
-        for index in due.drain(..) {
-            let Some(slot) = self.slots.get(index as usize) else { continue };
-            let key = slot.key(index as usize);
-            if slot.is_watched() {
-                self.look(key);
-            } else if slot.deadline_s > self.now_s {
-                self.wheel.set(index, slot.deadline_s);
-            } else {
-                self.expire(key);
-            }
-        }
-        self.due = due;
+        self.wheel.advance(self.now_s, &mut self.due);
         self.sweeping = true;
         self.doors.open(&mut self.ring);
         match self.shutdown_at_s {

@@ -19,15 +19,19 @@ use crate::tls::Handshake;
 impl<R: Ring> Worker<R> {
     pub(super) fn on_received(&mut self, key: Key, mut buffer: RecvBuf, more: bool) {
         let turn = self.turn;
-        let busy = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
+        let (no_handshake, no_request) = (self.has_no_time_for_handshakes(), self.has_no_time());
         self.counters.bytes_received.add(buffer.len() as u64);
         let Some(slot) = self.slot(key) else { return };
         slot.armed = more;
         slot.full = buffer.is_full();
         slot.owed = slot.owed.saturating_sub(buffer.len() as u32);
-        let later = slot.sending || slot.queued || slot.sent_turn == turn;
+        let later = no_request
+            || slot.sending
+            || slot.queued
+            || slot.sent_turn == turn
+            || (no_handshake && slot.connection.may_be_costly(&buffer));
         match slot.phase {
-            Phase::Serving if later || (busy && slot.connection.awaits_hello()) => {
+            Phase::Serving if later => {
                 let before = slot.held_bytes();
                 slot.connection.keep(&buffer);
                 let much = slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
@@ -70,7 +74,7 @@ impl<R: Ring> Worker<R> {
         server.close_connections(stops || makes_room);
         let before = slot.held_bytes();
         let connection = &mut slot.connection;
-        self.handshakes += u32::from(connection.awaits_hello());
+        self.handshakes += u32::from(connection.may_be_costly(bytes));
         let handshake = connection.handshake();
         let progress = connection.receive(bytes, server, self.now_s, patience, scratch, out);
         if handshake == Some(Handshake::Underway)
@@ -157,17 +161,20 @@ impl<R: Ring> Worker<R> {
             slot.queued = true;
             match slot.phase {
                 Phase::Streaming => self.streams.push_back(key),
-                _ => self.queue.push(key),
+                Phase::Serving if slot.connection.may_be_costly(&[]) => {
+                    self.handshake_queue.push_back(key);
+                }
+                _ => self.queue.push_back(key),
             }
         }
     }
 
     /// Goes on with a connection whose replies are all out.
     pub(super) fn go_on(&mut self, key: Key) {
-        let busy = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
+        let no_handshake = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
         let Some(slot) = self.slot(key).filter(|slot| !slot.sending) else { return };
         match slot.phase {
-            Phase::Serving if slot.connection.awaits_hello() && busy => self.queue(key),
+            Phase::Serving if no_handshake && slot.connection.may_be_costly(&[]) => self.queue(key),
             Phase::Serving if slot.connection.pending_bytes() > 0 => {
                 if self.replied >= REPLY_BYTES_PER_TURN {
                     return self.queue(key);

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use annulus::limits::{
-    FULL_SCRAPES_MAX, HEAD_BYTES_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX, LINGER_S, UNREAD_BYTES_MAX,
+    DEADLINES_PER_TURN_MAX, FULL_SCRAPES_MAX, HEAD_BYTES_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX,
+    LINGER_S, REQUESTS_PER_TURN_MAX, UNREAD_BYTES_MAX,
 };
 use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Swarms};
 
@@ -237,6 +238,54 @@ fn connections_are_bounded_and_accepted_again() {
     assert_eq!(most, MAX);
     for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
         assert_eq!(report.told(script, true).statuses, [200]);
+    }
+}
+
+#[test]
+fn a_turn_answers_a_bounded_number_of_requests() {
+    // Each of them has sent as much as is received at once, and all have in one moment.
+    let requests = 60;
+    let scripts: Vec<Script> = (0..200)
+        .map(|number| client(number, vec![framed(200, ANNOUNCE); requests], Ending::Close))
+        .collect();
+    let faults = Faults { buffers: 1000, buffer_bytes: 8192, ..Faults::none() };
+    let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &Trace::default());
+    let (mut most, mut all) = (0, 0);
+    while !worker.ring().quiet() {
+        worker.wait().expect("the fake ring never breaks");
+        worker.act((clock_ms.get() / 1000) as u32);
+        let (_, answered) = worker.turn_work();
+        most = most.max(answered);
+        all += answered;
+    }
+    assert_eq!(all as usize, requests * scripts.len());
+    let bounds = REQUESTS_PER_TURN_MAX..=REQUESTS_PER_TURN_MAX + requests as u32;
+    assert!(bounds.contains(&most), "{most} requests answered in one turn");
+    for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
+        assert_eq!(report.told(script, true).answers.len(), requests);
+    }
+}
+
+#[test]
+fn many_that_run_out_of_time_together_are_seen_to_in_turns() {
+    let count = 3 * DEADLINES_PER_TURN_MAX as u32;
+    let scripts: Vec<Script> =
+        (0..count).map(|number| client(number, vec![], Ending::Await)).collect();
+    let faults = Faults { connections_max: 2000, descriptors_max: 2000, ..Faults::none() };
+    let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &Trace::default());
+    while worker.connections() < scripts.len() {
+        worker.wait().expect("the fake ring never breaks");
+        worker.act((clock_ms.get() / 1000) as u32);
+    }
+    while worker.connections() > 0 {
+        let before = worker.connections();
+        worker.wait().expect("the fake ring never breaks");
+        worker.act((clock_ms.get() / 1000) as u32);
+        let gone = before - worker.connections();
+        assert!(gone <= 2 * DEADLINES_PER_TURN_MAX, "{gone} in one turn");
+    }
+    for report in finish(worker, &clock_ms) {
+        assert_after(report.closed_ms.expect("closed"), &report, HEADER_S);
     }
 }
 

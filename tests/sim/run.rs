@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use annulus::config::Protocol;
 use annulus::connection::Patience;
-use annulus::limits::{FLIGHT_BYTES_MAX, KEPT_BYTES_MAX};
+use annulus::limits::{
+    FLIGHT_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX,
+    REQUESTS_PER_TURN_MAX,
+};
 use annulus::quota::{Ledger, Quota, Settings as QuotaSettings};
 use annulus::server::{Server, reply_bytes_max};
 use annulus::swarm::{Settings as SwarmSettings, Swarms};
@@ -32,6 +35,9 @@ pub(crate) const HEADER_S: u32 = 6;
 pub(crate) const IDLE_S: u32 = 8;
 pub(crate) const SEND_S: u32 = 7;
 pub(crate) const SHUTDOWN_S: u32 = 5;
+
+/// Requests that one connection is answered at once: no answer is shorter than this many bytes.
+pub(crate) const BATCH_REQUESTS_MAX: u32 = (REPLY_BATCH_BYTES + REPLY_BYTES_MAX) as u32 / 64;
 
 /// What became of one client.
 pub(crate) struct Report {
@@ -187,6 +193,11 @@ fn finish_checked(
         assert_eq!(worker.kept_bytes(), kept, "bytes that connections hold");
         assert!(kept <= KEPT_BYTES_MAX, "{kept} bytes are held");
         check(&worker);
+        let (handshakes, requests) = worker.turn_work();
+        assert!(handshakes <= HANDSHAKES_PER_TURN_MAX, "{handshakes} handshakes in one turn");
+        // The last connection that is answered may go on to the end of its batch.
+        let most = REQUESTS_PER_TURN_MAX + BATCH_REQUESTS_MAX;
+        assert!(requests <= most, "{requests} requests answered in one turn");
         let quiet = worker.connections() == 0 && worker.ring().quiet();
         if quiet && !worker.ring().stop_asked {
             worker.ring_mut().ask_to_stop();

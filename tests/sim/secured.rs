@@ -11,7 +11,7 @@ use super::faults::{Faults, Windows};
 use super::ring::Operation;
 use super::run::{HANDSHAKE_S, HEADER_S, IDLE_S, Report, SEND_S, build, finish, run};
 use super::script::framed;
-use super::tls::{Farewell, Manner};
+use super::tls::{Farewell, Manner, costly_steps};
 use super::trace::Trace;
 
 /// A client that speaks TLS 1.2 or 1.3.
@@ -149,6 +149,38 @@ fn what_is_no_record_is_answered_by_an_alert() {
             // A few bytes in place of the end of a handshake are left unread for a moment.
             let unread_ms = if old { 0 } else { 1000 * u64::from(TOGETHER_S) };
             assert!(report.ended_ms < 1000 + unread_ms, "waited for {} ms", report.ended_ms);
+        }
+    }
+}
+
+#[test]
+fn every_costly_step_of_a_handshake_is_known() {
+    // Hello and key exchange; hello and the end; a hello, another and the end.
+    assert_eq!(costly_steps(true, false), [true, true]);
+    assert_eq!(costly_steps(false, false), [true, false]);
+    assert_eq!(costly_steps(false, true), [true, true, false]);
+}
+
+#[test]
+fn all_costly_steps_are_spread_over_turns() {
+    for (old, steps) in [(false, 1), (true, 2)] {
+        let scripts: Vec<Script> = (0..5 * HANDSHAKES_PER_TURN_MAX)
+            .map(|number| secured(client(number, vec![framed(200, ANNOUNCE)], Ending::Close), old))
+            .collect();
+        let faults = Faults { buffers: 1000, ..Faults::none() };
+        let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &Trace::default());
+        let mut all = 0;
+        while !worker.ring().quiet() {
+            worker.wait().expect("the fake ring never breaks");
+            worker.act((clock_ms.get() / 1000) as u32);
+            let (handshakes, _) = worker.turn_work();
+            assert!(handshakes <= HANDSHAKES_PER_TURN_MAX, "{handshakes} in one turn");
+            all += handshakes;
+        }
+        assert_eq!(all, steps * scripts.len() as u32);
+        for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
+            assert_eq!(report.told(script, true).statuses, [200]);
+            assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
         }
     }
 }

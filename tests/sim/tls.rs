@@ -16,8 +16,8 @@ use annulus::limits::FLIGHT_BYTES_MAX;
 use annulus::tls::{Acceptor, Certificates, Tls};
 use annulus::worker::Clock;
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
@@ -44,12 +44,19 @@ static CLIENTS: LazyLock<[Arc<ClientConfig>; 2]> =
     LazyLock::new(|| [configure(&version::TLS12), configure(&version::TLS13)]);
 
 fn configure(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    configure_with(version, vec![kx_group::X25519])
+}
+
+fn configure_with(
+    version: &'static SupportedProtocolVersion,
+    kx_groups: Vec<&'static dyn SupportedKxGroup>,
+) -> Arc<ClientConfig> {
     let provider = CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,
             cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
         ],
-        kx_groups: vec![kx_group::X25519],
+        kx_groups,
         ..aws_lc_rs::default_provider()
     };
     let mut roots = RootCertStore::empty();
@@ -274,4 +281,33 @@ impl Session {
         // In ten pieces at most, so that it does not take for ever.
         self.piece_min = self.outgoing.len().div_ceil(10);
     }
+}
+
+/// What the steps of a client's handshake are taken for: whether each may cost much. With
+/// `retried`, the client first offers a key of a kind that the server does not know.
+pub(crate) fn costly_steps(old: bool, retried: bool) -> Vec<bool> {
+    let config = match (old, retried) {
+        (true, _) => Arc::clone(&CLIENTS[0]),
+        (false, false) => Arc::clone(&CLIENTS[1]),
+        (false, true) => {
+            configure_with(&version::TLS13, vec![kx_group::MLKEM768, kx_group::X25519])
+        }
+    };
+    let host = ServerName::try_from(HOST).expect("a name");
+    let mut client = ClientConnection::new(config, host).expect("a client");
+    let mut session = acceptor().accept().expect("memory");
+    let (mut plain, mut out) = (Vec::new(), vec![0; FLIGHT_BYTES_MAX]);
+    let mut steps = Vec::new();
+    while client.is_handshaking() || client.wants_write() {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).expect("memory");
+        }
+        steps.push(session.may_be_costly(&bytes));
+        let written = session.open(&mut bytes, &mut plain, &mut out);
+        client.read_tls(&mut &out[..written]).expect("records");
+        client.process_new_packets().expect("what the server sent");
+    }
+    assert!(!session.is_handshaking());
+    steps
 }
