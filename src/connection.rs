@@ -13,7 +13,7 @@ mod secured;
 use std::mem;
 use std::net::IpAddr;
 
-use annulus_parser::{Bounds, Error, Parsed, Proxied, parse_head, parse_proxy, proxy_destination};
+use annulus_parser::{Bounds, Parsed, Proxied, parse_head, parse_proxy, proxy_destination};
 
 pub use answer::{After, Answer, Mistake, Reply};
 pub use secured::Scratch;
@@ -23,8 +23,11 @@ use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST
 use crate::quota::Ticket;
 use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, plain_bytes_max, sealed_bytes_max};
 
-/// First byte of a TLS handshake (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 22;
+/// Whether a client speaks TLS who begins so: a handshake or an alert (RFC 8446 section 5.1), or a
+/// hello as SSL 2.0 has it (RFC 5246 appendix E.2). None of these bytes can begin a request.
+fn speaks_tls(begun: &[u8]) -> bool {
+    matches!(begun, [21 | 22, ..] | [128..=255, _, 1, ..])
+}
 
 const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
@@ -239,10 +242,10 @@ impl Connection {
             return self.meet(bytes, server, now_s, patience, scratch, out);
         }
         let Some(mut session) = self.session.take() else {
-            if !mem::replace(&mut self.begun, true) && bytes.first() == Some(&TLS_HANDSHAKE) {
-                // Who speaks TLS where none is expected would not understand a word.
-                server.refuse(self.peer, Mistake::Malformed(Error::MethodMalformed), bytes, out);
-                return Progress { written: 0, next: Next::Close { unread: true } };
+            if !mem::replace(&mut self.begun, true) && speaks_tls(bytes) {
+                // Its library shows nothing of it, but whoever looks for the reason finds it.
+                let written = server.refuse(self.peer, Mistake::UnexpectedTls, bytes, out);
+                return Progress { written, next: Next::Close { unread: true } };
             }
             return self.take(bytes, false, server, now_s, patience, out);
         };
@@ -304,12 +307,10 @@ impl Connection {
             }
             None => {
                 let begun = mem::take(&mut self.pending);
-                let is_tls =
-                    self.session.is_some() || begun.as_slice().first() == Some(&TLS_HANDSHAKE);
                 let refused =
                     server.refuse(self.peer, Mistake::NotIntroduced, begun.as_slice(), out);
-                // Who speaks TLS would not understand a word.
-                let written = if is_tls { 0 } else { refused };
+                // Who comes to a port with TLS would not understand a word.
+                let written = if self.session.is_some() { 0 } else { refused };
                 Progress { written, next: Next::Close { unread: true } }
             }
         }

@@ -68,6 +68,8 @@ pub enum Mistake {
     Truncated,
     /// A request was not completed in time.
     TooSlow,
+    /// A connection that is not secured begins with TLS.
+    UnexpectedTls,
     /// A secured connection does not begin with TLS.
     NotTls,
     /// A connection that a trusted proxy is to introduce does not begin with its header.

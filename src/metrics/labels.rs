@@ -83,6 +83,8 @@ labels! {
         Truncated = "truncated",
         /// A request was not completed in time.
         TooSlow = "too_slow",
+        /// A connection to a port without TLS speaks it.
+        UnexpectedTls = "unexpected_tls",
         /// A connection to a port that speaks TLS does not.
         NotTls = "not_tls",
         /// A connection that a trusted proxy is to introduce is not.

@@ -120,6 +120,11 @@ impl Server {
             Mistake::TooSlow => {
                 (Refusal::TooSlow, Status::RequestTimeout, "The request took too long to arrive.\n")
             }
+            Mistake::UnexpectedTls => (
+                Refusal::UnexpectedTls,
+                Status::BadRequest,
+                "This port speaks HTTP without TLS: write http:// in the URL.\n",
+            ),
             Mistake::NotTls => (
                 Refusal::NotTls,
                 Status::BadRequest,

@@ -14,6 +14,7 @@ use crate::tracker::{Engine, PATIENCE, on_both_engines, within};
 on_both_engines!(
     handshakes_end_in_time,
     bytes_do_not_prolong_a_handshake,
+    tls_at_a_plain_port_is_told_so,
     a_handshake_is_not_a_request,
     half_a_request_is_answered_in_the_end,
     who_asks_no_more_is_told_goodbye,
@@ -49,6 +50,30 @@ fn handshakes_end_in_time(engine: Engine) {
     }
     within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
     site.serves();
+}
+
+/// Whatever TLS begins with, at once or in pieces, however much of it comes: the answer is read to
+/// its end.
+fn tls_at_a_plain_port_is_told_so(engine: Engine) {
+    let site = Site::start(engine, "");
+    let hello = |version| client_hello(&Arc::new(settings(&site.authority, VERSIONS[version])));
+    let long = [&[22, 3, 1, 64, 0, 1, 0, 63, 252, 3, 3][..], &[7; 16_000]].concat();
+    let old = [&[128, 46, 1, 3, 1, 0, 21, 0, 0, 0, 16][..], &[9; 37]].concat();
+    for begun in [hello(0), hello(1), long, old, vec![21, 3, 1, 0, 2, 2, 70]] {
+        for piece in [begun.len(), 1000, 1] {
+            let mut client = Client::connect(site.tracker.v4);
+            for piece in begun.chunks(piece).take(10) {
+                // It may have been answered before the last piece.
+                let _ = client.stream.write_all(piece);
+            }
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.closes()), (400, true), "{begun:?}");
+            let said = String::from_utf8(reply.body).unwrap();
+            // The first byte alone need not say that it is a hello of SSL 2.0.
+            assert!(said.contains("write http://") || begun[0] == 128, "{said}");
+            client.ends();
+        }
+    }
 }
 
 fn bytes_do_not_prolong_a_handshake(engine: Engine) {

@@ -21,6 +21,7 @@ on_both_engines!(
     every_form,
     split_at_every_byte,
     byte_by_byte,
+    tls_where_none_is_spoken,
     what_is_none,
     who_cannot_be_reached,
     strangers,
@@ -140,12 +141,34 @@ fn byte_by_byte(engine: Engine) {
     }
 }
 
+/// Who speaks TLS behind a header, where none is expected, is told so.
+fn tls_where_none_is_spoken(engine: Engine) {
+    let site = Behind::start(engine, "");
+    let hello = client_hello(&site.settings());
+    for header in headers() {
+        for together in [true, false] {
+            let mut client = Client::connect(site.introduced);
+            if together {
+                client.send([&header[..], &hello].concat());
+            } else {
+                client.send(&header);
+                thread::sleep(Duration::from_millis(1));
+                client.send(&hello);
+            }
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.closes()), (400, true));
+            assert!(String::from_utf8(reply.body).unwrap().contains("write http://"));
+            client.ends();
+        }
+    }
+}
+
 /// Asserts that a connection ends with these first bytes: in words where they would be
 /// understood.
 #[track_caller]
 fn refused(site: &Behind, mut client: Client, secured: bool, bytes: &[u8]) {
     client.send(bytes);
-    if secured || bytes[0] == 0x16 {
+    if secured {
         return client.ends();
     }
     let reply = client.reply();

@@ -54,7 +54,12 @@ fn secure(script: &mut Script, random: &mut Random) {
             return;
         }
         // TLS, where plain HTTP is expected.
-        1 => script.secured = false,
+        1 => {
+            script.secured = false;
+            let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 506]].concat();
+            script.requests.push(framed(400, hello));
+            return;
+        }
         // What is no handshake, or only a part of one. Not both: what becomes of a hello that
         // is spoilt depends on the order of its extensions, which no seed decides.
         2 if random.below(2) == 0 => {

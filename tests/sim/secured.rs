@@ -125,12 +125,15 @@ fn plain_http_is_told_that_it_is_wrong_here() {
 }
 
 #[test]
-fn a_hello_is_not_answered_where_http_is_spoken() {
-    let script = Script { secured: false, ..secured(client(1, vec![], Ending::Await), false) };
-    let report = run_one(&script, Faults::none());
-    assert_eq!(report.outcome, Outcome::Closed);
-    assert!(report.received.is_empty() && !report.alerted);
-    assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
+fn a_hello_is_answered_in_plain_text_where_http_is_spoken() {
+    for hello in [&[22, 3, 1, 0, 200, 1][..], &[21, 3, 1, 0, 2, 2, 70], &[128, 46, 1, 3, 1, 0]] {
+        let script = client(1, vec![framed(400, hello)], Ending::Await);
+        let report = run_one(&script, Faults::none());
+        assert_eq!(report.told(&script, true).statuses, [400]);
+        assert!(String::from_utf8_lossy(&report.received).contains("write http://"));
+        assert_eq!(report.outcome, Outcome::Closed);
+        assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
+    }
 }
 
 #[test]
