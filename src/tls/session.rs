@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{Error, HandshakeKind, ProtocolVersion};
+use rustls::{Error, HandshakeKind, PeerMisbehaved, ProtocolVersion};
 
 use super::CONNECTED_TO;
 use crate::buffered::BufferedBytes;
@@ -258,6 +258,7 @@ impl Session {
             CONNECTED_TO.set(self.connected_to);
         }
         let (mut used, mut written) = (0, 0);
+        let mut flooded = false;
         loop {
             let before = written;
             let UnbufferedStatus { discard, state } =
@@ -284,6 +285,7 @@ impl Session {
                 Ok(ConnectionState::PeerClosed) => self.standing = Standing::Ended,
                 Err(error) => {
                     self.standing = Standing::Broken;
+                    flooded = is_flood(&error);
                     self.told |= matches!(error, Error::AlertReceived(_));
                 }
                 // All others wait for the client. Early data is never offered.
@@ -302,6 +304,12 @@ impl Session {
                 // The alert is written. rustls must not see the bad bytes a second time.
                 break;
             }
+        }
+        if flooded && !self.is_handshaking() {
+            // No part of a message is pending then, so rustls encrypts on if it is shown no bytes.
+            (self.standing, self.holds) = (Standing::Open, true);
+            written += self.seal(&[], true, &mut out[written..]);
+            (self.standing, self.holds) = (Standing::Broken, false);
         }
         if was_handshaking && plain.is_empty() && used == bytes.len() {
             // No request is on its way, as far as can be seen: the ticket may be awaited.
@@ -360,6 +368,13 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether a client did too often what it may do: rustls gives up without an alert.
+fn is_flood(error: &Error) -> bool {
+    use PeerMisbehaved::{TooManyKeyUpdateRequests, TooManyWarningAlertsReceived};
+    let Error::PeerMisbehaved(error) = error else { return false };
+    matches!(error, TooManyKeyUpdateRequests | TooManyWarningAlertsReceived)
 }
 
 /// Moves the ticket to where it is sent from. Returns its length.

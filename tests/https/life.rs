@@ -15,6 +15,7 @@ on_both_engines!(
     handshakes_end_in_time,
     bytes_do_not_prolong_a_handshake,
     tls_at_a_plain_port_is_told_so,
+    too_many_key_updates_end_with_an_alert,
     a_handshake_is_not_a_request,
     half_a_request_is_answered_in_the_end,
     who_asks_no_more_is_told_goodbye,
@@ -49,6 +50,27 @@ fn handshakes_end_in_time(engine: Engine) {
         assert!(said.is_empty() || matches!(said[0], 0x15 | 0x16), "\"{}\"", said.escape_ascii());
     }
     within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
+    site.serves();
+}
+
+/// More key updates in a row than anybody needs: what was asked before is answered, and the end
+/// comes with an alert, a close_notify.
+fn too_many_key_updates_end_with_an_alert(engine: Engine) {
+    let site = Site::start(engine, "");
+    for together in [true, false] {
+        let mut client = site.connect();
+        client.send(get(&Torrent::new(&site.tracker, 1).target(1, "")));
+        announced(&client.reply());
+        for _ in 0..33 {
+            client.stream.conn.refresh_traffic_keys().unwrap();
+            if !together {
+                client.stream.conn.complete_io(&mut client.stream.sock).unwrap();
+            }
+        }
+        client.send(b"");
+        // Without an alert, it is an end that rustls takes for an attack.
+        client.ends_in_order();
+    }
     site.serves();
 }
 
