@@ -95,6 +95,8 @@ pub struct Worker<R> {
     crowded: bool,
     /// Accepting has stopped because all places were taken, and none was accepted since.
     full: bool,
+    /// The last second in which none of those that are over could be closed at once.
+    lingering_tried_s: u32,
     /// Connections that were found waiting for a place in this turn.
     newcomers: u32,
     events: Vec<Event>,
@@ -161,6 +163,7 @@ impl<R: Ring> Worker<R> {
             seat: 0,
             crowded: false,
             full: false,
+            lingering_tried_s: 0,
             newcomers: 0,
             events: Vec::new(),
             queue: VecDeque::new(),

@@ -232,6 +232,10 @@ impl Uring {
             let awaited = self.closing > 0 && self.limit.is_nearly_reached();
             let quiet = !self.has_events() && !self.listeners.has_readable();
             let sleep = quiet && !closing && !awaited && self.broken.is_none();
+            if sleep {
+                // Closed before the sleep begins; far from the limit that moment is nobody's loss.
+                self.limit.release(mem::take(&mut self.closing));
+            }
             self.flush(if sleep { wait } else { Wait::No });
             self.arena_used = 0;
             self.accept_some();

@@ -5,6 +5,7 @@ use std::mem;
 use annulus_ring::{Expect, Half, Key, Ring, Socket};
 
 use super::Worker;
+use super::order::List;
 use super::progress::{ONLY_FIN, UNKNOWN};
 use super::slot::Phase;
 use crate::connection::{Connection, Next, Progress};
@@ -19,6 +20,7 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         slot.phase = Phase::Lingering;
         self.ring.shutdown(&slot.socket, Half::Write);
+        self.order.append(key.slot(), List::Lingering);
         self.watch(key, LINGER_S);
         self.receive(key, Expect::Later);
     }

@@ -1,18 +1,20 @@
 //! Connections that may be closed to make room, in the order in which they began to wait.
 //!
-//! Two doubly linked lists through the slots themselves, as in the wheel, so that an answer moves
+//! Three doubly linked lists through the slots themselves, as in the wheel, so that an answer moves
 //! its connection with a few writes.
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// Which of the two lists.
+/// Which of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum List {
     /// Connections that have had an answer and say nothing.
     Idle = 0,
     /// Connections whose first request, or handshake, has not come to its end.
     Unanswered = 1,
+    /// Connections that have had their last answer, and whose clients do not close them.
+    Lingering = 2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,18 +25,18 @@ struct Link {
 
 const UNLINKED: Link = Link { next: NONE, previous: NONE };
 
-/// Both lists, over the slots of a slab.
+/// The lists, over the slots of a slab.
 pub(super) struct Order {
     links: Vec<Link>,
-    heads: [u32; 2],
-    tails: [u32; 2],
+    heads: [u32; 3],
+    tails: [u32; 3],
     /// Whether another slot may be the first of a list than when it was last asked.
     changed: bool,
 }
 
 impl Order {
     pub(super) fn new() -> Order {
-        Order { links: Vec::new(), heads: [NONE; 2], tails: [NONE; 2], changed: false }
+        Order { links: Vec::new(), heads: [NONE; 3], tails: [NONE; 3], changed: false }
     }
 
     /// Whether the first of a list may be another since this was last asked, or the same anew.

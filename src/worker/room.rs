@@ -10,10 +10,14 @@ use annulus_ring::{ConnectionLimit, Key, Ring, Waker};
 use super::Worker;
 use super::ending::overdue;
 use super::order::List;
+use super::progress::ONLY_FIN;
 use super::slot::Phase;
 use crate::limits::{EVICTIONS_PER_TURN_MAX, UNANSWERED_SHARE};
 use crate::log::Limited;
 use crate::metrics::labels::{AcceptPause, Timeout};
+
+/// Connections that are looked at for one that can be closed at once.
+const LINGERING_LOOKS: usize = 8;
 
 /// Stands for the second of a worker that has no idle connection.
 const NEVER: u32 = u32::MAX;
@@ -162,17 +166,47 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Since when the longest idle connection is idle.
+    /// Since when the longest idle connection is idle. One that is over is idle for longer than any.
     fn idle_since_s(&self) -> Option<u32> {
+        if self.order.first(List::Lingering).is_some() && self.lingering_tried_s != self.now_s {
+            return Some(0);
+        }
         let index = self.order.first(List::Idle)?;
         let slot = self.slots.get(index as usize)?;
         Some(slot.connection.deadline_s().saturating_sub(self.settings.patience.idle_s))
     }
 
-    /// Closes the longest idle connection; if there is none, the one whose request or handshake
-    /// is not coming for longest, unless that is not long. Whether there was one.
+    /// Closes a connection that has had its last answer, and whose client has taken it but does not
+    /// close. Whether there was one.
+    fn close_lingering(&mut self) -> bool {
+        for _ in 0..LINGERING_LOOKS {
+            let Some(index) = self.order.first(List::Lingering) else { break };
+            let Some(slot) = self.slots.get(index as usize) else { break };
+            let key = slot.key(index as usize);
+            if slot.phase != Phase::Lingering || slot.evicted {
+                self.order.remove(index);
+            } else if self.unsent(key) > ONLY_FIN || self.ring.unread_bytes(&slot.socket) > 0 {
+                self.lingering_tried_s = self.now_s;
+                self.order.append(index, List::Lingering);
+            } else {
+                self.order.remove(index);
+                self.room.leaving.fetch_add(1, Ordering::Relaxed);
+                self.slots[index as usize].evicted = true;
+                self.end(key, false);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Closes a connection that is over, or else the longest idle one; if there is none, the one
+    /// whose request or handshake is not coming for longest, unless that is not long. Whether there
+    /// was one.
     fn evict(&mut self) -> bool {
         let turn = self.turn;
+        if self.close_lingering() {
+            return true;
+        }
         for list in [List::Idle, List::Unanswered] {
             for _ in 0..EVICTIONS_PER_TURN_MAX {
                 let Some(index) = self.order.first(list) else { break };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 
@@ -12,7 +12,7 @@ use crate::observed::{OPERATIONS, Observed};
 use crate::secure::{connect, over, settings};
 use crate::site::Site;
 use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     idle_clients_make_room_for_new_ones,
@@ -20,6 +20,7 @@ on_both_engines!(
     by_https_it_is_told_so,
     behind_the_proxy_protocol_too,
     near_the_limit_answers_end_their_connections,
+    who_stays_after_the_last_answer_makes_room,
     every_place_is_good_for_every_worker,
     an_unfinished_request_is_not_waited_for_when_others_come,
     a_burst_stays_out_of_the_reserve,
@@ -224,6 +225,16 @@ fn near_the_limit_answers_end_their_connections(engine: Engine) {
     let mut client = Client::connect(tracker.v4);
     client.send(request("GET", &target, "HTTP/1.0", "Connection: keep-alive\r\n"));
     assert_eq!(client.reply().header("connection"), Some("keep-alive"));
+}
+
+/// Who was told that his connection is closed and does not close it has no right to it either, even
+/// where many do so.
+fn who_stays_after_the_last_answer_makes_room(engine: Engine) {
+    let tracker = Tracker::start_as(engine, 2, &tables(MAX), &[]);
+    let begun = Instant::now();
+    let _staying: Vec<Client> = (0..20 * MAX).map(|_| answered(&tracker).0).collect();
+    // At two seconds for every place it would take forty.
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }
 
 /// The kernel spreads connections over workers by their addresses, and so unevenly.
