@@ -166,7 +166,7 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Since when the longest idle connection is idle. One that is over is idle for longer than any.
+    /// Since when the longest idle connection is idle. One that is over comes before all of them.
     fn idle_since_s(&self) -> Option<u32> {
         if self.order.first(List::Lingering).is_some() && self.lingering_tried_s != self.now_s {
             return Some(0);
