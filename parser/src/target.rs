@@ -79,8 +79,8 @@ fn without_authority(target: &[u8]) -> &[u8] {
     }
 }
 
-/// What a path asks for by itself; that of an announce may ask for a scrape if the query has an info
-/// hash.
+/// What a path asks for by itself; that of an announce may ask for a scrape if the query has an
+/// info hash.
 fn service(path: &[u8], query: Query<'_>) -> Option<Service> {
     let path = path.strip_prefix(b"/")?;
     let path = path.strip_suffix(b"/").unwrap_or(path);

@@ -2,10 +2,10 @@
 //!
 //! Anybody can announce torrents that nobody else will ever ask for, and fill the tables with
 //! them. What shows them is that each has one peer, which has announced once: a torrent that
-//! somebody is interested in is soon announced again. So when there are as many torrents as may be, a new
-//! one takes the place of one of those, drawn at random, each as likely as any other: of made-up
-//! torrents most are replaced by others of their kind, and a real one that was hit is back with
-//! its peer's next announce.
+//! somebody is interested in is soon announced again. So when there are as many torrents as may
+//! be, a new one takes the place of one of those, drawn at random, each as likely as any other: of
+//! made-up torrents most are replaced by others of their kind, and a real one that was hit is back
+//! with its peer's next announce.
 //!
 //! Every shard knows how many it has. To draw one is a draw among the shards by these numbers, and
 //! then one within the shard: a count through a small one, some random looks into a large one.
