@@ -355,7 +355,10 @@ fn tls_on_a_plain_port(engine: Engine) {
     for bytes in [&hello[..1], &hello[..5], &hello] {
         let mut client = Client::connect(tracker.v4);
         client.send(bytes);
-        // No TLS client would understand an answer in plain text.
+        // Most say what they got, and whoever reads that sees what is wrong.
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.closes()), (400, true), "{} bytes", bytes.len());
+        assert!(String::from_utf8_lossy(&reply.body).contains("http://"));
         client.ends();
     }
 }

@@ -99,11 +99,10 @@ fn every_mistake_has_its_reason(engine: Engine) {
         assert_eq!((before, after), (0.0, 1.0), "{reason}");
         assert_eq!(observed.of_metric(FAILURES).len(), others + 1, "{reason}");
     }
-    // Where nobody would understand an answer, the mistake is counted all the same.
     let mut client = Client::connect(tracker.v4);
     client.send(b"\x16\x03\x01\x00\x05hello");
     client.drain();
-    observed.reaches(&format!("{FAILURES}{{reason=\"method_malformed\"}}"), 2.0);
+    observed.reaches(&format!("{FAILURES}{{reason=\"unexpected_tls\"}}"), 1.0);
     let mut client = Client::connect(tracker.v4);
     client.send("GET /");
     client.finish();
