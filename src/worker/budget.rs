@@ -34,10 +34,12 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Goes on with handshakes, the longest waiting first.
+    /// Goes on with handshakes, the longest waiting first. Some do in every turn: requests can use
+    /// up one turn after the other.
     pub(super) fn shake_hands(&mut self) {
-        for _ in 0..self.handshake_queue.len() {
-            if self.handshakes >= HANDSHAKES_PER_TURN_MAX || self.has_no_time() {
+        for gone_on in 0..self.handshake_queue.len() {
+            let has_had_share = gone_on >= HANDSHAKES_PER_TURN_MAX as usize;
+            if self.handshakes >= HANDSHAKES_PER_TURN_MAX || has_had_share && self.has_no_time() {
                 break;
             }
             let Some(key) = self.handshake_queue.pop_front() else { break };

@@ -195,8 +195,9 @@ fn finish_checked(
         check(&worker);
         let (handshakes, requests) = worker.turn_work();
         assert!(handshakes <= HANDSHAKES_PER_TURN_MAX, "{handshakes} handshakes in one turn");
-        // The last connection that is answered may go on to the end of its batch.
-        let most = REQUESTS_PER_TURN_MAX + BATCH_REQUESTS_MAX;
+        // The last connection that is answered may go on to the end of its batch, and so may those
+        // whose handshakes go on in every turn.
+        let most = REQUESTS_PER_TURN_MAX + (1 + HANDSHAKES_PER_TURN_MAX) * BATCH_REQUESTS_MAX;
         assert!(requests <= most, "{requests} requests answered in one turn");
         let quiet = worker.connections() == 0 && worker.ring().quiet();
         if quiet && !worker.ring().stop_asked {

@@ -1,6 +1,8 @@
 //! TLS, one thing at a time: deadlines, farewells, misunderstandings, many handshakes at once.
 
-use annulus::limits::{HANDSHAKES_PER_TURN_MAX, RECORD_BYTES_MAX, TOGETHER_S};
+use annulus::limits::{
+    HANDSHAKES_PER_TURN_MAX, RECORD_BYTES_MAX, REQUESTS_PER_TURN_MAX, TOGETHER_S,
+};
 
 use super::answers::torrents_in;
 use super::bounds::{
@@ -184,6 +186,31 @@ fn all_costly_steps_are_spread_over_turns() {
         for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
             assert_eq!(report.told(script, true).statuses, [200]);
             assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
+        }
+    }
+}
+
+#[test]
+fn handshakes_go_on_however_many_requests_there_are() {
+    // Enough for many turns, and one handshake beside them.
+    for (old, steps) in [(false, 1), (true, 2)] {
+        let flood = |number| client(number, vec![framed(200, ANNOUNCE); 600], Ending::Close);
+        let mut scripts: Vec<Script> = (0..100).map(flood).collect();
+        scripts.push(secured(client(100, vec![framed(200, ANNOUNCE)], Ending::Close), old));
+        let faults = Faults { buffers: 1000, buffer_bytes: 8192, ..Faults::none() };
+        let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &Trace::default());
+        let (mut full_turns, mut beside) = (0, 0);
+        while !worker.ring().quiet() {
+            worker.wait().expect("the fake ring never breaks");
+            worker.act((clock_ms.get() / 1000) as u32);
+            let (handshakes, answered) = worker.turn_work();
+            if answered >= REQUESTS_PER_TURN_MAX {
+                (full_turns, beside) = (full_turns + 1, beside + handshakes);
+            }
+        }
+        assert!(full_turns > 30 && beside == steps, "{beside} steps in {full_turns} turns");
+        for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
+            assert_eq!(report.told(script, true).answers.len(), script.requests.len());
         }
     }
 }
