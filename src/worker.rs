@@ -95,6 +95,8 @@ pub struct Worker<R> {
     crowded: bool,
     /// Accepting has stopped because all places were taken, and none was accepted since.
     full: bool,
+    /// Another worker was asked to make room, and no connection was accepted since.
+    asked_others: bool,
     /// The last second in which none of those that are over could be closed at once.
     lingering_tried_s: u32,
     /// Connections that were found waiting for a place in this turn.
@@ -163,6 +165,7 @@ impl<R: Ring> Worker<R> {
             seat: 0,
             crowded: false,
             full: false,
+            asked_others: false,
             lingering_tried_s: 0,
             newcomers: 0,
             events: Vec::new(),
@@ -354,7 +357,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: Option<IpAddr>) {
-        self.full = false;
+        (self.full, self.asked_others) = (false, false);
         let acceptor = match &self.acceptor {
             Some(acceptor) if listener >= self.settings.secured_from => Some(acceptor),
             _ => None,

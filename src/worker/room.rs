@@ -12,6 +12,7 @@ use super::ending::overdue;
 use super::order::List;
 use super::progress::ONLY_FIN;
 use super::slot::Phase;
+use crate::connection::Connection;
 use crate::limits::{EVICTIONS_PER_TURN_MAX, UNANSWERED_SHARE};
 use crate::log::Limited;
 use crate::metrics::labels::{AcceptPause, Timeout};
@@ -19,8 +20,11 @@ use crate::metrics::labels::{AcceptPause, Timeout};
 /// Connections that are looked at for one that can be closed at once.
 const LINGERING_LOOKS: usize = 8;
 
-/// Stands for the second of a worker that has no idle connection.
+/// Stands for the first to go of a worker that has no connection to be closed.
 const NEVER: u32 = u32::MAX;
+
+/// Marks the second of one whose request or handshake is not coming: it goes after all idle ones.
+const UNANSWERED: u32 = 1 << 31;
 
 /// What the workers tell each other about their connections.
 #[derive(Debug)]
@@ -39,15 +43,15 @@ pub struct Room {
 struct Seat {
     /// The one that is alone needs none.
     waker: Option<Waker>,
-    /// Since when its longest idle connection is idle, about; or [`NEVER`].
-    idle_since_s: AtomicU32,
+    /// Which of its connections is to be closed first, about: [`Worker::first_to_go`].
+    first_to_go: AtomicU32,
     /// Connections that others ask it to close.
     asked: AtomicU32,
 }
 
 impl Seat {
     fn new(waker: Option<Waker>) -> Seat {
-        Seat { waker, idle_since_s: AtomicU32::new(NEVER), asked: AtomicU32::new(0) }
+        Seat { waker, first_to_go: AtomicU32::new(NEVER), asked: AtomicU32::new(0) }
     }
 
     /// How many connections it is asked to close since it looked last.
@@ -93,12 +97,16 @@ impl Room {
         );
     }
 
-    /// The worker beside `own` with the longest idle connection, and since when it is idle.
-    fn longest_idle_beside(&self, own: usize) -> Option<(usize, u32)> {
+    /// The worker beside `own` with the connection that is to be closed before those of all others,
+    /// and which that is, if one may be closed at `now_s`.
+    fn first_to_go_beside(&self, own: usize, now_s: u32) -> Option<(usize, u32)> {
         let others = self.seats.iter().enumerate().filter(|&(index, _)| index != own);
-        let since =
-            |(index, seat): (usize, &Seat)| (index, seat.idle_since_s.load(Ordering::Relaxed));
-        others.map(since).filter(|&(_, since_s)| since_s != NEVER).min_by_key(|&(_, s)| s)
+        let first =
+            |(index, seat): (usize, &Seat)| (index, seat.first_to_go.load(Ordering::Relaxed));
+        others
+            .map(first)
+            .min_by_key(|&(_, first)| first)
+            .filter(|&(_, first)| first <= UNANSWERED | now_s)
     }
 
     /// Asks a worker to close so many connections.
@@ -134,11 +142,12 @@ impl<R: Ring> Worker<R> {
         if newcomers > 0 || asked > 0 {
             self.evict_for(newcomers, asked);
         }
-        if self.order.take_changed() {
-            let since_s = self.idle_since_s().unwrap_or(NEVER);
-            let told = &self.room.seats[self.seat].idle_since_s;
-            if told.load(Ordering::Relaxed) != since_s {
-                told.store(since_s, Ordering::Relaxed);
+        // Who asks goes by what was told last, and may ask in vain for ever if that is not so.
+        if self.order.take_changed() || asked > 0 {
+            let first = self.first_to_go();
+            let told = &self.room.seats[self.seat].first_to_go;
+            if told.load(Ordering::Relaxed) != first {
+                told.store(first, Ordering::Relaxed);
             }
         }
     }
@@ -150,30 +159,37 @@ impl<R: Ring> Worker<R> {
             if missing == 0 && asked == 0 {
                 break;
             }
-            let own_s = self.idle_since_s().unwrap_or(NEVER);
-            if missing > 0
-                && let Some((other, since_s)) = self.room.longest_idle_beside(self.seat)
-                && since_s < own_s
-            {
-                self.room.ask(other, missing);
-                missing = 0;
-            } else if self.evict() {
+            let first = self.first_to_go();
+            let other = self.room.first_to_go_beside(self.seat, self.now_s).filter(|_| missing > 0);
+            // Who was asked in vain may have none that can be closed.
+            let own_first = self.asked_others || other.is_none_or(|(_, others)| first <= others);
+            if own_first && self.evict() {
                 missing = missing.saturating_sub(1);
                 asked = asked.saturating_sub(1);
+            } else if let Some((other, _)) = other {
+                self.room.ask(other, missing);
+                self.asked_others = true;
+                missing = 0;
             } else {
                 break;
             }
         }
     }
 
-    /// Since when the longest idle connection is idle. One that is over comes before all of them.
-    fn idle_since_s(&self) -> Option<u32> {
+    /// Which connection is to be closed first, less than that of another worker if it goes before
+    /// that: 0 if one is over, else since when the longest idle one is idle, else from when on one
+    /// that is not answered may be closed, with a mark.
+    fn first_to_go(&self) -> u32 {
         if self.order.first(List::Lingering).is_some() && self.lingering_tried_s != self.now_s {
-            return Some(0);
+            return 0;
         }
-        let index = self.order.first(List::Idle)?;
-        let slot = self.slots.get(index as usize)?;
-        Some(slot.connection.deadline_s().saturating_sub(self.settings.patience.idle_s))
+        let first = |list| self.slots.get(self.order.first(list)? as usize);
+        if let Some(slot) = first(List::Idle) {
+            return slot.connection.deadline_s().saturating_sub(self.settings.patience.idle_s);
+        }
+        first(List::Unanswered).map_or(NEVER, |slot| {
+            UNANSWERED | self.evictable_from_s(&slot.connection, overdue(&slot.connection))
+        })
     }
 
     /// Closes a connection that has had its last answer, and whose client has taken it but does not
@@ -222,7 +238,10 @@ impl<R: Ring> Worker<R> {
                     slot.listed_idle = list == List::Unanswered;
                     let other = if list == List::Idle { List::Unanswered } else { List::Idle };
                     self.order.append(index, other);
-                } else if slot.sent_turn == turn || !self.may_be_evicted(key, waits_for) {
+                } else if slot.sent_turn == turn
+                    || self.evictable_from_s(&self.slots[index as usize].connection, waits_for)
+                        > self.now_s
+                {
                     break;
                 } else if self.unsent(key) > 0 {
                     // It is busy with its last answer.
@@ -237,24 +256,24 @@ impl<R: Ring> Worker<R> {
         false
     }
 
-    /// Whether a connection has had the time that is left to it when others wait: all but the idle
-    /// ones have a share of what they have else.
-    fn may_be_evicted(&self, key: Key, waits_for: Timeout) -> bool {
+    /// From when on a connection has had the time that is left to it when others wait: all but the
+    /// idle ones have a share of what they have else.
+    fn evictable_from_s(&self, connection: &Connection, waits_for: Timeout) -> u32 {
         let patience = &self.settings.patience;
         let allowed_s = match waits_for {
             Timeout::Handshake => patience.handshake_s,
             Timeout::Header => patience.header_s,
-            Timeout::Idle | Timeout::Send => return true,
+            Timeout::Idle | Timeout::Send => return 0,
         };
-        let left_s =
-            self.slots[key.slot() as usize].connection.deadline_s().saturating_sub(self.now_s);
-        left_s <= allowed_s - allowed_s / UNANSWERED_SHARE
+        connection.deadline_s().saturating_sub(allowed_s - allowed_s / UNANSWERED_SHARE)
     }
 
     fn close_for_another(&mut self, key: Key, waits_for: Timeout) {
-        self.counters.evicted.add(waits_for);
-        self.room.leaving.fetch_add(1, Ordering::Relaxed);
-        self.slots[key.slot() as usize].evicted = true;
+        // One that had sent more when it was closed may be listed anew, and counts once.
+        if !mem::replace(&mut self.slots[key.slot() as usize].evicted, true) {
+            self.counters.evicted.add(waits_for);
+            self.room.leaving.fetch_add(1, Ordering::Relaxed);
+        }
         match waits_for {
             Timeout::Idle => self.part_from(key),
             _ => self.give_up(key),

@@ -23,6 +23,7 @@ on_both_engines!(
     who_stays_after_the_last_answer_makes_room,
     every_place_is_good_for_every_worker,
     an_unfinished_request_is_not_waited_for_when_others_come,
+    every_worker_has_unfinished_requests_make_room,
     a_burst_stays_out_of_the_reserve,
 );
 
@@ -279,6 +280,21 @@ fn an_unfinished_request_is_not_waited_for_when_others_come(engine: Engine) {
     }
     within("somebody to make room", || (!observed.of_metric(EVICTED).is_empty()).then_some(()));
     drop(plain);
+}
+
+/// Nor if another worker has it, as is likely: the kernel chooses one for each who comes.
+fn every_worker_has_unfinished_requests_make_room(engine: Engine) {
+    let text = "[connections]\nmax = 1\nheader_timeout = 16\nhandshake_timeout = 16\n";
+    let tracker = Tracker::start_as(engine, 8, &format!("{text}{OPERATIONS}"), &[]);
+    let observed = Observed::of(&tracker);
+    for _ in 0..2 {
+        let _unfinished = unfinished(&tracker);
+        observed.reaches("annulus_connections_open", 1.0);
+        answered(&tracker);
+    }
+    assert_eq!(observed.of_metric(EVICTED), ["waiting_for=header 2"]);
+    let in_time = observed.of_metric("annulus_connections_timed_out_total");
+    assert!(in_time.is_empty(), "{in_time:?}");
 }
 
 /// However many come in one moment, with few descriptors.
