@@ -249,10 +249,23 @@ impl<R: Ring> Worker<R> {
             return slot.is_idle();
         }
         let Some(at_s) = self.shutdown_at_s else { return false };
+        let connection = &slot.connection;
         let began_s = at_s.saturating_sub(self.settings.shutdown_s);
-        let has_had_time =
-            slot.connection.has_answered() || self.now_s >= began_s.saturating_add(LINGER_S);
+        let waits_since_s = match overdue(connection) {
+            Timeout::Handshake => {
+                connection.deadline_s().saturating_sub(self.settings.patience.handshake_s)
+            }
+            _ => connection.deadline_s().saturating_sub(self.settings.patience.header_s),
+        };
+        let has_had_time = connection.has_answered()
+            || self.now_s >= began_s.min(waits_since_s).saturating_add(LINGER_S);
         slot.is_idle() && has_had_time
+    }
+
+    /// Whether so little is left of a connection's answers that the kernel is trusted with it.
+    pub(super) fn are_as_good_as_taken(&self, key: Key) -> bool {
+        let slot = &self.slots[key.slot() as usize];
+        slot.sent_turn == 0 || self.ring.unsent_bytes(key, &slot.socket) <= CLOSED_WITH_BYTES_MAX
     }
 
     /// Lets go of an idle client, whatever it does then: at once if it has asked nothing more and
@@ -262,7 +275,7 @@ impl<R: Ring> Worker<R> {
         if self.ring.unread_bytes(&slot.socket) > 0 {
             return self.receive(key, Expect::Now);
         }
-        let are_taken = self.ring.unsent_bytes(key, &slot.socket) <= CLOSED_WITH_BYTES_MAX;
+        let are_taken = self.are_as_good_as_taken(key);
         let out = self.ring.reply_space();
         let slot = &mut self.slots[key.slot() as usize];
         let before = slot.held_bytes();

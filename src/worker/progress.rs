@@ -6,6 +6,7 @@
 use annulus_ring::{Key, Ring};
 
 use super::Worker;
+use super::slot::Phase;
 use crate::connection::deadline_after;
 use crate::limits::{LINGER_S, PROGRESS_LOOK_S, SEND_BYTES_PER_S_MIN};
 
@@ -44,6 +45,9 @@ impl<R: Ring> Worker<R> {
         let all = unsent <= ONLY_FIN;
         let progressed = (all && before > ONLY_FIN) || self.has_progressed(before, unsent);
         let slot = &mut self.slots[key.slot() as usize];
+        if all && slot.ended && slot.phase == Phase::Lingering {
+            return self.end(key, false);
+        }
         if before == UNKNOWN {
             slot.unsent = unsent;
             if !all {

@@ -181,17 +181,23 @@ impl<R: Ring> Worker<R> {
                 }
                 self.serve(key, &mut []);
             }
-            Phase::Serving | Phase::Flushing if slot.ended => self.end(key, false),
+            Phase::Serving if slot.ended => self.answer_end(key),
             Phase::Serving => {
                 let expect = slot.expect();
                 if self.may_leave(key) {
-                    self.leave(key);
+                    self.part_from(key);
                 } else {
                     self.receive(key, expect);
                 }
             }
             Phase::Streaming => self.queue(key),
-            Phase::Flushing => self.linger(key),
+            Phase::Flushing => {
+                if slot.ended && self.are_as_good_as_taken(key) {
+                    self.end(key, false);
+                } else {
+                    self.linger(key);
+                }
+            }
             Phase::Lingering | Phase::Departing | Phase::Ending { .. } => {}
         }
     }
@@ -236,12 +242,15 @@ impl<R: Ring> Worker<R> {
 
     /// The client's side has ended: a request that it broke off is answered.
     pub(super) fn answer_end(&mut self, key: Key) {
+        let are_taken = self.are_as_good_as_taken(key);
         let out = self.ring.reply_space();
         let slot = &mut self.slots[key.slot() as usize];
         let (before, armed) = (slot.held_bytes(), slot.armed);
         let written = slot.connection.end(&mut self.server, &mut self.scratch, out);
         self.recount(key, before);
-        if written > 0 && !armed {
+        if !are_taken {
+            self.follow(key, Progress { written, next: Next::Close { unread: true } });
+        } else if written > 0 && !armed {
             self.counters.bytes_sent.add(written as u64);
             self.depart(key, written);
         } else {

@@ -2,7 +2,7 @@
 //! closed with it, stays open for the rest: it has to count until it is gone.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use rustls::version::TLS13;
@@ -13,11 +13,12 @@ use crate::behind::Behind;
 use crate::client::{Client, get, request};
 use crate::secure::{over, settings};
 use crate::site::Site;
-use crate::torrent::{LOCALHOST, Torrent};
+use crate::torrent::{LOCALHOST, Torrent, announced};
 use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     they_count_for_their_address,
+    they_count_though_they_have_ended,
     they_count_by_https_too,
     they_count_for_whom_a_proxy_names,
     they_count_among_all_connections,
@@ -88,6 +89,27 @@ fn they_count_for_their_address(engine: Engine) {
         let mut client = Client::connect_from(address(1), tracker.v4);
         client.is_answered(get(&Torrent::new(&tracker, 1).target(1, ""))).then_some(())
     });
+}
+
+/// All answers have gone to the kernel, and no more is asked: they are still to be taken.
+fn they_count_though_they_have_ended(engine: Engine) {
+    // One worker takes them in their order.
+    let tracker = Tracker::start_as(engine, 1, &limited(), &[]);
+    let requests = get(&Torrent::new(&tracker, 1).target(1, "")).repeat(100);
+    let mut held = Vec::new();
+    assert_counted(&tracker, || {
+        let mut client = connect(address(1), tracker.v4);
+        let _ = client.stream.write_all(&requests);
+        let _ = client.stream.shutdown(Shutdown::Write);
+        held.push(client);
+    });
+    let before = tracker.descriptors();
+    let mut client = held.swap_remove(0);
+    for _ in 0..100 {
+        announced(&client.reply());
+    }
+    client.ends();
+    within("the place of who has taken all", || (tracker.descriptors() < before).then_some(()));
 }
 
 fn they_count_by_https_too(engine: Engine) {
