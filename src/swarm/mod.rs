@@ -24,6 +24,7 @@ mod ranking;
 mod sample;
 mod shard;
 mod singles;
+mod slices;
 mod small;
 mod sweep;
 mod table;

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use super::table::{SHARDS, Swarms};
+use super::slices::Slices;
+use super::table::Swarms;
 use super::{Counts, InfoHash};
 
 /// Torrents that one step looks at, at most.
@@ -12,9 +13,6 @@ const VISITS_PER_STEP: usize = 1024;
 /// Torrents that are looked at under one lock, at most: fewer than where a worker looks, for who
 /// ranks comes after others where processors are scarce.
 const VISITS_PER_LOCK: usize = 32;
-
-/// What a look into a shard costs, in visits to torrents.
-const SHARD_COST: usize = 8;
 
 /// By what a torrent is large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +44,7 @@ pub struct Ranking {
     lists: [List; Measure::ALL.len()],
     /// Torrents looked at.
     seen: u64,
-    /// Which shard is next; all have been looked at after the last.
-    shard: usize,
-    /// Before which row of it, once it has been begun.
-    end: Option<usize>,
+    slices: Slices,
     /// Found under a lock, and not yet ranked.
     found: Vec<(InfoHash, Counts)>,
 }
@@ -60,8 +55,7 @@ impl Ranking {
         Ranking {
             lists: Measure::ALL.map(|measure| List::new(measure, most)),
             seen: 0,
-            shard: 0,
-            end: None,
+            slices: Slices::default(),
             found: Vec::with_capacity(VISITS_PER_LOCK),
         }
     }
@@ -130,35 +124,21 @@ impl Swarms {
     /// it was at some moment of it.
     pub fn rank(&self, ranking: &mut Ranking, served: impl Fn(&InfoHash) -> bool) -> bool {
         let mut visits = VISITS_PER_STEP;
-        while visits > 0 && ranking.shard < SHARDS {
-            visits = visits.saturating_sub(SHARD_COST);
-            let Ranking { lists, seen, found, .. } = ranking;
-            let shard = self.lock(ranking.shard);
-            // From the end, because a removal moves the last torrent down.
-            let end = ranking.end.unwrap_or(shard.len()).min(shard.len());
-            let start = end.saturating_sub(visits.min(VISITS_PER_LOCK));
-            for row in start..end {
-                let torrent = shard.torrent(row);
+        let Ranking { lists, seen, slices, found } = ranking;
+        while visits > 0 && !slices.is_complete() {
+            self.look_at_slice(slices, VISITS_PER_LOCK, &mut visits, |torrent| {
                 let (info_hash, counts) = (torrent.info_hash, torrent.counts());
                 if lists.iter().any(|list| list.wants(&info_hash, &counts)) {
                     found.push((info_hash, counts));
                 }
-            }
-            drop(shard);
+                *seen += 1;
+            });
             for (info_hash, counts) in found.drain(..).filter(|(hash, _)| served(hash)) {
                 let wanting = lists.iter_mut().filter(|list| list.wants(&info_hash, &counts));
                 wanting.for_each(|list| list.add(&info_hash, &counts));
             }
-            *seen += (end - start) as u64;
-            visits -= end - start;
-            if start > 0 {
-                ranking.end = Some(start);
-            } else {
-                ranking.shard += 1;
-                ranking.end = None;
-            }
         }
-        ranking.shard < SHARDS
+        !slices.is_complete()
     }
 }
 
@@ -169,6 +149,8 @@ mod tests {
 
     use quickcheck::quickcheck;
 
+    use super::super::slices::SHARD_COST;
+    use super::super::table::SHARDS;
     use super::super::{Announcement, Endpoint, Event, Random, Sample, Settings};
     use super::*;
 

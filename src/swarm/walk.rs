@@ -8,7 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{SHARDS, Swarms};
+use super::slices::Slices;
+use super::table::Swarms;
 use super::{Counts, InfoHash};
 
 /// Torrents that are kept at most, some 3 MB. A round over ten million takes about a tenth of a
@@ -23,9 +24,6 @@ const VISITS_PER_STEP: usize = 1024;
 /// Torrents that are looked at under one lock, at most.
 const VISITS_PER_LOCK: usize = 128;
 
-/// What a look into a shard costs, in visits to torrents.
-const SHARD_COST: usize = 8;
-
 /// Where a walk is; it begins with the default.
 #[derive(Debug)]
 pub struct Walk {
@@ -37,10 +35,8 @@ pub struct Walk {
     to: InfoHash,
     /// There was a round.
     begun: bool,
-    /// Where the round goes on; it is complete after the last shard.
-    shard: usize,
-    /// Before which row, once the shard has been begun.
-    end: Option<usize>,
+    /// Where the round goes on.
+    slices: Slices,
     /// Found under a lock, and not yet kept.
     found: Vec<(InfoHash, Counts)>,
 }
@@ -62,8 +58,7 @@ impl Walk {
             after: None,
             to: [0; 20],
             begun: false,
-            shard: SHARDS,
-            end: None,
+            slices: Slices::COMPLETE,
             found: Vec::with_capacity(VISITS_PER_LOCK),
         }
     }
@@ -87,13 +82,8 @@ impl Walk {
         let from = self.after.map_or(0, |after| leading(&after));
         self.to = LAST;
         self.to[..8].copy_from_slice(&from.saturating_add(width).to_be_bytes());
-        self.shard = 0;
-        self.end = None;
+        self.slices = Slices::default();
         true
-    }
-
-    fn covers(&self, info_hash: &InfoHash) -> bool {
-        *info_hash <= self.to && self.after.is_none_or(|after| *info_hash > after)
     }
 
     /// Keeps what was found.
@@ -118,32 +108,20 @@ impl Swarms {
     /// whether there may be more. Their info hashes rise from each to the next. A torrent that is
     /// there during the whole walk is among them.
     pub fn walk(&self, walk: &mut Walk, max: usize, out: &mut Vec<(InfoHash, Counts)>) -> bool {
-        if walk.shard == SHARDS {
+        if walk.slices.is_complete() {
             out.extend((0..max).map_while(|_| walk.kept.pop_first()));
             return !walk.kept.is_empty() || walk.begin_round(self.totals().torrents);
         }
         let mut visits = VISITS_PER_STEP;
-        while visits > 0 && walk.shard < SHARDS {
-            visits = visits.saturating_sub(SHARD_COST);
-            let shard = self.lock(walk.shard);
-            // From the end, because a removal moves the last torrent down.
-            let end = walk.end.unwrap_or(shard.len()).min(shard.len());
-            let start = end.saturating_sub(visits.min(VISITS_PER_LOCK));
-            for row in start..end {
-                let torrent = shard.torrent(row);
-                if walk.covers(&torrent.info_hash) {
-                    walk.found.push((torrent.info_hash, torrent.counts()));
+        while visits > 0 && !walk.slices.is_complete() {
+            let Walk { slices, found, after, to, .. } = walk;
+            self.look_at_slice(slices, VISITS_PER_LOCK, &mut visits, |torrent| {
+                let info_hash = torrent.info_hash;
+                if info_hash <= *to && after.is_none_or(|after| info_hash > after) {
+                    found.push((info_hash, torrent.counts()));
                 }
-            }
-            drop(shard);
+            });
             walk.keep_found();
-            visits -= end - start;
-            if start > 0 {
-                walk.end = Some(start);
-            } else {
-                walk.shard += 1;
-                walk.end = None;
-            }
         }
         true
     }
