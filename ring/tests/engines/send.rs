@@ -1,11 +1,11 @@
 //! Sending what fits at once, and every way to end a connection.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Expect, Half, RecvEnd, Ring};
+use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, Kind, on_every_engine, pattern};
@@ -74,17 +74,28 @@ fn a_reply_and_a_receive_in_one_turn<K: Kind>() {
 fn a_last_reply_arrives_whole_and_then_the_end<K: Kind>() {
     let mut bench = Bench::<K>::new();
     for len in [1, 245, 4096] {
-        let (mut client, key, socket) = bench.greeted();
+        let (client, key, socket) = bench.greeted();
         let reply = pattern(len, len as usize);
-        bench.fill_reply(&reply);
-        bench.ring.send_and_close(key, socket, reply.len());
-        bench.turn(false);
-        bench.turn(false);
-        let mut got = Vec::new();
-        client.read_to_end(&mut got).unwrap();
-        assert!(got == reply);
+        ends_with_the_whole(&mut bench, client, key, socket, &reply);
     }
     bench.finish();
+}
+
+/// Sends a last reply, of which the client gets every byte, and then the end.
+fn ends_with_the_whole<K: Kind>(
+    bench: &mut Bench<K>,
+    mut client: TcpStream,
+    key: Key,
+    socket: Socket,
+    reply: &[u8],
+) {
+    bench.fill_reply(reply);
+    bench.ring.send_and_close(key, socket, reply.len());
+    bench.turn(false);
+    bench.turn(false);
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    assert!(got == reply);
 }
 
 /// A close with unread bytes would be a reset, and drop the reply.
@@ -98,13 +109,7 @@ fn a_word_before_the_end_costs_no_last_reply<K: Kind>() {
             assert!(start.elapsed() < Duration::from_secs(10), "the word does not arrive");
         }
         let reply = pattern(7, 4096);
-        bench.fill_reply(&reply);
-        bench.ring.send_and_close(key, socket, reply.len());
-        bench.turn(false);
-        bench.turn(false);
-        let mut got = Vec::new();
-        client.read_to_end(&mut got).unwrap();
-        assert!(got == reply);
+        ends_with_the_whole(&mut bench, client, key, socket, &reply);
     }
     bench.finish();
 }
