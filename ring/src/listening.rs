@@ -232,6 +232,10 @@ impl Listeners {
             return (0, Stop::Empty);
         };
         for accepted in 0..batch {
+            // Near the limit no place is taken in vain: it would be missing elsewhere.
+            if self.limit.is_nearly_reached() && listener.waiting(1) == 0 {
+                return (accepted, Stop::Empty);
+            }
             if !self.limit.acquire_or_wait(&self.waker) {
                 return match listener.waiting(1) {
                     0 => (accepted, Stop::Empty),
