@@ -13,11 +13,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use annulus::config::Protocol;
-use annulus::connection::Patience;
+use annulus::connection::Timeouts;
 use annulus::server::Server;
-use annulus::swarm::{Random, Sample, Settings, Swarms};
+use annulus::swarm::{Random, Sample, SwarmConfig, Swarms};
 use annulus::worker::{self, Clock, Worker};
-use annulus_ring::{ConnectionLimit, Epoll, Settings as RingSettings, Waker, steady_memory};
+use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, Waker, steady_memory};
 
 #[path = "tables/announcement.rs"]
 mod announcement;
@@ -40,7 +40,7 @@ fn main() {
 
 fn run(name: &str, torrents: u32) {
     let swarms = Arc::new(Swarms::new(
-        Settings {
+        SwarmConfig {
             torrents_max: u64::MAX,
             peers_max: u64::MAX,
             peers_per_torrent_max: u32::MAX,
@@ -63,7 +63,7 @@ fn run(name: &str, torrents: u32) {
         println!("{name}: {:.1} bytes of memory each", memory as f64 / f64::from(PEERS));
     }
 
-    let ring = Epoll::new(RingSettings {
+    let ring = Epoll::new(EngineConfig {
         listeners: Vec::new(),
         waker: Waker::new().expect("an eventfd"),
         limit: Arc::new(ConnectionLimit::unlimited()),
@@ -82,11 +82,11 @@ fn run(name: &str, torrents: u32) {
         Arc::clone(&swarms),
         Swarms::sweep_part(0, 1),
         Arc::new(AtomicBool::new(false)),
-        worker::Settings {
+        worker::WorkerConfig {
             listeners: 0,
             secured_from: 0,
             scratch_bytes: 0,
-            patience: Patience { handshake_s: 10, header_s: 10, idle_s: 30 },
+            patience: Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 },
             send_s: 20,
             shutdown_s: 1,
         },

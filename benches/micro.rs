@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use annulus::access::AccessList;
-use annulus::reply::{self, AnnounceReply, Envelope, Intervals};
-use annulus::swarm::{InfoHash, Random, Sample, Settings, Swarms};
+use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
+use annulus::swarm::{InfoHash, Random, Sample, SwarmConfig, Swarms};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
 
 #[path = "tables/announcement.rs"]
@@ -98,20 +98,20 @@ fn encode() {
     for client in 0..300 {
         swarms.announce(&announcement(0, client, WANT), 0, &mut random, &mut sample);
     }
-    let mut out = vec![0; reply::announce_bytes_max(200)];
+    let mut out = vec![0; response::announce_bytes_max(200)];
     for (want, compact) in [(0, true), (50, true), (200, true), (50, false)] {
         let counts = swarms.announce(&announcement(0, 7, want), 0, &mut random, &mut sample);
-        let answer = AnnounceReply {
+        let answer = AnnounceResponse {
             counts,
             external: IpAddr::V4(Ipv4Addr::LOCALHOST),
             intervals: Intervals { interval_s: 1800, min_interval_s: 900 },
             sample: &sample,
             compact,
         };
-        let envelope = Envelope { http10: false, keep_alive: true, head_only: false };
+        let envelope = ResponseOptions { http10: false, keep_alive: true, head_only: false };
         let form = if compact { "compact" } else { "dictionaries" };
         measure(&format!("encode {want} peers, {form}"), 50_000, |_| {
-            let len = reply::announce(black_box(&mut out), envelope, &answer);
+            let len = response::announce(black_box(&mut out), envelope, &answer);
             assert!(out[..len].starts_with(b"HTTP/1.1 200 OK\r\n") && out[len - 1] == b'e');
             assert!(len > want as usize * 6);
         });
@@ -177,7 +177,7 @@ fn announce(peers: u32) {
 }
 
 fn empty() -> Swarms {
-    let settings = Settings {
+    let settings = SwarmConfig {
         torrents_max: u64::MAX,
         peers_max: u64::MAX,
         peers_per_torrent_max: u32::MAX,

@@ -1,7 +1,7 @@
 //! Which torrents are served: a list of info hashes that are allowed, or of those that are not.
 //!
 //! [`Access`] is what all workers share: what the list means, and the list, which can be
-//! replaced while they serve. [`Gate`] is a worker's own, which looks once a turn of the loop
+//! replaced while they serve. [`AccessListCache`] is a worker's own, which looks once a turn of the loop
 //! whether there is another list; so nothing that one core writes is read for every request.
 
 mod file;
@@ -112,10 +112,10 @@ impl Access {
     }
 
     /// A worker's own handle.
-    pub fn gate(&self) -> Gate {
+    pub fn gate(&self) -> AccessListCache {
         // In this order: see [`Shelf::generation`].
         let generation = self.shelf.generation.load(Ordering::Acquire);
-        Gate { list: self.shelf.list(), generation, shelf: Arc::clone(&self.shelf) }
+        AccessListCache { list: self.shelf.list(), generation, shelf: Arc::clone(&self.shelf) }
     }
 
     /// What there is, as in "3 info hashes allowed".
@@ -135,13 +135,13 @@ impl Shelf {
 
 /// Judges the torrents that one worker is asked for.
 #[derive(Debug)]
-pub struct Gate {
+pub struct AccessListCache {
     shelf: Arc<Shelf>,
     list: Arc<AccessList>,
     generation: u64,
 }
 
-impl Gate {
+impl AccessListCache {
     /// Goes by the list of this moment; whether that is another than before.
     pub fn renew(&mut self) -> bool {
         let generation = self.shelf.generation.load(Ordering::Acquire);

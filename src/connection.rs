@@ -7,20 +7,20 @@
 //! its header is taken off before all that. Time is a number of seconds given by the
 //! caller.
 
-mod answer;
-mod secured;
+mod handler;
+mod tls;
 
 use std::mem;
 use std::net::IpAddr;
 
 use annulus_parser::{Bounds, Parsed, Proxied, parse_head, parse_proxy, proxy_destination};
 
-pub use answer::{After, Answer, Mistake, Reply};
-pub use secured::Scratch;
+pub use handler::{Disposition, Handler, RequestError, Response};
+pub use tls::TlsBuffers;
 
 use crate::buffered::BufferedBytes;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
-use crate::quota::Ticket;
+use crate::rate_limit::ConnectionPermit;
 use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, plain_bytes_max, sealed_bytes_max};
 
 /// Whether a client speaks TLS who begins so: a handshake or an alert (RFC 8446 section 5.1), or a
@@ -37,7 +37,7 @@ const BOUNDS: Bounds = Bounds {
 
 /// How long a client may take, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// From accept to the end of a TLS handshake.
     pub handshake_s: u32,
     /// From accept, the end of a handshake, or the first byte of a later request, to the end
@@ -49,7 +49,7 @@ pub struct Patience {
 
 /// What to do with a connection after its replies are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Action {
     /// Receive more.
     Receive,
     /// Send what is written, then call [`Connection::resume`]: more requests are waiting.
@@ -74,7 +74,7 @@ pub struct Progress {
     /// Bytes of replies that were written.
     pub written: usize,
     /// What to do when they are sent.
-    pub next: Next,
+    pub next: Action,
 }
 
 /// The second at which `after_s` whole seconds have passed for certain: the present one has
@@ -85,13 +85,13 @@ pub fn deadline_after(now_s: u32, after_s: u32) -> u32 {
 
 /// Whose bytes come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speaker {
+enum ProxyHeader {
     /// The client's.
-    Client,
+    Done,
     /// A proxy's: a header of the PROXY protocol.
-    Proxy,
+    Expected,
     /// Those of somebody who may not introduce clients and has to.
-    Stranger,
+    Denied,
 }
 
 /// One client's connection.
@@ -105,9 +105,9 @@ pub struct Connection {
     deadline_s: u32,
     /// The client: who connected, or whom a proxy has named. A Unix socket has no address.
     peer: Option<IpAddr>,
-    speaker: Speaker,
+    speaker: ProxyHeader,
     /// What it counts for, once its client is known.
-    ticket: Ticket,
+    ticket: ConnectionPermit,
     /// Nothing was answered yet: the time of the first head runs from accept, or from the end
     /// of the handshake.
     first: bool,
@@ -117,7 +117,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was accepted just now, from `peer`, or by a Unix socket.
-    pub fn new(peer: Option<IpAddr>, now_s: u32, patience: &Patience) -> Connection {
+    pub fn new(peer: Option<IpAddr>, now_s: u32, patience: &Timeouts) -> Connection {
         let deadline_s = deadline_after(now_s, patience.header_s);
         let peer = peer.map(|peer| peer.to_canonical());
         Connection {
@@ -126,8 +126,8 @@ impl Connection {
             seen: 0,
             deadline_s,
             peer,
-            speaker: Speaker::Client,
-            ticket: Ticket::default(),
+            speaker: ProxyHeader::Done,
+            ticket: ConnectionPermit::default(),
             first: true,
             begun: false,
         }
@@ -138,7 +138,7 @@ impl Connection {
         peer: Option<IpAddr>,
         session: Session,
         now_s: u32,
-        patience: &Patience,
+        patience: &Timeouts,
     ) -> Connection {
         let mut connection = Connection::new(peer, now_s, patience);
         connection.session = Some(Box::new(session));
@@ -149,17 +149,17 @@ impl Connection {
     /// The same, but begun by a proxy that says who the client is. Unless it is `trusted`, the
     /// connection is refused as soon as it says anything.
     pub fn introduced(mut self, trusted: bool) -> Connection {
-        self.speaker = if trusted { Speaker::Proxy } else { Speaker::Stranger };
+        self.speaker = if trusted { ProxyHeader::Expected } else { ProxyHeader::Denied };
         self
     }
 
     /// The same, of a client that was let in with this ticket.
-    pub fn admitted(self, ticket: Ticket) -> Connection {
+    pub fn admitted(self, ticket: ConnectionPermit) -> Connection {
         Connection { ticket, ..self }
     }
 
     /// What it was let in with, which is to be given back: it is over.
-    pub fn into_ticket(self) -> Ticket {
+    pub fn into_ticket(self) -> ConnectionPermit {
         self.ticket
     }
 
@@ -172,7 +172,7 @@ impl Connection {
     pub fn may_be_costly(&self, bytes: &[u8]) -> bool {
         let Some(session) = &self.session else { return false };
         // Behind a proxy's header the hello may follow.
-        self.speaker != Speaker::Client || session.may_be_costly(bytes)
+        self.speaker != ProxyHeader::Done || session.may_be_costly(bytes)
     }
 
     /// How its TLS handshake stands, if it has one.
@@ -221,7 +221,7 @@ impl Connection {
     /// Keeps bytes for later: replies before them are still on their way.
     pub fn keep(&mut self, bytes: &[u8]) {
         match &mut self.session {
-            Some(session) if self.speaker == Speaker::Client => session.keep(bytes),
+            Some(session) if self.speaker == ProxyHeader::Done => session.keep(bytes),
             _ => self.pending.extend(bytes),
         }
     }
@@ -232,28 +232,28 @@ impl Connection {
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
-        server: &mut impl Answer,
+        server: &mut impl Handler,
         now_s: u32,
-        patience: &Patience,
-        scratch: &mut Scratch,
+        patience: &Timeouts,
+        scratch: &mut TlsBuffers,
         out: &mut [u8],
     ) -> Progress {
-        if self.speaker != Speaker::Client {
+        if self.speaker != ProxyHeader::Done {
             return self.meet(bytes, server, now_s, patience, scratch, out);
         }
         let Some(mut session) = self.session.take() else {
             if !mem::replace(&mut self.begun, true) && speaks_tls(bytes) {
                 // Its library shows nothing of it, but whoever looks for the reason finds it.
-                let written = server.refuse(self.peer, Mistake::UnexpectedTls, bytes, out);
-                return Progress { written, next: Next::Close { unread: true } };
+                let written = server.refuse(self.peer, RequestError::UnexpectedTls, bytes, out);
+                return Progress { written, next: Action::Close { unread: true } };
             }
             return self.take(bytes, false, server, now_s, patience, out);
         };
         let mut progress = self.open(&mut session, bytes, server, now_s, patience, scratch, out);
-        while progress.next == Next::Receive && session.holds() {
+        while progress.next == Action::Receive && session.holds() {
             let room = &mut out[progress.written..];
             if room.len() < sealed_bytes_max(server.reply_bytes_max()) {
-                progress.next = Next::Resume;
+                progress.next = Action::Resume;
                 break;
             }
             let more = self.open(&mut session, &mut [], server, now_s, patience, scratch, room);
@@ -268,29 +268,29 @@ impl Connection {
     fn meet(
         &mut self,
         bytes: &[u8],
-        server: &mut impl Answer,
+        server: &mut impl Handler,
         now_s: u32,
-        patience: &Patience,
-        scratch: &mut Scratch,
+        patience: &Timeouts,
+        scratch: &mut TlsBuffers,
         out: &mut [u8],
     ) -> Progress {
         self.pending.extend(bytes);
         let header = match self.speaker {
-            Speaker::Stranger => None,
+            ProxyHeader::Denied => None,
             _ => parse_proxy(self.pending.as_slice(), PROXY_HEADER_BYTES_MAX).ok(),
         };
         match header {
-            Some(Proxied::Partial) => Progress { written: 0, next: Next::Receive },
+            Some(Proxied::Partial) => Progress { written: 0, next: Action::Receive },
             Some(Proxied::Complete { source, consumed }) => {
-                self.speaker = Speaker::Client;
+                self.speaker = ProxyHeader::Done;
                 self.peer = source.map(|source| source.to_canonical()).or(self.peer);
                 // A proxy at a Unix socket that speaks for itself is never limited.
-                let ticket = self.peer.map_or(Some(Ticket::default()), |peer| {
+                let ticket = self.peer.map_or(Some(ConnectionPermit::default()), |peer| {
                     server.admit(peer, self.session.is_some())
                 });
                 match ticket {
                     Some(ticket) => self.ticket = ticket,
-                    None => return Progress { written: 0, next: Next::Reset },
+                    None => return Progress { written: 0, next: Action::Reset },
                 }
                 if let Some(session) = &mut self.session
                     && let Some(address) =
@@ -301,36 +301,40 @@ impl Connection {
                 let mut rest = mem::take(&mut self.pending);
                 rest.consume(consumed.get());
                 if rest.is_empty() {
-                    return Progress { written: 0, next: Next::Receive };
+                    return Progress { written: 0, next: Action::Receive };
                 }
                 self.receive(rest.as_mut_slice(), server, now_s, patience, scratch, out)
             }
             None => {
                 let begun = mem::take(&mut self.pending);
-                let refused =
-                    server.refuse(self.peer, Mistake::NotIntroduced, begun.as_slice(), out);
+                let refused = server.refuse(
+                    self.peer,
+                    RequestError::MissingProxyHeader,
+                    begun.as_slice(),
+                    out,
+                );
                 // Who comes to a port with TLS would not understand a word.
                 let written = if self.session.is_some() { 0 } else { refused };
-                Progress { written, next: Next::Close { unread: true } }
+                Progress { written, next: Action::Close { unread: true } }
             }
         }
     }
 
     /// The client will send no more: the last of its requests is answered, or was.
-    fn finish(&mut self, progress: &mut Progress, server: &mut impl Answer, replies: &mut [u8]) {
-        if progress.next != Next::Receive {
+    fn finish(&mut self, progress: &mut Progress, server: &mut impl Handler, replies: &mut [u8]) {
+        if progress.next != Action::Receive {
             return;
         }
         let room = &mut replies[progress.written..];
         if self.pending.is_empty() {
-            progress.next = Next::Close { unread: false };
+            progress.next = Action::Close { unread: false };
         } else if room.len() < server.reply_bytes_max() {
-            progress.next = Next::Resume;
+            progress.next = Action::Resume;
         } else {
             let broken_off = mem::take(&mut self.pending);
             let said = broken_off.as_slice();
-            progress.written += server.refuse(self.peer, Mistake::Truncated, said, room);
-            progress.next = Next::Close { unread: false };
+            progress.written += server.refuse(self.peer, RequestError::Truncated, said, room);
+            progress.next = Action::Close { unread: false };
         }
     }
 
@@ -339,9 +343,9 @@ impl Connection {
         &mut self,
         bytes: &[u8],
         more: bool,
-        server: &mut impl Answer,
+        server: &mut impl Handler,
         now_s: u32,
-        patience: &Patience,
+        patience: &Timeouts,
         out: &mut [u8],
     ) -> Progress {
         if !self.pending.is_empty() {
@@ -360,9 +364,9 @@ impl Connection {
     fn resume(
         &mut self,
         more: bool,
-        server: &mut impl Answer,
+        server: &mut impl Handler,
         now_s: u32,
-        patience: &Patience,
+        patience: &Timeouts,
         out: &mut [u8],
     ) -> Progress {
         let mut pending = mem::take(&mut self.pending);
@@ -378,7 +382,7 @@ impl Connection {
     /// follow.
     pub fn relay(
         &mut self,
-        scratch: &mut Scratch,
+        scratch: &mut TlsBuffers,
         out: &mut [u8],
         write: impl FnOnce(&mut [u8]) -> (usize, bool),
     ) -> (usize, bool) {
@@ -394,21 +398,21 @@ impl Connection {
     /// The client's side has ended: answers what it left unfinished, or takes leave of it.
     pub fn end(
         &mut self,
-        server: &mut impl Answer,
-        scratch: &mut Scratch,
+        server: &mut impl Handler,
+        scratch: &mut TlsBuffers,
         out: &mut [u8],
     ) -> usize {
-        self.give_up(Mistake::Truncated, server, scratch, out)
+        self.give_up(RequestError::Truncated, server, scratch, out)
     }
 
     /// The client has had its time: answers what it left unfinished, or takes leave of it.
     pub fn expire(
         &mut self,
-        server: &mut impl Answer,
-        scratch: &mut Scratch,
+        server: &mut impl Handler,
+        scratch: &mut TlsBuffers,
         out: &mut [u8],
     ) -> usize {
-        self.give_up(Mistake::TooSlow, server, scratch, out)
+        self.give_up(RequestError::Timeout, server, scratch, out)
     }
 
     /// Says that no more follows, where the protocol has a word for it: TLS, with close_notify.
@@ -419,9 +423,9 @@ impl Connection {
     /// Answers what is unfinished with `mistake`; takes leave if nothing is.
     fn give_up(
         &mut self,
-        mistake: Mistake,
-        server: &mut impl Answer,
-        scratch: &mut Scratch,
+        mistake: RequestError,
+        server: &mut impl Handler,
+        scratch: &mut TlsBuffers,
         out: &mut [u8],
     ) -> usize {
         let unfinished = mem::take(&mut self.pending);
@@ -439,14 +443,14 @@ impl Connection {
         input: &[u8],
         seen: usize,
         more: bool,
-        server: &mut impl Answer,
+        server: &mut impl Handler,
         out: &mut [u8],
-    ) -> Conversation {
-        let mut talk = Conversation { used: 0, written: 0, seen: 0, next: Next::Receive };
+    ) -> ConnectionIo {
+        let mut talk = ConnectionIo { used: 0, written: 0, seen: 0, next: Action::Receive };
         let mut seen = seen;
         while talk.used < input.len() {
             if out.len() - talk.written < server.reply_bytes_max() {
-                talk.next = Next::Resume;
+                talk.next = Action::Resume;
                 return talk;
             }
             let rest = &input[talk.used..];
@@ -460,13 +464,13 @@ impl Connection {
                     let reply = server.answer(self.peer, &head, space);
                     talk.used += consumed.get();
                     talk.written += reply.len;
-                    if reply.after != After::KeepAlive {
+                    if reply.after != Disposition::KeepAlive {
                         // Who did not ask for the end may have sent more already.
                         let unread = talk.used < input.len() || asks_for_more;
                         talk.used = input.len();
                         talk.next = match reply.after {
-                            After::Stream => Next::Stream,
-                            _ => Next::Close { unread },
+                            Disposition::Stream => Action::Stream,
+                            _ => Action::Close { unread },
                         };
                         return talk;
                     }
@@ -481,10 +485,10 @@ impl Connection {
                     return talk;
                 }
                 Err(error) => {
-                    let mistake = Mistake::Malformed(error);
+                    let mistake = RequestError::Malformed(error);
                     talk.written += server.refuse(self.peer, mistake, rest, space);
                     talk.used = input.len();
-                    talk.next = Next::Close { unread: true };
+                    talk.next = Action::Close { unread: true };
                     return talk;
                 }
             }
@@ -496,10 +500,10 @@ impl Connection {
     /// Takes over where the conversation stands, and gives the client its next deadline.
     fn settle(
         &mut self,
-        talk: &Conversation,
+        talk: &ConnectionIo,
         was_unfinished: bool,
         now_s: u32,
-        patience: &Patience,
+        patience: &Timeouts,
     ) -> Progress {
         self.seen = u32::try_from(talk.seen).unwrap_or(u32::MAX);
         self.first &= talk.written == 0;
@@ -521,9 +525,9 @@ fn begins_with_request(bytes: &[u8]) -> bool {
 }
 
 /// How far the requests in some bytes were answered.
-struct Conversation {
+struct ConnectionIo {
     used: usize,
     written: usize,
     seen: usize,
-    next: Next,
+    next: Action,
 }

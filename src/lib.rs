@@ -19,6 +19,7 @@
 
 pub mod access;
 pub mod addresses;
+pub mod admin;
 mod buffered;
 pub mod config;
 pub mod confine;
@@ -30,10 +31,9 @@ pub mod load;
 pub mod log;
 pub mod metrics;
 mod nearest;
-pub mod operations;
 pub mod proxy;
-pub mod quota;
-pub mod reply;
+pub mod rate_limit;
+pub mod response;
 pub mod server;
 pub mod swarm;
 pub mod tls;

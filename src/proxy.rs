@@ -120,7 +120,7 @@ fn without_port(entry: &[u8]) -> Option<&[u8]> {
 
 /// The listeners on which proxies introduce each connection by the PROXY protocol.
 #[derive(Debug)]
-pub struct Introductions {
+pub struct ProxyProtocol {
     /// One bit for each listener, the lowest for that of index 0.
     listeners: u64,
     trusted: Vec<Range>,
@@ -129,12 +129,12 @@ pub struct Introductions {
 
 const _: () = assert!(LISTENERS_MAX <= u64::BITS as usize);
 
-impl Introductions {
+impl ProxyProtocol {
     /// Those whose bits are set in `listeners`, the lowest for that of index 0; `None` if none is.
-    pub fn new(config: &config::Proxy, listeners: u64) -> Option<Introductions> {
+    pub fn new(config: &config::Proxy, listeners: u64) -> Option<ProxyProtocol> {
         let trusted = config.trusted.clone();
         let strangers = Limited::default();
-        (listeners != 0).then_some(Introductions { listeners, trusted, strangers })
+        (listeners != 0).then_some(ProxyProtocol { listeners, trusted, strangers })
     }
 
     /// Whether the connections of a listener begin with an introduction.

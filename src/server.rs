@@ -16,31 +16,32 @@ use annulus_parser::{
     parse_announce, scrape_hashes,
 };
 
-use external::External;
+use external::ExternalAddresses;
 
-use crate::access::Gate;
+use crate::access::AccessListCache;
 use crate::addresses::is_unreachable;
 use crate::config::Protocol;
-use crate::connection::{After, Answer, Mistake, Reply};
+use crate::connection::{Disposition, Handler, RequestError, Response};
 use crate::limits::{
     FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, REPLY_BYTES_MAX,
 };
 use crate::metrics::Counters;
 use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection, Unstored};
 use crate::proxy::{Forwarded, Unknown};
-use crate::quota::{Excess, Quota, Ticket};
-use crate::reply::{self, AnnounceReply, Envelope, Intervals, RetryIn, Status};
+use crate::rate_limit::{ConnectionPermit, LimitExceeded, RateLimiter};
+use crate::response::{self, AnnounceResponse, Intervals, ResponseOptions, RetryIn, Status};
 use crate::swarm::{
-    Announcement, Counts, Endpoint, Event, Full, InfoHash, Random, Replaced, Sample, Swarms, Walk,
+    AnnounceRequest, CapacityError, CompactAddr, Counts, Event, InfoHash, Random, Replaced, Sample,
+    ScrapeCursor, Swarms,
 };
 
 /// Torrents in one piece of a full scrape.
 const PAGE_TORRENTS: usize = 256;
-const _: () = assert!(reply::continue_scrape_bytes_max(PAGE_TORRENTS) <= REPLY_BYTES_MAX);
+const _: () = assert!(response::continue_scrape_bytes_max(PAGE_TORRENTS) <= REPLY_BYTES_MAX);
 
 /// How far a full scrape has come.
 pub struct FullScrape {
-    walk: Walk,
+    walk: ScrapeCursor,
 }
 
 /// One worker's server: its own buffers and randomness, and a handle on everyone's swarms.
@@ -49,11 +50,11 @@ pub struct Server {
     protocol: Protocol,
     forwarded: Option<Forwarded>,
     /// Where peers of the tracker's own network are told under another address.
-    external: Option<External>,
+    external: Option<ExternalAddresses>,
     /// Where not all torrents are served.
-    gate: Option<Gate>,
+    gate: Option<AccessListCache>,
     /// Where what one address may take is limited.
-    quota: Option<Quota>,
+    quota: Option<RateLimiter>,
     random: Random,
     sample: Sample,
     /// The torrents of the scrape at hand.
@@ -78,7 +79,7 @@ impl Server {
             random: Random::seeded(seed),
             sample: Sample::with_capacity(protocol.max_numwant as u32),
             torrents: Vec::with_capacity(torrents_max),
-            external: External::new(&protocol),
+            external: ExternalAddresses::new(&protocol),
             protocol,
             forwarded: None,
             gate: None,
@@ -104,17 +105,17 @@ impl Server {
     }
 
     /// The same, but only for the torrents that `gate` lets in.
-    pub fn guarded(self, gate: Option<Gate>) -> Server {
+    pub fn guarded(self, gate: Option<AccessListCache>) -> Server {
         Server { gate, ..self }
     }
 
     /// The same, with limits to what one address may take.
-    pub fn limited(self, quota: Option<Quota>) -> Server {
+    pub fn limited(self, quota: Option<RateLimiter>) -> Server {
         Server { quota, ..self }
     }
 
     /// A connection that was let in is gone.
-    pub fn release(&self, ticket: Ticket) {
+    pub fn release(&self, ticket: ConnectionPermit) {
         if let Some(quota) = &self.quota {
             quota.release(ticket);
         }
@@ -134,7 +135,7 @@ impl Server {
 
     /// Goes by the access list of this moment; whether that is another than before.
     pub fn renew_access(&mut self) -> bool {
-        self.gate.as_mut().is_some_and(Gate::renew)
+        self.gate.as_mut().is_some_and(AccessListCache::renew)
     }
 
     /// Tells what second it is, counted from the start of the process.
@@ -163,7 +164,7 @@ impl Server {
         &mut self,
         peer: IpAddr,
         query: Query<'_>,
-        envelope: Envelope,
+        envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
         let announce = match parse_announce(query) {
@@ -174,7 +175,7 @@ impl Server {
             self.fail(Failure::Refusal(Refusal::TorrentNotServed));
             let reason = "this tracker does not serve this torrent";
             let retry = RetryIn::Minutes(NOT_SERVED_RETRY_MINUTES);
-            return reply::failure(out, envelope, reason, self.intervals(), retry);
+            return response::failure(out, envelope, reason, self.intervals(), retry);
         }
         let stopped = announce.event == AnnounceEvent::Stopped;
         let want = match announce.numwant {
@@ -188,9 +189,9 @@ impl Server {
             return self.answer_unreachable(envelope, out);
         }
         let seeder = announce.left == Some(0);
-        let announcement = Announcement {
+        let announcement = AnnounceRequest {
             info_hash: announce.info_hash,
-            peer: Endpoint::new(first, port),
+            peer: CompactAddr::new(first, port),
             seeder,
             event: match announce.event {
                 AnnounceEvent::Stopped => Event::Stopped,
@@ -204,33 +205,33 @@ impl Server {
             // The other family's address of the same client: no peers for it, and what it
             // completed is counted once.
             let event = if stopped { Event::Stopped } else { Event::None };
-            let peer = Endpoint::new(second, port);
-            self.enter(&Announcement { peer, event, want: 0, ..announcement });
+            let peer = CompactAddr::new(second, port);
+            self.enter(&AnnounceRequest { peer, event, want: 0, ..announcement });
         }
         let counts = self.enter(&announcement);
         if let Some(external) = &mut self.external {
             external.translate(first, &announcement.peer, &mut self.sample);
         }
-        let reply = AnnounceReply {
+        let reply = AnnounceResponse {
             counts,
             external: peer,
             intervals: self.intervals(),
             sample: &self.sample,
             compact: announce.compact,
         };
-        reply::announce(out, envelope, &reply)
+        response::announce(out, envelope, &reply)
     }
 
     /// Has the swarms take an announce: the peers to answer with are in the sample then. Counts who
     /// is not stored, and what goes for who is.
-    fn enter(&mut self, announcement: &Announcement) -> Counts {
+    fn enter(&mut self, announcement: &AnnounceRequest) -> Counts {
         let counts =
             self.swarms.announce(announcement, self.now_s, &mut self.random, &mut self.sample);
         if let Some(full) = self.sample.full() {
             self.counters.unstored.add(match full {
-                Full::Torrents => Unstored::Torrents,
-                Full::Peers => Unstored::Peers,
-                Full::Torrent => Unstored::PeersOfTorrent,
+                CapacityError::Torrents => Unstored::Torrents,
+                CapacityError::Peers => Unstored::Peers,
+                CapacityError::Torrent => Unstored::PeersOfTorrent,
             });
         }
         match self.sample.replaced() {
@@ -243,7 +244,7 @@ impl Server {
 
     /// Answers a scrape of some torrents (BEP 48): unknown ones, and those that are not served,
     /// with zeros, since libtorrent takes a missing one for an error.
-    fn scrape(&mut self, query: Query<'_>, envelope: Envelope, out: &mut [u8]) -> Reply {
+    fn scrape(&mut self, query: Query<'_>, envelope: ResponseOptions, out: &mut [u8]) -> Response {
         self.torrents.clear();
         for info_hash in scrape_hashes(query) {
             match info_hash {
@@ -265,11 +266,11 @@ impl Server {
                 self.torrents[at].1 = self.swarms.scrape(&info_hash);
             }
         }
-        keep_or_close(reply::scrape(out, envelope, &self.torrents), envelope)
+        keep_or_close(response::scrape(out, envelope, &self.torrents), envelope)
     }
 
     /// Opens a scrape of all torrents, where the operator allows it: so many at a time.
-    fn full_scrape(&mut self, envelope: Envelope, out: &mut [u8]) -> Reply {
+    fn full_scrape(&mut self, envelope: ResponseOptions, out: &mut [u8]) -> Response {
         let (refusal, reason, retry) = if !self.protocol.full_scrape {
             let reason = "scrape: info_hash is missing, and full scrapes are off";
             (Refusal::FullScrapeOff, reason, RetryIn::Never)
@@ -277,20 +278,23 @@ impl Server {
             let reason = "too many full scrapes are being answered already: try again later";
             (Refusal::FullScrapeBusy, reason, RetryIn::Minutes(1))
         } else if envelope.head_only {
-            let closing = Envelope { keep_alive: false, ..envelope };
-            return keep_or_close(reply::open_scrape(out, closing), closing);
+            let closing = ResponseOptions { keep_alive: false, ..envelope };
+            return keep_or_close(response::open_scrape(out, closing), closing);
         } else {
-            return Reply { len: reply::open_scrape(out, Envelope::CLOSING), after: After::Stream };
+            return Response {
+                len: response::open_scrape(out, ResponseOptions::CLOSING),
+                after: Disposition::Stream,
+            };
         };
         self.fail(Failure::Refusal(refusal));
-        let len = reply::failure(out, envelope, reason, self.intervals(), retry);
+        let len = response::failure(out, envelope, reason, self.intervals(), retry);
         keep_or_close(len, envelope)
     }
 
-    /// A full scrape begins, which was answered with [`After::Stream`].
+    /// A full scrape begins, which was answered with [`Disposition::Stream`].
     pub fn begin_stream(&mut self) -> FullScrape {
         self.full_scrapes += 1;
-        FullScrape { walk: Walk::default() }
+        FullScrape { walk: ScrapeCursor::default() }
     }
 
     /// Writes the next piece of a full scrape; whether more are to follow.
@@ -300,7 +304,7 @@ impl Server {
         if let Some(gate) = &self.gate {
             self.torrents.retain(|(info_hash, _)| gate.lets_in(info_hash));
         }
-        (reply::continue_scrape(out, &self.torrents, !more), more)
+        (response::continue_scrape(out, &self.torrents, !more), more)
     }
 
     /// A full scrape that was begun is answered, or its client has gone.
@@ -311,10 +315,10 @@ impl Server {
     /// Which endpoints an announce speaks for: where it came from, unless the operator lets
     /// clients say otherwise (`ip`, and `ipv4` and `ipv6`, which may have a port of their own, as
     /// BEP 7 had them in 2008).
-    fn claims(&self, peer: IpAddr, announce: &Announce<'_>) -> Claims {
+    fn claims(&self, peer: IpAddr, announce: &Announce<'_>) -> PeerAddresses {
         let port = announce.port;
         if !self.protocol.trust_ip_parameters {
-            return Claims { first: (peer, port), second: None };
+            return PeerAddresses { first: (peer, port), second: None };
         }
         let given = |address: Option<annulus_parser::Address<'_>>| {
             let (ip, own_port) = address.and_then(|address| address.endpoint())?;
@@ -327,15 +331,15 @@ impl Server {
         let own = ip.unwrap_or(peer);
         let (first, second) = if own.is_ipv4() { (v4, v6) } else { (v6, v4) };
         let first = first.filter(|_| ip.is_none()).unwrap_or((own, port));
-        Claims { first, second }
+        PeerAddresses { first, second }
     }
 
     /// Answers what is neither announce nor scrape: people, robots, and mistyped URLs.
-    fn page(&mut self, target: &[u8], envelope: Envelope, out: &mut [u8]) -> usize {
+    fn page(&mut self, target: &[u8], envelope: ResponseOptions, out: &mut [u8]) -> usize {
         let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
         let (status, text) = match path {
             b"/" if !self.protocol.redirect.is_empty() => {
-                return reply::redirect(out, envelope, &self.protocol.redirect);
+                return response::redirect(out, envelope, &self.protocol.redirect);
             }
             b"/" => (Status::Ok, "This is a BitTorrent tracker, run by Annulus.\n"),
             b"/robots.txt" => (Status::Ok, "User-agent: *\nDisallow: /\n"),
@@ -346,7 +350,7 @@ impl Server {
                 (Status::NotFound, text)
             }
         };
-        reply::message(out, envelope, status, text)
+        response::message(out, envelope, status, text)
     }
 
     /// Counts a failure, which is what has become of the request at hand, if there is one.
@@ -368,7 +372,7 @@ impl Server {
     }
 }
 
-impl Answer for Server {
+impl Handler for Server {
     fn reply_bytes_max(&self) -> usize {
         reply_bytes_max(&self.protocol)
     }
@@ -377,22 +381,22 @@ impl Answer for Server {
         self.closing
     }
 
-    fn admit(&mut self, client: IpAddr, secured: bool) -> Option<Ticket> {
-        let Some(quota) = &mut self.quota else { return Some(Ticket::default()) };
+    fn admit(&mut self, client: IpAddr, secured: bool) -> Option<ConnectionPermit> {
+        let Some(quota) = &mut self.quota else { return Some(ConnectionPermit::default()) };
         match quota.admit(client, secured, self.now_s) {
             Ok(ticket) => Some(ticket),
             Err(excess) => {
                 self.counters.rejected.add(match excess {
-                    Excess::Connections => Rejection::AddressConnections,
-                    Excess::Requests => Rejection::AddressRequests,
+                    LimitExceeded::Connections => Rejection::AddressConnections,
+                    LimitExceeded::Requests => Rejection::AddressRequests,
                 });
                 None
             }
         }
     }
 
-    fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Reply {
-        let envelope = Envelope {
+    fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Response {
+        let envelope = ResponseOptions {
             http10: head.version == Version::Http10,
             keep_alive: head.keep_alive,
             head_only: head.method == Method::Head,
@@ -413,12 +417,12 @@ impl Answer for Server {
             _ if !self.is_within_quota(source) => {
                 // A proxy's connection stays: it is not the client's.
                 let keep_alive = envelope.keep_alive && client.ok() != peer;
-                let envelope = Envelope { keep_alive, ..envelope };
+                let envelope = ResponseOptions { keep_alive, ..envelope };
                 keep_or_close(self.put_off(kind, envelope, out), envelope)
             }
             // Whatever it is asked of: load balancers do, to see whether anybody answers.
             _ if head.method == Method::Options => {
-                keep_or_close(reply::options(out, envelope), envelope)
+                keep_or_close(response::options(out, envelope), envelope)
             }
             Target::Announce(query) => {
                 let len = match client {
@@ -429,7 +433,7 @@ impl Answer for Server {
             }
             Target::Scrape(query) => self.scrape(query, envelope, out),
             Target::Other(target) => {
-                let closing = Envelope { keep_alive: false, ..envelope };
+                let closing = ResponseOptions { keep_alive: false, ..envelope };
                 keep_or_close(self.page(target, closing, out), closing)
             }
         };
@@ -440,11 +444,12 @@ impl Answer for Server {
     fn refuse(
         &mut self,
         peer: Option<IpAddr>,
-        mistake: Mistake,
+        mistake: RequestError,
         said: &[u8],
         out: &mut [u8],
     ) -> usize {
-        let envelope = Envelope { head_only: asks_for_head(said), ..Envelope::CLOSING };
+        let envelope =
+            ResponseOptions { head_only: asks_for_head(said), ..ResponseOptions::CLOSING };
         // It costs what a request does, and is charged like one. It ends its connection anyway.
         self.is_within_quota(peer);
         self.send_away(mistake, said, envelope, out)
@@ -452,24 +457,24 @@ impl Answer for Server {
 }
 
 /// The endpoints an announce speaks for.
-struct Claims {
+struct PeerAddresses {
     first: (IpAddr, u16),
     second: Option<(IpAddr, u16)>,
 }
 
 /// The most bytes that any reply takes under this configuration, headers included.
 pub fn reply_bytes_max(protocol: &Protocol) -> usize {
-    let announce = reply::announce_bytes_max(protocol.max_numwant);
-    let scrape = reply::scrape_bytes_max(protocol.max_scrape_torrents);
+    let announce = response::announce_bytes_max(protocol.max_numwant);
+    let scrape = response::scrape_bytes_max(protocol.max_scrape_torrents);
     let page =
-        if protocol.full_scrape { reply::continue_scrape_bytes_max(PAGE_TORRENTS) } else { 0 };
-    let other = reply::FAILURE_BYTES_MAX.max(reply::REDIRECT_BYTES_MAX);
+        if protocol.full_scrape { response::continue_scrape_bytes_max(PAGE_TORRENTS) } else { 0 };
+    let other = response::FAILURE_BYTES_MAX.max(response::REDIRECT_BYTES_MAX);
     announce.max(scrape).max(page).max(other)
 }
 
-fn keep_or_close(len: usize, envelope: Envelope) -> Reply {
-    let after = if envelope.keep_alive { After::KeepAlive } else { After::Close };
-    Reply { len, after }
+fn keep_or_close(len: usize, envelope: ResponseOptions) -> Response {
+    let after = if envelope.keep_alive { Disposition::KeepAlive } else { Disposition::Close };
+    Response { len, after }
 }
 
 #[cfg(test)]
@@ -480,11 +485,11 @@ mod tests {
 
     use annulus_parser::{Bounds, Parsed, parse_head};
 
-    use super::{Answer, Random, Sample, Server};
+    use super::{Handler, Random, Sample, Server};
     use crate::access::{Access, AccessList};
     use crate::config::Protocol;
     use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
-    use crate::swarm::{Announcement, Endpoint, Event, Settings, Swarms};
+    use crate::swarm::{AnnounceRequest, CompactAddr, Event, SwarmConfig, Swarms};
 
     const BOUNDS: Bounds = Bounds {
         request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
@@ -495,7 +500,7 @@ mod tests {
 
     /// Swarms with one peer in each of the torrents 'a' and 'b'.
     fn swarms() -> Arc<Swarms> {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: 10,
             peers_max: 10,
             peers_per_torrent_max: 10,
@@ -504,8 +509,8 @@ mod tests {
         };
         let swarms = Swarms::new(settings, RandomState::new());
         for letter in *b"ab" {
-            let peer = Endpoint::new(LOCALHOST, 1);
-            let announcement = Announcement {
+            let peer = CompactAddr::new(LOCALHOST, 1);
+            let announcement = AnnounceRequest {
                 info_hash: [letter; 20],
                 peer,
                 seeder: true,

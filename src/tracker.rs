@@ -15,12 +15,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annulus_ring::{
-    Choice, Chosen, ConnectionLimit, Listener, ListenerIndex, Notifier, Signals, Waker,
+    Chosen, ConnectionLimit, Listener, ListenerIndex, Notifier, Signals, Waker,
     raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
 };
 
 use crate::access::Access;
-use crate::config::{self, Config, EngineChoice, widened};
+use crate::config::{self, Config, widened};
 use crate::confine::Confinement;
 use crate::files::Obstacles;
 use crate::limits::{
@@ -29,15 +29,15 @@ use crate::limits::{
 use crate::log::{self, Log};
 use crate::metrics::Counters;
 use crate::metrics::process::Process;
-use crate::metrics::snapshot::{Engine, Observer};
-use crate::proxy::{Forwarded, Introductions};
-use crate::quota::{Ledger, Quota, Settings as QuotaSettings};
+use crate::metrics::snapshot::{Engine, StatsSource};
+use crate::proxy::{Forwarded, ProxyProtocol};
+use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use crate::server::{Server, reply_bytes_max};
-use crate::swarm::{Settings as SwarmSettings, Swarms};
+use crate::swarm::{SwarmConfig, Swarms};
 use crate::tls::{Tls, sealed_bytes_max};
-use crate::worker::{Clock, Patience, Room, Settings};
-use crew::{Crew, Plan, leave};
-use listen::{Bound, Passed, listen};
+use crate::worker::{Clock, Room, Timeouts, WorkerConfig};
+use crew::{Plan, Workers, leave};
+use listen::{Bound, InheritedSockets, listen};
 use reload::{Reloader, restrict, secure, warn};
 use watch::Watch;
 
@@ -50,7 +50,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let config::Log { level, format } = config.log;
     Log { level, format, clock: Clock::unix_s }.begin();
     // Before any descriptor is opened, which might take the number of one that was not passed.
-    let mut passed = Passed::take()?;
+    let mut passed = InheritedSockets::take()?;
     // Before any thread is started, so that all of them leave the signals to this one.
     let signals = Signals::block().map_err(|error| format!("signals: {error}"))?;
     let confinement = Confinement::plan(config)?;
@@ -65,12 +65,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     // Before the trial, which is charged to it too. Failing to raise it leaves what there was;
     // rings then come out smaller.
     let _ = raise_locked_memory_limit();
-    let chosen = Chosen::by_trying(match config.engine {
-        EngineChoice::Auto => Choice::Auto,
-        EngineChoice::IoUring => Choice::Uring,
-        EngineChoice::Epoll => Choice::Epoll,
-    })
-    .map_err(|why| format!("engine \"io_uring\" cannot be had: {why}"))?;
+    let chosen = Chosen::by_trying(config.engine)
+        .map_err(|why| format!("engine \"io_uring\" cannot be had: {why}"))?;
     let workers = match config.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
@@ -109,11 +105,11 @@ pub fn run(config: &Config) -> Result<(), String> {
         true => swarms,
         false => swarms.exempting(move |ip| exempt.iter().any(|range| range.contains(ip))),
     });
-    let limited = QuotaSettings::new(&config.limits, &config.proxy);
-    let ledger = limited.map(|settings| Arc::new(Ledger::new(settings, RandomState::new())));
+    let limited = RateLimitConfig::new(&config.limits, &config.proxy);
+    let ledger = limited.map(|settings| Arc::new(ClientTable::new(settings, RandomState::new())));
     let clock = Clock::new();
     let (started, starts) = mpsc::channel();
-    let mut crew: Crew = Vec::new();
+    let mut crew: Workers = Vec::new();
     let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
     let wakers: io::Result<Vec<Waker>> = (0..workers).map(|_| Waker::new()).collect();
     let wakers = wakers.map_err(|error| format!("eventfd: {error}"))?;
@@ -122,11 +118,11 @@ pub fn run(config: &Config) -> Result<(), String> {
     for (index, (listeners, waker)) in groups.into_iter().zip(wakers).enumerate() {
         let server = Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index));
         let plan = Plan {
-            settings: Settings {
+            settings: WorkerConfig {
                 listeners: listeners.len() as ListenerIndex,
                 secured_from,
                 scratch_bytes: reply_bytes,
-                patience: Patience {
+                patience: Timeouts {
                     handshake_s: config.connections.handshake_timeout_s,
                     header_s: config.connections.header_timeout_s,
                     idle_s: config.connections.idle_timeout_s,
@@ -143,11 +139,11 @@ pub fn run(config: &Config) -> Result<(), String> {
                 None => reply_bytes,
             },
             acceptor: tls.as_deref().map(Tls::acceptor),
-            introductions: Introductions::new(&config.proxy, introduced),
+            introductions: ProxyProtocol::new(&config.proxy, introduced),
             server: server
                 .behind(Forwarded::new(&config.proxy))
                 .guarded(access.as_deref().map(Access::gate))
-                .limited(ledger.clone().map(Quota::new)),
+                .limited(ledger.clone().map(RateLimiter::new)),
             sweep: Swarms::sweep_part(index, workers),
             swarms: Arc::clone(&swarms),
             stop: Arc::clone(&stop),
@@ -195,7 +191,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     if !doors.is_empty() {
         let engines = engines.into_iter().map(|(engine, _)| engine).collect();
         let facts = operations::facts(config, engines, connections_max as u64);
-        let observer = Observer {
+        let observer = StatsSource {
             facts: Arc::new(facts),
             clock,
             workers: counters.clone(),
@@ -271,8 +267,8 @@ fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
     Ok(usize::try_from(total).unwrap_or(usize::MAX))
 }
 
-fn swarm_settings(config: &Config) -> SwarmSettings {
-    SwarmSettings {
+fn swarm_settings(config: &Config) -> SwarmConfig {
+    SwarmConfig {
         torrents_max: config.swarms.max_torrents as u64,
         peers_max: config.swarms.max_peers as u64,
         peers_per_torrent_max: config.swarms.max_peers_per_torrent,

@@ -15,19 +15,18 @@
 //! The worker is generic over the ring, so that the tests can put a hostile one under it.
 
 mod budget;
-mod doors;
-mod ending;
+mod close;
+mod io;
+mod listeners;
 mod memory;
 mod order;
 mod progress;
 mod room;
-mod serving;
 mod slot;
 mod streaming;
-mod wheel;
+mod timer_wheel;
 
 use std::collections::VecDeque;
-use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,29 +34,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use annulus_ring::{
-    AcceptEnd, ConnectionLimit, Event, Expect, Key, ListenerIndex, Ring, Socket, sort_freed_memory,
+    AcceptEnd, ConnectionLimit, Event, Key, ListenerIndex, RecvMode, Ring, Socket,
+    sort_freed_memory,
 };
 use slab::Slab;
 
-pub use crate::connection::Patience;
-use crate::connection::{Answer, Connection, Scratch, deadline_after};
+pub use crate::connection::Timeouts;
+use crate::connection::{Connection, Handler, TlsBuffers, deadline_after};
 use crate::log::Limited;
 use crate::metrics::Counters;
 use crate::metrics::labels::{AcceptPause, Family, Rejection, Transport};
-use crate::proxy::Introductions;
-use crate::quota::Ticket;
+use crate::proxy::ProxyProtocol;
+use crate::rate_limit::ConnectionPermit;
 use crate::server::Server;
 use crate::swarm::{InfoHash, Swarms, Sweep, Swept};
 use crate::tls::{Acceptor, Handshake};
-use doors::Doors;
+use listeners::Listeners;
 use order::{List, Order};
 pub use room::Room;
 use slot::{Phase, Slot};
-use wheel::Wheel;
+use timer_wheel::TimerWheel;
 
 /// What a worker is told by configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct WorkerConfig {
     /// Listeners of its ring.
     pub listeners: ListenerIndex,
     /// The first of them that speaks TLS; all after it do too.
@@ -65,7 +65,7 @@ pub struct Settings {
     /// Bytes of replies that are encrypted at once.
     pub scratch_bytes: usize,
     /// How long clients may take to ask.
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// Seconds that a client may go without taking anything of its answers.
     pub send_s: u32,
     /// Seconds that a shutdown may take.
@@ -77,17 +77,17 @@ pub struct Worker<R> {
     ring: R,
     server: Server,
     acceptor: Option<Acceptor>,
-    introductions: Option<Introductions>,
-    scratch: Scratch,
+    introductions: Option<ProxyProtocol>,
+    scratch: TlsBuffers,
     swarms: Arc<Swarms>,
     sweep: Sweep,
     sweeping: bool,
     stop: Arc<AtomicBool>,
-    settings: Settings,
+    settings: WorkerConfig,
     slots: Slab<Slot>,
-    wheel: Wheel,
+    wheel: TimerWheel,
     order: Order,
-    doors: Doors,
+    doors: Listeners,
     room: Arc<Room>,
     /// Which of the workers it is.
     seat: usize,
@@ -141,15 +141,15 @@ impl<R: Ring> Worker<R> {
         swarms: Arc<Swarms>,
         sweep: Sweep,
         stop: Arc<AtomicBool>,
-        settings: Settings,
+        settings: WorkerConfig,
         now_s: u32,
     ) -> Worker<R> {
-        let mut doors = Doors::new(settings.listeners);
+        let mut doors = Listeners::new(settings.listeners);
         doors.open(&mut ring);
         Worker {
             ring,
             server,
-            scratch: Scratch::new(if acceptor.is_some() { settings.scratch_bytes } else { 0 }),
+            scratch: TlsBuffers::new(if acceptor.is_some() { settings.scratch_bytes } else { 0 }),
             acceptor,
             introductions: None,
             swarms,
@@ -158,7 +158,7 @@ impl<R: Ring> Worker<R> {
             stop,
             settings,
             slots: Slab::new(),
-            wheel: Wheel::new(now_s),
+            wheel: TimerWheel::new(now_s),
             order: Order::new(),
             doors,
             room: Arc::new(Room::alone(Arc::new(ConnectionLimit::unlimited()))),
@@ -201,7 +201,7 @@ impl<R: Ring> Worker<R> {
     }
 
     /// The same, with listeners on which proxies introduce clients.
-    pub fn behind(mut self, introductions: Option<Introductions>) -> Worker<R> {
+    pub fn behind(mut self, introductions: Option<ProxyProtocol>) -> Worker<R> {
         self.introductions = introductions;
         self
     }
@@ -210,7 +210,7 @@ impl<R: Ring> Worker<R> {
     ///
     /// # Errors
     /// When the ring has broken.
-    pub fn run(&mut self, clock: impl Fn() -> Duration) -> io::Result<()> {
+    pub fn run(&mut self, clock: impl Fn() -> Duration) -> std::io::Result<()> {
         loop {
             while !self.finished() {
                 self.wait()?;
@@ -232,7 +232,7 @@ impl<R: Ring> Worker<R> {
     ///
     /// # Errors
     /// When the ring has broken.
-    pub fn wait(&mut self) -> io::Result<()> {
+    pub fn wait(&mut self) -> std::io::Result<()> {
         let queued = !(self.queue.is_empty()
             && self.handshake_queue.is_empty()
             && self.streams.is_empty()
@@ -371,7 +371,7 @@ impl<R: Ring> Worker<R> {
         let ticket = match (introduced, peer) {
             // The client is let in, or not, when the proxy has said who it is; and the proxy at a
             // Unix socket is.
-            (Some(true), _) | (_, None) => Some(Ticket::default()),
+            (Some(true), _) | (_, None) => Some(ConnectionPermit::default()),
             (_, Some(peer)) => self.server.admit(peer, acceptor.is_some()),
         };
         let Some(ticket) = ticket else { return self.ring.reset(socket) };
@@ -402,7 +402,7 @@ impl<R: Ring> Worker<R> {
         if self.shutdown_at_s.is_some() {
             self.note_owed(key);
         }
-        self.receive(key, Expect::Now);
+        self.receive(key, RecvMode::Immediate);
     }
 
     /// Closes a connection that is not to be served.
@@ -441,7 +441,7 @@ impl<R: Ring> Worker<R> {
         slot.socket
     }
 
-    fn receive(&mut self, key: Key, expect: Expect) {
+    fn receive(&mut self, key: Key, expect: RecvMode) {
         let slot = &mut self.slots[key.slot() as usize];
         if !slot.armed && !slot.ended {
             slot.armed = true;

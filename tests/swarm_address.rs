@@ -6,7 +6,7 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus::swarm::{
-    Announcement, Counts, Endpoint, Event, Random, Replaced, Sample, Settings, Swarms,
+    AnnounceRequest, CompactAddr, Counts, Event, Random, Replaced, Sample, SwarmConfig, Swarms,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
@@ -22,7 +22,7 @@ struct World {
 
 impl World {
     fn new(peers_per_address_max: u32) -> World {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: 10,
             peers_max: 1_000_000,
             peers_per_torrent_max: 1_000_000,
@@ -42,18 +42,18 @@ impl World {
     }
 
     fn report(&mut self, ip: IpAddr, port: u16, seeder: bool, want: u32, event: Event) -> Counts {
-        let peer = Endpoint::new(ip, port);
-        let a = Announcement { info_hash: INFO_HASH, peer, seeder, event, want };
+        let peer = CompactAddr::new(ip, port);
+        let a = AnnounceRequest { info_hash: INFO_HASH, peer, seeder, event, want };
         self.swarms.announce(&a, self.now, &mut self.random, &mut self.sample)
     }
 
-    fn answer(&self) -> Vec<Endpoint> {
-        let v4 = self.sample.v4().iter().map(|&peer| Endpoint::V4(peer));
-        v4.chain(self.sample.v6().iter().map(|&peer| Endpoint::V6(peer))).collect()
+    fn answer(&self) -> Vec<CompactAddr> {
+        let v4 = self.sample.v4().iter().map(|&peer| CompactAddr::V4(peer));
+        v4.chain(self.sample.v6().iter().map(|&peer| CompactAddr::V6(peer))).collect()
     }
 
     /// All peers, as one sees them who comes and goes.
-    fn peers(&mut self) -> HashSet<Endpoint> {
+    fn peers(&mut self) -> HashSet<CompactAddr> {
         let observer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 255));
         self.announce(observer, 1, false, u32::MAX);
         let peers = self.answer();
@@ -79,10 +79,10 @@ fn attacker(v6: bool, port: u16) -> IpAddr {
     }
 }
 
-fn is_attackers(peer: &Endpoint) -> bool {
+fn is_attackers(peer: &CompactAddr) -> bool {
     match peer {
-        Endpoint::V4(bytes) => bytes[..4] == [192, 0, 2, 66],
-        Endpoint::V6(bytes) => bytes[..8] == [0x20, 1, 0xd, 0xb8, 0, 66, 0, 0],
+        CompactAddr::V4(bytes) => bytes[..4] == [192, 0, 2, 66],
+        CompactAddr::V6(bytes) => bytes[..8] == [0x20, 1, 0xd, 0xb8, 0, 66, 0, 0],
     }
 }
 
@@ -111,7 +111,7 @@ fn one_address_does_not_drown_a_swarm() {
             }
             let kept = world.peers();
             for port in 35_000 - 15..=35_000 {
-                assert!(kept.contains(&Endpoint::new(attacker(v6, port), port)), "{port}");
+                assert!(kept.contains(&CompactAddr::new(attacker(v6, port), port)), "{port}");
             }
             assert_eq!(world.swarms.totals().peers, u64::from(others) + 16);
         }
@@ -135,8 +135,8 @@ fn the_choice_of_peers_stays_even() {
             world.announce(address(v6, 0), 6881, false, 50);
             for peer in world.answer() {
                 let bytes = match peer {
-                    Endpoint::V4(bytes) => bytes.to_vec(),
-                    Endpoint::V6(bytes) => bytes.to_vec(),
+                    CompactAddr::V4(bytes) => bytes.to_vec(),
+                    CompactAddr::V6(bytes) => bytes.to_vec(),
                 };
                 *named.entry(bytes).or_default() += 1.0;
             }
@@ -177,11 +177,11 @@ fn who_announces_again_stays_and_counts_once() {
                     world.announce(attacker(v6, 0), port, false, 0);
                 }
                 let kept = world.peers();
-                assert!(kept.contains(&Endpoint::new(attacker(v6, 0), 1)), "{others} {max}");
+                assert!(kept.contains(&CompactAddr::new(attacker(v6, 0), 1)), "{others} {max}");
                 assert_eq!(kept.len(), usize::from(others + max));
                 world.announce(attacker(v6, 0), 200, false, 0);
                 let kept = world.peers();
-                assert!(!kept.contains(&Endpoint::new(attacker(v6, 0), 1)), "{others} {max}");
+                assert!(!kept.contains(&CompactAddr::new(attacker(v6, 0), 1)), "{others} {max}");
                 assert_eq!(kept.len(), usize::from(others + max));
             }
         }
@@ -199,7 +199,7 @@ fn a_large_limit_is_kept_and_the_last_is_never_the_one_to_go() {
                 let kept = world.peers();
                 assert_eq!(kept.len(), usize::from(port.min(100)));
                 for last in port.saturating_sub(14).max(1)..=port {
-                    assert!(kept.contains(&Endpoint::new(attacker(v6, 0), last)));
+                    assert!(kept.contains(&CompactAddr::new(attacker(v6, 0), last)));
                 }
             }
         }
@@ -276,7 +276,7 @@ fn an_exempt_address_of_a_limited_64_is_not_counted() {
         }
         assert_eq!(world.swarms.totals().peers, u64::from(others) + 20 + 3);
         let kept = world.peers();
-        assert!((1..=20).all(|port| kept.contains(&Endpoint::new(exempt.into(), port))));
+        assert!((1..=20).all(|port| kept.contains(&CompactAddr::new(exempt.into(), port))));
     }
 }
 
@@ -329,9 +329,9 @@ fn keeps_the_latest(sequence: Sequence) {
         let all = latest.values().flatten();
         assert_eq!(counts.complete as usize, all.clone().filter(|(_, seeder)| *seeder).count());
         assert_eq!((counts.complete + counts.incomplete) as usize, all.count());
-        let kept: HashSet<Endpoint> = latest[&(v6, number)]
+        let kept: HashSet<CompactAddr> = latest[&(v6, number)]
             .iter()
-            .map(|&(port, _)| Endpoint::new(ip(port), 1000 + port))
+            .map(|&(port, _)| CompactAddr::new(ip(port), 1000 + port))
             .collect();
         assert!(kept.is_subset(&world.peers()), "{kept:?}");
     }

@@ -13,8 +13,8 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus::swarm::{
-    Announcement, Counts, Endpoint, Event, InfoHash, Measure, Random, Ranking, Replaced, Sample,
-    Settings, Swarms, Sweep, Swept, Totals, Walk,
+    AnnounceRequest, CompactAddr, Counts, Event, InfoHash, Measure, Random, Ranking, Replaced,
+    Sample, ScrapeCursor, SwarmConfig, Swarms, Sweep, Swept, Totals,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
@@ -137,8 +137,8 @@ fn ip(v6: bool, number: u16) -> IpAddr {
     }
 }
 
-fn endpoint(v6: bool, number: u16) -> Endpoint {
-    Endpoint::new(ip(v6, number), 7000 + number)
+fn endpoint(v6: bool, number: u16) -> CompactAddr {
+    CompactAddr::new(ip(v6, number), 7000 + number)
 }
 
 fn is_exempt(ip: IpAddr) -> bool {
@@ -204,7 +204,7 @@ impl Scenario {
     /// # Panics
     /// When tables and model disagree.
     fn run(self) {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: self.torrents_max,
             peers_max: self.peers_max,
             peers_per_torrent_max: self.peers_per_torrent_max,
@@ -228,7 +228,7 @@ impl Scenario {
                     for number in first..first + count {
                         let peer = endpoint(v6, number);
                         let info_hash = info_hash(torrent);
-                        let a = Announcement { info_hash, peer, seeder, event, want };
+                        let a = AnnounceRequest { info_hash, peer, seeder, event, want };
                         world.announce(torrent, (v6, number), &a);
                     }
                 }
@@ -241,7 +241,7 @@ impl Scenario {
 }
 
 impl World {
-    fn announce(&mut self, torrent: u8, peer: (bool, u16), a: &Announcement) {
+    fn announce(&mut self, torrent: u8, peer: (bool, u16), a: &AnnounceRequest) {
         let counts = self.swarms.announce(a, self.now, &mut self.random, &mut self.sample);
         if self.sample.replaced() == Some(Replaced::Torrent) {
             self.drop_replaced(torrent);
@@ -254,7 +254,7 @@ impl World {
     }
 
     /// Whether this announce is for a new torrent, and another is to go for it.
-    fn replaces_torrent(&self, torrent: u8, a: &Announcement) -> bool {
+    fn replaces_torrent(&self, torrent: u8, a: &AnnounceRequest) -> bool {
         a.event != Event::Stopped
             && self.scenario.peers_per_torrent_max > 0
             && self.model.len() as u64 >= self.scenario.torrents_max
@@ -294,7 +294,7 @@ impl World {
     }
 
     /// The model's announce.
-    fn expect(&mut self, torrent: u8, peer: (bool, u16), a: &Announcement) -> Counts {
+    fn expect(&mut self, torrent: u8, peer: (bool, u16), a: &AnnounceRequest) -> Counts {
         self.announces += 1;
         if a.event == Event::Stopped {
             let Some(swarm) = self.model.get_mut(&torrent) else {
@@ -340,13 +340,13 @@ impl World {
     }
 
     /// Whether the answer names the right number of the right peers.
-    fn check_sample(&self, torrent: u8, announcer: (bool, u16), a: &Announcement) {
-        let answer: Vec<Endpoint> = self
+    fn check_sample(&self, torrent: u8, announcer: (bool, u16), a: &AnnounceRequest) {
+        let answer: Vec<CompactAddr> = self
             .sample
             .v4()
             .iter()
-            .map(|&peer| Endpoint::V4(peer))
-            .chain(self.sample.v6().iter().map(|&peer| Endpoint::V6(peer)))
+            .map(|&peer| CompactAddr::V4(peer))
+            .chain(self.sample.v6().iter().map(|&peer| CompactAddr::V6(peer)))
             .collect();
         if a.event == Event::Stopped {
             assert_eq!(answer, [], "a peer that leaves wants none");
@@ -355,17 +355,17 @@ impl World {
         let none = Swarm::default();
         let swarm = self.model.get(&torrent).unwrap_or(&none);
         let no_seeders = a.seeder && a.event != Event::Magnet;
-        let eligible: HashSet<Endpoint> = swarm
+        let eligible: HashSet<CompactAddr> = swarm
             .peers
             .iter()
             .filter(|(peer, state)| **peer != announcer && !(no_seeders && state.seeder))
             .map(|(&(v6, number), _)| endpoint(v6, number))
             .collect();
-        let distinct: HashSet<Endpoint> = answer.iter().copied().collect();
+        let distinct: HashSet<CompactAddr> = answer.iter().copied().collect();
         assert_eq!(distinct.len(), answer.len(), "a peer twice for {a:?}");
         assert!(distinct.is_subset(&eligible), "{a:?}: {:?}", distinct.difference(&eligible));
 
-        let is_own = |peer: &&Endpoint| matches!(peer, Endpoint::V6(_)) == announcer.0;
+        let is_own = |peer: &&CompactAddr| matches!(peer, CompactAddr::V6(_)) == announcer.0;
         let own = eligible.iter().filter(is_own).count();
         let other = eligible.len() - own;
         let want = a.want.min(SAMPLE_MAX) as usize;
@@ -407,7 +407,7 @@ impl World {
 
             for peer in doubtful {
                 let (peer_endpoint, random) = (endpoint(peer.0, peer.1), &mut self.random);
-                let leaves = Announcement {
+                let leaves = AnnounceRequest {
                     info_hash: info_hash(torrent),
                     peer: peer_endpoint,
                     seeder: false,
@@ -450,7 +450,7 @@ impl World {
             let expected = self.model.get(&torrent).map_or_else(Counts::default, Swarm::counts);
             assert_eq!(self.swarms.scrape(&info_hash(torrent)), expected, "{torrent}");
         }
-        let (mut walk, mut all) = (Walk::default(), Vec::new());
+        let (mut walk, mut all) = (ScrapeCursor::default(), Vec::new());
         while self.swarms.walk(&mut walk, 2, &mut all) {}
         let expected: BTreeMap<InfoHash, Counts> = self
             .model

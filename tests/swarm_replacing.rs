@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 
 use annulus::swarm::{
-    Announcement, Counts, Endpoint, Event, Full, InfoHash, Random, Replaced, Sample, Settings,
-    Swarms, Swept, Totals, Walk,
+    AnnounceRequest, CapacityError, CompactAddr, Counts, Event, InfoHash, Random, Replaced, Sample,
+    ScrapeCursor, SwarmConfig, Swarms, Swept, Totals,
 };
 
 struct World {
@@ -16,8 +16,8 @@ struct World {
     sample: Sample,
 }
 
-fn settings(torrents_max: u64) -> Settings {
-    Settings {
+fn settings(torrents_max: u64) -> SwarmConfig {
+    SwarmConfig {
         torrents_max,
         peers_max: u64::MAX,
         peers_per_torrent_max: u32::MAX,
@@ -33,13 +33,13 @@ fn info_hash(torrent: u32) -> InfoHash {
 }
 
 /// The announce of a peer, of either family by turns of the torrents.
-fn announcement(torrent: u32, peer: u8, event: Event) -> Announcement {
+fn announcement(torrent: u32, peer: u8, event: Event) -> AnnounceRequest {
     let peer = match torrent.is_multiple_of(2) {
-        true => Endpoint::V4([203, 0, 113, peer, 1, 1]),
-        false => Endpoint::V6([0x20, 1, 0xd, 0xb8, 0, 0, 0, peer, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]),
+        true => CompactAddr::V4([203, 0, 113, peer, 1, 1]),
+        false => CompactAddr::V6([0x20, 1, 0xd, 0xb8, 0, 0, 0, peer, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]),
     };
     let info_hash = info_hash(torrent);
-    Announcement { info_hash, peer, seeder: event == Event::Completed, event, want: 10 }
+    AnnounceRequest { info_hash, peer, seeder: event == Event::Completed, event, want: 10 }
 }
 
 impl World {
@@ -88,13 +88,16 @@ fn a_new_torrent_takes_the_place_of_one_that_was_announced_once() {
     assert!(world.is_known(0) && world.is_known(1) && !world.is_known(2) && !world.is_known(3));
     // None is left that could go.
     world.announce(6, 1, Event::None);
-    assert_eq!((world.sample.replaced(), world.sample.full()), (None, Some(Full::Torrents)));
+    assert_eq!(
+        (world.sample.replaced(), world.sample.full()),
+        (None, Some(CapacityError::Torrents))
+    );
     assert!(!world.is_known(6));
     // A peer that leaves and comes back has announced more than once, and so has what is left
     // of two.
     world.announce(1, 2, Event::Stopped);
     world.announce(6, 1, Event::None);
-    assert_eq!(world.sample.full(), Some(Full::Torrents));
+    assert_eq!(world.sample.full(), Some(CapacityError::Torrents));
     // A stranger's goodbye is no announce of the one peer.
     world.announce(0, 1, Event::Stopped);
     world.announce(7, 1, Event::None);
@@ -218,7 +221,7 @@ fn threads_at_once_end_in_right_totals() {
     let threads: Vec<_> = (0..THREADS).map(|thread| thread::spawn(work(thread))).collect();
     let replaced: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(replaced > 0);
-    let (mut walk, mut all) = (Walk::default(), Vec::new());
+    let (mut walk, mut all) = (ScrapeCursor::default(), Vec::new());
     while swarms.walk(&mut walk, 100, &mut all) {}
     let peers = all.iter().map(|(_, counts)| u64::from(counts.complete + counts.incomplete)).sum();
     assert_eq!(swarms.totals(), Totals { torrents: all.len() as u64, peers });

@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::sync::Barrier;
 use std::thread;
 
-use annulus::swarm::{Random, Sample, Settings, Swarms};
+use annulus::swarm::{Random, Sample, SwarmConfig, Swarms};
 
 use crate::announcement::announcement;
 use crate::process::{BOTH_CPUS, pinned};
@@ -206,7 +206,7 @@ pub(crate) fn contend(arguments: &[String]) -> Option<String> {
         _ => return None,
     };
     let (threads, announces): (usize, u64) = (threads.parse().ok()?, announces.parse().ok()?);
-    let settings = Settings {
+    let settings = SwarmConfig {
         torrents_max: u64::MAX,
         peers_max: u64::MAX,
         peers_per_torrent_max: u32::MAX,

@@ -9,16 +9,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use annulus::config::Protocol;
-use annulus::connection::{Answer, Connection, Next, Patience, Scratch};
+use annulus::connection::{Action, Connection, Handler, Timeouts, TlsBuffers};
 use annulus::server::Server;
-use annulus::swarm::{Settings, Swarms};
+use annulus::swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
 
-const PATIENCE: Patience = Patience { handshake_s: 10, header_s: 10, idle_s: 30 };
+const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 fn server() -> Server {
-    let settings = Settings {
+    let settings = SwarmConfig {
         torrents_max: 100,
         peers_max: 1000,
         peers_per_torrent_max: 100,
@@ -40,7 +40,7 @@ thread_local! {
 fn converse(server: &mut Server, pieces: &[&[u8]], room: usize) -> Vec<u8> {
     let mut connection = Connection::new(PEER, 0, &PATIENCE);
     let mut out = vec![0; server.reply_bytes_max() + room];
-    let mut scratch = Scratch::new(0);
+    let mut scratch = TlsBuffers::new(0);
     let mut replies = Vec::new();
     for piece in pieces {
         let mut bytes = piece.to_vec();
@@ -51,9 +51,9 @@ fn converse(server: &mut Server, pieces: &[&[u8]], room: usize) -> Vec<u8> {
             let (allocated, pending) = (connection.allocated_bytes(), connection.pending_bytes());
             assert!(allocated <= 2 * pending + 256, "{allocated} bytes for {pending}");
             match progress.next {
-                Next::Receive => break,
-                Next::Resume => bytes.clear(),
-                Next::Close { .. } | Next::Stream | Next::Reset => return replies,
+                Action::Receive => break,
+                Action::Resume => bytes.clear(),
+                Action::Close { .. } | Action::Stream | Action::Reset => return replies,
             }
         }
     }

@@ -15,11 +15,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
 use annulus::config::{CertificateFiles, Protocol};
-use annulus::connection::{Answer, Connection, Next, Patience, Scratch};
+use annulus::connection::{Action, Connection, Handler, Timeouts, TlsBuffers};
 use annulus::files::Files;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
-use annulus::swarm::{Settings, Swarms};
+use annulus::swarm::{SwarmConfig, Swarms};
 use annulus::tls::{Acceptor, Certificates, Tls, sealed_bytes_max};
 use annulus::worker::Clock;
 use libfuzzer_sys::fuzz_target;
@@ -27,7 +27,7 @@ use libfuzzer_sys::fuzz_target;
 use client::{CERTIFICATE, Client, KEY};
 use script::{Farewell, Script};
 
-const PATIENCE: Patience = Patience { handshake_s: 10, header_s: 10, idle_s: 30 };
+const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 /// Records that a client sends without a look at what it is told.
@@ -46,14 +46,14 @@ static ACCEPTOR: LazyLock<Acceptor> = LazyLock::new(|| {
 struct Service {
     server: Server,
     connection: Connection,
-    scratch: Scratch,
+    scratch: TlsBuffers,
     out: Vec<u8>,
     closed: bool,
 }
 
 impl Service {
     fn new(secured: bool, room: usize) -> Service {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: 100,
             peers_max: 1000,
             peers_per_torrent_max: 100,
@@ -73,7 +73,7 @@ impl Service {
         Service {
             server,
             connection,
-            scratch: Scratch::new(replies_bytes),
+            scratch: TlsBuffers::new(replies_bytes),
             out: vec![0; sealed_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX)],
             closed: false,
         }
@@ -89,13 +89,13 @@ impl Service {
             let progress = connection.receive(&mut bytes, server, 0, &PATIENCE, scratch, out);
             sent.extend_from_slice(&out[..progress.written]);
             match progress.next {
-                Next::Receive => break,
-                Next::Resume => {
+                Action::Receive => break,
+                Action::Resume => {
                     let after = connection.pending_bytes();
                     assert!(progress.written > 0 || after < before, "goes round in circles");
                     bytes.clear();
                 }
-                Next::Close { .. } | Next::Stream | Next::Reset => {
+                Action::Close { .. } | Action::Stream | Action::Reset => {
                     self.closed = true;
                     return sent;
                 }

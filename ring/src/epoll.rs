@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffers::Pool;
-use crate::dial::unconnected;
+use crate::connect::unconnected;
 use crate::event::{
-    AcceptEnd, Dial, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket, Wait, discard,
+    AcceptEnd, Connect, Event, Half, ListenerIndex, RecvEnd, RecvMode, Ring, Socket, Wait, discard,
 };
 use crate::limit::ConnectionLimit;
-use crate::listening::{Accepting, Listeners, Then};
-use crate::start::Settings;
+use crate::listener_set::{Accepting, ListenerSet, Then};
+use crate::start::EngineConfig;
 use crate::sys;
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
@@ -48,7 +48,7 @@ struct Slot {
     fd: i32,
     /// Whether `fd` is in the epoll set.
     watched: bool,
-    armed: Option<Expect>,
+    armed: Option<RecvMode>,
     /// Whether a read may find bytes (or the end): set by an edge, cleared by a short read.
     readable: bool,
     /// Whether the end was reported: it may have come with the same edge as bytes.
@@ -65,7 +65,7 @@ pub struct Epoll {
     waker: Waker,
     pool: Rc<Pool>,
     reply: Box<[u8]>,
-    listeners: Listeners,
+    listeners: ListenerSet,
     limit: Arc<ConnectionLimit>,
     slots: Vec<Slot>,
     /// Armed receives worth a try in the coming turn.
@@ -79,7 +79,7 @@ impl Epoll {
     ///
     /// # Errors
     /// When descriptors or memory are refused.
-    pub fn new(settings: Settings) -> io::Result<Epoll> {
+    pub fn new(settings: EngineConfig) -> io::Result<Epoll> {
         let epoll = sys::epoll()?;
         let timer = sys::second_timer()?;
         let watch = |fd: i32, operation: Operation| {
@@ -89,9 +89,9 @@ impl Epoll {
         };
         watch(timer.as_raw_fd(), Operation::Tick)?;
         watch(settings.waker.raw(), Operation::Wake)?;
-        let Settings { limit, accepts_per_turn, waker, .. } = settings;
+        let EngineConfig { limit, accepts_per_turn, waker, .. } = settings;
         let mut listeners =
-            Listeners::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, true);
+            ListenerSet::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, true);
         listeners.adopt(settings.listeners)?;
         Ok(Epoll {
             timer: File::from(timer),
@@ -183,7 +183,7 @@ impl Epoll {
                 // A short read has emptied the socket: the next bytes make a new edge. But
                 // an end that was reported with these bytes makes none of its own.
                 slot.readable = buffer.is_full() || slot.ended || !slot.watched;
-                let more = expect == Expect::Later;
+                let more = expect == RecvMode::Multishot;
                 if !more {
                     slot.armed = None;
                 }
@@ -363,11 +363,11 @@ impl Ring for Epoll {
         self.listeners.on_readable(listener);
     }
 
-    fn recv(&mut self, key: Key, socket: &Socket, expect: Expect) {
+    fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode) {
         let slot = self.slot(key, socket);
         debug_assert!(slot.armed.is_none(), "two receives of one connection");
         slot.armed = Some(expect);
-        if slot.watched || expect == Expect::Now {
+        if slot.watched || expect == RecvMode::Immediate {
             if slot.readable {
                 self.tries.push(key);
             }
@@ -448,7 +448,7 @@ impl Ring for Epoll {
     }
 }
 
-impl Dial for Epoll {
+impl Connect for Epoll {
     fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr) {
         let begun = unconnected(from, to, true).and_then(|fd| match sys::connect(fd, to) {
             Ok(()) | Err(libc::EINPROGRESS | libc::EINTR) => Ok(Socket::from_raw(fd)),

@@ -39,15 +39,15 @@ pub type ListenerIndex = u16;
 
 /// When the next bytes of a connection are expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
+pub enum RecvMode {
     /// Probably there already (a connection that was just accepted): one receive, tried
     /// at once. It always ends with its first event.
-    Now,
+    Immediate,
     /// Some time later, and no more after them: one receive that ends with its first event.
     Once,
     /// Some time later (a connection kept alive): a receive that may deliver many events
     /// and stays armed until one comes with `more == false`.
-    Later,
+    Multishot,
 }
 
 /// Why a receive ended without bytes.
@@ -147,8 +147,8 @@ pub enum Event {
         /// How it ended.
         result: Result<(), i32>,
     },
-    /// A [`Dial::connect`] ended: the connection, or the errno of why there is none
-    /// (ECANCELED after [`Dial::cancel_connect`]).
+    /// A [`Connect::connect`] ended: the connection, or the errno of why there is none
+    /// (ECANCELED after [`Connect::cancel_connect`]).
     Connected {
         /// The connection, as named when it was asked for.
         key: Key,
@@ -197,7 +197,7 @@ pub trait Ring {
     fn finish_accepting(&mut self, listener: ListenerIndex);
 
     /// Receives. At most one receive of a connection may be armed.
-    fn recv(&mut self, key: Key, socket: &Socket, expect: Expect);
+    fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode);
 
     /// Ends an armed receive. It may still deliver events before its last one.
     fn cancel_recv(&mut self, key: Key);
@@ -220,7 +220,7 @@ pub trait Ring {
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>);
 
     /// Has receives that are queued from now on wait until so many bytes have arrived, at
-    /// once, or the end (SO_RCVLOWAT, socket(7)). It is a hint: [`Expect::Now`] does not wait,
+    /// once, or the end (SO_RCVLOWAT, socket(7)). It is a hint: [`RecvMode::Immediate`] does not wait,
     /// and bytes that are there already count. 1 is what sockets begin with.
     fn await_bytes(&mut self, socket: &Socket, bytes: u32);
 
@@ -255,7 +255,7 @@ pub trait Ring {
 }
 
 /// What an engine does for those who connect to others, besides.
-pub trait Dial: Ring {
+pub trait Connect: Ring {
     /// Connects to `to`, from the address `from` if one is given and else from the one that
     /// the kernel chooses. Ends with [`Event::Connected`]. An engine remembers each `to` for
     /// its life: there should be few.

@@ -3,7 +3,7 @@
 //! This crate knows bytes, descriptors and completions, and nothing of what the bytes
 //! mean. Its user speaks to one trait, [`Ring`]: operations are queued, [`Ring::turn`]
 //! submits them all at once, waits, and hands back what completed as [`Event`]s. Who connects
-//! to others has [`Dial`] besides.
+//! to others has [`Connect`] besides.
 //!
 //! Three engines stand behind the trait: [`Uring`] (io_uring, Linux 5.19 and later),
 //! [`Epoll`] (everything else), and the fake ring of the tests.
@@ -26,13 +26,13 @@
 mod address;
 mod buffers;
 mod channel;
-mod dial;
+mod connect;
 mod epoll;
 mod event;
 mod inherit;
 mod limit;
 mod listener;
-mod listening;
+mod listener_set;
 mod notify;
 mod power;
 mod process;
@@ -47,7 +47,7 @@ pub use address::ListenAddress;
 pub use buffers::{Pool, RecvBuf};
 pub use channel::Channel;
 pub use epoll::Epoll;
-pub use event::{AcceptEnd, Dial, Event, Expect, Half, ListenerIndex, RecvEnd, Ring, Socket};
+pub use event::{AcceptEnd, Connect, Event, Half, ListenerIndex, RecvEnd, RecvMode, Ring, Socket};
 pub use inherit::Inherited;
 pub use limit::ConnectionLimit;
 pub use listener::Listener;
@@ -57,7 +57,7 @@ pub use process::{
     Signal, Signals, come_after_others, entries, raise_descriptor_limit, raise_locked_memory_limit,
     sort_freed_memory, stderr_takes_a_line, steady_memory,
 };
-pub use start::{Choice, Chosen, Settings};
+pub use start::{Chosen, EngineChoice, EngineConfig};
 pub use token::Key;
 pub use unix::SocketFile;
 pub use uring::{Capabilities, Refusal, TaskWork, Uring};

@@ -12,7 +12,7 @@ use crate::waker::Waker;
 
 /// What an engine is built from.
 #[derive(Debug)]
-pub struct Settings {
+pub struct EngineConfig {
     /// The listening sockets; [`crate::ListenerIndex`] counts them from 0.
     pub listeners: Vec<Listener>,
     /// What [`crate::Event::Wake`] is reported for.
@@ -33,12 +33,12 @@ pub struct Settings {
 
 /// Which engine to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
+pub enum EngineChoice {
     /// io_uring where it is to be had and good, else epoll.
     #[default]
     Auto,
     /// io_uring or nothing.
-    Uring,
+    IoUring,
     /// epoll.
     Epoll,
 }
@@ -57,12 +57,12 @@ impl Chosen {
     ///
     /// # Errors
     /// Why io_uring, asked for by name, is not to be had, and what would help.
-    pub fn by_trying(choice: Choice) -> Result<Chosen, String> {
-        if choice == Choice::Epoll {
+    pub fn by_trying(choice: EngineChoice) -> Result<Chosen, String> {
+        if choice == EngineChoice::Epoll {
             return Ok(Chosen::Epoll(None));
         }
         let trial = Waker::new().map_err(Refusal::Start).and_then(|waker| {
-            Uring::trial(Settings {
+            Uring::trial(EngineConfig {
                 listeners: Vec::new(),
                 waker,
                 limit: Arc::new(ConnectionLimit::unlimited()),
@@ -75,7 +75,9 @@ impl Chosen {
         });
         match trial {
             Ok(ring) => Ok(Chosen::Uring(ring.capabilities())),
-            Err(refusal) if choice == Choice::Auto => Ok(Chosen::Epoll(Some(refusal.explain()))),
+            Err(refusal) if choice == EngineChoice::Auto => {
+                Ok(Chosen::Epoll(Some(refusal.explain())))
+            }
             Err(refusal) => Err(refusal.explain()),
         }
     }

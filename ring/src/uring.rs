@@ -37,10 +37,10 @@ use entries::{
 pub use setup::{Capabilities, Refusal, TaskWork};
 
 use crate::buffers::{Pool, Region};
-use crate::dial::{Targets, unconnected};
-use crate::event::{Dial, Event, Expect, Half, ListenerIndex, Ring, Socket, Wait, discard};
+use crate::connect::{Targets, unconnected};
+use crate::event::{Connect, Event, Half, ListenerIndex, RecvMode, Ring, Socket, Wait, discard};
 use crate::limit::ConnectionLimit;
-use crate::listening::Listeners;
+use crate::listener_set::ListenerSet;
 use crate::sys;
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
@@ -82,7 +82,7 @@ pub struct Uring {
     reply_bytes: usize,
     fixed: ManuallyDrop<Box<Fixed>>,
     waker: Waker,
-    listeners: Listeners,
+    listeners: ListenerSet,
     limit: Arc<ConnectionLimit>,
     /// Connections that the coming `enter` closes.
     closing: usize,
@@ -391,11 +391,13 @@ impl Ring for Uring {
         }
     }
 
-    fn recv(&mut self, key: Key, socket: &Socket, expect: Expect) {
+    fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode) {
         let entry = match expect {
-            Expect::Later if self.capabilities.multishot_recv => recv_multishot(socket.raw()),
-            Expect::Later | Expect::Once => recv_once(socket.raw(), POLL_FIRST, self.pool.size()),
-            Expect::Now => recv_once(socket.raw(), 0, self.pool.size()),
+            RecvMode::Multishot if self.capabilities.multishot_recv => recv_multishot(socket.raw()),
+            RecvMode::Multishot | RecvMode::Once => {
+                recv_once(socket.raw(), POLL_FIRST, self.pool.size())
+            }
+            RecvMode::Immediate => recv_once(socket.raw(), 0, self.pool.size()),
         };
         self.push(entry.user_data(Token::new(Operation::Recv, key).pack()));
     }
@@ -463,7 +465,7 @@ impl Ring for Uring {
     }
 }
 
-impl Dial for Uring {
+impl Connect for Uring {
     fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr) {
         let fd = match unconnected(from, to, false) {
             Ok(fd) => fd,

@@ -35,6 +35,7 @@ use annulus_ring::ListenAddress;
 use crate::files::not_utf8;
 use crate::limits::CONFIG_BYTES_MAX;
 pub use access::{Access, AccessMode, BadLines};
+pub use annulus_ring::EngineChoice;
 use key::Table;
 pub(crate) use key::{Word, any_of, did_you_mean, grouped, wrapped};
 pub use limits::Limits;
@@ -44,7 +45,7 @@ pub use operations::Operations;
 pub use privileges::{Places, Privileges};
 pub use proxy::Proxy;
 pub use range::Range;
-pub use tables::{Connections, EngineChoice, Protocol, Swarms};
+pub use tables::{Connections, Protocol, Swarms};
 pub use tls::{CertificateFiles, Tls};
 
 /// Everything an operator can choose. Values are within the bounds that `annulus -p`

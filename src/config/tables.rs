@@ -2,27 +2,18 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use annulus_ring::EngineChoice;
+
 use super::Config;
 use super::key::{Bounds, Key, Kind, Relation, Table, Word};
 use crate::limits::{
     INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, PEERS_PER_ADDRESS_MAX, REPLY_BYTES_MAX,
     REQUEST_LINE_BYTES_MAX, TORRENTS_MAX, WORKERS_MAX,
 };
-use crate::reply::{announce_bytes_max, scrape_bytes_max};
+use crate::response::{announce_bytes_max, scrape_bytes_max};
 
 const fn bounds(min: u64, max: u64, unit: &'static str) -> Bounds {
     Bounds { min, max, unit, ceiling: None }
-}
-
-/// Which engine serves the connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// io_uring where it can be had and is good, epoll elsewhere.
-    Auto,
-    /// io_uring, or no start.
-    IoUring,
-    /// epoll.
-    Epoll,
 }
 
 impl Word for EngineChoice {

@@ -9,9 +9,7 @@ use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use annulus_ring::{
-    Choice, Chosen, ConnectionLimit, Epoll, Settings as RingSettings, Uring, Waker,
-};
+use annulus_ring::{Chosen, ConnectionLimit, EngineConfig, Epoll, Uring, Waker};
 
 use super::client::SEALED_EXTRA;
 use super::judge::Counter;
@@ -21,7 +19,6 @@ use super::request::Requests;
 use super::schedule::Schedule;
 use super::target::Target;
 use super::worker::{Report, Settings, Task, Worker, begin};
-use crate::config::EngineChoice;
 use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::tls::{Connector, Trust};
 
@@ -46,11 +43,7 @@ pub(super) type Hand = (JoinHandle<io::Result<()>>, Waker);
 /// # Errors
 /// Why the one that was asked for cannot be had.
 pub(super) fn choose_engine(options: &Options) -> Result<Chosen, String> {
-    Chosen::by_trying(match options.engine {
-        EngineChoice::Auto => Choice::Auto,
-        EngineChoice::IoUring => Choice::Uring,
-        EngineChoice::Epoll => Choice::Epoll,
-    })
+    Chosen::by_trying(options.engine)
 }
 
 impl Crew<'_> {
@@ -136,10 +129,10 @@ impl Crew<'_> {
         Connector::new(&self.target.host, trust, self.options.resume).map(Some)
     }
 
-    fn ring_settings(&self, waker: Waker) -> RingSettings {
+    fn ring_settings(&self, waker: Waker) -> EngineConfig {
         let request = self.requests.bytes_max() + SEALED_EXTRA;
         let batch = request * self.options.pipeline as usize + FLIGHT_BYTES_MAX;
-        RingSettings {
+        EngineConfig {
             listeners: Vec::new(),
             waker,
             limit: Arc::new(ConnectionLimit::unlimited()),

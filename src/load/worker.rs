@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Dial, Expect, Half, Key};
+use annulus_ring::{Connect, Half, Key, RecvMode};
 
 use super::fault::{Fault, Wrong};
 use super::judge::Counter;
@@ -127,7 +127,7 @@ pub struct Task {
     pub start: Instant,
 }
 
-impl<R: Dial> Worker<R> {
+impl<R: Connect> Worker<R> {
     /// A worker that has not begun.
     pub fn new(ring: R, task: Task) -> Worker<R> {
         let Task { settings, plan, requests, connector, schedule, judge, reports, stop, start } =
@@ -355,7 +355,11 @@ impl<R: Dial> Worker<R> {
         if let Some(socket) = slot.socket.as_ref().filter(|_| !slot.armed) {
             let once = self.settings.requests_per_connection == 1;
             slot.armed = true;
-            self.ring.recv(slot.key(at), socket, if once { Expect::Once } else { Expect::Later });
+            self.ring.recv(
+                slot.key(at),
+                socket,
+                if once { RecvMode::Once } else { RecvMode::Multishot },
+            );
         }
     }
 

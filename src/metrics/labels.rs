@@ -82,13 +82,13 @@ labels! {
         /// The client's side ended within a request.
         Truncated = "truncated",
         /// A request was not completed in time.
-        TooSlow = "too_slow",
+        Timeout = "too_slow",
         /// A connection to a port without TLS speaks it.
         UnexpectedTls = "unexpected_tls",
         /// A connection to a port that speaks TLS does not.
         NotTls = "not_tls",
         /// A connection that a trusted proxy is to introduce is not.
-        NotIntroduced = "not_introduced",
+        MissingProxyHeader = "not_introduced",
         /// The access list does not let the torrent in.
         TorrentNotServed = "torrent_not_served",
         /// A trusted proxy did not say where an announce came from.
@@ -194,7 +194,7 @@ impl Family {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The parser's word.
-    Mistake(Error),
+    Malformed(Error),
     /// Another reason.
     Refusal(Refusal),
 }
@@ -204,14 +204,14 @@ impl Key for Failure {
 
     fn index(self) -> usize {
         match self {
-            Failure::Mistake(error) => error as usize,
+            Failure::Malformed(error) => error as usize,
             Failure::Refusal(refusal) => Error::ALL.len() + refusal.index(),
         }
     }
 
     fn at(index: usize) -> Failure {
         match Error::ALL.get(index) {
-            Some(&error) => Failure::Mistake(error),
+            Some(&error) => Failure::Malformed(error),
             None => Failure::Refusal(Refusal::at(index - Error::ALL.len())),
         }
     }
@@ -220,7 +220,7 @@ impl Key for Failure {
 impl Label for Failure {
     fn label(self) -> &'static str {
         match self {
-            Failure::Mistake(error) => error_label(error),
+            Failure::Malformed(error) => error_label(error),
             Failure::Refusal(refusal) => refusal.label(),
         }
     }

@@ -11,7 +11,7 @@ use super::rates::{Flow, History, SPANS_S};
 use crate::access::{Access, Standing};
 use crate::files::Obstacles;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
-use crate::swarm::{Census, InfoHash, Ranking, Swarms};
+use crate::swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 use crate::tls::{Term, Tls};
 use crate::worker::Clock;
 
@@ -26,7 +26,7 @@ pub struct Engine {
 
 /// What does not change while the tracker runs.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct StaticInfo {
     /// The program's version.
     pub version: &'static str,
     /// When it began, in seconds since 1970: noted once, so that it stays the same whatever
@@ -62,7 +62,7 @@ pub enum Health {
 #[derive(Debug)]
 pub struct Snapshot {
     /// What does not change.
-    pub facts: Arc<Facts>,
+    pub facts: Arc<StaticInfo>,
     /// Whether all is well.
     pub health: Health,
     /// The present, in seconds since 1970.
@@ -74,7 +74,7 @@ pub struct Snapshot {
     /// What all workers together have counted.
     pub counters: Counters,
     /// What there is in the swarms.
-    pub swarms: Census,
+    pub swarms: SwarmStats,
     /// What happens in a second, over each of [`SPANS_S`].
     pub rates: [Flow; SPANS_S.len()],
     /// What the process takes, unless the kernel does not say.
@@ -88,9 +88,9 @@ pub struct Snapshot {
 }
 
 /// Where snapshots come from: handles on all that is looked at.
-pub struct Observer {
+pub struct StatsSource {
     /// What does not change.
-    pub facts: Arc<Facts>,
+    pub facts: Arc<StaticInfo>,
     /// The time.
     pub clock: Clock,
     /// One block for each worker.
@@ -120,7 +120,7 @@ pub struct Found {
     ranking: Arc<Ranking>,
 }
 
-impl Observer {
+impl StatsSource {
     /// What can be known at this moment. It stops no worker.
     pub fn snapshot(&self) -> Snapshot {
         let uptime_s = self.clock.now_s();

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addresses::is_private;
 use crate::config::Protocol;
-use crate::swarm::{Endpoint, Sample};
+use crate::swarm::{CompactAddr, Sample};
 
 /// The addresses that stand for private ones where somebody from elsewhere asks.
-pub(super) struct External {
+pub(super) struct ExternalAddresses {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
     /// Ports of the address at hand that the answer has already, a bit each; all clear between
@@ -18,24 +18,24 @@ pub(super) struct External {
 const PORTS: usize = 1 << 16;
 const WORD_BITS: usize = u64::BITS as usize;
 
-impl External {
+impl ExternalAddresses {
     /// As configured, if any is.
-    pub(super) fn new(protocol: &Protocol) -> Option<External> {
+    pub(super) fn new(protocol: &Protocol) -> Option<ExternalAddresses> {
         let Protocol { external_ipv4: v4, external_ipv6: v6, .. } = *protocol;
         let told = Box::new([0; PORTS / WORD_BITS]);
-        (v4.is_some() || v6.is_some()).then_some(External { v4, v6, told })
+        (v4.is_some() || v6.is_some()).then_some(ExternalAddresses { v4, v6, told })
     }
 
     /// Puts these addresses in place of the private ones in an answer to `announcer`, which is at
     /// `ip`, unless that is private too. Where that makes two peers one, it is told once, and
     /// the announcer itself never.
-    pub(super) fn translate(&mut self, ip: IpAddr, announcer: &Endpoint, sample: &mut Sample) {
+    pub(super) fn translate(&mut self, ip: IpAddr, announcer: &CompactAddr, sample: &mut Sample) {
         if is_private(ip) {
             return;
         }
         let announcer: &[u8] = match announcer {
-            Endpoint::V4(bytes) => bytes,
-            Endpoint::V6(bytes) => bytes,
+            CompactAddr::V4(bytes) => bytes,
+            CompactAddr::V6(bytes) => bytes,
         };
         let (v4, v6) = sample.peers_mut();
         if let Some(ip) = self.v4 {

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use annulus_parser::{Error, Target, target_so_far};
 
 use super::Server;
-use crate::connection::Mistake;
+use crate::connection::RequestError;
 use crate::limits::{HEAD_BYTES_MAX, REFUSED_RETRY_MINUTES, REQUEST_LINE_BYTES_MAX};
 use crate::metrics::labels::{Failure, Kind, Refusal};
 use crate::proxy::Unknown;
-use crate::reply::{self, Envelope, RetryIn, Status};
+use crate::response::{self, ResponseOptions, RetryIn, Status};
 
 /// Minutes after which a client may try again whose address was not told.
 const UNKNOWN_RETRY_MINUTES: u32 = 5;
@@ -20,7 +20,7 @@ impl Server {
         &mut self,
         proxy: Option<IpAddr>,
         unknown: Unknown,
-        envelope: Envelope,
+        envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
         if let Some(forwarded) = &mut self.forwarded {
@@ -38,49 +38,67 @@ impl Server {
         };
         self.fail(Failure::Refusal(refusal));
         let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
-        reply::failure(out, envelope, reason, self.intervals(), retry)
+        response::failure(out, envelope, reason, self.intervals(), retry)
     }
 
     /// Answers a client at whose address no peer can be reached, by what its connection or the
     /// PROXY protocol says: that may be mended.
-    pub(super) fn answer_unreachable(&mut self, envelope: Envelope, out: &mut [u8]) -> usize {
+    pub(super) fn answer_unreachable(
+        &mut self,
+        envelope: ResponseOptions,
+        out: &mut [u8],
+    ) -> usize {
         self.fail(Failure::Refusal(Refusal::ClientUnreachable));
         let reason = "nobody can reach a peer at the address that this request came from";
         let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
-        reply::failure(out, envelope, reason, self.intervals(), retry)
+        response::failure(out, envelope, reason, self.intervals(), retry)
     }
 
     /// Answers a request of an address that has made too many.
-    pub(super) fn put_off(&mut self, kind: Kind, envelope: Envelope, out: &mut [u8]) -> usize {
+    pub(super) fn put_off(
+        &mut self,
+        kind: Kind,
+        envelope: ResponseOptions,
+        out: &mut [u8],
+    ) -> usize {
         self.fail(Failure::Refusal(Refusal::TooManyRequests));
         if kind == Kind::Page {
             let text = "Too many requests come from your address: try again later.\n";
-            return reply::message(out, envelope, Status::TooManyRequests, text);
+            return response::message(out, envelope, Status::TooManyRequests, text);
         }
         let reason = "too many requests come from your address: try again later";
         let retry = RetryIn::Minutes(REFUSED_RETRY_MINUTES);
-        reply::failure(out, envelope, reason, self.intervals(), retry)
+        response::failure(out, envelope, reason, self.intervals(), retry)
     }
 
     /// Answers a query that is wrong.
-    pub(super) fn reject(&mut self, error: Error, envelope: Envelope, out: &mut [u8]) -> usize {
-        self.fail(Failure::Mistake(error));
+    pub(super) fn reject(
+        &mut self,
+        error: Error,
+        envelope: ResponseOptions,
+        out: &mut [u8],
+    ) -> usize {
+        self.fail(Failure::Malformed(error));
         match verdict(error) {
-            Verdict::Failure(reason) => {
-                reply::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
+            ErrorResponse::Failure(reason) => {
+                response::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
             }
-            Verdict::Close(status, text) => {
-                let closing = Envelope { keep_alive: false, ..envelope };
-                reply::message(out, closing, status, text)
+            ErrorResponse::Close(status, text) => {
+                let closing = ResponseOptions { keep_alive: false, ..envelope };
+                response::message(out, closing, status, text)
             }
         }
     }
 
     /// Answers a scrape of more torrents than one may ask for.
-    pub(super) fn refuse_long_scrape(&mut self, envelope: Envelope, out: &mut [u8]) -> usize {
+    pub(super) fn refuse_long_scrape(
+        &mut self,
+        envelope: ResponseOptions,
+        out: &mut [u8],
+    ) -> usize {
         self.fail(Failure::Refusal(Refusal::ScrapeTooLarge));
         let reason = self.scrape_bound();
-        reply::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
+        response::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
     }
 
     fn scrape_bound(&self) -> String {
@@ -88,7 +106,12 @@ impl Server {
     }
 
     /// Answers a request line without an end, so that who is a client can read it.
-    fn refuse_long_line(&mut self, said: &[u8], envelope: Envelope, out: &mut [u8]) -> usize {
+    fn refuse_long_line(
+        &mut self,
+        said: &[u8],
+        envelope: ResponseOptions,
+        out: &mut [u8],
+    ) -> usize {
         let bound = format!("the request line is longer than {REQUEST_LINE_BYTES_MAX} bytes");
         let reason = match target_so_far(&said[..said.len().min(HEAD_BYTES_MAX)]) {
             Some(Target::Announce(_)) => bound,
@@ -97,53 +120,53 @@ impl Server {
                 return self.reject(Error::RequestLineTooLong, envelope, out);
             }
         };
-        self.fail(Failure::Mistake(Error::RequestLineTooLong));
-        reply::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
+        self.fail(Failure::Malformed(Error::RequestLineTooLong));
+        response::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
     }
 
     /// Answers `said`, which is no request that can be served.
     pub(super) fn send_away(
         &mut self,
-        mistake: Mistake,
+        mistake: RequestError,
         said: &[u8],
-        envelope: Envelope,
+        envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
         let (refusal, status, text) = match mistake {
-            Mistake::Malformed(Error::RequestLineTooLong) => {
+            RequestError::Malformed(Error::RequestLineTooLong) => {
                 return self.refuse_long_line(said, envelope, out);
             }
-            Mistake::Malformed(error) => return self.reject(error, envelope, out),
-            Mistake::Truncated => {
+            RequestError::Malformed(error) => return self.reject(error, envelope, out),
+            RequestError::Truncated => {
                 (Refusal::Truncated, Status::BadRequest, "The request ended before it was whole.\n")
             }
-            Mistake::TooSlow => {
-                (Refusal::TooSlow, Status::RequestTimeout, "The request took too long to arrive.\n")
+            RequestError::Timeout => {
+                (Refusal::Timeout, Status::RequestTimeout, "The request took too long to arrive.\n")
             }
-            Mistake::UnexpectedTls => (
+            RequestError::UnexpectedTls => (
                 Refusal::UnexpectedTls,
                 Status::BadRequest,
                 "This port speaks HTTP without TLS: write http:// in the URL.\n",
             ),
-            Mistake::NotTls => (
+            RequestError::NotTls => (
                 Refusal::NotTls,
                 Status::BadRequest,
                 "This port speaks TLS: write https:// in the URL.\n",
             ),
-            Mistake::NotIntroduced => (
-                Refusal::NotIntroduced,
+            RequestError::MissingProxyHeader => (
+                Refusal::MissingProxyHeader,
                 Status::BadRequest,
                 "This port speaks the PROXY protocol to trusted proxies.\n",
             ),
         };
         self.fail(Failure::Refusal(refusal));
-        reply::message(out, envelope, status, text)
+        response::message(out, envelope, status, text)
     }
 }
 
 /// How a mistake is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum ErrorResponse {
     /// HTTP 200 with this `failure reason`; the connection goes on as the request asked.
     Failure(&'static str),
     /// This status and text; the connection is closed.
@@ -151,11 +174,11 @@ enum Verdict {
 }
 
 /// The answer to every mistake a request can make.
-fn verdict(error: Error) -> Verdict {
+fn verdict(error: Error) -> ErrorResponse {
+    use ErrorResponse::{Close, Failure};
     use Status::{
         BadRequest, HeaderFieldsTooLarge, MethodNotAllowed, UriTooLong, VersionNotSupported,
     };
-    use Verdict::{Close, Failure};
     match error {
         Error::MethodMalformed => Close(BadRequest, "This is not HTTP.\n"),
         Error::MethodNotAllowed => {
@@ -194,15 +217,15 @@ fn verdict(error: Error) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Status, Verdict, verdict};
-    use crate::reply::MESSAGE_BYTES_MAX;
+    use super::{Error, ErrorResponse, Status, verdict};
+    use crate::response::MESSAGE_BYTES_MAX;
 
     #[test]
     fn every_mistake_has_an_answer_that_fits() {
         for error in Error::ALL {
             let text = match verdict(error) {
-                Verdict::Failure(text) => text,
-                Verdict::Close(status, text) => {
+                ErrorResponse::Failure(text) => text,
+                ErrorResponse::Close(status, text) => {
                     assert_ne!(status, Status::Ok);
                     assert!(text.ends_with('\n'));
                     text

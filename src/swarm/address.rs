@@ -16,9 +16,9 @@ use std::fmt;
 use std::hash::RandomState;
 use std::net::IpAddr;
 
-use super::population::Population;
+use super::peer_store::PeerStore;
 use super::time::{SHARED, tick, ticks_since};
-use super::{Endpoint, keyed_hash};
+use super::{CompactAddr, keyed_hash};
 
 /// The highest of the orders that four bits hold. That of 16 endpoints with one tick is exact; of
 /// more, the oldest have the same.
@@ -75,10 +75,10 @@ impl Addresses {
     }
 
     /// As [`limit`](Self::limit).
-    pub(super) fn limit_of(&self, peer: &Endpoint) -> Option<usize> {
+    pub(super) fn limit_of(&self, peer: &CompactAddr) -> Option<usize> {
         match peer {
-            Endpoint::V4(endpoint) => self.limit(endpoint),
-            Endpoint::V6(endpoint) => self.limit(endpoint),
+            CompactAddr::V4(endpoint) => self.limit(endpoint),
+            CompactAddr::V6(endpoint) => self.limit(endpoint),
         }
     }
 
@@ -129,7 +129,7 @@ fn is_private<const N: usize>(endpoint: &[u8; N]) -> bool {
 /// The endpoints that the address of `endpoint`, which is limited, has among some rows, at tick
 /// `now`. Those of its /64 that are exempt are none of them.
 pub(super) fn neighbours<const N: usize>(
-    rows: &mut dyn Population<N>,
+    rows: &mut dyn PeerStore<N>,
     endpoint: &[u8; N],
     rules: &Addresses,
     now: u8,
@@ -152,7 +152,7 @@ pub(super) fn neighbours<const N: usize>(
 
 /// Notes that of all endpoints of its address the one at row `at` is the last that announced, at
 /// the tick that it has.
-pub(super) fn set_latest<const N: usize>(rows: &mut (impl Population<N> + ?Sized), at: usize) {
+pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized), at: usize) {
     let endpoint = rows.run(at, at + 1)[0];
     let now = rows.stamps_before(at + 1).last().map_or(0, |&stamp| tick(stamp));
     let mut is_shared = false;

@@ -13,34 +13,34 @@
 //! can find info hashes or addresses that meet in one place.
 
 mod address;
-mod census;
-mod chunked;
-mod deep;
+mod chunked_vec;
+mod indexed_peers;
+mod inline_peers;
+mod peer_index;
+mod peer_store;
 mod peers;
-mod population;
-mod positions;
 mod random;
 mod ranking;
 mod sample;
+mod scrape_cursor;
 mod shard;
 mod singles;
 mod slices;
-mod small;
+mod stats;
 mod sweep;
 mod table;
 mod time;
-mod walk;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
-pub use census::{Census, Crowd};
 pub use random::Random;
 pub use ranking::{Measure, Ranking};
 pub use sample::Sample;
+pub use scrape_cursor::ScrapeCursor;
+pub use stats::{PeerCounts, SwarmStats};
 pub use sweep::{Sweep, Swept};
 pub use table::Swarms;
-pub use walk::Walk;
 
 /// The SHA-1 of a torrent's info dictionary (BEP 3), or the first 20 bytes of its SHA-256
 /// (BEP 52).
@@ -49,28 +49,28 @@ pub type InfoHash = [u8; 20];
 /// A peer's address in the compact form that goes on the wire, in network byte order. It is all
 /// there is to a peer's identity: who announces from elsewhere is someone else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
+pub enum CompactAddr {
     /// 4 bytes of address, 2 of port (BEP 23).
     V4([u8; 6]),
     /// 16 bytes of address, 2 of port (BEP 7).
     V6([u8; 18]),
 }
 
-impl Endpoint {
+impl CompactAddr {
     /// The peer at `ip` and `port`. An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is
     /// the IPv4 address that a dual-stack socket made it of.
-    pub fn new(ip: IpAddr, port: u16) -> Endpoint {
+    pub fn new(ip: IpAddr, port: u16) -> CompactAddr {
         let [port_high, port_low] = port.to_be_bytes();
         match ip.to_canonical() {
             IpAddr::V4(ip) => {
                 let [a, b, c, d] = ip.octets();
-                Endpoint::V4([a, b, c, d, port_high, port_low])
+                CompactAddr::V4([a, b, c, d, port_high, port_low])
             }
             IpAddr::V6(ip) => {
                 let mut bytes = [0; 18];
                 bytes[..16].copy_from_slice(&ip.octets());
                 bytes[16..].copy_from_slice(&[port_high, port_low]);
-                Endpoint::V6(bytes)
+                CompactAddr::V6(bytes)
             }
         }
     }
@@ -94,11 +94,11 @@ pub enum Event {
 
 /// One announce, as far as it concerns the swarm.
 #[derive(Clone, Copy, Debug)]
-pub struct Announcement {
+pub struct AnnounceRequest {
     /// The torrent.
     pub info_hash: InfoHash,
     /// Who announces.
-    pub peer: Endpoint,
+    pub peer: CompactAddr,
     /// Whether the peer has everything (BEP 3: `left` is 0).
     pub seeder: bool,
     /// What it reports.
@@ -122,7 +122,7 @@ pub struct Counts {
 /// The bounds of the tables. Who comes when one is reached is answered like anybody, but not
 /// stored, unless something else is to go for it; who is stored goes on to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct SwarmConfig {
     /// Torrents in all. There is room for 117 million whatever is set here. One more takes the
     /// place of one that has one peer that has announced once, drawn at random, if there is such.
     pub torrents_max: u64,
@@ -141,21 +141,21 @@ pub struct Settings {
 
 /// Which of the bounds left no room for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// [`Settings::torrents_max`]: it is the first of its torrent.
+pub enum CapacityError {
+    /// [`SwarmConfig::torrents_max`]: it is the first of its torrent.
     Torrents,
-    /// [`Settings::peers_max`].
+    /// [`SwarmConfig::peers_max`].
     Peers,
-    /// [`Settings::peers_per_torrent_max`].
+    /// [`SwarmConfig::peers_per_torrent_max`].
     Torrent,
 }
 
 /// What had to go so that a peer could be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// Another endpoint of its address: see [`Settings::peers_per_address_max`].
+    /// Another endpoint of its address: see [`SwarmConfig::peers_per_address_max`].
     Peer,
-    /// A torrent with one peer that has announced once: see [`Settings::torrents_max`].
+    /// A torrent with one peer that has announced once: see [`SwarmConfig::torrents_max`].
     Torrent,
 }
 

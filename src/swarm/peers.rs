@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::address::{Addresses, Neighbours, neighbours, set_latest};
-use super::deep::Deep;
-use super::population::Population;
-use super::small::{FLAT_MAX, Few, Flat};
+use super::indexed_peers::IndexedPeers;
+use super::inline_peers::{ArrayPeers, FLAT_MAX, InlinePeers};
+use super::peer_store::PeerStore;
 use super::time::{Budget, Deadline};
-use super::{Counts, Crowd, Endpoint};
+use super::{CompactAddr, Counts, PeerCounts};
 
 /// IPv4 peers in the torrent itself.
 const FEW_4: usize = 4;
@@ -21,18 +21,18 @@ const FEW_6: usize = 1;
 /// See the module.
 #[derive(Debug)]
 pub(super) enum Peers {
-    Few4(Few<6, FEW_4>),
-    Few6(Few<18, FEW_6>),
-    Flat4(Flat<6>),
-    Flat6(Flat<18>),
-    Both(Box<Both>),
+    Few4(InlinePeers<6, FEW_4>),
+    Few6(InlinePeers<18, FEW_6>),
+    Flat4(ArrayPeers<6>),
+    Flat6(ArrayPeers<18>),
+    DualStack(Box<DualStack>),
 }
 
 const _: () = assert!(size_of::<Peers>() == 32);
 
 /// A swarm of both families, or one with a deep population.
 #[derive(Debug)]
-pub(super) struct Both {
+pub(super) struct DualStack {
     v4: Large<6>,
     v6: Large<18>,
 }
@@ -40,8 +40,8 @@ pub(super) struct Both {
 /// A population of any size.
 #[derive(Debug)]
 enum Large<const N: usize> {
-    Flat(Flat<N>),
-    Deep(Box<Deep<N>>),
+    ArrayPeers(ArrayPeers<N>),
+    IndexedPeers(Box<IndexedPeers<N>>),
 }
 
 /// Before which row of each family an expiry that was interrupted goes on.
@@ -52,40 +52,40 @@ pub(super) struct RowsLeft {
 }
 
 impl Peers {
-    pub(super) const EMPTY: Peers = Peers::Few4(Few::EMPTY);
+    pub(super) const EMPTY: Peers = Peers::Few4(InlinePeers::EMPTY);
 
-    pub(super) fn v4(&self) -> Option<&dyn Population<6>> {
+    pub(super) fn v4(&self) -> Option<&dyn PeerStore<6>> {
         match self {
             Peers::Few4(few) => Some(few),
             Peers::Flat4(flat) => Some(flat),
-            Peers::Both(both) => Some(both.v4.rows()),
+            Peers::DualStack(both) => Some(both.v4.rows()),
             Peers::Few6(_) | Peers::Flat6(_) => None,
         }
     }
 
-    pub(super) fn v6(&self) -> Option<&dyn Population<18>> {
+    pub(super) fn v6(&self) -> Option<&dyn PeerStore<18>> {
         match self {
             Peers::Few6(few) => Some(few),
             Peers::Flat6(flat) => Some(flat),
-            Peers::Both(both) => Some(both.v6.rows()),
+            Peers::DualStack(both) => Some(both.v6.rows()),
             Peers::Few4(_) | Peers::Flat4(_) => None,
         }
     }
 
-    fn v4_mut(&mut self) -> Option<&mut dyn Population<6>> {
+    fn v4_mut(&mut self) -> Option<&mut dyn PeerStore<6>> {
         match self {
             Peers::Few4(few) => Some(few),
             Peers::Flat4(flat) => Some(flat),
-            Peers::Both(both) => Some(both.v4.rows_mut()),
+            Peers::DualStack(both) => Some(both.v4.rows_mut()),
             Peers::Few6(_) | Peers::Flat6(_) => None,
         }
     }
 
-    fn v6_mut(&mut self) -> Option<&mut dyn Population<18>> {
+    fn v6_mut(&mut self) -> Option<&mut dyn PeerStore<18>> {
         match self {
             Peers::Few6(few) => Some(few),
             Peers::Flat6(flat) => Some(flat),
-            Peers::Both(both) => Some(both.v6.rows_mut()),
+            Peers::DualStack(both) => Some(both.v6.rows_mut()),
             Peers::Few4(_) | Peers::Flat4(_) => None,
         }
     }
@@ -102,33 +102,33 @@ impl Peers {
         Counts { complete: seeders as u32, incomplete: (self.len() - seeders) as u32, downloaded }
     }
 
-    /// As [`Population::renew`].
+    /// As [`PeerStore::renew`].
     pub(super) fn renew(
         &mut self,
-        peer: &Endpoint,
+        peer: &CompactAddr,
         seeder: bool,
         stamp: u8,
     ) -> Option<(bool, usize)> {
         match peer {
-            Endpoint::V4(address) => self.v4_mut()?.renew(address, seeder, stamp),
-            Endpoint::V6(address) => self.v6_mut()?.renew(address, seeder, stamp),
+            CompactAddr::V4(address) => self.v4_mut()?.renew(address, seeder, stamp),
+            CompactAddr::V6(address) => self.v6_mut()?.renew(address, seeder, stamp),
         }
     }
 
     /// Adds a peer that is not here yet; says at which row of its family it is.
     pub(super) fn add(
         &mut self,
-        peer: &Endpoint,
+        peer: &CompactAddr,
         seeder: bool,
         stamp: u8,
         rules: &Arc<Addresses>,
     ) -> usize {
         match *peer {
-            Endpoint::V4(address) => match self.v4_mut() {
+            CompactAddr::V4(address) => match self.v4_mut() {
                 Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
                 _ => self.unpacked(|both| both.v4.roomy(rules).add(address, seeder, stamp)),
             },
-            Endpoint::V6(address) => match self.v6_mut() {
+            CompactAddr::V6(address) => match self.v6_mut() {
                 Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
                 _ => self.unpacked(|both| both.v6.roomy(rules).add(address, seeder, stamp)),
             },
@@ -138,13 +138,13 @@ impl Peers {
     /// The endpoints that the address of a peer, which is limited, has here, at tick `now`.
     pub(super) fn neighbours(
         &mut self,
-        peer: &Endpoint,
+        peer: &CompactAddr,
         rules: &Addresses,
         now: u8,
     ) -> Option<Neighbours> {
         Some(match peer {
-            Endpoint::V4(endpoint) => neighbours(self.v4_mut()?, endpoint, rules, now),
-            Endpoint::V6(endpoint) => neighbours(self.v6_mut()?, endpoint, rules, now),
+            CompactAddr::V4(endpoint) => neighbours(self.v4_mut()?, endpoint, rules, now),
+            CompactAddr::V6(endpoint) => neighbours(self.v6_mut()?, endpoint, rules, now),
         })
     }
 
@@ -153,30 +153,30 @@ impl Peers {
     pub(super) fn replace(
         &mut self,
         at: usize,
-        peer: &Endpoint,
+        peer: &CompactAddr,
         seeder: bool,
         stamp: u8,
     ) -> Option<(bool, usize)> {
         match peer {
-            Endpoint::V4(address) => Some(replace(self.v4_mut()?, at, *address, seeder, stamp)),
-            Endpoint::V6(address) => Some(replace(self.v6_mut()?, at, *address, seeder, stamp)),
+            CompactAddr::V4(address) => Some(replace(self.v4_mut()?, at, *address, seeder, stamp)),
+            CompactAddr::V6(address) => Some(replace(self.v6_mut()?, at, *address, seeder, stamp)),
         }
     }
 
     /// Of all endpoints of its address the peer, which is at row `at` of its family, is the last
     /// that announced.
-    pub(super) fn set_latest(&mut self, peer: &Endpoint, at: usize) {
+    pub(super) fn set_latest(&mut self, peer: &CompactAddr, at: usize) {
         match peer {
-            Endpoint::V4(_) => self.v4_mut().into_iter().for_each(|rows| set_latest(rows, at)),
-            Endpoint::V6(_) => self.v6_mut().into_iter().for_each(|rows| set_latest(rows, at)),
+            CompactAddr::V4(_) => self.v4_mut().into_iter().for_each(|rows| set_latest(rows, at)),
+            CompactAddr::V6(_) => self.v6_mut().into_iter().for_each(|rows| set_latest(rows, at)),
         }
     }
 
     /// Takes a peer out; says whether it was a seeder, or nothing if it was not here.
-    pub(super) fn remove(&mut self, peer: &Endpoint) -> Option<bool> {
+    pub(super) fn remove(&mut self, peer: &CompactAddr) -> Option<bool> {
         let was_seeder = match peer {
-            Endpoint::V4(address) => remove(self.v4_mut()?, address),
-            Endpoint::V6(address) => remove(self.v6_mut()?, address),
+            CompactAddr::V4(address) => remove(self.v4_mut()?, address),
+            CompactAddr::V6(address) => remove(self.v6_mut()?, address),
         }?;
         self.tighten();
         Some(was_seeder)
@@ -201,8 +201,11 @@ impl Peers {
     }
 
     /// The peers of IPv4 and of IPv6.
-    pub(super) fn crowds(&self) -> [Crowd; 2] {
-        [self.v4().map_or_else(Crowd::default, crowd), self.v6().map_or_else(Crowd::default, crowd)]
+    pub(super) fn crowds(&self) -> [PeerCounts; 2] {
+        [
+            self.v4().map_or_else(PeerCounts::default, crowd),
+            self.v6().map_or_else(PeerCounts::default, crowd),
+        ]
     }
 
     /// All rows, for an expiry that begins.
@@ -237,11 +240,13 @@ impl Peers {
             Peers::Few4(_) | Peers::Few6(_) => false,
             Peers::Flat4(flat) => flat.len() < FEW_4,
             Peers::Flat6(flat) => flat.len() <= FEW_6,
-            Peers::Both(both) => {
+            Peers::DualStack(both) => {
                 both.v4.tighten();
                 both.v6.tighten();
                 match (&both.v4, &both.v6) {
-                    (Large::Flat(v4), Large::Flat(v6)) => v4.len() == 0 || v6.len() == 0,
+                    (Large::ArrayPeers(v4), Large::ArrayPeers(v6)) => {
+                        v4.len() == 0 || v6.len() == 0
+                    }
                     _ => false,
                 }
             }
@@ -252,47 +257,47 @@ impl Peers {
     }
 
     /// Does something in the roomiest form and comes back to the smallest.
-    fn unpacked<T>(&mut self, change: impl FnOnce(&mut Both) -> T) -> T {
+    fn unpacked<T>(&mut self, change: impl FnOnce(&mut DualStack) -> T) -> T {
         let mut both = std::mem::replace(self, Peers::EMPTY).unpack();
         let result = change(&mut both);
         *self = Peers::pack(both);
         result
     }
 
-    fn unpack(self) -> Both {
+    fn unpack(self) -> DualStack {
         let (mut v4, mut v6) = (Large::default(), Large::default());
         match self {
-            Peers::Few4(few) => v4 = Large::Flat(Flat::copied_from(&few)),
-            Peers::Few6(few) => v6 = Large::Flat(Flat::copied_from(&few)),
-            Peers::Flat4(flat) => v4 = Large::Flat(flat),
-            Peers::Flat6(flat) => v6 = Large::Flat(flat),
-            Peers::Both(both) => return *both,
+            Peers::Few4(few) => v4 = Large::ArrayPeers(ArrayPeers::copied_from(&few)),
+            Peers::Few6(few) => v6 = Large::ArrayPeers(ArrayPeers::copied_from(&few)),
+            Peers::Flat4(flat) => v4 = Large::ArrayPeers(flat),
+            Peers::Flat6(flat) => v6 = Large::ArrayPeers(flat),
+            Peers::DualStack(both) => return *both,
         }
-        Both { v4, v6 }
+        DualStack { v4, v6 }
     }
 
-    fn pack(both: Both) -> Peers {
+    fn pack(both: DualStack) -> Peers {
         match both {
-            Both { v4: Large::Flat(v4), v6: Large::Flat(v6) } if v6.len() == 0 => {
+            DualStack { v4: Large::ArrayPeers(v4), v6: Large::ArrayPeers(v6) } if v6.len() == 0 => {
                 if v4.len() <= FEW_4 {
-                    Peers::Few4(Few::copied_from(&v4))
+                    Peers::Few4(InlinePeers::copied_from(&v4))
                 } else {
                     Peers::Flat4(v4)
                 }
             }
-            Both { v4: Large::Flat(v4), v6: Large::Flat(v6) } if v4.len() == 0 => {
+            DualStack { v4: Large::ArrayPeers(v4), v6: Large::ArrayPeers(v6) } if v4.len() == 0 => {
                 if v6.len() <= FEW_6 {
-                    Peers::Few6(Few::copied_from(&v6))
+                    Peers::Few6(InlinePeers::copied_from(&v6))
                 } else {
                     Peers::Flat6(v6)
                 }
             }
-            both => Peers::Both(Box::new(both)),
+            both => Peers::DualStack(Box::new(both)),
         }
     }
 }
 
-fn remove<const N: usize>(rows: &mut dyn Population<N>, address: &[u8; N]) -> Option<bool> {
+fn remove<const N: usize>(rows: &mut dyn PeerStore<N>, address: &[u8; N]) -> Option<bool> {
     let at = rows.find(address)?;
     let was_seeder = at < rows.seeders();
     rows.remove(at);
@@ -300,7 +305,7 @@ fn remove<const N: usize>(rows: &mut dyn Population<N>, address: &[u8; N]) -> Op
 }
 
 fn replace<const N: usize>(
-    rows: &mut dyn Population<N>,
+    rows: &mut dyn PeerStore<N>,
     at: usize,
     address: [u8; N],
     seeder: bool,
@@ -311,9 +316,9 @@ fn replace<const N: usize>(
     (was_seeder, rows.add(address, seeder, stamp))
 }
 
-fn crowd<const N: usize>(rows: &dyn Population<N>) -> Crowd {
+fn crowd<const N: usize>(rows: &dyn PeerStore<N>) -> PeerCounts {
     let seeders = rows.seeders();
-    Crowd { seeders: seeders as u64, leechers: (rows.len() - seeders) as u64 }
+    PeerCounts { seeders: seeders as u64, leechers: (rows.len() - seeders) as u64 }
 }
 
 impl RowsLeft {
@@ -324,41 +329,41 @@ impl RowsLeft {
 
 impl<const N: usize> Default for Large<N> {
     fn default() -> Self {
-        Large::Flat(Flat::default())
+        Large::ArrayPeers(ArrayPeers::default())
     }
 }
 
 impl<const N: usize> Large<N> {
-    fn rows(&self) -> &dyn Population<N> {
+    fn rows(&self) -> &dyn PeerStore<N> {
         match self {
-            Large::Flat(flat) => flat,
-            Large::Deep(deep) => &**deep,
+            Large::ArrayPeers(flat) => flat,
+            Large::IndexedPeers(deep) => &**deep,
         }
     }
 
-    fn rows_mut(&mut self) -> &mut dyn Population<N> {
+    fn rows_mut(&mut self) -> &mut dyn PeerStore<N> {
         match self {
-            Large::Flat(flat) => flat,
-            Large::Deep(deep) => &mut **deep,
+            Large::ArrayPeers(flat) => flat,
+            Large::IndexedPeers(deep) => &mut **deep,
         }
     }
 
     /// The rows, with room for one more.
-    fn roomy(&mut self, rules: &Arc<Addresses>) -> &mut dyn Population<N> {
-        if let Large::Flat(flat) = self
-            && Population::is_full(flat)
+    fn roomy(&mut self, rules: &Arc<Addresses>) -> &mut dyn PeerStore<N> {
+        if let Large::ArrayPeers(flat) = self
+            && PeerStore::is_full(flat)
         {
-            *self = Large::Deep(Box::new(Deep::copied_from(flat, rules)));
+            *self = Large::IndexedPeers(Box::new(IndexedPeers::copied_from(flat, rules)));
         }
         self.rows_mut()
     }
 
     /// After a removal: flat again, if the rows would fill half of it at most.
     fn tighten(&mut self) {
-        if let Large::Deep(deep) = self
+        if let Large::IndexedPeers(deep) = self
             && deep.len() <= FLAT_MAX / 2
         {
-            *self = Large::Flat(Flat::copied_from(&**deep));
+            *self = Large::ArrayPeers(ArrayPeers::copied_from(&**deep));
         }
     }
 }
@@ -369,8 +374,8 @@ mod tests {
 
     use super::*;
 
-    fn peer(n: u8, v6: bool) -> Endpoint {
-        if v6 { Endpoint::V6([n; 18]) } else { Endpoint::V4([n; 6]) }
+    fn peer(n: u8, v6: bool) -> CompactAddr {
+        if v6 { CompactAddr::V6([n; 18]) } else { CompactAddr::V4([n; 6]) }
     }
 
     fn form(peers: &Peers) -> &'static str {
@@ -379,11 +384,11 @@ mod tests {
             Peers::Few6(_) => "few 6",
             Peers::Flat4(_) => "flat 4",
             Peers::Flat6(_) => "flat 6",
-            Peers::Both(both) => match (&both.v4, &both.v6) {
-                (Large::Flat(_), Large::Flat(_)) => "both flat",
-                (Large::Deep(_), Large::Flat(_)) => "deep 4",
-                (Large::Flat(_), Large::Deep(_)) => "deep 6",
-                (Large::Deep(_), Large::Deep(_)) => "both deep",
+            Peers::DualStack(both) => match (&both.v4, &both.v6) {
+                (Large::ArrayPeers(_), Large::ArrayPeers(_)) => "both flat",
+                (Large::IndexedPeers(_), Large::ArrayPeers(_)) => "deep 4",
+                (Large::ArrayPeers(_), Large::IndexedPeers(_)) => "deep 6",
+                (Large::IndexedPeers(_), Large::IndexedPeers(_)) => "both deep",
             },
         }
     }

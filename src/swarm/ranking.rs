@@ -151,11 +151,11 @@ mod tests {
 
     use super::super::slices::SHARD_COST;
     use super::super::table::SHARDS;
-    use super::super::{Announcement, Endpoint, Event, Random, Sample, Settings};
+    use super::super::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
     use super::*;
 
     fn swarms() -> Swarms {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: 100_000,
             peers_max: 100_000,
             peers_per_torrent_max: 1000,
@@ -167,8 +167,8 @@ mod tests {
 
     fn announce(swarms: &Swarms, info_hash: InfoHash, port: u16, seeder: bool, event: Event) {
         let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(0));
-        let peer = Endpoint::new([10, 0, 0, 1].into(), port);
-        let a = Announcement { info_hash, peer, seeder, event, want: 0 };
+        let peer = CompactAddr::new([10, 0, 0, 1].into(), port);
+        let a = AnnounceRequest { info_hash, peer, seeder, event, want: 0 };
         swarms.announce(&a, 0, &mut random, &mut sample);
     }
 

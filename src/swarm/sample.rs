@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use super::peer_store::PeerStore;
 use super::peers::Peers;
-use super::population::Population;
-use super::{Endpoint, Full, Random, Replaced};
+use super::{CapacityError, CompactAddr, Random, Replaced};
 
 /// The peers of one answer, and what it takes to choose them. Made once for each worker; an
 /// announce clears and fills it and allocates nothing.
@@ -12,7 +12,7 @@ use super::{Endpoint, Full, Random, Replaced};
 pub struct Sample {
     v4: Vec<[u8; 6]>,
     v6: Vec<[u8; 18]>,
-    full: Option<Full>,
+    full: Option<CapacityError>,
     replaced: Option<Replaced>,
     max: u32,
     picks: Picks,
@@ -47,7 +47,7 @@ impl Sample {
     }
 
     /// Why the announcer is not stored, if it is new and there was no room for it.
-    pub fn full(&self) -> Option<Full> {
+    pub fn full(&self) -> Option<CapacityError> {
         self.full
     }
 
@@ -64,7 +64,7 @@ impl Sample {
     }
 
     /// There was no room for the announcer of whom this is the answer.
-    pub(super) fn note_full(&mut self, full: Full) {
+    pub(super) fn note_full(&mut self, full: CapacityError) {
         self.full = Some(full);
     }
 
@@ -78,7 +78,7 @@ impl Sample {
     pub(super) fn fill(
         &mut self,
         peers: &Peers,
-        announcer: &Endpoint,
+        announcer: &CompactAddr,
         announcer_at: Option<usize>,
         seeder: bool,
         want: u32,
@@ -87,16 +87,16 @@ impl Sample {
         self.clear();
         let want = want.min(self.max) as usize;
         let (at_v4, at_v6) = match announcer {
-            Endpoint::V4(_) => (announcer_at, None),
-            Endpoint::V6(_) => (None, announcer_at),
+            CompactAddr::V4(_) => (announcer_at, None),
+            CompactAddr::V6(_) => (None, announcer_at),
         };
         let v4 = peers.v4().map(|rows| Eligible::new(rows, at_v4, seeder));
         let v6 = peers.v6().map(|rows| Eligible::new(rows, at_v6, seeder));
         let eligible_v4 = v4.as_ref().map_or(0, Eligible::len);
         let eligible_v6 = v6.as_ref().map_or(0, Eligible::len);
         let (want_v4, want_v6) = match announcer {
-            Endpoint::V4(_) => shares(want, eligible_v4, eligible_v6),
-            Endpoint::V6(_) => {
+            CompactAddr::V4(_) => shares(want, eligible_v4, eligible_v6),
+            CompactAddr::V6(_) => {
                 let (own, other) = shares(want, eligible_v6, eligible_v4);
                 (other, own)
             }
@@ -123,13 +123,13 @@ fn shares(want: usize, own: usize, other: usize) -> (usize, usize) {
 
 /// The rows of one family that an answer may name: a range, without the announcer's own.
 struct Eligible<'a, const N: usize> {
-    rows: &'a dyn Population<N>,
+    rows: &'a dyn PeerStore<N>,
     range: Range<usize>,
     except: Option<usize>,
 }
 
 impl<'a, const N: usize> Eligible<'a, N> {
-    fn new(rows: &'a dyn Population<N>, announcer_at: Option<usize>, seeder: bool) -> Self {
+    fn new(rows: &'a dyn PeerStore<N>, announcer_at: Option<usize>, seeder: bool) -> Self {
         let range = rows.useful_to(seeder);
         let except = announcer_at.filter(|at| range.contains(at));
         Eligible { rows, range, except }
@@ -251,17 +251,17 @@ mod tests {
     use std::collections::BTreeMap;
     use std::hash::RandomState;
 
-    use super::super::{Announcement, Event, Settings, Swarms};
+    use super::super::{AnnounceRequest, Event, SwarmConfig, Swarms};
     use super::*;
 
     const INFO_HASH: [u8; 20] = [1; 20];
 
-    fn endpoint(n: u16, v6: bool) -> Endpoint {
+    fn endpoint(n: u16, v6: bool) -> CompactAddr {
         let [high, low] = n.to_be_bytes();
         if v6 {
-            Endpoint::V6([2, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9, 9])
+            CompactAddr::V6([2, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9, 9])
         } else {
-            Endpoint::V4([10, 1, high, low, 9, 9])
+            CompactAddr::V4([10, 1, high, low, 9, 9])
         }
     }
 
@@ -270,20 +270,20 @@ mod tests {
         swarms: Swarms,
         random: Random,
         sample: Sample,
-        asks: Announcement,
+        asks: AnnounceRequest,
     }
 
     impl Asker {
         /// `v4` and `v6` leechers beside the one that asks, which is put among its own.
         fn new(v4: u16, v6: u16, asker_v6: bool, want: u32) -> Asker {
-            let settings = Settings {
+            let settings = SwarmConfig {
                 torrents_max: 1,
                 peers_max: 1_000_000,
                 peers_per_torrent_max: 1_000_000,
                 peers_per_address_max: 0,
                 peer_timeout_s: 1000,
             };
-            let asks = Announcement {
+            let asks = AnnounceRequest {
                 info_hash: INFO_HASH,
                 peer: endpoint(u16::MAX, asker_v6),
                 seeder: false,
@@ -301,13 +301,13 @@ mod tests {
                     if n == count / 2 && is_v6 == asker_v6 {
                         asker.announce(asks);
                     }
-                    asker.announce(Announcement { peer: endpoint(n, is_v6), want: 0, ..asks });
+                    asker.announce(AnnounceRequest { peer: endpoint(n, is_v6), want: 0, ..asks });
                 }
             }
             asker
         }
 
-        fn announce(&mut self, announcement: Announcement) {
+        fn announce(&mut self, announcement: AnnounceRequest) {
             self.swarms.announce(&announcement, 0, &mut self.random, &mut self.sample);
         }
 

@@ -5,10 +5,10 @@ use std::hash::RandomState;
 
 use hashbrown::HashTable;
 
-use super::chunked::{Blank, Chunked};
+use super::chunked_vec::{ChunkedVec, ConstDefault};
 use super::peers::{Peers, RowsLeft};
 use super::time::{Budget, Deadline};
-use super::{Census, Counts, InfoHash, Random, keyed_hash};
+use super::{Counts, InfoHash, Random, SwarmStats, keyed_hash};
 
 /// Torrents of one shard: row numbers have 16 bits, of which an eighth stays free so that the
 /// index is never crowded. 2048 shards hold 117 million, which would be 8 GB.
@@ -42,7 +42,7 @@ pub(super) struct Torrent {
 
 const _: () = assert!(size_of::<Torrent>() == 56);
 
-impl Blank for Torrent {
+impl ConstDefault for Torrent {
     const BLANK: Self = Torrent { info_hash: [0; 20], downloaded: 0, peers: Peers::EMPTY };
 }
 
@@ -84,16 +84,16 @@ fn spread(hash: u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct Shard {
     index: HashTable<Slot>,
-    torrents: Chunked<Torrent, BLOCK>,
+    torrents: ChunkedVec<Torrent, BLOCK>,
     /// Of this shard; peers are entered by [`Swarms`](super::Swarms), which knows of them first.
-    pub(super) census: Census,
+    pub(super) census: SwarmStats,
     /// Torrents with one peer that has announced once.
     singles: u32,
 }
 
 /// Where in a shard a sweep goes on.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SweepCursor {
     /// Before which row.
     end: usize,
     /// The torrent that was left half done, and what of it was left. If another thread has moved
@@ -112,8 +112,8 @@ impl Shard {
     pub(super) const fn new() -> Shard {
         Shard {
             index: HashTable::new(),
-            torrents: Chunked::new(),
-            census: Census::ZERO,
+            torrents: ChunkedVec::new(),
+            census: SwarmStats::ZERO,
             singles: 0,
         }
     }
@@ -143,7 +143,7 @@ impl Shard {
     }
 
     /// A torrent, and the census that a change of its peers has to be entered in.
-    pub(super) fn torrent_and_census(&mut self, row: usize) -> (&mut Torrent, &mut Census) {
+    pub(super) fn torrent_and_census(&mut self, row: usize) -> (&mut Torrent, &mut SwarmStats) {
         (&mut self.torrents[row], &mut self.census)
     }
 
@@ -211,15 +211,15 @@ impl Shard {
     }
 
     /// Where a sweep begins: at the end, because a removal moves the last torrent down.
-    pub(super) fn place(&self) -> Place {
-        Place { end: self.len(), inside: None }
+    pub(super) fn place(&self) -> SweepCursor {
+        SweepCursor { end: self.len(), inside: None }
     }
 
     /// Takes out expired peers, all peers of torrents that are not to `keep`, and empty torrents,
     /// from `place` on, until done or the budget is spent; says whether it is done.
     pub(super) fn sweep(
         &mut self,
-        place: &mut Place,
+        place: &mut SweepCursor,
         deadline: Deadline,
         keep: impl Fn(&InfoHash) -> bool,
         secret: &RandomState,
@@ -276,7 +276,7 @@ mod tests {
 
     use super::super::address::Addresses;
     use super::super::time::Ticks;
-    use super::super::{Endpoint, Random};
+    use super::super::{CompactAddr, Random};
     use super::*;
 
     fn info_hash(n: u16) -> InfoHash {
@@ -289,7 +289,7 @@ mod tests {
         let row = shard.insert(keyed_hash(secret, &info_hash(n)), info_hash(n));
         for peer in 0..peers {
             let [high, low] = peer.to_be_bytes();
-            let peer = Endpoint::V4([1, 2, high, low, 0, 1]);
+            let peer = CompactAddr::V4([1, 2, high, low, 0, 1]);
             let (torrent, census) = shard.torrent_and_census(row);
             let rules = Arc::new(Addresses::new(secret.clone(), 0));
             torrent.peers.add(&peer, false, 0, &rules);

@@ -3,7 +3,7 @@
 //! kept go with it; when that is not to take a period, one round is made without a pause.
 
 use super::InfoHash;
-use super::shard::{Place, Removed};
+use super::shard::{Removed, SweepCursor};
 use super::table::{SHARDS, Swarms};
 use super::time::Budget;
 
@@ -29,7 +29,7 @@ pub struct Sweep {
     /// The next shard, as a number within this part.
     next: usize,
     /// Where in that shard to go on, if it is half done.
-    place: Option<Place>,
+    place: Option<SweepCursor>,
 }
 
 /// Whether a worker's sweep is where it should be by now.
@@ -127,14 +127,14 @@ impl Swarms {
 mod tests {
     use std::hash::RandomState;
 
-    use super::super::{Announcement, Endpoint, Event, Random, Sample, Settings, Totals};
+    use super::super::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig, Totals};
     use super::*;
 
     const TIMEOUT_S: u32 = 4000;
     const PERIOD_S: u32 = TIMEOUT_S / 4;
 
     fn swarms() -> Swarms {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: 100_000,
             peers_max: 100_000,
             peers_per_torrent_max: 100_000,
@@ -151,9 +151,9 @@ mod tests {
             let mut info_hash = [0; 20];
             info_hash[..4].copy_from_slice(&(n % torrents).to_be_bytes());
             let [a, b, c, d] = n.to_be_bytes();
-            let announcement = Announcement {
+            let announcement = AnnounceRequest {
                 info_hash,
-                peer: Endpoint::V4([a, b, c, d, 0, 1]),
+                peer: CompactAddr::V4([a, b, c, d, 0, 1]),
                 seeder: n % 2 == 0,
                 event: Event::None,
                 want: 0,
@@ -302,9 +302,9 @@ mod tests {
             for (peer, event) in
                 [([9, 9, 9, slice, 0, 1], Event::None), ([0, 0, 2, slice, 0, 1], Event::Stopped)]
             {
-                let peer = Endpoint::V4(peer);
+                let peer = CompactAddr::V4(peer);
                 let seeder = slice.is_multiple_of(2);
-                let a = Announcement { info_hash: [0; 20], peer, seeder, event, want: 0 };
+                let a = AnnounceRequest { info_hash: [0; 20], peer, seeder, event, want: 0 };
                 swarms.announce(&a, now, &mut random, &mut sample);
             }
             slice += 1;

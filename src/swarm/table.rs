@@ -10,8 +10,8 @@ use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX, Torrent};
 use super::singles::Singles;
 use super::time::Ticks;
 use super::{
-    Announcement, Census, Counts, Event, Full, InfoHash, Random, Replaced, Sample, Settings,
-    Totals, keyed_hash,
+    AnnounceRequest, CapacityError, Counts, Event, InfoHash, Random, Replaced, Sample, SwarmConfig,
+    SwarmStats, Totals, keyed_hash,
 };
 use crate::limits::TORRENTS_MAX;
 
@@ -29,9 +29,9 @@ const _: () = assert!(TORRENTS_MAX <= SHARDS * TORRENTS_PER_SHARD_MAX / 8 * 7);
 /// pairs.
 #[repr(align(128))]
 #[derive(Debug)]
-struct Guarded(Mutex<Shard>);
+struct CacheAligned(Mutex<Shard>);
 
-const _: () = assert!(size_of::<Guarded>() == 128);
+const _: () = assert!(size_of::<CacheAligned>() == 128);
 
 /// A counter on cache lines of its own.
 #[repr(align(128))]
@@ -69,12 +69,12 @@ impl Counter {
 /// a time and holds it for a bounded piece of work.
 #[derive(Debug)]
 pub struct Swarms {
-    shards: Box<[Guarded]>,
+    shards: Box<[CacheAligned]>,
     torrents: Counter,
     peers: Counter,
     waits: Counter,
     singles: Singles,
-    settings: Settings,
+    settings: SwarmConfig,
     ticks: Ticks,
     addresses: Arc<Addresses>,
     secret: RandomState,
@@ -83,16 +83,16 @@ pub struct Swarms {
 impl Swarms {
     /// Empty tables. Whoever knows `secret` can make them slow: it is drawn at random when the
     /// process starts, and told to nobody.
-    pub fn new(settings: Settings, secret: RandomState) -> Swarms {
+    pub fn new(settings: SwarmConfig, secret: RandomState) -> Swarms {
         // Row numbers have 32 bits, of which the highest two values mean something else.
         let peers_per_torrent_max = settings.peers_per_torrent_max.min(u32::MAX - 2);
         Swarms {
-            shards: (0..SHARDS).map(|_| Guarded(Mutex::new(Shard::new()))).collect(),
+            shards: (0..SHARDS).map(|_| CacheAligned(Mutex::new(Shard::new()))).collect(),
             torrents: Counter::new(),
             peers: Counter::new(),
             waits: Counter::new(),
             singles: Singles::new(),
-            settings: Settings { peers_per_torrent_max, ..settings },
+            settings: SwarmConfig { peers_per_torrent_max, ..settings },
             ticks: Ticks::new(settings.peer_timeout_s),
             addresses: Arc::new(Addresses::new(secret.clone(), settings.peers_per_address_max)),
             secret,
@@ -115,7 +115,7 @@ impl Swarms {
     /// the peer is stored: repeated, it counts once.
     pub fn announce(
         &self,
-        announcement: &Announcement,
+        announcement: &AnnounceRequest,
         now: u32,
         random: &mut Random,
         sample: &mut Sample,
@@ -134,7 +134,7 @@ impl Swarms {
         }
         match self.room_for_torrent(&shard) {
             Ok(()) => self.create(&mut shard, hash, announcement, stamp),
-            Err(Full::Torrents) => {
+            Err(CapacityError::Torrents) => {
                 drop(shard);
                 self.create_instead(hash, announcement, stamp, random, sample)
             }
@@ -165,8 +165,8 @@ impl Swarms {
 
     /// What there is of everything, one shard after another: it takes about a tenth of a
     /// millisecond, and meanwhile nobody waits for longer than it takes to copy six numbers.
-    pub fn census(&self) -> Census {
-        let mut sum = Census::default();
+    pub fn census(&self) -> SwarmStats {
+        let mut sum = SwarmStats::default();
         (0..SHARDS).for_each(|shard| sum += self.lock(shard).census);
         sum
     }
@@ -176,7 +176,7 @@ impl Swarms {
         &self,
         shard: &mut Shard,
         row: usize,
-        announcement: &Announcement,
+        announcement: &AnnounceRequest,
         stamp: u8,
         random: &mut Random,
         sample: &mut Sample,
@@ -188,7 +188,7 @@ impl Swarms {
             self.note_more(shard, row);
         }
         let torrent = shard.torrent(row);
-        let Announcement { peer, seeder, event, want, .. } = announcement;
+        let AnnounceRequest { peer, seeder, event, want, .. } = announcement;
         let is_seeding = *seeder && *event != Event::Magnet;
         let at = joined.map(|joined| joined.at).ok();
         sample.fill(&torrent.peers, peer, at, is_seeding, *want, random);
@@ -208,7 +208,7 @@ impl Swarms {
     }
 
     /// A peer leaves the torrent at `row`, or was not in it.
-    fn leave(&self, shard: &mut Shard, row: usize, announcement: &Announcement) -> Counts {
+    fn leave(&self, shard: &mut Shard, row: usize, announcement: &AnnounceRequest) -> Counts {
         let torrent = shard.torrent_mut(row);
         let was_single = torrent.peers.is_single();
         let removed = torrent.peers.remove(&announcement.peer);
@@ -230,16 +230,16 @@ impl Swarms {
     }
 
     /// Counts a torrent of a shard and its first peer, if there is room for both.
-    fn room_for_torrent(&self, shard: &Shard) -> Result<(), Full> {
+    fn room_for_torrent(&self, shard: &Shard) -> Result<(), CapacityError> {
         if self.settings.peers_per_torrent_max == 0 {
-            return Err(Full::Torrent);
+            return Err(CapacityError::Torrent);
         }
         if shard.is_full() || !self.torrents.add_below(self.settings.torrents_max) {
-            return Err(Full::Torrents);
+            return Err(CapacityError::Torrents);
         }
         if !self.peers.add_below(self.settings.peers_max) {
             self.torrents.subtract(1);
-            return Err(Full::Peers);
+            return Err(CapacityError::Peers);
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Swarms {
         &self,
         shard: &mut Shard,
         hash: u64,
-        announcement: &Announcement,
+        announcement: &AnnounceRequest,
         stamp: u8,
     ) -> Counts {
         let row = shard.insert(hash, announcement.info_hash);
@@ -268,13 +268,13 @@ impl Swarms {
     fn create_instead(
         &self,
         hash: u64,
-        announcement: &Announcement,
+        announcement: &AnnounceRequest,
         stamp: u8,
         random: &mut Random,
         sample: &mut Sample,
     ) -> Counts {
         if !self.take_single(random) {
-            sample.note_full(Full::Torrents);
+            sample.note_full(CapacityError::Torrents);
             return Counts::default();
         }
         let mut shard = self.lock(shard_of(hash));
@@ -289,7 +289,7 @@ impl Swarms {
         if let Some(row) = row {
             return self.meet(&mut shard, row, announcement, stamp, random, sample);
         }
-        sample.note_full(Full::Torrents);
+        sample.note_full(CapacityError::Torrents);
         Counts::default()
     }
 
@@ -298,10 +298,10 @@ impl Swarms {
         &self,
         shard: &mut Shard,
         row: usize,
-        announcement: &Announcement,
+        announcement: &AnnounceRequest,
         stamp: u8,
-    ) -> Result<Joined, Full> {
-        let Announcement { peer, seeder, .. } = announcement;
+    ) -> Result<Joined, CapacityError> {
+        let AnnounceRequest { peer, seeder, .. } = announcement;
         let (torrent, census) = shard.torrent_and_census(row);
         let (was_seeder, joined) = match torrent.peers.renew(peer, *seeder, stamp) {
             Some((was_seeder, at)) => {
@@ -325,11 +325,11 @@ impl Swarms {
     fn add(
         &self,
         torrent: &mut Torrent,
-        census: &mut Census,
-        announcement: &Announcement,
+        census: &mut SwarmStats,
+        announcement: &AnnounceRequest,
         stamp: u8,
-    ) -> Result<Joined, Full> {
-        let Announcement { peer, seeder, .. } = announcement;
+    ) -> Result<Joined, CapacityError> {
+        let AnnounceRequest { peer, seeder, .. } = announcement;
         let peers = &mut torrent.peers;
         let limit = self.addresses.limit_of(peer);
         let neighbours = limit.and_then(|_| peers.neighbours(peer, &self.addresses, stamp));
@@ -344,10 +344,10 @@ impl Swarms {
             }
             None => {
                 if peers.len() >= self.settings.peers_per_torrent_max as usize {
-                    return Err(Full::Torrent);
+                    return Err(CapacityError::Torrent);
                 }
                 if !self.peers.add_below(self.settings.peers_max) {
-                    return Err(Full::Peers);
+                    return Err(CapacityError::Peers);
                 }
                 peers.add(peer, *seeder, stamp, &self.addresses)
             }
@@ -401,7 +401,7 @@ struct Joined {
     replaced: bool,
 }
 
-fn completes(announcement: &Announcement, was_seeder: bool) -> bool {
+fn completes(announcement: &AnnounceRequest, was_seeder: bool) -> bool {
     announcement.event == Event::Completed && announcement.seeder && !was_seeder
 }
 
@@ -416,10 +416,10 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use super::super::{Endpoint, Swept, Walk};
+    use super::super::{CompactAddr, ScrapeCursor, Swept};
     use super::*;
 
-    const SETTINGS: Settings = Settings {
+    const SETTINGS: SwarmConfig = SwarmConfig {
         torrents_max: 1000,
         peers_max: 5000,
         peers_per_torrent_max: 300,
@@ -433,11 +433,11 @@ mod tests {
         info_hash
     }
 
-    fn announcement(torrent: u32, peer: u16, event: Event) -> Announcement {
+    fn announcement(torrent: u32, peer: u16, event: Event) -> AnnounceRequest {
         let [high, low] = peer.to_be_bytes();
-        Announcement {
+        AnnounceRequest {
             info_hash: info_hash(torrent),
-            peer: Endpoint::V4([10, 0, high, low, 0, 80]),
+            peer: CompactAddr::V4([10, 0, high, low, 0, 80]),
             seeder: event == Event::Completed,
             event,
             want: 30,
@@ -445,8 +445,8 @@ mod tests {
     }
 
     /// What is counted one by one, to compare with the census.
-    fn counted(swarms: &Swarms) -> Census {
-        let mut all = Census::default();
+    fn counted(swarms: &Swarms) -> SwarmStats {
+        let mut all = SwarmStats::default();
         for shard in 0..SHARDS {
             let shard = swarms.lock(shard);
             all.torrents += shard.len() as u64;
@@ -474,17 +474,17 @@ mod tests {
 
     #[test]
     fn the_census_is_what_counting_gives() {
-        let settings = Settings { torrents_max: 25, peers_max: 150, ..SETTINGS };
+        let settings = SwarmConfig { torrents_max: 25, peers_max: 150, ..SETTINGS };
         let swarms = Swarms::new(settings, RandomState::new());
         let (mut random, mut sample) = (Random::seeded(5), Sample::with_capacity(0));
         let mut sweep = Swarms::sweep_part(0, 1);
-        let (mut completed, mut seen) = (0, Census::default());
+        let (mut completed, mut seen) = (0, SwarmStats::default());
         for now in 0..5000 {
             let number = random.below(20) as u8;
             let v6 = random.below(3) == 0;
             let peer = match v6 {
-                true => Endpoint::V6([number; 18]),
-                false => Endpoint::V4([number; 6]),
+                true => CompactAddr::V6([number; 18]),
+                false => CompactAddr::V4([number; 6]),
             };
             let event = match random.below(4) {
                 0 => Event::Stopped,
@@ -493,7 +493,7 @@ mod tests {
             };
             let seeder = random.below(2) == 0;
             let info_hash = info_hash(random.below(30));
-            let a = Announcement { info_hash, peer, seeder, event, want: 0 };
+            let a = AnnounceRequest { info_hash, peer, seeder, event, want: 0 };
             let before = swarms.scrape(&info_hash);
             let after = swarms.announce(&a, now / 10, &mut random, &mut sample);
             completed += u64::from(after.downloaded.saturating_sub(before.downloaded));
@@ -504,10 +504,10 @@ mod tests {
                 }
             }
             let census = swarms.census();
-            assert_eq!(census, Census { completed, ..counted(&swarms) }, "{now}: {a:?}");
+            assert_eq!(census, SwarmStats { completed, ..counted(&swarms) }, "{now}: {a:?}");
             count_singles(&swarms);
             let Totals { torrents, peers } = swarms.totals();
-            let Census { v4, v6, .. } = census;
+            let SwarmStats { v4, v6, .. } = census;
             assert_eq!(census.torrents, torrents);
             assert_eq!(v4.seeders + v4.leechers + v6.seeders + v6.leechers, peers);
             seen.v4.seeders |= v4.seeders;
@@ -583,7 +583,7 @@ mod tests {
         let mut parts: Vec<_> =
             threads.into_iter().map(|thread| thread.join().expect("no worker panics")).collect();
 
-        let (mut walk, mut all) = (Walk::default(), Vec::new());
+        let (mut walk, mut all) = (ScrapeCursor::default(), Vec::new());
         while swarms.walk(&mut walk, 100, &mut all) {}
         let sum = |counts: &Counts| u64::from(counts.complete + counts.incomplete);
         let peers = all.iter().map(|(_, counts)| sum(counts)).sum();

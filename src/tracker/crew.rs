@@ -8,23 +8,21 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use annulus_ring::{
-    Capabilities, Epoll, Listener, Ring, Settings as RingSettings, TaskWork, Uring, Waker,
-};
+use annulus_ring::{Capabilities, EngineConfig, Epoll, Listener, Ring, TaskWork, Uring, Waker};
 
 use crate::config::EngineChoice;
 use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
 use crate::metrics::Counters;
 use crate::metrics::snapshot::Engine;
-use crate::proxy::Introductions;
+use crate::proxy::ProxyProtocol;
 use crate::server::Server;
 use crate::swarm::{Swarms, Sweep};
 use crate::tls::Acceptor;
-use crate::worker::{Clock, Room, Settings, Worker};
+use crate::worker::{Clock, Room, Worker, WorkerConfig};
 
 /// The workers' threads, and what wakes them.
-pub(super) type Crew = Vec<(JoinHandle<io::Result<()>>, Waker)>;
+pub(super) type Workers = Vec<(JoinHandle<io::Result<()>>, Waker)>;
 
 /// What a worker tells of its start: its engine, with a line about it, or why there is none.
 pub(super) type Started = Result<(Engine, String), String>;
@@ -32,7 +30,7 @@ pub(super) type Started = Result<(Engine, String), String>;
 /// Everything one worker is made of, on the way to its thread: a ring must be built by the
 /// thread that uses it.
 pub(super) struct Plan {
-    pub(super) settings: Settings,
+    pub(super) settings: WorkerConfig,
     pub(super) room: Arc<Room>,
     /// Its place among the workers, from 0.
     pub(super) number: usize,
@@ -40,7 +38,7 @@ pub(super) struct Plan {
     pub(super) waker: Waker,
     pub(super) reply_bytes: usize,
     pub(super) acceptor: Option<Acceptor>,
-    pub(super) introductions: Option<Introductions>,
+    pub(super) introductions: Option<ProxyProtocol>,
     pub(super) server: Server,
     pub(super) swarms: Arc<Swarms>,
     pub(super) sweep: Sweep,
@@ -88,8 +86,8 @@ impl Plan {
         }
     }
 
-    fn ring_settings(&self, listeners: Vec<Listener>) -> RingSettings {
-        RingSettings {
+    fn ring_settings(&self, listeners: Vec<Listener>) -> EngineConfig {
+        EngineConfig {
             listeners,
             waker: self.waker.clone(),
             limit: Arc::clone(self.room.limit()),
@@ -134,7 +132,7 @@ fn tier(capabilities: &Capabilities) -> &'static str {
 }
 
 /// Wakes the workers, which were told to stop, and waits until they have.
-pub(super) fn leave(crew: Crew) -> Result<(), String> {
+pub(super) fn leave(crew: Workers) -> Result<(), String> {
     for (_, waker) in &crew {
         waker.wake();
     }

@@ -28,12 +28,12 @@ pub(super) struct Bound {
 }
 
 /// The sockets that were passed to the program, until a configured address claims them.
-pub(super) struct Passed(Vec<Inherited>);
+pub(super) struct InheritedSockets(Vec<Inherited>);
 
-impl Passed {
+impl InheritedSockets {
     /// All that were passed, which may be none. To be called once, before anything is opened.
-    pub(super) fn take() -> Result<Passed, String> {
-        Inherited::take().map(Passed)
+    pub(super) fn take() -> Result<InheritedSockets, String> {
+        Inherited::take().map(InheritedSockets)
     }
 
     /// Listeners over the sockets of this address, one for each of `workers`, if any were passed.
@@ -91,7 +91,7 @@ impl Passed {
 pub(super) fn listen(
     config: &Config,
     addresses: &[ListenAddress],
-    passed: &mut Passed,
+    passed: &mut InheritedSockets,
     groups: &mut [Vec<Listener>],
     alone: bool,
     owner: Option<Ids>,

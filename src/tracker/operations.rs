@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 
 use annulus_ring::Listener;
 
-use super::listen::{Bound, Passed, listen};
+use super::listen::{Bound, InheritedSockets, listen};
+use crate::admin::{Door, serve};
 use crate::config::{Config, widened};
 use crate::log;
-use crate::metrics::snapshot::{Engine, Facts, Observer};
-use crate::operations::{Door, serve};
+use crate::metrics::snapshot::{Engine, StaticInfo, StatsSource};
 use crate::worker::Clock;
 
 /// Opens the addresses as configured: each with its socket, which nobody answers yet.
 pub(super) fn open(
     config: &Config,
-    passed: &mut Passed,
+    passed: &mut InheritedSockets,
 ) -> Result<Vec<(SocketAddr, Door)>, String> {
     let addresses = widened(&config.operations.listen);
     let mut group = [Vec::new()];
@@ -26,8 +26,8 @@ pub(super) fn open(
 }
 
 /// What does not change from here on, which is when the tracker begins to serve.
-pub(super) fn facts(config: &Config, engines: Vec<Engine>, connections_max: u64) -> Facts {
-    Facts {
+pub(super) fn facts(config: &Config, engines: Vec<Engine>, connections_max: u64) -> StaticInfo {
+    StaticInfo {
         version: env!("CARGO_PKG_VERSION"),
         started_unix_s: Clock::unix_s(),
         engines,
@@ -38,7 +38,7 @@ pub(super) fn facts(config: &Config, engines: Vec<Engine>, connections_max: u64)
 }
 
 /// Answers from now on.
-pub(super) fn begin(doors: Vec<(SocketAddr, Door)>, observer: Observer) -> Result<(), String> {
+pub(super) fn begin(doors: Vec<(SocketAddr, Door)>, observer: StatsSource) -> Result<(), String> {
     let (addresses, doors): (Vec<SocketAddr>, Vec<Door>) = doors.into_iter().unzip();
     serve(doors, observer).map_err(|error| format!("cannot start the operations: {error}"))?;
     for address in addresses {

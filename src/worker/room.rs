@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use annulus_ring::{ConnectionLimit, Key, Ring, Waker};
 
 use super::Worker;
-use super::ending::overdue;
+use super::close::overdue;
 use super::order::List;
 use super::progress::ONLY_FIN;
 use super::slot::Phase;

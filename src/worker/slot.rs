@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use annulus_ring::{Expect, Key, Socket};
+use annulus_ring::{Key, RecvMode, Socket};
 
 use super::progress::UNKNOWN;
 use crate::connection::Connection;
@@ -127,8 +127,8 @@ impl Slot {
 
     /// How to receive next. A receive that stays armed is worth it from the second request on;
     /// on a connection that ends with its first it would have to be cancelled.
-    pub(super) fn expect(&self) -> Expect {
-        if self.connection.has_answered() { Expect::Later } else { Expect::Once }
+    pub(super) fn expect(&self) -> RecvMode {
+        if self.connection.has_answered() { RecvMode::Multishot } else { RecvMode::Once }
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use annulus::config::CertificateFiles;
 use annulus::connection::{
-    After, Answer, Connection, Mistake, Next, Patience, Progress, Reply, Scratch,
+    Action, Connection, Disposition, Handler, Progress, RequestError, Response, Timeouts,
+    TlsBuffers,
 };
 use annulus::files::Files;
 use annulus::limits::FLIGHT_BYTES_MAX;
@@ -16,23 +17,29 @@ use crate::certificates::{Authority, Key};
 use crate::secure::{VERSIONS, session, settings};
 use crate::site::HOST;
 
-const PATIENCE: Patience = Patience { handshake_s: 10, header_s: 10, idle_s: 30 };
+const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const REQUEST: &[u8] = b"GET /announce HTTP/1.1\r\n\r\n";
 
 /// Says to every request who asks.
 struct Mirror;
 
-impl Answer for Mirror {
+impl Handler for Mirror {
     fn reply_bytes_max(&self) -> usize {
         64
     }
 
-    fn answer(&mut self, peer: Option<IpAddr>, _: &Head<'_>, out: &mut [u8]) -> Reply {
+    fn answer(&mut self, peer: Option<IpAddr>, _: &Head<'_>, out: &mut [u8]) -> Response {
         let peer = peer.map_or("nobody".to_owned(), |peer| peer.to_string());
-        Reply { len: put(&format!("{peer};"), out), after: After::KeepAlive }
+        Response { len: put(&format!("{peer};"), out), after: Disposition::KeepAlive }
     }
 
-    fn refuse(&mut self, _: Option<IpAddr>, mistake: Mistake, _: &[u8], out: &mut [u8]) -> usize {
+    fn refuse(
+        &mut self,
+        _: Option<IpAddr>,
+        mistake: RequestError,
+        _: &[u8],
+        out: &mut [u8],
+    ) -> usize {
         put(&format!("{mistake:?};"), out)
     }
 }
@@ -47,7 +54,7 @@ fn put(text: &str, out: &mut [u8]) -> usize {
 fn converse(trusted: bool, pieces: &[&[u8]], keep: bool) -> (String, bool) {
     let peer = Some("10.0.0.1".parse().unwrap());
     let mut connection = Connection::new(peer, 0, &PATIENCE).introduced(trusted);
-    let (mut scratch, mut out) = (Scratch::new(0), [0; 4096]);
+    let (mut scratch, mut out) = (TlsBuffers::new(0), [0; 4096]);
     let mut said = String::new();
     for (index, piece) in pieces.iter().enumerate() {
         if keep && index == 0 {
@@ -65,8 +72,8 @@ fn converse(trusted: bool, pieces: &[&[u8]], keep: bool) -> (String, bool) {
         );
         said += std::str::from_utf8(&out[..written]).unwrap();
         match next {
-            Next::Receive => {}
-            Next::Close { unread } => {
+            Action::Receive => {}
+            Action::Close { unread } => {
                 assert!(unread);
                 return (said, true);
             }
@@ -134,11 +141,11 @@ fn tls_comes_after_the_header() {
             let (peer, accepted) = (Some("10.0.0.1".parse().unwrap()), acceptor.accept().unwrap());
             let connection = Connection::secured(peer, accepted, 0, &PATIENCE);
             let mut connection = connection.introduced(true);
-            let (mut scratch, mut out) = (Scratch::new(4096), vec![0; FLIGHT_BYTES_MAX]);
+            let (mut scratch, mut out) = (TlsBuffers::new(4096), vec![0; FLIGHT_BYTES_MAX]);
             let mut receive = |connection: &mut Connection, bytes: &mut [u8]| {
                 let progress =
                     connection.receive(bytes, &mut Mirror, 0, &PATIENCE, &mut scratch, &mut out);
-                assert_eq!(progress.next, Next::Receive, "cut at {cut}");
+                assert_eq!(progress.next, Action::Receive, "cut at {cut}");
                 out[..progress.written].to_vec()
             };
             let mut replies = Vec::new();

@@ -6,7 +6,7 @@ use annulus::limits::{
     DEADLINES_PER_TURN_MAX, FULL_SCRAPES_MAX, HEAD_BYTES_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX,
     LINGER_S, REQUESTS_PER_TURN_MAX, UNREAD_BYTES_MAX,
 };
-use annulus::swarm::{Announcement, Endpoint, Event, Random, Sample, Swarms};
+use annulus::swarm::{AnnounceRequest, CompactAddr, Event, Random, Sample, Swarms};
 
 use super::answers::torrents_in;
 use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
@@ -379,9 +379,9 @@ fn fill(swarms: &Swarms) {
     for torrent in 0..TORRENTS {
         let mut info_hash = [0; 20];
         info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
-        let announcement = Announcement {
+        let announcement = AnnounceRequest {
             info_hash,
-            peer: Endpoint::new(IpAddr::from([10, 0, 0, 1]), 1),
+            peer: CompactAddr::new(IpAddr::from([10, 0, 0, 1]), 1),
             seeder: torrent % 2 == 0,
             event: Event::None,
             want: 0,

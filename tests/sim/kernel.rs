@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use annulus_ring::{AcceptEnd, Event, Expect, Half, Key, ListenerIndex, RecvEnd, Socket};
+use annulus_ring::{AcceptEnd, Event, Half, Key, ListenerIndex, RecvEnd, RecvMode, Socket};
 
 use super::client::{End, Outcome, Script};
 use super::faults::Sabotage;
@@ -333,7 +333,7 @@ impl FakeRing {
             let state = &self.links[link];
             let ended = state.wire.client_end.is_some() || state.shut;
             let enough = state.wire.to_server.len() >= state.awaited as usize;
-            if !(enough || ended || expect == Expect::Now) {
+            if !(enough || ended || expect == RecvMode::Immediate) {
                 return;
             }
             let passed_over = self.links[link].shut && self.odds(500);
@@ -364,14 +364,14 @@ impl FakeRing {
     }
 
     /// Receives into a buffer, if there is one.
-    fn fill_buffer(&mut self, link: usize, key: Key, expect: Expect) -> bool {
+    fn fill_buffer(&mut self, link: usize, key: Key, expect: RecvMode) -> bool {
         let Some(mut buffer) = self.pool.take() else { return false };
         let (cut, ends) = (self.faults.cut, self.faults.multishot_ends);
         let mut len = buffer.len().min(self.links[link].wire.to_server.len());
         if self.odds(cut) {
             len = 1 + self.random.below(len as u32) as usize;
         }
-        let more = expect == Expect::Later && !self.odds(ends);
+        let more = expect == RecvMode::Multishot && !self.odds(ends);
         let full = len == buffer.len();
         let state = &mut self.links[link];
         for (place, byte) in buffer.iter_mut().zip(state.wire.to_server.drain(..len)) {

@@ -11,7 +11,9 @@ use std::sync::atomic::AtomicBool;
 
 use annulus::limits::{UNREAD_BYTES_MAX, nearly_all};
 use annulus::swarm::Random;
-use annulus_ring::{ConnectionLimit, Event, Expect, Half, Key, ListenerIndex, Pool, Ring, Socket};
+use annulus_ring::{
+    ConnectionLimit, Event, Half, Key, ListenerIndex, Pool, RecvMode, Ring, Socket,
+};
 
 use super::client::{Client, End, Script, Wire};
 use super::faults::Faults;
@@ -33,7 +35,7 @@ pub(crate) const TIME_MAX_MS: u64 = 3_000_000;
 pub(super) enum Operation {
     Accept(ListenerIndex),
     FinishAccepting(ListenerIndex),
-    Receive { link: usize, key: Key, expect: Expect },
+    Receive { link: usize, key: Key, expect: RecvMode },
     Cancel(Key),
     Send { link: usize, key: Key, bytes: Vec<u8>, closes: bool },
     SendOwned { link: usize, key: Key, bytes: Box<[u8]> },
@@ -60,7 +62,7 @@ pub(super) struct Link {
     /// Its names so far.
     pub(super) keys: Vec<Key>,
     /// In the kernel.
-    pub(super) receive: Option<(Key, Expect)>,
+    pub(super) receive: Option<(Key, RecvMode)>,
     /// Bytes for which a receive waits.
     pub(super) awaited: u32,
     pub(super) owned: Option<Owned>,
@@ -340,7 +342,7 @@ impl Ring for FakeRing {
         self.push(Operation::FinishAccepting(listener));
     }
 
-    fn recv(&mut self, key: Key, socket: &Socket, expect: Expect) {
+    fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode) {
         let link = self.named(key, socket);
         assert!(!self.links[link].receive_known, "two receives of one connection");
         self.links[link].receive_known = true;

@@ -8,16 +8,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use annulus::config::Protocol;
-use annulus::connection::Patience;
+use annulus::connection::Timeouts;
 use annulus::limits::{
     FLIGHT_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX,
     REQUESTS_PER_TURN_MAX,
 };
-use annulus::quota::{Ledger, Quota, Settings as QuotaSettings};
+use annulus::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use annulus::server::{Server, reply_bytes_max};
-use annulus::swarm::{Settings as SwarmSettings, Swarms};
+use annulus::swarm::{SwarmConfig, Swarms};
 use annulus::tls::sealed_bytes_max;
-use annulus::worker::{Room, Settings, Worker};
+use annulus::worker::{Room, Worker, WorkerConfig};
 use annulus_ring::Ring;
 
 use super::answers::Told;
@@ -73,8 +73,8 @@ fn protocol() -> Protocol {
 }
 
 /// Limits of an address in a run: these, and nothing else.
-pub(crate) fn ledger(connections_max: u16, requests_per_s: u32, burst: u32) -> Arc<Ledger> {
-    let settings = QuotaSettings {
+pub(crate) fn ledger(connections_max: u16, requests_per_s: u32, burst: u32) -> Arc<ClientTable> {
+    let settings = RateLimitConfig {
         connections_max,
         requests_per_s,
         burst,
@@ -82,7 +82,7 @@ pub(crate) fn ledger(connections_max: u16, requests_per_s: u32, burst: u32) -> A
         exempt: Vec::new(),
         buckets: 64,
     };
-    Arc::new(Ledger::new(settings, RandomState::new()))
+    Arc::new(ClientTable::new(settings, RandomState::new()))
 }
 
 /// A worker over a fake ring with these clients, and the clock of both.
@@ -101,9 +101,9 @@ fn build_limited(
     faults: Faults,
     seed: u64,
     trace: &Trace,
-    ledger: Option<Arc<Ledger>>,
+    ledger: Option<Arc<ClientTable>>,
 ) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
-    let swarm_settings = SwarmSettings {
+    let swarm_settings = SwarmConfig {
         torrents_max: 1_000_000,
         peers_max: 1_000_000,
         peers_per_torrent_max: 100_000,
@@ -116,11 +116,11 @@ fn build_limited(
     let stop = Arc::new(AtomicBool::new(false));
     let replies_bytes = reply_bytes_max(&protocol) + faults.batch_bytes;
     let secured = scripts.iter().any(|script| script.secured);
-    let settings = Settings {
+    let settings = WorkerConfig {
         listeners: LISTENERS,
         secured_from: SECURED_FROM,
         scratch_bytes: replies_bytes,
-        patience: Patience { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
+        patience: Timeouts { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
         send_s: SEND_S,
         shutdown_s: SHUTDOWN_S,
     };
@@ -138,7 +138,7 @@ fn build_limited(
     );
     let room = Arc::new(Room::alone(Arc::clone(&ring.limit)));
     let server = Server::new(Arc::clone(&swarms), protocol, seed);
-    let server = server.limited(ledger.map(Quota::new));
+    let server = server.limited(ledger.map(RateLimiter::new));
     let sweep = Swarms::sweep_part(0, 1);
     let acceptor = secured.then(acceptor);
     let worker = Worker::new(ring, server, acceptor, Arc::clone(&swarms), sweep, stop, settings, 0);
@@ -157,7 +157,7 @@ pub(crate) fn run_limited(
     faults: Faults,
     seed: u64,
     trace: &Trace,
-    ledger: &Arc<Ledger>,
+    ledger: &Arc<ClientTable>,
 ) -> Vec<Report> {
     let limits = Some(Arc::clone(ledger));
     let (worker, clock_ms, _) = build_limited(scripts, faults, seed, trace, limits);

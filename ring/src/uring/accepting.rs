@@ -6,7 +6,7 @@ use super::Uring;
 use super::entries::poll_listener;
 use crate::event::{AcceptEnd, Event, ListenerIndex};
 use crate::listener::Listener;
-use crate::listening::{Accepting, Then};
+use crate::listener_set::{Accepting, Then};
 
 impl Uring {
     /// Takes listeners beside those it was built with, counted on from them.

@@ -13,10 +13,10 @@ use io_uring::types::{BufRingEntry, Timespec};
 use super::entries::{GROUP, quiet_send, recv_multishot};
 use super::{Fixed, Uring};
 use crate::buffers::{Pool, Region};
-use crate::dial::Targets;
+use crate::connect::Targets;
 use crate::event::Wait;
-use crate::listening::Listeners;
-use crate::start::Settings;
+use crate::listener_set::ListenerSet;
+use crate::start::EngineConfig;
 use crate::token::{Key, Operation, Token};
 
 /// Submissions per `enter`: a full queue only means one more `enter`.
@@ -75,7 +75,7 @@ impl Uring {
     ///
     /// # Errors
     /// The step that failed, and how.
-    pub fn new(settings: Settings) -> Result<Uring, Refusal> {
+    pub fn new(settings: EngineConfig) -> Result<Uring, Refusal> {
         Uring::with(set_up(&SETUPS, SUBMISSIONS)?, settings, true)
     }
 
@@ -84,7 +84,7 @@ impl Uring {
     ///
     /// # Errors
     /// As for [`Uring::new`].
-    pub(crate) fn trial(settings: Settings) -> Result<Uring, Refusal> {
+    pub(crate) fn trial(settings: EngineConfig) -> Result<Uring, Refusal> {
         Uring::with(set_up(&SETUPS, SUBMISSIONS_MIN)?, settings, true)
     }
 
@@ -93,13 +93,13 @@ impl Uring {
     ///
     /// # Errors
     /// As for [`Uring::new`].
-    pub fn as_on_the_oldest_kernel(settings: Settings) -> Result<Uring, Refusal> {
+    pub fn as_on_the_oldest_kernel(settings: EngineConfig) -> Result<Uring, Refusal> {
         Uring::with(set_up(&SETUPS[SETUPS.len() - 1..], SUBMISSIONS)?, settings, false)
     }
 
     fn with(
         (ring, task_work, no_sqarray): (IoUring, TaskWork, bool),
-        settings: Settings,
+        settings: EngineConfig,
         newer: bool,
     ) -> Result<Uring, Refusal> {
         let count = settings.recv_buffers.next_power_of_two();
@@ -122,9 +122,9 @@ impl Uring {
             submissions: ring.params().sq_entries(),
             completions: ring.params().cq_entries(),
         };
-        let Settings { limit, accepts_per_turn, waker, .. } = settings;
+        let EngineConfig { limit, accepts_per_turn, waker, .. } = settings;
         let mut listeners =
-            Listeners::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, false);
+            ListenerSet::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, false);
         listeners.adopt(settings.listeners).map_err(Refusal::Start)?;
         let mut uring = Uring {
             ring: ManuallyDrop::new(ring),

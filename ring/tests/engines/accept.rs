@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annulus_ring::{
-    AcceptEnd, ConnectionLimit, Event, Expect, Inherited, Listener, RecvEnd, Ring, Socket,
+    AcceptEnd, ConnectionLimit, Event, Inherited, Listener, RecvEnd, RecvMode, Ring, Socket,
 };
 use socket2::{Domain, SockRef, Socket as PlainSocket, Type};
 
@@ -221,7 +221,7 @@ fn finish_with_a_queue<K: Kind>(mut bench: Bench<K>) {
     for socket in sockets {
         let key = bench.key();
         // A byte that is unread at the close would turn it into a reset.
-        bench.ring.recv(key, &socket, Expect::Now);
+        bench.ring.recv(key, &socket, RecvMode::Immediate);
         drop(bench.received(key));
         bench.fill_reply(b"served");
         bench.ring.send_and_close(key, socket, 6);
@@ -362,7 +362,7 @@ fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: Kind>() {
         (socket, peer) = bench.accepted();
         let key = bench.key();
         loop {
-            bench.ring.recv(key, &useless, Expect::Now);
+            bench.ring.recv(key, &useless, RecvMode::Immediate);
             match bench.next() {
                 Event::Received { .. } => {}
                 Event::RecvEnded { end: RecvEnd::Error(libc::ECONNRESET), .. } => break,

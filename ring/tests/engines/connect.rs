@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use annulus_ring::{Dial, Event, Expect, Key, RecvEnd, Ring, Socket};
+use annulus_ring::{Connect, Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::{Domain, SockAddr, Type};
 
 use crate::harness::{Bench, Kind, on_every_engine, pattern};
@@ -49,7 +49,7 @@ impl<K: Kind> Bench<K> {
 fn a_connection_speaks_both_ways<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (listener, _) = listener();
-    for expect in [Expect::Once, Expect::Later] {
+    for expect in [RecvMode::Once, RecvMode::Multishot] {
         let (mut other, key, socket) = bench.dialed(&listener);
         let mut armed = false;
         for round in 0..20 {
@@ -205,7 +205,7 @@ fn a_bounded_wait_ends_with_an_event<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (listener, _) = listener();
     let (mut other, key, socket) = bench.dialed(&listener);
-    bench.ring.recv(key, &socket, Expect::Once);
+    bench.ring.recv(key, &socket, RecvMode::Once);
     let mut events = Vec::new();
     bench.ring.turn_within(&mut events, Duration::ZERO).unwrap();
     other.write_all(b"x").unwrap();

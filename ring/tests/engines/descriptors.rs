@@ -88,7 +88,7 @@ fn a_dropped_engine_leaves_nothing_open<K: Kind>() {
     for turns in 0..3 {
         let mut bench = Bench::<K>::new();
         let (mut client, key, socket) = bench.greeted();
-        bench.ring.recv(key, &socket, annulus_ring::Expect::Later);
+        bench.ring.recv(key, &socket, annulus_ring::RecvMode::Multishot);
         let (_other, other_key, other_socket) = bench.greeted();
         let mut late = bench.client();
         late.write_all(b"x").unwrap();

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_ring::{
-    ConnectionLimit, Dial, Epoll, Event, Expect, Key, Listener, Pool, RecvBuf, RecvEnd, Ring,
-    Settings, Socket, Uring, Waker,
+    Connect, ConnectionLimit, EngineConfig, Epoll, Event, Key, Listener, Pool, RecvBuf, RecvEnd,
+    RecvMode, Ring, Socket, Uring, Waker,
 };
 use socket2::SockRef;
 
@@ -24,11 +24,11 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// A way to make an engine.
 pub(crate) trait Kind: 'static {
-    type Ring: Dial;
-    /// Whether a receive armed with [`Expect::Later`] outlives its first event.
+    type Ring: Connect;
+    /// Whether a receive armed with [`RecvMode::Multishot`] outlives its first event.
     const STAYS_ARMED: bool;
 
-    fn build(settings: Settings) -> Result<Self::Ring, String>;
+    fn build(settings: EngineConfig) -> Result<Self::Ring, String>;
     fn pool(ring: &Self::Ring) -> &Rc<Pool>;
 }
 
@@ -43,7 +43,7 @@ impl Kind for UringNewest {
     type Ring = Uring;
     const STAYS_ARMED: bool = true;
 
-    fn build(settings: Settings) -> Result<Uring, String> {
+    fn build(settings: EngineConfig) -> Result<Uring, String> {
         let ring = Uring::new(settings).map_err(|refusal| refusal.explain())?;
         if ring.capabilities().multishot_recv {
             Ok(ring)
@@ -61,7 +61,7 @@ impl Kind for UringOldest {
     type Ring = Uring;
     const STAYS_ARMED: bool = false;
 
-    fn build(settings: Settings) -> Result<Uring, String> {
+    fn build(settings: EngineConfig) -> Result<Uring, String> {
         Uring::as_on_the_oldest_kernel(settings).map_err(|refusal| refusal.explain())
     }
 
@@ -74,7 +74,7 @@ impl Kind for ByEpoll {
     type Ring = Epoll;
     const STAYS_ARMED: bool = true;
 
-    fn build(settings: Settings) -> Result<Epoll, String> {
+    fn build(settings: EngineConfig) -> Result<Epoll, String> {
         Epoll::new(settings).map_err(|error| error.to_string())
     }
 
@@ -114,7 +114,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 /// Runs a test alone, within its bound, and checks that it leaves no descriptor behind.
 pub(crate) fn run<K: Kind>(test: fn()) {
     let _alone = alone();
-    let trial = Settings {
+    let trial = EngineConfig {
         listeners: Vec::new(),
         waker: Waker::new().unwrap(),
         limit: Arc::new(ConnectionLimit::unlimited()),
@@ -218,7 +218,7 @@ impl<K: Kind> Bench<K> {
         listeners: Vec<Listener>,
     ) -> Bench<K> {
         let waker = Waker::new().unwrap();
-        let ring = K::build(Settings {
+        let ring = K::build(EngineConfig {
             listeners,
             waker: waker.clone(),
             limit,
@@ -327,13 +327,13 @@ impl<K: Kind> Bench<K> {
     }
 
     /// Receives until the end and returns all the bytes, arming again where needed.
-    pub(crate) fn read_to_end(&mut self, key: Key, socket: &Socket, expect: Expect) -> Vec<u8> {
+    pub(crate) fn read_to_end(&mut self, key: Key, socket: &Socket, expect: RecvMode) -> Vec<u8> {
         let mut all = Vec::new();
         self.ring.recv(key, socket, expect);
         loop {
             match self.next() {
                 Event::Received { key: of, buffer, more } if of == key => {
-                    assert!(!more || (expect == Expect::Later && K::STAYS_ARMED));
+                    assert!(!more || (expect == RecvMode::Multishot && K::STAYS_ARMED));
                     all.extend_from_slice(&buffer);
                     if !more {
                         self.ring.recv(key, socket, expect);
@@ -370,7 +370,7 @@ impl<K: Kind> Bench<K> {
     /// The same, with those bytes read.
     pub(crate) fn greeted(&mut self) -> (TcpStream, Key, Socket) {
         let (client, key, socket) = self.pair(b"hello");
-        self.ring.recv(key, &socket, Expect::Now);
+        self.ring.recv(key, &socket, RecvMode::Immediate);
         let (bytes, more) = self.received(key);
         assert_eq!((&bytes[..], more), (&b"hello"[..], false));
         (client, key, socket)
@@ -409,7 +409,7 @@ impl<K: Kind> Bench<K> {
         });
         let mut held = Vec::new();
         loop {
-            self.ring.recv(key, &socket, Expect::Now);
+            self.ring.recv(key, &socket, RecvMode::Immediate);
             match self.next() {
                 Event::Received { buffer, more: false, .. } => held.push(buffer),
                 Event::RecvEnded { end: RecvEnd::NoBuffers, .. } => break,

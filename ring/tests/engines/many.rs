@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use annulus_ring::{Event, Expect, RecvEnd, Ring, Socket, raise_descriptor_limit};
+use annulus_ring::{Event, RecvEnd, RecvMode, Ring, Socket, raise_descriptor_limit};
 
 use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
 
@@ -62,7 +62,7 @@ fn replies_in_one_turn_are_right<K: Kind>(arena_bytes: usize) {
     }
     let mut requests = Vec::new();
     for (key, socket) in pending {
-        bench.ring.recv(key, &socket, Expect::Now);
+        bench.ring.recv(key, &socket, RecvMode::Immediate);
         let (bytes, _) = bench.received(key);
         requests.push((number_of(&bytes), key, socket));
     }
@@ -79,7 +79,7 @@ fn replies_in_one_turn_are_right<K: Kind>(arena_bytes: usize) {
             _ => {
                 // The receive goes between the reply and the next one's space.
                 bench.ring.send(key, &socket, reply.len());
-                bench.ring.recv(key, &socket, Expect::Later);
+                bench.ring.recv(key, &socket, RecvMode::Multishot);
                 kept.push((key, socket));
             }
         }
@@ -116,7 +116,7 @@ fn thousands_of_receives_armed_at_once_are_all_heard<K: Kind>() {
     }
     let base = sockets[0].as_ref().unwrap().1.slot();
     for (socket, key) in sockets.iter().flatten() {
-        bench.ring.recv(*key, socket, Expect::Now);
+        bench.ring.recv(*key, socket, RecvMode::Immediate);
     }
     // The pool is far too small for all at once: whoever got nothing asks again.
     let mut seen = vec![false; count];
@@ -135,14 +135,14 @@ fn thousands_of_receives_armed_at_once_are_all_heard<K: Kind>() {
                     assert!(!std::mem::replace(&mut seen[number as usize], true), "twice");
                     open -= 1;
                 }
-                None => bench.ring.recv(key, socket, Expect::Now),
+                None => bench.ring.recv(key, socket, RecvMode::Immediate),
             }
         }
         assert!(seen.iter().all(|seen| *seen));
         seen.fill(false);
         // And once more, with all of them armed before anything is there.
         for (socket, key) in sockets.iter().flatten() {
-            bench.ring.recv(*key, socket, Expect::Now);
+            bench.ring.recv(*key, socket, RecvMode::Immediate);
         }
         bench.turn(false);
         for (number, client) in clients.iter_mut().enumerate() {
@@ -179,7 +179,7 @@ fn more_completions_than_the_queue_holds_are_all_delivered<K: Kind>() {
     let mut clients = crowd(&bench, count);
     let sockets: Vec<Socket> = (0..count).map(|_| bench.accepted().0).collect();
     for (number, socket) in sockets.iter().enumerate() {
-        bench.ring.recv(annulus_ring::Key::new(number as u32, 1), socket, Expect::Later);
+        bench.ring.recv(annulus_ring::Key::new(number as u32, 1), socket, RecvMode::Multishot);
     }
     let mut heard = vec![Vec::new(); count];
     hear(&mut bench, &sockets, &mut heard, 4);
@@ -221,7 +221,7 @@ fn hear<K: Kind>(
             other => panic!("unexpected: {other:?}"),
         };
         if !more {
-            bench.ring.recv(key, &sockets[key.slot() as usize], Expect::Later);
+            bench.ring.recv(key, &sockets[key.slot() as usize], RecvMode::Multishot);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
+use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
@@ -36,7 +36,7 @@ fn one_receive_now_is_one_event<K: Kind>() {
     let (mut client, key, socket) = bench.greeted();
     client.write_all(b"more").unwrap();
     bench.stays_quiet(Duration::from_millis(20));
-    bench.ring.recv(key, &socket, Expect::Now);
+    bench.ring.recv(key, &socket, RecvMode::Immediate);
     assert_eq!(&bench.received(key).0[..], b"more");
     bench.ring.close(socket);
     bench.finish();
@@ -46,7 +46,7 @@ fn one_receive_for_later_waits_and_is_one_event<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     for round in 0..20u8 {
-        bench.ring.recv(key, &socket, Expect::Once);
+        bench.ring.recv(key, &socket, RecvMode::Once);
         bench.stays_quiet(Duration::from_millis(5));
         client.write_all(&[round; 100]).unwrap();
         let (bytes, more) = bench.received(key);
@@ -55,7 +55,7 @@ fn one_receive_for_later_waits_and_is_one_event<K: Kind>() {
     }
     client.write_all(b"unasked").unwrap();
     bench.stays_quiet(Duration::from_millis(20));
-    bench.ring.recv(key, &socket, Expect::Once);
+    bench.ring.recv(key, &socket, RecvMode::Once);
     assert_eq!(&bench.received(key).0[..], b"unasked");
     // Nothing is armed: the last bytes take the end of the connection with them.
     bench.ring.reply_space()[..3].copy_from_slice(b"bye");
@@ -71,13 +71,13 @@ fn few_bytes_wake_nobody<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     bench.ring.await_bytes(&socket, 10);
-    bench.ring.recv(key, &socket, Expect::Once);
+    bench.ring.recv(key, &socket, RecvMode::Once);
     client.write_all(b"four").unwrap();
     bench.stays_quiet(Duration::from_millis(30));
     client.write_all(b" and six").unwrap();
     assert_eq!(&bench.received(key).0[..], b"four and six");
     // What waits already is delivered when fewer are enough.
-    bench.ring.recv(key, &socket, Expect::Once);
+    bench.ring.recv(key, &socket, RecvMode::Once);
     client.write_all(b"few").unwrap();
     bench.stays_quiet(Duration::from_millis(30));
     bench.ring.await_bytes(&socket, 1);
@@ -90,12 +90,12 @@ fn few_bytes_and_the_end_are_delivered<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     bench.ring.await_bytes(&socket, 10);
-    bench.ring.recv(key, &socket, Expect::Once);
+    bench.ring.recv(key, &socket, RecvMode::Once);
     client.write_all(b"four").unwrap();
     bench.stays_quiet(Duration::from_millis(20));
     drop(client);
     assert_eq!(&bench.received(key).0[..], b"four");
-    bench.ring.recv(key, &socket, Expect::Once);
+    bench.ring.recv(key, &socket, RecvMode::Once);
     assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
     bench.ring.close(socket);
     bench.finish();
@@ -104,7 +104,7 @@ fn few_bytes_and_the_end_are_delivered<K: Kind>() {
 fn a_receive_for_later_stays_armed<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
-    bench.ring.recv(key, &socket, Expect::Later);
+    bench.ring.recv(key, &socket, RecvMode::Multishot);
     for round in 0..20u8 {
         bench.stays_quiet(Duration::from_millis(5));
         client.write_all(&[round; 100]).unwrap();
@@ -112,7 +112,7 @@ fn a_receive_for_later_stays_armed<K: Kind>() {
         assert_eq!(&bytes[..], [round; 100]);
         assert_eq!(more, K::STAYS_ARMED);
         if !more {
-            bench.ring.recv(key, &socket, Expect::Later);
+            bench.ring.recv(key, &socket, RecvMode::Multishot);
         }
     }
     drop(client);
@@ -124,7 +124,7 @@ fn a_receive_for_later_stays_armed<K: Kind>() {
 fn bytes_that_came_before_the_receive_are_delivered<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.pair(b"first");
-    bench.ring.recv(key, &socket, Expect::Later);
+    bench.ring.recv(key, &socket, RecvMode::Multishot);
     let (bytes, more) = bench.received(key);
     assert_eq!(&bytes[..], b"first");
     drop(bytes);
@@ -135,7 +135,7 @@ fn bytes_that_came_before_the_receive_are_delivered<K: Kind>() {
     // Again, now that an engine may have the socket under watch.
     client.write_all(b"second").unwrap();
     bench.stays_quiet(Duration::from_millis(20));
-    bench.ring.recv(key, &socket, Expect::Later);
+    bench.ring.recv(key, &socket, RecvMode::Multishot);
     assert_eq!(&bench.received(key).0[..], b"second");
     bench.ring.cancel_recv(key);
     if K::STAYS_ARMED {
@@ -147,7 +147,7 @@ fn bytes_that_came_before_the_receive_are_delivered<K: Kind>() {
 
 fn the_end_is_reported<K: Kind>() {
     let mut bench = Bench::<K>::new();
-    for expect in [Expect::Now, Expect::Later] {
+    for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         for armed_before in [false, true] {
             let (client, key, socket) = bench.greeted();
             if armed_before {
@@ -171,7 +171,7 @@ fn the_end_is_reported<K: Kind>() {
 
 fn bytes_and_end_together_are_both_reported<K: Kind>() {
     let mut bench = Bench::<K>::new();
-    for second in [Expect::Now, Expect::Later] {
+    for second in [RecvMode::Immediate, RecvMode::Multishot] {
         for round in 0..25 {
             // Before the first receive.
             let mut client = bench.client();
@@ -179,7 +179,7 @@ fn bytes_and_end_together_are_both_reported<K: Kind>() {
             client.shutdown(Shutdown::Write).unwrap();
             let (socket, _) = bench.accepted();
             let key = bench.key();
-            bench.ring.recv(key, &socket, Expect::Now);
+            bench.ring.recv(key, &socket, RecvMode::Immediate);
             assert_eq!(&bench.received(key).0[..], b"request");
             bench.ring.recv(key, &socket, second);
             assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
@@ -212,7 +212,7 @@ fn many_buffers_of_bytes_and_the_end_come_in_order<K: Kind>() {
     let size = Shape::default().recv_buffer_bytes as usize;
     // Exactly full buffers are the delicate ones: a full read may or may not be the last.
     for len in [1, size - 1, size, size + 1, 4 * size, 15 * size + 1, 300 * size] {
-        for expect in [Expect::Now, Expect::Later] {
+        for expect in [RecvMode::Immediate, RecvMode::Multishot] {
             let (mut client, key, socket) = bench.greeted();
             let sent = pattern(len as u32, len);
             let copy = sent.clone();
@@ -228,14 +228,14 @@ fn many_buffers_of_bytes_and_the_end_come_in_order<K: Kind>() {
 fn the_end_after_a_fruitless_receive_now_is_reported<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
-    bench.ring.recv(key, &socket, Expect::Now);
+    bench.ring.recv(key, &socket, RecvMode::Immediate);
     bench.stays_quiet(Duration::from_millis(20));
     client.write_all(b"x").unwrap();
     let (bytes, more) = bench.received(key);
     assert_eq!((&bytes[..], more), (&b"x"[..], false));
     drop((client, bytes));
     bench.stays_quiet(Duration::from_millis(20));
-    bench.ring.recv(key, &socket, Expect::Later);
+    bench.ring.recv(key, &socket, RecvMode::Multishot);
     assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
     bench.ring.close(socket);
     bench.finish();
@@ -243,7 +243,7 @@ fn the_end_after_a_fruitless_receive_now_is_reported<K: Kind>() {
 
 fn a_reset_is_an_error<K: Kind>() {
     let mut bench = Bench::<K>::new();
-    for expect in [Expect::Now, Expect::Later] {
+    for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         for armed_before in [false, true] {
             let (client, key, socket) = bench.greeted();
             if armed_before {
@@ -266,7 +266,9 @@ fn a_reset_is_an_error<K: Kind>() {
 fn a_cancelled_receive_ends_and_can_be_armed_again<K: Kind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
-    for expect in [Expect::Now, Expect::Later, Expect::Now, Expect::Later] {
+    for expect in
+        [RecvMode::Immediate, RecvMode::Multishot, RecvMode::Immediate, RecvMode::Multishot]
+    {
         for submitted in [false, true] {
             bench.ring.recv(key, &socket, expect);
             if submitted {
@@ -278,7 +280,7 @@ fn a_cancelled_receive_ends_and_can_be_armed_again<K: Kind>() {
     }
     client.write_all(b"still there").unwrap();
     bench.stays_quiet(Duration::from_millis(20));
-    bench.ring.recv(key, &socket, Expect::Now);
+    bench.ring.recv(key, &socket, RecvMode::Immediate);
     assert_eq!(&bench.received(key).0[..], b"still there");
     bench.ring.close(socket);
     bench.finish();
@@ -296,14 +298,14 @@ fn cancelling_loses_no_bytes<K: Kind>() {
         }
     });
     let (mut all, mut received, mut cancelled) = (Vec::new(), 0, 0);
-    bench.ring.recv(key, &socket, Expect::Later);
+    bench.ring.recv(key, &socket, RecvMode::Multishot);
     loop {
         match bench.next() {
             Event::Received { buffer, more, .. } => {
                 all.extend_from_slice(&buffer);
                 received += 1;
                 if !more {
-                    bench.ring.recv(key, &socket, Expect::Later);
+                    bench.ring.recv(key, &socket, RecvMode::Multishot);
                 } else if received % 5 == 0 {
                     bench.ring.cancel_recv(key);
                 }
@@ -311,7 +313,7 @@ fn cancelling_loses_no_bytes<K: Kind>() {
             Event::RecvEnded { end: RecvEnd::Eof, .. } => break,
             Event::RecvEnded { end: end @ (RecvEnd::Cancelled | RecvEnd::NoBuffers), .. } => {
                 cancelled += usize::from(end == RecvEnd::Cancelled);
-                bench.ring.recv(key, &socket, Expect::Later);
+                bench.ring.recv(key, &socket, RecvMode::Multishot);
             }
             other => panic!("unexpected: {other:?}"),
         }
@@ -336,7 +338,7 @@ fn cancelling_nothing_is_silent<K: Kind>() {
 fn without_buffers_the_bytes_wait<K: Kind>() {
     let mut bench =
         Bench::<K>::shaped(Shape { recv_buffers: 4, recv_buffer_bytes: 256, ..Shape::default() });
-    for expect in [Expect::Now, Expect::Later] {
+    for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         let (mut client, key, socket) = bench.greeted();
         let sent = pattern(9, 64 * 256 + 3);
         client.write_all(&sent).unwrap();
@@ -379,10 +381,10 @@ fn one_greedy_peer_does_not_starve_another<K: Kind>() {
         let block = vec![1; 1 << 20];
         while greedy.write_all(&block).is_ok() {}
     });
-    bench.ring.recv(greedy_key, &greedy_socket, Expect::Later);
+    bench.ring.recv(greedy_key, &greedy_socket, RecvMode::Multishot);
     let mut answered = 0;
     modest.write_all(b"?").unwrap();
-    bench.ring.recv(modest_key, &modest_socket, Expect::Later);
+    bench.ring.recv(modest_key, &modest_socket, RecvMode::Multishot);
     let mut flooded = 0usize;
     while answered < 20 {
         assert!(flooded < 1 << 30, "{answered} answers to the modest peer in a gigabyte");
@@ -404,7 +406,7 @@ fn one_greedy_peer_does_not_starve_another<K: Kind>() {
             }
             other => panic!("unexpected: {other:?}"),
         };
-        bench.ring.recv(key, socket, Expect::Later);
+        bench.ring.recv(key, socket, RecvMode::Multishot);
     }
     for (key, socket) in [(greedy_key, greedy_socket), (modest_key, modest_socket)] {
         end_receive(&mut bench, key, &socket);
@@ -431,7 +433,7 @@ fn end_receive<K: Kind>(bench: &mut Bench<K>, key: Key, socket: &Socket) {
 
 fn shutting_down_ends_an_armed_receive<K: Kind>() {
     let mut bench = Bench::<K>::new();
-    for expect in [Expect::Now, Expect::Later] {
+    for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         for submitted in [false, true] {
             let (_client, key, socket) = bench.greeted();
             bench.ring.recv(key, &socket, expect);
@@ -453,9 +455,9 @@ fn a_completion_carries_the_key_it_was_queued_with<K: Kind>() {
     for generation in [0, 1, 2, Key::GENERATIONS - 1, 0] {
         let (client, _, socket) = bench.pair(b"x");
         let key = Key::new(slot, generation);
-        bench.ring.recv(key, &socket, Expect::Now);
+        bench.ring.recv(key, &socket, RecvMode::Immediate);
         assert_eq!(&bench.received(key).0[..], b"x");
-        bench.ring.recv(key, &socket, Expect::Later);
+        bench.ring.recv(key, &socket, RecvMode::Multishot);
         // The slot's earlier tenant is gone: nothing that is done to it or that it does may
         // be taken for this one's.
         if let Some((mut earlier, earlier_key)) = previous.replace((client, key)) {

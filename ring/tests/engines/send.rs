@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
+use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, Kind, on_every_engine, pattern};
@@ -49,7 +49,7 @@ fn a_reply_and_a_receive_in_one_turn<K: Kind>() {
         bench.fill_reply(&[round]);
         bench.ring.send(key, &socket, 1);
         if !armed {
-            bench.ring.recv(key, &socket, Expect::Later);
+            bench.ring.recv(key, &socket, RecvMode::Multishot);
         }
         bench.turn(false);
         let mut got = [0];
@@ -62,7 +62,7 @@ fn a_reply_and_a_receive_in_one_turn<K: Kind>() {
     }
     drop(client);
     if !armed {
-        bench.ring.recv(key, &socket, Expect::Later);
+        bench.ring.recv(key, &socket, RecvMode::Multishot);
     }
     // The last reply is unread by the client: its close may be a reset.
     let end = bench.recv_ended(key);
@@ -193,7 +193,7 @@ fn an_owned_send_to_a_peer_that_reset_fails<K: Kind>() {
 
 fn shutting_down_writes_leaves_reading<K: Kind>() {
     let mut bench = Bench::<K>::new();
-    for expect in [Expect::Now, Expect::Later] {
+    for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         let (mut client, key, socket) = bench.greeted();
         bench.fill_reply(b"bye");
         bench.ring.send(key, &socket, 3);

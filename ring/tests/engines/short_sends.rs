@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
+use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::{Domain, SockAddr, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, Kind, Shape, limit_send_buffer, on_every_engine, pattern};
@@ -41,7 +41,7 @@ fn narrow<K: Kind>(bench: &mut Bench<K>) -> (TcpStream, Key, Socket) {
     client.send(b"?").unwrap();
     let (socket, _) = bench.accepted();
     let key = bench.key();
-    bench.ring.recv(key, &socket, Expect::Now);
+    bench.ring.recv(key, &socket, RecvMode::Immediate);
     assert_eq!(&bench.received(key).0[..], b"?");
     let client = TcpStream::from(client);
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -217,7 +217,7 @@ fn a_short_send_is_told_before_new_bytes<K: Kind>() {
     let mut bench = large::<K>();
     let peers: Vec<_> = (0..3).map(|_| narrow(&mut bench)).collect();
     let (client, key, socket) = &peers[2];
-    bench.ring.recv(*key, socket, Expect::Later);
+    bench.ring.recv(*key, socket, RecvMode::Multishot);
     bench.turn(false);
     SockRef::from(client).send(b"next request").unwrap();
     // Two of these fill the arena: the third one's space makes the engine submit, and see
@@ -294,14 +294,14 @@ fn receiving_goes_on_beside_an_owned_send<K: Kind>() {
     let (client, key, socket) = narrow(&mut bench);
     let reply = pattern(5, LARGE);
     bench.ring.send_owned(key, &socket, reply.clone().into());
-    bench.ring.recv(key, &socket, Expect::Later);
+    bench.ring.recv(key, &socket, RecvMode::Multishot);
     bench.stays_quiet(Duration::from_millis(20));
     for round in 0..10u8 {
         SockRef::from(&client).send(&[round]).unwrap();
         let (bytes, more) = bench.received(key);
         assert_eq!(&bytes[..], [round]);
         if !more {
-            bench.ring.recv(key, &socket, Expect::Later);
+            bench.ring.recv(key, &socket, RecvMode::Multishot);
         }
     }
     let reading = reader(client, Some(LARGE));
@@ -319,7 +319,7 @@ fn shutting_down_aborts_an_owned_send<K: Kind>() {
         let (_client, key, socket) = narrow(&mut bench);
         bench.ring.send_owned(key, &socket, pattern(6, LARGE).into());
         if armed {
-            bench.ring.recv(key, &socket, Expect::Later);
+            bench.ring.recv(key, &socket, RecvMode::Multishot);
         }
         bench.stays_quiet(Duration::from_millis(20));
         bench.ring.shutdown(&socket, Half::Both);

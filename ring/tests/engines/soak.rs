@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Expect, Half, Key, RecvEnd, Ring, Socket};
+use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, Kind, Shape, limit_send_buffer, on_every_engine, pattern};
@@ -154,7 +154,7 @@ impl<K: Kind> Server<K> {
             // Larger answers fall short.
             limit_send_buffer(&socket, 8192);
         }
-        self.bench.ring.recv(key, &socket, Expect::Now);
+        self.bench.ring.recv(key, &socket, RecvMode::Immediate);
         let connection = Connection {
             key,
             socket: Some(socket),
@@ -213,7 +213,7 @@ impl<K: Kind> Server<K> {
         let socket = connection.socket.as_ref().unwrap();
         if connection.pending.len() < REQUEST {
             if !connection.armed {
-                ring.recv(key, socket, Expect::Later);
+                ring.recv(key, socket, RecvMode::Multishot);
                 connection.armed = true;
             }
             return;

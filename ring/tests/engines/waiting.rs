@@ -5,7 +5,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Expect, Ring};
+use annulus_ring::{Event, RecvMode, Ring};
 
 use crate::harness::{Bench, Kind, on_every_engine};
 
@@ -74,12 +74,12 @@ fn waiting_is_not_busy<K: Kind>() {
     // Connections in every quiet state: armed, read and not armed again, bytes waiting
     // unasked for, ended and not asked again.
     let (_armed, key, armed_socket) = bench.greeted();
-    bench.ring.recv(key, &armed_socket, Expect::Later);
+    bench.ring.recv(key, &armed_socket, RecvMode::Multishot);
     let (_now, key, now_socket) = bench.greeted();
-    bench.ring.recv(key, &now_socket, Expect::Now);
+    bench.ring.recv(key, &now_socket, RecvMode::Immediate);
     let (_unread, key, unread_socket) = bench.pair(b"unread");
     let (ended, ended_key, ended_socket) = bench.greeted();
-    bench.ring.recv(ended_key, &ended_socket, Expect::Later);
+    bench.ring.recv(ended_key, &ended_socket, RecvMode::Multishot);
     drop(ended);
     bench.recv_ended(ended_key);
     bench.ring.cancel_recv(key);

@@ -7,13 +7,14 @@ use quickcheck::quickcheck;
 use super::{Announced, Peer, check_announce, check_scrape};
 use crate::load::fault::{Fault, Oddity};
 use crate::load::http::{Framing, parse_head};
-use crate::reply::{
-    self, AnnounceReply, Envelope, Intervals, announce_bytes_max, scrape_bytes_max,
+use crate::response::{
+    self, AnnounceResponse, Intervals, ResponseOptions, announce_bytes_max, scrape_bytes_max,
 };
 use crate::swarm::{Counts, Sample};
 
 const OWN: Peer = Peer { ip: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)), port: 0x6162 };
-const ENVELOPE: Envelope = Envelope { http10: false, keep_alive: true, head_only: false };
+const ENVELOPE: ResponseOptions =
+    ResponseOptions { http10: false, keep_alive: true, head_only: false };
 
 fn announced() -> Announced<'static> {
     Announced { numwant: 3, own: Some(OWN), known: None }
@@ -207,7 +208,7 @@ fn own_reply(numbers: [u32; 3], v6: bool, compact: bool) -> Vec<u8> {
         true => IpAddr::V6(Ipv6Addr::LOCALHOST),
         false => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    let reply = AnnounceReply {
+    let reply = AnnounceResponse {
         counts: Counts { complete: numbers[0], incomplete: numbers[1], downloaded: numbers[2] },
         external,
         intervals: Intervals { interval_s: 1800, min_interval_s: 900 },
@@ -215,7 +216,7 @@ fn own_reply(numbers: [u32; 3], v6: bool, compact: bool) -> Vec<u8> {
         compact,
     };
     let mut out = vec![0; announce_bytes_max(3)];
-    let len = reply::announce(&mut out, ENVELOPE, &reply);
+    let len = response::announce(&mut out, ENVELOPE, &reply);
     out.truncate(len);
     out
 }
@@ -235,7 +236,7 @@ quickcheck! {
         };
         let torrents: Vec<_> = counts.iter().enumerate().map(torrent).collect();
         let mut out = vec![0; scrape_bytes_max(torrents.len())];
-        let len = reply::scrape(&mut out, ENVELOPE, &torrents);
+        let len = response::scrape(&mut out, ENVELOPE, &torrents);
         let answer = check_scrape(body_of(&out[..len]), |hash| hash[8..] == HASH[8..]);
         answer == Ok(super::Scrape { torrents: torrents.len() as u64, ..Default::default() })
     }

@@ -2,14 +2,14 @@
 
 use std::io::{self, ErrorKind};
 
-use annulus_ring::{Dial, Event, Key, RecvEnd, Socket};
+use annulus_ring::{Connect, Event, Key, RecvEnd, Socket};
 
 use super::{REST_NS, Worker};
 use crate::load::client::Standing;
 use crate::load::fault::{Fault, Wrong};
 use crate::tls::Connector;
 
-impl<R: Dial> Worker<R> {
+impl<R: Connect> Worker<R> {
     /// The slot of a connection that is not gone.
     fn find(&self, key: Key) -> Option<u32> {
         let slot = self.slots.get(key.slot() as usize)?;

@@ -236,13 +236,13 @@ mod tests {
     use super::write;
     use crate::metrics::Counters;
     use crate::metrics::rates::Flow;
-    use crate::metrics::snapshot::{Engine, Facts, Health, Snapshot};
-    use crate::swarm::Census;
+    use crate::metrics::snapshot::{Engine, Health, Snapshot, StaticInfo};
+    use crate::swarm::SwarmStats;
     use crate::tls::{Term, Validity};
 
     /// A tracker that has just started.
     fn snapshot() -> Snapshot {
-        let facts = Facts {
+        let facts = StaticInfo {
             version: "1.2.3",
             started_unix_s: 0,
             engines: vec![Engine { name: "epoll", tier: "none" }],
@@ -257,7 +257,7 @@ mod tests {
             uptime_s: 0,
             silences_s: vec![0],
             counters: Counters::default(),
-            swarms: Census::default(),
+            swarms: SwarmStats::default(),
             rates: [Flow::default(); 2],
             usage: None,
             access: None,

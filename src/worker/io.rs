@@ -2,13 +2,13 @@
 
 use std::mem;
 
-use annulus_ring::{Expect, Key, RecvBuf, RecvEnd, Ring, Socket};
+use annulus_ring::{Key, RecvBuf, RecvEnd, RecvMode, Ring, Socket};
 
 use super::order::List;
 use super::progress::UNKNOWN;
 use super::slot::Phase;
-use super::{Settings, Worker};
-use crate::connection::{Next, Progress};
+use super::{Worker, WorkerConfig};
+use crate::connection::{Action, Progress};
 use crate::limits::{
     CLOSED_WITH_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, LINGER_BYTES_MAX, LINGER_S,
     REPLY_BYTES_PER_TURN, TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
@@ -54,7 +54,7 @@ impl<R: Ring> Worker<R> {
                 if slot.dropped > LINGER_BYTES_MAX {
                     self.end(key, true);
                 } else if lingers {
-                    self.receive(key, Expect::Later);
+                    self.receive(key, RecvMode::Multishot);
                 }
             }
             Phase::Departing => {}
@@ -65,7 +65,7 @@ impl<R: Ring> Worker<R> {
     /// Answers what `bytes` and those kept before them complete.
     pub(super) fn serve(&mut self, key: Key, bytes: &mut [u8]) {
         let out = self.ring.reply_space();
-        let Settings { patience, .. } = &self.settings;
+        let WorkerConfig { patience, .. } = &self.settings;
         let (server, scratch) = (&mut self.server, &mut self.scratch);
         let slot = &mut self.slots[key.slot() as usize];
         let stops = self.shutdown_at_s.is_some() && slot.owed == 0;
@@ -94,7 +94,7 @@ impl<R: Ring> Worker<R> {
         self.replied += written;
         self.counters.bytes_sent.add(written as u64);
         let slot = &mut self.slots[key.slot() as usize];
-        let last = matches!(next, Next::Close { unread: false })
+        let last = matches!(next, Action::Close { unread: false })
             && (1..=CLOSED_WITH_BYTES_MAX).contains(&written)
             && !(slot.full || slot.armed)
             && (slot.sent_turn == 0 || self.ring.unsent_bytes(key, &slot.socket) == 0);
@@ -107,22 +107,22 @@ impl<R: Ring> Worker<R> {
             self.ring.send(key, &slot.socket, written);
         }
         match next {
-            Next::Receive if slot.ended && written == 0 => self.answer_end(key),
-            Next::Receive if slot.ended => self.queue(key),
+            Action::Receive if slot.ended && written == 0 => self.answer_end(key),
+            Action::Receive if slot.ended => self.queue(key),
             // `go_on` lets go of it, when it is known whether what was sent has gone out whole.
-            Next::Receive if self.may_leave(key) => self.queue(key),
-            Next::Receive => {
+            Action::Receive if self.may_leave(key) => self.queue(key),
+            Action::Receive => {
                 let slot = &self.slots[key.slot() as usize];
                 // While the client has more than is read at a time, it is read by the piece: a
                 // multishot receive would bring much more than a turn answers.
-                let expect = if slot.full { Expect::Now } else { slot.expect() };
+                let expect = if slot.full { RecvMode::Immediate } else { slot.expect() };
                 self.await_bytes(key);
                 self.receive(key, expect);
             }
-            Next::Resume => self.queue(key),
-            Next::Stream => self.begin_stream(key),
-            Next::Reset => self.end(key, true),
-            Next::Close { .. } => {
+            Action::Resume => self.queue(key),
+            Action::Stream => self.begin_stream(key),
+            Action::Reset => self.end(key, true),
+            Action::Close { .. } => {
                 self.slots[key.slot() as usize].phase = Phase::Flushing;
                 // Whatever else it has sent is not answered.
                 self.forget(key);
@@ -222,7 +222,7 @@ impl<R: Ring> Worker<R> {
             // Received again when what is pending has been answered.
             (Phase::Serving, RecvEnd::Cancelled) => self.queue(key),
             // Cancelled while a reply was late, and lingering has begun since.
-            (Phase::Lingering, RecvEnd::Cancelled) => self.receive(key, Expect::Later),
+            (Phase::Lingering, RecvEnd::Cancelled) => self.receive(key, RecvMode::Multishot),
             (_, RecvEnd::Cancelled) => {}
             (phase, RecvEnd::Eof) => {
                 slot.ended = true;
@@ -249,7 +249,7 @@ impl<R: Ring> Worker<R> {
         let written = slot.connection.end(&mut self.server, &mut self.scratch, out);
         self.recount(key, before);
         if !are_taken {
-            self.follow(key, Progress { written, next: Next::Close { unread: true } });
+            self.follow(key, Progress { written, next: Action::Close { unread: true } });
         } else if written > 0 && !armed {
             self.counters.bytes_sent.add(written as u64);
             self.depart(key, written);

@@ -12,7 +12,7 @@ use super::address::{Change, set_latest};
 use super::time::{Budget, Deadline};
 
 /// Rows of `N`-byte addresses: 6 for IPv4 (BEP 23), 18 for IPv6 (BEP 7).
-pub(super) trait Population<const N: usize> {
+pub(super) trait PeerStore<const N: usize> {
     fn len(&self) -> usize;
 
     fn seeders(&self) -> usize;
@@ -168,15 +168,15 @@ mod tests {
 
     use super::super::Random;
     use super::super::address::Addresses;
-    use super::super::deep::Deep;
-    use super::super::small::{FLAT_MAX, Few, Flat};
+    use super::super::indexed_peers::IndexedPeers;
+    use super::super::inline_peers::{ArrayPeers, FLAT_MAX, InlinePeers};
     use super::super::time::Ticks;
     use super::*;
 
     /// What a population should hold: each address with its stamp and whether it is a seeder.
     type Model<const N: usize> = BTreeMap<[u8; N], (u8, bool)>;
 
-    fn contents<const N: usize>(rows: &dyn Population<N>) -> Model<N> {
+    fn contents<const N: usize>(rows: &dyn PeerStore<N>) -> Model<N> {
         let row = |at: usize| {
             let stamp = rows.stamps_before(at + 1).last().copied();
             (rows.run(at, at + 1)[0], (stamp.expect("a row"), at < rows.seeders()))
@@ -190,7 +190,7 @@ mod tests {
     }
 
     /// Random announces, departures and expiries, up to `most` peers, against the model.
-    fn follows_the_model<const N: usize>(rows: &mut dyn Population<N>, most: usize) {
+    fn follows_the_model<const N: usize>(rows: &mut dyn PeerStore<N>, most: usize) {
         let mut random = Random::seeded(most as u64);
         let mut model = Model::new();
         let ticks = Ticks::new(50);
@@ -237,37 +237,37 @@ mod tests {
 
     #[test]
     fn every_layout_follows_the_model() {
-        let (mut four, mut one) = (Few::<6, 4>::EMPTY, Few::<18, 1>::EMPTY);
+        let (mut four, mut one) = (InlinePeers::<6, 4>::EMPTY, InlinePeers::<18, 1>::EMPTY);
         follows_the_model(&mut four, 4);
         follows_the_model(&mut one, 1);
-        follows_the_model(&mut Flat::<6>::default(), FLAT_MAX);
-        follows_the_model(&mut Flat::<18>::default(), FLAT_MAX);
+        follows_the_model(&mut ArrayPeers::<6>::default(), FLAT_MAX);
+        follows_the_model(&mut ArrayPeers::<18>::default(), FLAT_MAX);
         let rules = Arc::new(Addresses::new(RandomState::new(), 0));
-        let empty = Flat::<6>::default();
-        follows_the_model(&mut Deep::copied_from(&empty, &rules), 400);
-        let empty = Flat::<18>::default();
-        follows_the_model(&mut Deep::copied_from(&empty, &rules), 400);
+        let empty = ArrayPeers::<6>::default();
+        follows_the_model(&mut IndexedPeers::copied_from(&empty, &rules), 400);
+        let empty = ArrayPeers::<18>::default();
+        follows_the_model(&mut IndexedPeers::copied_from(&empty, &rules), 400);
     }
 
     #[test]
     fn copies_keep_every_row_where_it_is() {
         let rules = Arc::new(Addresses::new(RandomState::new(), 0));
-        let mut flat = Flat::<6>::default();
+        let mut flat = ArrayPeers::<6>::default();
         for n in 0..FLAT_MAX as u8 {
             flat.add([n, 0, 0, 0, 0, 1], n % 3 == 0, n);
         }
-        let deep = Deep::copied_from(&flat, &rules);
+        let deep = IndexedPeers::copied_from(&flat, &rules);
         assert_eq!(deep.run(0, FLAT_MAX), flat.run(0, FLAT_MAX));
         assert_eq!(contents(&deep), contents(&flat));
-        let back = Flat::copied_from(&deep);
+        let back = ArrayPeers::copied_from(&deep);
         assert_eq!(back.run(0, FLAT_MAX), flat.run(0, FLAT_MAX));
         assert_eq!(contents(&back), contents(&flat));
     }
 
     #[test]
     fn an_expiry_stops_when_its_budget_is_spent_and_goes_on_where_it_was() {
-        let mut deep = Deep::<6>::copied_from(
-            &Flat::default(),
+        let mut deep = IndexedPeers::<6>::copied_from(
+            &ArrayPeers::default(),
             &Arc::new(Addresses::new(RandomState::new(), 0)),
         );
         for n in 0..2000_u16 {

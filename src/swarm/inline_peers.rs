@@ -1,16 +1,16 @@
 //! Small populations, each in one contiguous array without an index: finding a peer is a scan
-//! of at most [`FLAT_MAX`] addresses. [`Few`] is part of the torrent itself, [`Flat`] has a heap
+//! of at most [`FLAT_MAX`] addresses. [`InlinePeers`] is part of the torrent itself, [`ArrayPeers`] has a heap
 //! block of its own.
 
 use super::address::{Age, Change, shared_part};
-use super::population::Population;
+use super::peer_store::PeerStore;
 use super::time::SHARED;
 
 /// The most peers of a flat population. A scan of so many takes about as long as the look-up in
 /// an index, which would cost another 9 bytes a peer.
 pub(super) const FLAT_MAX: usize = 128;
 
-/// An array of rows; all that [`Population`] asks for follows from it.
+/// An array of rows; all that [`PeerStore`] asks for follows from it.
 trait Contiguous<const N: usize> {
     /// Addresses and stamps, one of each for every peer.
     fn rows(&self) -> (&[[u8; N]], &[u8]);
@@ -37,7 +37,7 @@ trait Contiguous<const N: usize> {
     fn shorten(&mut self);
 }
 
-impl<const N: usize, C: Contiguous<N>> Population<N> for C {
+impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
     fn len(&self) -> usize {
         self.rows().1.len()
     }
@@ -82,7 +82,7 @@ impl<const N: usize, C: Contiguous<N>> Population<N> for C {
     }
 
     fn visit_address(&mut self, endpoint: &[u8; N], change: &mut Change<'_, N>) {
-        for at in 0..Population::len(self) {
+        for at in 0..PeerStore::len(self) {
             let (addresses, stamps) = self.rows();
             if shared_part(&addresses[at]) == shared_part(endpoint) {
                 let mut age = Age { stamp: stamps[at], order: self.order(at) };
@@ -108,7 +108,7 @@ impl<const N: usize, C: Contiguous<N>> Population<N> for C {
             *last_address = address;
             *last_stamp = stamp;
         }
-        let at = Population::len(self) - 1;
+        let at = PeerStore::len(self) - 1;
         set_nibble(self.orders_mut(), at, 0);
     }
 
@@ -139,7 +139,7 @@ pub(super) fn set_nibble(nibbles: &mut [u8], at: usize, value: u8) {
 }
 
 /// Copies all rows of a population to one of its length.
-fn copy_rows<const N: usize>(from: &dyn Population<N>, to: &mut impl Contiguous<N>) {
+fn copy_rows<const N: usize>(from: &dyn PeerStore<N>, to: &mut impl Contiguous<N>) {
     let (addresses, stamps) = to.rows_mut();
     let mut at = 0;
     while at < from.len() {
@@ -158,7 +158,7 @@ fn copy_rows<const N: usize>(from: &dyn Population<N>, to: &mut impl Contiguous<
 
 /// Up to `K` peers in place, which is four at most.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Few<const N: usize, const K: usize> {
+pub(super) struct InlinePeers<const N: usize, const K: usize> {
     addresses: [[u8; N]; K],
     stamps: [u8; K],
     orders: [u8; 2],
@@ -170,10 +170,10 @@ pub(super) struct Few<const N: usize, const K: usize> {
 /// The only peer has announced once, and there was no other.
 const SINGLE: u8 = 0x80;
 
-impl<const N: usize, const K: usize> Few<N, K> {
+impl<const N: usize, const K: usize> InlinePeers<N, K> {
     pub(super) const EMPTY: Self = {
         assert!(K <= 4);
-        Few { addresses: [[0; N]; K], stamps: [0; K], orders: [0; 2], counts: 0 }
+        InlinePeers { addresses: [[0; N]; K], stamps: [0; K], orders: [0; 2], counts: 0 }
     };
 
     fn len(&self) -> usize {
@@ -191,7 +191,7 @@ impl<const N: usize, const K: usize> Few<N, K> {
     }
 
     /// The same peers, in the same order; there are `K` at most.
-    pub(super) fn copied_from(from: &dyn Population<N>) -> Self {
+    pub(super) fn copied_from(from: &dyn PeerStore<N>) -> Self {
         let mut few = Self::EMPTY;
         few.counts = (from.len() | from.seeders() << 4) as u8;
         copy_rows(from, &mut few);
@@ -199,7 +199,7 @@ impl<const N: usize, const K: usize> Few<N, K> {
     }
 }
 
-impl<const N: usize, const K: usize> Contiguous<N> for Few<N, K> {
+impl<const N: usize, const K: usize> Contiguous<N> for InlinePeers<N, K> {
     fn rows(&self) -> (&[[u8; N]], &[u8]) {
         let len = self.len();
         (&self.addresses[..len], &self.stamps[..len])
@@ -242,16 +242,16 @@ impl<const N: usize, const K: usize> Contiguous<N> for Few<N, K> {
 /// Up to [`FLAT_MAX`] peers in one heap block: all addresses, then all stamps, then all orders,
 /// each with the same room behind them.
 #[derive(Debug, Default)]
-pub(super) struct Flat<const N: usize> {
+pub(super) struct ArrayPeers<const N: usize> {
     block: Box<[u8]>,
     len: u32,
     seeders: u32,
 }
 
-impl<const N: usize> Flat<N> {
+impl<const N: usize> ArrayPeers<N> {
     /// The same peers, in the same order, with room for more; [`FLAT_MAX`] of them at most.
-    pub(super) fn copied_from(from: &dyn Population<N>) -> Self {
-        let mut flat = Flat::with_room(Self::room_above(from.len()));
+    pub(super) fn copied_from(from: &dyn PeerStore<N>) -> Self {
+        let mut flat = ArrayPeers::with_room(Self::room_above(from.len()));
         flat.len = from.len() as u32;
         flat.seeders = from.seeders() as u32;
         copy_rows(from, &mut flat);
@@ -259,7 +259,7 @@ impl<const N: usize> Flat<N> {
     }
 
     fn with_room(room: usize) -> Self {
-        Flat { block: vec![0; Self::bytes(room)].into_boxed_slice(), len: 0, seeders: 0 }
+        ArrayPeers { block: vec![0; Self::bytes(room)].into_boxed_slice(), len: 0, seeders: 0 }
     }
 
     fn bytes(room: usize) -> usize {
@@ -285,7 +285,7 @@ impl<const N: usize> Flat<N> {
     }
 }
 
-impl<const N: usize> Contiguous<N> for Flat<N> {
+impl<const N: usize> Contiguous<N> for ArrayPeers<N> {
     fn rows(&self) -> (&[[u8; N]], &[u8]) {
         let len = self.len as usize;
         let (addresses, stamps) = self.block.split_at(self.room() * N);
@@ -322,7 +322,7 @@ impl<const N: usize> Contiguous<N> for Flat<N> {
     fn lengthen(&mut self) {
         let len = self.len as usize;
         if len == self.room() {
-            *self = Flat::copied_from(self);
+            *self = ArrayPeers::copied_from(self);
         }
         self.len += 1;
     }
@@ -331,9 +331,9 @@ impl<const N: usize> Contiguous<N> for Flat<N> {
         self.len -= 1;
         let len = self.len as usize;
         if len == 0 {
-            *self = Flat::default();
+            *self = ArrayPeers::default();
         } else if Self::room_above(len) * 2 <= self.room() {
-            *self = Flat::copied_from(self);
+            *self = ArrayPeers::copied_from(self);
         }
     }
 }

@@ -20,16 +20,16 @@ struct Link {
 const UNLINKED: Link = Link { next: NONE, previous: NONE, at_s: NONE };
 
 /// The deadlines of all slots of a slab.
-pub(super) struct Wheel {
+pub(super) struct TimerWheel {
     heads: [u32; BUCKETS as usize],
     links: Vec<Link>,
     /// All buckets up to this second have been emptied.
     done_s: u32,
 }
 
-impl Wheel {
-    pub(super) fn new(now_s: u32) -> Wheel {
-        Wheel { heads: [NONE; BUCKETS as usize], links: Vec::new(), done_s: now_s }
+impl TimerWheel {
+    pub(super) fn new(now_s: u32) -> TimerWheel {
+        TimerWheel { heads: [NONE; BUCKETS as usize], links: Vec::new(), done_s: now_s }
     }
 
     /// Has `slot` come up at `deadline_s` at the latest, or before.
@@ -97,7 +97,7 @@ mod tests {
     fn comes_up_on_time_whatever_was_set_and_removed() {
         for seed in 0..50 {
             let mut random = Random::seeded(seed);
-            let mut wheel = Wheel::new(1000);
+            let mut wheel = TimerWheel::new(1000);
             let mut model: BTreeMap<u32, u32> = BTreeMap::new();
             let mut now_s = 1000;
             for _ in 0..2000 {

@@ -16,7 +16,7 @@ use super::exchange::answer;
 use crate::limits::{OPERATIONS_CONNECTIONS_MAX, OPERATIONS_PATIENCE_S};
 use crate::log;
 use crate::metrics::rates::SAMPLE_S;
-use crate::metrics::snapshot::Observer;
+use crate::metrics::snapshot::StatsSource;
 use crate::worker::Clock;
 
 /// How long accepting pauses that failed: for want of a descriptor, most likely.
@@ -33,7 +33,7 @@ pub type Door = OwnedFd;
 ///
 /// # Errors
 /// A thread cannot be started.
-pub fn serve(doors: Vec<Door>, observer: Observer) -> io::Result<()> {
+pub fn serve(doors: Vec<Door>, observer: StatsSource) -> io::Result<()> {
     let observer = Arc::new(observer);
     observer.sample();
     let sampled = Arc::clone(&observer);
@@ -55,7 +55,7 @@ pub fn serve(doors: Vec<Door>, observer: Observer) -> io::Result<()> {
 }
 
 /// Accepts for ever.
-fn accept(door: &TcpListener, observer: &Arc<Observer>, places: &Arc<Places>) {
+fn accept(door: &TcpListener, observer: &Arc<StatsSource>, places: &Arc<Places>) {
     // So do the threads that it starts.
     come_after_others();
     loop {
@@ -79,7 +79,7 @@ fn accept(door: &TcpListener, observer: &Arc<Observer>, places: &Arc<Places>) {
 }
 
 /// One connection, to its end.
-fn converse(stream: &TcpStream, observer: &Observer) -> io::Result<()> {
+fn converse(stream: &TcpStream, observer: &StatsSource) -> io::Result<()> {
     let mut timed = Timed::begin(stream, observer.clock);
     let answer = answer(&mut timed, observer)?;
     // What the answer took was no doing of the client's.

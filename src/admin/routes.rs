@@ -1,7 +1,7 @@
 //! Which paths there are.
 
 use super::{exposition, json, overview, top};
-use crate::metrics::snapshot::{Health, Observer};
+use crate::metrics::snapshot::{Health, StatsSource};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -22,7 +22,7 @@ impl Page {
 }
 
 /// The answer to a request for `path`, and for what `query` says of it.
-pub(super) fn page(observer: &Observer, path: &[u8], query: &[u8]) -> Page {
+pub(super) fn page(observer: &StatsSource, path: &[u8], query: &[u8]) -> Page {
     match path {
         b"/" => Page {
             status: "200 OK",

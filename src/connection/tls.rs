@@ -2,20 +2,20 @@
 
 use std::mem;
 
-use super::{Answer, Connection, Mistake, Next, Patience, Progress, deadline_after};
+use super::{Action, Connection, Handler, Progress, RequestError, Timeouts, deadline_after};
 use crate::tls::{Session, Standing, plain_bytes_max};
 
 /// Room for requests and replies as they are before and after encryption: all secured
 /// connections of a worker share one.
-pub struct Scratch {
+pub struct TlsBuffers {
     received: Vec<u8>,
     pub(super) replies: Box<[u8]>,
 }
 
-impl Scratch {
+impl TlsBuffers {
     /// Room for replies of `bytes` at once.
-    pub fn new(bytes: usize) -> Scratch {
-        Scratch { received: Vec::new(), replies: vec![0; bytes].into() }
+    pub fn new(bytes: usize) -> TlsBuffers {
+        TlsBuffers { received: Vec::new(), replies: vec![0; bytes].into() }
     }
 }
 
@@ -26,10 +26,10 @@ impl Connection {
         &mut self,
         session: &mut Session,
         bytes: &mut [u8],
-        server: &mut impl Answer,
+        server: &mut impl Handler,
         now_s: u32,
-        patience: &Patience,
-        scratch: &mut Scratch,
+        patience: &Timeouts,
+        scratch: &mut TlsBuffers,
         out: &mut [u8],
     ) -> Progress {
         let was_handshaking = session.is_handshaking();
@@ -46,12 +46,12 @@ impl Connection {
         }
         match session.standing() {
             Standing::NotTls => {
-                let written = server.refuse(self.peer, Mistake::NotTls, bytes, out);
-                Progress { written, next: Next::Close { unread: true } }
+                let written = server.refuse(self.peer, RequestError::NotTls, bytes, out);
+                Progress { written, next: Action::Close { unread: true } }
             }
-            Standing::Broken => Progress { written: opened, next: Next::Close { unread: true } },
+            Standing::Broken => Progress { written: opened, next: Action::Close { unread: true } },
             standing @ (Standing::Open | Standing::Ended) => {
-                let Scratch { received, replies } = scratch;
+                let TlsBuffers { received, replies } = scratch;
                 let out = &mut out[opened..];
                 let room = replies.len().min(plain_bytes_max(out.len()));
                 let replies = &mut replies[..room];
@@ -78,7 +78,7 @@ fn seal(
     let mut replies = &replies[..progress.written];
     let mut sealed = 0;
     match &mut progress.next {
-        Next::Close { unread } => {
+        Action::Close { unread } => {
             if session.holds() {
                 sealed = session.seal(mem::take(&mut replies), false, out);
                 // What is behind the last request is not wanted, unless it says that no more
@@ -96,7 +96,7 @@ fn seal(
         _ => sealed = session.seal(replies, false, out),
     }
     if session.standing() == Standing::Broken {
-        progress.next = Next::Close { unread: true };
+        progress.next = Action::Close { unread: true };
     }
     sealed
 }

@@ -7,34 +7,34 @@ use std::ops::{Index, IndexMut};
 use hashbrown::HashTable;
 
 /// A value that fills the unused end of a block.
-pub(super) trait Blank {
+pub(super) trait ConstDefault {
     /// It owns nothing: making and dropping it is free.
     const BLANK: Self;
 }
 
-impl<const N: usize> Blank for [u8; N] {
+impl<const N: usize> ConstDefault for [u8; N] {
     const BLANK: Self = [0; N];
 }
 
-impl Blank for u8 {
+impl ConstDefault for u8 {
     const BLANK: Self = 0;
 }
 
-impl<T> Blank for HashTable<T> {
+impl<T> ConstDefault for HashTable<T> {
     const BLANK: Self = HashTable::new();
 }
 
 /// See the module. Of the blocks at most one whole one is unused, to spare the allocator a
 /// length that goes to and fro over a boundary.
 #[derive(Debug)]
-pub(super) struct Chunked<T, const K: usize> {
+pub(super) struct ChunkedVec<T, const K: usize> {
     blocks: Vec<Box<[T; K]>>,
     len: usize,
 }
 
-impl<T: Blank, const K: usize> Chunked<T, K> {
+impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
     pub(super) const fn new() -> Self {
-        Chunked { blocks: Vec::new(), len: 0 }
+        ChunkedVec { blocks: Vec::new(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,7 +93,7 @@ impl<T: Blank, const K: usize> Chunked<T, K> {
     }
 }
 
-impl<T, const K: usize> Index<usize> for Chunked<T, K> {
+impl<T, const K: usize> Index<usize> for ChunkedVec<T, K> {
     type Output = T;
 
     fn index(&self, at: usize) -> &T {
@@ -102,7 +102,7 @@ impl<T, const K: usize> Index<usize> for Chunked<T, K> {
     }
 }
 
-impl<T, const K: usize> IndexMut<usize> for Chunked<T, K> {
+impl<T, const K: usize> IndexMut<usize> for ChunkedVec<T, K> {
     fn index_mut(&mut self, at: usize) -> &mut T {
         debug_assert!(at < self.len);
         &mut self.blocks[at / K][at % K]
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn follows_a_vec_over_every_block_boundary() {
-        let mut chunked: Chunked<u8, 4> = Chunked::new();
+        let mut chunked: ChunkedVec<u8, 4> = ChunkedVec::new();
         let mut vec: Vec<u8> = Vec::new();
         for step in 0..400_usize {
             // Up and down in growing waves, removals from the front, the middle and the end.
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn gives_its_memory_back() {
-        let mut chunked: Chunked<u8, 4> = Chunked::new();
+        let mut chunked: ChunkedVec<u8, 4> = ChunkedVec::new();
         (0..1000).for_each(|value| chunked.push(value as u8));
         (0..1000).rev().for_each(|value| assert_eq!(chunked.pop(), value as u8));
         assert_eq!(chunked.blocks.len(), 0);

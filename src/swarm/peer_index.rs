@@ -8,7 +8,7 @@
 
 use hashbrown::HashTable;
 
-use super::chunked::Chunked;
+use super::chunked_vec::ChunkedVec;
 
 /// Mean entries of a table above which there shall be one more. Less costs memory in headers,
 /// more makes the longest insertion longer.
@@ -23,16 +23,16 @@ const NOWHERE: u32 = u32::MAX;
 
 /// See the module. The caller computes the hashes and knows that of any row.
 #[derive(Debug)]
-pub(super) struct Positions {
-    tables: Chunked<HashTable<u32>, 16>,
+pub(super) struct PeerIndex {
+    tables: ChunkedVec<HashTable<u32>, 16>,
     len: usize,
 }
 
-impl Positions {
+impl PeerIndex {
     pub(super) fn new() -> Self {
-        let mut tables = Chunked::new();
+        let mut tables = ChunkedVec::new();
         tables.push(HashTable::new());
-        Positions { tables, len: 0 }
+        PeerIndex { tables, len: 0 }
     }
 
     /// The row with this hash that `is_it` accepts.
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn finds_every_row_while_it_grows_and_shrinks() {
-        let mut positions = Positions::new();
+        let mut positions = PeerIndex::new();
         for row in 0..3000 {
             positions.insert(hash_of(row), row, hash_of);
             if row % 97 == 0 {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn no_table_is_much_fuller_than_the_mean() {
-        let mut positions = Positions::new();
+        let mut positions = PeerIndex::new();
         for row in 0..50_000 {
             positions.insert(hash_of(row), row, hash_of);
         }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn rows_of_one_hash_can_be_exchanged_and_renumbered() {
-        let mut positions = Positions::new();
+        let mut positions = PeerIndex::new();
         for row in [1, 2, 3] {
             positions.insert(7, row, |_| 7);
         }

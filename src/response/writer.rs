@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::Ipv6Addr;
 
-use super::{Envelope, Status};
+use super::{ResponseOptions, Status};
 use crate::swarm::{Counts, InfoHash, Sample};
 
 /// A cursor over the reply. It panics rather than write past the end: callers provide what
@@ -38,7 +38,12 @@ impl Writer<'_> {
         self.put(bytes);
     }
 
-    pub(super) fn head(&mut self, status: Status, envelope: Envelope, body_len: Option<usize>) {
+    pub(super) fn head(
+        &mut self,
+        status: Status,
+        envelope: ResponseOptions,
+        body_len: Option<usize>,
+    ) {
         self.head_with(status, envelope, body_len, &[]);
     }
 
@@ -46,7 +51,7 @@ impl Writer<'_> {
     pub(super) fn head_with(
         &mut self,
         status: Status,
-        envelope: Envelope,
+        envelope: ResponseOptions,
         body_len: Option<usize>,
         header: &[&[u8]],
     ) {

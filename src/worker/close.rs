@@ -2,13 +2,13 @@
 
 use std::mem;
 
-use annulus_ring::{Expect, Half, Key, Ring, Socket};
+use annulus_ring::{Half, Key, RecvMode, Ring, Socket};
 
 use super::Worker;
 use super::order::List;
 use super::progress::{ONLY_FIN, UNKNOWN};
 use super::slot::Phase;
-use crate::connection::{Connection, Next, Progress};
+use crate::connection::{Action, Connection, Progress};
 use crate::limits::{CLOSED_WITH_BYTES_MAX, LAST_WORD_S, LINGER_S};
 use crate::metrics::labels::Timeout;
 use crate::tls::Handshake;
@@ -22,7 +22,7 @@ impl<R: Ring> Worker<R> {
         self.ring.shutdown(&slot.socket, Half::Write);
         self.order.append(key.slot(), List::Lingering);
         self.watch(key, LINGER_S);
-        self.receive(key, Expect::Later);
+        self.receive(key, RecvMode::Multishot);
     }
 
     /// Sends the last answer of a connection, and closes it if the answer goes out whole.
@@ -180,7 +180,7 @@ impl<R: Ring> Worker<R> {
         let written = slot.connection.expire(&mut self.server, &mut self.scratch, out);
         self.recount(key, before);
         if written > 0 {
-            let next = Next::Close { unread: true };
+            let next = Action::Close { unread: true };
             self.follow(key, Progress { written, next });
         } else {
             self.end(key, false);
@@ -273,7 +273,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn leave(&mut self, key: Key) {
         let slot = &self.slots[key.slot() as usize];
         if self.ring.unread_bytes(&slot.socket) > 0 {
-            return self.receive(key, Expect::Now);
+            return self.receive(key, RecvMode::Immediate);
         }
         let are_taken = self.are_as_good_as_taken(key);
         let out = self.ring.reply_space();
@@ -282,7 +282,7 @@ impl<R: Ring> Worker<R> {
         let written = slot.connection.take_leave(out);
         self.recount(key, before);
         if !are_taken {
-            self.follow(key, Progress { written, next: Next::Close { unread: true } });
+            self.follow(key, Progress { written, next: Action::Close { unread: true } });
         } else if written > 0 {
             self.counters.bytes_sent.add(written as u64);
             self.depart(key, written);

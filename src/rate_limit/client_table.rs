@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::account::{Account, Rate};
+use super::token_bucket::{Rate, TokenBucket};
 use crate::config::{self, Range};
 use crate::limits::{QUOTA_BUCKETS, QUOTA_BURST_S, REFUSALS_TOLD_PER_S};
 
@@ -24,13 +24,13 @@ const ACCOUNTS: usize = 7;
 /// pairs.
 #[repr(align(128))]
 #[derive(Debug)]
-struct Bucket(Mutex<[Account; ACCOUNTS]>);
+struct Bucket(Mutex<[TokenBucket; ACCOUNTS]>);
 
 const _: () = assert!(size_of::<Bucket>() == 128);
 
 /// What is limited, and of whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct RateLimitConfig {
     /// Connections of one address at a time; 0 is any number.
     pub connections_max: u16,
     /// Requests of one address in a second; 0 is any number.
@@ -48,10 +48,10 @@ pub struct Settings {
 }
 
 /// The part that a connection has in its address's account. It has to be given back by
-/// [`Ledger::release`], once, when the connection is gone. The default has a part in none.
+/// [`ClientTable::release`], once, when the connection is gone. The default has a part in none.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a ticket that is lost counts for ever"]
-pub struct Ticket {
+pub struct ConnectionPermit {
     bucket: u32,
     tag: u32,
 }
@@ -59,15 +59,15 @@ pub struct Ticket {
 /// The bucket of tickets that count nowhere.
 const NOWHERE: u32 = u32::MAX;
 
-impl Default for Ticket {
-    fn default() -> Ticket {
-        Ticket { bucket: NOWHERE, tag: 0 }
+impl Default for ConnectionPermit {
+    fn default() -> ConnectionPermit {
+        ConnectionPermit { bucket: NOWHERE, tag: 0 }
     }
 }
 
 /// Of what an address has too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Excess {
+pub enum LimitExceeded {
     /// Connections.
     Connections,
     /// Requests: a handshake was to come, or it had been told.
@@ -76,22 +76,22 @@ pub enum Excess {
 
 /// The accounts of all addresses.
 #[derive(Debug)]
-pub struct Ledger {
-    settings: Settings,
+pub struct ClientTable {
+    settings: RateLimitConfig,
     rate: Rate,
     secret: RandomState,
     buckets: Box<[Bucket]>,
 }
 
-impl Settings {
+impl RateLimitConfig {
     /// As configured, if anything is limited: proxies that are trusted are nobody's address.
-    pub fn new(limits: &config::Limits, proxy: &config::Proxy) -> Option<Settings> {
+    pub fn new(limits: &config::Limits, proxy: &config::Proxy) -> Option<RateLimitConfig> {
         let &config::Limits { connections_per_address, requests_per_second, .. } = limits;
         let burst = match limits.request_burst {
             0 => requests_per_second * QUOTA_BURST_S,
             burst => burst,
         };
-        let settings = Settings {
+        let settings = RateLimitConfig {
             connections_max: u16::try_from(connections_per_address).unwrap_or(u16::MAX),
             requests_per_s: requests_per_second,
             burst,
@@ -103,12 +103,12 @@ impl Settings {
     }
 }
 
-impl Ledger {
+impl ClientTable {
     /// An empty ledger. Whoever knows `secret` can choose whose bucket he is in: it is drawn at
     /// random when the process starts, and told to nobody.
-    pub fn new(settings: Settings, secret: RandomState) -> Ledger {
-        let bucket = || Bucket(Mutex::new([Account::default(); ACCOUNTS]));
-        Ledger {
+    pub fn new(settings: RateLimitConfig, secret: RandomState) -> ClientTable {
+        let bucket = || Bucket(Mutex::new([TokenBucket::default(); ACCOUNTS]));
+        ClientTable {
             rate: Rate { per_s: settings.requests_per_s, burst: settings.burst },
             buckets: (0..settings.buckets).map(|_| bucket()).collect(),
             secret,
@@ -117,13 +117,13 @@ impl Ledger {
     }
 
     /// What is limited.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &RateLimitConfig {
         &self.settings
     }
 
     /// Connections that have a ticket, counted one by one: for accounts of the whole.
     pub fn connections(&self) -> u64 {
-        let of = |accounts: MutexGuard<'_, [Account; ACCOUNTS]>| {
+        let of = |accounts: MutexGuard<'_, [TokenBucket; ACCOUNTS]>| {
             accounts.iter().map(|account| u64::from(account.connections)).sum::<u64>()
         };
         self.buckets.iter().map(|bucket| of(bucket.lock())).sum()
@@ -135,29 +135,31 @@ impl Ledger {
         client: IpAddr,
         secured: bool,
         now_s: u32,
-    ) -> Result<Ticket, Excess> {
-        let Some((bucket, tag)) = self.place(client) else { return Ok(Ticket::default()) };
+    ) -> Result<ConnectionPermit, LimitExceeded> {
+        let Some((bucket, tag)) = self.place(client) else {
+            return Ok(ConnectionPermit::default());
+        };
         let mut accounts = self.buckets[bucket as usize].lock();
         let Some(account) = account_of(tag, now_s, &mut accounts) else {
-            return Ok(Ticket::default());
+            return Ok(ConnectionPermit::default());
         };
         account.settle(self.rate, now_s);
         let (connections, max) = (account.connections, self.settings.connections_max);
         if max > 0 && connections >= max {
-            return Err(Excess::Connections);
+            return Err(LimitExceeded::Connections);
         }
         let told = account.refused >= REFUSALS_TOLD_PER_S;
         if (secured || told) && account.is_exhausted(self.rate) {
-            return Err(Excess::Requests);
+            return Err(LimitExceeded::Requests);
         }
         if secured {
             account.charge(self.rate);
         }
         if max == 0 {
-            return Ok(Ticket::default());
+            return Ok(ConnectionPermit::default());
         }
         account.connections += 1;
-        Ok(Ticket { bucket, tag })
+        Ok(ConnectionPermit { bucket, tag })
     }
 
     /// Charges a request; whether it may be served.
@@ -173,8 +175,8 @@ impl Ledger {
     }
 
     /// Takes back the ticket of a connection that is gone.
-    pub(super) fn release(&self, ticket: Ticket) {
-        let Ticket { bucket, tag } = ticket;
+    pub(super) fn release(&self, ticket: ConnectionPermit) {
+        let ConnectionPermit { bucket, tag } = ticket;
         if bucket == NOWHERE {
             return;
         }
@@ -206,14 +208,18 @@ impl Ledger {
 }
 
 impl Bucket {
-    fn lock(&self) -> MutexGuard<'_, [Account; ACCOUNTS]> {
+    fn lock(&self) -> MutexGuard<'_, [TokenBucket; ACCOUNTS]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The account of `tag`, in place of another if need be; `None` if all others are held by
 /// connections.
-fn account_of(tag: u32, now_s: u32, accounts: &mut [Account; ACCOUNTS]) -> Option<&mut Account> {
+fn account_of(
+    tag: u32,
+    now_s: u32,
+    accounts: &mut [TokenBucket; ACCOUNTS],
+) -> Option<&mut TokenBucket> {
     // Places that were never taken have the tag 0 like one address in four thousand million, and
     // the account of a newcomer, which is what that address is then.
     if let Some(known) = accounts.iter().position(|account| account.tag == tag) {
@@ -221,7 +227,7 @@ fn account_of(tag: u32, now_s: u32, accounts: &mut [Account; ACCOUNTS]) -> Optio
     }
     let vacant = accounts.iter_mut().filter(|account| account.connections == 0);
     let oldest = vacant.min_by_key(|account| (account.used_s, account.spent))?;
-    *oldest = Account::open(tag, now_s);
+    *oldest = TokenBucket::open(tag, now_s);
     Some(oldest)
 }
 

@@ -26,7 +26,7 @@ const VISITS_PER_LOCK: usize = 128;
 
 /// Where a walk is; it begins with the default.
 #[derive(Debug)]
-pub struct Walk {
+pub struct ScrapeCursor {
     kept_max: usize,
     /// Of the range at hand, in order.
     kept: BTreeMap<InfoHash, Counts>,
@@ -41,18 +41,18 @@ pub struct Walk {
     found: Vec<(InfoHash, Counts)>,
 }
 
-impl Default for Walk {
-    fn default() -> Walk {
-        Walk::keeping(KEPT_MAX)
+impl Default for ScrapeCursor {
+    fn default() -> ScrapeCursor {
+        ScrapeCursor::keeping(KEPT_MAX)
     }
 }
 
 /// The last of all info hashes.
 const LAST: InfoHash = [0xff; 20];
 
-impl Walk {
-    fn keeping(kept_max: usize) -> Walk {
-        Walk {
+impl ScrapeCursor {
+    fn keeping(kept_max: usize) -> ScrapeCursor {
+        ScrapeCursor {
             kept_max,
             kept: BTreeMap::new(),
             after: None,
@@ -107,14 +107,19 @@ impl Swarms {
     /// One step of a walk over all torrents: appends up to `max` of them, possibly none, and says
     /// whether there may be more. Their info hashes rise from each to the next. A torrent that is
     /// there during the whole walk is among them.
-    pub fn walk(&self, walk: &mut Walk, max: usize, out: &mut Vec<(InfoHash, Counts)>) -> bool {
+    pub fn walk(
+        &self,
+        walk: &mut ScrapeCursor,
+        max: usize,
+        out: &mut Vec<(InfoHash, Counts)>,
+    ) -> bool {
         if walk.slices.is_complete() {
             out.extend((0..max).map_while(|_| walk.kept.pop_first()));
             return !walk.kept.is_empty() || walk.begin_round(self.totals().torrents);
         }
         let mut visits = VISITS_PER_STEP;
         while visits > 0 && !walk.slices.is_complete() {
-            let Walk { slices, found, after, to, .. } = walk;
+            let ScrapeCursor { slices, found, after, to, .. } = walk;
             self.look_at_slice(slices, VISITS_PER_LOCK, &mut visits, |torrent| {
                 let info_hash = torrent.info_hash;
                 if info_hash <= *to && after.is_none_or(|after| info_hash > after) {
@@ -137,11 +142,11 @@ mod tests {
     use std::collections::BTreeSet;
     use std::hash::RandomState;
 
-    use super::super::{Announcement, Endpoint, Event, Random, Sample, Settings};
+    use super::super::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
     use super::*;
 
     fn swarms() -> Swarms {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: 100_000,
             peers_max: 100_000,
             peers_per_torrent_max: 10,
@@ -153,8 +158,8 @@ mod tests {
 
     fn announce(swarms: &Swarms, info_hash: InfoHash, event: Event) {
         let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(0));
-        let peer = Endpoint::V4([10, 0, 0, 1, 0, 80]);
-        let a = Announcement { info_hash, peer, seeder: true, event, want: 0 };
+        let peer = CompactAddr::V4([10, 0, 0, 1, 0, 80]);
+        let a = AnnounceRequest { info_hash, peer, seeder: true, event, want: 0 };
         swarms.announce(&a, 0, &mut random, &mut sample);
     }
 
@@ -181,7 +186,7 @@ mod tests {
             let all = info_hashes(spread);
             all.iter().for_each(|&info_hash| announce(&swarms, info_hash, Event::Completed));
             for (kept_max, max) in [(KEPT_MAX, 256), (1, 1), (10, 3), (100, 100), (1303, 5)] {
-                let mut walk = Walk::keeping(kept_max);
+                let mut walk = ScrapeCursor::keeping(kept_max);
                 let (mut found, mut more) = (Vec::new(), true);
                 while more {
                     let before = found.len();
@@ -198,7 +203,7 @@ mod tests {
 
     #[test]
     fn nothing_comes_of_nothing() {
-        let (mut walk, mut found) = (Walk::default(), Vec::new());
+        let (mut walk, mut found) = (ScrapeCursor::default(), Vec::new());
         while swarms().walk(&mut walk, 10, &mut found) {}
         assert!(found.is_empty());
     }
@@ -210,7 +215,7 @@ mod tests {
         all.iter().for_each(|&info_hash| announce(&swarms, info_hash, Event::None));
         let (stay, go): (Vec<InfoHash>, Vec<InfoHash>) =
             all.into_iter().partition(|info_hash| info_hash[3].is_multiple_of(2));
-        let mut walk = Walk::keeping(40);
+        let mut walk = ScrapeCursor::keeping(40);
         let (mut found, mut step) = (Vec::new(), 0);
         while swarms.walk(&mut walk, 7, &mut found) {
             // One leaves, so that another has its row; one that was gone is back.

@@ -6,12 +6,12 @@ use std::thread;
 
 use quickcheck::quickcheck;
 
-use super::{Excess, Ledger, Settings, Ticket};
+use super::{ClientTable, ConnectionPermit, LimitExceeded, RateLimitConfig};
 use crate::limits::REFUSALS_TOLD_PER_S;
 
 /// No limits, and room for whoever comes.
-fn settings() -> Settings {
-    Settings {
+fn settings() -> RateLimitConfig {
+    RateLimitConfig {
         connections_max: 0,
         requests_per_s: 0,
         burst: 0,
@@ -21,8 +21,8 @@ fn settings() -> Settings {
     }
 }
 
-fn ledger(settings: Settings) -> Ledger {
-    Ledger::new(settings, RandomState::new())
+fn ledger(settings: RateLimitConfig) -> ClientTable {
+    ClientTable::new(settings, RandomState::new())
 }
 
 fn address(number: u8) -> IpAddr {
@@ -39,16 +39,16 @@ struct Model {
 }
 
 impl Model {
-    fn new(settings: &Settings) -> Model {
+    fn new(settings: &RateLimitConfig) -> Model {
         Model { connections: 0, left: settings.burst, refused: 0, charged_s: Vec::new() }
     }
 
-    fn next_second(&mut self, settings: &Settings) {
+    fn next_second(&mut self, settings: &RateLimitConfig) {
         self.left = settings.burst.min(self.left + settings.requests_per_s);
         self.refused = 0;
     }
 
-    fn charge(&mut self, settings: &Settings, now_s: u32) -> bool {
+    fn charge(&mut self, settings: &RateLimitConfig, now_s: u32) -> bool {
         if settings.requests_per_s == 0 {
             return true;
         }
@@ -62,14 +62,19 @@ impl Model {
         served
     }
 
-    fn admit(&mut self, settings: &Settings, secured: bool, now_s: u32) -> Result<(), Excess> {
+    fn admit(
+        &mut self,
+        settings: &RateLimitConfig,
+        secured: bool,
+        now_s: u32,
+    ) -> Result<(), LimitExceeded> {
         if settings.connections_max > 0 && self.connections == settings.connections_max {
-            return Err(Excess::Connections);
+            return Err(LimitExceeded::Connections);
         }
         let limited = settings.requests_per_s > 0;
         let told = self.refused >= REFUSALS_TOLD_PER_S;
         if limited && self.left == 0 && (secured || told) {
-            return Err(Excess::Requests);
+            return Err(LimitExceeded::Requests);
         }
         if secured {
             self.charge(settings, now_s);
@@ -79,7 +84,7 @@ impl Model {
     }
 
     /// What is promised to everybody else: in no span of time is more served.
-    fn keeps_the_promise(&self, settings: &Settings) -> bool {
+    fn keeps_the_promise(&self, settings: &RateLimitConfig) -> bool {
         let per_s = u64::from(settings.requests_per_s);
         self.charged_s.iter().enumerate().all(|(first, from_s)| {
             self.charged_s[first..].iter().zip(1..).all(|(to_s, served)| {
@@ -92,7 +97,7 @@ impl Model {
 /// Does what the steps say, to a few addresses, and to the model; whether they always agree.
 fn agrees_with_the_model(limits: (u8, u8, u8), steps: Vec<(u8, u8)>) -> bool {
     let requests_per_s = u32::from(limits.1 % 4);
-    let settings = Settings {
+    let settings = RateLimitConfig {
         connections_max: u16::from(limits.0 % 4),
         requests_per_s,
         burst: requests_per_s + u32::from(limits.2 % 6),
@@ -100,7 +105,7 @@ fn agrees_with_the_model(limits: (u8, u8, u8), steps: Vec<(u8, u8)>) -> bool {
     };
     let ledger = ledger(settings.clone());
     let mut models: HashMap<u8, Model> = HashMap::new();
-    let mut open: Vec<(u8, Ticket)> = Vec::new();
+    let mut open: Vec<(u8, ConnectionPermit)> = Vec::new();
     let mut now_s = 7;
     for (what, number) in steps {
         let number = number % 3;
@@ -177,7 +182,7 @@ fn addresses_of_one_subscriber_are_one() {
         (64, "::192.0.2.1", "192.0.2.1", false),
         (64, "0.0.0.0", "::", false),
     ] {
-        let limited = Settings { connections_max: 1, ipv6_prefix: prefix, ..settings() };
+        let limited = RateLimitConfig { connections_max: 1, ipv6_prefix: prefix, ..settings() };
         let ledger = ledger(limited);
         let ticket = ledger.admit(ip(one), false, 0).unwrap();
         let second = ledger.admit(ip(other), false, 0);
@@ -192,7 +197,7 @@ fn addresses_of_one_subscriber_are_one() {
 fn who_is_exempt_is_never_limited() {
     let exempt = vec!["192.0.2.0/30".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
     let limited =
-        Settings { connections_max: 1, requests_per_s: 1, burst: 1, exempt, ..settings() };
+        RateLimitConfig { connections_max: 1, requests_per_s: 1, burst: 1, exempt, ..settings() };
     let ledger = ledger(limited);
     for (client, is_limited) in [
         ("192.0.2.3", false),
@@ -213,31 +218,31 @@ fn who_is_exempt_is_never_limited() {
 /// The clocks of two workers differ by the length of a turn.
 #[test]
 fn a_worker_that_is_behind_gives_nothing_back() {
-    let ledger = ledger(Settings { requests_per_s: 2, burst: 2, ..settings() });
+    let ledger = ledger(RateLimitConfig { requests_per_s: 2, burst: 2, ..settings() });
     let served = |now_s| (0..9).filter(|_| ledger.charge(address(1), now_s)).count();
     assert_eq!([5, 4, 5, 6, 5, 6, 7].map(served), [2, 0, 0, 2, 0, 0, 2]);
 }
 
 #[test]
 fn a_full_bucket_refuses_nobody_and_forgets_no_connection() {
-    let limited = Settings { connections_max: 1, requests_per_s: 1, burst: 1, ..settings() };
-    let ledger = ledger(Settings { buckets: 1, ..limited });
-    let mut tickets: Vec<Ticket> =
+    let limited = RateLimitConfig { connections_max: 1, requests_per_s: 1, burst: 1, ..settings() };
+    let ledger = ledger(RateLimitConfig { buckets: 1, ..limited });
+    let mut tickets: Vec<ConnectionPermit> =
         (1..=7).map(|number| ledger.admit(address(number), false, 0).unwrap()).collect();
     // There is no room to know an eighth: it is served, whatever it does.
     for _ in 0..20 {
-        assert_eq!(ledger.admit(address(8), true, 0), Ok(Ticket::default()));
+        assert_eq!(ledger.admit(address(8), true, 0), Ok(ConnectionPermit::default()));
         assert!(ledger.charge(address(8), 0));
     }
     assert_eq!(ledger.connections(), 7);
     for number in 1..=7 {
-        assert_eq!(ledger.admit(address(number), false, 0), Err(Excess::Connections));
+        assert_eq!(ledger.admit(address(number), false, 0), Err(LimitExceeded::Connections));
     }
     // When one is gone, it takes that one's place.
     ledger.release(tickets.remove(3));
     let eighth = ledger.admit(address(8), false, 0).unwrap();
-    assert_ne!(eighth, Ticket::default());
-    assert_eq!(ledger.admit(address(8), false, 0), Err(Excess::Connections));
+    assert_ne!(eighth, ConnectionPermit::default());
+    assert_eq!(ledger.admit(address(8), false, 0), Err(LimitExceeded::Connections));
     assert_eq!(ledger.connections(), 7);
     tickets.into_iter().chain([eighth]).for_each(|ticket| ledger.release(ticket));
     assert_eq!(ledger.connections(), 0);
@@ -246,7 +251,7 @@ fn a_full_bucket_refuses_nobody_and_forgets_no_connection() {
 /// Many addresses make the table forget, but not the one that hammers meanwhile.
 #[test]
 fn who_hammers_stays_known() {
-    let ledger = ledger(Settings { requests_per_s: 2, burst: 5, buckets: 1, ..settings() });
+    let ledger = ledger(RateLimitConfig { requests_per_s: 2, burst: 5, buckets: 1, ..settings() });
     let mut served = 0;
     for second in 0..50 {
         for other in 0..100 {
@@ -261,7 +266,8 @@ fn who_hammers_stays_known() {
 fn workers_share_one_limit() {
     const THREADS: u32 = 4;
     const MAX: u16 = 2;
-    let limited = Settings { connections_max: MAX, requests_per_s: 1, burst: 1000, ..settings() };
+    let limited =
+        RateLimitConfig { connections_max: MAX, requests_per_s: 1, burst: 1000, ..settings() };
     let ledger = ledger(limited);
     let (open, served, refused) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {

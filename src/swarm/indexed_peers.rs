@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use super::address::{Addresses, Age, Change, shared_part};
-use super::chunked::Chunked;
-use super::population::Population;
-use super::positions::Positions;
-use super::small::{nibble, set_nibble};
+use super::chunked_vec::ChunkedVec;
+use super::inline_peers::{nibble, set_nibble};
+use super::peer_index::PeerIndex;
+use super::peer_store::PeerStore;
 use super::time::SHARED;
 
 /// Peers in a block.
@@ -16,25 +16,25 @@ const BLOCK: usize = 128;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Deep<const N: usize> {
-    addresses: Chunked<[u8; N], BLOCK>,
-    stamps: Chunked<u8, BLOCK>,
+pub(super) struct IndexedPeers<const N: usize> {
+    addresses: ChunkedVec<[u8; N], BLOCK>,
+    stamps: ChunkedVec<u8, BLOCK>,
     orders: Orders,
     seeders: u32,
-    positions: Positions,
+    positions: PeerIndex,
     rules: Arc<Addresses>,
 }
 
-impl<const N: usize> Deep<N> {
+impl<const N: usize> IndexedPeers<N> {
     /// The same peers, in the same order, under an index of which nobody can know the hashes:
     /// a stranger has many addresses to choose from, at least in IPv6.
-    pub(super) fn copied_from(from: &dyn Population<N>, rules: &Arc<Addresses>) -> Self {
-        let mut deep = Deep {
-            addresses: Chunked::new(),
-            stamps: Chunked::new(),
-            orders: Orders(Chunked::new()),
+    pub(super) fn copied_from(from: &dyn PeerStore<N>, rules: &Arc<Addresses>) -> Self {
+        let mut deep = IndexedPeers {
+            addresses: ChunkedVec::new(),
+            stamps: ChunkedVec::new(),
+            orders: Orders(ChunkedVec::new()),
             seeders: from.seeders() as u32,
-            positions: Positions::new(),
+            positions: PeerIndex::new(),
             rules: Arc::clone(rules),
         };
         for at in 0..from.len() {
@@ -53,7 +53,7 @@ impl<const N: usize> Deep<N> {
 /// Orders, two in a byte. That of a row whose stamp is not [`SHARED`] is 0, and need not be looked
 /// at.
 #[derive(Debug)]
-struct Orders(Chunked<u8, { BLOCK / 2 }>);
+struct Orders(ChunkedVec<u8, { BLOCK / 2 }>);
 
 impl Orders {
     fn get(&self, at: usize) -> u8 {
@@ -67,7 +67,7 @@ impl Orders {
     }
 }
 
-impl<const N: usize> Population<N> for Deep<N> {
+impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
     fn len(&self) -> usize {
         self.addresses.len()
     }
@@ -116,7 +116,7 @@ impl<const N: usize> Population<N> for Deep<N> {
 
     /// For an address that is limited.
     fn visit_address(&mut self, endpoint: &[u8; N], change: &mut Change<'_, N>) {
-        let Deep { addresses, stamps, orders, .. } = self;
+        let IndexedPeers { addresses, stamps, orders, .. } = self;
         self.positions.visit(self.rules.hash(endpoint), |at| {
             if shared_part(&addresses[at]) == shared_part(endpoint) {
                 let mut age = Age { stamp: stamps[at], order: orders.get(at) };

@@ -18,7 +18,7 @@ impl Rate {
 /// One address's account. The default is that of an address never seen, and as good as that of
 /// one without connections that has been quiet for long enough: nothing is lost with either.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Account {
+pub(super) struct TokenBucket {
     /// Who it is: some bits of the address's hash.
     pub(super) tag: u32,
     /// Open at present.
@@ -31,10 +31,10 @@ pub(super) struct Account {
     pub(super) used_s: u32,
 }
 
-impl Account {
+impl TokenBucket {
     /// A new account.
-    pub(super) fn open(tag: u32, now_s: u32) -> Account {
-        Account { tag, used_s: now_s, ..Account::default() }
+    pub(super) fn open(tag: u32, now_s: u32) -> TokenBucket {
+        TokenBucket { tag, used_s: now_s, ..TokenBucket::default() }
     }
 
     /// Gives back what the seconds since the last use allow. A worker that is behind the others

@@ -7,7 +7,7 @@ use annulus_parser::{Bounds, Error, Head, Method, Parsed, Target, parse_head};
 use super::overview::POLICY;
 use super::routes::{Page, page};
 use crate::limits::OPERATIONS_HEAD_BYTES_MAX;
-use crate::metrics::snapshot::Observer;
+use crate::metrics::snapshot::StatsSource;
 
 const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: OPERATIONS_HEAD_BYTES_MAX,
@@ -22,7 +22,7 @@ const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 ///
 /// # Errors
 /// The stream fails or ends before, or has had its time.
-pub(super) fn answer(stream: &mut impl Read, observer: &Observer) -> io::Result<Vec<u8>> {
+pub(super) fn answer(stream: &mut impl Read, observer: &StatsSource) -> io::Result<Vec<u8>> {
     let mut received = Vec::new();
     loop {
         let seen = received.len();
@@ -46,7 +46,7 @@ fn read_some(stream: &mut impl Read, received: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-fn respond(observer: &Observer, head: &Head<'_>) -> Vec<u8> {
+fn respond(observer: &StatsSource, head: &Head<'_>) -> Vec<u8> {
     if head.method == Method::Options {
         return format!("HTTP/1.1 204 No Content\r\n{ALLOW}Connection: close\r\n\r\n").into_bytes();
     }

@@ -58,7 +58,7 @@ enum Stop {
 }
 
 /// All listeners of one engine.
-pub(crate) struct Listeners {
+pub(crate) struct ListenerSet {
     all: Vec<Listening>,
     readable: VecDeque<ListenerIndex>,
     limit: Arc<ConnectionLimit>,
@@ -71,14 +71,14 @@ pub(crate) struct Listeners {
     nonblocking: bool,
 }
 
-impl Listeners {
+impl ListenerSet {
     pub(crate) fn new(
         limit: Arc<ConnectionLimit>,
         waker: Waker,
         accepts_per_turn: usize,
         nonblocking: bool,
-    ) -> Listeners {
-        Listeners {
+    ) -> ListenerSet {
+        ListenerSet {
             all: Vec::new(),
             readable: VecDeque::new(),
             limit,

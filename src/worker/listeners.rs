@@ -22,7 +22,7 @@ enum Door {
 }
 
 /// All listeners of one worker.
-pub(super) struct Doors {
+pub(super) struct Listeners {
     doors: Vec<Door>,
     /// Whether one may be shut, or waiting.
     blocked: bool,
@@ -32,9 +32,9 @@ pub(super) struct Doors {
     failed: Limited,
 }
 
-impl Doors {
-    pub(super) fn new(listeners: ListenerIndex) -> Doors {
-        Doors {
+impl Listeners {
+    pub(super) fn new(listeners: ListenerIndex) -> Listeners {
+        Listeners {
             doors: vec![Door::Shut; usize::from(listeners)],
             blocked: true,
             freed: false,
@@ -48,7 +48,7 @@ impl Doors {
         self.freed = true;
     }
 
-    /// Opens what [`Doors::freed`] may have made possible.
+    /// Opens what [`Listeners::freed`] may have made possible.
     pub(super) fn open_freed(&mut self, ring: &mut impl Ring) {
         if mem::take(&mut self.freed) {
             self.open_those(ring, |door| door == Door::Waiting);

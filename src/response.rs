@@ -15,7 +15,7 @@ use crate::swarm::{Counts, InfoHash, Sample};
 
 /// How a reply is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Envelope {
+pub struct ResponseOptions {
     /// Whether the request was HTTP/1.0, which needs keep-alive spelled out.
     pub http10: bool,
     /// Whether the connection stays open.
@@ -24,9 +24,10 @@ pub struct Envelope {
     pub head_only: bool,
 }
 
-impl Envelope {
+impl ResponseOptions {
     /// For what is no request: answered as HTTP/1.1, and closed.
-    pub const CLOSING: Envelope = Envelope { http10: false, keep_alive: false, head_only: false };
+    pub const CLOSING: ResponseOptions =
+        ResponseOptions { http10: false, keep_alive: false, head_only: false };
 }
 
 /// The statuses this server gives (RFC 9110 section 15).
@@ -96,7 +97,7 @@ pub enum RetryIn {
 
 /// An answer to an announce.
 #[derive(Clone, Copy, Debug)]
-pub struct AnnounceReply<'a> {
+pub struct AnnounceResponse<'a> {
     /// The swarm's state.
     pub counts: Counts,
     /// The client's address as seen here (BEP 24).
@@ -158,7 +159,7 @@ pub const REDIRECT_BYTES_MAX: usize = HEAD_BYTES_MAX + b"Location: \r\n".len() +
 
 /// Writes an announce's answer; `out` must hold [`announce_bytes_max`] of its peers.
 /// Returns its length.
-pub fn announce(out: &mut [u8], envelope: Envelope, reply: &AnnounceReply<'_>) -> usize {
+pub fn announce(out: &mut [u8], envelope: ResponseOptions, reply: &AnnounceResponse<'_>) -> usize {
     let counts = reply.counts;
     let numbers = [
         counts.complete,
@@ -230,7 +231,7 @@ pub fn announce(out: &mut [u8], envelope: Envelope, reply: &AnnounceReply<'_>) -
 
 /// Writes a scrape's answer (BEP 48); `torrents` must be sorted and free of repetitions,
 /// and `out` must hold [`scrape_bytes_max`] of them. Returns its length.
-pub fn scrape(out: &mut [u8], envelope: Envelope, torrents: &[(InfoHash, Counts)]) -> usize {
+pub fn scrape(out: &mut [u8], envelope: ResponseOptions, torrents: &[(InfoHash, Counts)]) -> usize {
     debug_assert!(torrents.is_sorted_by(|a, b| a.0 < b.0));
     let body_len = b"d5:filesdee".len()
         + torrents.iter().map(|(_, counts)| scrape_torrent_len(counts)).sum::<usize>();
@@ -253,7 +254,7 @@ pub fn scrape(out: &mut [u8], envelope: Envelope, torrents: &[(InfoHash, Counts)
 /// drop the body of any other status. `reason` is at most [`MESSAGE_BYTES_MAX`] long.
 pub fn failure(
     out: &mut [u8],
-    envelope: Envelope,
+    envelope: ResponseOptions,
     reason: &str,
     intervals: Intervals,
     retry: RetryIn,
@@ -295,7 +296,7 @@ pub fn failure(
 
 /// A plain-text answer to what is no announce and no scrape. `message` is at most
 /// [`MESSAGE_BYTES_MAX`] long and ends its line.
-pub fn message(out: &mut [u8], envelope: Envelope, status: Status, message: &str) -> usize {
+pub fn message(out: &mut [u8], envelope: ResponseOptions, status: Status, message: &str) -> usize {
     debug_assert!(message.len() <= MESSAGE_BYTES_MAX);
     let mut writer = Writer { out, at: 0 };
     writer.head(status, envelope, Some(message.len()));
@@ -307,14 +308,14 @@ pub fn message(out: &mut [u8], envelope: Envelope, status: Status, message: &str
 
 /// Answers OPTIONS: which methods there are. A 204 has neither body nor Content-Length (RFC 9110
 /// section 8.6).
-pub fn options(out: &mut [u8], envelope: Envelope) -> usize {
+pub fn options(out: &mut [u8], envelope: ResponseOptions) -> usize {
     let mut writer = Writer { out, at: 0 };
     writer.head(Status::NoContent, envelope, None);
     writer.at
 }
 
 /// Sends the client elsewhere. `location` is at most [`LOCATION_BYTES_MAX`] long and printable.
-pub fn redirect(out: &mut [u8], envelope: Envelope, location: &str) -> usize {
+pub fn redirect(out: &mut [u8], envelope: ResponseOptions, location: &str) -> usize {
     debug_assert!(location.len() <= LOCATION_BYTES_MAX);
     let mut writer = Writer { out, at: 0 };
     writer.head_with(Status::Found, envelope, Some(0), &[b"Location: ", location.as_bytes()]);
@@ -326,7 +327,7 @@ const SCRAPE_END: &[u8] = b"ee";
 
 /// Opens a scrape whose length is not known: the end of the connection ends it, so that
 /// `envelope` must not keep it alive.
-pub fn open_scrape(out: &mut [u8], envelope: Envelope) -> usize {
+pub fn open_scrape(out: &mut [u8], envelope: ResponseOptions) -> usize {
     debug_assert!(!envelope.keep_alive);
     let mut writer = Writer { out, at: 0 };
     writer.head(Status::Ok, envelope, None);
@@ -369,16 +370,17 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
-    use crate::swarm::{Announcement, Endpoint, Event, Random, Settings, Swarms};
+    use crate::swarm::{AnnounceRequest, CompactAddr, Event, Random, SwarmConfig, Swarms};
 
-    const KEEP: Envelope = Envelope { http10: false, keep_alive: true, head_only: false };
+    const KEEP: ResponseOptions =
+        ResponseOptions { http10: false, keep_alive: true, head_only: false };
     const LONGEST: Counts =
         Counts { complete: u32::MAX, incomplete: u32::MAX, downloaded: u32::MAX };
     const INTERVALS: Intervals = Intervals { interval_s: u32::MAX, min_interval_s: u32::MAX };
 
     /// A sample of so many peers of each family, their addresses as long in text as can be.
     fn sample(v4: u16, v6: u16) -> Sample {
-        let settings = Settings {
+        let settings = SwarmConfig {
             torrents_max: 1,
             peers_max: u64::MAX,
             peers_per_torrent_max: u32::MAX,
@@ -389,10 +391,10 @@ mod tests {
         let mut sample = Sample::with_capacity(u32::from(v4) + u32::from(v6));
         let mut random = Random::seeded(1);
         let mut announce = |ip: IpAddr, port, want| {
-            let peer = Endpoint::new(ip, port);
+            let peer = CompactAddr::new(ip, port);
             let event = Event::None;
             let announcement =
-                Announcement { info_hash: [7; 20], peer, seeder: false, event, want };
+                AnnounceRequest { info_hash: [7; 20], peer, seeder: false, event, want };
             swarms.announce(&announcement, 0, &mut random, &mut sample);
         };
         for peer in 0..v4 {
@@ -424,14 +426,14 @@ mod tests {
                 {
                     let sample = sample(v4, v6);
                     let counts = LONGEST;
-                    let answer = AnnounceReply {
+                    let answer = AnnounceResponse {
                         counts,
                         external,
                         intervals: INTERVALS,
                         sample: &sample,
                         compact,
                     };
-                    let envelope = Envelope { http10: true, ..KEEP };
+                    let envelope = ResponseOptions { http10: true, ..KEEP };
                     let max = announce_bytes_max(usize::from(v4 + v6));
                     let mut out = vec![0xaa; max];
                     let len = announce(&mut out, envelope, &answer);
@@ -455,7 +457,8 @@ mod tests {
         let counts = Counts { complete: 1, incomplete: 20, downloaded: 300 };
         let intervals = Intervals { interval_s: 1800, min_interval_s: 900 };
         let external = IpAddr::V4(Ipv4Addr::new(65, 66, 67, 68));
-        let answer = AnnounceReply { counts, external, intervals, sample: &sample, compact: true };
+        let answer =
+            AnnounceResponse { counts, external, intervals, sample: &sample, compact: true };
         let mut out = vec![0; announce_bytes_max(3)];
         let len = announce(&mut out, KEEP, &answer);
         let (head, compact) = body(&out[..len]);
@@ -471,7 +474,7 @@ mod tests {
         let (v4, v6) = (sample.v4().as_flattened(), sample.v6().as_flattened());
         assert_eq!(compact, [common, b"12:".as_slice(), v4, b"6:peers618:", v6, b"e"].concat());
 
-        let len = announce(&mut out, KEEP, &AnnounceReply { compact: false, ..answer });
+        let len = announce(&mut out, KEEP, &AnnounceResponse { compact: false, ..answer });
         let (_, list) = body(&out[..len]);
         let entry = |ip: &str, port: &[u8]| {
             let port = u16::from_be_bytes([port[0], port[1]]);
@@ -493,7 +496,7 @@ mod tests {
                 hash[..2].copy_from_slice(&(index as u16).to_be_bytes());
             }
             let mut out = vec![0; scrape_bytes_max(count)];
-            let len = scrape(&mut out, Envelope { http10: true, ..KEEP }, &torrents);
+            let len = scrape(&mut out, ResponseOptions { http10: true, ..KEEP }, &torrents);
             let (_, body) = body(&out[..len]);
             assert!(body.starts_with(b"d5:filesd20:") && body.ends_with(b"eee"));
             let mut piece = vec![0; continue_scrape_bytes_max(count)];
@@ -503,14 +506,15 @@ mod tests {
         let reason = "r".repeat(MESSAGE_BYTES_MAX);
         for retry in [RetryIn::Never, RetryIn::Minutes(u32::MAX)] {
             let mut out = [0; FAILURE_BYTES_MAX];
-            let envelope = Envelope { http10: true, ..KEEP };
+            let envelope = ResponseOptions { http10: true, ..KEEP };
             let len = failure(&mut out, envelope, &reason, INTERVALS, retry);
             let (head, body) = body(&out[..len]);
             assert!(head.contains("\r\nConnection: keep-alive\r\n"));
             assert!(body.starts_with(b"d14:failure reason128:rrr") && body.ends_with(b"e"));
         }
         let mut out = [0; FAILURE_BYTES_MAX];
-        let len = message(&mut out, Envelope::CLOSING, Status::HeaderFieldsTooLarge, &reason);
+        let len =
+            message(&mut out, ResponseOptions::CLOSING, Status::HeaderFieldsTooLarge, &reason);
         let (head, _) = body(&out[..len]);
         assert!(head.starts_with("HTTP/1.1 431 ") && head.contains("\r\nConnection: close\r\n"));
     }
@@ -519,7 +523,7 @@ mod tests {
     fn a_head_is_the_get_reply_without_its_body() {
         let sample = sample(3, 2);
         for compact in [true, false] {
-            let answer = AnnounceReply {
+            let answer = AnnounceResponse {
                 counts: LONGEST,
                 external: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 intervals: INTERVALS,
@@ -529,7 +533,8 @@ mod tests {
             let mut get = vec![0; announce_bytes_max(5)];
             let mut head = get.clone();
             let get_len = announce(&mut get, KEEP, &answer);
-            let head_len = announce(&mut head, Envelope { head_only: true, ..KEEP }, &answer);
+            let head_len =
+                announce(&mut head, ResponseOptions { head_only: true, ..KEEP }, &answer);
             assert_eq!(head[..head_len], get[..head_len]);
             assert!(head_len < get_len && head[..head_len].ends_with(b"\r\n\r\n"));
         }

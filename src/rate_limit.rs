@@ -2,35 +2,35 @@
 //!
 //! An address is one of IPv4, or all those of IPv6 that begin with the same bits: a single
 //! subscriber has 2^64 of them. The kernel spreads the connections of an address over all
-//! workers, so these share one [`Ledger`], and a limit is exact whoever is asked. Each worker has
-//! a [`Quota`] on it, which tells the log of whom it refuses. Where nothing
+//! workers, so these share one [`ClientTable`], and a limit is exact whoever is asked. Each worker has
+//! a [`RateLimiter`] on it, which tells the log of whom it refuses. Where nothing
 //! is limited there is neither, and the worker's server asks nobody.
 //!
 //! Two moments cost something and are asked about: a connection as soon as its client is known
-//! ([`Quota::admit`]), and a request or what should have been one ([`Quota::serves`]). A
-//! connection that was let in has a [`Ticket`], which is given back when it is gone.
+//! ([`RateLimiter::admit`]), and a request or what should have been one ([`RateLimiter::serves`]). A
+//! connection that was let in has a [`ConnectionPermit`], which is given back when it is gone.
 
-mod account;
-mod ledger;
+mod client_table;
+mod token_bucket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::log::Limited;
-pub use ledger::{Excess, Ledger, Settings, Ticket};
+pub use client_table::{ClientTable, ConnectionPermit, LimitExceeded, RateLimitConfig};
 
 /// One worker's hold on what all addresses take.
 #[derive(Debug)]
-pub struct Quota {
-    ledger: Arc<Ledger>,
+pub struct RateLimiter {
+    ledger: Arc<ClientTable>,
     connections: Limited,
     requests: Limited,
 }
 
-impl Quota {
+impl RateLimiter {
     /// A worker's own, on the ledger of all.
-    pub fn new(ledger: Arc<Ledger>) -> Quota {
-        Quota { ledger, connections: Limited::default(), requests: Limited::default() }
+    pub fn new(ledger: Arc<ClientTable>) -> RateLimiter {
+        RateLimiter { ledger, connections: Limited::default(), requests: Limited::default() }
     }
 
     /// Lets in a connection of `client` at second `now_s`. `secured`: a TLS handshake is to come,
@@ -38,11 +38,16 @@ impl Quota {
     ///
     /// # Errors
     /// What its address has too much of: the connection is to be reset.
-    pub fn admit(&mut self, client: IpAddr, secured: bool, now_s: u32) -> Result<Ticket, Excess> {
+    pub fn admit(
+        &mut self,
+        client: IpAddr,
+        secured: bool,
+        now_s: u32,
+    ) -> Result<ConnectionPermit, LimitExceeded> {
         let admitted = self.ledger.admit(client, secured, now_s);
         match admitted {
             Ok(_) => {}
-            Err(Excess::Connections) => {
+            Err(LimitExceeded::Connections) => {
                 let max = self.ledger.settings().connections_max;
                 self.connections.warning(
                     now_s,
@@ -52,7 +57,7 @@ impl Quota {
                     ),
                 );
             }
-            Err(Excess::Requests) => self.tell_of_requests(client, now_s),
+            Err(LimitExceeded::Requests) => self.tell_of_requests(client, now_s),
         }
         admitted
     }
@@ -67,7 +72,7 @@ impl Quota {
     }
 
     /// A connection that was let in is gone.
-    pub fn release(&self, ticket: Ticket) {
+    pub fn release(&self, ticket: ConnectionPermit) {
         self.ledger.release(ticket);
     }
 
