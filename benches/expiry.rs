@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use annulus::config::Protocol;
 use annulus::connection::Timeouts;
 use annulus::server::Server;
-use annulus::swarm::{Random, Sample, SwarmConfig, Swarms};
 use annulus::worker::{self, Clock, Worker};
 use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, Waker, steady_memory};
+use annulus_swarm::{Random, Sample, SwarmConfig, Swarms};
 
 #[path = "tables/announcement.rs"]
 mod announcement;

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use annulus::access::AccessList;
 use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
-use annulus::swarm::{InfoHash, Random, Sample, SwarmConfig, Swarms};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
+use annulus_swarm::{InfoHash, Random, Sample, SwarmConfig, Swarms};
 
 #[path = "tables/announcement.rs"]
 mod announcement;

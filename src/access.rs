@@ -10,7 +10,7 @@ mod list;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::swarm::InfoHash;
+use annulus_swarm::InfoHash;
 pub use file::Loaded;
 pub use list::AccessList;
 

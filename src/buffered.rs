@@ -92,7 +92,7 @@ impl BufferedBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::Random;
+    use annulus_swarm::Random;
 
     #[test]
     fn is_a_queue_of_bytes_and_takes_little_more_than_they_are() {

@@ -35,7 +35,6 @@ pub mod proxy;
 pub mod rate_limit;
 pub mod response;
 pub mod server;
-pub mod swarm;
 pub mod tls;
 pub mod tracker;
 pub mod worker;

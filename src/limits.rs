@@ -13,10 +13,6 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// have 36; beside them balancers send names and certificates' subjects, a few hundred.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 
-/// Torrents that may be configured at most: what the tables hold, less a margin for the fullest of
-/// their shards. They would take some 8 GB.
-pub const TORRENTS_MAX: usize = 100_000_000;
-
 /// Endpoints that one address may be configured to have in a torrent. To find the oldest of them
 /// all are looked at: of so many, in a large swarm, that takes some microseconds.
 pub const PEERS_PER_ADDRESS_MAX: u32 = 1000;

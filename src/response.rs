@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use writer::{Writer, digits_of, string_len};
 
 use crate::limits::LOCATION_BYTES_MAX;
-use crate::swarm::{Counts, InfoHash, Sample};
+use annulus_swarm::{Counts, InfoHash, Sample};
 
 /// How a reply is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,7 +370,7 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
-    use crate::swarm::{AnnounceRequest, CompactAddr, Event, Random, SwarmConfig, Swarms};
+    use annulus_swarm::{AnnounceRequest, CompactAddr, Event, Random, SwarmConfig, Swarms};
 
     const KEEP: ResponseOptions =
         ResponseOptions { http10: false, keep_alive: true, head_only: false };

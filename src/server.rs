@@ -30,7 +30,7 @@ use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection,
 use crate::proxy::{Forwarded, Unknown};
 use crate::rate_limit::{ConnectionPermit, LimitExceeded, RateLimiter};
 use crate::response::{self, AnnounceResponse, Intervals, ResponseOptions, RetryIn, Status};
-use crate::swarm::{
+use annulus_swarm::{
     AnnounceRequest, CapacityError, CompactAddr, Counts, Event, InfoHash, Random, Replaced, Sample,
     ScrapeCursor, Swarms,
 };
@@ -489,7 +489,7 @@ mod tests {
     use crate::access::{Access, AccessList};
     use crate::config::Protocol;
     use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
-    use crate::swarm::{AnnounceRequest, CompactAddr, Event, SwarmConfig, Swarms};
+    use annulus_swarm::{AnnounceRequest, CompactAddr, Event, SwarmConfig, Swarms};
 
     const BOUNDS: Bounds = Bounds {
         request_line_bytes_max: REQUEST_LINE_BYTES_MAX,

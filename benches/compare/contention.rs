@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::sync::Barrier;
 use std::thread;
 
-use annulus::swarm::{Random, Sample, SwarmConfig, Swarms};
+use annulus_swarm::{Random, Sample, SwarmConfig, Swarms};
 
 use crate::announcement::announcement;
 use crate::process::{BOTH_CPUS, pinned};

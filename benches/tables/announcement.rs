@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use annulus::swarm::{AnnounceRequest, CompactAddr, Event};
+use annulus_swarm::{AnnounceRequest, CompactAddr, Event};
 
 /// The announce of a client for a torrent, the same each time; every third client seeds.
 pub(crate) fn announcement(torrent: u32, client: u32, want: u32) -> AnnounceRequest {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use annulus::config::Protocol;
 use annulus::connection::{Action, Connection, Handler, Timeouts, TlsBuffers};
 use annulus::server::Server;
-use annulus::swarm::{SwarmConfig, Swarms};
+use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
 
 const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };

@@ -19,9 +19,9 @@ use annulus::connection::{Action, Connection, Handler, Timeouts, TlsBuffers};
 use annulus::files::Files;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
-use annulus::swarm::{SwarmConfig, Swarms};
 use annulus::tls::{Acceptor, Certificates, Tls, sealed_bytes_max};
 use annulus::worker::Clock;
+use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
 
 use client::{CERTIFICATE, Client, KEY};

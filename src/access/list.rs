@@ -1,6 +1,6 @@
 //! The list in memory: 18 bytes an info hash, and a cache miss or two to find one.
 
-use crate::swarm::InfoHash;
+use annulus_swarm::InfoHash;
 
 /// What is left of an info hash where its first two bytes are known.
 type Rest = [u8; 18];

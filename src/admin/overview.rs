@@ -237,8 +237,8 @@ mod tests {
     use crate::metrics::Counters;
     use crate::metrics::rates::Flow;
     use crate::metrics::snapshot::{Engine, Health, Snapshot, StaticInfo};
-    use crate::swarm::SwarmStats;
     use crate::tls::{Term, Validity};
+    use annulus_swarm::SwarmStats;
 
     /// A tracker that has just started.
     fn snapshot() -> Snapshot {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::limits::{TOP_TORRENTS_DEFAULT, TOP_TORRENTS_MAX};
-use crate::swarm::{Counts, Measure, Ranking};
+use annulus_swarm::{Counts, Measure, Ranking};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

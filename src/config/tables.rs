@@ -3,12 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use annulus_ring::EngineChoice;
+use annulus_swarm::TORRENTS_MAX;
 
 use super::Config;
 use super::key::{Bounds, Key, Kind, Relation, Table, Word};
 use crate::limits::{
     INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, PEERS_PER_ADDRESS_MAX, REPLY_BYTES_MAX,
-    REQUEST_LINE_BYTES_MAX, TORRENTS_MAX, WORKERS_MAX,
+    REQUEST_LINE_BYTES_MAX, WORKERS_MAX,
 };
 use crate::response::{announce_bytes_max, scrape_bytes_max};
 

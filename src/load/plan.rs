@@ -8,7 +8,7 @@ use super::check::Peer;
 use super::options::Options;
 use super::popularity::Ranks;
 use crate::config::Range;
-use crate::swarm::{InfoHash, Random};
+use annulus_swarm::{InfoHash, Random};
 
 /// The lowest port of a peer.
 const PORT_FIRST: u16 = 1025;

@@ -1,7 +1,7 @@
 //! How likely each torrent is, and choosing by it.
 
 use super::options::{Options, Popularity};
-use crate::swarm::Random;
+use annulus_swarm::Random;
 
 /// Chooses torrents by their rank, 0 the most popular.
 pub(super) enum Ranks {
@@ -89,7 +89,7 @@ fn normal(random: &mut Random) -> f64 {
 mod tests {
     use super::{Ranks, gamma};
     use crate::load::options::{Options, Popularity};
-    use crate::swarm::Random;
+    use annulus_swarm::Random;
 
     fn counts(options: &Options, torrents: u32, draws: u32) -> Vec<u32> {
         let ranks = Ranks::new(options, torrents);

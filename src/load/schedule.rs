@@ -3,7 +3,7 @@
 
 use super::options::Arrivals;
 use super::popularity::unit;
-use crate::swarm::Random;
+use annulus_swarm::Random;
 
 /// The arrivals of one worker, in nanoseconds since the start.
 pub struct Schedule {

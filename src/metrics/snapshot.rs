@@ -11,9 +11,9 @@ use super::rates::{Flow, History, SPANS_S};
 use crate::access::{Access, Standing};
 use crate::files::Obstacles;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
-use crate::swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 use crate::tls::{Term, Tls};
 use crate::worker::Clock;
+use annulus_swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 
 /// How a worker talks to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::Ipv6Addr;
 
 use super::{ResponseOptions, Status};
-use crate::swarm::{Counts, InfoHash, Sample};
+use annulus_swarm::{Counts, InfoHash, Sample};
 
 /// A cursor over the reply. It panics rather than write past the end: callers provide what
 /// the `*_bytes_max` functions say.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addresses::is_private;
 use crate::config::Protocol;
-use crate::swarm::{CompactAddr, Sample};
+use annulus_swarm::{CompactAddr, Sample};
 
 /// The addresses that stand for private ones where somebody from elsewhere asks.
 pub(super) struct ExternalAddresses {
@@ -90,7 +90,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::{PORTS, WORD_BITS, replace};
-    use crate::swarm::Random;
+    use annulus_swarm::Random;
 
     const EXTERNAL: [u8; 4] = [198, 51, 100, 9];
 

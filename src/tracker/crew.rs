@@ -17,9 +17,9 @@ use crate::metrics::Counters;
 use crate::metrics::snapshot::Engine;
 use crate::proxy::ProxyProtocol;
 use crate::server::Server;
-use crate::swarm::{Swarms, Sweep};
 use crate::tls::Acceptor;
 use crate::worker::{Clock, Room, Worker, WorkerConfig};
+use annulus_swarm::{Swarms, Sweep};
 
 /// The workers' threads, and what wakes them.
 pub(super) type Workers = Vec<(JoinHandle<io::Result<()>>, Waker)>;

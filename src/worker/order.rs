@@ -93,7 +93,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::swarm::Random;
+    use annulus_swarm::Random;
 
     #[test]
     fn keeps_the_order_whatever_comes_and_goes() {

@@ -91,7 +91,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::swarm::Random;
+    use annulus_swarm::Random;
 
     #[test]
     fn comes_up_on_time_whatever_was_set_and_removed() {

@@ -6,7 +6,7 @@ use annulus::limits::{
     DEADLINES_PER_TURN_MAX, FULL_SCRAPES_MAX, HEAD_BYTES_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX,
     LINGER_S, REQUESTS_PER_TURN_MAX, UNREAD_BYTES_MAX,
 };
-use annulus::swarm::{AnnounceRequest, CompactAddr, Event, Random, Sample, Swarms};
+use annulus_swarm::{AnnounceRequest, CompactAddr, Event, Random, Sample, Swarms};
 
 use super::answers::torrents_in;
 use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};

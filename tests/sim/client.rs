@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 
-use annulus::swarm::Random;
+use annulus_swarm::Random;
 
 use super::answers::answer_len;
 use super::faults::Windows;

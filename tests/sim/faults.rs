@@ -1,6 +1,6 @@
 //! What goes wrong in one run: drawn from the seed, so that a seed is a whole story.
 
-use annulus::swarm::Random;
+use annulus_swarm::Random;
 
 /// A fault of the ring itself, which no worker could make good: the checks must see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use annulus::swarm::Random;
 use annulus_ring::{Event, ListenerIndex};
+use annulus_swarm::Random;
 
 /// What keeps its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -38,7 +38,7 @@ use std::thread;
 
 use annulus::limits::nearly_all;
 use annulus::log::{Format, Level, Log};
-use annulus::swarm::Random;
+use annulus_swarm::Random;
 
 use client::{Ending, Outcome, Trouble};
 use faults::{Faults, SABOTAGES, Sabotage};

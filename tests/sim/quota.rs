@@ -1,7 +1,7 @@
 //! What one address may take: clients of the same address, under limits that they reach.
 
 use annulus::limits::REFUSALS_TOLD_PER_S;
-use annulus::swarm::Random;
+use annulus_swarm::Random;
 
 use super::bounds::{ANNOUNCE, client};
 use super::client::{Ending, Outcome, Script, Trouble};

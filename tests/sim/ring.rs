@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use annulus::limits::{UNREAD_BYTES_MAX, nearly_all};
-use annulus::swarm::Random;
 use annulus_ring::{
     ConnectionLimit, Event, Half, Key, ListenerIndex, Pool, RecvMode, Ring, Socket,
 };
+use annulus_swarm::Random;
 
 use super::client::{Client, End, Script, Wire};
 use super::faults::Faults;

@@ -15,10 +15,10 @@ use annulus::limits::{
 };
 use annulus::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use annulus::server::{Server, reply_bytes_max};
-use annulus::swarm::{SwarmConfig, Swarms};
 use annulus::tls::sealed_bytes_max;
 use annulus::worker::{Room, Worker, WorkerConfig};
 use annulus_ring::Ring;
+use annulus_swarm::{SwarmConfig, Swarms};
 
 use super::answers::Told;
 use super::client::{Outcome, Script};

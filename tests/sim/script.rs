@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use annulus::limits::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
-use annulus::swarm::Random;
+use annulus_swarm::Random;
 
 use super::client::{Ending, Expected, Request, Script, Trouble};
 use super::tls::{Farewell, Manner};

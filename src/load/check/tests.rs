@@ -10,7 +10,7 @@ use crate::load::http::{Framing, parse_head};
 use crate::response::{
     self, AnnounceResponse, Intervals, ResponseOptions, announce_bytes_max, scrape_bytes_max,
 };
-use crate::swarm::{Counts, Sample};
+use annulus_swarm::{Counts, Sample};
 
 const OWN: Peer = Peer { ip: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)), port: 0x6162 };
 const ENVELOPE: ResponseOptions =

@@ -6,7 +6,7 @@ use annulus_ring::{Key, Socket};
 
 use crate::load::client::Client;
 use crate::load::request::Question;
-use crate::swarm::Random;
+use annulus_swarm::Random;
 
 /// A place for one connection at a time.
 pub(super) struct Slot {

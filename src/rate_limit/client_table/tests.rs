@@ -158,7 +158,7 @@ quickcheck! {
 #[test]
 fn long_stories_agree_with_the_model() {
     for seed in 0..50 {
-        let mut random = crate::swarm::Random::seeded(seed);
+        let mut random = annulus_swarm::Random::seeded(seed);
         let mut byte = || random.below(256) as u8;
         let limits = (byte(), byte(), byte());
         let steps = (0..2000).map(|_| (byte(), byte())).collect();

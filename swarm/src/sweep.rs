@@ -127,8 +127,8 @@ impl Swarms {
 mod tests {
     use std::hash::RandomState;
 
-    use super::super::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig, Totals};
     use super::*;
+    use crate::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig, Totals};
 
     const TIMEOUT_S: u32 = 4000;
     const PERIOD_S: u32 = TIMEOUT_S / 4;

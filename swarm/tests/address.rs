@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use annulus::swarm::{
+use annulus_swarm::{
     AnnounceRequest, CompactAddr, Counts, Event, Random, Replaced, Sample, SwarmConfig, Swarms,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};

@@ -142,8 +142,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::hash::RandomState;
 
-    use super::super::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
     use super::*;
+    use crate::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
 
     fn swarms() -> Swarms {
         let settings = SwarmConfig {

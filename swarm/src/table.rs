@@ -13,7 +13,7 @@ use super::{
     AnnounceRequest, CapacityError, Counts, Event, InfoHash, Random, Replaced, Sample, SwarmConfig,
     SwarmStats, Totals, keyed_hash,
 };
-use crate::limits::TORRENTS_MAX;
+use crate::TORRENTS_MAX;
 
 /// Bits of the number of a shard. With 2048 shards two workers want the same one in about one
 /// announce of fifty thousand, and what an announce may have to grow is a 2048th of the whole. More
@@ -416,8 +416,8 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use super::super::{CompactAddr, ScrapeCursor, Swept};
     use super::*;
+    use crate::{CompactAddr, ScrapeCursor, Swept};
 
     const SETTINGS: SwarmConfig = SwarmConfig {
         torrents_max: 1000,

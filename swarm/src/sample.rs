@@ -251,8 +251,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::hash::RandomState;
 
-    use super::super::{AnnounceRequest, Event, SwarmConfig, Swarms};
     use super::*;
+    use crate::{AnnounceRequest, Event, SwarmConfig, Swarms};
 
     const INFO_HASH: [u8; 20] = [1; 20];
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use annulus::swarm::{
+use annulus_swarm::{
     AnnounceRequest, CompactAddr, Counts, Event, InfoHash, Measure, Random, Ranking, Replaced,
     Sample, ScrapeCursor, SwarmConfig, Swarms, Sweep, Swept, Totals,
 };

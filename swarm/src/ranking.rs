@@ -149,10 +149,10 @@ mod tests {
 
     use quickcheck::quickcheck;
 
-    use super::super::slices::SHARD_COST;
-    use super::super::table::SHARDS;
-    use super::super::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
     use super::*;
+    use crate::slices::SHARD_COST;
+    use crate::table::SHARDS;
+    use crate::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
 
     fn swarms() -> Swarms {
         let settings = SwarmConfig {

@@ -274,10 +274,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use super::super::address::Addresses;
-    use super::super::time::Ticks;
-    use super::super::{CompactAddr, Random};
     use super::*;
+    use crate::address::Addresses;
+    use crate::time::Ticks;
+    use crate::{CompactAddr, Random};
 
     fn info_hash(n: u16) -> InfoHash {
         let mut info_hash = [5; 20];

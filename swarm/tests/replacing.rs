@@ -5,7 +5,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::thread;
 
-use annulus::swarm::{
+use annulus_swarm::{
     AnnounceRequest, CapacityError, CompactAddr, Counts, Event, InfoHash, Random, Replaced, Sample,
     ScrapeCursor, SwarmConfig, Swarms, Swept, Totals,
 };

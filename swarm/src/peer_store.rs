@@ -166,12 +166,12 @@ mod tests {
     use std::hash::RandomState;
     use std::sync::Arc;
 
-    use super::super::Random;
-    use super::super::address::Addresses;
-    use super::super::indexed_peers::IndexedPeers;
-    use super::super::inline_peers::{ArrayPeers, FLAT_MAX, InlinePeers};
-    use super::super::time::Ticks;
     use super::*;
+    use crate::Random;
+    use crate::address::Addresses;
+    use crate::indexed_peers::IndexedPeers;
+    use crate::inline_peers::{ArrayPeers, FLAT_MAX, InlinePeers};
+    use crate::time::Ticks;
 
     /// What a population should hold: each address with its stamp and whether it is a seeder.
     type Model<const N: usize> = BTreeMap<[u8; N], (u8, bool)>;

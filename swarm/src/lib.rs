@@ -42,6 +42,10 @@ pub use stats::{PeerCounts, SwarmStats};
 pub use sweep::{Sweep, Swept};
 pub use table::Swarms;
 
+/// Torrents that may be configured at most: what the tables hold, less a margin for the fullest of
+/// their shards. They would take some 8 GB.
+pub const TORRENTS_MAX: usize = 100_000_000;
+
 /// The SHA-1 of a torrent's info dictionary (BEP 3), or the first 20 bytes of its SHA-256
 /// (BEP 52).
 pub type InfoHash = [u8; 20];
