@@ -12,7 +12,7 @@
 //!
 //! [`load`] is the other half of the program: what asks trackers and judges them.
 //!
-//! [`server`] is the page to read first; [`worker`] is what drives it; [`tracker`] starts
+//! [`server`] is the page to read first; [`worker`] is what drives it; [`startup`] starts
 //! the workers from a [`config`]. The crate has no `unsafe` of its own: what needs it lives
 //! in the crates `annulus-ring` and `annulus-parser`.
 #![forbid(unsafe_code)]
@@ -22,21 +22,20 @@ pub mod addresses;
 pub mod admin;
 mod buffered;
 pub mod config;
-pub mod confine;
 pub mod connection;
-pub mod files;
 pub mod flags;
 pub mod limits;
 pub mod load;
 pub mod log;
 pub mod metrics;
 mod nearest;
+pub mod os;
 pub mod proxy;
 pub mod rate_limit;
 pub mod response;
 pub mod server;
+pub mod startup;
 pub mod tls;
-pub mod tracker;
 pub mod worker;
 
-pub use tracker::run;
+pub use startup::run;

@@ -9,11 +9,10 @@ use std::process::ExitCode;
 
 use annulus::access::{self, AccessList};
 use annulus::config::{AccessMode, Config, print_default};
-use annulus::confine::Confinement;
-use annulus::files::Files;
 use annulus::flags::{self, Action, Flags};
 use annulus::load;
 use annulus::log;
+use annulus::os::{Confinement, Files};
 use annulus::tls::{Certificates, Loaded};
 use annulus::worker::Clock;
 

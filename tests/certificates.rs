@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use annulus::config::CertificateFiles;
-use annulus::files::Files;
 use annulus::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
+use annulus::os::Files;
 use annulus::tls::{Certificates, Loaded};
 use rustls::SignatureScheme;
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use annulus::config::{CertificateFiles, Protocol};
 use annulus::connection::{Action, Connection, Handler, Timeouts, TlsBuffers};
-use annulus::files::Files;
+use annulus::os::Files;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
 use annulus::tls::{Acceptor, Certificates, Tls, sealed_bytes_max};

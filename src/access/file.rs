@@ -5,8 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use super::AccessList;
 use crate::config::{Access, AccessMode, BadLines};
-use crate::files::{Files, not_utf8};
 use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
+use crate::os::{Files, not_utf8};
 use annulus_swarm::InfoHash;
 
 /// Bytes of the shortest line that has an info hash, its end included.

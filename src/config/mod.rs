@@ -32,8 +32,8 @@ use std::path::Path;
 
 use annulus_ring::ListenAddress;
 
-use crate::files::not_utf8;
 use crate::limits::CONFIG_BYTES_MAX;
+use crate::os::not_utf8;
 pub use access::{Access, AccessMode, BadLines};
 pub use annulus_ring::EngineChoice;
 use key::Table;

@@ -21,8 +21,8 @@ use x509_parser::x509::X509Version;
 use super::names::{Names, addresses_of, names_of};
 use super::validity::{Validity, date};
 use crate::config::{CertificateFiles, read_bounded};
-use crate::files::{Files, not_utf8};
 use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
+use crate::os::{Files, not_utf8};
 
 /// Bytes of a line of a PEM file that a message may show: more than any mark has.
 const MARK_BYTES_SHOWN: usize = 48;

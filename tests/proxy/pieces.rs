@@ -8,8 +8,8 @@ use annulus::connection::{
     Action, Connection, Disposition, Handler, Progress, RequestError, Response, Timeouts,
     TlsBuffers,
 };
-use annulus::files::Files;
 use annulus::limits::FLIGHT_BYTES_MAX;
+use annulus::os::Files;
 use annulus::tls::{Certificates, Tls};
 use annulus_parser::Head;
 

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use annulus::config::CertificateFiles;
-use annulus::files::Files;
 use annulus::limits::FLIGHT_BYTES_MAX;
+use annulus::os::Files;
 use annulus::tls::{Acceptor, Certificates, Tls};
 use annulus::worker::Clock;
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use annulus_ring::{Attendant, may_read};
 
-use crate::confine::Keeper;
+use super::Keeper;
 
 /// Opens files to be read.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! From a configuration to running workers, and from a signal to their end.
 
-mod crew;
-mod expiry;
+mod certificates;
 mod listen;
 mod operations;
 mod reload;
 mod watch;
+mod workers;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -21,8 +21,6 @@ use annulus_ring::{
 
 use crate::access::Access;
 use crate::config::{self, Config, widened};
-use crate::confine::Confinement;
-use crate::files::Obstacles;
 use crate::limits::{
     DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, nearly_all,
 };
@@ -30,16 +28,18 @@ use crate::log::{self, Log};
 use crate::metrics::Counters;
 use crate::metrics::process::Process;
 use crate::metrics::snapshot::{Engine, StatsSource};
+use crate::os::{Confinement, Obstacles};
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use crate::server::{Server, reply_bytes_max};
 use crate::tls::{Tls, sealed_bytes_max};
 use crate::worker::{Clock, Room, Timeouts, WorkerConfig};
 use annulus_swarm::{SwarmConfig, Swarms};
-use crew::{Plan, Workers, leave};
+
 use listen::{Bound, InheritedSockets, listen};
 use reload::{Reloader, restrict, secure, warn};
 use watch::Watch;
+use workers::{Plan, Workers, leave};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -207,7 +207,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         operations::begin(doors, observer)?;
     }
     if let Some(tls) = &tls {
-        expiry::watch(Arc::clone(tls), secured_unix_s)
+        certificates::watch(Arc::clone(tls), secured_unix_s)
             .map_err(|error| format!("cannot start a thread: {error}"))?;
     }
     notifier.ready(&status);

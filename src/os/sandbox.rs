@@ -5,10 +5,6 @@
 //! [`Confinement::files`] sets apart who opens the files from then on, before anything else is
 //! opened. [`Confinement::enter`] is the step itself: afterwards nothing can be opened.
 
-mod accounts;
-mod keeper;
-mod landlock;
-
 use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chroot};
@@ -17,9 +13,8 @@ use std::path::{Path, PathBuf};
 use annulus_ring::{Ids, ListenAddress, give_up_power, may_change_user};
 
 use crate::config::{AccessMode, CertificateFiles, Config, Privileges};
-use crate::files::Files;
 use crate::log;
-pub use keeper::Keeper;
+use crate::os::{Files, Keeper, accounts, landlock};
 
 /// What is to be given up, all of it known to exist.
 #[derive(Debug)]

@@ -35,8 +35,8 @@ use std::time::Duration;
 
 use annulus_ring::{Attendant, Channel, Ids, attend, give_up_power};
 
+use super::files::{not_a_file, open};
 use super::landlock;
-use crate::files::{not_a_file, open};
 use crate::limits::KEEPER_PATIENCE_S;
 
 const PATIENCE: Duration = Duration::from_secs(KEEPER_PATIENCE_S);

@@ -11,9 +11,9 @@ use annulus_ring::{Notifier, Waker};
 
 use crate::access::{self, Access, AccessList, Succession};
 use crate::config::{self, AccessMode};
-use crate::files::{Files, Obstacles};
 use crate::limits::RELOAD_S_MAX;
 use crate::log;
+use crate::os::{Files, Obstacles};
 use crate::tls::{Certificates, Loaded, Tls};
 use crate::worker::Clock;
 use progress::{Late, Progress};
