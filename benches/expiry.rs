@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use annulus::clock::Clock;
 use annulus::config::Protocol;
 use annulus::connection::Timeouts;
 use annulus::server::Server;
-use annulus::worker::{self, Clock, Worker};
+use annulus::worker::{self, Worker};
 use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, Waker, steady_memory};
 use annulus_swarm::{Random, Sample, SwarmConfig, Swarms};
 
@@ -74,7 +75,7 @@ fn run(name: &str, torrents: u32) {
         recv_buffer_bytes: 4096,
     })
     .expect("an engine");
-    let clock = Clock::new();
+    let clock = Clock::start();
     let mut worker = Worker::new(
         ring,
         Server::new(Arc::clone(&swarms), Protocol::default(), 1),

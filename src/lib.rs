@@ -21,6 +21,7 @@ pub mod access;
 pub mod addresses;
 pub mod admin;
 mod buffered;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod flags;

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use annulus::access::{self, AccessList};
+use annulus::clock::Clock;
 use annulus::config::{AccessMode, Config, print_default};
 use annulus::flags::{self, Action, Flags};
 use annulus::load;
 use annulus::log;
 use annulus::os::{Confinement, Files};
 use annulus::tls::{Certificates, Loaded};
-use annulus::worker::Clock;
 
 /// A wrong configuration, or a failure.
 const FAILED: u8 = 1;

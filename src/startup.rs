@@ -20,6 +20,7 @@ use annulus_ring::{
 };
 
 use crate::access::Access;
+use crate::clock::Clock;
 use crate::config::{self, Config, widened};
 use crate::limits::{
     DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, nearly_all,
@@ -33,7 +34,7 @@ use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use crate::server::{Server, reply_bytes_max};
 use crate::tls::{Tls, sealed_bytes_max};
-use crate::worker::{Clock, Room, Timeouts, WorkerConfig};
+use crate::worker::{Room, Timeouts, WorkerConfig};
 use annulus_swarm::{SwarmConfig, Swarms};
 
 use listen::{Bound, InheritedSockets, listen};
@@ -107,7 +108,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     });
     let limited = RateLimitConfig::new(&config.limits, &config.proxy);
     let ledger = limited.map(|settings| Arc::new(ClientTable::new(settings, RandomState::new())));
-    let clock = Clock::new();
+    let clock = Clock::start();
     let (started, starts) = mpsc::channel();
     let mut crew: Workers = Vec::new();
     let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();

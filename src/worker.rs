@@ -31,7 +31,7 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use annulus_ring::{
     AcceptEnd, ConnectionLimit, Event, Key, ListenerIndex, RecvMode, Ring, Socket,
@@ -39,6 +39,7 @@ use annulus_ring::{
 };
 use slab::Slab;
 
+use crate::clock::whole_seconds;
 pub use crate::connection::Timeouts;
 use crate::connection::{Connection, Handler, TlsBuffers, deadline_after};
 use crate::log::Limited;
@@ -453,39 +454,5 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         slot.deadline_s = deadline_after(self.now_s, after_s);
         self.wheel.set(key.slot(), slot.deadline_s);
-    }
-}
-
-fn whole_seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
-}
-
-/// Seconds since the process began to serve: the one clock of connections and swarms.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    /// A clock that starts now.
-    #[expect(clippy::new_without_default, reason = "a clock's start is an event, not a default")]
-    pub fn new() -> Clock {
-        Clock { start: Instant::now() }
-    }
-
-    /// The time since the start.
-    pub fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// Whole seconds since the start.
-    pub fn now_s(&self) -> u32 {
-        whole_seconds(self.now())
-    }
-
-    /// Seconds since 1970, for what is dated: certificates.
-    pub fn unix_s() -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 }

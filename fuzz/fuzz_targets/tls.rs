@@ -20,7 +20,7 @@ use annulus::os::Files;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
 use annulus::tls::{Acceptor, Certificates, Tls, sealed_bytes_max};
-use annulus::worker::Clock;
+use annulus::clock::Clock;
 use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
 

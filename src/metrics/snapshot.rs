@@ -9,10 +9,10 @@ use super::labels::Kind;
 use super::process::{Process, Usage};
 use super::rates::{Flow, History, SPANS_S};
 use crate::access::{Access, Standing};
+use crate::clock::Clock;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
 use crate::os::Obstacles;
 use crate::tls::{Term, Tls};
-use crate::worker::Clock;
 use annulus_swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 
 /// How a worker talks to the kernel.

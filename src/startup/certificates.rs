@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::limits::CERTIFICATE_LOOK_S_MAX;
 use crate::log;
 use crate::tls::Tls;
-use crate::worker::Clock;
 
 /// Has the log say when a certificate has come near its end, or to it, and once a day from then
 /// on, by a thread that ends with the process. What held at `told_unix_s` has been said.

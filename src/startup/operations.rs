@@ -6,10 +6,10 @@ use annulus_ring::Listener;
 
 use super::listen::{Bound, InheritedSockets, listen};
 use crate::admin::{Door, serve};
+use crate::clock::Clock;
 use crate::config::{Config, widened};
 use crate::log;
 use crate::metrics::snapshot::{Engine, StaticInfo, StatsSource};
-use crate::worker::Clock;
 
 /// Opens the addresses as configured: each with its socket, which nobody answers yet.
 pub(super) fn open(

@@ -10,12 +10,12 @@ use std::time::Duration;
 use annulus_ring::{Notifier, Waker};
 
 use crate::access::{self, Access, AccessList, Succession};
+use crate::clock::Clock;
 use crate::config::{self, AccessMode};
 use crate::limits::RELOAD_S_MAX;
 use crate::log;
 use crate::os::{Files, Obstacles};
 use crate::tls::{Certificates, Loaded, Tls};
-use crate::worker::Clock;
 use progress::{Late, Progress};
 
 /// How often to look whether all workers have let go of what was replaced, and how long after:

@@ -9,11 +9,11 @@ use std::time::Duration;
 use annulus_ring::{Attendant, Notifier, Signal, Signals};
 
 use super::reload::Reloads;
+use crate::clock::Clock;
 use crate::log;
 use crate::metrics::Counters;
 use crate::metrics::snapshot::health_of;
 use crate::os::Obstacles;
-use crate::worker::Clock;
 use watchdog::{Act, Watchdog};
 
 /// How often it looks, while there is something that is not told by a signal.

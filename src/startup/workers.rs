@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use annulus_ring::{Capabilities, EngineConfig, Epoll, Listener, Ring, TaskWork, Uring, Waker};
 
+use crate::clock::Clock;
 use crate::config::EngineChoice;
 use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
@@ -18,7 +19,7 @@ use crate::metrics::snapshot::Engine;
 use crate::proxy::ProxyProtocol;
 use crate::server::Server;
 use crate::tls::Acceptor;
-use crate::worker::{Clock, Room, Worker, WorkerConfig};
+use crate::worker::{Room, Worker, WorkerConfig};
 use annulus_swarm::{Swarms, Sweep};
 
 /// The workers' threads, and what wakes them.

@@ -10,11 +10,11 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use annulus::clock::Clock;
 use annulus::config::CertificateFiles;
 use annulus::limits::FLIGHT_BYTES_MAX;
 use annulus::os::Files;
 use annulus::tls::{Acceptor, Certificates, Tls};
-use annulus::worker::Clock;
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};

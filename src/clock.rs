@@ -1,0 +1,37 @@
+//! The only clock of the program: every other module takes the time as an argument, or a `Clock`.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Monotonic time since the process began to serve: what timeouts and swarms count in.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that shows zero now.
+    pub fn start() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Whole seconds since the start.
+    pub fn now_s(&self) -> u32 {
+        whole_seconds(self.now())
+    }
+
+    /// Seconds since 1970, for log lines and certificates.
+    pub fn unix_s() -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+/// The unit of deadlines; saturates.
+pub(crate) fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
