@@ -1,14 +1,9 @@
 //! Configuration files, good and bad, as an operator meets them: through the program.
 
-#[path = "config/access.rs"]
 mod access;
-#[path = "config/operations.rs"]
 mod operations;
-#[path = "config/privileges.rs"]
 mod privileges;
-#[path = "config/proxy.rs"]
 mod proxy;
-#[path = "config/tls.rs"]
 mod tls;
 
 use std::fs;

@@ -8,8 +8,8 @@
 
 #[path = "load/asking.rs"]
 mod asking;
-#[path = "https/certificates.rs"]
-mod certificates;
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "load/fake.rs"]
 mod fake;
 #[path = "load/judging.rs"]
@@ -18,13 +18,13 @@ mod judging;
 mod misuse;
 #[path = "load/pacing.rs"]
 mod pacing;
-#[path = "system/requirements.rs"]
+#[path = "support/requirements.rs"]
 mod requirements;
 #[path = "load/run.rs"]
 mod run;
-#[path = "https/site.rs"]
+#[path = "support/site.rs"]
 mod site;
 #[path = "load/telling.rs"]
 mod telling;
-#[path = "http/tracker.rs"]
+#[path = "support/tracker.rs"]
 mod tracker;

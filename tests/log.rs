@@ -1,21 +1,6 @@
 //! The log as an operator gets it: one line an event, in the form that suits its reader; and
 //! `unread`, what becomes of a tracker whose log nobody reads.
 
-#![allow(dead_code, reason = "the harness is shared, and each half of it is used by somebody")]
-
-#[path = "http/bencode.rs"]
-mod bencode;
-#[path = "https/certificates.rs"]
-mod certificates;
-#[path = "http/client.rs"]
-mod client;
-#[path = "system/requirements.rs"]
-mod requirements;
-#[path = "http/torrent.rs"]
-mod torrent;
-#[path = "http/tracker.rs"]
-mod tracker;
-#[path = "log/unread.rs"]
 mod unread;
 
 use std::fs::{self, File};

@@ -1,21 +1,7 @@
 //! What is given away in `dist/`, and what the program generates: each by the tool that reads it.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "the harness is shared, and each half of it is used by somebody"
-)]
-
-#[path = "packaging/container.rs"]
 mod container;
-#[path = "packaging/generated.rs"]
 mod generated;
-#[path = "system/requirements.rs"]
-mod requirements;
-#[path = "http/tracker.rs"]
-mod tracker;
-#[path = "packaging/units.rs"]
 mod units;
 
 use std::path::PathBuf;

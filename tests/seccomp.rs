@@ -3,16 +3,13 @@
 //! must then serve by epoll and say why, or, where the configuration insists on io_uring,
 //! not start and say why.
 
-#[path = "system/tracker.rs"]
-mod tracker;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use tracker::{ANNULUS, Tracker};
+use crate::support::logged_tracker::{ANNULUS, Tracker};
 
 const LISTEN: &str = "listen = [\"127.0.0.1:0\"]\nworkers = 1\n";
 

@@ -1,9 +1,9 @@
 //! Reloads that do not come to an end: nobody but they wait for the file.
 
-use crate::client::{ask, get};
-use crate::lease::Lease;
-use crate::listed::{Listed, hex};
-use crate::tracker::{Engine, on_both_engines, within};
+use super::lease::Lease;
+use crate::support::client::{ask, get};
+use crate::support::listed::{Listed, hex};
+use crate::support::tracker::{Engine, on_both_engines, within};
 
 on_both_engines!(
     a_stop_does_not_wait_for_it,

@@ -1,9 +1,9 @@
 //! What a list does while it stays as it is, and what keeps a tracker from starting.
 
-use crate::client::{Client, ask, get};
-use crate::listed::{Listed, REFUSAL, hex, refused};
-use crate::torrent::announced;
-use crate::tracker::{Engine, Tracker, config, on_both_engines};
+use crate::support::client::{Client, ask, get};
+use crate::support::listed::{Listed, REFUSAL, hex, refused};
+use crate::support::torrent::announced;
+use crate::support::tracker::{Engine, Tracker, config, on_both_engines};
 
 on_both_engines!(
     only_what_is_allowed_is_served,

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bencode::decode;
-use crate::client::{Client, ask, get};
-use crate::listed::{Listed, REFUSAL, hex, refused};
-use crate::torrent::announced;
-use crate::tracker::{Engine, on_both_engines, within};
+use crate::support::bencode::decode;
+use crate::support::client::{Client, ask, get};
+use crate::support::listed::{Listed, REFUSAL, hex, refused};
+use crate::support::torrent::announced;
+use crate::support::tracker::{Engine, on_both_engines, within};
 
 on_both_engines!(
     under_load,

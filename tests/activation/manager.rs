@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use crate::tracker::{Engine, PATIENCE, Tracker};
+use crate::support::tracker::{Engine, PATIENCE, Tracker};
 
 /// Passes its standard input and output on as descriptors 3 and 4. The shell becomes the
 /// program, so its process id is the one that the variables have to name.

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::manager::Service;
-use crate::traced::Traced;
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use super::manager::Service;
+use super::traced::Traced;
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
 
 on_both_engines!(a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck);
 

@@ -9,10 +9,10 @@ use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::certificates::{Authority, Key};
-use crate::manager::{Service, announce, socket};
-use crate::requirements::Scratch;
-use crate::tracker::{Engine, PATIENCE, Tracker, has_v6, on_both_engines};
+use super::manager::{Service, announce, socket};
+use crate::support::authority::{Authority, Key};
+use crate::support::requirements::Scratch;
+use crate::support::tracker::{Engine, PATIENCE, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     one_is_passed_and_one_is_bound,

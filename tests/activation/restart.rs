@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use crate::manager::{Service, announce, socket};
-use crate::tracker::{Engine, Tracker, on_both_engines, within};
+use super::manager::{Service, announce, socket};
+use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
 
 on_both_engines!(
     refuses_no_connection,
@@ -24,12 +24,12 @@ fn refuses_no_connection(engine: Engine) {
 }
 
 fn refuses_no_connection_on_a_socket_per_worker(engine: Engine) {
-    let (sockets, address) = crate::passed::group();
+    let (sockets, address) = super::passed::group();
     restarted_under_load(&Service::new(engine, &[address], sockets), address);
 }
 
 fn after_a_crash_leaves_nobody_waiting(engine: Engine) {
-    let (sockets, address) = crate::passed::group();
+    let (sockets, address) = super::passed::group();
     let service = Service::new(engine, &[address], sockets);
     under_load(address, |answered| {
         for _ in 0..RESTARTS {

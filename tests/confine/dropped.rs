@@ -4,10 +4,10 @@ use std::fs;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::place::{NOBODY, Place, Public, is_root};
-use crate::status::{NONE, Process, READS_ALL};
-use crate::torrent::Torrent;
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use super::place::{NOBODY, Place, Public, is_root};
+use super::status::{NONE, Process, READS_ALL};
+use crate::support::torrent::Torrent;
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     everything,

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::place::{Link, Place, is_root};
-use crate::requirements::{Scratch, say};
-use crate::tracker::{Engine, on_both_engines};
+use super::place::{Link, Place, is_root};
+use crate::support::requirements::{Scratch, say};
+use crate::support::tracker::{Engine, on_both_engines};
 
 on_both_engines!(what_was_elsewhere_at_the_start, nothing_where_it_is_off);
 

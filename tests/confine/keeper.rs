@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 
-use crate::client::{ask, get};
-use crate::place::{Link, NOBODY, Place, is_root};
-use crate::status::{NONE, Process, READS_ALL};
-use crate::tracker::{Engine, PATIENCE, on_both_engines, within};
+use super::place::{Link, NOBODY, Place, is_root};
+use super::status::{NONE, Process, READS_ALL};
+use crate::support::client::{ask, get};
+use crate::support::tracker::{Engine, PATIENCE, on_both_engines, within};
 
 on_both_engines!(
     is_little_more_than_nobody,

@@ -1,7 +1,7 @@
 //! Starts that must fail, with their causes and cures.
 
-use crate::place::{Layout, Public, is_root};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use super::place::{Layout, Public, is_root};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     what_does_not_exist,

@@ -14,14 +14,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::version::TLS13;
 
-use crate::certificates::{Authority, Key};
-use crate::client::get;
-use crate::requirements::can_run;
-use crate::root::missing_root;
-use crate::secure::{connect, settings};
-use crate::site::HOST;
-use crate::torrent::{Torrent, announced, failed};
-use crate::tracker::{Engine, Tracker, within};
+use crate::support::authority::{Authority, Key};
+use crate::support::client::get;
+use crate::support::requirements::can_run;
+use crate::support::root::missing_root;
+use crate::support::secure::{connect, settings};
+use crate::support::site::HOST;
+use crate::support::torrent::{Torrent, announced, failed};
+use crate::support::tracker::{Engine, Tracker, within};
 
 /// Keys of `[privileges]` that take everything from it.
 pub(crate) const NOBODY: &str = "user = \"nobody\"\nchroot = \"empty\"\n";

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::place::{Link, NOBODY, Place, is_root};
-use crate::tracker::{Engine, on_both_engines};
+use super::place::{Link, NOBODY, Place, is_root};
+use crate::support::tracker::{Engine, on_both_engines};
 
 on_both_engines!(
     of_a_key_for_root_alone,

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::place::{Layout, NOBODY, is_root};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use super::place::{Layout, NOBODY, is_root};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
 
 on_both_engines!(belongs_to_the_user_and_group);
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::tracker::{Tracker, within};
+use crate::support::tracker::{Tracker, within};
 
 /// The capability to read any file, CAP_DAC_READ_SEARCH, as the kernel prints it.
 pub(crate) const READS_ALL: &str = "0000000000000004";

@@ -4,9 +4,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, get};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::client::{Client, get};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
 
 on_both_engines!(
     more_connections_than_the_limit_at_start_allows,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use rustls::version::TLS13;
 use socket2::{Domain, Socket, Type};
 
-use crate::client::{Client, get, request};
-use crate::secure::{Secure, connect, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::client::{Client, get, request};
+use crate::support::secure::{Secure, connect, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     the_first_byte_of_a_request_pins_no_more_than_itself,

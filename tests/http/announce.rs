@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::client::{Client, ask, get};
-use crate::torrent::{Counts, LOCALHOST, Torrent, announced, escaped, failed};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{Client, ask, get};
+use crate::support::torrent::{Counts, LOCALHOST, Torrent, announced, escaped, failed};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     any_byte_may_be_in_an_info_hash,
@@ -303,7 +303,7 @@ fn paths(engine: Engine) {
         let answer = announced(&ask(tracker.v4, get(&format!("{before}announce{after}{query}"))));
         assert_eq!(answer.incomplete, 1, "{before} {after}");
         let target = format!("{before}scrape{after}?info_hash={hash}");
-        let files = crate::torrent::scraped(&ask(tracker.v4, get(&target)));
+        let files = crate::support::torrent::scraped(&ask(tracker.v4, get(&target)));
         assert_eq!(files[0].1.incomplete, 1, "{before} {after}");
     }
     let own: IpAddr = LOCALHOST;

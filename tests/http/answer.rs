@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::client::{Client, get};
-use crate::torrent::{Counts, LOCALHOST, Torrent, announced};
-use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::client::{Client, get};
+use crate::support::torrent::{Counts, LOCALHOST, Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     keys_are_sorted_and_complete,

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::bencode::decode;
-use crate::client::Client;
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::bencode::decode;
+use crate::support::client::Client;
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(every_recorded_request_is_answered);
 

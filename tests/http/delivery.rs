@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, get};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use crate::support::client::{Client, get};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
 
 on_both_engines!(
     slow_readers_get_all_answers,

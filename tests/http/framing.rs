@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use annulus::limits::RECV_BUFFER_BYTES;
 
-use crate::client::{Client, ask, get, request};
-use crate::torrent::{Torrent, announced, failed, scraped};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{Client, ask, get, request};
+use crate::support::torrent::{Torrent, announced, failed, scraped};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     who_keeps_a_connection,
@@ -158,7 +158,8 @@ fn pipelined_requests(engine: Engine) {
 fn pipelined_requests_of_all_kinds(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = Torrent::new(&tracker, 1);
-    let scrape = format!("/scrape?info_hash={}", crate::torrent::escaped(&torrent.info_hash));
+    let scrape =
+        format!("/scrape?info_hash={}", crate::support::torrent::escaped(&torrent.info_hash));
     let round = [
         get(&torrent.target(1, "")),
         b"\r\n\0\0\n".to_vec(),

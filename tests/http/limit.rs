@@ -1,7 +1,7 @@
 //! Full tables: a newcomer is answered like anybody, but not stored.
 
-use crate::torrent::{Counts, Torrent};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::torrent::{Counts, Torrent};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(torrents, torrents_that_were_announced_once, peers, peers_of_a_torrent);
 

@@ -1,9 +1,9 @@
 //! What people, robots and load balancers find who come to the tracker's port.
 
-use crate::client::{Client, ask, get, request};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{Client, ask, get, request};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     a_visitor_is_told_what_this_is,

@@ -1,9 +1,9 @@
 //! Announces and scrapes at whatever place users' announce URLs lead to, and what stays a page.
 
-use crate::client::{Client, ask, get, request};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::{Torrent, announced, escaped, failed, scraped};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{Client, ask, get, request};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::{Torrent, announced, escaped, failed, scraped};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     an_announce_is_one_anywhere,

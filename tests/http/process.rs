@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, get};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, Tracker, config, on_both_engines};
+use crate::support::client::{Client, get};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, config, on_both_engines};
 
 on_both_engines!(
     the_log_names_the_engine,

@@ -7,10 +7,10 @@ use std::time::Duration;
 use annulus::limits::REQUEST_LINE_BYTES_MAX;
 use annulus_parser::Error;
 
-use crate::client::{Client, ask, get, request};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::{Torrent, announced, escaped, failed};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{Client, ask, get, request};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::{Torrent, announced, escaped, failed};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     every_mistake_has_its_answer,

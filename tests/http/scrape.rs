@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use annulus::limits::FULL_SCRAPES_MAX;
 
-use crate::bencode::decode;
-use crate::client::{Client, ask, get, request};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::{Counts, Torrent, announced, escaped, failed, scraped};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::bencode::decode;
+use crate::support::client::{Client, ask, get, request};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::{Counts, Torrent, announced, escaped, failed, scraped};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     several_torrents,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::certificates::{Authority, Key};
-use crate::client::Client;
-use crate::secure::{VERSIONS, settings};
-use crate::site::{HOST, Site};
-use crate::tracker::{Engine, Tracker, config, has_v6, on_both_engines};
+use crate::support::authority::{Authority, Key};
+use crate::support::client::Client;
+use crate::support::secure::{VERSIONS, settings};
+use crate::support::site::{HOST, Site};
+use crate::support::tracker::{Engine, Tracker, config, has_v6, on_both_engines};
 
 on_both_engines!(each_address_has_its_own, a_reload_brings_addresses);
 

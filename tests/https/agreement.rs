@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::certificates::{Authority, Key};
-use crate::client::request;
-use crate::site::{HOST, Site};
-use crate::torrent::Torrent;
-use crate::tracker::{Engine, PATIENCE, on_both_engines};
+use crate::support::authority::{Authority, Key};
+use crate::support::client::request;
+use crate::support::site::{HOST, Site};
+use crate::support::torrent::Torrent;
+use crate::support::tracker::{Engine, PATIENCE, on_both_engines};
 
 on_both_engines!(
     versions_and_keys,

@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown};
 use std::sync::Arc;
 
-use crate::bencode::{Value, decode};
-use crate::client::{Client, Reply, ask, get, request};
-use crate::secure::{VERSIONS, connect, settings};
-use crate::site::Site;
-use crate::torrent::{LOCALHOST, Torrent, announced, escaped, failed};
-use crate::tracker::{Engine, on_both_engines};
+use crate::support::bencode::{Value, decode};
+use crate::support::client::{Client, Reply, ask, get, request};
+use crate::support::secure::{VERSIONS, connect, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{LOCALHOST, Torrent, announced, escaped, failed};
+use crate::support::tracker::{Engine, on_both_engines};
 
 on_both_engines!(
     one_connection_many_requests,

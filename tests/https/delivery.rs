@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, get};
-use crate::secure::{Secure, VERSIONS, over, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, on_both_engines};
+use crate::support::client::{Client, get};
+use crate::support::secure::{Secure, VERSIONS, over, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, on_both_engines};
 
 on_both_engines!(
     slow_readers_get_all_answers,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use rustls::Error;
 
-use crate::client::{Client, get, request};
-use crate::secure::{Secure, VERSIONS, client_hello, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, on_both_engines, within};
+use crate::support::client::{Client, get, request};
+use crate::support::secure::{Secure, VERSIONS, client_hello, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, on_both_engines, within};
 
 on_both_engines!(
     what_is_no_handshake,

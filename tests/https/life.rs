@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, get, request};
-use crate::secure::{Secure, VERSIONS, client_hello, connect, over, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, on_both_engines, within};
+use crate::support::client::{Client, get, request};
+use crate::support::secure::{Secure, VERSIONS, client_hello, connect, over, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, on_both_engines, within};
 
 on_both_engines!(
     handshakes_end_in_time,

@@ -9,12 +9,12 @@ use std::thread;
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 
-use crate::certificates::Key;
-use crate::client::get;
-use crate::secure::{VERSIONS, connect, resuming, settings};
-use crate::site::{HOST, Site};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, on_both_engines, within};
+use crate::support::authority::Key;
+use crate::support::client::get;
+use crate::support::secure::{VERSIONS, connect, resuming, settings};
+use crate::support::site::{HOST, Site};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, on_both_engines, within};
 
 on_both_engines!(
     under_load,

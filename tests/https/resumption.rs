@@ -3,12 +3,12 @@
 
 use rustls::HandshakeKind;
 
-use crate::agreement::s_client;
-use crate::client::get;
-use crate::secure::{Secure, VERSIONS, connect, resuming};
-use crate::site::{HOST, Site};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, on_both_engines};
+use super::agreement::s_client;
+use crate::support::client::get;
+use crate::support::secure::{Secure, VERSIONS, connect, resuming};
+use crate::support::site::{HOST, Site};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, on_both_engines};
 
 on_both_engines!(one_session_by_openssl, one_session_after_another, a_ticket_without_a_request);
 

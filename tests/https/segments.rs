@@ -4,14 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{ChildStdout, Command, Stdio};
 
-use crate::client::{Client, request};
-use crate::requirements::{can_run, missing_programs};
-use crate::root::missing_root;
-use crate::running::Running;
-use crate::secure::VERSIONS;
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, on_both_engines};
+use crate::support::client::{Client, request};
+use crate::support::requirements::{can_run, missing_programs};
+use crate::support::root::missing_root;
+use crate::support::running::Running;
+use crate::support::secure::VERSIONS;
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, on_both_engines};
 
 on_both_engines!(the_answer_the_farewell_and_the_end_are_one_segment);
 

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use rustls::version::TLS13;
 
-use crate::address;
-use crate::client::{Client, get};
-use crate::secure::{client_hello, over, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, on_both_engines};
+use super::address;
+use crate::support::client::{Client, get};
+use crate::support::secure::{client_hello, over, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, on_both_engines};
 
 on_both_engines!(one_address_attacks_and_the_others_are_served);
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use rustls::version::TLS13;
 
-use crate::address;
-use crate::client::{Client, get};
-use crate::secure::{client_hello, over, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, has_v6, on_both_engines, within};
+use super::address;
+use crate::support::client::{Client, get};
+use crate::support::secure::{client_hello, over, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines, within};
 
 on_both_engines!(
     an_address_is_held_to_its_connections,

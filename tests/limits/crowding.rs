@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::client::{Client, request};
-use crate::torrent::{Announced, Counts, Torrent, announced};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{Client, request};
+use crate::support::torrent::{Announced, Counts, Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     one_address_does_not_drown_a_torrent,

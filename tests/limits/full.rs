@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::behind::Behind;
-use crate::client::{Client, get, request};
-use crate::observed::{OPERATIONS, Observed};
-use crate::secure::{connect, over, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::behind::Behind;
+use crate::support::client::{Client, get, request};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::secure::{connect, over, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     idle_clients_make_room_for_new_ones,

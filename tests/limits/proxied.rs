@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use crate::address;
-use crate::behind::Behind;
-use crate::client::{Client, get, request};
-use crate::secure::client_hello;
-use crate::torrent::{announced, escaped, failed};
-use crate::tracker::{Engine, on_both_engines, within};
+use super::address;
+use crate::support::behind::Behind;
+use crate::support::client::{Client, get, request};
+use crate::support::secure::client_hello;
+use crate::support::torrent::{announced, escaped, failed};
+use crate::support::tracker::{Engine, on_both_engines, within};
 
 on_both_engines!(
     clients_in_a_header_have_their_own_requests,

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use rustls::version::TLS13;
 
-use crate::address;
-use crate::client::{Client, Reply, get};
-use crate::secure::{client_hello, over, settings};
-use crate::site::Site;
-use crate::torrent::{Torrent, announced, escaped, failed};
-use crate::tracker::{Engine, Tracker, on_both_engines, within};
+use super::address;
+use crate::support::client::{Client, Reply, get};
+use crate::support::secure::{client_hello, over, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{Torrent, announced, escaped, failed};
+use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
 
 on_both_engines!(
     an_address_is_held_to_its_requests,
@@ -38,7 +38,7 @@ fn announce(tracker: &Tracker) -> Vec<u8> {
 #[track_caller]
 fn is_put_off(reply: &Reply) {
     assert!(failed(reply).starts_with("too many requests come from your address"));
-    let whole = crate::bencode::decode(&reply.body);
+    let whole = crate::support::bencode::decode(&reply.body);
     assert_eq!(whole.integer("retry in"), 5);
     assert!(reply.closes());
 }

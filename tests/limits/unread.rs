@@ -8,13 +8,13 @@ use std::sync::Arc;
 use rustls::version::TLS13;
 use socket2::{Domain, Socket, Type};
 
-use crate::address;
-use crate::behind::Behind;
-use crate::client::{Client, get, request};
-use crate::secure::{over, settings};
-use crate::site::Site;
-use crate::torrent::{LOCALHOST, Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use super::address;
+use crate::support::behind::Behind;
+use crate::support::client::{Client, get, request};
+use crate::support::secure::{over, settings};
+use crate::support::site::Site;
+use crate::support::torrent::{LOCALHOST, Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     they_count_for_their_address,

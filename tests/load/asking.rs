@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::certificates::Authority;
+use crate::authority::Authority;
 use crate::requirements::Scratch;
 use crate::run::{Going, Run};
 use crate::site::Site;

@@ -10,9 +10,9 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
-use crate::certificates::{Authority, Key};
-use crate::client::{ask, get};
-use crate::tracker::{Engine, PATIENCE, on_both_engines, within};
+use crate::support::authority::{Authority, Key};
+use crate::support::client::{ask, get};
+use crate::support::tracker::{Engine, PATIENCE, on_both_engines, within};
 
 on_both_engines!(
     a_full_pipe_holds_up_nobody,
@@ -37,7 +37,8 @@ struct Unread {
     log: Box<dyn Read + Send>,
     manager: UnixDatagram,
     address: SocketAddr,
-    authority: Authority,
+    /// Keeps the directory with the configuration.
+    _authority: Authority,
 }
 
 impl Unread {
@@ -70,7 +71,7 @@ impl Unread {
         command.env("WATCHDOG_USEC", "1000000");
         let child = command.stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut unread = Unread { child, log, manager, address, authority };
+        let mut unread = Unread { child, log, manager, address, _authority: authority };
         let status = unread.told("READY=1");
         let (_, addresses) = status.split_once("listening on ").unwrap();
         unread.address = addresses.split(',').next().unwrap().parse().unwrap();

@@ -4,10 +4,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::client::{Client, get};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::client::{Client, get};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
 
 on_both_engines!(
     they_are_counted_while_they_are_open,

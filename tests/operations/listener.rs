@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use crate::client::{Client, ask, get, request};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::Torrent;
-use crate::tracker::{Engine, PATIENCE, Tracker, config, has_v6, on_both_engines, within};
+use crate::support::client::{Client, ask, get, request};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::Torrent;
+use crate::support::tracker::{Engine, PATIENCE, Tracker, config, has_v6, on_both_engines, within};
 
 on_both_engines!(
     what_there_is,

@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use crate::client::{Client, get};
-use crate::observed::{OPERATIONS, Observed};
-use crate::requirements::can_run;
-use crate::root::missing_root;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::client::{Client, get};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::requirements::can_run;
+use crate::support::root::missing_root;
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     it_is_what_the_kernel_says,

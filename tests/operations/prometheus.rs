@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::client::{ask, get};
-use crate::observed::{OPERATIONS, Observed};
-use crate::requirements::{Scratch, can_run, missing_programs};
-use crate::running::Running;
-use crate::site::Site;
-use crate::torrent::Torrent;
-use crate::tracker::{Engine, Tracker, has_v6, within};
+use crate::support::client::{ask, get};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::requirements::{Scratch, can_run, missing_programs};
+use crate::support::running::Running;
+use crate::support::site::Site;
+use crate::support::torrent::Torrent;
+use crate::support::tracker::{Engine, Tracker, has_v6, within};
 
 /// Where the dashboard is.
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/grafana-dashboard.json");

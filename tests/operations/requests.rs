@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
 
-use crate::client::{Client, ask, get, request};
-use crate::listed::{Listed, hex, refused};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::{Torrent, failed};
-use crate::tracker::{Engine, PATIENCE, Tracker, has_v6, on_both_engines};
+use crate::support::client::{Client, ask, get, request};
+use crate::support::listed::{Listed, hex, refused};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::{Torrent, failed};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     requests_are_told_apart,
@@ -165,7 +165,7 @@ fn what_the_list_forbids_fails(engine: Engine) {
     listed.torrent(3).announce(1, "");
     assert_eq!(observed.of_metric(FAILURES), ["reason=torrent_not_served 1"]);
     // A list of a later second.
-    crate::tracker::within("the next second", || {
+    crate::support::tracker::within("the next second", || {
         (observed.sample("annulus_access_list_age_seconds") >= 1.0).then_some(())
     });
     listed.relist(hex(3));

@@ -4,13 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::certificates::{Authority, Key};
-use crate::client::{Client, get};
-use crate::observed::{OPERATIONS, Observed};
-use crate::secure::{connect, resuming};
-use crate::site::{HOST, Site};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, config, on_both_engines};
+use crate::support::authority::{Authority, Key};
+use crate::support::client::{Client, get};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::secure::{connect, resuming};
+use crate::support::site::{HOST, Site};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, config, on_both_engines};
 
 on_both_engines!(
     handshakes_are_told_apart,

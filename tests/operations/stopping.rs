@@ -1,9 +1,9 @@
 //! What is told of a tracker that leaves.
 
-use crate::client::{Client, get};
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::client::{Client, get};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
 
 on_both_engines!(it_says_that_it_drains_until_it_has_gone);
 

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::Torrent;
-use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::Torrent;
+use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     they_are_counted_as_they_come_and_go,

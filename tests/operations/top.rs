@@ -5,11 +5,11 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::client::{Client, ask, get, request};
-use crate::listed::Listed;
-use crate::observed::{OPERATIONS, Observed};
-use crate::torrent::Torrent;
-use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::client::{Client, ask, get, request};
+use crate::support::listed::Listed;
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::torrent::Torrent;
+use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     they_are_ranked_by_what_is_asked,

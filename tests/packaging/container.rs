@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::requirements::{Scratch, can_run, missing_programs};
-use crate::tracker::Tracker;
-use crate::{dist, printed};
+use super::{dist, printed};
+use crate::support::requirements::{Scratch, can_run, missing_programs};
+use crate::support::tracker::Tracker;
 
 /// A default profile of Docker's form, from Debian's golang-github-containers-common.
 const DEFAULT: &str = "/usr/share/containers/seccomp.json";

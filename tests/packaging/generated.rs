@@ -9,8 +9,8 @@ use annulus::flags::FLAGS;
 use annulus::load::flags::FLAGS as LOAD_FLAGS;
 use annulus::load::options::OPTIONS;
 
-use crate::requirements::{Scratch, can_run, missing_programs};
-use crate::{dist, printed};
+use super::{dist, printed};
+use crate::support::requirements::{Scratch, can_run, missing_programs};
 
 /// Words that begin with two dashes behind `load`.
 const OF_LOAD: usize = LOAD_FLAGS.len() + OPTIONS.len();

@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::process::Command;
 
-use crate::container::serves_with;
-use crate::requirements::{Scratch, can_run, missing_programs};
-use crate::{dist, printed};
+use super::container::serves_with;
+use super::{dist, printed};
+use crate::support::requirements::{Scratch, can_run, missing_programs};
 
 /// Tenths: what systemd calls well protected ends at 2.0.
 const EXPOSURE_MAX: &str = "15";

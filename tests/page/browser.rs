@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::requirements::Scratch;
-use crate::tracker::{PATIENCE, within};
+use crate::support::requirements::Scratch;
+use crate::support::tracker::{PATIENCE, within};
 
 const FLAGS: [&str; 12] = [
     "--headless",

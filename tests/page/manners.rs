@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::client::{ask, get};
-use crate::tracker::{Engine, Tracker, within};
-use crate::watched::{OPERATIONS, address, has_browser, watch};
+use super::watched::{OPERATIONS, address, has_browser, watch};
+use crate::support::client::{ask, get};
+use crate::support::tracker::{Engine, Tracker, within};
 
 /// Whoever changes the page reads here what its policy is to be.
 #[test]

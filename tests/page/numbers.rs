@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::browser::Browser;
-use crate::certificates::Key;
-use crate::client::{ask, get};
-use crate::requirements::Scratch;
-use crate::site::Site;
-use crate::torrent::Torrent;
-use crate::tracker::{Engine, Tracker, has_v6};
-use crate::watched::{OPERATIONS, STATE, address, card, has_browser, item, row, watch};
+use super::browser::Browser;
+use super::watched::{OPERATIONS, STATE, address, card, has_browser, item, row, watch};
+use crate::support::authority::Key;
+use crate::support::client::{ask, get};
+use crate::support::requirements::Scratch;
+use crate::support::site::Site;
+use crate::support::torrent::Torrent;
+use crate::support::tracker::{Engine, Tracker, has_v6};
 
 /// Two torrents: of 1,200 seeders and 5 leechers, and of 3 seeders by IPv6. And a failure.
 fn fill(tracker: &Tracker) {

@@ -1,8 +1,8 @@
 //! What the page says when the tracker does not answer, or is about to leave.
 
-use crate::client::Client;
-use crate::tracker::{Engine, Tracker, on_both_engines};
-use crate::watched::{OPERATIONS, STATE, has_browser, watch};
+use super::watched::{OPERATIONS, STATE, has_browser, watch};
+use crate::support::client::Client;
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 const AGE: &str = "document.getElementById('age').textContent";
 

@@ -1,8 +1,8 @@
 //! A tracker, and its page in a browser.
 
-use crate::browser::Browser;
-use crate::requirements::{can_run, missing_programs};
-use crate::tracker::Tracker;
+use super::browser::Browser;
+use crate::support::requirements::{can_run, missing_programs};
+use crate::support::tracker::Tracker;
 
 /// The table that a tracker needs to have the page.
 pub(crate) const OPERATIONS: &str = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";

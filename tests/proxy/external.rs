@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::behind::external_ip;
-use crate::client::{Client, Reply, request};
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::behind::external_ip;
+use crate::support::client::{Client, Reply, request};
+use crate::support::torrent::{Torrent, announced};
+use crate::support::tracker::{Engine, Tracker, on_both_engines};
 
 on_both_engines!(
     told_to_others_under_the_external_address,

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::behind::{Behind, CLIENT, UNREACHABLE, external_ip};
-use crate::client::{Client, Reply, get, request};
-use crate::torrent::{Torrent, escaped, failed, scraped};
-use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::behind::{Behind, CLIENT, UNREACHABLE, external_ip};
+use crate::support::client::{Client, Reply, get, request};
+use crate::support::torrent::{Torrent, escaped, failed, scraped};
+use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(
     every_form,

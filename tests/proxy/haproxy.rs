@@ -3,14 +3,14 @@
 use std::fmt::Display;
 use std::fs;
 
-use crate::behind::Behind;
-use crate::observed::{OPERATIONS, Observed};
-use crate::program::{
+use super::program::{
     HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
     tells_of_ipv6_in_plain,
 };
-use crate::site::HOST;
-use crate::tracker::{Engine, on_both_engines, within};
+use crate::support::behind::Behind;
+use crate::support::observed::{OPERATIONS, Observed};
+use crate::support::site::HOST;
+use crate::support::tracker::{Engine, on_both_engines, within};
 
 on_both_engines!(
     ends_tls,

@@ -9,13 +9,13 @@ use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::behind::{Behind, CLIENT, UNREACHABLE};
-use crate::certificates::{Authority, Key};
-use crate::client::{Client, Reply, get, request};
-use crate::secure::{client_hello, over, settings};
-use crate::site::HOST;
-use crate::torrent::{Torrent, announced, escaped, failed, scraped};
-use crate::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::authority::{Authority, Key};
+use crate::support::behind::{Behind, CLIENT, UNREACHABLE};
+use crate::support::client::{Client, Reply, get, request};
+use crate::support::secure::{client_hello, over, settings};
+use crate::support::site::HOST;
+use crate::support::torrent::{Torrent, announced, escaped, failed, scraped};
+use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
 
 on_both_engines!(
     every_form,

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use crate::requirements::{can_run, missing_programs};
-use crate::root::missing_root;
-use crate::torrent::escaped;
-use crate::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::requirements::{can_run, missing_programs};
+use crate::support::root::missing_root;
+use crate::support::torrent::escaped;
+use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
 
 on_both_engines!(is_told_that_nobody_can_reach_it);
 

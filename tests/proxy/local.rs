@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use crate::behind::{UNREACHABLE, external_ip};
-use crate::client::{Client, get, request};
-use crate::requirements::Scratch;
-use crate::torrent::{Torrent, announced, escaped, failed, scraped};
-use crate::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::behind::{UNREACHABLE, external_ip};
+use crate::support::client::{Client, get, request};
+use crate::support::requirements::Scratch;
+use crate::support::torrent::{Torrent, announced, escaped, failed, scraped};
+use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
 
 on_both_engines!(
     a_header_says_who_asks,

@@ -13,9 +13,9 @@ use annulus::os::Files;
 use annulus::tls::{Certificates, Tls};
 use annulus_parser::Head;
 
-use crate::certificates::{Authority, Key};
-use crate::secure::{VERSIONS, session, settings};
-use crate::site::HOST;
+use crate::support::authority::{Authority, Key};
+use crate::support::secure::{VERSIONS, session, settings};
+use crate::support::site::HOST;
 
 const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const REQUEST: &[u8] = b"GET /announce HTTP/1.1\r\n\r\n";
@@ -153,7 +153,7 @@ fn tls_comes_after_the_header() {
                 connection.keep(&stream);
             } else {
                 replies = receive(&mut connection, &mut stream);
-                assert_eq!(replies, [], "cut at {cut}");
+                assert_eq!(replies, b"", "cut at {cut}");
             }
             let mut asked = false;
             loop {

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::behind::{Behind, CLIENT, OTHER, external_ip};
-use crate::client::{Client, request};
-use crate::requirements::{Scratch, can_run, missing_programs};
-use crate::secure::over;
-use crate::torrent::announced;
-use crate::tracker::{has_v6, within};
+use crate::support::behind::{Behind, CLIENT, OTHER, external_ip};
+use crate::support::client::{Client, request};
+use crate::support::requirements::{Scratch, can_run, missing_programs};
+use crate::support::secure::over;
+use crate::support::torrent::announced;
+use crate::support::tracker::{has_v6, within};
 
 /// Where the examples listen in place of ports 80 and 443, which need not be anybody's to take.
 pub(crate) const HTTP: u16 = 8080;

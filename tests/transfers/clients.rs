@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::network::Network;
+use super::network::Network;
 
 /// A BitTorrent client of Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

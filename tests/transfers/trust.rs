@@ -6,14 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use crate::certificates::{Authority, Key};
-use crate::clients::{Client, Share};
-use crate::network::{Family, Network};
-use crate::requirements::{Scratch, can_run};
-use crate::{
+use super::clients::{Client, Share};
+use super::network::{Family, Network};
+use super::{
     SEEDER_MAX, Scheme, Start, Transfer, announce_url, missing, start_tracker, wait_until,
     write_random_file,
 };
+use crate::support::authority::{Authority, Key};
+use crate::support::requirements::{Scratch, can_run};
 
 /// What vouches for the trackers of a network.
 pub(crate) struct Trust(Authority);

@@ -14,10 +14,10 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 
-use crate::certificates::Authority;
-use crate::client::{Client, get};
-use crate::site::{HOST, Site};
-use crate::torrent::{Torrent, announced};
+use super::authority::Authority;
+use super::client::{Client, get};
+use super::site::{HOST, Site};
+use super::torrent::{Torrent, announced};
 
 /// The versions of TLS, the older one first.
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];

@@ -5,9 +5,7 @@
 //! client encrypts, or bytes that are handed to the server as they are.
 #![no_main]
 
-#[path = "tls/client.rs"]
 mod client;
-#[path = "tls/script.rs"]
 mod script;
 
 use std::hash::RandomState;

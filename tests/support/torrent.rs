@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::bencode::{Value, decode};
-use crate::client::{Client, Reply, ask, get};
-use crate::tracker::Tracker;
+use super::bencode::{Value, decode};
+use super::client::{Client, Reply, ask, get};
+use super::tracker::Tracker;
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::tracker::PATIENCE;
+use super::tracker::PATIENCE;
 
 /// One connection.
 pub(crate) struct Client<S = TcpStream> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::client::{Reply, ask, get};
-use crate::tracker::{Tracker, within};
+use super::client::{Reply, ask, get};
+use super::tracker::{Tracker, within};
 
 /// The table that a tracker needs to be observed.
 pub(crate) const OPERATIONS: &str = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";

@@ -55,10 +55,10 @@ fn io_uring_refused() -> Option<String> {
 macro_rules! on_both_engines {
     ($($name:ident),+ $(,)?) => {
         mod io_uring {
-            $(#[test] fn $name() { crate::tracker::Engine::IoUring.test(super::$name); })+
+            $(#[test] fn $name() { super::Engine::IoUring.test(super::$name); })+
         }
         mod epoll {
-            $(#[test] fn $name() { crate::tracker::Engine::Epoll.test(super::$name); })+
+            $(#[test] fn $name() { super::Engine::Epoll.test(super::$name); })+
         }
     };
 }

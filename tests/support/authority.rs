@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::requirements::Scratch;
+use super::requirements::Scratch;
 
 /// What openssl would otherwise read from the machine's own configuration.
 const CONFIG: &str = "\

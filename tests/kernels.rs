@@ -7,10 +7,6 @@
 //! static program and a static busybox: the same file runs on all of them.
 
 mod cpio;
-#[path = "../system/requirements.rs"]
-mod requirements;
-#[path = "../system/running.rs"]
-mod running;
 
 use std::env;
 use std::fs;
@@ -21,12 +17,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::requirements::{Scratch, can_run, missing_programs, say};
+use crate::support::running::Running;
 use cpio::Archive;
-use requirements::{Scratch, can_run, missing_programs, say};
-use running::Running;
 
-/// From power-on to the end. Alone, a boot takes a quarter of that.
-const BOOT_MAX: Duration = Duration::from_secs(60);
+/// From power-on to the end. Alone, a boot takes a few seconds.
+const BOOT_MAX: Duration = Duration::from_secs(180);
 
 /// Megabytes of the guest; the program is there twice while the archive is unpacked.
 const GUEST_MEMORY_MB: usize = 512;
@@ -190,7 +186,7 @@ fn initramfs() -> Vec<u8> {
     for directory in ["bin", "dev", "proc", "sys"] {
         archive.directory(directory);
     }
-    archive.executable("init", include_bytes!("init"));
+    archive.executable("init", include_bytes!("kernels/init"));
     archive.executable("bin/busybox", &fs::read(BUSYBOX).expect("busybox"));
     let annulus = fs::read(env!("CARGO_BIN_EXE_annulus")).expect("the tracker's program");
     archive.executable("bin/annulus", &annulus);

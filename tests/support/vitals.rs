@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::tracker::Tracker;
+use super::tracker::Tracker;
 
 impl Tracker {
     /// Descriptors that it holds.

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::certificates::{Authority, Key};
-use crate::tracker::{Engine, Tracker, config, has_v6, within};
+use super::authority::{Authority, Key};
+use super::tracker::{Engine, Tracker, config, has_v6, within};
 
 /// The host that a tracker is, unless a test says otherwise.
 pub(crate) const HOST: &str = "tracker.test";

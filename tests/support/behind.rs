@@ -7,13 +7,13 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::version::TLS13;
 
-use crate::bencode::Value;
-use crate::certificates::{Authority, Key};
-use crate::client::{Reply, get};
-use crate::secure::settings;
-use crate::site::HOST;
-use crate::torrent::{Torrent, announced};
-use crate::tracker::{Engine, Tracker};
+use super::authority::{Authority, Key};
+use super::bencode::Value;
+use super::client::{Reply, get};
+use super::secure::settings;
+use super::site::HOST;
+use super::torrent::{Torrent, announced};
+use super::tracker::{Engine, Tracker};
 
 /// Clients' addresses, none of which is trusted.
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));

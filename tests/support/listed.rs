@@ -4,11 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::bencode::decode;
-use crate::client::{Reply, ask, get};
-use crate::requirements::Scratch;
-use crate::torrent::{Torrent, failed};
-use crate::tracker::{Engine, Tracker, config, has_v6, within};
+use super::bencode::decode;
+use super::client::{Reply, ask, get};
+use super::requirements::Scratch;
+use super::torrent::{Torrent, failed};
+use super::tracker::{Engine, Tracker, config, has_v6, within};
 
 /// What an announce of a torrent that is not served is told.
 pub(crate) const REFUSAL: &str = "this tracker does not serve this torrent";

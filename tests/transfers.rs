@@ -3,17 +3,8 @@
 //! seeds and leeches at least twice over each address family it speaks, and once more by
 //! HTTPS if it speaks that. Two leech from a magnet link too, with nothing but seeders there.
 
-#[path = "../https/certificates.rs"]
-#[allow(dead_code, reason = "shared with the tests of HTTPS, which ask more of it")]
-mod certificates;
 mod clients;
 mod network;
-#[path = "../system/requirements.rs"]
-mod requirements;
-#[path = "../system/root.rs"]
-mod root;
-#[path = "../system/tracker.rs"]
-mod tracker;
 mod trust;
 
 use std::fs::{self, File};
@@ -26,11 +17,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::logged_tracker::{ANNULUS, Tracker};
+use crate::support::requirements::{Scratch, can_run, missing_programs, say};
+use crate::support::root::missing_root;
 use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
 use network::{Family, Network};
-use requirements::{Scratch, can_run, missing_programs, say};
-use root::missing_root;
-use tracker::{ANNULUS, Tracker};
 use trust::Trust;
 
 /// Not a whole number of blocks of 16 KiB, the unit in which peers ask for pieces.

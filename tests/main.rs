@@ -1,0 +1,23 @@
+//! The tests of the program, one module a subject. `support` is what they share.
+//!
+//! Programs of their own are `sim`, which needs no tracker, and `transfers`, which needs the machine
+//! for itself.
+
+mod access;
+mod activation;
+mod certificates;
+mod config;
+mod confine;
+mod flags;
+mod hostile;
+mod http;
+mod https;
+mod kernels;
+mod limits;
+mod log;
+mod operations;
+mod packaging;
+mod page;
+mod proxy;
+mod seccomp;
+mod support;
