@@ -20,7 +20,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::limits::{LOG_FLUSH_S_MAX, LOG_LINE_BYTES_MAX, LOG_PAUSE_S};
-use queue::Queue;
+use queue::LogQueue;
 
 /// How much an operator needs to know of something, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +49,7 @@ pub enum Format {
 
 /// How the whole process logs.
 #[derive(Clone, Copy, Debug)]
-pub struct Log {
+pub struct Logger {
     /// Lines of this level and those more urgent are printed.
     pub level: Level,
     /// Never [`Format::Auto`] once it is in use.
@@ -58,16 +58,16 @@ pub struct Log {
     pub clock: fn() -> i64,
 }
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOG: OnceLock<Logger> = OnceLock::new();
 
-static QUEUE: Queue = Queue::new(|missing| {
+static QUEUE: LogQueue = LogQueue::new(|missing| {
     let plural = if missing == 1 { " was" } else { "s were" };
     let text =
         format_args!("{missing} line{plural} dropped here: the lines of this log were not read");
     log().line(Level::Warning, text)
 });
 
-impl Log {
+impl Logger {
     /// Has the process log like this from now on, panics included; only the first call counts.
     pub fn begin(self) {
         let format = match self.format {
@@ -75,7 +75,7 @@ impl Log {
             Format::Auto => Format::Timestamps,
             chosen => chosen,
         };
-        if LOG.set(Log { format, ..self }).is_ok() {
+        if LOG.set(Logger { format, ..self }).is_ok() {
             panic::set_hook(Box::new(say_panic));
         }
     }
@@ -106,9 +106,9 @@ impl Log {
     }
 }
 
-/// How the process logs. Before [`Log::begin`] all is said, and nothing before the text.
-fn log() -> Log {
-    LOG.get().copied().unwrap_or(Log { level: Level::Info, format: Format::Plain, clock: || 0 })
+/// How the process logs. Before [`Logger::begin`] all is said, and nothing before the text.
+fn log() -> Logger {
+    LOG.get().copied().unwrap_or(Logger { level: Level::Info, format: Format::Plain, clock: || 0 })
 }
 
 /// Says something, if the log's level is for it. It never waits: what cannot be written at once
@@ -135,10 +135,10 @@ pub fn flush() {
     QUEUE.flush(Duration::from_secs(LOG_FLUSH_S_MAX));
 }
 
-/// Says why the program cannot start or go on, one line or more. Before [`Log::begin`] they are
+/// Says why the program cannot start or go on, one line or more. Before [`Logger::begin`] they are
 /// left as they are, but for the priority that the journal wants.
 pub fn failure(text: &str) {
-    let journal = Log { level: Level::Error, format: Format::Journald, clock: || 0 };
+    let journal = Logger { level: Level::Error, format: Format::Journald, clock: || 0 };
     for line in text.lines() {
         match LOG.get() {
             Some(_) => error(format_args!("{line}")),
@@ -181,12 +181,12 @@ pub fn info(text: fmt::Arguments<'_>) {
 
 /// A cause of warnings that clients can provoke: one line in [`LOG_PAUSE_S`] seconds.
 #[derive(Debug, Default)]
-pub struct Limited {
+pub struct WarningLimiter {
     next_s: u32,
     withheld: u32,
 }
 
-impl Limited {
+impl WarningLimiter {
     /// Says it, or counts it for the next time.
     pub fn warning(&mut self, now_s: u32, text: fmt::Arguments<'_>) {
         if now_s < self.next_s {
@@ -236,10 +236,10 @@ fn is_journal() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, LOG_LINE_BYTES_MAX, Level, Log};
+    use super::{Format, LOG_LINE_BYTES_MAX, Level, Logger};
 
     fn line(format: Format, level: Level, text: &str) -> String {
-        let log = Log { level: Level::Info, format, clock: || 1_795_484_940 };
+        let log = Logger { level: Level::Info, format, clock: || 1_795_484_940 };
         log.line(level, format_args!("{text}"))
     }
 

@@ -16,56 +16,56 @@ pub mod snapshot;
 
 use std::time::Duration;
 
-use count::{Count, Counts, Key};
+use count::{CounterKey, CounterVec, Metric};
 use histogram::Histogram;
 use labels::{
-    AcceptPause, Failure, Family, Kind, Outcome, Rejection, Resumption, Timeout, TlsVersion,
-    Transport, Unstored,
+    AcceptPause, AddressFamily, FailureReason, Rejection, RequestOutcome, RequestType, Resumption,
+    TlsVersion, TransportKind, Unstored, WaitingFor,
 };
 
 /// What a request is counted by.
-pub type Request = (Kind, Family, Outcome);
+pub type RequestKey = (RequestType, AddressFamily, RequestOutcome);
 /// What an accepted connection is counted by.
-pub type Accepted = (Transport, Family);
+pub type AcceptKey = (TransportKind, AddressFamily);
 /// What a completed handshake is counted by.
-pub type Handshake = (TlsVersion, Resumption);
+pub type HandshakeKey = (TlsVersion, Resumption);
 
 /// The numbers of one worker, since its start. They are written by its thread alone.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Requests that were answered.
-    pub requests: Counts<Request, { Request::COUNT }>,
+    pub requests: CounterVec<RequestKey, { RequestKey::COUNT }>,
     /// Requests that failed, and what was refused because it was no request.
-    pub failures: Counts<Failure, { Failure::COUNT }>,
+    pub failures: CounterVec<FailureReason, { FailureReason::COUNT }>,
     /// Peers that were answered, but not stored for want of room.
-    pub unstored: Counts<Unstored, { Unstored::COUNT }>,
+    pub unstored: CounterVec<Unstored, { Unstored::COUNT }>,
     /// Peers that another endpoint of their address took the place of.
-    pub peers_replaced: Count,
+    pub peers_replaced: Metric,
     /// Torrents that a new one took the place of.
-    pub torrents_replaced: Count,
+    pub torrents_replaced: Metric,
     /// Connections that were accepted.
-    pub accepted: Counts<Accepted, { Accepted::COUNT }>,
+    pub accepted: CounterVec<AcceptKey, { AcceptKey::COUNT }>,
     /// Connections that were closed against the client's will.
-    pub rejected: Counts<Rejection, { Rejection::COUNT }>,
+    pub rejected: CounterVec<Rejection, { Rejection::COUNT }>,
     /// Connections whose client had had its time.
-    pub timeouts: Counts<Timeout, { Timeout::COUNT }>,
+    pub timeouts: CounterVec<WaitingFor, { WaitingFor::COUNT }>,
     /// Connections that were closed to make room for others, by what they were waiting for.
-    pub evicted: Counts<Timeout, { Timeout::COUNT }>,
+    pub evicted: CounterVec<WaitingFor, { WaitingFor::COUNT }>,
     /// How often accepting paused.
-    pub accept_pauses: Counts<AcceptPause, { AcceptPause::COUNT }>,
+    pub accept_pauses: CounterVec<AcceptPause, { AcceptPause::COUNT }>,
     /// TLS handshakes that were completed.
-    pub handshakes: Counts<Handshake, { Handshake::COUNT }>,
+    pub handshakes: CounterVec<HandshakeKey, { HandshakeKey::COUNT }>,
     /// TLS connections that ended before their handshake did.
-    pub handshakes_failed: Count,
+    pub handshakes_failed: Metric,
     /// Bytes received, as they came on the wire.
-    pub bytes_received: Count,
+    pub bytes_received: Metric,
     /// Bytes of answers handed to the kernel, as they go on the wire.
-    pub bytes_sent: Count,
+    pub bytes_sent: Metric,
     /// Connections held at the end of the last turn.
-    pub connections: Count,
+    pub connections: Metric,
     /// The second of the last turn, counted from the start of the process.
-    pub turned_s: Count,
+    pub turned_s: Metric,
     /// How long turns of the loop took, without the sleep between them.
     pub turns: Histogram,
     /// How long requests took from when their last bytes were there.

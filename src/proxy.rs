@@ -11,7 +11,7 @@ use annulus_parser::{Head, forwarded_ip};
 use crate::addresses::is_unreachable;
 use crate::config::{self, Range};
 use crate::limits::LISTENERS_MAX;
-use crate::log::Limited;
+use crate::log::WarningLimiter;
 
 /// The header by which proxies say where a request came from.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Forwarded {
     /// Whether every address in it has a port, IPv6 too, and without brackets.
     always_with_port: bool,
     trusted: Vec<Range>,
-    unknown: Limited,
+    unknown: WarningLimiter,
 }
 
 /// Why the client of a request is not known.
@@ -40,7 +40,7 @@ impl Forwarded {
             header: header.clone(),
             always_with_port: header.eq_ignore_ascii_case("CloudFront-Viewer-Address"),
             trusted: trusted.clone(),
-            unknown: Limited::default(),
+            unknown: WarningLimiter::default(),
         })
     }
 
@@ -124,7 +124,7 @@ pub struct ProxyProtocol {
     /// One bit for each listener, the lowest for that of index 0.
     listeners: u64,
     trusted: Vec<Range>,
-    strangers: Limited,
+    strangers: WarningLimiter,
 }
 
 const _: () = assert!(LISTENERS_MAX <= u64::BITS as usize);
@@ -133,7 +133,7 @@ impl ProxyProtocol {
     /// Those whose bits are set in `listeners`, the lowest for that of index 0; `None` if none is.
     pub fn new(config: &config::Proxy, listeners: u64) -> Option<ProxyProtocol> {
         let trusted = config.trusted.clone();
-        let strangers = Limited::default();
+        let strangers = WarningLimiter::default();
         (listeners != 0).then_some(ProxyProtocol { listeners, trusted, strangers })
     }
 

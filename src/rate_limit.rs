@@ -16,21 +16,25 @@ mod token_bucket;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::log::Limited;
+use crate::log::WarningLimiter;
 pub use client_table::{ClientTable, ConnectionPermit, LimitExceeded, RateLimitConfig};
 
 /// One worker's hold on what all addresses take.
 #[derive(Debug)]
 pub struct RateLimiter {
     ledger: Arc<ClientTable>,
-    connections: Limited,
-    requests: Limited,
+    connections: WarningLimiter,
+    requests: WarningLimiter,
 }
 
 impl RateLimiter {
     /// A worker's own, on the ledger of all.
     pub fn new(ledger: Arc<ClientTable>) -> RateLimiter {
-        RateLimiter { ledger, connections: Limited::default(), requests: Limited::default() }
+        RateLimiter {
+            ledger,
+            connections: WarningLimiter::default(),
+            requests: WarningLimiter::default(),
+        }
     }
 
     /// Lets in a connection of `client` at second `now_s`. `secured`: a TLS handshake is to come,

@@ -26,7 +26,9 @@ use crate::limits::{
     FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, REPLY_BYTES_MAX,
 };
 use crate::metrics::Counters;
-use crate::metrics::labels::{Failure, Family, Kind, Outcome, Refusal, Rejection, Unstored};
+use crate::metrics::labels::{
+    AddressFamily, FailureReason, RefusalReason, Rejection, RequestOutcome, RequestType, Unstored,
+};
 use crate::proxy::{Forwarded, Unknown};
 use crate::rate_limit::{ConnectionPermit, LimitExceeded, RateLimiter};
 use crate::response::{self, AnnounceResponse, Intervals, ResponseOptions, RetryIn, Status};
@@ -65,7 +67,7 @@ pub struct Server {
     closing: bool,
     counters: Arc<Counters>,
     /// What has become of the request at hand so far.
-    outcome: Outcome,
+    outcome: RequestOutcome,
     /// Requests answered in the turn at hand.
     answered: u32,
 }
@@ -88,7 +90,7 @@ impl Server {
             now_s: 0,
             closing: false,
             counters: Arc::default(),
-            outcome: Outcome::Answered,
+            outcome: RequestOutcome::Answered,
             answered: 0,
         }
     }
@@ -172,7 +174,7 @@ impl Server {
             Err(error) => return self.reject(error, envelope, out),
         };
         if !self.serves(&announce.info_hash) {
-            self.fail(Failure::Refusal(Refusal::TorrentNotServed));
+            self.fail(FailureReason::Refusal(RefusalReason::TorrentNotServed));
             let reason = "this tracker does not serve this torrent";
             let retry = RetryIn::Minutes(NOT_SERVED_RETRY_MINUTES);
             return response::failure(out, envelope, reason, self.intervals(), retry);
@@ -273,10 +275,10 @@ impl Server {
     fn full_scrape(&mut self, envelope: ResponseOptions, out: &mut [u8]) -> Response {
         let (refusal, reason, retry) = if !self.protocol.full_scrape {
             let reason = "scrape: info_hash is missing, and full scrapes are off";
-            (Refusal::FullScrapeOff, reason, RetryIn::Never)
+            (RefusalReason::FullScrapeOff, reason, RetryIn::Never)
         } else if self.full_scrapes >= FULL_SCRAPES_MAX {
             let reason = "too many full scrapes are being answered already: try again later";
-            (Refusal::FullScrapeBusy, reason, RetryIn::Minutes(1))
+            (RefusalReason::FullScrapeBusy, reason, RetryIn::Minutes(1))
         } else if envelope.head_only {
             let closing = ResponseOptions { keep_alive: false, ..envelope };
             return keep_or_close(response::open_scrape(out, closing), closing);
@@ -286,7 +288,7 @@ impl Server {
                 after: Disposition::Stream,
             };
         };
-        self.fail(Failure::Refusal(refusal));
+        self.fail(FailureReason::Refusal(refusal));
         let len = response::failure(out, envelope, reason, self.intervals(), retry);
         keep_or_close(len, envelope)
     }
@@ -344,7 +346,7 @@ impl Server {
             b"/" => (Status::Ok, "This is a BitTorrent tracker, run by Annulus.\n"),
             b"/robots.txt" => (Status::Ok, "User-agent: *\nDisallow: /\n"),
             _ => {
-                self.fail(Failure::Refusal(Refusal::NotFound));
+                self.fail(FailureReason::Refusal(RefusalReason::NotFound));
                 let text =
                     "This is a BitTorrent tracker: /announce and /scrape are all there is.\n";
                 (Status::NotFound, text)
@@ -354,14 +356,14 @@ impl Server {
     }
 
     /// Counts a failure, which is what has become of the request at hand, if there is one.
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: FailureReason) {
         self.counters.failures.add(failure);
-        self.outcome = Outcome::Failed;
+        self.outcome = RequestOutcome::Failed;
     }
 
     /// Counts the request at hand, which is answered.
-    fn count(&mut self, kind: Kind, client: Option<IpAddr>) {
-        self.counters.requests.add((kind, Family::of(client), self.outcome));
+    fn count(&mut self, kind: RequestType, client: Option<IpAddr>) {
+        self.counters.requests.add((kind, AddressFamily::of(client), self.outcome));
         self.answered += 1;
     }
 
@@ -401,17 +403,17 @@ impl Handler for Server {
             keep_alive: head.keep_alive,
             head_only: head.method == Method::Head,
         };
-        self.outcome = Outcome::Answered;
+        self.outcome = RequestOutcome::Answered;
         let client = match &self.forwarded {
             Some(forwarded) => forwarded.client(peer, head),
             None => peer.ok_or(Unknown::Missing),
         };
         let source = client.ok().or(peer);
         let kind = match head.target {
-            _ if head.method == Method::Options => Kind::Page,
-            Target::Announce(_) => Kind::Announce,
-            Target::Scrape(_) => Kind::Scrape,
-            Target::Other(_) => Kind::Page,
+            _ if head.method == Method::Options => RequestType::Page,
+            Target::Announce(_) => RequestType::Announce,
+            Target::Scrape(_) => RequestType::Scrape,
+            Target::Other(_) => RequestType::Page,
         };
         let reply = match head.target {
             _ if !self.is_within_quota(source) => {

@@ -25,10 +25,10 @@ use crate::config::{self, Config, widened};
 use crate::limits::{
     DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, nearly_all,
 };
-use crate::log::{self, Log};
+use crate::log::{self, Logger};
 use crate::metrics::Counters;
-use crate::metrics::process::Process;
-use crate::metrics::snapshot::{Engine, StatsSource};
+use crate::metrics::process::ProcFiles;
+use crate::metrics::snapshot::{EngineInfo, StatsSource};
 use crate::os::{Confinement, Obstacles};
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
@@ -49,7 +49,7 @@ use workers::{Plan, Workers, leave};
 pub fn run(config: &Config) -> Result<(), String> {
     steady_memory();
     let config::Log { level, format } = config.log;
-    Log { level, format, clock: Clock::unix_s }.begin();
+    Logger { level, format, clock: Clock::unix_s }.begin();
     // Before any descriptor is opened, which might take the number of one that was not passed.
     let mut passed = InheritedSockets::take()?;
     // Before any thread is started, so that all of them leave the signals to this one.
@@ -91,7 +91,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.introduced) << index);
     let doors = operations::open(config, &mut passed)?;
     passed.all_claimed()?;
-    let process = Process::open().ok();
+    let process = ProcFiles::open().ok();
     let reply_bytes = reply_bytes_max(&config.protocol) + REPLY_BATCH_BYTES;
 
     // ---- All files are open: from here on none can be opened. No thread has started yet. ----
@@ -164,7 +164,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         crew.push((thread, waker));
     }
     drop(started);
-    let mut engines: Vec<(Engine, String)> = Vec::new();
+    let mut engines: Vec<(EngineInfo, String)> = Vec::new();
     for _ in 0..crew.len() {
         match starts.recv() {
             Ok(Ok(engine)) if engines.contains(&engine) => {}

@@ -42,9 +42,9 @@ use slab::Slab;
 use crate::clock::whole_seconds;
 pub use crate::connection::Timeouts;
 use crate::connection::{Connection, Handler, TlsBuffers, deadline_after};
-use crate::log::Limited;
+use crate::log::WarningLimiter;
 use crate::metrics::Counters;
-use crate::metrics::labels::{AcceptPause, Family, Rejection, Transport};
+use crate::metrics::labels::{AcceptPause, AddressFamily, Rejection, TransportKind};
 use crate::proxy::ProxyProtocol;
 use crate::rate_limit::ConnectionPermit;
 use crate::server::Server;
@@ -116,7 +116,7 @@ pub struct Worker<R> {
     streams: VecDeque<Key>,
     /// Bytes that connections hold: see [`memory`].
     kept: usize,
-    held_too_much: Limited,
+    held_too_much: WarningLimiter,
     /// Bytes of replies in this turn.
     replied: usize,
     /// Costly steps of handshakes in this turn.
@@ -177,7 +177,7 @@ impl<R: Ring> Worker<R> {
             due: Vec::new(),
             streams: VecDeque::new(),
             kept: 0,
-            held_too_much: Limited::default(),
+            held_too_much: WarningLimiter::default(),
             replied: 0,
             handshakes: 0,
             answered_before: 0,
@@ -396,8 +396,8 @@ impl<R: Ring> Worker<R> {
             Some(trusted) => connection.introduced(trusted),
             None => connection,
         };
-        let transport = if acceptor.is_some() { Transport::Secured } else { Transport::Plain };
-        self.counters.accepted.add((transport, Family::of(peer)));
+        let transport = if acceptor.is_some() { TransportKind::Https } else { TransportKind::Http };
+        self.counters.accepted.add((transport, AddressFamily::of(peer)));
         let connection = connection.admitted(ticket);
         let key = self.insert(connection, socket);
         if self.shutdown_at_s.is_some() {

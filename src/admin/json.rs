@@ -3,10 +3,10 @@
 
 use std::fmt::{Display, Write};
 
-use crate::metrics::count::{Counts, Key};
+use crate::metrics::count::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
-use crate::metrics::labels::{Kind, Label, Outcome, Resumption};
-use crate::metrics::rates::{Flow, SPANS_S};
+use crate::metrics::labels::{Label, RequestOutcome, RequestType, Resumption};
+use crate::metrics::rates::{Rates, SPANS_S};
 use crate::metrics::snapshot::{Health, Snapshot};
 use crate::tls::Term;
 
@@ -46,12 +46,15 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     object.number("torrents_replaced", counters.torrents_replaced.get());
     all.object("swarms", object);
 
-    let requests = |wanted: Kind| counters.requests.sum(|(kind, ..)| kind == wanted);
+    let requests = |wanted: RequestType| counters.requests.sum(|(kind, ..)| kind == wanted);
     let mut object = Object::default();
-    object.number("announces", requests(Kind::Announce));
-    object.number("scrapes", requests(Kind::Scrape));
-    object.number("pages", requests(Kind::Page));
-    object.number("failed", counters.requests.sum(|(_, _, outcome)| outcome == Outcome::Failed));
+    object.number("announces", requests(RequestType::Announce));
+    object.number("scrapes", requests(RequestType::Scrape));
+    object.number("pages", requests(RequestType::Page));
+    object.number(
+        "failed",
+        counters.requests.sum(|(_, _, outcome)| outcome == RequestOutcome::Failed),
+    );
     object.object("failures", named(&counters.failures));
     all.object("requests", object);
 
@@ -113,13 +116,13 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     all.end() + "\n"
 }
 
-fn named<K: Key + Label, const N: usize>(counts: &Counts<K, N>) -> Object {
+fn named<K: CounterKey + Label, const N: usize>(counts: &CounterVec<K, N>) -> Object {
     let mut object = Object::default();
     counts.iter().for_each(|(key, count)| object.number(key.label(), count));
     object
 }
 
-fn rates(flow: &Flow) -> Object {
+fn rates(flow: &Rates) -> Object {
     let mut object = Object::default();
     for (name, rate) in [
         ("announces", flow.announces),

@@ -11,11 +11,11 @@ use html::Html;
 use numbers::{bytes, date, duration, grouped, rate, time, within_us};
 
 use super::json::quantile_us;
-use crate::metrics::count::{Counts, Key};
+use crate::metrics::count::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BOUNDS, Histogram};
-use crate::metrics::labels::{Kind, Label, Outcome};
-use crate::metrics::process::Usage;
-use crate::metrics::rates::{Flow, SPANS_S};
+use crate::metrics::labels::{Label, RequestOutcome, RequestType};
+use crate::metrics::process::ProcessUsage;
+use crate::metrics::rates::{Rates, SPANS_S};
 use crate::metrics::snapshot::{Health, Snapshot};
 use crate::tls::Term;
 
@@ -75,7 +75,7 @@ fn write_top(html: &mut Html, snapshot: &Snapshot) {
 
 fn write_cards(html: &mut Html, snapshot: &Snapshot) {
     let Snapshot { facts, counters, swarms, rates: [minute, _], .. } = snapshot;
-    let requests = counters.requests.sum(|(kind, ..)| kind != Kind::Page);
+    let requests = counters.requests.sum(|(kind, ..)| kind != RequestType::Page);
     html.card(
         "Requests/s",
         &rate(minute.announces + minute.scrapes),
@@ -98,15 +98,15 @@ fn write_cards(html: &mut Html, snapshot: &Snapshot) {
 
 fn write_rates(html: &mut Html, snapshot: &Snapshot) {
     let counters = &snapshot.counters;
-    let requests = |wanted: Kind| counters.requests.sum(|(kind, ..)| kind == wanted);
+    let requests = |wanted: RequestType| counters.requests.sum(|(kind, ..)| kind == wanted);
     let spans = SPANS_S.map(|span_s| duration(i64::from(span_s)));
     html.open_table("Traffic", &["per second over", &spans[0], &spans[1], "in all"]);
-    let mut row = |name: &str, of: fn(&Flow) -> f64, told: fn(f64) -> String, all: String| {
+    let mut row = |name: &str, of: fn(&Rates) -> f64, told: fn(f64) -> String, all: String| {
         let [short, long] = snapshot.rates.each_ref().map(|flow| told(of(flow)));
         html.row("", name, &[&short, &long, &all]);
     };
-    row("Announces", |it| it.announces, rate, grouped(requests(Kind::Announce)));
-    row("Scrapes", |it| it.scrapes, rate, grouped(requests(Kind::Scrape)));
+    row("Announces", |it| it.announces, rate, grouped(requests(RequestType::Announce)));
+    row("Scrapes", |it| it.scrapes, rate, grouped(requests(RequestType::Scrape)));
     row("Failures", |it| it.failures, rate, grouped(counters.failures.sum(|_| true)));
     row("Connections", |it| it.connections, rate, grouped(counters.accepted.sum(|_| true)));
     row("TLS handshakes", |it| it.handshakes, rate, grouped(counters.handshakes.sum(|_| true)));
@@ -145,7 +145,7 @@ fn write_times(html: &mut Html, snapshot: &Snapshot) {
 /// What went wrong at least once.
 fn write_troubles(html: &mut Html, snapshot: &Snapshot) {
     let counters = &snapshot.counters;
-    let failed = counters.requests.sum(|(_, _, outcome)| outcome == Outcome::Failed);
+    let failed = counters.requests.sum(|(_, _, outcome)| outcome == RequestOutcome::Failed);
     let mut troubles = Vec::new();
     note(&mut troubles, "", &counters.failures);
     note(&mut troubles, "peer not stored: ", &counters.unstored);
@@ -171,10 +171,10 @@ fn write_troubles(html: &mut Html, snapshot: &Snapshot) {
     html.close_table();
 }
 
-fn note<K: Key + Label, const N: usize>(
+fn note<K: CounterKey + Label, const N: usize>(
     troubles: &mut Vec<(String, u64)>,
     prefix: &str,
-    counts: &Counts<K, N>,
+    counts: &CounterVec<K, N>,
 ) {
     let some = counts.iter().filter(|&(_, count)| count > 0);
     troubles.extend(
@@ -193,7 +193,7 @@ fn write_program(html: &mut Html, snapshot: &Snapshot) {
         html.item("Reload not possible", obstacle);
     }
     if let Some(usage) = snapshot.usage {
-        let Usage { cpu_s, resident_bytes, descriptors, descriptors_max, .. } = usage;
+        let ProcessUsage { cpu_s, resident_bytes, descriptors, descriptors_max, .. } = usage;
         html.item("Memory", &bytes(resident_bytes as f64));
         let open = format!("{} of {}", grouped(descriptors), grouped(descriptors_max));
         html.item("Descriptors open", &open);
@@ -235,8 +235,8 @@ mod tests {
 
     use super::write;
     use crate::metrics::Counters;
-    use crate::metrics::rates::Flow;
-    use crate::metrics::snapshot::{Engine, Health, Snapshot, StaticInfo};
+    use crate::metrics::rates::Rates;
+    use crate::metrics::snapshot::{EngineInfo, Health, Snapshot, StaticInfo};
     use crate::tls::{Term, Validity};
     use annulus_swarm::SwarmStats;
 
@@ -245,7 +245,7 @@ mod tests {
         let facts = StaticInfo {
             version: "1.2.3",
             started_unix_s: 0,
-            engines: vec![Engine { name: "epoll", tier: "none" }],
+            engines: vec![EngineInfo { name: "epoll", tier: "none" }],
             connections_max: 1000,
             torrents_max: 2000,
             peers_max: 3000,
@@ -258,7 +258,7 @@ mod tests {
             silences_s: vec![0],
             counters: Counters::default(),
             swarms: SwarmStats::default(),
-            rates: [Flow::default(); 2],
+            rates: [Rates::default(); 2],
             usage: None,
             access: None,
             certificates: Vec::new(),

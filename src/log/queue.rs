@@ -25,14 +25,14 @@ const PIPE_BYTES: usize = 4096;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// See the module.
-pub(super) struct Queue {
-    state: Mutex<State>,
+pub(super) struct LogQueue {
+    state: Mutex<QueueState>,
     changed: Condvar,
     /// The line that says how many lines are missing.
     notice: fn(u64) -> String,
 }
 
-struct State {
+struct QueueState {
     /// Lines, each with its end, in the order in which they were said.
     lines: Vec<u8>,
     /// Lines said after those in `lines` that found no room.
@@ -43,11 +43,11 @@ struct State {
     writing: bool,
 }
 
-impl Queue {
+impl LogQueue {
     /// An empty one. `notice` is the line that says how many lines are missing in its place.
-    pub(super) const fn new(notice: fn(u64) -> String) -> Queue {
-        let state = State { lines: Vec::new(), dropped: 0, has_thread: false, writing: false };
-        Queue { state: Mutex::new(state), changed: Condvar::new(), notice }
+    pub(super) const fn new(notice: fn(u64) -> String) -> LogQueue {
+        let state = QueueState { lines: Vec::new(), dropped: 0, has_thread: false, writing: false };
+        LogQueue { state: Mutex::new(state), changed: Condvar::new(), notice }
     }
 
     /// Adds a line, which has its end, or counts it if there is no room.
@@ -79,13 +79,13 @@ impl Queue {
         if !state.has_thread {
             return self.write_alone(state, patience);
         }
-        let is_busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        let is_busy = |state: &mut QueueState| state.writing || !state.lines.is_empty();
         // Whether it is done or in vain, nothing more can be.
         drop(self.changed.wait_timeout_while(state, patience, is_busy));
     }
 
     /// Writes what standard error takes, each piece within `patience`.
-    fn write_alone(&self, mut state: MutexGuard<'_, State>, patience: Duration) {
+    fn write_alone(&self, mut state: MutexGuard<'_, QueueState>, patience: Duration) {
         while !state.lines.is_empty() && stderr_takes_a_line(patience) {
             let line =
                 state.lines.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -106,7 +106,7 @@ impl Queue {
         // Lines that could not be written, before those that are to be written next.
         let mut lost = 0;
         loop {
-            let is_idle = |state: &mut State| state.lines.is_empty();
+            let is_idle = |state: &mut QueueState| state.lines.is_empty();
             let state = self.changed.wait_while(self.lock(), is_idle);
             let mut state = state.unwrap_or_else(PoisonError::into_inner);
             let (lines, dropped) = (mem::take(&mut state.lines), mem::take(&mut state.dropped));
@@ -132,7 +132,7 @@ impl Queue {
         u64::from(write_all(line).is_err())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

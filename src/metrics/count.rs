@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A number that one thread writes. Adding is no locked operation, so that it costs what it
 /// would without other threads; two that added at once would lose some.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct Metric(AtomicU64);
 
-impl Count {
+impl Metric {
     /// Adds; after the largest number it begins again at 0, as counters are known to.
     pub fn add(&self, more: u64) {
         self.set(self.get().wrapping_add(more));
@@ -28,18 +28,18 @@ impl Count {
 }
 
 /// What numbers are told apart by.
-pub trait Key: Copy {
+pub trait CounterKey: Copy {
     /// How many different ones there are.
     const COUNT: usize;
 
-    /// Which it is, below [`Key::COUNT`].
+    /// Which it is, below [`CounterKey::COUNT`].
     fn index(self) -> usize;
 
-    /// The one with this index, which is below [`Key::COUNT`].
+    /// The one with this index, which is below [`CounterKey::COUNT`].
     fn at(index: usize) -> Self;
 }
 
-impl<A: Key, B: Key> Key for (A, B) {
+impl<A: CounterKey, B: CounterKey> CounterKey for (A, B) {
     const COUNT: usize = A::COUNT * B::COUNT;
 
     fn index(self) -> usize {
@@ -51,7 +51,7 @@ impl<A: Key, B: Key> Key for (A, B) {
     }
 }
 
-impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
+impl<A: CounterKey, B: CounterKey, C: CounterKey> CounterKey for (A, B, C) {
     const COUNT: usize = A::COUNT * <(B, C)>::COUNT;
 
     fn index(self) -> usize {
@@ -65,12 +65,12 @@ impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
 }
 
 /// A number for each of the `N` keys that there are.
-pub struct Counts<K, const N: usize> {
-    counts: [Count; N],
+pub struct CounterVec<K, const N: usize> {
+    counts: [Metric; N],
     keys: PhantomData<K>,
 }
 
-impl<K: Key, const N: usize> Counts<K, N> {
+impl<K: CounterKey, const N: usize> CounterVec<K, N> {
     /// Adds one to the number of this key.
     pub fn add(&self, key: K) {
         self.counts[key.index()].add(1);
@@ -92,20 +92,20 @@ impl<K: Key, const N: usize> Counts<K, N> {
     }
 
     /// Adds other numbers to these.
-    pub fn absorb(&self, other: &Counts<K, N>) {
+    pub fn absorb(&self, other: &CounterVec<K, N>) {
         for (own, other) in self.counts.iter().zip(&other.counts) {
             own.add(other.get());
         }
     }
 }
 
-impl<K, const N: usize> Default for Counts<K, N> {
-    fn default() -> Counts<K, N> {
-        Counts { counts: array::from_fn(|_| Count::default()), keys: PhantomData }
+impl<K, const N: usize> Default for CounterVec<K, N> {
+    fn default() -> CounterVec<K, N> {
+        CounterVec { counts: array::from_fn(|_| Metric::default()), keys: PhantomData }
     }
 }
 
-impl<K: Key + fmt::Debug, const N: usize> fmt::Debug for Counts<K, N> {
+impl<K: CounterKey + fmt::Debug, const N: usize> fmt::Debug for CounterVec<K, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
@@ -113,11 +113,11 @@ impl<K: Key + fmt::Debug, const N: usize> fmt::Debug for Counts<K, N> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Request;
-    use super::super::labels::{Failure, Family, Kind, Outcome};
-    use super::{Counts, Key};
+    use super::super::RequestKey;
+    use super::super::labels::{AddressFamily, FailureReason, RequestOutcome, RequestType};
+    use super::{CounterKey, CounterVec};
 
-    fn each_key_has_an_index_of_its_own<K: Key + std::fmt::Debug>() {
+    fn each_key_has_an_index_of_its_own<K: CounterKey + std::fmt::Debug>() {
         for index in 0..K::COUNT {
             assert_eq!(K::at(index).index(), index, "{:?}", K::at(index));
         }
@@ -125,23 +125,26 @@ mod tests {
 
     #[test]
     fn keys_and_indices_are_one_to_one() {
-        each_key_has_an_index_of_its_own::<Kind>();
-        each_key_has_an_index_of_its_own::<Failure>();
-        each_key_has_an_index_of_its_own::<Request>();
-        assert_eq!(Request::COUNT, Kind::COUNT * Family::COUNT * Outcome::COUNT);
+        each_key_has_an_index_of_its_own::<RequestType>();
+        each_key_has_an_index_of_its_own::<FailureReason>();
+        each_key_has_an_index_of_its_own::<RequestKey>();
+        assert_eq!(
+            RequestKey::COUNT,
+            RequestType::COUNT * AddressFamily::COUNT * RequestOutcome::COUNT
+        );
     }
 
     #[test]
     fn each_key_has_a_number_of_its_own() {
-        let counts = Counts::<Request, { Request::COUNT }>::default();
-        let key = (Kind::Scrape, Family::V6, Outcome::Answered);
+        let counts = CounterVec::<RequestKey, { RequestKey::COUNT }>::default();
+        let key = (RequestType::Scrape, AddressFamily::V6, RequestOutcome::Answered);
         counts.add(key);
         counts.add(key);
-        counts.add((Kind::Announce, Family::V6, Outcome::Answered));
+        counts.add((RequestType::Announce, AddressFamily::V6, RequestOutcome::Answered));
         assert_eq!(counts.get(key), 2);
         assert_eq!(counts.sum(|_| true), 3);
-        assert_eq!(counts.sum(|(kind, ..)| kind == Kind::Announce), 1);
-        let sum = Counts::default();
+        assert_eq!(counts.sum(|(kind, ..)| kind == RequestType::Announce), 1);
+        let sum = CounterVec::default();
         sum.absorb(&counts);
         sum.absorb(&counts);
         assert_eq!(sum.get(key), 4);

@@ -4,7 +4,7 @@
 use std::array;
 use std::time::Duration;
 
-use super::count::Count;
+use super::count::Metric;
 
 /// Ranges with an upper end; what is longer than the last goes beyond.
 pub const BOUNDS: usize = 21;
@@ -14,11 +14,11 @@ pub fn bound_s(index: usize) -> f64 {
     (1u64 << index) as f64 / 1e6
 }
 
-/// Durations by their range, and their sum. Written by one thread alone, as a [`Count`] is.
+/// Durations by their range, and their sum. Written by one thread alone, as a [`Metric`] is.
 #[derive(Debug)]
 pub struct Histogram {
-    ranges: [Count; BOUNDS + 1],
-    sum_ns: Count,
+    ranges: [Metric; BOUNDS + 1],
+    sum_ns: Metric,
 }
 
 impl Histogram {
@@ -55,7 +55,7 @@ impl Histogram {
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { ranges: array::from_fn(|_| Count::default()), sum_ns: Count::default() }
+        Histogram { ranges: array::from_fn(|_| Metric::default()), sum_ns: Metric::default() }
     }
 }
 

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use annulus_parser::Error;
 
-use super::count::Key;
+use super::count::CounterKey;
 
 /// A key that has a name.
-pub trait Label: Key {
+pub trait Label: CounterKey {
     /// Its name as the value of a label, in lower case: it does not change from one version to
     /// the next.
     fn label(self) -> &'static str;
@@ -25,7 +25,7 @@ macro_rules! labels {
             $($(#[$doc])* $variant,)+
         }
 
-        impl Key for $name {
+        impl CounterKey for $name {
             const COUNT: usize = [$($name::$variant),+].len();
 
             fn index(self) -> usize {
@@ -49,7 +49,7 @@ macro_rules! labels {
 
 labels! {
     /// What a request asks for.
-    Kind {
+    RequestType {
         /// An announce.
         Announce = "announce",
         /// A scrape, of some torrents or all.
@@ -59,7 +59,7 @@ labels! {
     }
 
     /// The address family of a client: behind a proxy that of the client itself, if it is told.
-    Family {
+    AddressFamily {
         /// IPv4.
         V4 = "ipv4",
         /// IPv6.
@@ -69,16 +69,16 @@ labels! {
     }
 
     /// What became of a request.
-    Outcome {
+    RequestOutcome {
         /// It got what it asked for.
         Answered = "answered",
-        /// It was told why not: see [`Failure`].
+        /// It was told why not: see [`FailureReason`].
         Failed = "failed",
     }
 
     /// Why a request failed that the parser found nothing wrong with, or why what was no request
     /// was refused.
-    Refusal {
+    RefusalReason {
         /// The client's side ended within a request.
         Truncated = "truncated",
         /// A request was not completed in time.
@@ -123,7 +123,7 @@ labels! {
     }
 
     /// What a client took too long for.
-    Timeout {
+    WaitingFor {
         /// The end of a TLS handshake.
         Handshake = "handshake",
         /// The end of a request's head.
@@ -155,11 +155,11 @@ labels! {
     }
 
     /// How a connection is carried.
-    Transport {
+    TransportKind {
         /// As it is.
-        Plain = "http",
+        Http = "http",
         /// By TLS.
-        Secured = "https",
+        Https = "https",
     }
 
     /// A version of TLS.
@@ -179,49 +179,49 @@ labels! {
     }
 }
 
-impl Family {
+impl AddressFamily {
     /// That of somebody with this address, or of one who has none.
-    pub fn of(client: Option<IpAddr>) -> Family {
+    pub fn of(client: Option<IpAddr>) -> AddressFamily {
         match client {
-            Some(IpAddr::V4(_)) => Family::V4,
-            Some(IpAddr::V6(_)) => Family::V6,
-            None => Family::Unix,
+            Some(IpAddr::V4(_)) => AddressFamily::V4,
+            Some(IpAddr::V6(_)) => AddressFamily::V6,
+            None => AddressFamily::Unix,
         }
     }
 }
 
 /// Why a request failed, or what was no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum FailureReason {
     /// The parser's word.
     Malformed(Error),
     /// Another reason.
-    Refusal(Refusal),
+    Refusal(RefusalReason),
 }
 
-impl Key for Failure {
-    const COUNT: usize = Error::ALL.len() + Refusal::COUNT;
+impl CounterKey for FailureReason {
+    const COUNT: usize = Error::ALL.len() + RefusalReason::COUNT;
 
     fn index(self) -> usize {
         match self {
-            Failure::Malformed(error) => error as usize,
-            Failure::Refusal(refusal) => Error::ALL.len() + refusal.index(),
+            FailureReason::Malformed(error) => error as usize,
+            FailureReason::Refusal(refusal) => Error::ALL.len() + refusal.index(),
         }
     }
 
-    fn at(index: usize) -> Failure {
+    fn at(index: usize) -> FailureReason {
         match Error::ALL.get(index) {
-            Some(&error) => Failure::Malformed(error),
-            None => Failure::Refusal(Refusal::at(index - Error::ALL.len())),
+            Some(&error) => FailureReason::Malformed(error),
+            None => FailureReason::Refusal(RefusalReason::at(index - Error::ALL.len())),
         }
     }
 }
 
-impl Label for Failure {
+impl Label for FailureReason {
     fn label(self) -> &'static str {
         match self {
-            Failure::Malformed(error) => error_label(error),
-            Failure::Refusal(refusal) => refusal.label(),
+            FailureReason::Malformed(error) => error_label(error),
+            FailureReason::Refusal(refusal) => refusal.label(),
         }
     }
 }
@@ -257,12 +257,13 @@ fn error_label(error: Error) -> &'static str {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::count::Key;
-    use super::{Failure, Label};
+    use super::super::count::CounterKey;
+    use super::{FailureReason, Label};
 
     #[test]
     fn no_two_failures_have_one_name() {
-        let names: BTreeSet<&str> = (0..Failure::COUNT).map(|at| Failure::at(at).label()).collect();
-        assert_eq!(names.len(), Failure::COUNT);
+        let names: BTreeSet<&str> =
+            (0..FailureReason::COUNT).map(|at| FailureReason::at(at).label()).collect();
+        assert_eq!(names.len(), FailureReason::COUNT);
     }
 }

@@ -14,7 +14,7 @@ const TICKS_PER_S: f64 = 100.0;
 
 /// What is known of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Usage {
+pub struct ProcessUsage {
     /// Processor time used by all threads, in user space and in the kernel, in seconds.
     pub cpu_s: f64,
     /// Bytes of memory that are in use.
@@ -31,7 +31,7 @@ pub struct Usage {
 
 /// The kernel's files on this process.
 #[derive(Debug)]
-pub struct Process {
+pub struct ProcFiles {
     /// Behind a lock, because each is read from its start.
     files: Mutex<Files>,
 }
@@ -44,12 +44,12 @@ struct Files {
     descriptors: File,
 }
 
-impl Process {
+impl ProcFiles {
     /// Opens the files of the present process.
     ///
     /// # Errors
     /// There is no /proc.
-    pub fn open() -> io::Result<Process> {
+    pub fn open() -> io::Result<ProcFiles> {
         let open = |name| File::open(format!("/proc/self/{name}"));
         let files = Files {
             stat: open("stat")?,
@@ -57,19 +57,19 @@ impl Process {
             limits: open("limits")?,
             descriptors: open("fd")?,
         };
-        Ok(Process { files: Mutex::new(files) })
+        Ok(ProcFiles { files: Mutex::new(files) })
     }
 
     /// What the process takes at this moment.
     ///
     /// # Errors
     /// The files cannot be read.
-    pub fn usage(&self) -> io::Result<Usage> {
+    pub fn usage(&self) -> io::Result<ProcessUsage> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let Files { stat, status, limits, descriptors } = &mut *files;
         let descriptors = entries(descriptors)?;
         parse(&read_again(stat)?, &read_again(status)?, &read_again(limits)?)
-            .map(|usage| Usage { descriptors, ..usage })
+            .map(|usage| ProcessUsage { descriptors, ..usage })
             .ok_or_else(|| io::Error::other("/proc/self is not as it should be"))
     }
 }
@@ -82,7 +82,7 @@ fn read_again(file: &mut File) -> io::Result<String> {
 }
 
 /// All but the open descriptors, from the texts of the files of these names.
-fn parse(stat: &str, status: &str, limits: &str) -> Option<Usage> {
+fn parse(stat: &str, status: &str, limits: &str) -> Option<ProcessUsage> {
     // The name, which comes before, may have spaces and parentheses of its own.
     let (_, fields) = stat.rsplit_once(") ")?;
     // The first of these is the third that proc_pid_stat(5) counts.
@@ -90,7 +90,7 @@ fn parse(stat: &str, status: &str, limits: &str) -> Option<Usage> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let resident_kib: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
     let files_max = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    Some(Usage {
+    Some(ProcessUsage {
         cpu_s: (field(14)? + field(15)?) as f64 / TICKS_PER_S,
         threads: field(20)?,
         virtual_bytes: field(23)?,
@@ -105,7 +105,7 @@ fn parse(stat: &str, status: &str, limits: &str) -> Option<Usage> {
 mod tests {
     use std::fs::{self, File};
 
-    use super::{Process, Usage, parse};
+    use super::{ProcFiles, ProcessUsage, parse};
 
     #[test]
     fn the_kernel_s_texts_are_read() {
@@ -113,7 +113,7 @@ mod tests {
                     25 18446744073709551615";
         let status = "Name:\ta\nVmRSS:\t  1024 kB\nThreads:\t3\n";
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\n";
-        let usage = Usage {
+        let usage = ProcessUsage {
             cpu_s: 3.0,
             resident_bytes: 1024 * 1024,
             virtual_bytes: 4_096_000,
@@ -130,7 +130,7 @@ mod tests {
     /// Beside other tests of this process, which open files too.
     #[test]
     fn what_is_read_is_of_now() {
-        let process = Process::open().unwrap();
+        let process = ProcFiles::open().unwrap();
         let held: Vec<File> = (0..500).map(|_| File::open("/dev/null").unwrap()).collect();
         let full = process.usage().unwrap();
         let counted = fs::read_dir("/proc/self/fd").unwrap().count() as u64;

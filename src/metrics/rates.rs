@@ -13,7 +13,7 @@ const SAMPLES_MAX: usize = (SPANS_S[1] / SAMPLE_S) as usize + 1;
 
 /// What rates are told of, as counted since the start, or how much of it in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Flow {
+pub struct Rates {
     /// Announces.
     pub announces: f64,
     /// Scrapes.
@@ -30,11 +30,11 @@ pub struct Flow {
     pub sent: f64,
 }
 
-impl Flow {
+impl Rates {
     /// In each second of `span_s`, from what it was at their start.
-    fn since(&self, start: &Flow, span_s: f64) -> Flow {
+    fn since(&self, start: &Rates, span_s: f64) -> Rates {
         let rate = |now: f64, then: f64| (now - then) / span_s;
-        Flow {
+        Rates {
             announces: rate(self.announces, start.announces),
             scrapes: rate(self.scrapes, start.scrapes),
             failures: rate(self.failures, start.failures),
@@ -48,13 +48,13 @@ impl Flow {
 
 /// Samples of the last minutes, the oldest first.
 #[derive(Debug, Default)]
-pub struct History {
-    samples: VecDeque<(u32, Flow)>,
+pub struct RateHistory {
+    samples: VecDeque<(u32, Rates)>,
 }
 
-impl History {
+impl RateHistory {
     /// Adds what has been counted until second `now_s`: to be called every [`SAMPLE_S`].
-    pub fn add(&mut self, now_s: u32, counted: Flow) {
+    pub fn add(&mut self, now_s: u32, counted: Rates) {
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
@@ -63,27 +63,27 @@ impl History {
 
     /// How much of all that happened in a second, on average over the last `span_s`, or since
     /// the first sample if that is later. Zeros before the second sample.
-    pub fn rate(&self, span_s: u32) -> Flow {
-        let Some(&(now_s, now)) = self.samples.back() else { return Flow::default() };
+    pub fn rate(&self, span_s: u32) -> Rates {
+        let Some(&(now_s, now)) = self.samples.back() else { return Rates::default() };
         let start = self.samples.iter().find(|(at_s, _)| now_s.saturating_sub(*at_s) <= span_s);
         match start {
             Some((at_s, start)) if *at_s < now_s => now.since(start, f64::from(now_s - at_s)),
-            _ => Flow::default(),
+            _ => Rates::default(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Flow, History, SAMPLE_S, SAMPLES_MAX};
+    use super::{RateHistory, Rates, SAMPLE_S, SAMPLES_MAX};
 
     #[test]
     fn a_rate_is_over_its_span_or_what_there_is() {
-        let mut history = History::default();
-        assert_eq!(history.rate(60), Flow::default());
-        let sample = |announces: f64| Flow { announces, ..Flow::default() };
+        let mut history = RateHistory::default();
+        assert_eq!(history.rate(60), Rates::default());
+        let sample = |announces: f64| Rates { announces, ..Rates::default() };
         history.add(0, sample(7.0));
-        assert_eq!(history.rate(60), Flow::default());
+        assert_eq!(history.rate(60), Rates::default());
         history.add(10, sample(27.0));
         assert_eq!(history.rate(60).announces, 2.0);
         // From here on ten in a second.

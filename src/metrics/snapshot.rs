@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Counters;
-use super::labels::Kind;
-use super::process::{Process, Usage};
-use super::rates::{Flow, History, SPANS_S};
+use super::labels::RequestType;
+use super::process::{ProcFiles, ProcessUsage};
+use super::rates::{RateHistory, Rates, SPANS_S};
 use crate::access::{Access, Standing};
 use crate::clock::Clock;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
@@ -17,7 +17,7 @@ use annulus_swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 
 /// How a worker talks to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Engine {
+pub struct EngineInfo {
     /// "io_uring" or "epoll".
     pub name: &'static str,
     /// How much of io_uring this kernel has, as in "defer_taskrun", or "none".
@@ -33,7 +33,7 @@ pub struct StaticInfo {
     /// happens to the machine's clock.
     pub started_unix_s: i64,
     /// The workers' engines, each once.
-    pub engines: Vec<Engine>,
+    pub engines: Vec<EngineInfo>,
     /// Connections that all workers together hold at most.
     pub connections_max: u64,
     /// Torrents that are remembered at most.
@@ -76,9 +76,9 @@ pub struct Snapshot {
     /// What there is in the swarms.
     pub swarms: SwarmStats,
     /// What happens in a second, over each of [`SPANS_S`].
-    pub rates: [Flow; SPANS_S.len()],
+    pub rates: [Rates; SPANS_S.len()],
     /// What the process takes, unless the kernel does not say.
-    pub usage: Option<Usage>,
+    pub usage: Option<ProcessUsage>,
     /// The access list, if there is one.
     pub access: Option<Standing>,
     /// The certificates that are served.
@@ -104,17 +104,17 @@ pub struct StatsSource {
     /// Set when the tracker is told to stop.
     pub stop: Arc<AtomicBool>,
     /// The kernel's files, if there are any.
-    pub process: Option<Process>,
+    pub process: Option<ProcFiles>,
     /// What keeps files from being read again.
     pub obstacles: Arc<Obstacles>,
     /// What was counted a while ago.
-    pub history: Mutex<History>,
+    pub history: Mutex<RateHistory>,
     /// The largest torrents that were last asked for.
-    pub found: Mutex<Option<Found>>,
+    pub found: Mutex<Option<CachedRanking>>,
 }
 
 /// The largest torrents, and when the search for them began and ended, since the start.
-pub struct Found {
+pub struct CachedRanking {
     began: Duration,
     ended: Duration,
     ranking: Arc<Ranking>,
@@ -172,7 +172,7 @@ impl StatsSource {
         while self.swarms.rank(&mut ranking, served) {}
         let ranking = Arc::new(ranking);
         let ended = self.clock.now();
-        *found = Some(Found { began, ended, ranking: Arc::clone(&ranking) });
+        *found = Some(CachedRanking { began, ended, ranking: Arc::clone(&ranking) });
         ranking
     }
 
@@ -214,11 +214,11 @@ fn judge(silences_s: &[u32]) -> Health {
     }
 }
 
-fn flow(counters: &Counters) -> Flow {
-    let requests = |wanted: Kind| counters.requests.sum(|(kind, ..)| kind == wanted) as f64;
-    Flow {
-        announces: requests(Kind::Announce),
-        scrapes: requests(Kind::Scrape),
+fn flow(counters: &Counters) -> Rates {
+    let requests = |wanted: RequestType| counters.requests.sum(|(kind, ..)| kind == wanted) as f64;
+    Rates {
+        announces: requests(RequestType::Announce),
+        scrapes: requests(RequestType::Scrape),
         failures: counters.failures.sum(|_| true) as f64,
         connections: counters.accepted.sum(|_| true) as f64,
         handshakes: counters.handshakes.sum(|_| true) as f64,

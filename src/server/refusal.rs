@@ -7,7 +7,7 @@ use annulus_parser::{Error, Target, target_so_far};
 use super::Server;
 use crate::connection::RequestError;
 use crate::limits::{HEAD_BYTES_MAX, REFUSED_RETRY_MINUTES, REQUEST_LINE_BYTES_MAX};
-use crate::metrics::labels::{Failure, Kind, Refusal};
+use crate::metrics::labels::{FailureReason, RefusalReason, RequestType};
 use crate::proxy::Unknown;
 use crate::response::{self, ResponseOptions, RetryIn, Status};
 
@@ -28,15 +28,15 @@ impl Server {
         }
         let (refusal, reason) = match unknown {
             Unknown::Missing => (
-                Refusal::ClientMissing,
+                RefusalReason::ClientMissing,
                 "the proxy before this tracker does not say your address: its header is missing",
             ),
             Unknown::Unreadable => (
-                Refusal::ClientUnreadable,
+                RefusalReason::ClientUnreadable,
                 "the proxy before this tracker does not say your address: its header is unreadable",
             ),
         };
-        self.fail(Failure::Refusal(refusal));
+        self.fail(FailureReason::Refusal(refusal));
         let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
         response::failure(out, envelope, reason, self.intervals(), retry)
     }
@@ -48,7 +48,7 @@ impl Server {
         envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
-        self.fail(Failure::Refusal(Refusal::ClientUnreachable));
+        self.fail(FailureReason::Refusal(RefusalReason::ClientUnreachable));
         let reason = "nobody can reach a peer at the address that this request came from";
         let retry = RetryIn::Minutes(UNKNOWN_RETRY_MINUTES);
         response::failure(out, envelope, reason, self.intervals(), retry)
@@ -57,12 +57,12 @@ impl Server {
     /// Answers a request of an address that has made too many.
     pub(super) fn put_off(
         &mut self,
-        kind: Kind,
+        kind: RequestType,
         envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
-        self.fail(Failure::Refusal(Refusal::TooManyRequests));
-        if kind == Kind::Page {
+        self.fail(FailureReason::Refusal(RefusalReason::TooManyRequests));
+        if kind == RequestType::Page {
             let text = "Too many requests come from your address: try again later.\n";
             return response::message(out, envelope, Status::TooManyRequests, text);
         }
@@ -78,7 +78,7 @@ impl Server {
         envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
-        self.fail(Failure::Malformed(error));
+        self.fail(FailureReason::Malformed(error));
         match verdict(error) {
             ErrorResponse::Failure(reason) => {
                 response::failure(out, envelope, reason, self.intervals(), RetryIn::Never)
@@ -96,7 +96,7 @@ impl Server {
         envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
-        self.fail(Failure::Refusal(Refusal::ScrapeTooLarge));
+        self.fail(FailureReason::Refusal(RefusalReason::ScrapeTooLarge));
         let reason = self.scrape_bound();
         response::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
     }
@@ -120,7 +120,7 @@ impl Server {
                 return self.reject(Error::RequestLineTooLong, envelope, out);
             }
         };
-        self.fail(Failure::Malformed(Error::RequestLineTooLong));
+        self.fail(FailureReason::Malformed(Error::RequestLineTooLong));
         response::failure(out, envelope, &reason, self.intervals(), RetryIn::Never)
     }
 
@@ -137,29 +137,33 @@ impl Server {
                 return self.refuse_long_line(said, envelope, out);
             }
             RequestError::Malformed(error) => return self.reject(error, envelope, out),
-            RequestError::Truncated => {
-                (Refusal::Truncated, Status::BadRequest, "The request ended before it was whole.\n")
-            }
-            RequestError::Timeout => {
-                (Refusal::Timeout, Status::RequestTimeout, "The request took too long to arrive.\n")
-            }
+            RequestError::Truncated => (
+                RefusalReason::Truncated,
+                Status::BadRequest,
+                "The request ended before it was whole.\n",
+            ),
+            RequestError::Timeout => (
+                RefusalReason::Timeout,
+                Status::RequestTimeout,
+                "The request took too long to arrive.\n",
+            ),
             RequestError::UnexpectedTls => (
-                Refusal::UnexpectedTls,
+                RefusalReason::UnexpectedTls,
                 Status::BadRequest,
                 "This port speaks HTTP without TLS: write http:// in the URL.\n",
             ),
             RequestError::NotTls => (
-                Refusal::NotTls,
+                RefusalReason::NotTls,
                 Status::BadRequest,
                 "This port speaks TLS: write https:// in the URL.\n",
             ),
             RequestError::MissingProxyHeader => (
-                Refusal::MissingProxyHeader,
+                RefusalReason::MissingProxyHeader,
                 Status::BadRequest,
                 "This port speaks the PROXY protocol to trusted proxies.\n",
             ),
         };
-        self.fail(Failure::Refusal(refusal));
+        self.fail(FailureReason::Refusal(refusal));
         response::message(out, envelope, status, text)
     }
 }

@@ -9,7 +9,7 @@ use crate::admin::{Door, serve};
 use crate::clock::Clock;
 use crate::config::{Config, widened};
 use crate::log;
-use crate::metrics::snapshot::{Engine, StaticInfo, StatsSource};
+use crate::metrics::snapshot::{EngineInfo, StaticInfo, StatsSource};
 
 /// Opens the addresses as configured: each with its socket, which nobody answers yet.
 pub(super) fn open(
@@ -26,7 +26,7 @@ pub(super) fn open(
 }
 
 /// What does not change from here on, which is when the tracker begins to serve.
-pub(super) fn facts(config: &Config, engines: Vec<Engine>, connections_max: u64) -> StaticInfo {
+pub(super) fn facts(config: &Config, engines: Vec<EngineInfo>, connections_max: u64) -> StaticInfo {
     StaticInfo {
         version: env!("CARGO_PKG_VERSION"),
         started_unix_s: Clock::unix_s(),

@@ -15,7 +15,7 @@ use crate::config::EngineChoice;
 use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
 use crate::metrics::Counters;
-use crate::metrics::snapshot::Engine;
+use crate::metrics::snapshot::EngineInfo;
 use crate::proxy::ProxyProtocol;
 use crate::server::Server;
 use crate::tls::Acceptor;
@@ -26,7 +26,7 @@ use annulus_swarm::{Swarms, Sweep};
 pub(super) type Workers = Vec<(JoinHandle<io::Result<()>>, Waker)>;
 
 /// What a worker tells of its start: its engine, with a line about it, or why there is none.
-pub(super) type Started = Result<(Engine, String), String>;
+pub(super) type Started = Result<(EngineInfo, String), String>;
 
 /// Everything one worker is made of, on the way to its thread: a ring must be built by the
 /// thread that uses it.
@@ -63,7 +63,7 @@ impl Plan {
                 Ok(mut ring) => {
                     let capabilities = ring.capabilities();
                     ring.adopt(mem::take(&mut self.listeners))?;
-                    let engine = Engine { name: "io_uring", tier: tier(&capabilities) };
+                    let engine = EngineInfo { name: "io_uring", tier: tier(&capabilities) };
                     return self.work_on(ring, (engine, capabilities.describe()), started);
                 }
                 Err(refusal) if engine == EngineChoice::IoUring => {
@@ -77,7 +77,7 @@ impl Plan {
         let listeners = mem::take(&mut self.listeners);
         match Epoll::new(self.ring_settings(listeners)) {
             Ok(ring) => {
-                let engine = Engine { name: "epoll", tier: "none" };
+                let engine = EngineInfo { name: "epoll", tier: "none" };
                 self.work_on(ring, (engine, described), started)
             }
             Err(error) => {
@@ -103,7 +103,7 @@ impl Plan {
     fn work_on<R: Ring>(
         self,
         ring: R,
-        described: (Engine, String),
+        described: (EngineInfo, String),
         started: &Sender<Started>,
     ) -> io::Result<()> {
         let Plan { settings, acceptor, server, swarms, sweep, stop, clock, .. } = self;

@@ -10,7 +10,7 @@ use super::progress::{ONLY_FIN, UNKNOWN};
 use super::slot::Phase;
 use crate::connection::{Action, Connection, Progress};
 use crate::limits::{CLOSED_WITH_BYTES_MAX, LAST_WORD_S, LINGER_S};
-use crate::metrics::labels::Timeout;
+use crate::metrics::labels::WaitingFor;
 use crate::tls::Handshake;
 
 impl<R: Ring> Worker<R> {
@@ -129,7 +129,7 @@ impl<R: Ring> Worker<R> {
                 self.wheel.set(key.slot(), slot.deadline_s);
             }
             Phase::Serving if !slot.sending => {
-                let is_idle = overdue(&slot.connection) == Timeout::Idle;
+                let is_idle = overdue(&slot.connection) == WaitingFor::Idle;
                 if is_idle && !self.is_out_of_time() && self.is_busy_taking(key) {
                     return;
                 }
@@ -142,7 +142,7 @@ impl<R: Ring> Worker<R> {
             Phase::Lingering if slot.unsent <= ONLY_FIN => self.end(key, false),
             phase => {
                 if !matches!(phase, Phase::Ending { .. }) {
-                    self.counters.timeouts.add(Timeout::Send);
+                    self.counters.timeouts.add(WaitingFor::Send);
                 }
                 self.end(key, true);
             }
@@ -164,7 +164,7 @@ impl<R: Ring> Worker<R> {
                 self.set_deadline(key, self.settings.send_s);
             }
             _ => {
-                self.counters.timeouts.add(Timeout::Send);
+                self.counters.timeouts.add(WaitingFor::Send);
                 self.end(key, true);
             }
         }
@@ -252,7 +252,7 @@ impl<R: Ring> Worker<R> {
         let connection = &slot.connection;
         let began_s = at_s.saturating_sub(self.settings.shutdown_s);
         let waits_since_s = match overdue(connection) {
-            Timeout::Handshake => {
+            WaitingFor::Handshake => {
                 connection.deadline_s().saturating_sub(self.settings.patience.handshake_s)
             }
             _ => connection.deadline_s().saturating_sub(self.settings.patience.header_s),
@@ -293,12 +293,12 @@ impl<R: Ring> Worker<R> {
 }
 
 /// What a client has not done in time that is not asked to read.
-pub(super) fn overdue(connection: &Connection) -> Timeout {
+pub(super) fn overdue(connection: &Connection) -> WaitingFor {
     if connection.handshake() == Some(Handshake::Underway) {
-        Timeout::Handshake
+        WaitingFor::Handshake
     } else if connection.has_answered() && connection.pending_bytes() == 0 {
-        Timeout::Idle
+        WaitingFor::Idle
     } else {
-        Timeout::Header
+        WaitingFor::Header
     }
 }

@@ -4,7 +4,7 @@ use std::mem;
 
 use annulus_ring::{AcceptEnd, ListenerIndex, Ring};
 
-use crate::log::Limited;
+use crate::log::WarningLimiter;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
@@ -28,8 +28,8 @@ pub(super) struct Listeners {
     blocked: bool,
     /// Whether a connection has gone in this turn.
     freed: bool,
-    exhausted: Limited,
-    failed: Limited,
+    exhausted: WarningLimiter,
+    failed: WarningLimiter,
 }
 
 impl Listeners {
@@ -38,8 +38,8 @@ impl Listeners {
             doors: vec![Door::Shut; usize::from(listeners)],
             blocked: true,
             freed: false,
-            exhausted: Limited::default(),
-            failed: Limited::default(),
+            exhausted: WarningLimiter::default(),
+            failed: WarningLimiter::default(),
         }
     }
 

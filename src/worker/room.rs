@@ -14,8 +14,8 @@ use super::progress::ONLY_FIN;
 use super::slot::Phase;
 use crate::connection::Connection;
 use crate::limits::{EVICTIONS_PER_TURN_MAX, UNANSWERED_SHARE};
-use crate::log::Limited;
-use crate::metrics::labels::{AcceptPause, Timeout};
+use crate::log::WarningLimiter;
+use crate::metrics::labels::{AcceptPause, WaitingFor};
 
 /// Connections that are looked at for one that can be closed at once.
 const LINGERING_LOOKS: usize = 8;
@@ -34,7 +34,7 @@ pub struct Room {
     /// Connections that are being closed to make room.
     leaving: AtomicUsize,
     /// One line for all workers.
-    full: Mutex<Limited>,
+    full: Mutex<WarningLimiter>,
 }
 
 /// One worker, as the others see it: on a cache line of its own.
@@ -233,7 +233,7 @@ impl<R: Ring> Worker<R> {
                     // It comes back to the end of a list when it waits for its client again.
                     slot.listed_idle = false;
                     self.order.remove(index);
-                } else if (list == List::Idle) != (waits_for == Timeout::Idle) {
+                } else if (list == List::Idle) != (waits_for == WaitingFor::Idle) {
                     // It has begun a request since, or ended it.
                     slot.listed_idle = list == List::Unanswered;
                     let other = if list == List::Idle { List::Unanswered } else { List::Idle };
@@ -258,24 +258,24 @@ impl<R: Ring> Worker<R> {
 
     /// From when on a connection has had the time that is left to it when others wait: all but the
     /// idle ones have a share of what they have else.
-    fn evictable_from_s(&self, connection: &Connection, waits_for: Timeout) -> u32 {
+    fn evictable_from_s(&self, connection: &Connection, waits_for: WaitingFor) -> u32 {
         let patience = &self.settings.patience;
         let allowed_s = match waits_for {
-            Timeout::Handshake => patience.handshake_s,
-            Timeout::Header => patience.header_s,
-            Timeout::Idle | Timeout::Send => return 0,
+            WaitingFor::Handshake => patience.handshake_s,
+            WaitingFor::Header => patience.header_s,
+            WaitingFor::Idle | WaitingFor::Send => return 0,
         };
         connection.deadline_s().saturating_sub(allowed_s - allowed_s / UNANSWERED_SHARE)
     }
 
-    fn close_for_another(&mut self, key: Key, waits_for: Timeout) {
+    fn close_for_another(&mut self, key: Key, waits_for: WaitingFor) {
         // One that had sent more when it was closed may be listed anew, and counts once.
         if !mem::replace(&mut self.slots[key.slot() as usize].evicted, true) {
             self.counters.evicted.add(waits_for);
             self.room.leaving.fetch_add(1, Ordering::Relaxed);
         }
         match waits_for {
-            Timeout::Idle => self.part_from(key),
+            WaitingFor::Idle => self.part_from(key),
             _ => self.give_up(key),
         }
     }
