@@ -2,21 +2,17 @@
 //!
 //! [`Counters`] is one worker's block of them, on cache lines that no other core writes to. The
 //! worker alone changes it, so that counting is a load and a store without a lock; whoever wants
-//! to know adds the blocks up ([`snapshot`]). Nothing here reads a clock or does I/O but
-//! [`process`], which asks the kernel.
+//! to know adds the blocks up. Nothing here reads a clock or does I/O.
 //!
 //! A new reason for something that is counted by reason is one line in [`labels`].
 
-pub mod count;
+pub mod counter;
 pub mod histogram;
 pub mod labels;
-pub mod process;
-pub mod rates;
-pub mod snapshot;
 
 use std::time::Duration;
 
-use count::{CounterKey, CounterVec, Metric};
+use counter::{CounterKey, CounterVec, Metric};
 use histogram::Histogram;
 use labels::{
     AcceptPause, AddressFamily, FailureReason, Rejection, RequestOutcome, RequestType, Resumption,

@@ -20,6 +20,8 @@ use annulus_ring::{
 };
 
 use crate::access::Access;
+use crate::admin::process::ProcFiles;
+use crate::admin::stats::{EngineInfo, StatsSource};
 use crate::clock::Clock;
 use crate::config::{self, Config, widened};
 use crate::limits::{
@@ -27,8 +29,6 @@ use crate::limits::{
 };
 use crate::log::{self, Logger};
 use crate::metrics::Counters;
-use crate::metrics::process::ProcFiles;
-use crate::metrics::snapshot::{EngineInfo, StatsSource};
 use crate::os::{Confinement, Obstacles};
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};

@@ -3,11 +3,11 @@
 
 use std::fmt::{Display, Write};
 
-use crate::metrics::count::{CounterKey, CounterVec};
+use crate::admin::rates::{Rates, SPANS_S};
+use crate::admin::stats::{Health, Snapshot};
+use crate::metrics::counter::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::{Label, RequestOutcome, RequestType, Resumption};
-use crate::metrics::rates::{Rates, SPANS_S};
-use crate::metrics::snapshot::{Health, Snapshot};
 use crate::tls::Term;
 
 /// The whole text, which is one object.

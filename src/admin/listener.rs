@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use annulus_ring::come_after_others;
 
-use super::exchange::answer;
+use super::http::answer;
+use crate::admin::rates::SAMPLE_S;
+use crate::admin::stats::StatsSource;
 use crate::clock::Clock;
 use crate::limits::{OPERATIONS_CONNECTIONS_MAX, OPERATIONS_PATIENCE_S};
 use crate::log;
-use crate::metrics::rates::SAMPLE_S;
-use crate::metrics::snapshot::StatsSource;
 
 /// How long accepting pauses that failed: for want of a descriptor, most likely.
 const RETRY: Duration = Duration::from_millis(200);

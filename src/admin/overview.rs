@@ -11,15 +11,15 @@ use html::Html;
 use numbers::{bytes, date, duration, grouped, rate, time, within_us};
 
 use super::json::quantile_us;
-use crate::metrics::count::{CounterKey, CounterVec};
+use crate::admin::process::ProcessUsage;
+use crate::admin::rates::{Rates, SPANS_S};
+use crate::admin::stats::{Health, Snapshot};
+use crate::metrics::counter::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BOUNDS, Histogram};
 use crate::metrics::labels::{Label, RequestOutcome, RequestType};
-use crate::metrics::process::ProcessUsage;
-use crate::metrics::rates::{Rates, SPANS_S};
-use crate::metrics::snapshot::{Health, Snapshot};
 use crate::tls::Term;
 
-const PAGE: &str = include_str!("overview.html");
+const PAGE: &str = include_str!("page.html");
 
 /// What takes the place of this in [`PAGE`].
 const NUMBERS: &str = "<!-- numbers -->";
@@ -234,9 +234,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::write;
+    use crate::admin::rates::Rates;
+    use crate::admin::stats::{EngineInfo, Health, Snapshot, StaticInfo};
     use crate::metrics::Counters;
-    use crate::metrics::rates::Rates;
-    use crate::metrics::snapshot::{EngineInfo, Health, Snapshot, StaticInfo};
     use crate::tls::{Term, Validity};
     use annulus_swarm::SwarmStats;
 

@@ -1,7 +1,7 @@
 //! Which paths there are.
 
-use super::{exposition, json, overview, top};
-use crate::metrics::snapshot::{Health, StatsSource};
+use super::{json, overview, prometheus, top};
+use crate::admin::stats::{Health, StatsSource};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -33,7 +33,7 @@ pub(super) fn page(observer: &StatsSource, path: &[u8], query: &[u8]) -> Page {
         b"/metrics" => Page {
             status: "200 OK",
             content_type: "text/plain; version=0.0.4; charset=utf-8",
-            body: exposition::write(&observer.snapshot()),
+            body: prometheus::write(&observer.snapshot()),
         },
         b"/stats.json" => Page {
             status: "200 OK",

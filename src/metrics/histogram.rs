@@ -4,7 +4,7 @@
 use std::array;
 use std::time::Duration;
 
-use super::count::Metric;
+use super::counter::Metric;
 
 /// Ranges with an upper end; what is longer than the last goes beyond.
 pub const BOUNDS: usize = 21;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use annulus_parser::Error;
 
-use super::count::CounterKey;
+use super::counter::CounterKey;
 
 /// A key that has a name.
 pub trait Label: CounterKey {
@@ -257,7 +257,7 @@ fn error_label(error: Error) -> &'static str {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::count::CounterKey;
+    use super::super::counter::CounterKey;
     use super::{FailureReason, Label};
 
     #[test]

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use annulus_ring::Listener;
 
 use super::listen::{Bound, InheritedSockets, listen};
+use crate::admin::stats::{EngineInfo, StaticInfo, StatsSource};
 use crate::admin::{Door, serve};
 use crate::clock::Clock;
 use crate::config::{Config, widened};
 use crate::log;
-use crate::metrics::snapshot::{EngineInfo, StaticInfo, StatsSource};
 
 /// Opens the addresses as configured: each with its socket, which nobody answers yet.
 pub(super) fn open(

@@ -9,10 +9,10 @@ use std::time::Duration;
 use annulus_ring::{Attendant, Notifier, Signal, Signals};
 
 use super::reload::Reloads;
+use crate::admin::stats::health_of;
 use crate::clock::Clock;
 use crate::log;
 use crate::metrics::Counters;
-use crate::metrics::snapshot::health_of;
 use crate::os::Obstacles;
 use watchdog::{Act, Watchdog};
 

@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 
 use annulus_ring::{Capabilities, EngineConfig, Epoll, Listener, Ring, TaskWork, Uring, Waker};
 
+use crate::admin::stats::EngineInfo;
 use crate::clock::Clock;
 use crate::config::EngineChoice;
 use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
 use crate::metrics::Counters;
-use crate::metrics::snapshot::EngineInfo;
 use crate::proxy::ProxyProtocol;
 use crate::server::Server;
 use crate::tls::Acceptor;

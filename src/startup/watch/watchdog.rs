@@ -3,7 +3,7 @@
 use std::mem;
 use std::time::Duration;
 
-use crate::metrics::snapshot::Health;
+use crate::admin::stats::Health;
 
 /// Until when, and whether, it has been told.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::fmt::{Display, Write};
 
+use crate::admin::stats::{Health, Snapshot};
 use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::Label;
-use crate::metrics::snapshot::{Health, Snapshot};
 use crate::tls::{Term, Validity};
 
 /// The whole text.

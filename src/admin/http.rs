@@ -6,8 +6,8 @@ use annulus_parser::{Bounds, Error, Head, Method, Parsed, Target, parse_head};
 
 use super::overview::POLICY;
 use super::routes::{Page, page};
+use crate::admin::stats::StatsSource;
 use crate::limits::OPERATIONS_HEAD_BYTES_MAX;
-use crate::metrics::snapshot::StatsSource;
 
 const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: OPERATIONS_HEAD_BYTES_MAX,

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Counters;
-use super::labels::RequestType;
 use super::process::{ProcFiles, ProcessUsage};
 use super::rates::{RateHistory, Rates, SPANS_S};
 use crate::access::{Access, Standing};
 use crate::clock::Clock;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
+use crate::metrics::Counters;
+use crate::metrics::labels::RequestType;
 use crate::os::Obstacles;
 use crate::tls::{Term, Tls};
 use annulus_swarm::{InfoHash, Ranking, SwarmStats, Swarms};
