@@ -18,7 +18,7 @@ use annulus::connection::Timeouts;
 use annulus::server::Server;
 use annulus::worker::{self, Worker};
 use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, Waker, steady_memory};
-use annulus_swarm::{Random, Sample, SwarmConfig, Swarms};
+use annulus_swarm::{Random, Sample, SwarmConfig, Swarms, Sweep};
 
 #[path = "tables/announcement.rs"]
 mod announcement;
@@ -81,7 +81,7 @@ fn run(name: &str, torrents: u32) {
         Server::new(Arc::clone(&swarms), Protocol::default(), 1),
         None,
         Arc::clone(&swarms),
-        Swarms::sweep_part(0, 1),
+        Sweep::new(0, 1),
         Arc::new(AtomicBool::new(false)),
         worker::WorkerConfig {
             listeners: 0,

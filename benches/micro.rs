@@ -23,7 +23,7 @@ use announcement::announcement;
 /// Rounds of each measurement.
 const ROUNDS: usize = 15;
 /// What a client asks for that says nothing.
-const WANT: u32 = 50;
+const NUMWANT: u32 = 50;
 /// The bounds that the server works with.
 const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: annulus::limits::REQUEST_LINE_BYTES_MAX,
@@ -96,11 +96,11 @@ fn encode() {
     let mut random = Random::seeded(1);
     let mut sample = Sample::with_capacity(200);
     for client in 0..300 {
-        swarms.announce(&announcement(0, client, WANT), 0, &mut random, &mut sample);
+        swarms.announce(&announcement(0, client, NUMWANT), 0, &mut random, &mut sample);
     }
     let mut out = vec![0; response::announce_bytes_max(200)];
-    for (want, compact) in [(0, true), (50, true), (200, true), (50, false)] {
-        let counts = swarms.announce(&announcement(0, 7, want), 0, &mut random, &mut sample);
+    for (numwant, compact) in [(0, true), (50, true), (200, true), (50, false)] {
+        let counts = swarms.announce(&announcement(0, 7, numwant), 0, &mut random, &mut sample);
         let answer = AnnounceResponse {
             counts,
             external: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -110,10 +110,10 @@ fn encode() {
         };
         let envelope = ResponseOptions { http10: false, keep_alive: true, head_only: false };
         let form = if compact { "compact" } else { "dictionaries" };
-        measure(&format!("encode {want} peers, {form}"), 50_000, |_| {
+        measure(&format!("encode {numwant} peers, {form}"), 50_000, |_| {
             let len = response::announce(black_box(&mut out), envelope, &answer);
             assert!(out[..len].starts_with(b"HTTP/1.1 200 OK\r\n") && out[len - 1] == b'e');
-            assert!(len > want as usize * 6);
+            assert!(len > numwant as usize * 6);
         });
     }
 }
@@ -161,11 +161,11 @@ fn announce(peers: u32) {
     let mut order = Random::seeded(3);
     measure(&format!("announce, 50 wanted, {peers} peers"), 100_000, |_| {
         let client = order.below(peers);
-        let again = announcement(known[client as usize], client, WANT);
+        let again = announcement(known[client as usize], client, NUMWANT);
         let counts = swarms.announce(&again, 1, &mut random, &mut sample);
         let eligible = counts.complete + counts.incomplete - 1;
         let given = sample.v4().len() as u32;
-        assert!(given <= WANT && (given == WANT || given <= eligible));
+        assert!(given <= NUMWANT && (given == NUMWANT || given <= eligible));
     });
     assert_eq!(swarms.totals().peers, u64::from(peers));
     let mut order = Random::seeded(4);

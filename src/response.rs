@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use writer::{Writer, digits_of, string_len};
 
 use crate::limits::LOCATION_BYTES_MAX;
-use annulus_swarm::{Counts, InfoHash, Sample};
+use annulus_swarm::{InfoHash, Sample, TorrentCounts};
 
 /// How a reply is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub enum RetryIn {
 #[derive(Clone, Copy, Debug)]
 pub struct AnnounceResponse<'a> {
     /// The swarm's state.
-    pub counts: Counts,
+    pub counts: TorrentCounts,
     /// The client's address as seen here (BEP 24).
     pub external: IpAddr,
     /// When to come back.
@@ -231,7 +231,11 @@ pub fn announce(out: &mut [u8], envelope: ResponseOptions, reply: &AnnounceRespo
 
 /// Writes a scrape's answer (BEP 48); `torrents` must be sorted and free of repetitions,
 /// and `out` must hold [`scrape_bytes_max`] of them. Returns its length.
-pub fn scrape(out: &mut [u8], envelope: ResponseOptions, torrents: &[(InfoHash, Counts)]) -> usize {
+pub fn scrape(
+    out: &mut [u8],
+    envelope: ResponseOptions,
+    torrents: &[(InfoHash, TorrentCounts)],
+) -> usize {
     debug_assert!(torrents.is_sorted_by(|a, b| a.0 < b.0));
     let body_len = b"d5:filesdee".len()
         + torrents.iter().map(|(_, counts)| scrape_torrent_len(counts)).sum::<usize>();
@@ -338,7 +342,11 @@ pub fn open_scrape(out: &mut [u8], envelope: ResponseOptions) -> usize {
 }
 
 /// Goes on with an open scrape: some torrents, and its end if they are the last.
-pub fn continue_scrape(out: &mut [u8], torrents: &[(InfoHash, Counts)], last: bool) -> usize {
+pub fn continue_scrape(
+    out: &mut [u8],
+    torrents: &[(InfoHash, TorrentCounts)],
+    last: bool,
+) -> usize {
     let mut writer = Writer { out, at: 0 };
     for (info_hash, counts) in torrents {
         writer.scrape_torrent(info_hash, counts);
@@ -354,7 +362,7 @@ pub const fn continue_scrape_bytes_max(torrents: usize) -> usize {
     SCRAPE_FRAME_BYTES + torrents * SCRAPE_TORRENT_BYTES_MAX
 }
 
-fn scrape_torrent_len(counts: &Counts) -> usize {
+fn scrape_torrent_len(counts: &TorrentCounts) -> usize {
     SCRAPE_TORRENT_FRAME.len()
         + 20
         + digits_of(counts.complete)
@@ -370,12 +378,12 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
-    use annulus_swarm::{AnnounceRequest, CompactAddr, Event, Random, SwarmConfig, Swarms};
+    use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, Random, SwarmConfig, Swarms};
 
     const KEEP: ResponseOptions =
         ResponseOptions { http10: false, keep_alive: true, head_only: false };
-    const LONGEST: Counts =
-        Counts { complete: u32::MAX, incomplete: u32::MAX, downloaded: u32::MAX };
+    const LONGEST: TorrentCounts =
+        TorrentCounts { complete: u32::MAX, incomplete: u32::MAX, downloaded: u32::MAX };
     const INTERVALS: Intervals = Intervals { interval_s: u32::MAX, min_interval_s: u32::MAX };
 
     /// A sample of so many peers of each family, their addresses as long in text as can be.
@@ -390,11 +398,11 @@ mod tests {
         let swarms = Swarms::new(settings, RandomState::new());
         let mut sample = Sample::with_capacity(u32::from(v4) + u32::from(v6));
         let mut random = Random::seeded(1);
-        let mut announce = |ip: IpAddr, port, want| {
+        let mut announce = |ip: IpAddr, port, numwant| {
             let peer = CompactAddr::new(ip, port);
-            let event = Event::None;
+            let event = PeerEvent::None;
             let announcement =
-                AnnounceRequest { info_hash: [7; 20], peer, seeder: false, event, want };
+                AnnounceRequest { info_hash: [7; 20], peer, seeder: false, event, numwant };
             swarms.announce(&announcement, 0, &mut random, &mut sample);
         };
         for peer in 0..v4 {
@@ -454,7 +462,7 @@ mod tests {
     #[test]
     fn an_announce_in_both_forms_to_the_letter() {
         let sample = sample(2, 1);
-        let counts = Counts { complete: 1, incomplete: 20, downloaded: 300 };
+        let counts = TorrentCounts { complete: 1, incomplete: 20, downloaded: 300 };
         let intervals = Intervals { interval_s: 1800, min_interval_s: 900 };
         let external = IpAddr::V4(Ipv4Addr::new(65, 66, 67, 68));
         let answer =
@@ -489,9 +497,9 @@ mod tests {
     #[test]
     fn scrapes_and_failures_at_their_longest_fit() {
         for count in [1usize, 64, 395] {
-            let torrents: Vec<(InfoHash, Counts)> =
+            let torrents: Vec<(InfoHash, TorrentCounts)> =
                 (0..count).map(|index| ([index as u8; 20], LONGEST)).collect();
-            let mut torrents: Vec<(InfoHash, Counts)> = torrents;
+            let mut torrents: Vec<(InfoHash, TorrentCounts)> = torrents;
             for (index, (hash, _)) in torrents.iter_mut().enumerate() {
                 hash[..2].copy_from_slice(&(index as u16).to_be_bytes());
             }

@@ -33,8 +33,8 @@ use crate::proxy::{Forwarded, Unknown};
 use crate::rate_limit::{ConnectionPermit, LimitExceeded, RateLimiter};
 use crate::response::{self, AnnounceResponse, Intervals, ResponseOptions, RetryIn, Status};
 use annulus_swarm::{
-    AnnounceRequest, CapacityError, CompactAddr, Counts, Event, InfoHash, Random, Replaced, Sample,
-    ScrapeCursor, Swarms,
+    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, Random, Replaced, Sample,
+    ScrapeCursor, Swarms, TorrentCounts,
 };
 
 /// Torrents in one piece of a full scrape.
@@ -60,7 +60,7 @@ pub struct Server {
     random: Random,
     sample: Sample,
     /// The torrents of the scrape at hand.
-    torrents: Vec<(InfoHash, Counts)>,
+    torrents: Vec<(InfoHash, TorrentCounts)>,
     /// Full scrapes that are being answered.
     full_scrapes: usize,
     now_s: u32,
@@ -180,7 +180,7 @@ impl Server {
             return response::failure(out, envelope, reason, self.intervals(), retry);
         }
         let stopped = announce.event == AnnounceEvent::Stopped;
-        let want = match announce.numwant {
+        let numwant = match announce.numwant {
             _ if stopped => 0,
             Numwant::Default => self.protocol.default_numwant as u32,
             Numwant::AtMost(number) => number.min(self.protocol.max_numwant as u32),
@@ -196,19 +196,21 @@ impl Server {
             peer: CompactAddr::new(first, port),
             seeder,
             event: match announce.event {
-                AnnounceEvent::Stopped => Event::Stopped,
-                AnnounceEvent::Completed => Event::Completed,
-                AnnounceEvent::Started if seeder && announce.downloaded == Some(0) => Event::Magnet,
-                AnnounceEvent::Started | AnnounceEvent::None => Event::None,
+                AnnounceEvent::Stopped => PeerEvent::Stopped,
+                AnnounceEvent::Completed => PeerEvent::Completed,
+                AnnounceEvent::Started if seeder && announce.downloaded == Some(0) => {
+                    PeerEvent::Magnet
+                }
+                AnnounceEvent::Started | AnnounceEvent::None => PeerEvent::None,
             },
-            want,
+            numwant,
         };
         if let Some((second, port)) = claims.second {
             // The other family's address of the same client: no peers for it, and what it
             // completed is counted once.
-            let event = if stopped { Event::Stopped } else { Event::None };
+            let event = if stopped { PeerEvent::Stopped } else { PeerEvent::None };
             let peer = CompactAddr::new(second, port);
-            self.enter(&AnnounceRequest { peer, event, want: 0, ..announcement });
+            self.enter(&AnnounceRequest { peer, event, numwant: 0, ..announcement });
         }
         let counts = self.enter(&announcement);
         if let Some(external) = &mut self.external {
@@ -226,14 +228,14 @@ impl Server {
 
     /// Has the swarms take an announce: the peers to answer with are in the sample then. Counts who
     /// is not stored, and what goes for who is.
-    fn enter(&mut self, announcement: &AnnounceRequest) -> Counts {
+    fn enter(&mut self, announcement: &AnnounceRequest) -> TorrentCounts {
         let counts =
             self.swarms.announce(announcement, self.now_s, &mut self.random, &mut self.sample);
-        if let Some(full) = self.sample.full() {
+        if let Some(full) = self.sample.capacity_error() {
             self.counters.unstored.add(match full {
                 CapacityError::Torrents => Unstored::Torrents,
                 CapacityError::Peers => Unstored::Peers,
-                CapacityError::Torrent => Unstored::PeersOfTorrent,
+                CapacityError::PeersPerTorrent => Unstored::PeersOfTorrent,
             });
         }
         match self.sample.replaced() {
@@ -253,7 +255,7 @@ impl Server {
                 _ if self.torrents.len() == self.protocol.max_scrape_torrents => {
                     return keep_or_close(self.refuse_long_scrape(envelope, out), envelope);
                 }
-                Ok(info_hash) => self.torrents.push((info_hash, Counts::default())),
+                Ok(info_hash) => self.torrents.push((info_hash, TorrentCounts::default())),
                 Err(error) => return keep_or_close(self.reject(error, envelope, out), envelope),
             }
         }
@@ -302,7 +304,7 @@ impl Server {
     /// Writes the next piece of a full scrape; whether more are to follow.
     pub fn stream(&mut self, scrape: &mut FullScrape, out: &mut [u8]) -> (usize, bool) {
         self.torrents.clear();
-        let more = self.swarms.walk(&mut scrape.walk, PAGE_TORRENTS, &mut self.torrents);
+        let more = self.swarms.scrape_chunk(&mut scrape.walk, PAGE_TORRENTS, &mut self.torrents);
         if let Some(gate) = &self.gate {
             self.torrents.retain(|(info_hash, _)| gate.lets_in(info_hash));
         }
@@ -491,7 +493,7 @@ mod tests {
     use crate::access::{Access, AccessList};
     use crate::config::Protocol;
     use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
-    use annulus_swarm::{AnnounceRequest, CompactAddr, Event, SwarmConfig, Swarms};
+    use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, SwarmConfig, Swarms};
 
     const BOUNDS: Bounds = Bounds {
         request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
@@ -516,8 +518,8 @@ mod tests {
                 info_hash: [letter; 20],
                 peer,
                 seeder: true,
-                event: Event::None,
-                want: 0,
+                event: PeerEvent::None,
+                numwant: 0,
             };
             let (mut random, mut sample) = (Random::seeded(0), Sample::with_capacity(0));
             swarms.announce(&announcement, 0, &mut random, &mut sample);

@@ -35,7 +35,7 @@ use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use crate::server::{Server, reply_bytes_max};
 use crate::tls::{Tls, sealed_bytes_max};
 use crate::worker::{Room, Timeouts, WorkerConfig};
-use annulus_swarm::{SwarmConfig, Swarms};
+use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
 use listen::{Bound, InheritedSockets, listen};
 use reload::{Reloader, restrict, secure, warn};
@@ -104,7 +104,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let exempt = config.limits.exempt.clone();
     let swarms = Arc::new(match exempt.is_empty() {
         true => swarms,
-        false => swarms.exempting(move |ip| exempt.iter().any(|range| range.contains(ip))),
+        false => swarms.with_exemption(move |ip| exempt.iter().any(|range| range.contains(ip))),
     });
     let limited = RateLimitConfig::new(&config.limits, &config.proxy);
     let ledger = limited.map(|settings| Arc::new(ClientTable::new(settings, RandomState::new())));
@@ -145,7 +145,7 @@ pub fn run(config: &Config) -> Result<(), String> {
                 .behind(Forwarded::new(&config.proxy))
                 .guarded(access.as_deref().map(Access::gate))
                 .limited(ledger.clone().map(RateLimiter::new)),
-            sweep: Swarms::sweep_part(index, workers),
+            sweep: Sweep::new(index, workers),
             swarms: Arc::clone(&swarms),
             stop: Arc::clone(&stop),
             clock,

@@ -49,7 +49,7 @@ use crate::proxy::ProxyProtocol;
 use crate::rate_limit::ConnectionPermit;
 use crate::server::Server;
 use crate::tls::{Acceptor, Handshake};
-use annulus_swarm::{InfoHash, Swarms, Sweep, Swept};
+use annulus_swarm::{InfoHash, Swarms, Sweep, SweepStatus};
 use listeners::Listeners;
 use order::{List, Order};
 pub use room::Room;
@@ -252,7 +252,7 @@ impl<R: Ring> Worker<R> {
         self.server.set_now(now_s);
         self.crowded = self.room.limit().is_nearly_reached();
         if self.server.renew_access() {
-            self.sweep.hurry();
+            self.sweep.start_full_round();
             self.sweeping = true;
         }
         let mut events = mem::take(&mut self.events);
@@ -279,7 +279,7 @@ impl<R: Ring> Worker<R> {
         self.counters.connections.set(self.slots.len() as u64);
         if self.sweeping {
             let keep = |info_hash: &InfoHash| self.server.serves(info_hash);
-            self.sweeping = self.swarms.sweep(&mut self.sweep, now_s, keep) == Swept::More;
+            self.sweeping = self.swarms.sweep(&mut self.sweep, now_s, keep) == SweepStatus::Pending;
             sort_freed_memory();
         }
     }

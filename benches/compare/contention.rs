@@ -243,7 +243,7 @@ pub(crate) fn contend(arguments: &[String]) -> Option<String> {
         })
     });
     assert_eq!(swarms.totals().peers, u64::from(PEERS));
-    Some(format!("{} {sleeps} {preempted}", swarms.waits()))
+    Some(format!("{} {sleeps} {preempted}", swarms.lock_waits()))
 }
 
 /// Voluntary and involuntary context switches of this thread, see proc_pid_status(5).

@@ -135,7 +135,7 @@ impl StatsSource {
             uptime_s,
             silences_s: silences_s(&self.workers, uptime_s),
             counters,
-            swarms: self.swarms.census(),
+            swarms: self.swarms.stats(),
             rates,
             usage: self.process.as_ref().and_then(|process| process.usage().ok()),
             access: self.access.as_ref().map(|access| access.standing()),
@@ -161,13 +161,13 @@ impl StatsSource {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.clock.now();
         if let Some(found) = &*found {
-            let shared = Duration::from_secs(found.ranking.seen() / TOP_TORRENTS_PER_S);
+            let shared = Duration::from_secs(found.ranking.scanned() / TOP_TORRENTS_PER_S);
             if found.began > asked || began < found.ended + shared {
                 return Arc::clone(&found.ranking);
             }
         }
         let gate = self.access.as_ref().map(|access| access.gate());
-        let mut ranking = Ranking::of(TOP_TORRENTS_MAX);
+        let mut ranking = Ranking::new(TOP_TORRENTS_MAX);
         let served = |info_hash: &InfoHash| gate.as_ref().is_none_or(|it| it.lets_in(info_hash));
         while self.swarms.rank(&mut ranking, served) {}
         let ranking = Arc::new(ranking);

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use crate::limits::{TOP_TORRENTS_DEFAULT, TOP_TORRENTS_MAX};
-use annulus_swarm::{Counts, Measure, Ranking};
+use annulus_swarm::{RankBy, Ranking, TorrentCounts};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) by: Measure,
+    pub(super) by: RankBy,
     /// How many torrents, from 1 to [`TOP_TORRENTS_MAX`].
     pub(super) most: usize,
 }
@@ -20,7 +20,7 @@ impl Wanted {
     /// # Errors
     /// A line that says what is wrong.
     pub(super) fn parse(query: &[u8]) -> Result<Wanted, String> {
-        let mut wanted = Wanted { by: Measure::Leechers, most: TOP_TORRENTS_DEFAULT };
+        let mut wanted = Wanted { by: RankBy::Leechers, most: TOP_TORRENTS_DEFAULT };
         for parameter in query.split(|&byte| byte == b'&') {
             if let Some(by) = parameter.strip_prefix(b"by=") {
                 wanted.by = measure(by).ok_or("by must be leechers, seeders or downloads\n")?;
@@ -33,11 +33,11 @@ impl Wanted {
     }
 }
 
-fn measure(name: &[u8]) -> Option<Measure> {
+fn measure(name: &[u8]) -> Option<RankBy> {
     match name {
-        b"leechers" => Some(Measure::Leechers),
-        b"seeders" => Some(Measure::Seeders),
-        b"downloads" => Some(Measure::Downloads),
+        b"leechers" => Some(RankBy::Leechers),
+        b"seeders" => Some(RankBy::Seeders),
+        b"downloads" => Some(RankBy::Downloads),
         _ => None,
     }
 }
@@ -52,9 +52,9 @@ fn number(digits: &[u8]) -> Option<usize> {
 /// The whole text.
 pub(super) fn write(ranking: &Ranking, wanted: Wanted) -> String {
     let mut text = String::from("[");
-    for (info_hash, counts) in ranking.largest(wanted.by).take(wanted.most) {
+    for (info_hash, counts) in ranking.top(wanted.by).take(wanted.most) {
         text += if text.len() > 1 { ",\n{\"info_hash\":\"" } else { "{\"info_hash\":\"" };
-        let Counts { complete, incomplete, downloaded } = counts;
+        let TorrentCounts { complete, incomplete, downloaded } = counts;
         // Writing to a String does not fail.
         for byte in info_hash {
             let _ = write!(text, "{byte:02x}");
@@ -69,19 +69,19 @@ pub(super) fn write(ranking: &Ranking, wanted: Wanted) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Measure, Wanted};
+    use super::{RankBy, Wanted};
 
     #[test]
     fn queries_are_read() {
         let read = |query: &str| Wanted::parse(query.as_bytes());
         let wanted = |by, most| Ok(Wanted { by, most });
         for (query, expected) in [
-            ("", wanted(Measure::Leechers, 100)),
-            ("by=leechers", wanted(Measure::Leechers, 100)),
-            ("by=seeders", wanted(Measure::Seeders, 100)),
-            ("n=1&by=downloads", wanted(Measure::Downloads, 1)),
-            ("&&_=5&n=1000&", wanted(Measure::Leechers, 1000)),
-            ("n=0010", wanted(Measure::Leechers, 10)),
+            ("", wanted(RankBy::Leechers, 100)),
+            ("by=leechers", wanted(RankBy::Leechers, 100)),
+            ("by=seeders", wanted(RankBy::Seeders, 100)),
+            ("n=1&by=downloads", wanted(RankBy::Downloads, 1)),
+            ("&&_=5&n=1000&", wanted(RankBy::Leechers, 1000)),
+            ("n=0010", wanted(RankBy::Leechers, 10)),
         ] {
             assert_eq!(read(query), expected, "{query}");
         }

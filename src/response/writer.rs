@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::Ipv6Addr;
 
 use super::{ResponseOptions, Status};
-use annulus_swarm::{Counts, InfoHash, Sample};
+use annulus_swarm::{InfoHash, Sample, TorrentCounts};
 
 /// A cursor over the reply. It panics rather than write past the end: callers provide what
 /// the `*_bytes_max` functions say.
@@ -107,7 +107,7 @@ impl Writer<'_> {
         self.put(b"ee");
     }
 
-    pub(super) fn scrape_torrent(&mut self, info_hash: &InfoHash, counts: &Counts) {
+    pub(super) fn scrape_torrent(&mut self, info_hash: &InfoHash, counts: &TorrentCounts) {
         self.string(info_hash);
         self.put(b"d8:completei");
         self.number(counts.complete);

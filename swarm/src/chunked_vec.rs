@@ -9,19 +9,19 @@ use hashbrown::HashTable;
 /// A value that fills the unused end of a block.
 pub(super) trait ConstDefault {
     /// It owns nothing: making and dropping it is free.
-    const BLANK: Self;
+    const DEFAULT: Self;
 }
 
 impl<const N: usize> ConstDefault for [u8; N] {
-    const BLANK: Self = [0; N];
+    const DEFAULT: Self = [0; N];
 }
 
 impl ConstDefault for u8 {
-    const BLANK: Self = 0;
+    const DEFAULT: Self = 0;
 }
 
 impl<T> ConstDefault for HashTable<T> {
-    const BLANK: Self = HashTable::new();
+    const DEFAULT: Self = HashTable::new();
 }
 
 /// See the module. Of the blocks at most one whole one is unused, to spare the allocator a
@@ -43,7 +43,7 @@ impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
 
     pub(super) fn push(&mut self, value: T) {
         if self.len == self.blocks.len() * K {
-            self.blocks.push(Box::new([const { T::BLANK }; K]));
+            self.blocks.push(Box::new([const { T::DEFAULT }; K]));
         }
         self.len += 1;
         let at = self.len - 1;
@@ -54,7 +54,7 @@ impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
     /// If it is empty.
     pub(super) fn pop(&mut self) -> T {
         let last = self.len - 1;
-        let value = std::mem::replace(&mut self[last], T::BLANK);
+        let value = std::mem::replace(&mut self[last], T::DEFAULT);
         self.len = last;
         let keep = if last == 0 { 0 } else { last.div_ceil(K) + 1 };
         if self.blocks.len() > keep {
@@ -73,7 +73,7 @@ impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
     }
 
     /// The longest slice that starts at `from` and goes no further than `to`.
-    pub(super) fn run(&self, from: usize, to: usize) -> &[T] {
+    pub(super) fn slice_from(&self, from: usize, to: usize) -> &[T] {
         debug_assert!(from <= to && to <= self.len);
         if from == to {
             return &[];
@@ -83,7 +83,7 @@ impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
     }
 
     /// The longest slice that ends before `end`.
-    pub(super) fn run_before(&self, end: usize) -> &[T] {
+    pub(super) fn slice_before(&self, end: usize) -> &[T] {
         debug_assert!(end <= self.len);
         if end == 0 {
             return &[];
@@ -129,9 +129,9 @@ mod tests {
             assert_eq!(chunked.len(), vec.len());
             assert!(chunked.blocks.len() * 4 < vec.len() + 8, "more than one block unused");
             for from in 0..vec.len() {
-                let run = chunked.run(from, vec.len());
-                assert_eq!(run, &vec[from..vec.len().min((from / 4 + 1) * 4)]);
-                let before = chunked.run_before(from + 1);
+                let slice_from = chunked.slice_from(from, vec.len());
+                assert_eq!(slice_from, &vec[from..vec.len().min((from / 4 + 1) * 4)]);
+                let before = chunked.slice_before(from + 1);
                 assert_eq!(before, &vec[from / 4 * 4..from + 1]);
             }
         }

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use super::address::{Addresses, Age, Change, shared_part};
+use super::address_policy::{AddressPolicy, LastAnnounce, RowVisitor, address_prefix};
 use super::chunked_vec::ChunkedVec;
 use super::inline_peers::{nibble, set_nibble};
 use super::peer_index::PeerIndex;
 use super::peer_store::PeerStore;
-use super::time::SHARED;
+use super::time::SHARES_ADDRESS;
 
 /// Peers in a block.
 const BLOCK: usize = 128;
@@ -21,36 +21,36 @@ pub(super) struct IndexedPeers<const N: usize> {
     stamps: ChunkedVec<u8, BLOCK>,
     orders: Orders,
     seeders: u32,
-    positions: PeerIndex,
-    rules: Arc<Addresses>,
+    index: PeerIndex,
+    policy: Arc<AddressPolicy>,
 }
 
 impl<const N: usize> IndexedPeers<N> {
     /// The same peers, in the same order, under an index of which nobody can know the hashes:
     /// a stranger has many addresses to choose from, at least in IPv6.
-    pub(super) fn copied_from(from: &dyn PeerStore<N>, rules: &Arc<Addresses>) -> Self {
-        let mut deep = IndexedPeers {
+    pub(super) fn copy_of(from: &dyn PeerStore<N>, policy: &Arc<AddressPolicy>) -> Self {
+        let mut indexed = IndexedPeers {
             addresses: ChunkedVec::new(),
             stamps: ChunkedVec::new(),
             orders: Orders(ChunkedVec::new()),
             seeders: from.seeders() as u32,
-            positions: PeerIndex::new(),
-            rules: Arc::clone(rules),
+            index: PeerIndex::new(),
+            policy: Arc::clone(policy),
         };
         for at in 0..from.len() {
             let stamp = from.stamps_before(at + 1).last().copied().unwrap_or_default();
-            deep.push(from.run(at, at + 1)[0], stamp);
-            deep.orders.set(at, from.order(at));
+            indexed.push(from.addresses_from(at, at + 1)[0], stamp);
+            indexed.orders.set(at, from.order(at));
         }
-        deep
+        indexed
     }
 
     fn hash(&self, at: usize) -> u64 {
-        self.rules.hash(&self.addresses[at])
+        self.policy.hash(&self.addresses[at])
     }
 }
 
-/// Orders, two in a byte. That of a row whose stamp is not [`SHARED`] is 0, and need not be looked
+/// Orders, two in a byte. That of a row whose stamp is not [`SHARES_ADDRESS`] is 0, and need not be looked
 /// at.
 #[derive(Debug)]
 struct Orders(ChunkedVec<u8, { BLOCK / 2 }>);
@@ -91,21 +91,21 @@ impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
     }
 
     fn find(&self, address: &[u8; N]) -> Option<usize> {
-        let hash = self.rules.hash(address);
-        self.positions.find(hash, |at| self.addresses[at] == *address)
+        let hash = self.policy.hash(address);
+        self.index.find(hash, |at| self.addresses[at] == *address)
     }
 
-    fn run(&self, from: usize, to: usize) -> &[[u8; N]] {
-        self.addresses.run(from, to)
+    fn addresses_from(&self, from: usize, to: usize) -> &[[u8; N]] {
+        self.addresses.slice_from(from, to)
     }
 
     fn stamps_before(&self, end: usize) -> &[u8] {
-        self.stamps.run_before(end)
+        self.stamps.slice_before(end)
     }
 
-    fn restamp(&mut self, at: usize, tick: u8) -> bool {
+    fn set_tick(&mut self, at: usize, tick: u8) -> bool {
         let stamp = &mut self.stamps[at];
-        let shared = *stamp & SHARED;
+        let shared = *stamp & SHARES_ADDRESS;
         *stamp = tick | shared;
         shared > 0
     }
@@ -115,11 +115,11 @@ impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
     }
 
     /// For an address that is limited.
-    fn visit_address(&mut self, endpoint: &[u8; N], change: &mut Change<'_, N>) {
+    fn visit_same_address(&mut self, endpoint: &[u8; N], change: &mut RowVisitor<'_, N>) {
         let IndexedPeers { addresses, stamps, orders, .. } = self;
-        self.positions.visit(self.rules.hash(endpoint), |at| {
-            if shared_part(&addresses[at]) == shared_part(endpoint) {
-                let mut age = Age { stamp: stamps[at], order: orders.get(at) };
+        self.index.visit(self.policy.hash(endpoint), |at| {
+            if address_prefix(&addresses[at]) == address_prefix(endpoint) {
+                let mut age = LastAnnounce { stamp: stamps[at], order: orders.get(at) };
                 change(at, &addresses[at], &mut age);
                 stamps[at] = age.stamp;
                 orders.set(at, age.order);
@@ -128,13 +128,13 @@ impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.positions.exchange((self.hash(a), a), (self.hash(b), b));
+        self.index.swap_rows((self.hash(a), a), (self.hash(b), b));
         let (address, stamp) = (self.addresses[a], self.stamps[a]);
         self.addresses[a] = self.addresses[b];
         self.stamps[a] = self.stamps[b];
         self.addresses[b] = address;
         self.stamps[b] = stamp;
-        if (self.stamps[a] | stamp) & SHARED > 0 {
+        if (self.stamps[a] | stamp) & SHARES_ADDRESS > 0 {
             let (order_a, order_b) = (self.orders.get(a), self.orders.get(b));
             self.orders.set(a, order_b);
             self.orders.set(b, order_a);
@@ -149,27 +149,27 @@ impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
             self.orders.0.push(0);
         }
         self.orders.set(at, 0);
-        let (addresses, rules) = (&self.addresses, &self.rules);
-        let hash_of = |at: usize| rules.hash(&addresses[at]);
-        self.positions.insert(hash_of(at), at, hash_of);
+        let (addresses, policy) = (&self.addresses, &self.policy);
+        let hash_of = |at: usize| policy.hash(&addresses[at]);
+        self.index.insert(hash_of(at), at, hash_of);
     }
 
-    fn forget(&mut self, at: usize) {
-        let (addresses, rules) = (&self.addresses, &self.rules);
-        let hash_of = |at: usize| rules.hash(&addresses[at]);
-        self.positions.remove(hash_of(at), at, hash_of);
+    fn unindex(&mut self, at: usize) {
+        let (addresses, policy) = (&self.addresses, &self.policy);
+        let hash_of = |at: usize| policy.hash(&addresses[at]);
+        self.index.remove(hash_of(at), at, hash_of);
     }
 
-    fn fill(&mut self, from: usize, to: usize) {
-        self.positions.renumber(self.hash(from), from, to);
+    fn move_row(&mut self, from: usize, to: usize) {
+        self.index.renumber(self.hash(from), from, to);
         self.addresses[to] = self.addresses[from];
-        if (self.stamps[to] | self.stamps[from]) & SHARED > 0 {
+        if (self.stamps[to] | self.stamps[from]) & SHARES_ADDRESS > 0 {
             self.orders.set(to, self.orders.get(from));
         }
         self.stamps[to] = self.stamps[from];
     }
 
-    fn cut(&mut self) {
+    fn pop(&mut self) {
         self.addresses.pop();
         self.stamps.pop();
         if self.len().is_multiple_of(2) {

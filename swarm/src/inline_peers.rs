@@ -1,14 +1,14 @@
 //! Small populations, each in one contiguous array without an index: finding a peer is a scan
-//! of at most [`FLAT_MAX`] addresses. [`InlinePeers`] is part of the torrent itself, [`ArrayPeers`] has a heap
+//! of at most [`ARRAY_MAX`] addresses. [`InlinePeers`] is part of the torrent itself, [`ArrayPeers`] has a heap
 //! block of its own.
 
-use super::address::{Age, Change, shared_part};
+use super::address_policy::{LastAnnounce, RowVisitor, address_prefix};
 use super::peer_store::PeerStore;
-use super::time::SHARED;
+use super::time::SHARES_ADDRESS;
 
 /// The most peers of a flat population. A scan of so many takes about as long as the look-up in
 /// an index, which would cost another 9 bytes a peer.
-pub(super) const FLAT_MAX: usize = 128;
+pub(super) const ARRAY_MAX: usize = 128;
 
 /// An array of rows; all that [`PeerStore`] asks for follows from it.
 trait Contiguous<const N: usize> {
@@ -31,10 +31,10 @@ trait Contiguous<const N: usize> {
     fn is_full(&self) -> bool;
 
     /// Appends a row of any content.
-    fn lengthen(&mut self);
+    fn grow(&mut self);
 
     /// Drops the last row.
-    fn shorten(&mut self);
+    fn shrink(&mut self);
 }
 
 impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
@@ -62,7 +62,7 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
         self.rows().0.iter().position(|known| known == address)
     }
 
-    fn run(&self, from: usize, to: usize) -> &[[u8; N]] {
+    fn addresses_from(&self, from: usize, to: usize) -> &[[u8; N]] {
         &self.rows().0[from..to]
     }
 
@@ -70,9 +70,9 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
         &self.rows().1[..end]
     }
 
-    fn restamp(&mut self, at: usize, tick: u8) -> bool {
+    fn set_tick(&mut self, at: usize, tick: u8) -> bool {
         let stamp = &mut self.rows_mut().1[at];
-        let shared = *stamp & SHARED;
+        let shared = *stamp & SHARES_ADDRESS;
         *stamp = tick | shared;
         shared > 0
     }
@@ -81,11 +81,11 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
         nibble(self.orders(), at)
     }
 
-    fn visit_address(&mut self, endpoint: &[u8; N], change: &mut Change<'_, N>) {
+    fn visit_same_address(&mut self, endpoint: &[u8; N], change: &mut RowVisitor<'_, N>) {
         for at in 0..PeerStore::len(self) {
             let (addresses, stamps) = self.rows();
-            if shared_part(&addresses[at]) == shared_part(endpoint) {
-                let mut age = Age { stamp: stamps[at], order: self.order(at) };
+            if address_prefix(&addresses[at]) == address_prefix(endpoint) {
+                let mut age = LastAnnounce { stamp: stamps[at], order: self.order(at) };
                 change(at, &addresses[at], &mut age);
                 self.rows_mut().1[at] = age.stamp;
                 set_nibble(self.orders_mut(), at, age.order);
@@ -103,7 +103,7 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
     }
 
     fn push(&mut self, address: [u8; N], stamp: u8) {
-        self.lengthen();
+        self.grow();
         if let ([.., last_address], [.., last_stamp]) = self.rows_mut() {
             *last_address = address;
             *last_stamp = stamp;
@@ -112,9 +112,9 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
         set_nibble(self.orders_mut(), at, 0);
     }
 
-    fn forget(&mut self, _at: usize) {}
+    fn unindex(&mut self, _at: usize) {}
 
-    fn fill(&mut self, from: usize, to: usize) {
+    fn move_row(&mut self, from: usize, to: usize) {
         let (addresses, stamps) = self.rows_mut();
         addresses[to] = addresses[from];
         stamps[to] = stamps[from];
@@ -122,8 +122,8 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
         set_nibble(self.orders_mut(), to, order);
     }
 
-    fn cut(&mut self) {
-        self.shorten();
+    fn pop(&mut self) {
+        self.shrink();
     }
 }
 
@@ -143,7 +143,7 @@ fn copy_rows<const N: usize>(from: &dyn PeerStore<N>, to: &mut impl Contiguous<N
     let (addresses, stamps) = to.rows_mut();
     let mut at = 0;
     while at < from.len() {
-        let run = from.run(at, from.len());
+        let run = from.addresses_from(at, from.len());
         addresses[at..at + run.len()].copy_from_slice(run);
         at += run.len();
     }
@@ -163,12 +163,12 @@ pub(super) struct InlinePeers<const N: usize, const K: usize> {
     stamps: [u8; K],
     orders: [u8; 2],
     /// In bits 0 to 2 how many peers there are, in bits 4 to 6 how many of them are seeders, and
-    /// [`SINGLE`].
+    /// [`UNCONFIRMED`].
     counts: u8,
 }
 
 /// The only peer has announced once, and there was no other.
-const SINGLE: u8 = 0x80;
+const UNCONFIRMED: u8 = 0x80;
 
 impl<const N: usize, const K: usize> InlinePeers<N, K> {
     pub(super) const EMPTY: Self = {
@@ -181,21 +181,21 @@ impl<const N: usize, const K: usize> InlinePeers<N, K> {
     }
 
     /// Whether it is marked as below.
-    pub(super) fn is_single(&self) -> bool {
-        self.counts & SINGLE > 0
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.counts & UNCONFIRMED > 0
     }
 
     /// Marks it as that of a torrent with one peer that has announced once.
-    pub(super) fn set_single(&mut self, single: bool) {
-        self.counts = self.counts & !SINGLE | if single { SINGLE } else { 0 };
+    pub(super) fn set_unconfirmed(&mut self, single: bool) {
+        self.counts = self.counts & !UNCONFIRMED | if single { UNCONFIRMED } else { 0 };
     }
 
     /// The same peers, in the same order; there are `K` at most.
-    pub(super) fn copied_from(from: &dyn PeerStore<N>) -> Self {
-        let mut few = Self::EMPTY;
-        few.counts = (from.len() | from.seeders() << 4) as u8;
-        copy_rows(from, &mut few);
-        few
+    pub(super) fn copy_of(from: &dyn PeerStore<N>) -> Self {
+        let mut inline = Self::EMPTY;
+        inline.counts = (from.len() | from.seeders() << 4) as u8;
+        copy_rows(from, &mut inline);
+        inline
     }
 }
 
@@ -223,23 +223,23 @@ impl<const N: usize, const K: usize> Contiguous<N> for InlinePeers<N, K> {
     }
 
     fn set_seeders(&mut self, seeders: usize) {
-        self.counts = self.counts & (SINGLE | 7) | (seeders << 4) as u8;
+        self.counts = self.counts & (UNCONFIRMED | 7) | (seeders << 4) as u8;
     }
 
     fn is_full(&self) -> bool {
         self.len() == K
     }
 
-    fn lengthen(&mut self) {
+    fn grow(&mut self) {
         self.counts += 1;
     }
 
-    fn shorten(&mut self) {
+    fn shrink(&mut self) {
         self.counts -= 1;
     }
 }
 
-/// Up to [`FLAT_MAX`] peers in one heap block: all addresses, then all stamps, then all orders,
+/// Up to [`ARRAY_MAX`] peers in one heap block: all addresses, then all stamps, then all orders,
 /// each with the same room behind them.
 #[derive(Debug, Default)]
 pub(super) struct ArrayPeers<const N: usize> {
@@ -249,61 +249,61 @@ pub(super) struct ArrayPeers<const N: usize> {
 }
 
 impl<const N: usize> ArrayPeers<N> {
-    /// The same peers, in the same order, with room for more; [`FLAT_MAX`] of them at most.
-    pub(super) fn copied_from(from: &dyn PeerStore<N>) -> Self {
-        let mut flat = ArrayPeers::with_room(Self::room_above(from.len()));
-        flat.len = from.len() as u32;
-        flat.seeders = from.seeders() as u32;
-        copy_rows(from, &mut flat);
-        flat
+    /// The same peers, in the same order, with room for more; [`ARRAY_MAX`] of them at most.
+    pub(super) fn copy_of(from: &dyn PeerStore<N>) -> Self {
+        let mut array = ArrayPeers::with_capacity(Self::capacity_above(from.len()));
+        array.len = from.len() as u32;
+        array.seeders = from.seeders() as u32;
+        copy_rows(from, &mut array);
+        array
     }
 
-    fn with_room(room: usize) -> Self {
-        ArrayPeers { block: vec![0; Self::bytes(room)].into_boxed_slice(), len: 0, seeders: 0 }
+    fn with_capacity(capacity: usize) -> Self {
+        ArrayPeers { block: vec![0; Self::bytes(capacity)].into_boxed_slice(), len: 0, seeders: 0 }
     }
 
-    fn bytes(room: usize) -> usize {
-        room * (N + 1) + room.div_ceil(2)
+    fn bytes(capacity: usize) -> usize {
+        capacity * (N + 1) + capacity.div_ceil(2)
     }
 
     /// How many peers fit so many bytes.
-    fn room_in(bytes: usize) -> usize {
+    fn capacity_of(bytes: usize) -> usize {
         bytes * 2 / (2 * (N + 1) + 1)
     }
 
-    fn room(&self) -> usize {
-        Self::room_in(self.block.len())
+    fn capacity(&self) -> usize {
+        Self::capacity_of(self.block.len())
     }
 
     /// What room to take when there are to be more than `len` peers: of a block of seven, which
     /// is the first, half may be spare, of a large one a fifth. It is cut so that the allocator
     /// wastes little: a chunk of glibc's is a multiple of 16 bytes, 8 of them its own.
-    fn room_above(len: usize) -> usize {
+    fn capacity_above(len: usize) -> usize {
         let bytes = Self::bytes(len + len / 4 + 3);
         let whole = bytes.saturating_sub(8) / 16 * 16 + 8;
-        Self::room_in(whole).max(len + 1).min(FLAT_MAX)
+        Self::capacity_of(whole).max(len + 1).min(ARRAY_MAX)
     }
 }
 
 impl<const N: usize> Contiguous<N> for ArrayPeers<N> {
     fn rows(&self) -> (&[[u8; N]], &[u8]) {
         let len = self.len as usize;
-        let (addresses, stamps) = self.block.split_at(self.room() * N);
+        let (addresses, stamps) = self.block.split_at(self.capacity() * N);
         (&addresses.as_chunks().0[..len], &stamps[..len])
     }
 
     fn rows_mut(&mut self) -> (&mut [[u8; N]], &mut [u8]) {
         let len = self.len as usize;
-        let (addresses, stamps) = self.block.split_at_mut(self.room() * N);
+        let (addresses, stamps) = self.block.split_at_mut(self.capacity() * N);
         (&mut addresses.as_chunks_mut().0[..len], &mut stamps[..len])
     }
 
     fn orders(&self) -> &[u8] {
-        &self.block[self.room() * (N + 1)..]
+        &self.block[self.capacity() * (N + 1)..]
     }
 
     fn orders_mut(&mut self) -> &mut [u8] {
-        let from = self.room() * (N + 1);
+        let from = self.capacity() * (N + 1);
         &mut self.block[from..]
     }
 
@@ -316,24 +316,24 @@ impl<const N: usize> Contiguous<N> for ArrayPeers<N> {
     }
 
     fn is_full(&self) -> bool {
-        self.len as usize >= FLAT_MAX
+        self.len as usize >= ARRAY_MAX
     }
 
-    fn lengthen(&mut self) {
+    fn grow(&mut self) {
         let len = self.len as usize;
-        if len == self.room() {
-            *self = ArrayPeers::copied_from(self);
+        if len == self.capacity() {
+            *self = ArrayPeers::copy_of(self);
         }
         self.len += 1;
     }
 
-    fn shorten(&mut self) {
+    fn shrink(&mut self) {
         self.len -= 1;
         let len = self.len as usize;
         if len == 0 {
             *self = ArrayPeers::default();
-        } else if Self::room_above(len) * 2 <= self.room() {
-            *self = ArrayPeers::copied_from(self);
+        } else if Self::capacity_above(len) * 2 <= self.capacity() {
+            *self = ArrayPeers::copy_of(self);
         }
     }
 }

@@ -12,8 +12,9 @@
 //! The keys are chosen by strangers, so every hash is keyed with a secret of the process: nobody
 //! can find info hashes or addresses that meet in one place.
 
-mod address;
+mod address_policy;
 mod chunked_vec;
+mod eviction;
 mod indexed_peers;
 mod inline_peers;
 mod peer_index;
@@ -22,10 +23,9 @@ mod peers;
 mod random;
 mod ranking;
 mod sample;
+mod scan;
 mod scrape_cursor;
 mod shard;
-mod singles;
-mod slices;
 mod stats;
 mod sweep;
 mod table;
@@ -35,11 +35,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
 pub use random::Random;
-pub use ranking::{Measure, Ranking};
+pub use ranking::{RankBy, Ranking};
 pub use sample::Sample;
 pub use scrape_cursor::ScrapeCursor;
 pub use stats::{PeerCounts, SwarmStats};
-pub use sweep::{Sweep, Swept};
+pub use sweep::{Sweep, SweepStatus};
 pub use table::Swarms;
 
 /// Torrents that may be configured at most: what the tables hold, less a margin for the fullest of
@@ -82,9 +82,9 @@ impl CompactAddr {
 
 /// What an announce reports beside its being there (BEP 3, `event`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum PeerEvent {
     /// Nothing, or what changes nothing here: `started` is like any other announce, but for
-    /// [`Event::Magnet`].
+    /// [`PeerEvent::Magnet`].
     None,
     /// A client has begun with a magnet link and does not know yet what there is to have: some
     /// call themselves seeders then. It is told of seeders all the same, or it would get nobody
@@ -106,14 +106,14 @@ pub struct AnnounceRequest {
     /// Whether the peer has everything (BEP 3: `left` is 0).
     pub seeder: bool,
     /// What it reports.
-    pub event: Event,
+    pub event: PeerEvent,
     /// How many peers it wants at most.
-    pub want: u32,
+    pub numwant: u32,
 }
 
 /// What is known of one torrent, over both address families; zeros if it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct TorrentCounts {
     /// Seeders.
     pub complete: u32,
     /// Leechers.
@@ -151,7 +151,7 @@ pub enum CapacityError {
     /// [`SwarmConfig::peers_max`].
     Peers,
     /// [`SwarmConfig::peers_per_torrent_max`].
-    Torrent,
+    PeersPerTorrent,
 }
 
 /// What had to go so that a peer could be stored.

@@ -19,7 +19,7 @@ const LOAD: usize = 32;
 const TABLE_SHIFT: u32 = 16;
 
 /// Stands for no row while two entries exchange theirs.
-const NOWHERE: u32 = u32::MAX;
+const NO_ROW: u32 = u32::MAX;
 
 /// See the module. The caller computes the hashes and knows that of any row.
 #[derive(Debug)]
@@ -91,11 +91,11 @@ impl PeerIndex {
     }
 
     /// What stood for row `a`, with hash `hash_a`, stands for row `b` now, and the reverse.
-    pub(super) fn exchange(&mut self, (hash_a, a): (u64, usize), (hash_b, b): (u64, usize)) {
+    pub(super) fn swap_rows(&mut self, (hash_a, a): (u64, usize), (hash_b, b): (u64, usize)) {
         // Without the step between, two entries of one row could meet under one hash.
-        self.replace(hash_a, a as u32, NOWHERE);
+        self.replace(hash_a, a as u32, NO_ROW);
         self.replace(hash_b, b as u32, a as u32);
-        self.replace(hash_a, NOWHERE, b as u32);
+        self.replace(hash_a, NO_ROW, b as u32);
     }
 
     fn replace(&mut self, hash: u64, from: u32, to: u32) {
@@ -132,43 +132,43 @@ mod tests {
 
     #[test]
     fn finds_every_row_while_it_grows_and_shrinks() {
-        let mut positions = PeerIndex::new();
+        let mut index = PeerIndex::new();
         for row in 0..3000 {
-            positions.insert(hash_of(row), row, hash_of);
+            index.insert(hash_of(row), row, hash_of);
             if row % 97 == 0 {
-                (0..=row).for_each(|r| assert_eq!(positions.find(hash_of(r), |f| f == r), Some(r)));
+                (0..=row).for_each(|r| assert_eq!(index.find(hash_of(r), |f| f == r), Some(r)));
             }
         }
-        assert!(positions.tables.len() >= 3000 / LOAD);
+        assert!(index.tables.len() >= 3000 / LOAD);
         for row in (0..3000).rev() {
-            positions.remove(hash_of(row), row, hash_of);
-            assert_eq!(positions.find(hash_of(row), |f| f == row), None);
+            index.remove(hash_of(row), row, hash_of);
+            assert_eq!(index.find(hash_of(row), |f| f == row), None);
             if row % 97 == 0 {
-                (0..row).for_each(|r| assert_eq!(positions.find(hash_of(r), |f| f == r), Some(r)));
+                (0..row).for_each(|r| assert_eq!(index.find(hash_of(r), |f| f == r), Some(r)));
             }
         }
-        assert_eq!((positions.len, positions.tables.len()), (0, 1));
+        assert_eq!((index.len, index.tables.len()), (0, 1));
     }
 
     #[test]
     fn no_table_is_much_fuller_than_the_mean() {
-        let mut positions = PeerIndex::new();
+        let mut index = PeerIndex::new();
         for row in 0..50_000 {
-            positions.insert(hash_of(row), row, hash_of);
+            index.insert(hash_of(row), row, hash_of);
         }
-        let fullest = (0..positions.tables.len()).map(|t| positions.tables[t].len()).max();
+        let fullest = (0..index.tables.len()).map(|t| index.tables[t].len()).max();
         assert!(fullest < Some(4 * LOAD), "{fullest:?}");
     }
 
     #[test]
     fn rows_of_one_hash_can_be_exchanged_and_renumbered() {
-        let mut positions = PeerIndex::new();
+        let mut index = PeerIndex::new();
         for row in [1, 2, 3] {
-            positions.insert(7, row, |_| 7);
+            index.insert(7, row, |_| 7);
         }
-        positions.exchange((7, 1), (7, 3));
-        positions.renumber(7, 2, 9);
-        let mut rows: Vec<u32> = positions.tables[0].iter().copied().collect();
+        index.swap_rows((7, 1), (7, 3));
+        index.renumber(7, 2, 9);
+        let mut rows: Vec<u32> = index.tables[0].iter().copied().collect();
         rows.sort_unstable();
         assert_eq!(rows, [1, 3, 9]);
     }

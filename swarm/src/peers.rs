@@ -6,25 +6,25 @@
 
 use std::sync::Arc;
 
-use super::address::{Addresses, Neighbours, neighbours, set_latest};
+use super::address_policy::{AddressPeers, AddressPolicy, same_address, set_latest};
 use super::indexed_peers::IndexedPeers;
-use super::inline_peers::{ArrayPeers, FLAT_MAX, InlinePeers};
+use super::inline_peers::{ARRAY_MAX, ArrayPeers, InlinePeers};
 use super::peer_store::PeerStore;
-use super::time::{Budget, Deadline};
-use super::{CompactAddr, Counts, PeerCounts};
+use super::time::{Budget, ExpiredStamps};
+use super::{CompactAddr, PeerCounts, TorrentCounts};
 
 /// IPv4 peers in the torrent itself.
-const FEW_4: usize = 4;
+const INLINE_V4_MAX: usize = 4;
 /// IPv6 peers in the torrent itself.
-const FEW_6: usize = 1;
+const INLINE_V6_MAX: usize = 1;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) enum Peers {
-    Few4(InlinePeers<6, FEW_4>),
-    Few6(InlinePeers<18, FEW_6>),
-    Flat4(ArrayPeers<6>),
-    Flat6(ArrayPeers<18>),
+    Inline4(InlinePeers<6, INLINE_V4_MAX>),
+    Inline6(InlinePeers<18, INLINE_V6_MAX>),
+    Array4(ArrayPeers<6>),
+    Array6(ArrayPeers<18>),
     DualStack(Box<DualStack>),
 }
 
@@ -33,15 +33,15 @@ const _: () = assert!(size_of::<Peers>() == 32);
 /// A swarm of both families, or one with a deep population.
 #[derive(Debug)]
 pub(super) struct DualStack {
-    v4: Large<6>,
-    v6: Large<18>,
+    v4: FamilyPeers<6>,
+    v6: FamilyPeers<18>,
 }
 
 /// A population of any size.
 #[derive(Debug)]
-enum Large<const N: usize> {
-    ArrayPeers(ArrayPeers<N>),
-    IndexedPeers(Box<IndexedPeers<N>>),
+enum FamilyPeers<const N: usize> {
+    Array(ArrayPeers<N>),
+    Indexed(Box<IndexedPeers<N>>),
 }
 
 /// Before which row of each family an expiry that was interrupted goes on.
@@ -52,41 +52,41 @@ pub(super) struct RowsLeft {
 }
 
 impl Peers {
-    pub(super) const EMPTY: Peers = Peers::Few4(InlinePeers::EMPTY);
+    pub(super) const EMPTY: Peers = Peers::Inline4(InlinePeers::EMPTY);
 
     pub(super) fn v4(&self) -> Option<&dyn PeerStore<6>> {
         match self {
-            Peers::Few4(few) => Some(few),
-            Peers::Flat4(flat) => Some(flat),
-            Peers::DualStack(both) => Some(both.v4.rows()),
-            Peers::Few6(_) | Peers::Flat6(_) => None,
+            Peers::Inline4(inline) => Some(inline),
+            Peers::Array4(array) => Some(array),
+            Peers::DualStack(dual) => Some(dual.v4.rows()),
+            Peers::Inline6(_) | Peers::Array6(_) => None,
         }
     }
 
     pub(super) fn v6(&self) -> Option<&dyn PeerStore<18>> {
         match self {
-            Peers::Few6(few) => Some(few),
-            Peers::Flat6(flat) => Some(flat),
-            Peers::DualStack(both) => Some(both.v6.rows()),
-            Peers::Few4(_) | Peers::Flat4(_) => None,
+            Peers::Inline6(inline) => Some(inline),
+            Peers::Array6(array) => Some(array),
+            Peers::DualStack(dual) => Some(dual.v6.rows()),
+            Peers::Inline4(_) | Peers::Array4(_) => None,
         }
     }
 
     fn v4_mut(&mut self) -> Option<&mut dyn PeerStore<6>> {
         match self {
-            Peers::Few4(few) => Some(few),
-            Peers::Flat4(flat) => Some(flat),
-            Peers::DualStack(both) => Some(both.v4.rows_mut()),
-            Peers::Few6(_) | Peers::Flat6(_) => None,
+            Peers::Inline4(inline) => Some(inline),
+            Peers::Array4(array) => Some(array),
+            Peers::DualStack(dual) => Some(dual.v4.rows_mut()),
+            Peers::Inline6(_) | Peers::Array6(_) => None,
         }
     }
 
     fn v6_mut(&mut self) -> Option<&mut dyn PeerStore<18>> {
         match self {
-            Peers::Few6(few) => Some(few),
-            Peers::Flat6(flat) => Some(flat),
-            Peers::DualStack(both) => Some(both.v6.rows_mut()),
-            Peers::Few4(_) | Peers::Flat4(_) => None,
+            Peers::Inline6(inline) => Some(inline),
+            Peers::Array6(array) => Some(array),
+            Peers::DualStack(dual) => Some(dual.v6.rows_mut()),
+            Peers::Inline4(_) | Peers::Array4(_) => None,
         }
     }
 
@@ -96,22 +96,26 @@ impl Peers {
     }
 
     /// Seeders and leechers of both families; `downloaded` is not known here.
-    pub(super) fn counts(&self, downloaded: u32) -> Counts {
+    pub(super) fn counts(&self, downloaded: u32) -> TorrentCounts {
         let seeders =
             self.v4().map_or(0, |rows| rows.seeders()) + self.v6().map_or(0, |rows| rows.seeders());
-        Counts { complete: seeders as u32, incomplete: (self.len() - seeders) as u32, downloaded }
+        TorrentCounts {
+            complete: seeders as u32,
+            incomplete: (self.len() - seeders) as u32,
+            downloaded,
+        }
     }
 
-    /// As [`PeerStore::renew`].
-    pub(super) fn renew(
+    /// As [`PeerStore::refresh`].
+    pub(super) fn refresh(
         &mut self,
         peer: &CompactAddr,
         seeder: bool,
         stamp: u8,
     ) -> Option<(bool, usize)> {
         match peer {
-            CompactAddr::V4(address) => self.v4_mut()?.renew(address, seeder, stamp),
-            CompactAddr::V6(address) => self.v6_mut()?.renew(address, seeder, stamp),
+            CompactAddr::V4(address) => self.v4_mut()?.refresh(address, seeder, stamp),
+            CompactAddr::V6(address) => self.v6_mut()?.refresh(address, seeder, stamp),
         }
     }
 
@@ -121,30 +125,32 @@ impl Peers {
         peer: &CompactAddr,
         seeder: bool,
         stamp: u8,
-        rules: &Arc<Addresses>,
+        policy: &Arc<AddressPolicy>,
     ) -> usize {
         match *peer {
             CompactAddr::V4(address) => match self.v4_mut() {
                 Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
-                _ => self.unpacked(|both| both.v4.roomy(rules).add(address, seeder, stamp)),
+                _ => self
+                    .rebuild(|dual| dual.v4.with_room_for_one(policy).add(address, seeder, stamp)),
             },
             CompactAddr::V6(address) => match self.v6_mut() {
                 Some(rows) if !rows.is_full() => rows.add(address, seeder, stamp),
-                _ => self.unpacked(|both| both.v6.roomy(rules).add(address, seeder, stamp)),
+                _ => self
+                    .rebuild(|dual| dual.v6.with_room_for_one(policy).add(address, seeder, stamp)),
             },
         }
     }
 
     /// The endpoints that the address of a peer, which is limited, has here, at tick `now`.
-    pub(super) fn neighbours(
+    pub(super) fn same_address(
         &mut self,
         peer: &CompactAddr,
-        rules: &Addresses,
+        policy: &AddressPolicy,
         now: u8,
-    ) -> Option<Neighbours> {
+    ) -> Option<AddressPeers> {
         Some(match peer {
-            CompactAddr::V4(endpoint) => neighbours(self.v4_mut()?, endpoint, rules, now),
-            CompactAddr::V6(endpoint) => neighbours(self.v6_mut()?, endpoint, rules, now),
+            CompactAddr::V4(endpoint) => same_address(self.v4_mut()?, endpoint, policy, now),
+            CompactAddr::V6(endpoint) => same_address(self.v6_mut()?, endpoint, policy, now),
         })
     }
 
@@ -178,33 +184,33 @@ impl Peers {
             CompactAddr::V4(address) => remove(self.v4_mut()?, address),
             CompactAddr::V6(address) => remove(self.v6_mut()?, address),
         }?;
-        self.tighten();
+        self.shrink_form();
         Some(was_seeder)
     }
 
     /// Whether there is one peer, which has announced once.
-    pub(super) fn is_single(&self) -> bool {
+    pub(super) fn is_unconfirmed(&self) -> bool {
         match self {
-            Peers::Few4(few) => few.is_single(),
-            Peers::Few6(few) => few.is_single(),
+            Peers::Inline4(inline) => inline.is_unconfirmed(),
+            Peers::Inline6(inline) => inline.is_unconfirmed(),
             _ => false,
         }
     }
 
     /// Says whether there is one peer, which has announced once.
-    pub(super) fn set_single(&mut self, single: bool) {
+    pub(super) fn set_unconfirmed(&mut self, single: bool) {
         match self {
-            Peers::Few4(few) => few.set_single(single),
-            Peers::Few6(few) => few.set_single(single),
+            Peers::Inline4(inline) => inline.set_unconfirmed(single),
+            Peers::Inline6(inline) => inline.set_unconfirmed(single),
             _ => {}
         }
     }
 
     /// The peers of IPv4 and of IPv6.
-    pub(super) fn crowds(&self) -> [PeerCounts; 2] {
+    pub(super) fn peer_counts(&self) -> [PeerCounts; 2] {
         [
-            self.v4().map_or_else(PeerCounts::default, crowd),
-            self.v6().map_or_else(PeerCounts::default, crowd),
+            self.v4().map_or_else(PeerCounts::default, counts_of),
+            self.v6().map_or_else(PeerCounts::default, counts_of),
         ]
     }
 
@@ -221,30 +227,30 @@ impl Peers {
     pub(super) fn expire(
         &mut self,
         mut left: RowsLeft,
-        deadline: Deadline,
+        expired: ExpiredStamps,
         budget: &mut Budget,
     ) -> RowsLeft {
         let before = self.len();
-        left.v4 = self.v4_mut().map_or(0, |rows| rows.expire(left.v4, deadline, budget));
-        left.v6 = self.v6_mut().map_or(0, |rows| rows.expire(left.v6, deadline, budget));
+        left.v4 = self.v4_mut().map_or(0, |rows| rows.expire(left.v4, expired, budget));
+        left.v6 = self.v6_mut().map_or(0, |rows| rows.expire(left.v6, expired, budget));
         if self.len() < before {
-            self.tighten();
+            self.shrink_form();
         }
         left
     }
 
     /// After a removal: a smaller form, if one will do with a little room to spare (a swarm that
     /// goes to and fro over the border shall not change with every announce).
-    fn tighten(&mut self) {
+    fn shrink_form(&mut self) {
         let fits_smaller = match self {
-            Peers::Few4(_) | Peers::Few6(_) => false,
-            Peers::Flat4(flat) => flat.len() < FEW_4,
-            Peers::Flat6(flat) => flat.len() <= FEW_6,
-            Peers::DualStack(both) => {
-                both.v4.tighten();
-                both.v6.tighten();
-                match (&both.v4, &both.v6) {
-                    (Large::ArrayPeers(v4), Large::ArrayPeers(v6)) => {
+            Peers::Inline4(_) | Peers::Inline6(_) => false,
+            Peers::Array4(array) => array.len() < INLINE_V4_MAX,
+            Peers::Array6(array) => array.len() <= INLINE_V6_MAX,
+            Peers::DualStack(dual) => {
+                dual.v4.shrink_form();
+                dual.v6.shrink_form();
+                match (&dual.v4, &dual.v6) {
+                    (FamilyPeers::Array(v4), FamilyPeers::Array(v6)) => {
                         v4.len() == 0 || v6.len() == 0
                     }
                     _ => false,
@@ -252,47 +258,51 @@ impl Peers {
             }
         };
         if fits_smaller {
-            self.unpacked(|_| ());
+            self.rebuild(|_| ());
         }
     }
 
     /// Does something in the roomiest form and comes back to the smallest.
-    fn unpacked<T>(&mut self, change: impl FnOnce(&mut DualStack) -> T) -> T {
-        let mut both = std::mem::replace(self, Peers::EMPTY).unpack();
-        let result = change(&mut both);
-        *self = Peers::pack(both);
+    fn rebuild<T>(&mut self, change: impl FnOnce(&mut DualStack) -> T) -> T {
+        let mut dual = std::mem::replace(self, Peers::EMPTY).unpack();
+        let result = change(&mut dual);
+        *self = Peers::pack(dual);
         result
     }
 
     fn unpack(self) -> DualStack {
-        let (mut v4, mut v6) = (Large::default(), Large::default());
+        let (mut v4, mut v6) = (FamilyPeers::default(), FamilyPeers::default());
         match self {
-            Peers::Few4(few) => v4 = Large::ArrayPeers(ArrayPeers::copied_from(&few)),
-            Peers::Few6(few) => v6 = Large::ArrayPeers(ArrayPeers::copied_from(&few)),
-            Peers::Flat4(flat) => v4 = Large::ArrayPeers(flat),
-            Peers::Flat6(flat) => v6 = Large::ArrayPeers(flat),
-            Peers::DualStack(both) => return *both,
+            Peers::Inline4(inline) => v4 = FamilyPeers::Array(ArrayPeers::copy_of(&inline)),
+            Peers::Inline6(inline) => v6 = FamilyPeers::Array(ArrayPeers::copy_of(&inline)),
+            Peers::Array4(array) => v4 = FamilyPeers::Array(array),
+            Peers::Array6(array) => v6 = FamilyPeers::Array(array),
+            Peers::DualStack(dual) => return *dual,
         }
         DualStack { v4, v6 }
     }
 
-    fn pack(both: DualStack) -> Peers {
-        match both {
-            DualStack { v4: Large::ArrayPeers(v4), v6: Large::ArrayPeers(v6) } if v6.len() == 0 => {
-                if v4.len() <= FEW_4 {
-                    Peers::Few4(InlinePeers::copied_from(&v4))
+    fn pack(dual: DualStack) -> Peers {
+        match dual {
+            DualStack { v4: FamilyPeers::Array(v4), v6: FamilyPeers::Array(v6) }
+                if v6.len() == 0 =>
+            {
+                if v4.len() <= INLINE_V4_MAX {
+                    Peers::Inline4(InlinePeers::copy_of(&v4))
                 } else {
-                    Peers::Flat4(v4)
+                    Peers::Array4(v4)
                 }
             }
-            DualStack { v4: Large::ArrayPeers(v4), v6: Large::ArrayPeers(v6) } if v4.len() == 0 => {
-                if v6.len() <= FEW_6 {
-                    Peers::Few6(InlinePeers::copied_from(&v6))
+            DualStack { v4: FamilyPeers::Array(v4), v6: FamilyPeers::Array(v6) }
+                if v4.len() == 0 =>
+            {
+                if v6.len() <= INLINE_V6_MAX {
+                    Peers::Inline6(InlinePeers::copy_of(&v6))
                 } else {
-                    Peers::Flat6(v6)
+                    Peers::Array6(v6)
                 }
             }
-            both => Peers::DualStack(Box::new(both)),
+            dual => Peers::DualStack(Box::new(dual)),
         }
     }
 }
@@ -316,7 +326,7 @@ fn replace<const N: usize>(
     (was_seeder, rows.add(address, seeder, stamp))
 }
 
-fn crowd<const N: usize>(rows: &dyn PeerStore<N>) -> PeerCounts {
+fn counts_of<const N: usize>(rows: &dyn PeerStore<N>) -> PeerCounts {
     let seeders = rows.seeders();
     PeerCounts { seeders: seeders as u64, leechers: (rows.len() - seeders) as u64 }
 }
@@ -327,43 +337,43 @@ impl RowsLeft {
     }
 }
 
-impl<const N: usize> Default for Large<N> {
+impl<const N: usize> Default for FamilyPeers<N> {
     fn default() -> Self {
-        Large::ArrayPeers(ArrayPeers::default())
+        FamilyPeers::Array(ArrayPeers::default())
     }
 }
 
-impl<const N: usize> Large<N> {
+impl<const N: usize> FamilyPeers<N> {
     fn rows(&self) -> &dyn PeerStore<N> {
         match self {
-            Large::ArrayPeers(flat) => flat,
-            Large::IndexedPeers(deep) => &**deep,
+            FamilyPeers::Array(array) => array,
+            FamilyPeers::Indexed(indexed) => &**indexed,
         }
     }
 
     fn rows_mut(&mut self) -> &mut dyn PeerStore<N> {
         match self {
-            Large::ArrayPeers(flat) => flat,
-            Large::IndexedPeers(deep) => &mut **deep,
+            FamilyPeers::Array(array) => array,
+            FamilyPeers::Indexed(indexed) => &mut **indexed,
         }
     }
 
     /// The rows, with room for one more.
-    fn roomy(&mut self, rules: &Arc<Addresses>) -> &mut dyn PeerStore<N> {
-        if let Large::ArrayPeers(flat) = self
-            && PeerStore::is_full(flat)
+    fn with_room_for_one(&mut self, policy: &Arc<AddressPolicy>) -> &mut dyn PeerStore<N> {
+        if let FamilyPeers::Array(array) = self
+            && PeerStore::is_full(array)
         {
-            *self = Large::IndexedPeers(Box::new(IndexedPeers::copied_from(flat, rules)));
+            *self = FamilyPeers::Indexed(Box::new(IndexedPeers::copy_of(array, policy)));
         }
         self.rows_mut()
     }
 
     /// After a removal: flat again, if the rows would fill half of it at most.
-    fn tighten(&mut self) {
-        if let Large::IndexedPeers(deep) = self
-            && deep.len() <= FLAT_MAX / 2
+    fn shrink_form(&mut self) {
+        if let FamilyPeers::Indexed(indexed) = self
+            && indexed.len() <= ARRAY_MAX / 2
         {
-            *self = Large::ArrayPeers(ArrayPeers::copied_from(&**deep));
+            *self = FamilyPeers::Array(ArrayPeers::copy_of(&**indexed));
         }
     }
 }
@@ -380,25 +390,25 @@ mod tests {
 
     fn form(peers: &Peers) -> &'static str {
         match peers {
-            Peers::Few4(_) => "few 4",
-            Peers::Few6(_) => "few 6",
-            Peers::Flat4(_) => "flat 4",
-            Peers::Flat6(_) => "flat 6",
-            Peers::DualStack(both) => match (&both.v4, &both.v6) {
-                (Large::ArrayPeers(_), Large::ArrayPeers(_)) => "both flat",
-                (Large::IndexedPeers(_), Large::ArrayPeers(_)) => "deep 4",
-                (Large::ArrayPeers(_), Large::IndexedPeers(_)) => "deep 6",
-                (Large::IndexedPeers(_), Large::IndexedPeers(_)) => "both deep",
+            Peers::Inline4(_) => "few 4",
+            Peers::Inline6(_) => "few 6",
+            Peers::Array4(_) => "flat 4",
+            Peers::Array6(_) => "flat 6",
+            Peers::DualStack(dual) => match (&dual.v4, &dual.v6) {
+                (FamilyPeers::Array(_), FamilyPeers::Array(_)) => "both flat",
+                (FamilyPeers::Indexed(_), FamilyPeers::Array(_)) => "deep 4",
+                (FamilyPeers::Array(_), FamilyPeers::Indexed(_)) => "deep 6",
+                (FamilyPeers::Indexed(_), FamilyPeers::Indexed(_)) => "both deep",
             },
         }
     }
 
     /// The form at each length on the way up, then on the way down.
     fn forms(v6: bool, most: u8) -> (Vec<&'static str>, Vec<&'static str>) {
-        let rules = Arc::new(Addresses::new(RandomState::new(), 0));
+        let policy = Arc::new(AddressPolicy::new(RandomState::new(), 0));
         let mut peers = Peers::EMPTY;
         let up = (0..most).map(|n| {
-            peers.add(&peer(n, v6), n % 2 == 0, 0, &rules);
+            peers.add(&peer(n, v6), n % 2 == 0, 0, &policy);
             form(&peers)
         });
         let up: Vec<&str> = up.collect();
@@ -414,10 +424,10 @@ mod tests {
     fn the_form_is_the_smallest_with_some_inertia() {
         let (up, down) = forms(false, 200);
         assert!(up[..4].iter().all(|&form| form == "few 4"));
-        assert!(up[4..FLAT_MAX].iter().all(|&form| form == "flat 4"));
-        assert!(up[FLAT_MAX..].iter().all(|&form| form == "deep 4"));
-        assert!(down[..200 - FLAT_MAX / 2 - 1].iter().all(|&form| form == "deep 4"));
-        assert!(down[200 - FLAT_MAX / 2 - 1..196].iter().all(|&form| form == "flat 4"));
+        assert!(up[4..ARRAY_MAX].iter().all(|&form| form == "flat 4"));
+        assert!(up[ARRAY_MAX..].iter().all(|&form| form == "deep 4"));
+        assert!(down[..200 - ARRAY_MAX / 2 - 1].iter().all(|&form| form == "deep 4"));
+        assert!(down[200 - ARRAY_MAX / 2 - 1..196].iter().all(|&form| form == "flat 4"));
         assert!(down[196..].iter().all(|&form| form == "few 4"));
 
         let (up, down) = forms(true, 200);
@@ -428,17 +438,17 @@ mod tests {
 
     #[test]
     fn a_second_family_comes_and_goes() {
-        let rules = Arc::new(Addresses::new(RandomState::new(), 0));
+        let policy = Arc::new(AddressPolicy::new(RandomState::new(), 0));
         for first_v6 in [false, true] {
             let mut peers = Peers::EMPTY;
-            peers.add(&peer(1, first_v6), true, 0, &rules);
-            peers.add(&peer(2, !first_v6), false, 0, &rules);
+            peers.add(&peer(1, first_v6), true, 0, &policy);
+            peers.add(&peer(2, !first_v6), false, 0, &policy);
             assert_eq!(form(&peers), "both flat");
-            let counts = Counts { complete: 1, incomplete: 1, downloaded: 5 };
+            let counts = TorrentCounts { complete: 1, incomplete: 1, downloaded: 5 };
             assert_eq!(peers.counts(5), counts);
             peers.remove(&peer(1, first_v6));
             assert_eq!(form(&peers), if first_v6 { "few 4" } else { "few 6" });
-            let renewed = peers.renew(&peer(2, !first_v6), true, 0);
+            let renewed = peers.refresh(&peer(2, !first_v6), true, 0);
             assert_eq!(renewed, Some((false, 0)));
         }
     }

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use super::slices::Slices;
+use super::scan::ScanCursor;
 use super::table::Swarms;
-use super::{Counts, InfoHash};
+use super::{InfoHash, TorrentCounts};
 
 /// Torrents that one step looks at, at most.
 const VISITS_PER_STEP: usize = 1024;
@@ -16,89 +16,89 @@ const VISITS_PER_LOCK: usize = 32;
 
 /// By what a torrent is large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// [`Counts::incomplete`].
+pub enum RankBy {
+    /// [`TorrentCounts::incomplete`].
     Leechers,
-    /// [`Counts::complete`].
+    /// [`TorrentCounts::complete`].
     Seeders,
-    /// [`Counts::downloaded`].
+    /// [`TorrentCounts::downloaded`].
     Downloads,
 }
 
-impl Measure {
+impl RankBy {
     /// Every measure, in the order of their numbers.
-    pub const ALL: [Measure; 3] = [Measure::Leechers, Measure::Seeders, Measure::Downloads];
+    pub const ALL: [RankBy; 3] = [RankBy::Leechers, RankBy::Seeders, RankBy::Downloads];
 
-    fn of(self, counts: &Counts) -> u32 {
+    fn value(self, counts: &TorrentCounts) -> u32 {
         match self {
-            Measure::Leechers => counts.incomplete,
-            Measure::Seeders => counts.complete,
-            Measure::Downloads => counts.downloaded,
+            RankBy::Leechers => counts.incomplete,
+            RankBy::Seeders => counts.complete,
+            RankBy::Downloads => counts.downloaded,
         }
     }
 }
 
-/// The largest torrents by each [`Measure`], as far as they have been found.
+/// The largest torrents by each [`RankBy`], as far as they have been found.
 #[derive(Debug)]
 pub struct Ranking {
-    lists: [List; Measure::ALL.len()],
+    lists: [TopList; RankBy::ALL.len()],
     /// Torrents looked at.
     seen: u64,
-    slices: Slices,
+    scan: ScanCursor,
     /// Found under a lock, and not yet ranked.
-    found: Vec<(InfoHash, Counts)>,
+    found: Vec<(InfoHash, TorrentCounts)>,
 }
 
 impl Ranking {
     /// One that is to have this many torrents by each measure, or as many as there are.
-    pub fn of(most: usize) -> Ranking {
+    pub fn new(most: usize) -> Ranking {
         Ranking {
-            lists: Measure::ALL.map(|measure| List::new(measure, most)),
+            lists: RankBy::ALL.map(|measure| TopList::new(measure, most)),
             seen: 0,
-            slices: Slices::default(),
+            scan: ScanCursor::default(),
             found: Vec::with_capacity(VISITS_PER_LOCK),
         }
     }
 
     /// The largest by a measure, from the largest on; of those that are alike the one with the
     /// lower info hash comes first.
-    pub fn largest(&self, by: Measure) -> impl Iterator<Item = (InfoHash, Counts)> {
+    pub fn top(&self, by: RankBy) -> impl Iterator<Item = (InfoHash, TorrentCounts)> {
         self.lists[by as usize].iter()
     }
 
     /// How many torrents there were to choose from.
-    pub fn seen(&self) -> u64 {
+    pub fn scanned(&self) -> u64 {
         self.seen
     }
 }
 
 /// The largest by one measure.
 #[derive(Debug)]
-struct List {
-    measure: Measure,
+struct TopList {
+    measure: RankBy,
     most: usize,
     order: BTreeSet<(Reverse<u32>, InfoHash)>,
     /// The last in `order`, once it is full.
     last: Option<(Reverse<u32>, InfoHash)>,
     /// Of each in `order`: a torrent that moves to another row may be seen twice.
-    counts: HashMap<InfoHash, Counts>,
+    counts: HashMap<InfoHash, TorrentCounts>,
 }
 
-impl List {
-    fn new(measure: Measure, most: usize) -> List {
-        List { measure, most, order: BTreeSet::new(), last: None, counts: HashMap::new() }
+impl TopList {
+    fn new(measure: RankBy, most: usize) -> TopList {
+        TopList { measure, most, order: BTreeSet::new(), last: None, counts: HashMap::new() }
     }
 
-    fn key(&self, info_hash: &InfoHash, counts: &Counts) -> (Reverse<u32>, InfoHash) {
-        (Reverse(self.measure.of(counts)), *info_hash)
+    fn key(&self, info_hash: &InfoHash, counts: &TorrentCounts) -> (Reverse<u32>, InfoHash) {
+        (Reverse(self.measure.value(counts)), *info_hash)
     }
 
     /// Whether a torrent has a place in it, as far as has been seen.
-    fn wants(&self, info_hash: &InfoHash, counts: &Counts) -> bool {
+    fn wants(&self, info_hash: &InfoHash, counts: &TorrentCounts) -> bool {
         self.last.is_none_or(|last| self.key(info_hash, counts) < last)
     }
 
-    fn add(&mut self, info_hash: &InfoHash, counts: &Counts) {
+    fn add(&mut self, info_hash: &InfoHash, counts: &TorrentCounts) {
         if let Some(before) = self.counts.insert(*info_hash, *counts) {
             self.order.remove(&self.key(info_hash, &before));
         }
@@ -113,7 +113,7 @@ impl List {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = (InfoHash, Counts)> {
+    fn iter(&self) -> impl Iterator<Item = (InfoHash, TorrentCounts)> {
         self.order.iter().map(|(_, info_hash)| (*info_hash, self.counts[info_hash]))
     }
 }
@@ -124,9 +124,9 @@ impl Swarms {
     /// it was at some moment of it.
     pub fn rank(&self, ranking: &mut Ranking, served: impl Fn(&InfoHash) -> bool) -> bool {
         let mut visits = VISITS_PER_STEP;
-        let Ranking { lists, seen, slices, found } = ranking;
-        while visits > 0 && !slices.is_complete() {
-            self.look_at_slice(slices, VISITS_PER_LOCK, &mut visits, |torrent| {
+        let Ranking { lists, seen, scan, found } = ranking;
+        while visits > 0 && !scan.is_complete() {
+            self.scan_slice(scan, VISITS_PER_LOCK, &mut visits, |torrent| {
                 let (info_hash, counts) = (torrent.info_hash, torrent.counts());
                 if lists.iter().any(|list| list.wants(&info_hash, &counts)) {
                     found.push((info_hash, counts));
@@ -138,7 +138,7 @@ impl Swarms {
                 wanting.for_each(|list| list.add(&info_hash, &counts));
             }
         }
-        !slices.is_complete()
+        !scan.is_complete()
     }
 }
 
@@ -150,25 +150,25 @@ mod tests {
     use quickcheck::quickcheck;
 
     use super::*;
-    use crate::slices::SHARD_COST;
+    use crate::scan::SHARD_COST;
     use crate::table::SHARDS;
-    use crate::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
+    use crate::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, SwarmConfig};
 
     fn swarms() -> Swarms {
-        let settings = SwarmConfig {
+        let config = SwarmConfig {
             torrents_max: 100_000,
             peers_max: 100_000,
             peers_per_torrent_max: 1000,
             peers_per_address_max: 0,
             peer_timeout_s: 100,
         };
-        Swarms::new(settings, RandomState::new())
+        Swarms::new(config, RandomState::new())
     }
 
-    fn announce(swarms: &Swarms, info_hash: InfoHash, port: u16, seeder: bool, event: Event) {
+    fn announce(swarms: &Swarms, info_hash: InfoHash, port: u16, seeder: bool, event: PeerEvent) {
         let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(0));
         let peer = CompactAddr::new([10, 0, 0, 1].into(), port);
-        let a = AnnounceRequest { info_hash, peer, seeder, event, want: 0 };
+        let a = AnnounceRequest { info_hash, peer, seeder, event, numwant: 0 };
         swarms.announce(&a, 0, &mut random, &mut sample);
     }
 
@@ -180,13 +180,13 @@ mod tests {
 
     /// What is to come of [`Ranking::largest`].
     fn sorted(
-        all: &BTreeMap<InfoHash, Counts>,
-        by: Measure,
+        all: &BTreeMap<InfoHash, TorrentCounts>,
+        by: RankBy,
         most: usize,
-    ) -> Vec<(InfoHash, Counts)> {
-        let mut all: Vec<(InfoHash, Counts)> =
+    ) -> Vec<(InfoHash, TorrentCounts)> {
+        let mut all: Vec<(InfoHash, TorrentCounts)> =
             all.iter().map(|(it, counts)| (*it, *counts)).collect();
-        all.sort_by_key(|(_, counts)| Reverse(by.of(counts)));
+        all.sort_by_key(|(_, counts)| Reverse(by.value(counts)));
         all.truncate(most);
         all
     }
@@ -195,16 +195,16 @@ mod tests {
         /// Of peers of torrents: which, whether they have all, and whether since a moment ago.
         fn the_largest_are_the_first_of_all_sorted(peers: Vec<(u8, bool, bool)>, most: u8) -> bool {
             let swarms = swarms();
-            let mut all: BTreeMap<InfoHash, Counts> = BTreeMap::new();
+            let mut all: BTreeMap<InfoHash, TorrentCounts> = BTreeMap::new();
             for (&(torrent, seeder, completes), port) in peers.iter().zip(1..) {
                 let info_hash = info_hash(u16::from(torrent % 32));
-                announce(&swarms, info_hash, port, false, Event::None);
+                announce(&swarms, info_hash, port, false, PeerEvent::None);
                 let counts = all.entry(info_hash).or_default();
                 if !seeder {
                     counts.incomplete += 1;
                     continue;
                 }
-                let event = if completes { Event::Completed } else { Event::None };
+                let event = if completes { PeerEvent::Completed } else { PeerEvent::None };
                 announce(&swarms, info_hash, port, true, event);
                 counts.complete += 1;
                 counts.downloaded += u32::from(completes);
@@ -212,13 +212,13 @@ mod tests {
             let served = |info_hash: &InfoHash| !info_hash[0].is_multiple_of(5);
             [true, false].into_iter().all(|listed| {
                 let serves = |info_hash: &InfoHash| !listed || served(info_hash);
-                let mut ranking = Ranking::of(usize::from(most));
+                let mut ranking = Ranking::new(usize::from(most));
                 while swarms.rank(&mut ranking, serves) {}
                 let mut all = all.clone();
                 let seen = all.len() as u64;
                 all.retain(|info_hash, _| serves(info_hash));
-                ranking.seen() == seen && Measure::ALL.into_iter().all(|by| {
-                    let found: Vec<_> = ranking.largest(by).collect();
+                ranking.scanned() == seen && RankBy::ALL.into_iter().all(|by| {
+                    let found: Vec<_> = ranking.top(by).collect();
                     found == sorted(&all, by, usize::from(most))
                 })
             })
@@ -229,19 +229,19 @@ mod tests {
     fn steps_are_bounded_and_nothing_is_missed() {
         let swarms = swarms();
         for number in 0..5000 {
-            announce(&swarms, info_hash(number), 1, number % 3 == 0, Event::None);
+            announce(&swarms, info_hash(number), 1, number % 3 == 0, PeerEvent::None);
         }
-        let mut ranking = Ranking::of(7);
+        let mut ranking = Ranking::new(7);
         let mut steps = 1;
         while swarms.rank(&mut ranking, |_| true) {
-            let before = ranking.seen();
+            let before = ranking.scanned();
             steps += 1;
-            assert!(ranking.seen() - before <= VISITS_PER_STEP as u64);
+            assert!(ranking.scanned() - before <= VISITS_PER_STEP as u64);
         }
-        assert_eq!(ranking.seen(), 5000);
+        assert_eq!(ranking.scanned(), 5000);
         assert!(steps >= (5000 + SHARDS * SHARD_COST) / VISITS_PER_STEP, "{steps}");
         assert!(!swarms.rank(&mut ranking, |_| true));
-        assert_eq!(ranking.seen(), 5000);
+        assert_eq!(ranking.scanned(), 5000);
     }
 
     #[test]
@@ -249,26 +249,26 @@ mod tests {
         let swarms = swarms();
         // Some ten in a shard, which move when one of them leaves.
         for number in 0..20_000 {
-            announce(&swarms, info_hash(number), 1, false, Event::None);
+            announce(&swarms, info_hash(number), 1, false, PeerEvent::None);
         }
         let large = [3, 9000, 19_999];
         for (number, peers) in large.into_iter().zip([9, 8, 7]) {
             for port in 2..peers {
-                announce(&swarms, info_hash(number), port, false, Event::None);
+                announce(&swarms, info_hash(number), port, false, PeerEvent::None);
             }
         }
-        let mut ranking = Ranking::of(large.len());
+        let mut ranking = Ranking::new(large.len());
         let mut step = 0;
         while swarms.rank(&mut ranking, |_| true) {
             for number in (0..20_000).skip(step % 97).step_by(97) {
                 if !large.contains(&number) {
-                    let event = if step % 2 == 0 { Event::Stopped } else { Event::None };
+                    let event = if step % 2 == 0 { PeerEvent::Stopped } else { PeerEvent::None };
                     announce(&swarms, info_hash(number), 1, false, event);
                 }
             }
             step += 1;
         }
-        let found: Vec<InfoHash> = ranking.largest(Measure::Leechers).map(|(it, _)| it).collect();
+        let found: Vec<InfoHash> = ranking.top(RankBy::Leechers).map(|(it, _)| it).collect();
         assert_eq!(found, large.map(info_hash));
     }
 }

@@ -12,10 +12,10 @@ use super::{CapacityError, CompactAddr, Random, Replaced};
 pub struct Sample {
     v4: Vec<[u8; 6]>,
     v6: Vec<[u8; 18]>,
-    full: Option<CapacityError>,
+    capacity_error: Option<CapacityError>,
     replaced: Option<Replaced>,
     max: u32,
-    picks: Picks,
+    sampler: IndexSampler,
 }
 
 impl Sample {
@@ -24,10 +24,10 @@ impl Sample {
         Sample {
             v4: Vec::with_capacity(max as usize),
             v6: Vec::with_capacity(max as usize),
-            full: None,
+            capacity_error: None,
             replaced: None,
             max,
-            picks: Picks::with_capacity(max as usize),
+            sampler: IndexSampler::with_capacity(max as usize),
         }
     }
 
@@ -47,8 +47,8 @@ impl Sample {
     }
 
     /// Why the announcer is not stored, if it is new and there was no room for it.
-    pub fn full(&self) -> Option<CapacityError> {
-        self.full
+    pub fn capacity_error(&self) -> Option<CapacityError> {
+        self.capacity_error
     }
 
     /// What had to go for the announcer, which is stored.
@@ -59,21 +59,21 @@ impl Sample {
     pub(super) fn clear(&mut self) {
         self.v4.clear();
         self.v6.clear();
-        self.full = None;
+        self.capacity_error = None;
         self.replaced = None;
     }
 
     /// There was no room for the announcer of whom this is the answer.
-    pub(super) fn note_full(&mut self, full: CapacityError) {
-        self.full = Some(full);
+    pub(super) fn set_capacity_error(&mut self, error: CapacityError) {
+        self.capacity_error = Some(error);
     }
 
     /// Something had to go for the announcer of whom this is the answer.
-    pub(super) fn note_replaced(&mut self, replaced: Replaced) {
+    pub(super) fn set_replaced(&mut self, replaced: Replaced) {
         self.replaced = Some(replaced);
     }
 
-    /// Fills it with up to `want` of the peers that are of use to `announcer`, which is at row
+    /// Fills it with up to `numwant` of the peers that are of use to `announcer`, which is at row
     /// `announcer_at` of its family if it is stored.
     pub(super) fn fill(
         &mut self,
@@ -81,11 +81,11 @@ impl Sample {
         announcer: &CompactAddr,
         announcer_at: Option<usize>,
         seeder: bool,
-        want: u32,
+        numwant: u32,
         random: &mut Random,
     ) {
         self.clear();
-        let want = want.min(self.max) as usize;
+        let numwant = numwant.min(self.max) as usize;
         let (at_v4, at_v6) = match announcer {
             CompactAddr::V4(_) => (announcer_at, None),
             CompactAddr::V6(_) => (None, announcer_at),
@@ -95,30 +95,30 @@ impl Sample {
         let eligible_v4 = v4.as_ref().map_or(0, Eligible::len);
         let eligible_v6 = v6.as_ref().map_or(0, Eligible::len);
         let (want_v4, want_v6) = match announcer {
-            CompactAddr::V4(_) => shares(want, eligible_v4, eligible_v6),
+            CompactAddr::V4(_) => shares(numwant, eligible_v4, eligible_v6),
             CompactAddr::V6(_) => {
-                let (own, other) = shares(want, eligible_v6, eligible_v4);
+                let (own, other) = shares(numwant, eligible_v6, eligible_v4);
                 (other, own)
             }
         };
         if let Some(eligible) = v4 {
-            eligible.draw(want_v4, random, &mut self.picks, &mut self.v4);
+            eligible.draw(want_v4, random, &mut self.sampler, &mut self.v4);
         }
         if let Some(eligible) = v6 {
-            eligible.draw(want_v6, random, &mut self.picks, &mut self.v6);
+            eligible.draw(want_v6, random, &mut self.sampler, &mut self.v6);
         }
     }
 }
 
-/// How many of `own` and `other` eligible peers an answer of `want` names. The own family comes
+/// How many of `own` and `other` eligible peers an answer of `numwant` names. The own family comes
 /// first, because the announcer can surely reach it; the other gets a quarter nevertheless, or
 /// a swarm of two families would fall in two.
-fn shares(want: usize, own: usize, other: usize) -> (usize, usize) {
-    if own + other <= want {
+fn shares(numwant: usize, own: usize, other: usize) -> (usize, usize) {
+    if own + other <= numwant {
         return (own, other);
     }
-    let of_other = other.min((want / 4).max(want - own.min(want)));
-    (own.min(want - of_other), of_other)
+    let of_other = other.min((numwant / 4).max(numwant - own.min(numwant)));
+    (own.min(numwant - of_other), of_other)
 }
 
 /// The rows of one family that an answer may name: a range, without the announcer's own.
@@ -130,7 +130,7 @@ struct Eligible<'a, const N: usize> {
 
 impl<'a, const N: usize> Eligible<'a, N> {
     fn new(rows: &'a dyn PeerStore<N>, announcer_at: Option<usize>, seeder: bool) -> Self {
-        let range = rows.useful_to(seeder);
+        let range = rows.eligible_rows(seeder);
         let except = announcer_at.filter(|at| range.contains(at));
         Eligible { rows, range, except }
     }
@@ -140,14 +140,20 @@ impl<'a, const N: usize> Eligible<'a, N> {
     }
 
     /// Appends `count` of them, every set of so many as likely as any other.
-    fn draw(&self, count: usize, random: &mut Random, picks: &mut Picks, out: &mut Vec<[u8; N]>) {
+    fn draw(
+        &self,
+        count: usize,
+        random: &mut Random,
+        sampler: &mut IndexSampler,
+        out: &mut Vec<[u8; N]>,
+    ) {
         if count >= self.len() {
             let except = self.except.unwrap_or(self.range.end);
             self.copy(self.range.start..except, out);
             self.copy((except + 1).min(self.range.end)..self.range.end, out);
             return;
         }
-        let chosen = picks.draw(count, self.len(), random);
+        let chosen = sampler.draw(count, self.len(), random);
         for pick in chosen.iter_mut() {
             *pick += self.range.start as u32;
             // The last row stands in for the one that is left out, and is not picked itself.
@@ -161,7 +167,7 @@ impl<'a, const N: usize> Eligible<'a, N> {
     fn copy(&self, range: Range<usize>, out: &mut Vec<[u8; N]>) {
         let mut at = range.start;
         while at < range.end {
-            let run = self.rows.run(at, range.end);
+            let run = self.rows.addresses_from(at, range.end);
             out.extend_from_slice(run);
             at += run.len();
         }
@@ -177,16 +183,16 @@ const WORD_BITS: usize = u64::BITS as usize;
 
 /// Draws distinct numbers.
 #[derive(Debug)]
-struct Picks {
+struct IndexSampler {
     chosen: Vec<u32>,
     /// Which numbers, modulo [`MAP_BITS`], are among the chosen.
     map: Box<[u64; MAP_BITS / WORD_BITS]>,
 }
 
-impl Picks {
-    fn with_capacity(max: usize) -> Picks {
+impl IndexSampler {
+    fn with_capacity(max: usize) -> IndexSampler {
         let chosen = Vec::with_capacity(2 * max);
-        Picks { chosen, map: Box::new([0; MAP_BITS / WORD_BITS]) }
+        IndexSampler { chosen, map: Box::new([0; MAP_BITS / WORD_BITS]) }
     }
 
     /// `count` distinct numbers below `n`, in random order, where `count` is less than `n` and
@@ -252,7 +258,7 @@ mod tests {
     use std::hash::RandomState;
 
     use super::*;
-    use crate::{AnnounceRequest, Event, SwarmConfig, Swarms};
+    use crate::{AnnounceRequest, PeerEvent, SwarmConfig, Swarms};
 
     const INFO_HASH: [u8; 20] = [1; 20];
 
@@ -266,17 +272,17 @@ mod tests {
     }
 
     /// One swarm with peers of both families, and one of its peers that asks again and again.
-    struct Asker {
+    struct Requester {
         swarms: Swarms,
         random: Random,
         sample: Sample,
         asks: AnnounceRequest,
     }
 
-    impl Asker {
+    impl Requester {
         /// `v4` and `v6` leechers beside the one that asks, which is put among its own.
-        fn new(v4: u16, v6: u16, asker_v6: bool, want: u32) -> Asker {
-            let settings = SwarmConfig {
+        fn new(v4: u16, v6: u16, asker_v6: bool, numwant: u32) -> Requester {
+            let config = SwarmConfig {
                 torrents_max: 1,
                 peers_max: 1_000_000,
                 peers_per_torrent_max: 1_000_000,
@@ -287,28 +293,34 @@ mod tests {
                 info_hash: INFO_HASH,
                 peer: endpoint(u16::MAX, asker_v6),
                 seeder: false,
-                event: Event::None,
-                want,
+                event: PeerEvent::None,
+                numwant,
             };
-            let mut asker = Asker {
-                swarms: Swarms::new(settings, RandomState::new()),
-                random: Random::seeded(u64::from(v4) << 32 | u64::from(v6) << 16 | u64::from(want)),
+            let mut requester = Requester {
+                swarms: Swarms::new(config, RandomState::new()),
+                random: Random::seeded(
+                    u64::from(v4) << 32 | u64::from(v6) << 16 | u64::from(numwant),
+                ),
                 sample: Sample::with_capacity(200),
                 asks,
             };
             for (count, is_v6) in [(v4, false), (v6, true)] {
                 for n in 0..count {
                     if n == count / 2 && is_v6 == asker_v6 {
-                        asker.announce(asks);
+                        requester.announce(asks);
                     }
-                    asker.announce(AnnounceRequest { peer: endpoint(n, is_v6), want: 0, ..asks });
+                    requester.announce(AnnounceRequest {
+                        peer: endpoint(n, is_v6),
+                        numwant: 0,
+                        ..asks
+                    });
                 }
             }
-            asker
+            requester
         }
 
-        fn announce(&mut self, announcement: AnnounceRequest) {
-            self.swarms.announce(&announcement, 0, &mut self.random, &mut self.sample);
+        fn announce(&mut self, request: AnnounceRequest) {
+            self.swarms.announce(&request, 0, &mut self.random, &mut self.sample);
         }
 
         /// The numbers of the peers in one answer, IPv6 from 10000 on.
@@ -330,16 +342,16 @@ mod tests {
     #[test]
     fn every_subset_is_equally_likely() {
         // Few rows, rows in a flat block; as many as wanted and one, and far more.
-        for (peers, want, subsets) in
+        for (peers, numwant, subsets) in
             [(3, 1, 3.0), (3, 2, 3.0), (7, 1, 7.0), (7, 3, 35.0), (7, 6, 7.0), (9, 4, 126.0)]
         {
             for v6 in [false, true] {
                 let counts = if v6 { (0, peers) } else { (peers, 0) };
-                let mut asker = Asker::new(counts.0, counts.1, v6, want);
+                let mut requester = Requester::new(counts.0, counts.1, v6, numwant);
                 let rounds = 40_000.0;
                 let mut seen: BTreeMap<Vec<usize>, f64> = BTreeMap::new();
                 for _ in 0..rounds as u32 {
-                    let mut subset = asker.ask();
+                    let mut subset = requester.ask();
                     subset.sort_unstable();
                     *seen.entry(subset).or_default() += 1.0;
                 }
@@ -347,18 +359,18 @@ mod tests {
                 let expected = rounds / subsets;
                 let statistic: f64 =
                     seen.values().map(|count| (count - expected).powi(2) / expected).sum();
-                assert!(is_even(statistic, subsets - 1.0), "{peers} {want} {v6}: {statistic}");
+                assert!(is_even(statistic, subsets - 1.0), "{peers} {numwant} {v6}: {statistic}");
             }
         }
     }
 
     #[test]
     fn every_order_is_equally_likely() {
-        let mut asker = Asker::new(20, 0, false, 3);
+        let mut requester = Requester::new(20, 0, false, 3);
         let rounds = 60_000.0;
         let mut seen: BTreeMap<Vec<bool>, f64> = BTreeMap::new();
         for _ in 0..rounds as u32 {
-            let peers = asker.ask();
+            let peers = requester.ask();
             let order = vec![peers[0] < peers[1], peers[1] < peers[2], peers[0] < peers[2]];
             *seen.entry(order).or_default() += 1.0;
         }
@@ -371,7 +383,7 @@ mod tests {
     #[test]
     fn peers_and_pairs_are_even_in_every_layout() {
         // IPv4, IPv6, whether the asker is IPv6, wanted, and the share of each family.
-        for (v4, v6, asker_v6, want, share_v4, share_v6) in [
+        for (v4, v6, asker_v6, numwant, share_v4, share_v6) in [
             (60, 0, false, 50, 50, 0),
             (51, 0, false, 50, 50, 0),
             (300, 0, false, 50, 50, 0),
@@ -382,12 +394,12 @@ mod tests {
             (300, 300, false, 1, 1, 0),
             (300, 300, true, 7, 1, 6),
         ] {
-            let mut asker = Asker::new(v4, v6, asker_v6, want);
+            let mut requester = Requester::new(v4, v6, asker_v6, numwant);
             let rounds = 6000.0;
             let (v4, v6) = (usize::from(v4), usize::from(v6));
             let mut together = vec![0_u32; (v4 + v6) * (v4 + v6)];
             for _ in 0..rounds as u32 {
-                let mut peers = asker.ask();
+                let mut peers = requester.ask();
                 assert_eq!(peers.iter().filter(|&&peer| peer < 10_000).count(), share_v4);
                 assert_eq!(peers.len(), share_v4 + share_v6);
                 peers.iter_mut().filter(|peer| **peer >= 10_000).for_each(|p| *p -= 10_000 - v4);
@@ -415,7 +427,7 @@ mod tests {
                     pairs +=
                         others.map(|other| square(count(one, other), chance_of_two)).sum::<f64>();
                 }
-                let what = format!("{v4} {v6} {asker_v6} {want}: {singles} {pairs} of {n}");
+                let what = format!("{v4} {v6} {asker_v6} {numwant}: {singles} {pairs} of {n}");
                 if few > 0.0 {
                     assert!(is_even(singles * (n - 1.0) / n, n - 1.0), "{what}");
                 }
@@ -432,15 +444,15 @@ mod tests {
 
     #[test]
     fn shares_add_up_and_leave_nobody_out_for_nothing() {
-        for want in 0..40 {
+        for numwant in 0..40 {
             for own in 0..60 {
                 for other in 0..60 {
-                    let (of_own, of_other) = shares(want, own, other);
+                    let (of_own, of_other) = shares(numwant, own, other);
                     assert!(of_own <= own && of_other <= other);
-                    assert_eq!(of_own + of_other, want.min(own + other));
+                    assert_eq!(of_own + of_other, numwant.min(own + other));
                     // The own family gives up a quarter at most, and only for the other.
-                    assert!(of_own >= own.min(want - want / 4));
-                    assert!(of_other >= other.min(want / 4));
+                    assert!(of_own >= own.min(numwant - numwant / 4));
+                    assert!(of_other >= other.min(numwant / 4));
                 }
             }
         }
@@ -448,13 +460,13 @@ mod tests {
 
     #[test]
     fn picks_are_distinct_and_as_many_as_asked_for() {
-        let mut picks = Picks::with_capacity(200);
+        let mut sampler = IndexSampler::with_capacity(200);
         let mut random = Random::seeded(3);
         let most = MAP_BITS;
         for n in [1, 2, 3, 63, 64, 65, 200, 201, 399, 400, 401, most - 1, most, most + 1, 1 << 30] {
             for count in [0, 1, 2, 100, 199, 200].into_iter().filter(|&count| count < n) {
                 for _ in 0..100 {
-                    let mut chosen = picks.draw(count, n, &mut random).to_vec();
+                    let mut chosen = sampler.draw(count, n, &mut random).to_vec();
                     chosen.sort_unstable();
                     chosen.dedup();
                     assert_eq!(chosen.len(), count, "of {n}");
@@ -467,12 +479,12 @@ mod tests {
     /// Numbers that share a bit of the map are all drawn, and as often as others.
     #[test]
     fn picks_are_even_where_the_map_is_too_small() {
-        let (mut picks, mut random) = (Picks::with_capacity(200), Random::seeded(4));
+        let (mut sampler, mut random) = (IndexSampler::with_capacity(200), Random::seeded(4));
         let n = 4 * MAP_BITS;
         let mut quarters = [0_u32; 4];
         let mut shared = 0;
         for _ in 0..4000 {
-            let chosen = picks.draw(200, n, &mut random);
+            let chosen = sampler.draw(200, n, &mut random);
             chosen.iter().for_each(|&pick| quarters[pick as usize / MAP_BITS] += 1);
             let mut bits: Vec<usize> =
                 chosen.iter().map(|&pick| pick as usize % MAP_BITS).collect();

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 
-use super::slices::Slices;
+use super::scan::ScanCursor;
 use super::table::Swarms;
-use super::{Counts, InfoHash};
+use super::{InfoHash, TorrentCounts};
 
 /// Torrents that are kept at most, some 3 MB. A round over ten million takes about a tenth of a
 /// second, and they take 350 rounds; a walk that is given up frees what is kept in one go, in less
 /// than a millisecond.
-const KEPT_MAX: usize = 1 << 15;
+const BUFFERED_MAX: usize = 1 << 15;
 
 /// Torrents that one step looks at, at most: a tenth of a millisecond, and thrice that if all of
 /// them are kept.
@@ -27,23 +27,23 @@ const VISITS_PER_LOCK: usize = 128;
 /// Where a walk is; it begins with the default.
 #[derive(Debug)]
 pub struct ScrapeCursor {
-    kept_max: usize,
+    buffer_max: usize,
     /// Of the range at hand, in order.
-    kept: BTreeMap<InfoHash, Counts>,
+    buffer: BTreeMap<InfoHash, TorrentCounts>,
     /// The range: all above `after`, if there is such, up to `to`.
     after: Option<InfoHash>,
     to: InfoHash,
     /// There was a round.
-    begun: bool,
+    started: bool,
     /// Where the round goes on.
-    slices: Slices,
+    scan: ScanCursor,
     /// Found under a lock, and not yet kept.
-    found: Vec<(InfoHash, Counts)>,
+    found: Vec<(InfoHash, TorrentCounts)>,
 }
 
 impl Default for ScrapeCursor {
     fn default() -> ScrapeCursor {
-        ScrapeCursor::keeping(KEPT_MAX)
+        ScrapeCursor::with_buffer(BUFFERED_MAX)
     }
 }
 
@@ -51,14 +51,14 @@ impl Default for ScrapeCursor {
 const LAST: InfoHash = [0xff; 20];
 
 impl ScrapeCursor {
-    fn keeping(kept_max: usize) -> ScrapeCursor {
+    fn with_buffer(buffer_max: usize) -> ScrapeCursor {
         ScrapeCursor {
-            kept_max,
-            kept: BTreeMap::new(),
+            buffer_max,
+            buffer: BTreeMap::new(),
             after: None,
             to: [0; 20],
-            begun: false,
-            slices: Slices::COMPLETE,
+            started: false,
+            scan: ScanCursor::COMPLETE,
             found: Vec::with_capacity(VISITS_PER_LOCK),
         }
     }
@@ -66,15 +66,15 @@ impl ScrapeCursor {
     /// Begins the round for the next range, of which as many as are to be kept can be expected;
     /// whether there is one.
     fn begin_round(&mut self, torrents: u64) -> bool {
-        if self.begun {
+        if self.started {
             if self.to == LAST {
                 return false;
             }
             self.after = Some(self.to);
         }
-        self.begun = true;
+        self.started = true;
         // An eighth less, so that it is seldom more.
-        let expected = (self.kept_max - self.kept_max / 8) as u64;
+        let expected = (self.buffer_max - self.buffer_max / 8) as u64;
         let width = match torrents <= expected {
             true => u64::MAX,
             false => (u64::MAX / torrents).saturating_mul(expected).max(1),
@@ -82,20 +82,20 @@ impl ScrapeCursor {
         let from = self.after.map_or(0, |after| leading(&after));
         self.to = LAST;
         self.to[..8].copy_from_slice(&from.saturating_add(width).to_be_bytes());
-        self.slices = Slices::default();
+        self.scan = ScanCursor::default();
         true
     }
 
     /// Keeps what was found.
-    fn keep_found(&mut self) {
+    fn buffer_found(&mut self) {
         for (info_hash, counts) in self.found.drain(..) {
             if info_hash > self.to {
                 continue;
             }
-            self.kept.insert(info_hash, counts);
-            if self.kept.len() > self.kept_max {
-                self.kept.pop_last();
-                if let Some((&last, _)) = self.kept.last_key_value() {
+            self.buffer.insert(info_hash, counts);
+            if self.buffer.len() > self.buffer_max {
+                self.buffer.pop_last();
+                if let Some((&last, _)) = self.buffer.last_key_value() {
                     self.to = last;
                 }
             }
@@ -107,26 +107,26 @@ impl Swarms {
     /// One step of a walk over all torrents: appends up to `max` of them, possibly none, and says
     /// whether there may be more. Their info hashes rise from each to the next. A torrent that is
     /// there during the whole walk is among them.
-    pub fn walk(
+    pub fn scrape_chunk(
         &self,
-        walk: &mut ScrapeCursor,
+        cursor: &mut ScrapeCursor,
         max: usize,
-        out: &mut Vec<(InfoHash, Counts)>,
+        out: &mut Vec<(InfoHash, TorrentCounts)>,
     ) -> bool {
-        if walk.slices.is_complete() {
-            out.extend((0..max).map_while(|_| walk.kept.pop_first()));
-            return !walk.kept.is_empty() || walk.begin_round(self.totals().torrents);
+        if cursor.scan.is_complete() {
+            out.extend((0..max).map_while(|_| cursor.buffer.pop_first()));
+            return !cursor.buffer.is_empty() || cursor.begin_round(self.totals().torrents);
         }
         let mut visits = VISITS_PER_STEP;
-        while visits > 0 && !walk.slices.is_complete() {
-            let ScrapeCursor { slices, found, after, to, .. } = walk;
-            self.look_at_slice(slices, VISITS_PER_LOCK, &mut visits, |torrent| {
+        while visits > 0 && !cursor.scan.is_complete() {
+            let ScrapeCursor { scan, found, after, to, .. } = cursor;
+            self.scan_slice(scan, VISITS_PER_LOCK, &mut visits, |torrent| {
                 let info_hash = torrent.info_hash;
                 if info_hash <= *to && after.is_none_or(|after| info_hash > after) {
                     found.push((info_hash, torrent.counts()));
                 }
             });
-            walk.keep_found();
+            cursor.buffer_found();
         }
         true
     }
@@ -143,23 +143,23 @@ mod tests {
     use std::hash::RandomState;
 
     use super::*;
-    use crate::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig};
+    use crate::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, SwarmConfig};
 
     fn swarms() -> Swarms {
-        let settings = SwarmConfig {
+        let config = SwarmConfig {
             torrents_max: 100_000,
             peers_max: 100_000,
             peers_per_torrent_max: 10,
             peers_per_address_max: 0,
             peer_timeout_s: 100,
         };
-        Swarms::new(settings, RandomState::new())
+        Swarms::new(config, RandomState::new())
     }
 
-    fn announce(swarms: &Swarms, info_hash: InfoHash, event: Event) {
+    fn announce(swarms: &Swarms, info_hash: InfoHash, event: PeerEvent) {
         let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(0));
         let peer = CompactAddr::V4([10, 0, 0, 1, 0, 80]);
-        let a = AnnounceRequest { info_hash, peer, seeder: true, event, want: 0 };
+        let a = AnnounceRequest { info_hash, peer, seeder: true, event, numwant: 0 };
         swarms.announce(&a, 0, &mut random, &mut sample);
     }
 
@@ -184,27 +184,27 @@ mod tests {
         for spread in [true, false] {
             let swarms = swarms();
             let all = info_hashes(spread);
-            all.iter().for_each(|&info_hash| announce(&swarms, info_hash, Event::Completed));
-            for (kept_max, max) in [(KEPT_MAX, 256), (1, 1), (10, 3), (100, 100), (1303, 5)] {
-                let mut walk = ScrapeCursor::keeping(kept_max);
+            all.iter().for_each(|&info_hash| announce(&swarms, info_hash, PeerEvent::Completed));
+            for (buffer_max, max) in [(BUFFERED_MAX, 256), (1, 1), (10, 3), (100, 100), (1303, 5)] {
+                let mut cursor = ScrapeCursor::with_buffer(buffer_max);
                 let (mut found, mut more) = (Vec::new(), true);
                 while more {
                     let before = found.len();
-                    more = swarms.walk(&mut walk, max, &mut found);
-                    assert!(found.len() - before <= max && walk.kept.len() <= kept_max);
+                    more = swarms.scrape_chunk(&mut cursor, max, &mut found);
+                    assert!(found.len() - before <= max && cursor.buffer.len() <= buffer_max);
                 }
-                assert!(!swarms.walk(&mut walk, max, &mut found));
-                let counts = Counts { complete: 1, incomplete: 0, downloaded: 1 };
+                assert!(!swarms.scrape_chunk(&mut cursor, max, &mut found));
+                let counts = TorrentCounts { complete: 1, incomplete: 0, downloaded: 1 };
                 assert!(found.iter().all(|(_, found)| *found == counts));
-                assert!(found.iter().map(|(info_hash, _)| info_hash).eq(&all), "{kept_max}");
+                assert!(found.iter().map(|(info_hash, _)| info_hash).eq(&all), "{buffer_max}");
             }
         }
     }
 
     #[test]
     fn nothing_comes_of_nothing() {
-        let (mut walk, mut found) = (ScrapeCursor::default(), Vec::new());
-        while swarms().walk(&mut walk, 10, &mut found) {}
+        let (mut cursor, mut found) = (ScrapeCursor::default(), Vec::new());
+        while swarms().scrape_chunk(&mut cursor, 10, &mut found) {}
         assert!(found.is_empty());
     }
 
@@ -212,15 +212,15 @@ mod tests {
     fn what_stays_comes_whatever_else_comes_and_goes() {
         let swarms = swarms();
         let all = info_hashes(true);
-        all.iter().for_each(|&info_hash| announce(&swarms, info_hash, Event::None));
+        all.iter().for_each(|&info_hash| announce(&swarms, info_hash, PeerEvent::None));
         let (stay, go): (Vec<InfoHash>, Vec<InfoHash>) =
             all.into_iter().partition(|info_hash| info_hash[3].is_multiple_of(2));
-        let mut walk = ScrapeCursor::keeping(40);
+        let mut cursor = ScrapeCursor::with_buffer(40);
         let (mut found, mut step) = (Vec::new(), 0);
-        while swarms.walk(&mut walk, 7, &mut found) {
+        while swarms.scrape_chunk(&mut cursor, 7, &mut found) {
             // One leaves, so that another has its row; one that was gone is back.
-            announce(&swarms, go[step % go.len()], Event::Stopped);
-            announce(&swarms, go[(step + go.len() / 2) % go.len()], Event::None);
+            announce(&swarms, go[step % go.len()], PeerEvent::Stopped);
+            announce(&swarms, go[(step + go.len() / 2) % go.len()], PeerEvent::None);
             step += 1;
         }
         assert!(found.is_sorted_by(|(a, _), (b, _)| a < b));

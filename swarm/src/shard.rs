@@ -7,8 +7,8 @@ use hashbrown::HashTable;
 
 use super::chunked_vec::{ChunkedVec, ConstDefault};
 use super::peers::{Peers, RowsLeft};
-use super::time::{Budget, Deadline};
-use super::{Counts, InfoHash, Random, SwarmStats, keyed_hash};
+use super::time::{Budget, ExpiredStamps};
+use super::{InfoHash, Random, SwarmStats, TorrentCounts, keyed_hash};
 
 /// Torrents of one shard: row numbers have 16 bits, of which an eighth stays free so that the
 /// index is never crowded. 2048 shards hold 117 million, which would be 8 GB.
@@ -43,11 +43,11 @@ pub(super) struct Torrent {
 const _: () = assert!(size_of::<Torrent>() == 56);
 
 impl ConstDefault for Torrent {
-    const BLANK: Self = Torrent { info_hash: [0; 20], downloaded: 0, peers: Peers::EMPTY };
+    const DEFAULT: Self = Torrent { info_hash: [0; 20], downloaded: 0, peers: Peers::EMPTY };
 }
 
 impl Torrent {
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> TorrentCounts {
         self.peers.counts(self.downloaded)
     }
 }
@@ -55,14 +55,14 @@ impl Torrent {
 /// The row of a torrent and 16 bits of the hash of its info hash. So the index grows without a
 /// look at a torrent or a hash computed, and a search sees the right torrent only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
+struct IndexEntry {
     row: u16,
     hash: u16,
 }
 
-impl Slot {
-    fn new(hash: u64, row: usize) -> Slot {
-        Slot { row: row as u16, hash: hash as u16 }
+impl IndexEntry {
+    fn new(hash: u64, row: usize) -> IndexEntry {
+        IndexEntry { row: row as u16, hash: hash as u16 }
     }
 
     fn row(self) -> usize {
@@ -83,12 +83,12 @@ fn spread(hash: u64) -> u64 {
 /// `hash` is that hash everywhere, and only its lowest 16 bits matter here.
 #[derive(Debug)]
 pub(super) struct Shard {
-    index: HashTable<Slot>,
+    index: HashTable<IndexEntry>,
     torrents: ChunkedVec<Torrent, BLOCK>,
     /// Of this shard; peers are entered by [`Swarms`](super::Swarms), which knows of them first.
-    pub(super) census: SwarmStats,
+    pub(super) stats: SwarmStats,
     /// Torrents with one peer that has announced once.
-    singles: u32,
+    unconfirmed: u32,
 }
 
 /// Where in a shard a sweep goes on.
@@ -113,8 +113,8 @@ impl Shard {
         Shard {
             index: HashTable::new(),
             torrents: ChunkedVec::new(),
-            census: SwarmStats::ZERO,
-            singles: 0,
+            stats: SwarmStats::ZERO,
+            unconfirmed: 0,
         }
     }
 
@@ -128,7 +128,7 @@ impl Shard {
 
     /// The row of a torrent.
     pub(super) fn find(&self, hash: u64, info_hash: &InfoHash) -> Option<usize> {
-        let is_it = |slot: &Slot| {
+        let is_it = |slot: &IndexEntry| {
             slot.hash == hash as u16 && self.torrents[slot.row()].info_hash == *info_hash
         };
         self.index.find(spread(hash), is_it).map(|slot| slot.row())
@@ -143,112 +143,112 @@ impl Shard {
     }
 
     /// A torrent, and the census that a change of its peers has to be entered in.
-    pub(super) fn torrent_and_census(&mut self, row: usize) -> (&mut Torrent, &mut SwarmStats) {
-        (&mut self.torrents[row], &mut self.census)
+    pub(super) fn torrent_and_stats(&mut self, row: usize) -> (&mut Torrent, &mut SwarmStats) {
+        (&mut self.torrents[row], &mut self.stats)
     }
 
     /// Adds a torrent that is not here yet, to a shard that is not full; says at which row.
     pub(super) fn insert(&mut self, hash: u64, info_hash: InfoHash) -> usize {
         let row = self.len();
-        self.torrents.push(Torrent { info_hash, ..Torrent::BLANK });
-        self.census.torrents += 1;
-        self.index.insert_unique(spread(hash), Slot::new(hash, row), Slot::spread);
+        self.torrents.push(Torrent { info_hash, ..Torrent::DEFAULT });
+        self.stats.torrents += 1;
+        self.index.insert_unique(spread(hash), IndexEntry::new(hash, row), IndexEntry::spread);
         row
     }
 
     /// Torrents with one peer that has announced once.
-    pub(super) fn singles(&self) -> u32 {
-        self.singles
+    pub(super) fn unconfirmed(&self) -> u32 {
+        self.unconfirmed
     }
 
     /// The torrent at `row`, which is new, has got its peer.
-    pub(super) fn note_single(&mut self, row: usize) {
-        self.torrents[row].peers.set_single(true);
-        self.singles += 1;
+    pub(super) fn mark_unconfirmed(&mut self, row: usize) {
+        self.torrents[row].peers.set_unconfirmed(true);
+        self.unconfirmed += 1;
     }
 
     /// The torrent at `row`, which had one peer that had announced once, has had more since.
-    pub(super) fn note_more(&mut self, row: usize) {
-        self.torrents[row].peers.set_single(false);
-        self.singles -= 1;
+    pub(super) fn mark_confirmed(&mut self, row: usize) {
+        self.torrents[row].peers.set_unconfirmed(false);
+        self.unconfirmed -= 1;
     }
 
     /// The row of a torrent with one peer that has announced once, each as likely as any other;
     /// none if there is none, or there are so few in a large shard that none was found.
-    pub(super) fn draw_single(&self, random: &mut Random) -> Option<usize> {
-        let is_single = |row: &usize| self.torrents[*row].peers.is_single();
-        if self.singles == 0 {
+    pub(super) fn pick_unconfirmed(&self, random: &mut Random) -> Option<usize> {
+        let is_unconfirmed = |row: &usize| self.torrents[*row].peers.is_unconfirmed();
+        if self.unconfirmed == 0 {
             None
         } else if self.len() <= COUNTED_MAX {
-            let number = random.below(self.singles);
-            (0..self.len()).filter(is_single).nth(number as usize)
+            let number = random.below(self.unconfirmed);
+            (0..self.len()).filter(is_unconfirmed).nth(number as usize)
         } else {
-            (0..DRAWS_MAX).map(|_| random.below(self.len() as u32) as usize).find(is_single)
+            (0..DRAWS_MAX).map(|_| random.below(self.len() as u32) as usize).find(is_unconfirmed)
         }
     }
 
     /// Takes out the torrent at `row`; the last one takes its row.
     pub(super) fn remove(&mut self, row: usize, secret: &RandomState) {
-        if self.torrents[row].peers.is_single() {
-            self.note_more(row);
+        if self.torrents[row].peers.is_unconfirmed() {
+            self.mark_confirmed(row);
         }
         let hash = keyed_hash(secret, &self.torrents[row].info_hash);
-        let slot = Slot::new(hash, row);
+        let slot = IndexEntry::new(hash, row);
         if let Ok(entry) = self.index.find_entry(spread(hash), |known| *known == slot) {
             entry.remove();
         }
         let last = self.len() - 1;
         if row != last {
             let hash = keyed_hash(secret, &self.torrents[last].info_hash);
-            let moved = Slot::new(hash, last);
+            let moved = IndexEntry::new(hash, last);
             if let Some(known) = self.index.find_mut(spread(hash), |known| *known == moved) {
                 known.row = row as u16;
             }
         }
         self.torrents.swap_remove(row);
-        self.census.torrents -= 1;
+        self.stats.torrents -= 1;
         debug_assert_eq!(self.index.len(), self.torrents.len());
     }
 
     /// Where a sweep begins: at the end, because a removal moves the last torrent down.
-    pub(super) fn place(&self) -> SweepCursor {
+    pub(super) fn cursor(&self) -> SweepCursor {
         SweepCursor { end: self.len(), inside: None }
     }
 
     /// Takes out expired peers, all peers of torrents that are not to `keep`, and empty torrents,
-    /// from `place` on, until done or the budget is spent; says whether it is done.
+    /// from `cursor` on, until done or the budget is spent; says whether it is done.
     pub(super) fn sweep(
         &mut self,
-        place: &mut SweepCursor,
-        deadline: Deadline,
+        cursor: &mut SweepCursor,
+        expired: ExpiredStamps,
         keep: impl Fn(&InfoHash) -> bool,
         secret: &RandomState,
         budget: &mut Budget,
         removed: &mut Removed,
     ) -> bool {
-        place.end = place.end.min(self.len());
-        while place.end > 0 {
+        cursor.end = cursor.end.min(self.len());
+        while cursor.end > 0 {
             if budget.is_spent() {
                 return false;
             }
             budget.spend(VISIT_COST);
-            let row = place.end - 1;
+            let row = cursor.end - 1;
             let torrent = &mut self.torrents[row];
-            let left = match place.inside.take() {
+            let left = match cursor.inside.take() {
                 Some((info_hash, left)) if info_hash == torrent.info_hash => left,
                 _ => torrent.peers.rows_left(),
             };
             let kept = keep(&torrent.info_hash);
-            let deadline = if kept { deadline } else { Deadline::PASSED };
-            let (len_before, before) = (torrent.peers.len(), torrent.peers.crowds());
-            let left = torrent.peers.expire(left, deadline, budget);
+            let expired = if kept { expired } else { ExpiredStamps::ALL };
+            let (len_before, before) = (torrent.peers.len(), torrent.peers.peer_counts());
+            let left = torrent.peers.expire(left, expired, budget);
             let after = torrent.peers.len();
             if after < len_before {
                 removed.peers += (len_before - after) as u64;
-                self.census.shrink(before, torrent.peers.crowds());
+                self.stats.shrink(before, torrent.peers.peer_counts());
             }
             if !left.is_none() {
-                place.inside = Some((torrent.info_hash, left));
+                cursor.inside = Some((torrent.info_hash, left));
                 return false;
             }
             if after == 0 {
@@ -256,7 +256,7 @@ impl Shard {
                 removed.torrents += 1;
                 budget.spend(TORRENT_REMOVAL_COST);
             }
-            place.end = row;
+            cursor.end = row;
         }
         self.shrink_index();
         true
@@ -264,7 +264,7 @@ impl Shard {
 
     fn shrink_index(&mut self) {
         if self.index.len() * 4 <= self.index.capacity() {
-            self.index.shrink_to(self.index.len() * 2, Slot::spread);
+            self.index.shrink_to(self.index.len() * 2, IndexEntry::spread);
         }
     }
 }
@@ -275,7 +275,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::address::Addresses;
+    use crate::address_policy::AddressPolicy;
     use crate::time::Ticks;
     use crate::{CompactAddr, Random};
 
@@ -290,10 +290,10 @@ mod tests {
         for peer in 0..peers {
             let [high, low] = peer.to_be_bytes();
             let peer = CompactAddr::V4([1, 2, high, low, 0, 1]);
-            let (torrent, census) = shard.torrent_and_census(row);
-            let rules = Arc::new(Addresses::new(secret.clone(), 0));
-            torrent.peers.add(&peer, false, 0, &rules);
-            census.enter(&peer, false);
+            let (torrent, stats) = shard.torrent_and_stats(row);
+            let policy = Arc::new(AddressPolicy::new(secret.clone(), 0));
+            torrent.peers.add(&peer, false, 0, &policy);
+            stats.add_peer(&peer, false);
         }
     }
 
@@ -340,13 +340,13 @@ mod tests {
         for (n, peers) in [(1, 300), (2, 10), (3, 300)] {
             insert(&mut shard, n, peers, &secret);
         }
-        let deadline = Ticks::new(50).deadline(100);
-        let mut place = shard.place();
+        let expired = Ticks::new(50).expired(100);
+        let mut cursor = shard.cursor();
         let mut removed = Removed::default();
         let mut sweep = |shard: &mut Shard, units: u32| {
             shard.sweep(
-                &mut place,
-                deadline,
+                &mut cursor,
+                expired,
                 |_| true,
                 &secret,
                 &mut Budget::of(units),
@@ -371,10 +371,10 @@ mod tests {
         let mut shard = Shard::new();
         (0..2000).for_each(|n| insert(&mut shard, n, 1, &secret));
         assert!(shard.index.capacity() >= 2000);
-        let mut place = shard.place();
-        let deadline = Ticks::new(50).deadline(100);
+        let mut cursor = shard.cursor();
+        let expired = Ticks::new(50).expired(100);
         let (mut budget, mut removed) = (Budget::of(u32::MAX), Removed::default());
-        assert!(shard.sweep(&mut place, deadline, |_| true, &secret, &mut budget, &mut removed));
+        assert!(shard.sweep(&mut cursor, expired, |_| true, &secret, &mut budget, &mut removed));
         assert_eq!((shard.len(), shard.index.capacity()), (0, 0));
     }
 }

@@ -36,13 +36,13 @@ impl SwarmStats {
     };
 
     /// A peer is new.
-    pub(super) fn enter(&mut self, peer: &CompactAddr, seeder: bool) {
-        *self.kind(peer, seeder) += 1;
+    pub(super) fn add_peer(&mut self, peer: &CompactAddr, seeder: bool) {
+        *self.count_mut(peer, seeder) += 1;
     }
 
     /// A peer has gone.
-    pub(super) fn exit(&mut self, peer: &CompactAddr, seeder: bool) {
-        *self.kind(peer, seeder) -= 1;
+    pub(super) fn remove_peer(&mut self, peer: &CompactAddr, seeder: bool) {
+        *self.count_mut(peer, seeder) -= 1;
     }
 
     /// Peers of some family have gone: there were those `before`, and are those `after`.
@@ -55,12 +55,12 @@ impl SwarmStats {
         }
     }
 
-    fn kind(&mut self, peer: &CompactAddr, seeder: bool) -> &mut u64 {
-        let crowd = match peer {
+    fn count_mut(&mut self, peer: &CompactAddr, seeder: bool) -> &mut u64 {
+        let counts = match peer {
             CompactAddr::V4(_) => &mut self.v4,
             CompactAddr::V6(_) => &mut self.v6,
         };
-        if seeder { &mut crowd.seeders } else { &mut crowd.leechers }
+        if seeder { &mut counts.seeders } else { &mut counts.leechers }
     }
 }
 

@@ -21,33 +21,47 @@ pub struct Sweep {
     worker: usize,
     workers: usize,
     /// The second of the first slice, from which the pace is reckoned.
-    began_s: Option<u32>,
+    started_s: Option<u32>,
     /// Shards done since then, but for those done in a hurry.
     done: u64,
     /// Shards to be done in a hurry, whatever the pace.
-    hurried: u64,
+    full_round_left: u64,
     /// The next shard, as a number within this part.
     next: usize,
     /// Where in that shard to go on, if it is half done.
-    place: Option<SweepCursor>,
+    cursor: Option<SweepCursor>,
 }
 
 /// Whether a worker's sweep is where it should be by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Swept {
+pub enum SweepStatus {
     /// Nothing is to be done before the next second.
     Idle,
     /// More is due: to be called again in this turn or a later one.
-    More,
+    Pending,
 }
 
 impl Sweep {
+    /// The part of the sweep of one of `workers` workers, which are numbered from 0. Together they
+    /// must call [`Swarms::sweep`] for all parts.
+    pub fn new(worker: usize, workers: usize) -> Sweep {
+        Sweep {
+            worker,
+            workers: workers.max(1),
+            started_s: None,
+            done: 0,
+            full_round_left: 0,
+            next: 0,
+            cursor: None,
+        }
+    }
+
     /// From the next slice on goes over everything once without a pause: to be called when other
     /// torrents than before are to be kept.
-    pub fn hurry(&mut self) {
-        self.hurried = self.shards();
+    pub fn start_full_round(&mut self) {
+        self.full_round_left = self.shards();
         // The part that is behind has been judged as before.
-        self.place = None;
+        self.cursor = None;
     }
 
     /// Shards in this part.
@@ -58,68 +72,59 @@ impl Sweep {
     /// Whether a shard is to be done by second `now`.
     fn is_due(&mut self, now: u32, period_s: u32) -> bool {
         let shards = self.shards();
-        let elapsed_s = now.saturating_sub(*self.began_s.get_or_insert(now));
+        let elapsed_s = now.saturating_sub(*self.started_s.get_or_insert(now));
         let due = u64::from(elapsed_s) * shards / u64::from(period_s);
         // After a long silence one round makes up for all that were missed.
         let missed_rounds = due.saturating_sub(self.done).checked_div(shards).unwrap_or(0);
         self.done += missed_rounds.saturating_sub(1) * shards;
-        self.hurried > 0 || self.done < due
+        self.full_round_left > 0 || self.done < due
     }
 
     /// The shard at hand is done.
     fn advance(&mut self) {
         self.next = (self.next + 1) % self.shards() as usize;
-        match self.hurried.checked_sub(1) {
-            Some(left) => self.hurried = left,
+        match self.full_round_left.checked_sub(1) {
+            Some(left) => self.full_round_left = left,
             None => self.done += 1,
         }
     }
 }
 
 impl Swarms {
-    /// The part of the sweep that falls to one of `workers` workers, which are numbered from 0;
-    /// between them they must call [`Swarms::sweep`] for all parts.
-    pub fn sweep_part(worker: usize, workers: usize) -> Sweep {
-        Sweep {
-            worker,
-            workers: workers.max(1),
-            began_s: None,
-            done: 0,
-            hurried: 0,
-            next: 0,
-            place: None,
-        }
-    }
-
     /// One slice of expiry, if one is due at second `now`: takes out peers that have been silent
     /// for the timeout, all peers of torrents that are not to `keep`, and torrents without peers.
     /// At most a tenth of a millisecond of work under one lock after another, beside 512 calls of
     /// `keep`; to be called at least once a second.
-    pub fn sweep(&self, part: &mut Sweep, now: u32, keep: impl Fn(&InfoHash) -> bool) -> Swept {
+    pub fn sweep(
+        &self,
+        part: &mut Sweep,
+        now: u32,
+        keep: impl Fn(&InfoHash) -> bool,
+    ) -> SweepStatus {
         let ticks = self.ticks();
-        let deadline = ticks.deadline(now);
+        let expired = ticks.expired(now);
         let mut budget = Budget::of(SLICE);
         while part.is_due(now, ticks.sweep_period_s()) {
             if budget.is_spent() {
-                return Swept::More;
+                return SweepStatus::Pending;
             }
             budget.spend(SHARD_COST);
             let number = part.worker + part.next * part.workers;
             let mut removed = Removed::default();
             let mut shard = self.lock(number);
-            let mut place = part.place.take().unwrap_or_else(|| shard.place());
+            let mut cursor = part.cursor.take().unwrap_or_else(|| shard.cursor());
             let done =
-                shard.sweep(&mut place, deadline, &keep, self.secret(), &mut budget, &mut removed);
-            self.singles().set(number, shard.singles());
+                shard.sweep(&mut cursor, expired, &keep, self.secret(), &mut budget, &mut removed);
+            self.unconfirmed().set(number, shard.unconfirmed());
             drop(shard);
             self.note(&removed);
             if done {
                 part.advance();
             } else {
-                part.place = Some(place);
+                part.cursor = Some(cursor);
             }
         }
-        Swept::Idle
+        SweepStatus::Idle
     }
 }
 
@@ -128,20 +133,20 @@ mod tests {
     use std::hash::RandomState;
 
     use super::*;
-    use crate::{AnnounceRequest, CompactAddr, Event, Random, Sample, SwarmConfig, Totals};
+    use crate::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, SwarmConfig, Totals};
 
     const TIMEOUT_S: u32 = 4000;
     const PERIOD_S: u32 = TIMEOUT_S / 4;
 
     fn swarms() -> Swarms {
-        let settings = SwarmConfig {
+        let config = SwarmConfig {
             torrents_max: 100_000,
             peers_max: 100_000,
             peers_per_torrent_max: 100_000,
             peers_per_address_max: 0,
             peer_timeout_s: TIMEOUT_S,
         };
-        Swarms::new(settings, RandomState::new())
+        Swarms::new(config, RandomState::new())
     }
 
     /// `peers` announces at second 0, by turns to so many torrents.
@@ -151,21 +156,21 @@ mod tests {
             let mut info_hash = [0; 20];
             info_hash[..4].copy_from_slice(&(n % torrents).to_be_bytes());
             let [a, b, c, d] = n.to_be_bytes();
-            let announcement = AnnounceRequest {
+            let request = AnnounceRequest {
                 info_hash,
                 peer: CompactAddr::V4([a, b, c, d, 0, 1]),
                 seeder: n % 2 == 0,
-                event: Event::None,
-                want: 0,
+                event: PeerEvent::None,
+                numwant: 0,
             };
-            swarms.announce(&announcement, 0, &mut random, &mut sample);
+            swarms.announce(&request, 0, &mut random, &mut sample);
         }
     }
 
     /// Slices until nothing is due any more.
     fn finish(swarms: &Swarms, part: &mut Sweep, now: u32) -> u32 {
         let mut slices = 1;
-        while swarms.sweep(part, now, |_| true) == Swept::More {
+        while swarms.sweep(part, now, |_| true) == SweepStatus::Pending {
             slices += 1;
         }
         slices
@@ -174,22 +179,22 @@ mod tests {
     #[test]
     fn the_parts_make_up_the_whole() {
         for workers in [1, 2, 3, 64, SHARDS, SHARDS + 5] {
-            let parts = (0..workers).map(|worker| Swarms::sweep_part(worker, workers).shards());
+            let parts = (0..workers).map(|worker| Sweep::new(worker, workers).shards());
             assert_eq!(parts.sum::<u64>(), SHARDS as u64);
         }
         // A worker without a part has nothing to do.
-        let mut part = Swarms::sweep_part(SHARDS, SHARDS + 1);
-        assert_eq!(swarms().sweep(&mut part, 0, |_| true), Swept::Idle);
-        assert_eq!(swarms().sweep(&mut part, 100_000, |_| true), Swept::Idle);
+        let mut part = Sweep::new(SHARDS, SHARDS + 1);
+        assert_eq!(swarms().sweep(&mut part, 0, |_| true), SweepStatus::Idle);
+        assert_eq!(swarms().sweep(&mut part, 100_000, |_| true), SweepStatus::Idle);
     }
 
     #[test]
     fn the_work_is_spread_over_the_period() {
         let swarms = swarms();
         announce(&swarms, 40_000, 40_000);
-        let mut part = Swarms::sweep_part(0, 1);
+        let mut part = Sweep::new(0, 1);
         let start_s = 2 * TIMEOUT_S;
-        assert_eq!(swarms.sweep(&mut part, start_s, |_| true), Swept::Idle);
+        assert_eq!(swarms.sweep(&mut part, start_s, |_| true), SweepStatus::Idle);
         for quarter in 1..=4 {
             for now in (start_s + PERIOD_S / 4 * (quarter - 1)..).take(PERIOD_S as usize / 4) {
                 let before = swarms.totals().peers;
@@ -207,8 +212,8 @@ mod tests {
     fn after_a_long_silence_one_or_two_rounds_do() {
         let swarms = swarms();
         announce(&swarms, 10, 10);
-        let mut part = Swarms::sweep_part(0, 2);
-        let mut other = Swarms::sweep_part(1, 2);
+        let mut part = Sweep::new(0, 2);
+        let mut other = Sweep::new(1, 2);
         for part in [&mut part, &mut other] {
             finish(&swarms, part, 0);
             let slices = finish(&swarms, part, 2 * TIMEOUT_S);
@@ -222,13 +227,13 @@ mod tests {
     fn a_slice_of_a_large_swarm_is_a_small_part_of_it() {
         let swarms = swarms();
         announce(&swarms, 1, 50_000);
-        let mut part = Swarms::sweep_part(0, 1);
+        let mut part = Sweep::new(0, 1);
         finish(&swarms, &mut part, 0);
         let slices = finish(&swarms, &mut part, PERIOD_S);
         assert!(slices > 50_000 / SLICE, "{slices} to look at all");
         assert_eq!(swarms.totals().peers, 50_000);
         let mut left = 50_000;
-        while swarms.sweep(&mut part, 2 * TIMEOUT_S, |_| true) == Swept::More {
+        while swarms.sweep(&mut part, 2 * TIMEOUT_S, |_| true) == SweepStatus::Pending {
             let now_left = swarms.totals().peers;
             assert!(left - now_left <= 128, "{} taken out in one slice", left - now_left);
             left = now_left;
@@ -241,17 +246,17 @@ mod tests {
         let swarms = swarms();
         announce(&swarms, 40_000, 40_000);
         let keep = |info_hash: &InfoHash| info_hash[3].is_multiple_of(2);
-        let mut parts = [Swarms::sweep_part(0, 2), Swarms::sweep_part(1, 2)];
+        let mut parts = [Sweep::new(0, 2), Sweep::new(1, 2)];
         for part in &mut parts {
             // Not by itself: nothing is due in the first second.
-            assert_eq!(swarms.sweep(part, 0, keep), Swept::Idle);
-            part.hurry();
+            assert_eq!(swarms.sweep(part, 0, keep), SweepStatus::Idle);
+            part.start_full_round();
             loop {
                 let before = swarms.totals().torrents;
                 let swept = swarms.sweep(part, 0, keep);
                 let gone = before - swarms.totals().torrents;
                 assert!(gone <= 129, "{gone} taken out in one slice");
-                if swept == Swept::Idle {
+                if swept == SweepStatus::Idle {
                     break;
                 }
             }
@@ -264,13 +269,13 @@ mod tests {
         let swarms = swarms();
         announce(&swarms, 40_000, 40_000);
         announce(&swarms, 1, 20_000);
-        let mut part = Swarms::sweep_part(0, 1);
-        part.hurry();
+        let mut part = Sweep::new(0, 1);
+        part.start_full_round();
         for _ in 0..20 {
-            assert_eq!(swarms.sweep(&mut part, 0, |_| true), Swept::More);
+            assert_eq!(swarms.sweep(&mut part, 0, |_| true), SweepStatus::Pending);
         }
-        part.hurry();
-        while swarms.sweep(&mut part, 0, |_| false) == Swept::More {}
+        part.start_full_round();
+        while swarms.sweep(&mut part, 0, |_| false) == SweepStatus::Pending {}
         assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
     }
 
@@ -278,12 +283,12 @@ mod tests {
     fn a_hurry_every_second_leaves_expiry_its_pace() {
         let swarms = swarms();
         announce(&swarms, 1000, 1000);
-        let mut part = Swarms::sweep_part(0, 1);
+        let mut part = Sweep::new(0, 1);
         finish(&swarms, &mut part, 0);
         for now in 2 * TIMEOUT_S..2 * TIMEOUT_S + 40 {
             // The round is never finished.
-            part.hurry();
-            assert_eq!(swarms.sweep(&mut part, now, |_| true), Swept::More);
+            part.start_full_round();
+            assert_eq!(swarms.sweep(&mut part, now, |_| true), SweepStatus::Pending);
         }
         assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
     }
@@ -293,18 +298,19 @@ mod tests {
         let swarms = swarms();
         announce(&swarms, 1, 3000);
         let (mut random, mut sample) = (Random::seeded(0), Sample::with_capacity(0));
-        let mut part = Swarms::sweep_part(0, 1);
+        let mut part = Sweep::new(0, 1);
         finish(&swarms, &mut part, 0);
         let now = 2 * TIMEOUT_S;
         let mut slice: u8 = 0;
-        while swarms.sweep(&mut part, now, |_| true) == Swept::More {
+        while swarms.sweep(&mut part, now, |_| true) == SweepStatus::Pending {
             // A new peer, and one of the old ones that leaves, by turns of either kind.
-            for (peer, event) in
-                [([9, 9, 9, slice, 0, 1], Event::None), ([0, 0, 2, slice, 0, 1], Event::Stopped)]
-            {
+            for (peer, event) in [
+                ([9, 9, 9, slice, 0, 1], PeerEvent::None),
+                ([0, 0, 2, slice, 0, 1], PeerEvent::Stopped),
+            ] {
                 let peer = CompactAddr::V4(peer);
                 let seeder = slice.is_multiple_of(2);
-                let a = AnnounceRequest { info_hash: [0; 20], peer, seeder, event, want: 0 };
+                let a = AnnounceRequest { info_hash: [0; 20], peer, seeder, event, numwant: 0 };
                 swarms.announce(&a, now, &mut random, &mut sample);
             }
             slice += 1;

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::address::Addresses;
+use super::address_policy::AddressPolicy;
+use super::eviction::UnconfirmedCounts;
 use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX, Torrent};
-use super::singles::Singles;
 use super::time::Ticks;
 use super::{
-    AnnounceRequest, CapacityError, Counts, Event, InfoHash, Random, Replaced, Sample, SwarmConfig,
-    SwarmStats, Totals, keyed_hash,
+    AnnounceRequest, CapacityError, InfoHash, PeerEvent, Random, Replaced, Sample, SwarmConfig,
+    SwarmStats, TorrentCounts, Totals, keyed_hash,
 };
 use crate::TORRENTS_MAX;
 
@@ -36,11 +36,11 @@ const _: () = assert!(size_of::<CacheAligned>() == 128);
 /// A counter on cache lines of its own.
 #[repr(align(128))]
 #[derive(Debug)]
-struct Counter(AtomicU64);
+struct AlignedCounter(AtomicU64);
 
-impl Counter {
-    const fn new() -> Counter {
-        Counter(AtomicU64::new(0))
+impl AlignedCounter {
+    const fn new() -> AlignedCounter {
+        AlignedCounter(AtomicU64::new(0))
     }
 
     /// Adds one, unless there are `max` already; says whether it did.
@@ -70,31 +70,31 @@ impl Counter {
 #[derive(Debug)]
 pub struct Swarms {
     shards: Box<[CacheAligned]>,
-    torrents: Counter,
-    peers: Counter,
-    waits: Counter,
-    singles: Singles,
-    settings: SwarmConfig,
+    torrents: AlignedCounter,
+    peers: AlignedCounter,
+    waits: AlignedCounter,
+    unconfirmed: UnconfirmedCounts,
+    config: SwarmConfig,
     ticks: Ticks,
-    addresses: Arc<Addresses>,
+    addresses: Arc<AddressPolicy>,
     secret: RandomState,
 }
 
 impl Swarms {
     /// Empty tables. Whoever knows `secret` can make them slow: it is drawn at random when the
     /// process starts, and told to nobody.
-    pub fn new(settings: SwarmConfig, secret: RandomState) -> Swarms {
+    pub fn new(config: SwarmConfig, secret: RandomState) -> Swarms {
         // Row numbers have 32 bits, of which the highest two values mean something else.
-        let peers_per_torrent_max = settings.peers_per_torrent_max.min(u32::MAX - 2);
+        let peers_per_torrent_max = config.peers_per_torrent_max.min(u32::MAX - 2);
         Swarms {
             shards: (0..SHARDS).map(|_| CacheAligned(Mutex::new(Shard::new()))).collect(),
-            torrents: Counter::new(),
-            peers: Counter::new(),
-            waits: Counter::new(),
-            singles: Singles::new(),
-            settings: SwarmConfig { peers_per_torrent_max, ..settings },
-            ticks: Ticks::new(settings.peer_timeout_s),
-            addresses: Arc::new(Addresses::new(secret.clone(), settings.peers_per_address_max)),
+            torrents: AlignedCounter::new(),
+            peers: AlignedCounter::new(),
+            waits: AlignedCounter::new(),
+            unconfirmed: UnconfirmedCounts::new(),
+            config: SwarmConfig { peers_per_torrent_max, ..config },
+            ticks: Ticks::new(config.peer_timeout_s),
+            addresses: Arc::new(AddressPolicy::new(secret.clone(), config.peers_per_address_max)),
             secret,
         }
     }
@@ -102,9 +102,9 @@ impl Swarms {
     /// The same, but addresses of which `exempt` is true may have any number of endpoints in a
     /// torrent. To be called before the first announce; it is asked often, and its answer for an
     /// address does not change.
-    pub fn exempting(self, exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Swarms {
-        let addresses = Addresses::new(self.secret.clone(), self.settings.peers_per_address_max);
-        Swarms { addresses: Arc::new(addresses.exempting(Box::new(exempt))), ..self }
+    pub fn with_exemption(self, exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Swarms {
+        let addresses = AddressPolicy::new(self.secret.clone(), self.config.peers_per_address_max);
+        Swarms { addresses: Arc::new(addresses.with_exemption(Box::new(exempt))), ..self }
     }
 
     /// Takes one announce at second `now`: fills `sample` with the peers to answer with, and
@@ -115,42 +115,43 @@ impl Swarms {
     /// the peer is stored: repeated, it counts once.
     pub fn announce(
         &self,
-        announcement: &AnnounceRequest,
+        request: &AnnounceRequest,
         now: u32,
         random: &mut Random,
         sample: &mut Sample,
-    ) -> Counts {
+    ) -> TorrentCounts {
         sample.clear();
-        let hash = keyed_hash(&self.secret, &announcement.info_hash);
+        let hash = keyed_hash(&self.secret, &request.info_hash);
         let mut shard = self.lock(shard_of(hash));
-        let row = shard.find(hash, &announcement.info_hash);
-        if announcement.event == Event::Stopped {
-            return row
-                .map_or_else(Counts::default, |row| self.leave(&mut shard, row, announcement));
+        let row = shard.find(hash, &request.info_hash);
+        if request.event == PeerEvent::Stopped {
+            return row.map_or_else(TorrentCounts::default, |row| {
+                self.remove_peer(&mut shard, row, request)
+            });
         }
         let stamp = self.ticks.stamp(now);
         if let Some(row) = row {
-            return self.meet(&mut shard, row, announcement, stamp, random, sample);
+            return self.announce_known(&mut shard, row, request, stamp, random, sample);
         }
-        match self.room_for_torrent(&shard) {
-            Ok(()) => self.create(&mut shard, hash, announcement, stamp),
+        match self.reserve_torrent(&shard) {
+            Ok(()) => self.create_torrent(&mut shard, hash, request, stamp),
             Err(CapacityError::Torrents) => {
                 drop(shard);
-                self.create_instead(hash, announcement, stamp, random, sample)
+                self.create_by_eviction(hash, request, stamp, random, sample)
             }
             Err(full) => {
-                sample.note_full(full);
-                Counts::default()
+                sample.set_capacity_error(full);
+                TorrentCounts::default()
             }
         }
     }
 
     /// What is known of a torrent.
-    pub fn scrape(&self, info_hash: &InfoHash) -> Counts {
+    pub fn scrape(&self, info_hash: &InfoHash) -> TorrentCounts {
         let hash = keyed_hash(&self.secret, info_hash);
         let shard = self.lock(shard_of(hash));
         let row = shard.find(hash, info_hash);
-        row.map_or_else(Counts::default, |row| shard.torrent(row).counts())
+        row.map_or_else(TorrentCounts::default, |row| shard.torrent(row).counts())
     }
 
     /// How much there is at this moment.
@@ -159,70 +160,75 @@ impl Swarms {
     }
 
     /// How often since the start somebody found a shard locked by somebody else.
-    pub fn waits(&self) -> u64 {
+    pub fn lock_waits(&self) -> u64 {
         self.waits.count()
     }
 
     /// What there is of everything, one shard after another: it takes about a tenth of a
     /// millisecond, and meanwhile nobody waits for longer than it takes to copy six numbers.
-    pub fn census(&self) -> SwarmStats {
+    pub fn stats(&self) -> SwarmStats {
         let mut sum = SwarmStats::default();
-        (0..SHARDS).for_each(|shard| sum += self.lock(shard).census);
+        (0..SHARDS).for_each(|shard| sum += self.lock(shard).stats);
         sum
     }
 
     /// A peer comes to the torrent at `row`, or is there.
-    fn meet(
+    fn announce_known(
         &self,
         shard: &mut Shard,
         row: usize,
-        announcement: &AnnounceRequest,
+        request: &AnnounceRequest,
         stamp: u8,
         random: &mut Random,
         sample: &mut Sample,
-    ) -> Counts {
-        let was_single = shard.torrent(row).peers.is_single();
-        let joined = self.join(shard, row, announcement, stamp);
+    ) -> TorrentCounts {
+        let was_single = shard.torrent(row).peers.is_unconfirmed();
+        let stored = self.store(shard, row, request, stamp);
         // Even if there was no room for a second peer: it asked for the torrent.
         if was_single {
-            self.note_more(shard, row);
+            self.mark_confirmed(shard, row);
         }
         let torrent = shard.torrent(row);
-        let AnnounceRequest { peer, seeder, event, want, .. } = announcement;
-        let is_seeding = *seeder && *event != Event::Magnet;
-        let at = joined.map(|joined| joined.at).ok();
-        sample.fill(&torrent.peers, peer, at, is_seeding, *want, random);
-        match joined {
-            Ok(Joined { replaced: true, .. }) => sample.note_replaced(Replaced::Peer),
+        let AnnounceRequest { peer, seeder, event, numwant, .. } = request;
+        let is_seeding = *seeder && *event != PeerEvent::Magnet;
+        let at = stored.map(|stored| stored.at).ok();
+        sample.fill(&torrent.peers, peer, at, is_seeding, *numwant, random);
+        match stored {
+            Ok(StoredPeer { replaced: true, .. }) => sample.set_replaced(Replaced::Peer),
             Ok(_) => {}
-            Err(full) => sample.note_full(full),
+            Err(full) => sample.set_capacity_error(full),
         }
         torrent.counts()
     }
 
-    /// As [`Shard::note_more`].
-    fn note_more(&self, shard: &mut Shard, row: usize) {
-        shard.note_more(row);
+    /// As [`Shard::mark_confirmed`].
+    fn mark_confirmed(&self, shard: &mut Shard, row: usize) {
+        shard.mark_confirmed(row);
         let hash = keyed_hash(&self.secret, &shard.torrent(row).info_hash);
-        self.singles.set(shard_of(hash), shard.singles());
+        self.unconfirmed.set(shard_of(hash), shard.unconfirmed());
     }
 
     /// A peer leaves the torrent at `row`, or was not in it.
-    fn leave(&self, shard: &mut Shard, row: usize, announcement: &AnnounceRequest) -> Counts {
+    fn remove_peer(
+        &self,
+        shard: &mut Shard,
+        row: usize,
+        request: &AnnounceRequest,
+    ) -> TorrentCounts {
         let torrent = shard.torrent_mut(row);
-        let was_single = torrent.peers.is_single();
-        let removed = torrent.peers.remove(&announcement.peer);
+        let was_single = torrent.peers.is_unconfirmed();
+        let removed = torrent.peers.remove(&request.peer);
         let counts = torrent.counts();
         if let Some(was_seeder) = removed {
             self.peers.subtract(1);
-            shard.census.exit(&announcement.peer, was_seeder);
+            shard.stats.remove_peer(&request.peer, was_seeder);
             if was_single {
-                self.note_more(shard, row);
+                self.mark_confirmed(shard, row);
             }
         }
         // With a count of downloads the torrent stays until the sweep comes by: peers often
         // leave and come back.
-        if counts == Counts::default() {
+        if counts == TorrentCounts::default() {
             shard.remove(row, &self.secret);
             self.torrents.subtract(1);
         }
@@ -230,14 +236,14 @@ impl Swarms {
     }
 
     /// Counts a torrent of a shard and its first peer, if there is room for both.
-    fn room_for_torrent(&self, shard: &Shard) -> Result<(), CapacityError> {
-        if self.settings.peers_per_torrent_max == 0 {
-            return Err(CapacityError::Torrent);
+    fn reserve_torrent(&self, shard: &Shard) -> Result<(), CapacityError> {
+        if self.config.peers_per_torrent_max == 0 {
+            return Err(CapacityError::PeersPerTorrent);
         }
-        if shard.is_full() || !self.torrents.add_below(self.settings.torrents_max) {
+        if shard.is_full() || !self.torrents.add_below(self.config.torrents_max) {
             return Err(CapacityError::Torrents);
         }
-        if !self.peers.add_below(self.settings.peers_max) {
+        if !self.peers.add_below(self.config.peers_max) {
             self.torrents.subtract(1);
             return Err(CapacityError::Peers);
         }
@@ -245,79 +251,79 @@ impl Swarms {
     }
 
     /// A torrent with its first peer, which are counted already.
-    fn create(
+    fn create_torrent(
         &self,
         shard: &mut Shard,
         hash: u64,
-        announcement: &AnnounceRequest,
+        request: &AnnounceRequest,
         stamp: u8,
-    ) -> Counts {
-        let row = shard.insert(hash, announcement.info_hash);
+    ) -> TorrentCounts {
+        let row = shard.insert(hash, request.info_hash);
         let torrent = shard.torrent_mut(row);
-        torrent.peers.add(&announcement.peer, announcement.seeder, stamp, &self.addresses);
-        torrent.downloaded = u32::from(completes(announcement, false));
+        torrent.peers.add(&request.peer, request.seeder, stamp, &self.addresses);
+        torrent.downloaded = u32::from(completes(request, false));
         let counts = torrent.counts();
-        shard.census.enter(&announcement.peer, announcement.seeder);
-        shard.census.completed += u64::from(counts.downloaded);
-        shard.note_single(row);
-        self.singles.set(shard_of(hash), shard.singles());
+        shard.stats.add_peer(&request.peer, request.seeder);
+        shard.stats.completed += u64::from(counts.downloaded);
+        shard.mark_unconfirmed(row);
+        self.unconfirmed.set(shard_of(hash), shard.unconfirmed());
         counts
     }
 
     /// A torrent with its first peer, for which another has to go, if there is one to go.
-    fn create_instead(
+    fn create_by_eviction(
         &self,
         hash: u64,
-        announcement: &AnnounceRequest,
+        request: &AnnounceRequest,
         stamp: u8,
         random: &mut Random,
         sample: &mut Sample,
-    ) -> Counts {
-        if !self.take_single(random) {
-            sample.note_full(CapacityError::Torrents);
-            return Counts::default();
+    ) -> TorrentCounts {
+        if !self.evict_unconfirmed(random) {
+            sample.set_capacity_error(CapacityError::Torrents);
+            return TorrentCounts::default();
         }
         let mut shard = self.lock(shard_of(hash));
-        let row = shard.find(hash, &announcement.info_hash);
+        let row = shard.find(hash, &request.info_hash);
         if row.is_none() && !shard.is_full() {
-            sample.note_replaced(Replaced::Torrent);
-            return self.create(&mut shard, hash, announcement, stamp);
+            sample.set_replaced(Replaced::Torrent);
+            return self.create_torrent(&mut shard, hash, request, stamp);
         }
         // Another thread was faster, or the shard has no room.
         self.torrents.subtract(1);
         self.peers.subtract(1);
         if let Some(row) = row {
-            return self.meet(&mut shard, row, announcement, stamp, random, sample);
+            return self.announce_known(&mut shard, row, request, stamp, random, sample);
         }
-        sample.note_full(CapacityError::Torrents);
-        Counts::default()
+        sample.set_capacity_error(CapacityError::Torrents);
+        TorrentCounts::default()
     }
 
     /// Stores what a peer says of itself, unless it is new and there is no room.
-    fn join(
+    fn store(
         &self,
         shard: &mut Shard,
         row: usize,
-        announcement: &AnnounceRequest,
+        request: &AnnounceRequest,
         stamp: u8,
-    ) -> Result<Joined, CapacityError> {
-        let AnnounceRequest { peer, seeder, .. } = announcement;
-        let (torrent, census) = shard.torrent_and_census(row);
-        let (was_seeder, joined) = match torrent.peers.renew(peer, *seeder, stamp) {
+    ) -> Result<StoredPeer, CapacityError> {
+        let AnnounceRequest { peer, seeder, .. } = request;
+        let (torrent, stats) = shard.torrent_and_stats(row);
+        let (was_seeder, stored) = match torrent.peers.refresh(peer, *seeder, stamp) {
             Some((was_seeder, at)) => {
                 if was_seeder != *seeder {
-                    census.exit(peer, was_seeder);
-                    census.enter(peer, *seeder);
+                    stats.remove_peer(peer, was_seeder);
+                    stats.add_peer(peer, *seeder);
                 }
-                (was_seeder, Joined { at, replaced: false })
+                (was_seeder, StoredPeer { at, replaced: false })
             }
-            None => (false, self.add(torrent, census, announcement, stamp)?),
+            None => (false, self.add(torrent, stats, request, stamp)?),
         };
-        if completes(announcement, was_seeder) {
+        if completes(request, was_seeder) {
             torrent.downloaded = torrent.downloaded.saturating_add(1);
-            census.completed += 1;
+            stats.completed += 1;
         }
-        Ok(joined)
+        Ok(stored)
     }
 
     /// Adds a peer to a torrent that it is not in: in the place of another of its address, if
@@ -325,38 +331,38 @@ impl Swarms {
     fn add(
         &self,
         torrent: &mut Torrent,
-        census: &mut SwarmStats,
-        announcement: &AnnounceRequest,
+        stats: &mut SwarmStats,
+        request: &AnnounceRequest,
         stamp: u8,
-    ) -> Result<Joined, CapacityError> {
-        let AnnounceRequest { peer, seeder, .. } = announcement;
+    ) -> Result<StoredPeer, CapacityError> {
+        let AnnounceRequest { peer, seeder, .. } = request;
         let peers = &mut torrent.peers;
         let limit = self.addresses.limit_of(peer);
-        let neighbours = limit.and_then(|_| peers.neighbours(peer, &self.addresses, stamp));
-        let neighbours = neighbours.unwrap_or_default();
-        let is_over = limit.is_some_and(|limit| neighbours.count >= limit);
+        let same_address = limit.and_then(|_| peers.same_address(peer, &self.addresses, stamp));
+        let same_address = same_address.unwrap_or_default();
+        let is_over = limit.is_some_and(|limit| same_address.count >= limit);
         let replaced =
-            if is_over { peers.replace(neighbours.oldest, peer, *seeder, stamp) } else { None };
+            if is_over { peers.replace(same_address.oldest, peer, *seeder, stamp) } else { None };
         let at = match replaced {
             Some((was_seeder, at)) => {
-                census.exit(peer, was_seeder);
+                stats.remove_peer(peer, was_seeder);
                 at
             }
             None => {
-                if peers.len() >= self.settings.peers_per_torrent_max as usize {
-                    return Err(CapacityError::Torrent);
+                if peers.len() >= self.config.peers_per_torrent_max as usize {
+                    return Err(CapacityError::PeersPerTorrent);
                 }
-                if !self.peers.add_below(self.settings.peers_max) {
+                if !self.peers.add_below(self.config.peers_max) {
                     return Err(CapacityError::Peers);
                 }
                 peers.add(peer, *seeder, stamp, &self.addresses)
             }
         };
-        census.enter(peer, *seeder);
-        if neighbours.count > 0 {
+        stats.add_peer(peer, *seeder);
+        if same_address.count > 0 {
             peers.set_latest(peer, at);
         }
-        Ok(Joined { at, replaced: replaced.is_some() })
+        Ok(StoredPeer { at, replaced: replaced.is_some() })
     }
 
     /// Locks a shard. A thread that panicked while it held the lock has left the shard in some
@@ -377,8 +383,8 @@ impl Swarms {
         self.ticks
     }
 
-    pub(super) fn singles(&self) -> &Singles {
-        &self.singles
+    pub(super) fn unconfirmed(&self) -> &UnconfirmedCounts {
+        &self.unconfirmed
     }
 
     pub(super) fn secret(&self) -> &RandomState {
@@ -394,15 +400,15 @@ impl Swarms {
 
 /// A peer is stored.
 #[derive(Clone, Copy, Debug)]
-struct Joined {
+struct StoredPeer {
     /// Its row among those of its family.
     at: usize,
     /// It has the place of another of its address.
     replaced: bool,
 }
 
-fn completes(announcement: &AnnounceRequest, was_seeder: bool) -> bool {
-    announcement.event == Event::Completed && announcement.seeder && !was_seeder
+fn completes(request: &AnnounceRequest, was_seeder: bool) -> bool {
+    request.event == PeerEvent::Completed && request.seeder && !was_seeder
 }
 
 /// The highest bits of the hash; the shard itself uses the lowest.
@@ -417,9 +423,9 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::{CompactAddr, ScrapeCursor, Swept};
+    use crate::{CompactAddr, ScrapeCursor, Sweep, SweepStatus};
 
-    const SETTINGS: SwarmConfig = SwarmConfig {
+    const CONFIG: SwarmConfig = SwarmConfig {
         torrents_max: 1000,
         peers_max: 5000,
         peers_per_torrent_max: 300,
@@ -433,14 +439,14 @@ mod tests {
         info_hash
     }
 
-    fn announcement(torrent: u32, peer: u16, event: Event) -> AnnounceRequest {
+    fn request(torrent: u32, peer: u16, event: PeerEvent) -> AnnounceRequest {
         let [high, low] = peer.to_be_bytes();
         AnnounceRequest {
             info_hash: info_hash(torrent),
             peer: CompactAddr::V4([10, 0, high, low, 0, 80]),
-            seeder: event == Event::Completed,
+            seeder: event == PeerEvent::Completed,
             event,
-            want: 30,
+            numwant: 30,
         }
     }
 
@@ -451,7 +457,7 @@ mod tests {
             let shard = swarms.lock(shard);
             all.torrents += shard.len() as u64;
             for row in 0..shard.len() {
-                let [v4, v6] = shard.torrent(row).peers.crowds();
+                let [v4, v6] = shard.torrent(row).peers.peer_counts();
                 all.v4 += v4;
                 all.v6 += v6;
             }
@@ -464,9 +470,9 @@ mod tests {
     fn count_singles(swarms: &Swarms) -> u32 {
         let all = (0..SHARDS).map(|number| {
             let shard = swarms.lock(number);
-            let is_single = |row: &usize| shard.torrent(*row).peers.is_single();
-            let counted = (0..shard.len()).filter(is_single).count() as u32;
-            assert_eq!((shard.singles(), swarms.singles.of(number)), (counted, counted));
+            let is_unconfirmed = |row: &usize| shard.torrent(*row).peers.is_unconfirmed();
+            let counted = (0..shard.len()).filter(is_unconfirmed).count() as u32;
+            assert_eq!((shard.unconfirmed(), swarms.unconfirmed.of(number)), (counted, counted));
             counted
         });
         all.sum()
@@ -474,10 +480,10 @@ mod tests {
 
     #[test]
     fn the_census_is_what_counting_gives() {
-        let settings = SwarmConfig { torrents_max: 25, peers_max: 150, ..SETTINGS };
-        let swarms = Swarms::new(settings, RandomState::new());
+        let config = SwarmConfig { torrents_max: 25, peers_max: 150, ..CONFIG };
+        let swarms = Swarms::new(config, RandomState::new());
         let (mut random, mut sample) = (Random::seeded(5), Sample::with_capacity(0));
-        let mut sweep = Swarms::sweep_part(0, 1);
+        let mut sweep = Sweep::new(0, 1);
         let (mut completed, mut seen) = (0, SwarmStats::default());
         for now in 0..5000 {
             let number = random.below(20) as u8;
@@ -487,28 +493,30 @@ mod tests {
                 false => CompactAddr::V4([number; 6]),
             };
             let event = match random.below(4) {
-                0 => Event::Stopped,
-                1 => Event::Completed,
-                _ => Event::None,
+                0 => PeerEvent::Stopped,
+                1 => PeerEvent::Completed,
+                _ => PeerEvent::None,
             };
             let seeder = random.below(2) == 0;
             let info_hash = info_hash(random.below(30));
-            let a = AnnounceRequest { info_hash, peer, seeder, event, want: 0 };
+            let a = AnnounceRequest { info_hash, peer, seeder, event, numwant: 0 };
             let before = swarms.scrape(&info_hash);
             let after = swarms.announce(&a, now / 10, &mut random, &mut sample);
             completed += u64::from(after.downloaded.saturating_sub(before.downloaded));
             // Nobody announces while many expire.
             if now % 1000 == 999 {
                 for later in 0..40 {
-                    while swarms.sweep(&mut sweep, now / 10 + later, |_| true) == Swept::More {}
+                    while swarms.sweep(&mut sweep, now / 10 + later, |_| true)
+                        == SweepStatus::Pending
+                    {}
                 }
             }
-            let census = swarms.census();
-            assert_eq!(census, SwarmStats { completed, ..counted(&swarms) }, "{now}: {a:?}");
+            let stats = swarms.stats();
+            assert_eq!(stats, SwarmStats { completed, ..counted(&swarms) }, "{now}: {a:?}");
             count_singles(&swarms);
             let Totals { torrents, peers } = swarms.totals();
-            let SwarmStats { v4, v6, .. } = census;
-            assert_eq!(census.torrents, torrents);
+            let SwarmStats { v4, v6, .. } = stats;
+            assert_eq!(stats.torrents, torrents);
             assert_eq!(v4.seeders + v4.leechers + v6.seeders + v6.leechers, peers);
             seen.v4.seeders |= v4.seeders;
             seen.v6.leechers |= v6.leechers;
@@ -524,9 +532,9 @@ mod tests {
     #[test]
     fn nobody_can_foresee_where_an_info_hash_goes() {
         let secret = RandomState::new();
-        let a = Swarms::new(SETTINGS, secret.clone());
-        let b = Swarms::new(SETTINGS, RandomState::new());
-        assert_eq!(places(&a), places(&Swarms::new(SETTINGS, secret)));
+        let a = Swarms::new(CONFIG, secret.clone());
+        let b = Swarms::new(CONFIG, RandomState::new());
+        assert_eq!(places(&a), places(&Swarms::new(CONFIG, secret)));
         let same = places(&a).iter().zip(&places(&b)).filter(|(a, b)| a == b).count();
         assert!(same < 20, "{same} of 1000 in the same of {SHARDS} shards under another secret");
         let used: BTreeSet<usize> = places(&a).into_iter().collect();
@@ -535,45 +543,45 @@ mod tests {
 
     #[test]
     fn who_has_to_wait_is_counted() {
-        let swarms = Swarms::new(SETTINGS, RandomState::new());
+        let swarms = Swarms::new(CONFIG, RandomState::new());
         let shard = shard_of(keyed_hash(&swarms.secret, &info_hash(1)));
         let held = swarms.lock(shard);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| swarms.scrape(&info_hash(1)));
-            while swarms.waits() == 0 {
+            while swarms.lock_waits() == 0 {
                 thread::yield_now();
             }
             drop(held);
             waiting.join().expect("it is let in");
         });
         swarms.scrape(&info_hash(1));
-        assert_eq!(swarms.waits(), 1);
+        assert_eq!(swarms.lock_waits(), 1);
     }
 
     #[test]
     fn workers_at_once_end_in_right_totals() {
         const WORKERS: usize = 4;
-        let swarms = Arc::new(Swarms::new(SETTINGS, RandomState::new()));
+        let swarms = Arc::new(Swarms::new(CONFIG, RandomState::new()));
         let work = |worker: usize| {
             let swarms = Arc::clone(&swarms);
             move || {
                 let mut random = Random::seeded(worker as u64);
                 let mut sample = Sample::with_capacity(50);
-                let mut part = Swarms::sweep_part(worker, WORKERS);
+                let mut part = Sweep::new(worker, WORKERS);
                 for step in 0..60_000_u32 {
                     // Peers of the same torrents, but none of another worker's.
                     let peer = random.below(700) as u16 * WORKERS as u16 + worker as u16;
                     let torrent = random.below(1 + random.clone().below(40));
                     let event = match random.below(8) {
-                        0..3 => Event::Stopped,
-                        3 => Event::Completed,
-                        _ => Event::None,
+                        0..3 => PeerEvent::Stopped,
+                        3 => PeerEvent::Completed,
+                        _ => PeerEvent::None,
                     };
-                    let a = announcement(torrent, peer, event);
+                    let a = request(torrent, peer, event);
                     let now = step / 200;
                     let counts = swarms.announce(&a, now, &mut random, &mut sample);
-                    assert!(counts.complete + counts.incomplete <= SETTINGS.peers_per_torrent_max);
-                    assert!(swarms.totals().peers <= SETTINGS.peers_max);
+                    assert!(counts.complete + counts.incomplete <= CONFIG.peers_per_torrent_max);
+                    assert!(swarms.totals().peers <= CONFIG.peers_max);
                     swarms.sweep(&mut part, now, |_| true);
                 }
                 part
@@ -583,15 +591,15 @@ mod tests {
         let mut parts: Vec<_> =
             threads.into_iter().map(|thread| thread.join().expect("no worker panics")).collect();
 
-        let (mut walk, mut all) = (ScrapeCursor::default(), Vec::new());
-        while swarms.walk(&mut walk, 100, &mut all) {}
-        let sum = |counts: &Counts| u64::from(counts.complete + counts.incomplete);
+        let (mut cursor, mut all) = (ScrapeCursor::default(), Vec::new());
+        while swarms.scrape_chunk(&mut cursor, 100, &mut all) {}
+        let sum = |counts: &TorrentCounts| u64::from(counts.complete + counts.incomplete);
         let peers = all.iter().map(|(_, counts)| sum(counts)).sum();
         assert_eq!(swarms.totals(), Totals { torrents: all.len() as u64, peers });
         assert!(peers > 1000, "{peers}");
 
         for part in &mut parts {
-            while swarms.sweep(part, 450, |_| true) == Swept::More {}
+            while swarms.sweep(part, 450, |_| true) == SweepStatus::Pending {}
         }
         assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
     }

@@ -10,7 +10,7 @@ const TICK_MASK: u8 = 0x7f;
 
 /// The bit of a stamp that is none of its time: the peer's address has, or had, other endpoints in
 /// the torrent, so that an order is kept of them (`address.rs`).
-pub(super) const SHARED: u8 = !TICK_MASK;
+pub(super) const SHARES_ADDRESS: u8 = !TICK_MASK;
 
 /// How far ahead of the sweep's clock a stamp may be, in ticks. Workers read the clock each for
 /// themselves, so a peer may be stamped by one that is a tick ahead of the one that sweeps.
@@ -38,9 +38,9 @@ impl Ticks {
     }
 
     /// Which peers are to go at second `now`.
-    pub(super) fn deadline(self, now: u32) -> Deadline {
+    pub(super) fn expired(self, now: u32) -> ExpiredStamps {
         let youngest_age = self.life + 1;
-        Deadline {
+        ExpiredStamps {
             youngest: self.stamp(now).wrapping_sub(youngest_age),
             span: TICK_MASK - SKEW_TICKS - 1 - youngest_age,
         }
@@ -56,19 +56,19 @@ impl Ticks {
 
 /// Which stamps are too old at one moment: so many, from the youngest of them on back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
+pub(super) struct ExpiredStamps {
     youngest: u8,
     /// How much older the oldest is.
     span: u8,
 }
 
-impl Deadline {
+impl ExpiredStamps {
     /// It has passed for every stamp.
-    pub(super) const PASSED: Deadline = Deadline { youngest: 0, span: TICK_MASK };
+    pub(super) const ALL: ExpiredStamps = ExpiredStamps { youngest: 0, span: TICK_MASK };
 
     /// Whether a peer with this stamp has been silent for too long: for the timeout at least,
     /// because both ends were rounded down, and for less than two ticks more.
-    pub(super) fn has_passed(self, stamp: u8) -> bool {
+    pub(super) fn contains(self, stamp: u8) -> bool {
         self.youngest.wrapping_sub(stamp) & TICK_MASK <= self.span
     }
 }
@@ -115,7 +115,7 @@ mod tests {
             let ticks = Ticks::new(timeout_s);
             for start in [0, 1, ticks.tick_s - 1, ticks.tick_s, 1000] {
                 let stamp = ticks.stamp(start);
-                let passed = |age: u32| ticks.deadline(start + age).has_passed(stamp);
+                let passed = |age: u32| ticks.expired(start + age).contains(stamp);
                 assert!(!passed(0), "{timeout_s} {start}");
                 assert!(!passed(timeout_s), "{timeout_s} {start}");
                 assert!(passed(timeout_s + 2 * ticks.tick_s), "{timeout_s} {start}");
@@ -127,19 +127,19 @@ mod tests {
 
     #[test]
     fn every_stamp_is_past_the_deadline_that_has_passed() {
-        assert!((0..=u8::MAX).all(|stamp| Deadline::PASSED.has_passed(stamp)));
-        let deadline = Ticks::new(50).deadline(1000);
-        let fresh = (0..=TICK_MASK).filter(|&stamp| !deadline.has_passed(stamp)).count();
+        assert!((0..=u8::MAX).all(|stamp| ExpiredStamps::ALL.contains(stamp)));
+        let expired = Ticks::new(50).expired(1000);
+        let fresh = (0..=TICK_MASK).filter(|&stamp| !expired.contains(stamp)).count();
         assert_eq!(fresh, 1 + 25 + 1 + usize::from(SKEW_TICKS));
-        let same = |stamp| deadline.has_passed(stamp) == deadline.has_passed(stamp | SHARED);
+        let same = |stamp| expired.contains(stamp) == expired.contains(stamp | SHARES_ADDRESS);
         assert!((0..=TICK_MASK).all(same));
     }
 
     #[test]
     fn a_stamp_from_a_clock_ahead_is_fresh() {
         let ticks = Ticks::new(50);
-        assert!(!ticks.deadline(1000).has_passed(ticks.stamp(1001)));
-        assert!(!ticks.deadline(255).has_passed(ticks.stamp(256)));
+        assert!(!ticks.expired(1000).contains(ticks.stamp(1001)));
+        assert!(!ticks.expired(255).contains(ticks.stamp(256)));
         assert!(ticks_since(ticks.stamp(255), ticks.stamp(256)) > ticks_since(0, 0));
         assert!(ticks_since(ticks.stamp(256), ticks.stamp(255)) < ticks_since(127, 127));
     }

@@ -13,8 +13,8 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus_swarm::{
-    AnnounceRequest, CompactAddr, Counts, Event, InfoHash, Measure, Random, Ranking, Replaced,
-    Sample, ScrapeCursor, SwarmConfig, Swarms, Sweep, Swept, Totals,
+    AnnounceRequest, CompactAddr, InfoHash, PeerEvent, Random, RankBy, Ranking, Replaced, Sample,
+    ScrapeCursor, SwarmConfig, Swarms, Sweep, SweepStatus, TorrentCounts, Totals,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
@@ -40,8 +40,8 @@ enum Step {
         first: u16,
         count: u16,
         seeder: bool,
-        event: Event,
-        want: u32,
+        event: PeerEvent,
+        numwant: u32,
     },
     /// Time passes, and the sweep does what is due then.
     Wait { seconds: u32 },
@@ -72,7 +72,13 @@ impl Arbitrary for Step {
         if u8::arbitrary(g) < 15 {
             return Step::Drop { torrent: u8::arbitrary(g) % TORRENTS };
         }
-        let events = [Event::None, Event::None, Event::Magnet, Event::Completed, Event::Stopped];
+        let events = [
+            PeerEvent::None,
+            PeerEvent::None,
+            PeerEvent::Magnet,
+            PeerEvent::Completed,
+            PeerEvent::Stopped,
+        ];
         let event = one_of(g, &events);
         let crowd = one_of(g, &[1, 1, 1, 2, 4, 60, 130, 170]);
         Step::Announce {
@@ -81,13 +87,13 @@ impl Arbitrary for Step {
             first: one_of(g, &[0, 1, 2, 3, 5, 50, 120, 160]),
             count: crowd,
             // Most that complete are seeders; some clients report it with something left.
-            seeder: if event == Event::Completed {
+            seeder: if event == PeerEvent::Completed {
                 u8::arbitrary(g) > 30
             } else {
                 bool::arbitrary(g)
             },
             event,
-            want: one_of(g, &[0, 1, 2, 3, 5, 8, 25, 49, 50, 51, SAMPLE_MAX, 1000]),
+            numwant: one_of(g, &[0, 1, 2, 3, 5, 8, 25, 49, 50, 51, SAMPLE_MAX, 1000]),
         }
     }
 }
@@ -147,7 +153,7 @@ fn is_exempt(ip: IpAddr) -> bool {
 }
 
 #[derive(Clone, Copy)]
-struct Peer {
+struct ModelPeer {
     seeder: bool,
     /// When it announced last.
     seen: u32,
@@ -156,8 +162,8 @@ struct Peer {
 }
 
 #[derive(Default)]
-struct Swarm {
-    peers: BTreeMap<(bool, u16), Peer>,
+struct ModelSwarm {
+    peers: BTreeMap<(bool, u16), ModelPeer>,
     downloaded: u32,
     /// When its last peer went.
     empty_since: Option<u32>,
@@ -165,10 +171,10 @@ struct Swarm {
     is_established: bool,
 }
 
-impl Swarm {
-    fn counts(&self) -> Counts {
+impl ModelSwarm {
+    fn counts(&self) -> TorrentCounts {
         let complete = self.peers.values().filter(|peer| peer.seeder).count();
-        Counts {
+        TorrentCounts {
             complete: complete as u32,
             incomplete: (self.peers.len() - complete) as u32,
             downloaded: self.downloaded,
@@ -185,7 +191,7 @@ impl Swarm {
     }
 }
 
-struct World {
+struct ModelWorld {
     scenario: Scenario,
     swarms: Swarms,
     sweeps: Vec<Sweep>,
@@ -195,7 +201,7 @@ struct World {
     /// Announces so far.
     announces: u64,
     /// The model. A torrent is known exactly if it is in here.
-    model: BTreeMap<u8, Swarm>,
+    model: BTreeMap<u8, ModelSwarm>,
 }
 
 impl Scenario {
@@ -204,16 +210,16 @@ impl Scenario {
     /// # Panics
     /// When tables and model disagree.
     fn run(self) {
-        let settings = SwarmConfig {
+        let config = SwarmConfig {
             torrents_max: self.torrents_max,
             peers_max: self.peers_max,
             peers_per_torrent_max: self.peers_per_torrent_max,
             peers_per_address_max: self.peers_per_address_max,
             peer_timeout_s: TIMEOUT_S,
         };
-        let mut world = World {
-            swarms: Swarms::new(settings, RandomState::new()).exempting(is_exempt),
-            sweeps: (0..self.workers).map(|w| Swarms::sweep_part(w, self.workers)).collect(),
+        let mut world = ModelWorld {
+            swarms: Swarms::new(config, RandomState::new()).with_exemption(is_exempt),
+            sweeps: (0..self.workers).map(|w| Sweep::new(w, self.workers)).collect(),
             random: Random::seeded(self.seed),
             sample: Sample::with_capacity(SAMPLE_MAX),
             now: 1000,
@@ -224,11 +230,11 @@ impl Scenario {
         world.wait(0);
         for step in world.scenario.steps.clone() {
             match step {
-                Step::Announce { torrent, v6, first, count, seeder, event, want } => {
+                Step::Announce { torrent, v6, first, count, seeder, event, numwant } => {
                     for number in first..first + count {
                         let peer = endpoint(v6, number);
                         let info_hash = info_hash(torrent);
-                        let a = AnnounceRequest { info_hash, peer, seeder, event, want };
+                        let a = AnnounceRequest { info_hash, peer, seeder, event, numwant };
                         world.announce(torrent, (v6, number), &a);
                     }
                 }
@@ -240,7 +246,7 @@ impl Scenario {
     }
 }
 
-impl World {
+impl ModelWorld {
     fn announce(&mut self, torrent: u8, peer: (bool, u16), a: &AnnounceRequest) {
         let counts = self.swarms.announce(a, self.now, &mut self.random, &mut self.sample);
         if self.sample.replaced() == Some(Replaced::Torrent) {
@@ -255,7 +261,7 @@ impl World {
 
     /// Whether this announce is for a new torrent, and another is to go for it.
     fn replaces_torrent(&self, torrent: u8, a: &AnnounceRequest) -> bool {
-        a.event != Event::Stopped
+        a.event != PeerEvent::Stopped
             && self.scenario.peers_per_torrent_max > 0
             && self.model.len() as u64 >= self.scenario.torrents_max
             && !self.model.contains_key(&torrent)
@@ -267,7 +273,8 @@ impl World {
     fn drop_replaced(&mut self, for_torrent: u8) {
         assert_eq!(self.model.len() as u64, self.scenario.torrents_max);
         assert!(!self.model.contains_key(&for_torrent));
-        let is_gone = |torrent: &u8| self.swarms.scrape(&info_hash(*torrent)) == Counts::default();
+        let is_gone =
+            |torrent: &u8| self.swarms.scrape(&info_hash(*torrent)) == TorrentCounts::default();
         let gone: Vec<u8> = self.model.keys().copied().filter(is_gone).collect();
         let [gone] = gone[..] else { panic!("{gone:?} went for {for_torrent}") };
         let swarm = self.model.remove(&gone).expect("it was there");
@@ -294,15 +301,15 @@ impl World {
     }
 
     /// The model's announce.
-    fn expect(&mut self, torrent: u8, peer: (bool, u16), a: &AnnounceRequest) -> Counts {
+    fn expect(&mut self, torrent: u8, peer: (bool, u16), a: &AnnounceRequest) -> TorrentCounts {
         self.announces += 1;
-        if a.event == Event::Stopped {
+        if a.event == PeerEvent::Stopped {
             let Some(swarm) = self.model.get_mut(&torrent) else {
-                return Counts::default();
+                return TorrentCounts::default();
             };
             swarm.remove(peer, self.now);
             let counts = swarm.counts();
-            if counts == Counts::default() {
+            if counts == TorrentCounts::default() {
                 self.model.remove(&torrent);
             }
             return counts;
@@ -320,7 +327,7 @@ impl World {
             && of_torrent < self.scenario.peers_per_torrent_max
             && (known.is_some() || torrents < self.scenario.torrents_max);
         if !is_known && !has_room {
-            return self.model.get_mut(&torrent).map_or_else(Counts::default, |swarm| {
+            return self.model.get_mut(&torrent).map_or_else(TorrentCounts::default, |swarm| {
                 swarm.is_established = true;
                 swarm.counts()
             });
@@ -330,10 +337,10 @@ impl World {
         swarm.is_established = is_established;
         let before = swarm
             .peers
-            .insert(peer, Peer { seeder: a.seeder, seen: self.now, order: self.announces });
+            .insert(peer, ModelPeer { seeder: a.seeder, seen: self.now, order: self.announces });
         swarm.empty_since = None;
         let was_seeder = before.is_some_and(|peer| peer.seeder);
-        if a.event == Event::Completed && a.seeder && !was_seeder {
+        if a.event == PeerEvent::Completed && a.seeder && !was_seeder {
             swarm.downloaded += 1;
         }
         swarm.counts()
@@ -348,13 +355,13 @@ impl World {
             .map(|&peer| CompactAddr::V4(peer))
             .chain(self.sample.v6().iter().map(|&peer| CompactAddr::V6(peer)))
             .collect();
-        if a.event == Event::Stopped {
+        if a.event == PeerEvent::Stopped {
             assert_eq!(answer, [], "a peer that leaves wants none");
             return;
         }
-        let none = Swarm::default();
+        let none = ModelSwarm::default();
         let swarm = self.model.get(&torrent).unwrap_or(&none);
-        let no_seeders = a.seeder && a.event != Event::Magnet;
+        let no_seeders = a.seeder && a.event != PeerEvent::Magnet;
         let eligible: HashSet<CompactAddr> = swarm
             .peers
             .iter()
@@ -368,14 +375,14 @@ impl World {
         let is_own = |peer: &&CompactAddr| matches!(peer, CompactAddr::V6(_)) == announcer.0;
         let own = eligible.iter().filter(is_own).count();
         let other = eligible.len() - own;
-        let want = a.want.min(SAMPLE_MAX) as usize;
+        let numwant = a.numwant.min(SAMPLE_MAX) as usize;
         let of_own = answer.iter().filter(is_own).count();
         let of_other = answer.len() - of_own;
-        assert_eq!(answer.len(), want.min(eligible.len()), "of {own} and {other} for {a:?}");
-        if eligible.len() > want {
+        assert_eq!(answer.len(), numwant.min(eligible.len()), "of {own} and {other} for {a:?}");
+        if eligible.len() > numwant {
             // The other family has its quarter, and more only where the own one has no more.
-            assert!(of_other >= other.min(want / 4), "{of_own} of {own}, {of_other} of {other}");
-            assert!(of_other <= want / 4 || of_own == own, "{of_own} of {own}, {of_other}");
+            assert!(of_other >= other.min(numwant / 4), "{of_own} of {own}, {of_other} of {other}");
+            assert!(of_other <= numwant / 4 || of_own == own, "{of_own} of {own}, {of_other}");
         }
     }
 
@@ -384,7 +391,7 @@ impl World {
     fn wait(&mut self, seconds: u32) {
         self.now += seconds;
         for part in &mut self.sweeps {
-            while self.swarms.sweep(part, self.now, |_| true) == Swept::More {}
+            while self.swarms.sweep(part, self.now, |_| true) == SweepStatus::Pending {}
         }
         for torrent in 0..TORRENTS {
             let Some(swarm) = self.model.get_mut(&torrent) else { continue };
@@ -411,8 +418,8 @@ impl World {
                     info_hash: info_hash(torrent),
                     peer: peer_endpoint,
                     seeder: false,
-                    event: Event::Stopped,
-                    want: 0,
+                    event: PeerEvent::Stopped,
+                    numwant: 0,
                 };
                 self.swarms.announce(&leaves, now, random, &mut self.sample);
                 swarm.peers.remove(&peer);
@@ -436,8 +443,8 @@ impl World {
     fn drop_torrent(&mut self, torrent: u8) {
         let keep = |known: &InfoHash| *known != info_hash(torrent);
         for part in &mut self.sweeps {
-            part.hurry();
-            while self.swarms.sweep(part, self.now, keep) == Swept::More {}
+            part.start_full_round();
+            while self.swarms.sweep(part, self.now, keep) == SweepStatus::Pending {}
         }
         self.model.remove(&torrent);
         self.model.retain(|_, swarm| !swarm.peers.is_empty());
@@ -447,28 +454,29 @@ impl World {
     fn compare(&self) {
         assert_eq!(self.swarms.totals(), self.totals());
         for torrent in 0..TORRENTS {
-            let expected = self.model.get(&torrent).map_or_else(Counts::default, Swarm::counts);
+            let expected =
+                self.model.get(&torrent).map_or_else(TorrentCounts::default, ModelSwarm::counts);
             assert_eq!(self.swarms.scrape(&info_hash(torrent)), expected, "{torrent}");
         }
-        let (mut walk, mut all) = (ScrapeCursor::default(), Vec::new());
-        while self.swarms.walk(&mut walk, 2, &mut all) {}
-        let expected: BTreeMap<InfoHash, Counts> = self
+        let (mut cursor, mut all) = (ScrapeCursor::default(), Vec::new());
+        while self.swarms.scrape_chunk(&mut cursor, 2, &mut all) {}
+        let expected: BTreeMap<InfoHash, TorrentCounts> = self
             .model
             .iter()
             .map(|(&torrent, swarm)| (info_hash(torrent), swarm.counts()))
             .collect();
-        assert_eq!(all, expected.into_iter().collect::<Vec<(InfoHash, Counts)>>());
-        let mut ranking = Ranking::of(2);
+        assert_eq!(all, expected.into_iter().collect::<Vec<(InfoHash, TorrentCounts)>>());
+        let mut ranking = Ranking::new(2);
         while self.swarms.rank(&mut ranking, |_| true) {}
-        for by in Measure::ALL {
+        for by in RankBy::ALL {
             let mut largest = all.clone();
             largest.sort_by_key(|(_, counts)| match by {
-                Measure::Leechers => Reverse(counts.incomplete),
-                Measure::Seeders => Reverse(counts.complete),
-                Measure::Downloads => Reverse(counts.downloaded),
+                RankBy::Leechers => Reverse(counts.incomplete),
+                RankBy::Seeders => Reverse(counts.complete),
+                RankBy::Downloads => Reverse(counts.downloaded),
             });
             largest.truncate(2);
-            assert_eq!(ranking.largest(by).collect::<Vec<_>>(), largest, "{by:?}");
+            assert_eq!(ranking.top(by).collect::<Vec<_>>(), largest, "{by:?}");
         }
     }
 
@@ -496,18 +504,20 @@ fn every_size_up_and_down_agrees_with_the_model() {
         ([false, true], true),
         ([true, false], false),
     ] {
-        let one = |number: u16, event: Event, seeder: bool| Step::Announce {
+        let one = |number: u16, event: PeerEvent, seeder: bool| Step::Announce {
             torrent: 0,
             v6: families[usize::from(number % 2)],
             first: number,
             count: 1,
             seeder,
             event,
-            want: 10,
+            numwant: 10,
         };
-        let up = (0..300).map(|number| one(number, Event::None, (number < 150) == seeders_first));
-        let turn = (0..300).map(|number| one(number * 7 % 300, Event::Completed, number % 3 > 0));
-        let down = (0..300).map(|number| one(number * 11 % 300, Event::Stopped, false));
+        let up =
+            (0..300).map(|number| one(number, PeerEvent::None, (number < 150) == seeders_first));
+        let turn =
+            (0..300).map(|number| one(number * 7 % 300, PeerEvent::Completed, number % 3 > 0));
+        let down = (0..300).map(|number| one(number * 11 % 300, PeerEvent::Stopped, false));
         let steps = up.chain(turn).chain(down).collect();
         let scenario = Scenario {
             seed: 5,
@@ -531,8 +541,8 @@ fn who_keeps_announcing_stays_and_who_falls_silent_goes() {
         first,
         count,
         seeder: false,
-        event: Event::None,
-        want: 50,
+        event: PeerEvent::None,
+        numwant: 50,
     };
     let mut steps = vec![announce(0, 200)];
     for _ in 0..40 {

@@ -6,7 +6,7 @@ use annulus::limits::{
     DEADLINES_PER_TURN_MAX, FULL_SCRAPES_MAX, HEAD_BYTES_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX,
     LINGER_S, REQUESTS_PER_TURN_MAX, UNREAD_BYTES_MAX,
 };
-use annulus_swarm::{AnnounceRequest, CompactAddr, Event, Random, Sample, Swarms};
+use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, Swarms};
 
 use super::answers::torrents_in;
 use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
@@ -383,8 +383,8 @@ fn fill(swarms: &Swarms) {
             info_hash,
             peer: CompactAddr::new(IpAddr::from([10, 0, 0, 1]), 1),
             seeder: torrent % 2 == 0,
-            event: Event::None,
-            want: 0,
+            event: PeerEvent::None,
+            numwant: 0,
         };
         swarms.announce(&announcement, 0, &mut random, &mut sample);
     }

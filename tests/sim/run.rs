@@ -18,7 +18,7 @@ use annulus::server::{Server, reply_bytes_max};
 use annulus::tls::sealed_bytes_max;
 use annulus::worker::{Room, Worker, WorkerConfig};
 use annulus_ring::Ring;
-use annulus_swarm::{SwarmConfig, Swarms};
+use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
 use super::answers::Told;
 use super::client::{Outcome, Script};
@@ -139,7 +139,7 @@ fn build_limited(
     let room = Arc::new(Room::alone(Arc::clone(&ring.limit)));
     let server = Server::new(Arc::clone(&swarms), protocol, seed);
     let server = server.limited(ledger.map(RateLimiter::new));
-    let sweep = Swarms::sweep_part(0, 1);
+    let sweep = Sweep::new(0, 1);
     let acceptor = secured.then(acceptor);
     let worker = Worker::new(ring, server, acceptor, Arc::clone(&swarms), sweep, stop, settings, 0);
     (worker.sharing(room, 0), clock_ms, swarms)

@@ -10,7 +10,7 @@ use crate::load::http::{Framing, parse_head};
 use crate::response::{
     self, AnnounceResponse, Intervals, ResponseOptions, announce_bytes_max, scrape_bytes_max,
 };
-use annulus_swarm::{Counts, Sample};
+use annulus_swarm::{Sample, TorrentCounts};
 
 const OWN: Peer = Peer { ip: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)), port: 0x6162 };
 const ENVELOPE: ResponseOptions =
@@ -209,7 +209,11 @@ fn own_reply(numbers: [u32; 3], v6: bool, compact: bool) -> Vec<u8> {
         false => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
     let reply = AnnounceResponse {
-        counts: Counts { complete: numbers[0], incomplete: numbers[1], downloaded: numbers[2] },
+        counts: TorrentCounts {
+            complete: numbers[0],
+            incomplete: numbers[1],
+            downloaded: numbers[2],
+        },
         external,
         intervals: Intervals { interval_s: 1800, min_interval_s: 900 },
         sample: &Sample::with_capacity(3),
@@ -231,7 +235,7 @@ quickcheck! {
         let torrent = |(at, count): (usize, &u32)| {
             let mut hash = *HASH;
             hash[..8].copy_from_slice(&(at as u64).to_be_bytes());
-            let counts = Counts { complete: *count, incomplete: 1, downloaded: u32::MAX };
+            let counts = TorrentCounts { complete: *count, incomplete: 1, downloaded: u32::MAX };
             (hash, counts)
         };
         let torrents: Vec<_> = counts.iter().enumerate().map(torrent).collect();

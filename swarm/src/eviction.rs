@@ -23,11 +23,11 @@ const SHARDS_TRIED_MAX: usize = 2;
 /// How many torrents of each shard have one peer that has announced once. It is written under the
 /// shard's lock and read without, so that it may be behind by a moment.
 #[derive(Debug)]
-pub(super) struct Singles(Box<[AtomicU32]>);
+pub(super) struct UnconfirmedCounts(Box<[AtomicU32]>);
 
-impl Singles {
-    pub(super) fn new() -> Singles {
-        Singles((0..SHARDS).map(|_| AtomicU32::new(0)).collect())
+impl UnconfirmedCounts {
+    pub(super) fn new() -> UnconfirmedCounts {
+        UnconfirmedCounts((0..SHARDS).map(|_| AtomicU32::new(0)).collect())
     }
 
     pub(super) fn set(&self, shard: usize, count: u32) {
@@ -60,15 +60,15 @@ impl Swarms {
     /// whether there was one. The torrent and its peer stay counted: they are the caller's now.
     ///
     /// It costs a look at the number of each shard, and at 256 torrents at most.
-    pub(super) fn take_single(&self, random: &mut Random) -> bool {
+    pub(super) fn evict_unconfirmed(&self, random: &mut Random) -> bool {
         (0..SHARDS_TRIED_MAX).any(|_| {
-            let Some(number) = self.singles().draw(random) else { return false };
+            let Some(number) = self.unconfirmed().draw(random) else { return false };
             let mut shard = self.lock(number);
-            let Some(row) = shard.draw_single(random) else { return false };
-            let (torrent, census) = shard.torrent_and_census(row);
-            census.shrink(torrent.peers.crowds(), Default::default());
+            let Some(row) = shard.pick_unconfirmed(random) else { return false };
+            let (torrent, stats) = shard.torrent_and_stats(row);
+            stats.shrink(torrent.peers.peer_counts(), Default::default());
             shard.remove(row, self.secret());
-            self.singles().set(number, shard.singles());
+            self.unconfirmed().set(number, shard.unconfirmed());
             true
         })
     }

@@ -6,44 +6,52 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus_swarm::{
-    AnnounceRequest, CompactAddr, Counts, Event, Random, Replaced, Sample, SwarmConfig, Swarms,
+    AnnounceRequest, CompactAddr, PeerEvent, Random, Replaced, Sample, SwarmConfig, Swarms,
+    TorrentCounts,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 const INFO_HASH: [u8; 20] = [9; 20];
 
 /// One torrent, and who announces it.
-struct World {
+struct AddressWorld {
     swarms: Swarms,
     random: Random,
     sample: Sample,
     now: u32,
 }
 
-impl World {
-    fn new(peers_per_address_max: u32) -> World {
-        let settings = SwarmConfig {
+impl AddressWorld {
+    fn new(peers_per_address_max: u32) -> AddressWorld {
+        let config = SwarmConfig {
             torrents_max: 10,
             peers_max: 1_000_000,
             peers_per_torrent_max: 1_000_000,
             peers_per_address_max,
             peer_timeout_s: 2700,
         };
-        World {
-            swarms: Swarms::new(settings, RandomState::new()),
+        AddressWorld {
+            swarms: Swarms::new(config, RandomState::new()),
             random: Random::seeded(u64::from(peers_per_address_max)),
             sample: Sample::with_capacity(1000),
             now: 5000,
         }
     }
 
-    fn announce(&mut self, ip: IpAddr, port: u16, seeder: bool, want: u32) -> Counts {
-        self.report(ip, port, seeder, want, Event::None)
+    fn announce(&mut self, ip: IpAddr, port: u16, seeder: bool, numwant: u32) -> TorrentCounts {
+        self.report(ip, port, seeder, numwant, PeerEvent::None)
     }
 
-    fn report(&mut self, ip: IpAddr, port: u16, seeder: bool, want: u32, event: Event) -> Counts {
+    fn report(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        seeder: bool,
+        numwant: u32,
+        event: PeerEvent,
+    ) -> TorrentCounts {
         let peer = CompactAddr::new(ip, port);
-        let a = AnnounceRequest { info_hash: INFO_HASH, peer, seeder, event, want };
+        let a = AnnounceRequest { info_hash: INFO_HASH, peer, seeder, event, numwant };
         self.swarms.announce(&a, self.now, &mut self.random, &mut self.sample)
     }
 
@@ -57,7 +65,7 @@ impl World {
         let observer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 255));
         self.announce(observer, 1, false, u32::MAX);
         let peers = self.answer();
-        self.report(observer, 1, false, 0, Event::Stopped);
+        self.report(observer, 1, false, 0, PeerEvent::Stopped);
         peers.into_iter().collect()
     }
 }
@@ -90,7 +98,7 @@ fn is_attackers(peer: &CompactAddr) -> bool {
 fn one_address_does_not_drown_a_swarm() {
     for v6 in [false, true] {
         for others in [10, 100, 1000] {
-            let mut world = World::new(16);
+            let mut world = AddressWorld::new(16);
             for number in 0..others {
                 world.announce(address(v6, number), 6881, number % 3 == 0, 0);
             }
@@ -122,7 +130,7 @@ fn one_address_does_not_drown_a_swarm() {
 #[test]
 fn the_choice_of_peers_stays_even() {
     for v6 in [false, true] {
-        let mut world = World::new(16);
+        let mut world = AddressWorld::new(16);
         for number in 0..284 {
             world.announce(address(v6, number), 6881, false, 0);
             for port in number * 7 + 1..number * 7 + 8 {
@@ -160,7 +168,7 @@ fn who_announces_again_stays_and_counts_once() {
         // In the least form, in one block, and in many with an index.
         for others in [0, 20, 500] {
             for max in [1, 2, 4, 15, 16] {
-                let mut world = World::new(u32::from(max));
+                let mut world = AddressWorld::new(u32::from(max));
                 for number in 0..others {
                     world.announce(address(v6, number), 6881, false, 0);
                 }
@@ -192,7 +200,7 @@ fn who_announces_again_stays_and_counts_once() {
 #[test]
 fn a_large_limit_is_kept_and_the_last_is_never_the_one_to_go() {
     for v6 in [false, true] {
-        let mut world = World::new(100);
+        let mut world = AddressWorld::new(100);
         for port in 1..=5000 {
             world.announce(attacker(v6, 0), port, port % 3 == 0, 0);
             if port % 97 == 0 {
@@ -245,7 +253,7 @@ fn what_is_not_limited_has_any_number() {
         "::ffff:9.0.0.1",
     ];
     let stored = |max: u32, ip: &str| {
-        let mut world = World::new(max);
+        let mut world = AddressWorld::new(max);
         (1..=300).for_each(|port| {
             world.announce(ip.parse().unwrap(), port, false, 0);
         });
@@ -263,9 +271,9 @@ fn what_is_not_limited_has_any_number() {
 #[test]
 fn an_exempt_address_of_a_limited_64_is_not_counted() {
     for others in [0, 500] {
-        let mut world = World::new(3);
+        let mut world = AddressWorld::new(3);
         let exempt: Ipv6Addr = "2001:db8::5".parse().unwrap();
-        world.swarms = world.swarms.exempting(move |ip| ip == exempt);
+        world.swarms = world.swarms.with_exemption(move |ip| ip == exempt);
         for number in 0..others {
             world.announce(address(true, number), 6881, false, 0);
         }
@@ -310,7 +318,7 @@ impl Arbitrary for Sequence {
 /// Nobody has more than he may, all are counted, and who is kept is one of the last of his
 /// address.
 fn keeps_the_latest(sequence: Sequence) {
-    let mut world = World::new(sequence.max);
+    let mut world = AddressWorld::new(sequence.max);
     // The endpoints of each address, the last that announced at the end, and who seeds.
     let mut latest: BTreeMap<(bool, u16), Vec<(u16, bool)>> = BTreeMap::new();
     for &(v6, number, port, seeder, seconds) in &sequence.announces {

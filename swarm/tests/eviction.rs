@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::thread;
 
 use annulus_swarm::{
-    AnnounceRequest, CapacityError, CompactAddr, Counts, Event, InfoHash, Random, Replaced, Sample,
-    ScrapeCursor, SwarmConfig, Swarms, Swept, Totals,
+    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, Random, Replaced, Sample,
+    ScrapeCursor, SwarmConfig, Swarms, Sweep, SweepStatus, TorrentCounts, Totals,
 };
 
-struct World {
+struct EvictionWorld {
     swarms: Swarms,
     random: Random,
     sample: Sample,
 }
 
-fn settings(torrents_max: u64) -> SwarmConfig {
+fn config(torrents_max: u64) -> SwarmConfig {
     SwarmConfig {
         torrents_max,
         peers_max: u64::MAX,
@@ -33,81 +33,84 @@ fn info_hash(torrent: u32) -> InfoHash {
 }
 
 /// The announce of a peer, of either family by turns of the torrents.
-fn announcement(torrent: u32, peer: u8, event: Event) -> AnnounceRequest {
+fn request(torrent: u32, peer: u8, event: PeerEvent) -> AnnounceRequest {
     let peer = match torrent.is_multiple_of(2) {
         true => CompactAddr::V4([203, 0, 113, peer, 1, 1]),
         false => CompactAddr::V6([0x20, 1, 0xd, 0xb8, 0, 0, 0, peer, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]),
     };
     let info_hash = info_hash(torrent);
-    AnnounceRequest { info_hash, peer, seeder: event == Event::Completed, event, want: 10 }
+    AnnounceRequest { info_hash, peer, seeder: event == PeerEvent::Completed, event, numwant: 10 }
 }
 
-impl World {
-    fn new(torrents_max: u64, secret: &RandomState, seed: u64) -> World {
-        World {
-            swarms: Swarms::new(settings(torrents_max), secret.clone()),
+impl EvictionWorld {
+    fn new(torrents_max: u64, secret: &RandomState, seed: u64) -> EvictionWorld {
+        EvictionWorld {
+            swarms: Swarms::new(config(torrents_max), secret.clone()),
             random: Random::seeded(seed),
             sample: Sample::with_capacity(10),
         }
     }
 
-    fn announce(&mut self, torrent: u32, peer: u8, event: Event) -> Counts {
-        let a = announcement(torrent, peer, event);
+    fn announce(&mut self, torrent: u32, peer: u8, event: PeerEvent) -> TorrentCounts {
+        let a = request(torrent, peer, event);
         self.swarms.announce(&a, 1, &mut self.random, &mut self.sample)
     }
 
     /// A torrent whose peer has announced twice.
     fn establish(&mut self, torrent: u32) {
-        self.announce(torrent, 1, Event::None);
-        self.announce(torrent, 1, Event::None);
+        self.announce(torrent, 1, PeerEvent::None);
+        self.announce(torrent, 1, PeerEvent::None);
     }
 
     fn is_known(&self, torrent: u32) -> bool {
-        self.swarms.scrape(&info_hash(torrent)) != Counts::default()
+        self.swarms.scrape(&info_hash(torrent)) != TorrentCounts::default()
     }
 }
 
 #[test]
 fn a_new_torrent_takes_the_place_of_one_that_was_announced_once() {
-    let mut world = World::new(4, &RandomState::new(), 1);
+    let mut world = EvictionWorld::new(4, &RandomState::new(), 1);
     world.establish(0);
-    world.announce(1, 1, Event::None);
-    world.announce(1, 2, Event::None);
-    world.announce(2, 1, Event::None);
+    world.announce(1, 1, PeerEvent::None);
+    world.announce(1, 2, PeerEvent::None);
+    world.announce(2, 1, PeerEvent::None);
     // Its only download goes with it, else that would be the way to stay.
-    world.announce(3, 1, Event::Completed);
+    world.announce(3, 1, PeerEvent::Completed);
     for torrent in [4, 5] {
-        let counts = world.announce(torrent, 1, Event::None);
+        let counts = world.announce(torrent, 1, PeerEvent::None);
         assert_eq!(counts.incomplete, 1);
-        assert_eq!((world.sample.replaced(), world.sample.full()), (Some(Replaced::Torrent), None));
+        assert_eq!(
+            (world.sample.replaced(), world.sample.capacity_error()),
+            (Some(Replaced::Torrent), None)
+        );
         assert!(world.is_known(torrent));
         assert_eq!(world.swarms.totals(), Totals { torrents: 4, peers: 5 });
-        world.announce(torrent, 1, Event::None);
+        world.announce(torrent, 1, PeerEvent::None);
         assert_eq!(world.sample.replaced(), None);
     }
     assert!(world.is_known(0) && world.is_known(1) && !world.is_known(2) && !world.is_known(3));
     // None is left that could go.
-    world.announce(6, 1, Event::None);
+    world.announce(6, 1, PeerEvent::None);
     assert_eq!(
-        (world.sample.replaced(), world.sample.full()),
+        (world.sample.replaced(), world.sample.capacity_error()),
         (None, Some(CapacityError::Torrents))
     );
     assert!(!world.is_known(6));
     // A peer that leaves and comes back has announced more than once, and so has what is left
     // of two.
-    world.announce(1, 2, Event::Stopped);
-    world.announce(6, 1, Event::None);
-    assert_eq!(world.sample.full(), Some(CapacityError::Torrents));
+    world.announce(1, 2, PeerEvent::Stopped);
+    world.announce(6, 1, PeerEvent::None);
+    assert_eq!(world.sample.capacity_error(), Some(CapacityError::Torrents));
     // A stranger's goodbye is no announce of the one peer.
-    world.announce(0, 1, Event::Stopped);
-    world.announce(7, 1, Event::None);
-    world.announce(7, 9, Event::Stopped);
-    world.announce(8, 1, Event::None);
+    world.announce(0, 1, PeerEvent::Stopped);
+    world.announce(7, 1, PeerEvent::None);
+    world.announce(7, 9, PeerEvent::Stopped);
+    world.announce(8, 1, PeerEvent::None);
     assert_eq!(world.sample.replaced(), Some(Replaced::Torrent));
     assert!(!world.is_known(7) && world.is_known(8));
-    let census = world.swarms.census();
-    assert_eq!((census.torrents, census.completed), (4, 1));
-    let peers = census.v4.seeders + census.v4.leechers + census.v6.seeders + census.v6.leechers;
+    let stats = world.swarms.stats();
+    assert_eq!((stats.torrents, stats.completed), (4, 1));
+    let peers = stats.v4.seeders + stats.v4.leechers + stats.v6.seeders + stats.v6.leechers;
     assert_eq!(peers, world.swarms.totals().peers);
 }
 
@@ -124,9 +127,9 @@ fn each_is_as_likely_as_any_other() {
         let mut gone = vec![0.0; singles as usize];
         let established = singles / 2;
         for round in 0..rounds {
-            let mut world = World::new(u64::from(singles + established), &secret, round);
+            let mut world = EvictionWorld::new(u64::from(singles + established), &secret, round);
             (0..singles).for_each(|torrent| {
-                world.announce(torrent, 1, Event::None);
+                world.announce(torrent, 1, PeerEvent::None);
             });
             (singles..singles + established).for_each(|torrent| world.establish(torrent));
             let first = singles + established;
@@ -153,9 +156,9 @@ fn each_is_as_likely_in_a_large_table() {
     const SINGLES: u32 = 400_000;
     const NEWCOMERS: u32 = 100_000;
     const GROUPS: u32 = 40;
-    let mut world = World::new(u64::from(SINGLES), &RandomState::new(), 5);
+    let mut world = EvictionWorld::new(u64::from(SINGLES), &RandomState::new(), 5);
     (0..SINGLES).for_each(|torrent| {
-        world.announce(torrent, 1, Event::None);
+        world.announce(torrent, 1, PeerEvent::None);
     });
     (SINGLES..SINGLES + NEWCOMERS).for_each(|torrent| world.establish(torrent));
     assert!((SINGLES..SINGLES + NEWCOMERS).all(|torrent| world.is_known(torrent)));
@@ -174,18 +177,18 @@ fn each_is_as_likely_in_a_large_table() {
 /// its peer announces again, and then it stays.
 #[test]
 fn made_up_torrents_replace_one_another() {
-    let mut world = World::new(10_000, &RandomState::new(), 6);
+    let mut world = EvictionWorld::new(10_000, &RandomState::new(), 6);
     (0..4000).for_each(|torrent| world.establish(torrent));
     let mut made_up = 100_000..;
-    let mut announce_made_up = |world: &mut World, count: usize| {
+    let mut announce_made_up = |world: &mut EvictionWorld, count: usize| {
         made_up.by_ref().take(count).for_each(|torrent| {
-            world.announce(torrent, 1, Event::Completed);
+            world.announce(torrent, 1, PeerEvent::Completed);
         });
     };
     announce_made_up(&mut world, 6000);
     let mut kept = 0;
     for torrent in 4000..4200 {
-        world.announce(torrent, 1, Event::None);
+        world.announce(torrent, 1, PeerEvent::None);
         // Of 6000 that may go.
         announce_made_up(&mut world, 100);
         kept += u32::from(world.is_known(torrent));
@@ -199,7 +202,7 @@ fn made_up_torrents_replace_one_another() {
 #[test]
 fn threads_at_once_end_in_right_totals() {
     const THREADS: u32 = 4;
-    let swarms = Arc::new(Swarms::new(settings(300), RandomState::new()));
+    let swarms = Arc::new(Swarms::new(config(300), RandomState::new()));
     let work = |thread: u32| {
         let swarms = Arc::clone(&swarms);
         move || {
@@ -209,8 +212,8 @@ fn threads_at_once_end_in_right_totals() {
             for _ in 0..60_000 {
                 // Often the same torrent as another thread's.
                 let torrent = random.below(700);
-                let event = if random.below(8) == 0 { Event::Stopped } else { Event::None };
-                let a = announcement(torrent, thread as u8, event);
+                let event = if random.below(8) == 0 { PeerEvent::Stopped } else { PeerEvent::None };
+                let a = request(torrent, thread as u8, event);
                 swarms.announce(&a, 1, &mut random, &mut sample);
                 replaced += u32::from(sample.replaced().is_some());
                 assert!(swarms.totals().torrents <= 300);
@@ -221,14 +224,14 @@ fn threads_at_once_end_in_right_totals() {
     let threads: Vec<_> = (0..THREADS).map(|thread| thread::spawn(work(thread))).collect();
     let replaced: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(replaced > 0);
-    let (mut walk, mut all) = (ScrapeCursor::default(), Vec::new());
-    while swarms.walk(&mut walk, 100, &mut all) {}
+    let (mut cursor, mut all) = (ScrapeCursor::default(), Vec::new());
+    while swarms.scrape_chunk(&mut cursor, 100, &mut all) {}
     let peers = all.iter().map(|(_, counts)| u64::from(counts.complete + counts.incomplete)).sum();
     assert_eq!(swarms.totals(), Totals { torrents: all.len() as u64, peers });
-    assert_eq!(swarms.census().torrents, all.len() as u64);
-    let mut part = Swarms::sweep_part(0, 1);
+    assert_eq!(swarms.stats().torrents, all.len() as u64);
+    let mut part = Sweep::new(0, 1);
     for now in [1, 1500] {
-        while swarms.sweep(&mut part, now, |_| true) == Swept::More {}
+        while swarms.sweep(&mut part, now, |_| true) == SweepStatus::Pending {}
     }
     assert_eq!(swarms.totals(), Totals { torrents: 0, peers: 0 });
 }

@@ -17,7 +17,7 @@ use std::hash::RandomState;
 use std::net::IpAddr;
 
 use super::peer_store::PeerStore;
-use super::time::{SHARED, tick, ticks_since};
+use super::time::{SHARES_ADDRESS, tick, ticks_since};
 use super::{CompactAddr, keyed_hash};
 
 /// The highest of the orders that four bits hold. That of 16 endpoints with one tick is exact; of
@@ -25,19 +25,19 @@ use super::{CompactAddr, keyed_hash};
 const ORDER_MAX: u8 = 15;
 
 /// Which addresses are limited, and how the endpoints of one are found among all of a swarm.
-pub(super) struct Addresses {
+pub(super) struct AddressPolicy {
     secret: RandomState,
     /// Endpoints of one address in a torrent; 0 is any number.
     peers_max: u32,
-    exempt: Option<Box<Exempt>>,
+    exempt: Option<Box<ExemptFn>>,
 }
 
 /// Whether an address is not limited.
-pub(super) type Exempt = dyn Fn(IpAddr) -> bool + Send + Sync;
+pub(super) type ExemptFn = dyn Fn(IpAddr) -> bool + Send + Sync;
 
 /// When a peer announced last.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Age {
+pub(super) struct LastAnnounce {
     /// Its tick, and whether it shares its address.
     pub(super) stamp: u8,
     /// Among those of its address with the same tick: later ones have more. 0 for one that
@@ -46,24 +46,24 @@ pub(super) struct Age {
 }
 
 /// What looks at a row, its endpoint and its age, and may change the age.
-pub(super) type Change<'a, const N: usize> = dyn FnMut(usize, &[u8; N], &mut Age) + 'a;
+pub(super) type RowVisitor<'a, const N: usize> = dyn FnMut(usize, &[u8; N], &mut LastAnnounce) + 'a;
 
 /// The endpoints of one address in a torrent.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Neighbours {
+pub(super) struct AddressPeers {
     pub(super) count: usize,
     /// The row of the one that has not announced for the longest time.
     pub(super) oldest: usize,
 }
 
-impl Addresses {
-    pub(super) fn new(secret: RandomState, peers_max: u32) -> Addresses {
-        Addresses { secret, peers_max, exempt: None }
+impl AddressPolicy {
+    pub(super) fn new(secret: RandomState, peers_max: u32) -> AddressPolicy {
+        AddressPolicy { secret, peers_max, exempt: None }
     }
 
     /// The same, but some are not limited.
-    pub(super) fn exempting(self, exempt: Box<Exempt>) -> Addresses {
-        Addresses { exempt: Some(exempt), ..self }
+    pub(super) fn with_exemption(self, exempt: Box<ExemptFn>) -> AddressPolicy {
+        AddressPolicy { exempt: Some(exempt), ..self }
     }
 
     /// How many endpoints the address of this one may have in a torrent, if that is limited.
@@ -86,20 +86,20 @@ impl Addresses {
     /// that they are found together; they are few. Others would be many.
     pub(super) fn hash<const N: usize>(&self, endpoint: &[u8; N]) -> u64 {
         match self.limit(endpoint) {
-            Some(_) => keyed_hash(&self.secret, shared_part(endpoint)),
+            Some(_) => keyed_hash(&self.secret, address_prefix(endpoint)),
             None => keyed_hash(&self.secret, endpoint),
         }
     }
 }
 
-impl fmt::Debug for Addresses {
+impl fmt::Debug for AddressPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Addresses").field("peers_max", &self.peers_max).finish_non_exhaustive()
     }
 }
 
 /// What the endpoints of one address have in common: all of an IPv4 address, 64 bits of IPv6.
-pub(super) fn shared_part<const N: usize>(endpoint: &[u8; N]) -> &[u8] {
+pub(super) fn address_prefix<const N: usize>(endpoint: &[u8; N]) -> &[u8] {
     &endpoint[..if N == 6 { 4 } else { 8 }]
 }
 
@@ -128,16 +128,16 @@ fn is_private<const N: usize>(endpoint: &[u8; N]) -> bool {
 
 /// The endpoints that the address of `endpoint`, which is limited, has among some rows, at tick
 /// `now`. Those of its /64 that are exempt are none of them.
-pub(super) fn neighbours<const N: usize>(
+pub(super) fn same_address<const N: usize>(
     rows: &mut dyn PeerStore<N>,
     endpoint: &[u8; N],
-    rules: &Addresses,
+    policy: &AddressPolicy,
     now: u8,
-) -> Neighbours {
-    let mut found = Neighbours::default();
+) -> AddressPeers {
+    let mut found = AddressPeers::default();
     let mut oldest = None;
-    rows.visit_address(endpoint, &mut |row, other, age| {
-        if rules.limit(other).is_none() {
+    rows.visit_same_address(endpoint, &mut |row, other, age| {
+        if policy.limit(other).is_none() {
             return;
         }
         found.count += 1;
@@ -153,12 +153,12 @@ pub(super) fn neighbours<const N: usize>(
 /// Notes that of all endpoints of its address the one at row `at` is the last that announced, at
 /// the tick that it has.
 pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized), at: usize) {
-    let endpoint = rows.run(at, at + 1)[0];
+    let endpoint = rows.addresses_from(at, at + 1)[0];
     let now = rows.stamps_before(at + 1).last().map_or(0, |&stamp| tick(stamp));
     let mut is_shared = false;
     // One bit for each order that another of the same tick has.
     let mut taken: u16 = 0;
-    rows.visit_address(&endpoint, &mut |row, _, age| {
+    rows.visit_same_address(&endpoint, &mut |row, _, age| {
         is_shared |= row != at;
         if row != at && tick(age.stamp) == now {
             taken |= 1 << age.order;
@@ -171,8 +171,8 @@ pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized)
         0 => ORDER_MAX,
         _ => ORDER_MAX.saturating_sub((!taken).leading_zeros() as u8),
     };
-    rows.visit_address(&endpoint, &mut |row, _, age| {
-        age.stamp = tick(age.stamp) | if is_shared { SHARED } else { 0 };
+    rows.visit_same_address(&endpoint, &mut |row, _, age| {
+        age.stamp = tick(age.stamp) | if is_shared { SHARES_ADDRESS } else { 0 };
         if row == at {
             age.order = order;
         } else if tick(age.stamp) == now && age.order > kept {
