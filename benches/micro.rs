@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use annulus::access::AccessList;
+use annulus::access_list::AccessList;
 use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
 use annulus_swarm::{InfoHash, Random, Sample, SwarmConfig, Swarms};

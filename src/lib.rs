@@ -17,7 +17,7 @@
 //! in the crates `annulus-ring` and `annulus-parser`.
 #![forbid(unsafe_code)]
 
-pub mod access;
+pub mod access_list;
 pub mod addresses;
 pub mod admin;
 mod buffered;

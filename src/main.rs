@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use annulus::access::{self, AccessList};
+use annulus::access_list::{AccessList, LoadedAccessList};
 use annulus::clock::Clock;
 use annulus::config::{AccessMode, Config, print_default};
 use annulus::flags::{self, Action, Flags};
@@ -97,7 +97,7 @@ fn check(path: Option<&Path>) -> Result<(), String> {
         warnings.iter().for_each(|warning| complain(warning));
     }
     if config.access.mode != AccessMode::Off {
-        let access::Loaded { list, warnings } = AccessList::load(&config.access, &Files::Own)
+        let LoadedAccessList { list, warnings } = AccessList::load(&config.access, &Files::Own)
             .map_err(|mistakes| mistakes.join("\n"))?;
         warnings.iter().chain(&list.warning(&config.access)).for_each(|it| complain(it));
     }

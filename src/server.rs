@@ -18,7 +18,7 @@ use annulus_parser::{
 
 use external::ExternalAddresses;
 
-use crate::access::AccessListCache;
+use crate::access_list::AccessListCache;
 use crate::addresses::is_unreachable;
 use crate::config::Protocol;
 use crate::connection::{Disposition, Handler, RequestError, Response};
@@ -132,12 +132,12 @@ impl Server {
 
     /// Whether a torrent is served.
     pub fn serves(&self, info_hash: &InfoHash) -> bool {
-        self.gate.as_ref().is_none_or(|gate| gate.lets_in(info_hash))
+        self.gate.as_ref().is_none_or(|gate| gate.allows(info_hash))
     }
 
     /// Goes by the access list of this moment; whether that is another than before.
     pub fn renew_access(&mut self) -> bool {
-        self.gate.as_mut().is_some_and(AccessListCache::renew)
+        self.gate.as_mut().is_some_and(AccessListCache::refresh)
     }
 
     /// Tells what second it is, counted from the start of the process.
@@ -306,7 +306,7 @@ impl Server {
         self.torrents.clear();
         let more = self.swarms.scrape_chunk(&mut scrape.walk, PAGE_TORRENTS, &mut self.torrents);
         if let Some(gate) = &self.gate {
-            self.torrents.retain(|(info_hash, _)| gate.lets_in(info_hash));
+            self.torrents.retain(|(info_hash, _)| gate.allows(info_hash));
         }
         (response::continue_scrape(out, &self.torrents, !more), more)
     }
@@ -490,7 +490,7 @@ mod tests {
     use annulus_parser::{Bounds, Parsed, parse_head};
 
     use super::{Handler, Random, Sample, Server};
-    use crate::access::{Access, AccessList};
+    use crate::access_list::{AccessList, SharedAccessList};
     use crate::config::Protocol;
     use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
     use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, SwarmConfig, Swarms};
@@ -550,8 +550,8 @@ mod tests {
         for denied in [None, Some(b'a'), Some(b'b')] {
             let list = AccessList::new(denied.map(|letter| [letter; 20]).into_iter().collect());
             let protocol = Protocol { full_scrape: true, ..Protocol::default() };
-            let mut server =
-                Server::new(swarms(), protocol, 1).guarded(Some(Access::new(list, false).gate()));
+            let mut server = Server::new(swarms(), protocol, 1)
+                .guarded(Some(SharedAccessList::new(list, false).cache()));
             let scraped = ask(&mut server, &scrape);
             ask(&mut server, "/scrape");
             let mut scrape = server.begin_stream();

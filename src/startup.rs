@@ -19,7 +19,7 @@ use annulus_ring::{
     raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
 };
 
-use crate::access::Access;
+use crate::access_list::SharedAccessList;
 use crate::admin::process::ProcFiles;
 use crate::admin::stats::{EngineInfo, StatsSource};
 use crate::clock::Clock;
@@ -143,7 +143,7 @@ pub fn run(config: &Config) -> Result<(), String> {
             introductions: ProxyProtocol::new(&config.proxy, introduced),
             server: server
                 .behind(Forwarded::new(&config.proxy))
-                .guarded(access.as_deref().map(Access::gate))
+                .guarded(access.as_deref().map(SharedAccessList::cache))
                 .limited(ledger.clone().map(RateLimiter::new)),
             sweep: Sweep::new(index, workers),
             swarms: Arc::clone(&swarms),

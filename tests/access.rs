@@ -4,4 +4,6 @@
 mod hanging;
 mod lease;
 mod operation;
+mod parsing;
 mod reload;
+mod set;

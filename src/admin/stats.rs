@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::process::{ProcFiles, ProcessUsage};
 use super::rates::{RateHistory, Rates, SPANS_S};
-use crate::access::{Access, Standing};
+use crate::access_list::{AccessListStatus, SharedAccessList};
 use crate::clock::Clock;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
 use crate::metrics::Counters;
@@ -80,7 +80,7 @@ pub struct Snapshot {
     /// What the process takes, unless the kernel does not say.
     pub usage: Option<ProcessUsage>,
     /// The access list, if there is one.
-    pub access: Option<Standing>,
+    pub access: Option<AccessListStatus>,
     /// The certificates that are served.
     pub certificates: Vec<Term>,
     /// What keeps certificates and access list from being read again, if anything does.
@@ -98,7 +98,7 @@ pub struct StatsSource {
     /// The swarms.
     pub swarms: Arc<Swarms>,
     /// The access list, if there is one.
-    pub access: Option<Arc<Access>>,
+    pub access: Option<Arc<SharedAccessList>>,
     /// HTTPS, if it is spoken.
     pub tls: Option<Arc<Tls>>,
     /// Set when the tracker is told to stop.
@@ -138,7 +138,7 @@ impl StatsSource {
             swarms: self.swarms.stats(),
             rates,
             usage: self.process.as_ref().and_then(|process| process.usage().ok()),
-            access: self.access.as_ref().map(|access| access.standing()),
+            access: self.access.as_ref().map(|access| access.status()),
             certificates: self.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().terms()),
             obstacle: self.obstacles.describe(),
         }
@@ -166,9 +166,9 @@ impl StatsSource {
                 return Arc::clone(&found.ranking);
             }
         }
-        let gate = self.access.as_ref().map(|access| access.gate());
+        let gate = self.access.as_ref().map(|access| access.cache());
         let mut ranking = Ranking::new(TOP_TORRENTS_MAX);
-        let served = |info_hash: &InfoHash| gate.as_ref().is_none_or(|it| it.lets_in(info_hash));
+        let served = |info_hash: &InfoHash| gate.as_ref().is_none_or(|it| it.allows(info_hash));
         while self.swarms.rank(&mut ranking, served) {}
         let ranking = Arc::new(ranking);
         let ended = self.clock.now();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use annulus_ring::{Notifier, Waker};
 
-use crate::access::{self, Access, AccessList, Succession};
+use crate::access_list::{AccessList, ListChange, LoadedAccessList, SharedAccessList};
 use crate::clock::Clock;
 use crate::config::{self, AccessMode};
 use crate::limits::RELOAD_S_MAX;
@@ -54,17 +54,20 @@ fn keep(what: &str, mistakes: &[String]) {
 }
 
 /// The access list as configured, or nothing where all torrents are served.
-pub(super) fn restrict(config: &config::Access, files: &Files) -> Result<Option<Access>, String> {
+pub(super) fn restrict(
+    config: &config::Access,
+    files: &Files,
+) -> Result<Option<SharedAccessList>, String> {
     let allows = match config.mode {
         AccessMode::Off => return Ok(None),
         AccessMode::Allow => true,
         AccessMode::Deny => false,
     };
-    let access::Loaded { list, warnings } =
+    let LoadedAccessList { list, warnings } =
         AccessList::load(config, files).map_err(|mistakes| mistakes.join("\n"))?;
     warn(&warnings);
     warn(list.warning(config).as_slice());
-    let access = Access::new(list, allows);
+    let access = SharedAccessList::new(list, allows);
     access.note_load(Clock::unix_s());
     log::info(format_args!("access list: {}", access.describe()));
     Ok(Some(access))
@@ -74,7 +77,7 @@ pub(super) fn restrict(config: &config::Access, files: &Files) -> Result<Option<
 pub(super) struct Reloader {
     pub(super) files: Files,
     pub(super) tls: Option<(Arc<Tls>, config::Tls)>,
-    pub(super) access: Option<(Arc<Access>, config::Access)>,
+    pub(super) access: Option<(Arc<SharedAccessList>, config::Access)>,
     /// Wake the workers.
     pub(super) wakers: Vec<Waker>,
     pub(super) notifier: Arc<Notifier>,
@@ -204,15 +207,15 @@ impl Reloader {
     }
 
     /// Reads the access list again, and goes by the new one if nothing is wrong with it.
-    fn reload_list(&self, progress: &Progress, access: &Access, config: &config::Access) {
+    fn reload_list(&self, progress: &Progress, access: &SharedAccessList, config: &config::Access) {
         let loaded = AccessList::load(config, &self.files).map(|loaded| {
-            let succession = access.judge(&loaded.list);
-            (loaded, succession)
+            let change = access.change_to(&loaded.list);
+            (loaded, change)
         });
         let replaced = progress.apply(|| match loaded {
-            Ok((access::Loaded { list, warnings }, succession)) => {
+            Ok((LoadedAccessList { list, warnings }, change)) => {
                 warn(&warnings);
-                if !takes_over(succession, &list, config) {
+                if !may_replace(change, &list, config) {
                     return None;
                 }
                 let before = access.replace(list);
@@ -235,15 +238,15 @@ impl Reloader {
 }
 
 /// Says what is to be said of a list that is to take the place of another, and whether it may.
-fn takes_over(succession: Succession, list: &AccessList, config: &config::Access) -> bool {
+fn may_replace(change: ListChange, list: &AccessList, config: &config::Access) -> bool {
     let file = format!("{}: access.file: {}", config.place, config.file.display());
-    match succession {
-        Succession::Usual => warn(list.warning(config).as_slice()),
-        Succession::MostLost { before, lost, after } => log::warning(format_args!(
+    match change {
+        ListChange::Ordinary => warn(list.warning(config).as_slice()),
+        ListChange::MostLost { before, lost, after } => log::warning(format_args!(
             "{file}: from {before} info hashes to {after}: {lost} of the {before} are not listed \
              any more; if that is a mistake, mend the file and reload"
         )),
-        Succession::Emptied { before } => {
+        ListChange::Emptied { before } => {
             log::warning(format_args!(
                 "access list kept: {file}: no info hash is left of {before}, and no torrent would \
                  be served: mend the file and reload, or restart annulus if that is meant"
