@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench compare` starts the floor (see `floor.rs`), this tracker on both of its
 //! engines, and nginx, opentracker (over TLS behind hitch) and aquatic_http where they are
-//! installed, each pinned to one CPU, has `annulus load` ask them in turn from another, and
+//! installed, each pinned to one CPU, has `annulus-load` ask them in turn from another, and
 //! writes `docs/performance.md` with its charts and the raw results. `--render` writes the
 //! document again from the committed results. The servers and their configurations are those
 //! of `wire.rs`.
@@ -151,6 +151,7 @@ fn compare(options: &Options) -> Result<(), String> {
     let file = root.join(BESIDE).join(RESULTS);
     let failed = |path: &Path, error| format!("{}: {error}", path.display());
     if !options.render {
+        load::program().map_err(|error| error.to_string())?;
         let measured = measure(options)?;
         if options.trial {
             let trial = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare-trial.json");

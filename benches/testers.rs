@@ -1,6 +1,6 @@
 //! The load testers themselves: how much one core of each can drive.
 //!
-//! `cargo bench --bench testers` has `annulus load`, wrk and aquatic_http_load_test, where they
+//! `cargo bench --bench testers` has `annulus-load`, wrk and aquatic_http_load_test, where they
 //! are installed, ask the same server in turn, round after round, each on one and the same CPU
 //! beside the server's. A tester that is faster than the server waits for it: so what counts is
 //! requests per second of the tester's own CPU time, and requests per second stand beside.
@@ -8,7 +8,7 @@
 //! Plain connections go to the floor (see `floor.rs`): it costs less than any tracker, so that
 //! the testers' own limit is as near as can be, and gives all of them the same answers. It
 //! speaks no TLS; handshakes go to this tracker. The servers, wrk's script and the library that
-//! keeps it from resuming sessions are those of `wire.rs`, the calls of `annulus load` those of
+//! keeps it from resuming sessions are those of `wire.rs`, the calls of `annulus-load` those of
 //! `compare.rs`.
 //!
 //! It needs setpriv, taskset, prlimit, openssl and a C compiler, and two CPUs.
@@ -118,6 +118,8 @@ fn measure_all(options: &Options) -> io::Result<()> {
     if let Some(missing) = NEEDED.iter().find(|program| installed(program).is_none()) {
         return Err(io::Error::other(format!("{missing} is needed and not installed")));
     }
+    // Before CPU time is measured: it may have to be built.
+    load::program()?;
     pin_self()?;
     raise_descriptors(DESCRIPTORS)?;
     tls::prepare()?;

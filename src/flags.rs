@@ -67,7 +67,7 @@ pub const FLAGS: &[Flag] = &[
         long: "generate",
         value: Some("KIND"),
         choices: &generate::KINDS,
-        about: "Print man, man-load, man-config, or completions: bash, fish, zsh",
+        about: "Print man, man-config, or completions: bash, fish, zsh",
         meaning: Meaning::Generate,
     },
     Flag {
@@ -87,10 +87,6 @@ pub const FLAGS: &[Flag] = &[
         meaning: Meaning::Do(Action::Version),
     },
 ];
-
-/// The word before everything else that makes the program ask a tracker instead of being one:
-/// see [`load::flags`](crate::load::flags).
-pub const LOAD: &str = "load";
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +181,9 @@ fn usage(error: Error) -> UsageError {
             Some(meant) => format!("unknown flag \"{flag}\"; did you mean \"{meant}\"?"),
             None => format!("unknown flag \"{flag}\""),
         },
+        Error::UnexpectedArgument(value) if value == "load" => {
+            "the load tester is a program of its own: annulus-load".to_owned()
+        }
         Error::UnexpectedArgument(value) => {
             format!("unknown argument \"{}\"", value.to_string_lossy())
         }
@@ -230,7 +229,6 @@ pub fn help() -> String {
     for (names, flag) in names.iter().zip(FLAGS) {
         text += &format!("  {names:width$}  {}\n", flag.about);
     }
-    text += &format!("\nannulus {LOAD} asks a tracker: annulus {LOAD} --help explains it.\n");
     text += "\nExit status: 0 done, 1 wrong configuration or failure, 2 wrong command line.\n";
     text
 }
@@ -248,7 +246,6 @@ fn usage_of(flag: &Flag) -> String {
 pub fn generated(what: Generated) -> String {
     match what {
         Generated::Man => manual::of_program(),
-        Generated::ManLoad => manual::of_load(),
         Generated::ManConfig => manual::of_configuration(),
         Generated::Bash => completions::bash(),
         Generated::Fish => completions::fish(),

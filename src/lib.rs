@@ -10,8 +10,6 @@
 //!                       └──→ reply         answer → bytes
 //! ```
 //!
-//! [`load`] is the other half of the program: what asks trackers and judges them.
-//!
 //! [`server`] is the page to read first; [`worker`] is what drives it; [`startup`] starts
 //! the workers from a [`config`]. The crate has no `unsafe` of its own: what needs it lives
 //! in the crates `annulus-ring` and `annulus-parser`.
@@ -26,7 +24,6 @@ pub mod config;
 pub mod connection;
 pub mod flags;
 pub mod limits;
-pub mod load;
 pub mod log;
 pub mod metrics;
 mod nearest;

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +10,6 @@ use annulus::access_list::{AccessList, LoadedAccessList};
 use annulus::clock::Clock;
 use annulus::config::{AccessMode, Config, print_default};
 use annulus::flags::{self, Action, Flags};
-use annulus::load;
 use annulus::log;
 use annulus::os::{Confinement, Files};
 use annulus::tls::{Certificates, Loaded};
@@ -22,11 +20,7 @@ const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let mut arguments = env::args_os().skip(1).peekable();
-    if arguments.next_if(|word| word == flags::LOAD).is_some() {
-        return ask(arguments);
-    }
-    let Flags { action, config } = match flags::parse(arguments) {
+    let Flags { action, config } = match flags::parse(env::args_os().skip(1)) {
         Ok(flags) => flags,
         Err(error) => {
             complain(&format!("annulus: {error}\nannulus --help explains the flags"));
@@ -43,29 +37,6 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            complain(&what);
-            ExitCode::from(FAILED)
-        }
-    }
-}
-
-/// Asks a tracker, and says by the status how it answered.
-fn ask(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let done = match load::flags::parse(arguments) {
-        Ok(load::flags::Action::Run(options)) => {
-            load::run(&options).map_err(|what| format!("annulus load: {what}"))
-        }
-        Ok(load::flags::Action::PrintConfig) => print(&load::file::print_default()).map(|()| true),
-        Ok(load::flags::Action::Help) => print(&load::flags::help()).map(|()| true),
-        Err(what) => {
-            complain(&format!("annulus load: {what}\nannulus load --help explains the flags"));
-            return ExitCode::from(MISUSED);
-        }
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
         Err(what) => {
             complain(&what);
             ExitCode::from(FAILED)

@@ -7,8 +7,6 @@
 //! that no other core writes to. [`Session`] is one connection's.
 
 mod certificates;
-mod client;
-mod key_share;
 mod names;
 mod session;
 mod validity;
@@ -28,7 +26,6 @@ use rustls::{Error, ServerConfig};
 
 use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX};
 pub use certificates::{Certificates, Loaded, Term};
-pub use client::{ClientSession, Connector, Trust};
 pub use session::{
     FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max, sealed_bytes_max,
 };

@@ -85,6 +85,7 @@ fn unknown_flags_get_the_nearest_known_one() {
 #[test]
 fn arguments_that_are_no_flags_are_refused() {
     misused(&["lod"], "unknown argument \"lod\"");
+    misused(&["load", "URL"], "the load tester is a program of its own: annulus-load");
     misused(&["annulus.toml"], "unknown argument \"annulus.toml\"");
     misused(&["-p", ""], "unknown argument \"\"");
     let latin1 = annulus(&[]).arg(OsStr::from_bytes(b"caf\xe9")).output().unwrap();
@@ -105,7 +106,7 @@ fn values_are_where_they_belong() {
     misused(&["--generate"], "--generate lacks its value");
     misused(
         &["--generate", "ksh"],
-        "--generate takes one of man, man-load, man-config, bash, fish, zsh, but got \"ksh\"",
+        "--generate takes one of man, man-config, bash, fish, zsh, but got \"ksh\"",
     );
     misused(&["--generate=man", "-c", "a"], "--generate does not go with --config");
 }

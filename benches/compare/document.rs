@@ -43,7 +43,7 @@ const OURS: &str = "annulus";
 const HEAD: &str = "\
 # Performance
 
-Annulus beside other servers, measured by `annulus load`. This page, its charts and
+Annulus beside other servers, measured by `annulus-load`. This page, its charts and
 [the raw results](performance/results.json) are written by `cargo bench --bench compare`;
 `cargo bench --bench compare -- --render` writes page and charts again from the results.
 
@@ -90,7 +90,7 @@ thousand, p99.9 stands for the few slowest requests of a second.
 const ALLOWED: &str = "
 ## What was allowed
 
-`annulus load` fails for any fault that is not allowed. Allowed was, to opentracker, that it gives
+`annulus-load` fails for any fault that is not allowed. Allowed was, to opentracker, that it gives
 a peer its own address (`own-address`); such answers count like the others. At a given rate it was
 allowed to all that requests of the last moment find no connection free (`never-sent`); how long
 they had waited is among the latencies. The constant answers of the floor and of nginx need

@@ -1,9 +1,10 @@
-//! The load: one run of `annulus load`, and its report.
+//! The load: one run of `annulus-load`, and its report.
 
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::endpoint::{Endpoint, Transport};
 use crate::floor::Connections;
@@ -21,6 +22,25 @@ const CONNECTIONS: u64 = 64;
 
 /// Connections at a given rate: enough for all requests that a slow server has to hold at once.
 const CONNECTIONS_AT_RATE: u64 = 256;
+
+/// The load tester. It belongs to another package, which cargo does not build for these benches:
+/// the first call has it built.
+///
+/// # Errors
+///
+/// If it cannot be built.
+pub(crate) fn program() -> io::Result<&'static str> {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--release", "--package", "annulus-load"]);
+        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+        status.is_ok_and(|status| status.success())
+    });
+    // Beside the tracker.
+    let program = concat!(env!("CARGO_BIN_EXE_annulus"), "-load");
+    if *built { Ok(program) } else { Err(io::Error::other("annulus-load cannot be built")) }
+}
 
 /// What is to be asked.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +84,12 @@ impl Load {
         let (list, report) = (scratch.join("compare-torrents"), scratch.join("compare-report"));
         write_list(&list, LOAD_TORRENTS)?;
         let connections = if self.rate == 0 { CONNECTIONS } else { CONNECTIONS_AT_RATE };
-        let program = env!("CARGO_BIN_EXE_annulus");
+        let program = program()?;
         let mut command = match self.spread {
             true => pinned(BOTH_CPUS, program),
             false => pinned(LOAD_CPU, program),
         };
-        command.args(["load", &format!("{}://{}/announce", self.at.scheme(), self.at.address)]);
+        command.arg(format!("{}://{}/announce", self.at.scheme(), self.at.address));
         command.arg("--torrents-file").arg(&list).arg("--json").arg(&report);
         command.args(["--allow", &self.allowed()]);
         for (option, value) in [
@@ -97,7 +117,7 @@ impl Load {
         Ok(Value::Object(fields.cloned().collect()))
     }
 
-    /// Faults that answers may have, by the names of `annulus load`, with commas.
+    /// Faults that answers may have, by the names of `annulus-load`, with commas.
     pub(crate) fn allowed(self) -> String {
         let mut allowed = Vec::new();
         if self.server == Server::Opentracker {

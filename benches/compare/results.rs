@@ -57,7 +57,7 @@ pub(crate) struct Measured {
     pub(crate) server_ns: f64,
     /// Time for which they could have run but something else did, nanoseconds.
     pub(crate) waited_ns: f64,
-    /// The report of `annulus load`.
+    /// The report of `annulus-load`.
     pub(crate) report: Value,
 }
 

@@ -6,7 +6,7 @@ usage: cargo bench --bench testers -- [OPTIONS]
   --rounds N      runs of each tester in each row (default 3)
   --seconds S     seconds of each run (default 5); aquatic_http_load_test, which counts by five
                   seconds, runs for the next multiple of them
-The testers beside `annulus load` are left out where they are not installed:
+The testers beside `annulus-load` are left out where they are not installed:
   apt-get install wrk
   cargo install aquatic_http_load_test --version 0.9.0 --locked";
 

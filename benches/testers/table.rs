@@ -7,14 +7,14 @@ use crate::tester::{Driven, Tester};
 /// What has to be known of the figures, printed below them.
 pub(crate) const NOTES: &str = "\
 A CPU second is one of the tester's own process, user and system, from its start to its end; \
-less what wrk takes to make its requests before it sends the first. annulus load judges every \
+less what wrk takes to make its requests before it sends the first. annulus-load judges every \
 answer in full, wrk sees that it is HTTP and looks at its status, aquatic_http_load_test reads \
 it as bencode.
 
 Where no connection is kept, aquatic_http_load_test has the threads with which it does best: 8, \
 each with one connection after the other, or over TLS 4, each with a new one every millisecond. \
 Over TLS no tester asks who has signed the certificate; wrk (OpenSSL) checks the \
-handshake's signature by it, the others do not. Handshakes of annulus load and wrk are full \
+handshake's signature by it, the others do not. Handshakes of annulus-load and wrk are full \
 ones; aquatic_http_load_test resumes its sessions and cannot be told otherwise, so that most of \
 its handshakes are shorter.";
 
@@ -26,7 +26,7 @@ pub(crate) struct Series {
     pub(crate) rounds: Result<Vec<Driven>, String>,
 }
 
-/// How often what `annulus load` drives with a CPU second should be what another tester does.
+/// How often what `annulus-load` drives with a CPU second should be what another tester does.
 fn aim(row: Row, other: Tester) -> Option<f64> {
     match (row, other) {
         (Row::Keep, Tester::Wrk) => Some(1.25),
@@ -39,7 +39,7 @@ fn aim(row: Row, other: Tester) -> Option<f64> {
 /// Prints one row.
 pub(crate) fn print(row: Row, all: &[Series]) {
     println!("\n### {}\n", row.title());
-    println!("| tester | requests/CPU s | requests/s | busy | annulus load, times it | aim |");
+    println!("| tester | requests/CPU s | requests/s | busy | annulus-load, times it | aim |");
     println!("|---|---|---|---|---|---|");
     let ours = all.iter().find(|series| series.tester == Tester::Ours);
     let ours: Vec<f64> =

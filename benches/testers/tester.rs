@@ -20,7 +20,7 @@ const TICKS: f64 = 100.0;
 /// A load tester.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tester {
-    /// `annulus load`.
+    /// `annulus-load`.
     Ours,
     /// wrk, with a script that varies the announces.
     Wrk,
@@ -63,7 +63,7 @@ impl Tester {
     /// What it is called.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Tester::Ours => "annulus load",
+            Tester::Ours => "annulus-load",
             Tester::Wrk => "wrk",
             Tester::Aquatic => aquatic::PROGRAM,
         }

@@ -6,80 +6,17 @@ _annulus() {
     [ "$word" != = ] || word=
     [ "$before" != = ] || before=${COMP_WORDS[COMP_CWORD-2]}
     local words
-    if [ "$COMP_CWORD" -gt 1 ] && [ "${COMP_WORDS[1]}" = load ]; then
-        case $before in
-            --url | \
-                --path-suffix | \
-                --workers | \
-                --connections | \
-                --duration | \
-                --requests | \
-                --requests-per-connection | \
-                --pipeline | \
-                --rate | \
-                --timeout | \
-                --torrents | \
-                --zipf-exponent | \
-                --gamma-shape | \
-                --gamma-scale | \
-                --peers | \
-                --seeders | \
-                --scrapes | \
-                --hashes-per-scrape | \
-                --numwant | \
-                --sources | \
-                --allow | \
-                --seed)
-                return
-                ;;
-            -c | --config)
-                mapfile -t COMPREPLY < <(compgen -f -- "$word")
-                return
-                ;;
-            --arrivals)
-                mapfile -t COMPREPLY < <(compgen -W "random even" -- "$word")
-                return
-                ;;
-            --torrents-file)
-                mapfile -t COMPREPLY < <(compgen -f -- "$word")
-                return
-                ;;
-            --popularity)
-                mapfile -t COMPREPLY < <(compgen -W "zipf gamma even" -- "$word")
-                return
-                ;;
-            --ca)
-                mapfile -t COMPREPLY < <(compgen -f -- "$word")
-                return
-                ;;
-            --engine)
-                mapfile -t COMPREPLY < <(compgen -W "auto io_uring epoll" -- "$word")
-                return
-                ;;
-            --json)
-                mapfile -t COMPREPLY < <(compgen -f -- "$word")
-                return
-                ;;
-            --plot)
-                mapfile -t COMPREPLY < <(compgen -f -- "$word")
-                return
-                ;;
-        esac
-        words="-c --config -p --print-config -h --help --url --path-suffix --workers --connections --duration --requests --requests-per-connection --pipeline --rate --arrivals --timeout --torrents --torrents-file --popularity --zipf-exponent --gamma-shape --gamma-scale --peers --seeders --scrapes --hashes-per-scrape --numwant --sources --only-ours --allow --insecure --ca --resume --engine --seed --json --plot"
-    else
         case $before in
             -c | --config)
                 mapfile -t COMPREPLY < <(compgen -f -- "$word")
                 return
                 ;;
             --generate)
-                mapfile -t COMPREPLY < <(compgen -W "man man-load man-config bash fish zsh" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "man man-config bash fish zsh" -- "$word")
                 return
                 ;;
         esac
         words="-c --config -p --print-config --check-config --generate -h --help -V --version"
-        [ "$COMP_CWORD" -gt 1 ] || words="load $words"
-    fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
 

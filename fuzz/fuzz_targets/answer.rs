@@ -2,11 +2,11 @@
 //! fate, and no body makes its judge panic.
 #![no_main]
 
-use annulus::load::check::{Announced, check_announce, check_scrape};
-use annulus::load::client::{Asked, Client, Judge, Standing};
-use annulus::load::fault::{Fault, Oddities, Oddity, Wrong};
-use annulus::load::request::Question;
-use annulus::metrics::labels::Resumption;
+use annulus_load::check::{Announced, check_announce, check_scrape};
+use annulus_load::client::{Asked, Client, Judge, Standing};
+use annulus_load::fault::{Fault, Oddities, Oddity, Wrong};
+use annulus_load::request::Question;
+use annulus_load::tls::Resumption;
 use libfuzzer_sys::fuzz_target;
 
 /// Questions on the connection.

@@ -28,19 +28,6 @@ impl Range {
         let (ip, ip_bits) = left_aligned(ip);
         bits == ip_bits && (first ^ ip) & mask(self.prefix) == 0
     }
-
-    /// How many addresses it has; `u128::MAX` for all of IPv6.
-    pub(crate) fn addresses(self) -> u128 {
-        let (_, bits) = left_aligned(self.first);
-        1_u128.checked_shl(bits - self.prefix).unwrap_or(u128::MAX)
-    }
-
-    /// Its address number `at`, counted from 0, which is less than [`Range::addresses`].
-    pub(crate) fn address(self, at: u128) -> IpAddr {
-        let (first, bits) = left_aligned(self.first);
-        let at = at.checked_shl(128 - bits).unwrap_or(at);
-        with_bits(self.first, first | (at & !mask(self.prefix)))
-    }
 }
 
 impl FromStr for Range {

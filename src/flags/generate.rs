@@ -1,4 +1,4 @@
-//! What can be generated from the tables of flags, of options and of keys.
+//! What can be generated from the tables of flags and of keys.
 
 use std::ffi::OsStr;
 
@@ -7,8 +7,6 @@ use std::ffi::OsStr;
 pub enum Generated {
     /// The page annulus(1).
     Man,
-    /// The page annulus-load(1).
-    ManLoad,
     /// The page annulus.toml(5).
     ManConfig,
     /// Completions of bash.
@@ -19,17 +17,11 @@ pub enum Generated {
     Zsh,
 }
 
-const ALL: [Generated; 6] = [
-    Generated::Man,
-    Generated::ManLoad,
-    Generated::ManConfig,
-    Generated::Bash,
-    Generated::Fish,
-    Generated::Zsh,
-];
+const ALL: [Generated; 5] =
+    [Generated::Man, Generated::ManConfig, Generated::Bash, Generated::Fish, Generated::Zsh];
 
 /// The names of all, in their order.
-pub(super) const KINDS: [&str; 6] = ["man", "man-load", "man-config", "bash", "fish", "zsh"];
+pub(super) const KINDS: [&str; 5] = ["man", "man-config", "bash", "fish", "zsh"];
 
 impl Generated {
     /// The one of this name.

@@ -1,10 +1,8 @@
-//! The man pages annulus(1), annulus-load(1) and annulus.toml(5), in roff's man macros
+//! The man pages annulus(1) and annulus.toml(5), in roff's man macros
 //! (groff_man(7)).
 
 use super::{FLAGS, Flag};
 use crate::config;
-use crate::load;
-use crate::load::options::{OPTIONS, Options};
 
 /// The day on which what the pages say was last gone through.
 const DATE: &str = "2026-11-26";
@@ -23,8 +21,7 @@ Sockets that systemd passes (systemd.socket(5)) are served in place of its own,
 if their addresses are configured, and a service manager is told of the start,
 of reloads and of the end (sd_notify(3)).
 .PP
-.B annulus load
-asks a tracker as many clients would, and judges its answers: see
+To test a tracker under load, see
 .BR annulus\\-load (1).
 ";
 
@@ -52,29 +49,6 @@ Where the service manager is told.
 Whether the log goes to the journal, which adds the time.
 ";
 
-/// What annulus-load(1) says beside the options.
-const LOAD: &str = "\
-Asks a tracker over HTTP or HTTPS as many clients would, and judges every
-answer.
-It reports on standard output; faults are counted by reason.
-.PP
-Every option is a key of a file in TOML too, with underscores for dashes.
-.B annulus\\~load\\~\\-p
-prints such a file with all defaults.
-";
-
-const LOAD_EXIT_STATUS: &str = "\
-.TP
-0
-Every answer was as it should be.
-.TP
-1
-Some was not, or there was none, or a failure.
-.TP
-2
-Wrong command line, or wrong options.
-";
-
 /// What annulus.toml(5) says beside the keys.
 const FILE: &str = "\
 .B annulus\\~\\-c
@@ -99,30 +73,6 @@ pub(super) fn of_program() -> String {
     page += &section("Exit status", EXIT_STATUS);
     page += &section("Environment", ENVIRONMENT);
     page + &section("See also", ".BR annulus\\-load (1),\n.BR annulus.toml (5)\n")
-}
-
-/// annulus-load(1).
-pub(super) fn of_load() -> String {
-    let mut page = title("annulus-load", 1);
-    page += &section("Name", "annulus\\-load \\- ask a tracker as many clients would\n");
-    let synopsis = ".SY annulus\\~load\n.OP \\-c FILE\n.RI [ URL ]\n.RI [ options ]\n.YS\n";
-    page += &section("Synopsis", synopsis);
-    page += &section("Description", LOAD);
-    let mut text = String::new();
-    for load::flags::Flag { short, long, value, about } in &load::flags::FLAGS {
-        text += &heading(Some(*short), long, value.unwrap_or_default());
-        text += &lines(&format!("{about}."));
-    }
-    let mut defaults = Options::default();
-    for option in OPTIONS {
-        text += &heading(None, &option.flag(), option.value);
-        text += &lines(&option.explained());
-        text += &lines(&format!("Allowed: {}.", option.form(&mut defaults)));
-        text += &lines(&format!("Default: {}.", option.written(&mut defaults)));
-    }
-    page += &section("Options", &text);
-    page += &section("Exit status", LOAD_EXIT_STATUS);
-    page + &section("See also", ".BR annulus (1)\n")
 }
 
 /// annulus.toml(5).

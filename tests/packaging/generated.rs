@@ -6,14 +6,9 @@ use std::process::Command;
 
 use annulus::config::print_default;
 use annulus::flags::FLAGS;
-use annulus::load::flags::FLAGS as LOAD_FLAGS;
-use annulus::load::options::OPTIONS;
 
 use super::{dist, printed};
 use crate::support::requirements::{Scratch, can_run, missing_programs};
-
-/// Words that begin with two dashes behind `load`.
-const OF_LOAD: usize = LOAD_FLAGS.len() + OPTIONS.len();
 
 /// Has the program generate this into a file of the directory.
 fn generate(kind: &str, directory: &Path) -> PathBuf {
@@ -27,7 +22,6 @@ fn generate(kind: &str, directory: &Path) -> PathBuf {
 fn what_lies_in_dist_is_what_the_program_generates() {
     for (kind, file) in [
         ("man", "annulus.1"),
-        ("man-load", "annulus-load.1"),
         ("man-config", "annulus.toml.5"),
         ("bash", "completions/annulus.bash"),
         ("fish", "completions/annulus.fish"),
@@ -45,7 +39,7 @@ fn man_pages_are_sound_and_whole() {
         return;
     }
     let scratch = Scratch::new("man");
-    let [man, load, config] = ["man", "man-load", "man-config"].map(|kind| {
+    let [man, config] = ["man", "man-config"].map(|kind| {
         let page = generate(kind, scratch.path());
         printed(Command::new("mandoc").args(["-T", "lint", "-W", "style"]).arg(&page));
         let text =
@@ -64,12 +58,6 @@ fn man_pages_are_sound_and_whole() {
         let value = flag.value.map_or(String::new(), |value| format!(" {value}"));
         assert!(man.contains(&format!("--{}{value}\n", flag.long)), "--{}\n{man}", flag.long);
         assert!(man.contains(flag.about), "{}\n{man}", flag.about);
-    }
-    for option in OPTIONS {
-        let heading = format!("--{} {}", option.flag(), option.value);
-        let heading = format!("  {}\n", heading.trim_end());
-        assert!(load.contains(&heading), "{heading}\n{load}");
-        assert!(load.contains(option.about), "{}\n{load}", option.about);
     }
     // The lines of the file are the headings of the page.
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -97,21 +85,12 @@ fn bash_completes() {
     };
     assert_eq!(complete(&["--pr"]), ["--print-config"]);
     assert_eq!(complete(&["-p", "--ch"]), ["--check-config"]);
-    assert_eq!(complete(&["--generate", "man-"]), ["man-load", "man-config"]);
+    assert_eq!(complete(&["--generate", "man-"]), ["man-config"]);
     assert_eq!(complete(&["--generate", "=", "z"]), ["zsh"]);
-    assert_eq!(complete(&["--generate", "="]).len(), 6);
+    assert_eq!(complete(&["--generate", "="]).len(), 5);
     assert_eq!(complete(&["-c", "track"]), ["tracker.toml"]);
     assert_eq!(complete(&["--config", "=", "track"]), ["tracker.toml"]);
     assert_eq!(complete(&["--"]).len(), FLAGS.len());
-    assert_eq!(complete(&["l"]), ["load"]);
-    assert_eq!(complete(&["-p", "l"]), [""]);
-    assert_eq!(complete(&["load", "--pri"]), ["--print-config"]);
-    assert_eq!(complete(&["load", "--torrents-"]), ["--torrents-file"]);
-    assert_eq!(complete(&["load", "--torrents-file", "track"]), ["tracker.toml"]);
-    assert_eq!(complete(&["load", "--rate", "5", "--engine", "e"]), ["epoll"]);
-    assert_eq!(complete(&["load", "--popularity", "="]), ["zipf", "gamma", "even"]);
-    assert_eq!(complete(&["load", "--rate", ""]), [""]);
-    assert_eq!(complete(&["load", "--"]).len(), OF_LOAD);
 }
 
 #[test]
@@ -134,13 +113,6 @@ fn fish_completes() {
     assert_eq!(complete("annulus --generate b"), ["bash"]);
     assert_eq!(complete("annulus -c track"), ["tracker.toml"]);
     assert_eq!(complete("annulus --").len(), FLAGS.len());
-    assert_eq!(complete("annulus lo"), ["load"]);
-    assert_eq!(complete("annulus -p lo"), [""; 0]);
-    assert_eq!(complete("annulus load --pri"), ["--print-config"]);
-    assert_eq!(complete("annulus load --torrents-file track"), ["tracker.toml"]);
-    assert_eq!(complete("annulus load --rate 5 --engine e"), ["epoll"]);
-    assert_eq!(complete("annulus load --rate "), [""; 0]);
-    assert_eq!(complete("annulus load --").len(), OF_LOAD);
 }
 
 #[test]
@@ -166,12 +138,5 @@ fn zsh_reads_its_function() {
     assert!(own.starts_with("annulus\n"), "{own}");
     for flag in FLAGS {
         explains(&own, flag.long, &format!("[{}]", flag.about));
-    }
-    assert!(own.lines().any(|line| line.starts_with("1:") && line.contains("load")), "{own}");
-    // There the subcommand is the command, lest it be taken for the URL.
-    let of_load = specifications("annulus load --rate 5");
-    assert!(of_load.starts_with("load\n"), "{of_load}");
-    for option in OPTIONS {
-        explains(&of_load, &option.flag(), &format!("[{}]", option.about));
     }
 }
