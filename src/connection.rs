@@ -1,11 +1,9 @@
-//! One connection as a state machine over bytes and time, without I/O.
+//! One HTTP or HTTPS connection as a state machine over bytes and seconds, without I/O.
 //!
-//! Bytes that arrived go in, the replies to them come out in order, with the word on what
-//! to do next. A request that arrives whole is parsed where it lies; only what is left of
-//! an unfinished one is kept. A secured connection differs in a [`Session`] around all that:
-//! it opens what arrives and seals what is answered. Where a proxy is to say who the client is,
-//! its header is taken off before all that. Time is a number of seconds given by the
-//! caller.
+//! Received bytes go in; responses come out in the order of the requests, with the [`Action`] that
+//! is due next. A request that arrives whole is parsed in the receive buffer; only an unfinished
+//! one is copied. With TLS, a [`Session`] decrypts what arrives and encrypts the responses. A
+//! header of the PROXY protocol, where one is expected, is removed before either.
 
 mod handler;
 mod tls;
@@ -21,15 +19,10 @@ pub use tls::TlsBuffers;
 use crate::buffered::BufferedBytes;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::rate_limit::ConnectionPermit;
-use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, plain_bytes_max, sealed_bytes_max};
+use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, sealed_bytes_max};
 
-/// Whether a client speaks TLS who begins so: a handshake or an alert (RFC 8446 section 5.1), or a
-/// hello as SSL 2.0 has it (RFC 5246 appendix E.2). None of these bytes can begin a request.
-fn speaks_tls(begun: &[u8]) -> bool {
-    matches!(begun, [21 | 22, ..] | [128..=255, _, 1, ..])
-}
-
-const BOUNDS: Bounds = Bounds {
+/// The bounds of a request's head.
+pub const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
     head_bytes_max: HEAD_BYTES_MAX,
     headers_max: HEADERS_MAX,
@@ -47,140 +40,141 @@ pub struct Timeouts {
     pub idle_s: u32,
 }
 
-/// What to do with a connection after its replies are sent.
+/// What to do with a connection after its responses are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Receive more.
     Receive,
-    /// Send what is written, then call [`Connection::resume`]: more requests are waiting.
+    /// Send what is written, then call [`Connection::receive`] without bytes: more requests wait.
     Resume,
-    /// Close. If `unread`, the client may have sent more than was read, and a plain close
-    /// would reset the last reply away.
     Close {
-        /// Whether bytes may follow.
+        /// The client may have sent more than was read: a plain close would send RST, which can
+        /// destroy the last response.
         unread: bool,
     },
-    /// Send what is written, then the rest of the reply as the server provides it, then
-    /// close.
+    /// Send what is written, then [`Connection::stream_chunk`] by chunk, then close.
     Stream,
-    /// Close with RST: the client is not to be let in.
+    /// Close with RST: the client is over its limits.
     Reset,
 }
 
-/// What came of some bytes.
+/// What came of some received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Progress {
-    /// Bytes of replies that were written.
+    /// Bytes of responses that were written.
     pub written: usize,
-    /// What to do when they are sent.
     pub next: Action,
 }
 
-/// The second at which `after_s` whole seconds have passed for certain: the present one has
-/// begun already.
+/// What a connection works with while it processes bytes.
+pub struct Turn<'a, H> {
+    pub handler: &'a mut H,
+    pub now_s: u32,
+    pub timeouts: &'a Timeouts,
+    /// Where responses go. It has room for [`Handler::response_bytes_max`], and with TLS for
+    /// [`sealed_bytes_max`] of that.
+    pub out: &'a mut [u8],
+}
+
+impl<H> Turn<'_, H> {
+    fn with_out<'b>(&'b mut self, out: &'b mut [u8]) -> Turn<'b, H> {
+        Turn { handler: self.handler, now_s: self.now_s, timeouts: self.timeouts, out }
+    }
+}
+
+/// The second at which `after_s` whole seconds have certainly passed: part of the present second
+/// is over already.
 pub fn deadline_after(now_s: u32, after_s: u32) -> u32 {
     now_s.saturating_add(after_s).saturating_add(1)
 }
 
-/// Whose bytes come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProxyHeader {
-    /// The client's.
+    /// It was received, or none is expected.
     Done,
-    /// A proxy's: a header of the PROXY protocol.
     Expected,
-    /// Those of somebody who may not introduce clients and has to.
+    /// One is required, but the connection comes from an address that is not a trusted proxy.
     Denied,
 }
 
 /// One client's connection.
 pub struct Connection {
     session: Option<Box<Session>>,
-    /// Received and not yet answered: a proxy's unfinished header with all that is behind it, an
-    /// unfinished request, or some that wait.
+    /// Received but not answered: an incomplete PROXY header with all that follows it, an
+    /// unfinished request, or requests that wait for room.
     pending: BufferedBytes,
     /// Leading bytes of `pending` that the parser has seen and found unfinished.
     seen: u32,
     deadline_s: u32,
-    /// The client: who connected, or whom a proxy has named. A Unix socket has no address.
+    /// The client: the address that connected, or the one that a proxy has named. A Unix socket
+    /// has none.
     peer: Option<IpAddr>,
-    speaker: ProxyHeader,
-    /// What it counts for, once its client is known.
-    ticket: ConnectionPermit,
-    /// Nothing was answered yet: the time of the first head runs from accept, or from the end
-    /// of the handshake.
-    first: bool,
-    /// Something was received, on a connection that is not secured.
-    begun: bool,
+    proxy_header: ProxyHeader,
+    permit: ConnectionPermit,
+    /// Something was answered. Until then the header timeout runs from accept, or from the end of
+    /// the handshake.
+    answered: bool,
+    /// Something was received; without TLS only.
+    started: bool,
 }
 
 impl Connection {
-    /// A connection that was accepted just now, from `peer`, or by a Unix socket.
-    pub fn new(peer: Option<IpAddr>, now_s: u32, patience: &Timeouts) -> Connection {
-        let deadline_s = deadline_after(now_s, patience.header_s);
-        let peer = peer.map(|peer| peer.to_canonical());
+    /// A connection that was just accepted from `peer` or, without an address, on a Unix socket.
+    /// With a `session` it speaks TLS.
+    pub fn new(
+        peer: Option<IpAddr>,
+        session: Option<Session>,
+        now_s: u32,
+        timeouts: &Timeouts,
+    ) -> Connection {
+        let time_s = if session.is_some() { timeouts.handshake_s } else { timeouts.header_s };
         Connection {
-            session: None,
+            session: session.map(Box::new),
             pending: BufferedBytes::default(),
             seen: 0,
-            deadline_s,
-            peer,
-            speaker: ProxyHeader::Done,
-            ticket: ConnectionPermit::default(),
-            first: true,
-            begun: false,
+            deadline_s: deadline_after(now_s, time_s),
+            peer: peer.map(|peer| peer.to_canonical()),
+            proxy_header: ProxyHeader::Done,
+            permit: ConnectionPermit::default(),
+            answered: false,
+            started: false,
         }
     }
 
-    /// The same, secured by TLS.
-    pub fn secured(
-        peer: Option<IpAddr>,
-        session: Session,
-        now_s: u32,
-        patience: &Timeouts,
-    ) -> Connection {
-        let mut connection = Connection::new(peer, now_s, patience);
-        connection.session = Some(Box::new(session));
-        connection.deadline_s = deadline_after(now_s, patience.handshake_s);
-        connection
-    }
-
-    /// The same, but begun by a proxy that says who the client is. Unless it is `trusted`, the
-    /// connection is refused as soon as it says anything.
-    pub fn introduced(mut self, trusted: bool) -> Connection {
-        self.speaker = if trusted { ProxyHeader::Expected } else { ProxyHeader::Denied };
+    /// Expects a header of the PROXY protocol first. If the peer is not a `trusted` proxy, the
+    /// connection is refused at its first byte.
+    pub fn proxy_protocol(mut self, trusted: bool) -> Connection {
+        self.proxy_header = if trusted { ProxyHeader::Expected } else { ProxyHeader::Denied };
         self
     }
 
-    /// The same, of a client that was let in with this ticket.
-    pub fn admitted(self, ticket: ConnectionPermit) -> Connection {
-        Connection { ticket, ..self }
+    pub fn with_permit(self, permit: ConnectionPermit) -> Connection {
+        Connection { permit, ..self }
     }
 
-    /// What it was let in with, which is to be given back: it is over.
-    pub fn into_ticket(self) -> ConnectionPermit {
-        self.ticket
+    /// The permit, to be released when the connection is closed.
+    pub fn into_permit(self) -> ConnectionPermit {
+        self.permit
     }
 
-    /// Whether the next bytes may begin a TLS handshake.
+    /// Whether the TLS handshake has not begun.
     pub fn awaits_hello(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.awaits_hello())
     }
 
-    /// Whether `bytes`, behind those that are kept, may bring a costly step of a TLS handshake.
+    /// Whether `bytes`, behind those that are buffered, may contain a costly step of a handshake.
     pub fn may_be_costly(&self, bytes: &[u8]) -> bool {
         let Some(session) = &self.session else { return false };
-        // Behind a proxy's header the hello may follow.
-        self.speaker != ProxyHeader::Done || session.may_be_costly(bytes)
+        // A ClientHello may follow a PROXY header.
+        self.proxy_header != ProxyHeader::Done || session.may_be_costly(bytes)
     }
 
-    /// How its TLS handshake stands, if it has one.
+    /// The state of the TLS handshake; `None` without TLS.
     pub fn handshake(&self) -> Option<Handshake> {
         self.session.as_ref().map(|session| session.handshake())
     }
 
-    /// Fewer bytes than these bring nothing that needs an answer.
+    /// Fewer bytes than this contain nothing that needs a response.
     pub fn bytes_awaited(&self) -> u32 {
         match &self.session {
             Some(session) if session.awaits_finished() => FINISHED_BYTES_MAX + 1,
@@ -188,12 +182,10 @@ impl Connection {
         }
     }
 
-    /// Whether a request was answered.
     pub fn has_answered(&self) -> bool {
-        !self.first
+        self.answered
     }
 
-    /// The second at which the client has had its time.
     pub fn deadline_s(&self) -> u32 {
         self.deadline_s
     }
@@ -203,13 +195,13 @@ impl Connection {
         self.pending.len() + self.session.as_ref().map_or(0, |session| session.unfinished_bytes())
     }
 
-    /// Bytes that are allocated for them.
+    /// Bytes that are allocated for [`Connection::pending_bytes`].
     pub fn allocated_bytes(&self) -> usize {
         let session = self.session.as_ref().map_or(0, |session| session.allocated_bytes());
         self.pending.allocated() + session
     }
 
-    /// Forgets what was received and not yet answered: nothing more is received or answered.
+    /// Frees what is pending: nothing more is received or answered.
     pub fn forget_pending(&mut self) {
         self.pending = BufferedBytes::default();
         self.seen = 0;
@@ -218,315 +210,261 @@ impl Connection {
         }
     }
 
-    /// Keeps bytes for later: replies before them are still on their way.
-    pub fn keep(&mut self, bytes: &[u8]) {
+    /// Buffers bytes until earlier responses are sent.
+    pub fn buffer(&mut self, bytes: &[u8]) {
         match &mut self.session {
-            Some(session) if self.speaker == ProxyHeader::Done => session.keep(bytes),
+            Some(session) if self.proxy_header == ProxyHeader::Done => session.keep(bytes),
             _ => self.pending.extend(bytes),
         }
     }
 
-    /// Answers what `bytes` and those kept before them complete; a secured connection
-    /// overwrites them. `out` must have room for one reply at least, or for
-    /// [`sealed_bytes_max`] of it.
+    /// Answers the requests that `bytes` and the buffered ones before them complete. With TLS,
+    /// `bytes` are overwritten.
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
-        server: &mut impl Handler,
-        now_s: u32,
-        patience: &Timeouts,
-        scratch: &mut TlsBuffers,
-        out: &mut [u8],
+        tls_buffers: &mut TlsBuffers,
+        turn: &mut Turn<'_, impl Handler>,
     ) -> Progress {
-        if self.speaker != ProxyHeader::Done {
-            return self.meet(bytes, server, now_s, patience, scratch, out);
+        if self.proxy_header != ProxyHeader::Done {
+            return self.read_proxy_header(bytes, tls_buffers, turn);
         }
         let Some(mut session) = self.session.take() else {
-            if !mem::replace(&mut self.begun, true) && speaks_tls(bytes) {
-                // Its library shows nothing of it, but whoever looks for the reason finds it.
-                let written = server.refuse(self.peer, RequestError::UnexpectedTls, bytes, out);
-                return Progress { written, next: Action::Close { unread: true } };
+            if !mem::replace(&mut self.started, true) && is_tls(bytes) {
+                // A TLS library shows nothing of this response, but a packet capture does.
+                return self.refuse(RequestError::UnexpectedTls, bytes, turn);
             }
-            return self.take(bytes, false, server, now_s, patience, out);
+            return self.process(bytes, false, turn);
         };
-        let mut progress = self.open(&mut session, bytes, server, now_s, patience, scratch, out);
+        let mut progress = self.process_records(&mut session, bytes, tls_buffers, turn);
         while progress.next == Action::Receive && session.holds() {
-            let room = &mut out[progress.written..];
-            if room.len() < sealed_bytes_max(server.reply_bytes_max()) {
+            let (handler, out) = (&mut *turn.handler, &mut turn.out[progress.written..]);
+            if out.len() < sealed_bytes_max(handler.response_bytes_max()) {
                 progress.next = Action::Resume;
                 break;
             }
-            let more = self.open(&mut session, &mut [], server, now_s, patience, scratch, room);
+            let mut rest = Turn { handler, out, ..*turn };
+            let more = self.process_records(&mut session, &mut [], tls_buffers, &mut rest);
             progress = Progress { written: progress.written + more.written, next: more.next };
         }
         self.session = Some(session);
         progress
     }
 
-    /// Takes `bytes` and those kept before them for a proxy's header, and for what the client
-    /// says behind it.
-    fn meet(
+    /// Reads a PROXY header from the buffered bytes and `bytes`, then what follows it.
+    fn read_proxy_header<H: Handler>(
         &mut self,
         bytes: &[u8],
-        server: &mut impl Handler,
-        now_s: u32,
-        patience: &Timeouts,
-        scratch: &mut TlsBuffers,
-        out: &mut [u8],
+        tls_buffers: &mut TlsBuffers,
+        turn: &mut Turn<'_, H>,
     ) -> Progress {
         self.pending.extend(bytes);
-        let header = match self.speaker {
+        let header = match self.proxy_header {
             ProxyHeader::Denied => None,
             _ => parse_proxy(self.pending.as_slice(), PROXY_HEADER_BYTES_MAX).ok(),
         };
-        match header {
-            Some(Proxied::Partial) => Progress { written: 0, next: Action::Receive },
-            Some(Proxied::Complete { source, consumed }) => {
-                self.speaker = ProxyHeader::Done;
-                self.peer = source.map(|source| source.to_canonical()).or(self.peer);
-                // A proxy at a Unix socket that speaks for itself is never limited.
-                let ticket = self.peer.map_or(Some(ConnectionPermit::default()), |peer| {
-                    server.admit(peer, self.session.is_some())
-                });
-                match ticket {
-                    Some(ticket) => self.ticket = ticket,
-                    None => return Progress { written: 0, next: Action::Reset },
-                }
-                if let Some(session) = &mut self.session
-                    && let Some(address) =
-                        proxy_destination(self.pending.as_slice(), PROXY_HEADER_BYTES_MAX)
-                {
-                    session.connected_to(address);
-                }
-                let mut rest = mem::take(&mut self.pending);
-                rest.consume(consumed.get());
-                if rest.is_empty() {
-                    return Progress { written: 0, next: Action::Receive };
-                }
-                self.receive(rest.as_mut_slice(), server, now_s, patience, scratch, out)
-            }
+        let (source, consumed) = match header {
+            Some(Proxied::Complete { source, consumed }) => (source, consumed),
+            Some(Proxied::Partial) => return Progress { written: 0, next: Action::Receive },
             None => {
-                let begun = mem::take(&mut self.pending);
-                let refused = server.refuse(
-                    self.peer,
-                    RequestError::MissingProxyHeader,
-                    begun.as_slice(),
-                    out,
-                );
-                // Who comes to a port with TLS would not understand a word.
-                let written = if self.session.is_some() { 0 } else { refused };
-                Progress { written, next: Action::Close { unread: true } }
+                let received = mem::take(&mut self.pending);
+                let error = RequestError::MissingProxyHeader;
+                let refused = self.refuse(error, received.as_slice(), turn);
+                // The client speaks TLS; a plaintext error would be unreadable.
+                let written = if self.session.is_some() { 0 } else { refused.written };
+                return Progress { written, ..refused };
             }
+        };
+        self.proxy_header = ProxyHeader::Done;
+        self.peer = source.map(|source| source.to_canonical()).or(self.peer);
+        // A proxy at a Unix socket that sends its own request is not limited.
+        let permit = self.peer.map_or(Some(ConnectionPermit::default()), |peer| {
+            turn.handler.admit(peer, self.session.is_some())
+        });
+        match permit {
+            Some(permit) => self.permit = permit,
+            None => return Progress { written: 0, next: Action::Reset },
         }
+        if let Some(session) = &mut self.session
+            && let Some(address) =
+                proxy_destination(self.pending.as_slice(), PROXY_HEADER_BYTES_MAX)
+        {
+            session.connected_to(address);
+        }
+        let mut rest = mem::take(&mut self.pending);
+        rest.consume(consumed.get());
+        if rest.is_empty() {
+            return Progress { written: 0, next: Action::Receive };
+        }
+        self.receive(rest.as_mut_slice(), tls_buffers, turn)
     }
 
-    /// The client will send no more: the last of its requests is answered, or was.
-    fn finish(&mut self, progress: &mut Progress, server: &mut impl Handler, replies: &mut [u8]) {
-        if progress.next != Action::Receive {
-            return;
-        }
-        let room = &mut replies[progress.written..];
-        if self.pending.is_empty() {
-            progress.next = Action::Close { unread: false };
-        } else if room.len() < server.reply_bytes_max() {
-            progress.next = Action::Resume;
-        } else {
-            let broken_off = mem::take(&mut self.pending);
-            let said = broken_off.as_slice();
-            progress.written += server.refuse(self.peer, RequestError::Truncated, said, room);
-            progress.next = Action::Close { unread: false };
-        }
-    }
-
-    /// Answers what `bytes` complete, as they are. `more`: requests may be behind them.
-    fn take(
+    /// Answers the requests that plaintext completes. `more`: further requests may follow it.
+    fn process<H: Handler>(
         &mut self,
         bytes: &[u8],
         more: bool,
-        server: &mut impl Handler,
-        now_s: u32,
-        patience: &Timeouts,
-        out: &mut [u8],
+        turn: &mut Turn<'_, H>,
     ) -> Progress {
-        if !self.pending.is_empty() {
-            self.pending.extend(bytes);
-            return self.resume(more, server, now_s, patience, out);
+        if self.pending.is_empty() {
+            let batch = self.process_requests(bytes, 0, more, turn);
+            let rest = &bytes[batch.consumed..];
+            if !rest.is_empty() {
+                self.buffer(rest);
+            }
+            return self.finish_batch(&batch, false, turn);
         }
-        let conversation = self.converse(bytes, 0, more, server, out);
-        let rest = &bytes[conversation.used..];
-        if !rest.is_empty() {
-            self.keep(rest);
-        }
-        self.settle(&conversation, false, now_s, patience)
-    }
-
-    /// Answers what is pending.
-    fn resume(
-        &mut self,
-        more: bool,
-        server: &mut impl Handler,
-        now_s: u32,
-        patience: &Timeouts,
-        out: &mut [u8],
-    ) -> Progress {
+        self.pending.extend(bytes);
         let mut pending = mem::take(&mut self.pending);
-        let seen = self.seen as usize;
-        let conversation = self.converse(pending.as_slice(), seen, more, server, out);
-        pending.consume(conversation.used);
+        let batch = self.process_requests(pending.as_slice(), self.seen as usize, more, turn);
+        pending.consume(batch.consumed);
         self.pending = pending;
-        let was_unfinished = self.seen > 0 && conversation.used == 0;
-        self.settle(&conversation, was_unfinished, now_s, patience)
+        let was_unfinished = self.seen > 0 && batch.consumed == 0;
+        self.finish_batch(&batch, was_unfinished, turn)
     }
 
-    /// Writes a piece of a long reply, as `write` does: how many bytes, and whether more
-    /// follow.
-    pub fn relay(
-        &mut self,
-        scratch: &mut TlsBuffers,
-        out: &mut [u8],
-        write: impl FnOnce(&mut [u8]) -> (usize, bool),
-    ) -> (usize, bool) {
-        let Some(session) = &mut self.session else { return write(out) };
-        let room = scratch.replies.len().min(plain_bytes_max(out.len()));
-        let (len, more) = write(&mut scratch.replies[..room]);
-        if len == 0 && more {
-            return (0, more);
-        }
-        (session.seal(&scratch.replies[..len], !more, out), more)
-    }
-
-    /// The client's side has ended: answers what it left unfinished, or takes leave of it.
-    pub fn end(
-        &mut self,
-        server: &mut impl Handler,
-        scratch: &mut TlsBuffers,
-        out: &mut [u8],
-    ) -> usize {
-        self.give_up(RequestError::Truncated, server, scratch, out)
-    }
-
-    /// The client has had its time: answers what it left unfinished, or takes leave of it.
-    pub fn expire(
-        &mut self,
-        server: &mut impl Handler,
-        scratch: &mut TlsBuffers,
-        out: &mut [u8],
-    ) -> usize {
-        self.give_up(RequestError::Timeout, server, scratch, out)
-    }
-
-    /// Says that no more follows, where the protocol has a word for it: TLS, with close_notify.
-    pub fn take_leave(&mut self, out: &mut [u8]) -> usize {
-        self.session.as_mut().map_or(0, |session| session.seal(&[], true, out))
-    }
-
-    /// Answers what is unfinished with `mistake`; takes leave if nothing is.
-    fn give_up(
-        &mut self,
-        mistake: RequestError,
-        server: &mut impl Handler,
-        scratch: &mut TlsBuffers,
-        out: &mut [u8],
-    ) -> usize {
-        let unfinished = mem::take(&mut self.pending);
-        if unfinished.is_empty() {
-            return self.take_leave(out);
-        }
-        let peer = self.peer;
-        let write =
-            |out: &mut [u8]| (server.refuse(peer, mistake, unfinished.as_slice(), out), false);
-        self.relay(scratch, out, write).0
-    }
-
-    fn converse(
+    /// Answers the whole requests in `input`, of which the parser has seen `seen` bytes.
+    fn process_requests<H: Handler>(
         &self,
         input: &[u8],
-        seen: usize,
+        mut seen: usize,
         more: bool,
-        server: &mut impl Handler,
-        out: &mut [u8],
-    ) -> ConnectionIo {
-        let mut talk = ConnectionIo { used: 0, written: 0, seen: 0, next: Action::Receive };
-        let mut seen = seen;
-        while talk.used < input.len() {
-            if out.len() - talk.written < server.reply_bytes_max() {
-                talk.next = Action::Resume;
-                return talk;
+        turn: &mut Turn<'_, H>,
+    ) -> Batch {
+        let Turn { handler, out, .. } = turn;
+        let mut batch = Batch { consumed: 0, written: 0, seen: 0, next: Action::Receive };
+        while batch.consumed < input.len() {
+            if out.len() - batch.written < handler.response_bytes_max() {
+                batch.next = Action::Resume;
+                return batch;
             }
-            let rest = &input[talk.used..];
-            let space = &mut out[talk.written..];
+            let rest = &input[batch.consumed..];
+            let out = &mut out[batch.written..];
             match parse_head(rest, seen, &BOUNDS) {
                 Ok(Parsed::Complete { mut head, consumed }) => {
                     let asks_for_more = head.keep_alive;
-                    if server.closes() {
+                    if handler.is_closing() {
                         head.keep_alive &= more || begins_with_request(&rest[consumed.get()..]);
                     }
-                    let reply = server.answer(self.peer, &head, space);
-                    talk.used += consumed.get();
-                    talk.written += reply.len;
-                    if reply.after != Disposition::KeepAlive {
-                        // Who did not ask for the end may have sent more already.
-                        let unread = talk.used < input.len() || asks_for_more;
-                        talk.used = input.len();
-                        talk.next = match reply.after {
+                    let response = handler.answer(self.peer, &head, out);
+                    batch.consumed += consumed.get();
+                    batch.written += response.len;
+                    if response.disposition != Disposition::KeepAlive {
+                        // A client that did not ask for the close may have sent more already.
+                        let unread = batch.consumed < input.len() || asks_for_more;
+                        batch.consumed = input.len();
+                        batch.next = match response.disposition {
                             Disposition::Stream => Action::Stream,
                             _ => Action::Close { unread },
                         };
-                        return talk;
+                        return batch;
                     }
                 }
                 Ok(Parsed::Partial) => {
-                    // What stands between requests is no request: it keeps none open.
+                    // Line ends and NULs between requests do not start one.
                     if rest.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-                        talk.used = input.len();
+                        batch.consumed = input.len();
                     } else {
-                        talk.seen = rest.len();
+                        batch.seen = rest.len();
                     }
-                    return talk;
+                    return batch;
                 }
                 Err(error) => {
-                    let mistake = RequestError::Malformed(error);
-                    talk.written += server.refuse(self.peer, mistake, rest, space);
-                    talk.used = input.len();
-                    talk.next = Action::Close { unread: true };
-                    return talk;
+                    let error = RequestError::Malformed(error);
+                    batch.written += handler.refuse(self.peer, error, rest, out);
+                    batch.consumed = input.len();
+                    batch.next = Action::Close { unread: true };
+                    return batch;
                 }
             }
             seen = 0;
         }
-        talk
+        batch
     }
 
-    /// Takes over where the conversation stands, and gives the client its next deadline.
-    fn settle(
+    /// Records how far the parser has come, and sets the client's next deadline.
+    fn finish_batch<H>(
         &mut self,
-        talk: &ConnectionIo,
+        batch: &Batch,
         was_unfinished: bool,
-        now_s: u32,
-        patience: &Timeouts,
+        turn: &Turn<'_, H>,
     ) -> Progress {
-        self.seen = u32::try_from(talk.seen).unwrap_or(u32::MAX);
-        self.first &= talk.written == 0;
-        if talk.seen == 0 {
-            if talk.written > 0 {
-                self.deadline_s = deadline_after(now_s, patience.idle_s);
+        self.seen = u32::try_from(batch.seen).unwrap_or(u32::MAX);
+        self.answered |= batch.written > 0;
+        if batch.seen == 0 {
+            if batch.written > 0 {
+                self.deadline_s = deadline_after(turn.now_s, turn.timeouts.idle_s);
             }
-        } else if !was_unfinished && !self.first {
-            // The head's time runs from its first byte and is not prolonged by later ones.
-            self.deadline_s = deadline_after(now_s, patience.header_s);
+        } else if !was_unfinished && self.answered {
+            // A head's time runs from its first byte; later ones do not prolong it.
+            self.deadline_s = deadline_after(turn.now_s, turn.timeouts.header_s);
         }
-        Progress { written: talk.written, next: talk.next }
+        Progress { written: batch.written, next: batch.next }
+    }
+
+    /// Answers what is no valid request, and closes.
+    fn refuse<H: Handler>(
+        &self,
+        error: RequestError,
+        received: &[u8],
+        turn: &mut Turn<'_, H>,
+    ) -> Progress {
+        let written = turn.handler.refuse(self.peer, error, received, turn.out);
+        Progress { written, next: Action::Close { unread: true } }
+    }
+
+    /// Has `write` fill a part of a long response: how many bytes, and whether more follow.
+    pub fn stream_chunk(
+        &mut self,
+        tls_buffers: &mut TlsBuffers,
+        out: &mut [u8],
+        write: impl FnOnce(&mut [u8]) -> (usize, bool),
+    ) -> (usize, bool) {
+        match &mut self.session {
+            Some(session) => tls_buffers.stream_chunk(session, out, write),
+            None => write(out),
+        }
+    }
+
+    /// Ends the connection from our side: TLS sends close_notify, plain HTTP sends nothing.
+    pub fn close_notify(&mut self, out: &mut [u8]) -> usize {
+        self.session.as_mut().map_or(0, |session| session.seal(&[], true, out))
+    }
+
+    /// Ends a connection whose client sends no more ([`RequestError::Truncated`]) or is out of
+    /// time ([`RequestError::Timeout`]), with an error for an unfinished request.
+    pub fn abort(
+        &mut self,
+        error: RequestError,
+        handler: &mut impl Handler,
+        tls_buffers: &mut TlsBuffers,
+        out: &mut [u8],
+    ) -> usize {
+        let unfinished = mem::take(&mut self.pending);
+        if unfinished.is_empty() {
+            return self.close_notify(out);
+        }
+        let peer = self.peer;
+        let write =
+            |out: &mut [u8]| (handler.refuse(peer, error, unfinished.as_slice(), out), false);
+        self.stream_chunk(tls_buffers, out, write).0
     }
 }
 
-/// Whether a whole request is there, or what is answered as if it were one.
+/// Whether a client that begins so speaks TLS: a handshake or an alert (RFC 8446 section 5.1), or
+/// an SSL 2.0 hello (RFC 5246 appendix E.2). No request begins with one of these bytes.
+fn is_tls(received: &[u8]) -> bool {
+    matches!(received, [21 | 22, ..] | [128..=255, _, 1, ..])
+}
+
+/// Whether a whole request is there, or an error that is answered like one.
 fn begins_with_request(bytes: &[u8]) -> bool {
     !bytes.is_empty() && !matches!(parse_head(bytes, 0, &BOUNDS), Ok(Parsed::Partial))
 }
 
 /// How far the requests in some bytes were answered.
-struct ConnectionIo {
-    used: usize,
+struct Batch {
+    consumed: usize,
     written: usize,
     seen: usize,
     next: Action,

@@ -33,11 +33,11 @@ pub const RECV_BUFFERS: u16 = 256;
 
 /// Bytes that one reply may take at most, headers included. A configuration whose longest
 /// answer would not fit is refused at start.
-pub const REPLY_BYTES_MAX: usize = 64 * 1024;
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of replies that pipelined requests may gather before they are sent: some twenty
 /// announces' worth, beside room for the longest single reply.
-pub const REPLY_BATCH_BYTES: usize = 16 * 1024;
+pub const RESPONSE_BATCH_BYTES: usize = 16 * 1024;
 
 /// Bytes of the URL that a visitor of `/` is sent to.
 pub const LOCATION_BYTES_MAX: usize = 1024;
@@ -61,15 +61,15 @@ pub const UNREAD_BYTES_MAX: usize =
 /// most are reset. Requests come whole, or in pieces for as long as a packet is under way: this
 /// is room for 8,000 of a kilobyte that are under way at once, and leaves most of a small
 /// machine's memory to the swarms.
-pub const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const BUFFERED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Bytes that they may have allocated afterwards: whoever wants to have them looked at again has to
 /// send the difference.
-pub const KEPT_BYTES_AFTER: usize = KEPT_BYTES_MAX / 4 * 3;
+pub const BUFFERED_BYTES_AFTER: usize = BUFFERED_BYTES_MAX / 4 * 3;
 
 /// Bytes of replies in one turn after which requests that have been waiting wait on: it is not
 /// known before the next turn which replies will be kept because their clients do not read.
-pub const REPLY_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+pub const RESPONSE_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
 
 /// Seconds that a closed connection's remaining bytes are read and dropped for once its client has
 /// acknowledged all answers, so that the kernel does not reset away the last of them (RFC 9112
@@ -82,7 +82,7 @@ pub const PROGRESS_LOOK_S: u32 = 1;
 /// Bytes a second that a client has to take of its answers, over a whole `send_timeout`, to be
 /// waited for any longer. The slowest links have ten times as much; without a bound, who takes a
 /// byte a minute holds a connection and megabytes of the kernel's for ever. With it the longest
-/// answer of [`REPLY_BYTES_MAX`] takes nine minutes at most.
+/// answer of [`RESPONSE_BYTES_MAX`] takes nine minutes at most.
 pub const SEND_BYTES_PER_S_MIN: u32 = 128;
 
 /// Bytes of answers that are left to the kernel together with the end of their connection. So few
@@ -261,13 +261,13 @@ pub const HANDSHAKES_PER_TURN_MAX: u32 = 8;
 /// Buckets of the table of addresses whose connections or requests are limited, 128 bytes and 7
 /// addresses each: 16 MiB for 917,504 of them. The largest public trackers hear from some ten
 /// thousand addresses a second and forget most within ten; where no limit is set there is none.
-pub const QUOTA_BUCKETS: usize = 1 << 17;
+pub const CLIENT_TABLE_BUCKETS: usize = 1 << 17;
 
 /// Requests that an address may be configured to make in a second: more than any tracker serves.
 pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// Seconds' worth of requests that an address may make at once, unless configured otherwise.
-pub const QUOTA_BURST_S: u32 = 10;
+pub const RATE_LIMIT_BURST_S: u32 = 10;
 
 /// Requests refused to an address in one second with an answer that says so; its connections
 /// that come after them are reset. Several clients may stand behind an address and should hear
@@ -308,6 +308,6 @@ pub const OPERATIONS_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// second even if nothing happens.
 pub const WORKER_SILENCE_S_MAX: u32 = 5;
 
-const _: () = assert!(ARENA_BYTES >= 2 * (REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
+const _: () = assert!(ARENA_BYTES >= 2 * (RESPONSE_BYTES_MAX + RESPONSE_BATCH_BYTES));
 const _: () = assert!(UNREAD_BYTES_PAUSE >= HEAD_BYTES_MAX);
-const _: () = assert!(KEPT_BYTES_AFTER >= 4 * UNREAD_BYTES_MAX);
+const _: () = assert!(BUFFERED_BYTES_AFTER >= 4 * UNREAD_BYTES_MAX);

@@ -23,7 +23,7 @@ use crate::addresses::is_unreachable;
 use crate::config::Protocol;
 use crate::connection::{Disposition, Handler, RequestError, Response};
 use crate::limits::{
-    FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, REPLY_BYTES_MAX,
+    FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, NOT_SERVED_RETRY_MINUTES, RESPONSE_BYTES_MAX,
 };
 use crate::metrics::Counters;
 use crate::metrics::labels::{
@@ -39,7 +39,7 @@ use annulus_swarm::{
 
 /// Torrents in one piece of a full scrape.
 const PAGE_TORRENTS: usize = 256;
-const _: () = assert!(response::continue_scrape_bytes_max(PAGE_TORRENTS) <= REPLY_BYTES_MAX);
+const _: () = assert!(response::continue_scrape_bytes_max(PAGE_TORRENTS) <= RESPONSE_BYTES_MAX);
 
 /// How far a full scrape has come.
 pub struct FullScrape {
@@ -287,7 +287,7 @@ impl Server {
         } else {
             return Response {
                 len: response::open_scrape(out, ResponseOptions::CLOSING),
-                after: Disposition::Stream,
+                disposition: Disposition::Stream,
             };
         };
         self.fail(FailureReason::Refusal(refusal));
@@ -377,11 +377,11 @@ impl Server {
 }
 
 impl Handler for Server {
-    fn reply_bytes_max(&self) -> usize {
-        reply_bytes_max(&self.protocol)
+    fn response_bytes_max(&self) -> usize {
+        response_bytes_max(&self.protocol)
     }
 
-    fn closes(&self) -> bool {
+    fn is_closing(&self) -> bool {
         self.closing
     }
 
@@ -467,7 +467,7 @@ struct PeerAddresses {
 }
 
 /// The most bytes that any reply takes under this configuration, headers included.
-pub fn reply_bytes_max(protocol: &Protocol) -> usize {
+pub fn response_bytes_max(protocol: &Protocol) -> usize {
     let announce = response::announce_bytes_max(protocol.max_numwant);
     let scrape = response::scrape_bytes_max(protocol.max_scrape_torrents);
     let page =
@@ -477,8 +477,8 @@ pub fn reply_bytes_max(protocol: &Protocol) -> usize {
 }
 
 fn keep_or_close(len: usize, envelope: ResponseOptions) -> Response {
-    let after = if envelope.keep_alive { Disposition::KeepAlive } else { Disposition::Close };
-    Response { len, after }
+    let disposition = if envelope.keep_alive { Disposition::KeepAlive } else { Disposition::Close };
+    Response { len, disposition }
 }
 
 #[cfg(test)]
@@ -492,7 +492,7 @@ mod tests {
     use super::{Handler, Random, Sample, Server};
     use crate::access_list::{AccessList, SharedAccessList};
     use crate::config::Protocol;
-    use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+    use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX, RESPONSE_BYTES_MAX};
     use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, SwarmConfig, Swarms};
 
     const BOUNDS: Bounds = Bounds {
@@ -536,7 +536,7 @@ mod tests {
         let Ok(Parsed::Complete { head, .. }) = parse_head(request.as_bytes(), 0, &BOUNDS) else {
             panic!("{target:?} is no request")
         };
-        let mut out = vec![0; REPLY_BYTES_MAX];
+        let mut out = vec![0; RESPONSE_BYTES_MAX];
         let len = server.answer(Some(client), &head, &mut out).len;
         String::from_utf8_lossy(&out[..len]).into_owned()
     }
@@ -555,7 +555,7 @@ mod tests {
             let scraped = ask(&mut server, &scrape);
             ask(&mut server, "/scrape");
             let mut scrape = server.begin_stream();
-            let mut piece = vec![0; REPLY_BYTES_MAX];
+            let mut piece = vec![0; RESPONSE_BYTES_MAX];
             let mut full = String::new();
             loop {
                 let (len, more) = server.stream(&mut scrape, &mut piece);

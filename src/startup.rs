@@ -25,14 +25,15 @@ use crate::admin::stats::{EngineInfo, StatsSource};
 use crate::clock::Clock;
 use crate::config::{self, Config, widened};
 use crate::limits::{
-    DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, nearly_all,
+    DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, FLIGHT_BYTES_MAX, RESPONSE_BATCH_BYTES,
+    nearly_all,
 };
 use crate::log::{self, Logger};
 use crate::metrics::Counters;
 use crate::os::{Confinement, Obstacles};
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
-use crate::server::{Server, reply_bytes_max};
+use crate::server::{Server, response_bytes_max};
 use crate::tls::{Tls, sealed_bytes_max};
 use crate::worker::{Room, Timeouts, WorkerConfig};
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
@@ -92,7 +93,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let doors = operations::open(config, &mut passed)?;
     passed.all_claimed()?;
     let process = ProcFiles::open().ok();
-    let reply_bytes = reply_bytes_max(&config.protocol) + REPLY_BATCH_BYTES;
+    let reply_bytes = response_bytes_max(&config.protocol) + RESPONSE_BATCH_BYTES;
 
     // ---- All files are open: from here on none can be opened. No thread has started yet. ----
     confinement.enter()?;

@@ -24,14 +24,15 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, ServerConfig};
 
-use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX};
+use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, RESPONSE_BATCH_BYTES, RESPONSE_BYTES_MAX};
 pub use certificates::{Certificates, Loaded, Term};
 pub use session::{
     FINISHED_BYTES_MAX, Handshake, Session, Standing, plain_bytes_max, sealed_bytes_max,
 };
 pub use validity::Validity;
 
-const _: () = assert!(ARENA_BYTES >= 2 * sealed_bytes_max(REPLY_BYTES_MAX + REPLY_BATCH_BYTES));
+const _: () =
+    assert!(ARENA_BYTES >= 2 * sealed_bytes_max(RESPONSE_BYTES_MAX + RESPONSE_BATCH_BYTES));
 const _: () = assert!(ARENA_BYTES >= 2 * FLIGHT_BYTES_MAX);
 
 /// How HTTPS is spoken, for all workers.

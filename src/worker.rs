@@ -384,21 +384,21 @@ impl<R: Ring> Worker<R> {
                 {
                     session.connected_to(address.ip());
                 }
-                Connection::secured(peer, session, self.now_s, patience)
+                Connection::new(peer, Some(session), self.now_s, patience)
             }
             Some(None) => {
                 self.server.release(ticket);
                 return self.reject(socket, Rejection::NoMemory);
             }
-            None => Connection::new(peer, self.now_s, patience),
+            None => Connection::new(peer, None, self.now_s, patience),
         };
         let connection = match introduced {
-            Some(trusted) => connection.introduced(trusted),
+            Some(trusted) => connection.proxy_protocol(trusted),
             None => connection,
         };
         let transport = if acceptor.is_some() { TransportKind::Https } else { TransportKind::Http };
         self.counters.accepted.add((transport, AddressFamily::of(peer)));
-        let connection = connection.admitted(ticket);
+        let connection = connection.with_permit(ticket);
         let key = self.insert(connection, socket);
         if self.shutdown_at_s.is_some() {
             self.note_owed(key);
@@ -438,7 +438,7 @@ impl<R: Ring> Worker<R> {
             self.room.evicted_is_gone();
         }
         self.doors.freed();
-        self.server.release(slot.connection.into_ticket());
+        self.server.release(slot.connection.into_permit());
         slot.socket
     }
 

@@ -3,14 +3,14 @@
 #![no_main]
 
 use annulus::config::Config;
-use annulus::limits::REPLY_BYTES_MAX;
-use annulus::server::reply_bytes_max;
+use annulus::limits::RESPONSE_BYTES_MAX;
+use annulus::server::response_bytes_max;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     match Config::parse(text, "fuzzed.toml") {
         Ok(config) => {
-            assert!(reply_bytes_max(&config.protocol) <= REPLY_BYTES_MAX);
+            assert!(response_bytes_max(&config.protocol) <= RESPONSE_BYTES_MAX);
             assert!(!(config.listen.is_empty() && config.tls.listen.is_empty()));
             assert!(config.protocol.min_interval_s <= config.protocol.interval_s);
             assert!(config.protocol.peer_timeout_s > config.protocol.interval_s);

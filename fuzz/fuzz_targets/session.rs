@@ -9,12 +9,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use annulus::config::Protocol;
-use annulus::connection::{Action, Connection, Handler, Timeouts, TlsBuffers};
+use annulus::connection::{
+    Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn,
+};
 use annulus::server::Server;
 use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
 
-const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
+const TIMEOUTS: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 fn server() -> Server {
@@ -38,15 +40,16 @@ thread_local! {
 /// Feeds the pieces as a worker would, and gathers all replies. `room` is the space for a
 /// batch of replies.
 fn converse(server: &mut Server, pieces: &[&[u8]], room: usize) -> Vec<u8> {
-    let mut connection = Connection::new(PEER, 0, &PATIENCE);
-    let mut out = vec![0; server.reply_bytes_max() + room];
-    let mut scratch = TlsBuffers::new(0);
+    let mut connection = Connection::new(PEER, None, 0, &TIMEOUTS);
+    let mut out = vec![0; server.response_bytes_max() + room];
+    let mut tls_buffers = TlsBuffers::new(0);
     let mut replies = Vec::new();
     for piece in pieces {
         let mut bytes = piece.to_vec();
         loop {
-            let (scratch, out) = (&mut scratch, &mut out);
-            let progress = connection.receive(&mut bytes, server, 0, &PATIENCE, scratch, out);
+            let (handler, out) = (&mut *server, &mut out[..]);
+            let mut turn = Turn { handler, now_s: 0, timeouts: &TIMEOUTS, out };
+            let progress = connection.receive(&mut bytes, &mut tls_buffers, &mut turn);
             replies.extend_from_slice(&out[..progress.written]);
             let (allocated, pending) = (connection.allocated_bytes(), connection.pending_bytes());
             assert!(allocated <= 2 * pending + 256, "{allocated} bytes for {pending}");
@@ -57,7 +60,7 @@ fn converse(server: &mut Server, pieces: &[&[u8]], room: usize) -> Vec<u8> {
             }
         }
     }
-    let written = connection.end(server, &mut scratch, &mut out);
+    let written = connection.abort(RequestError::Truncated, server, &mut tls_buffers, &mut out);
     replies.extend_from_slice(&out[..written]);
     replies
 }

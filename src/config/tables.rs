@@ -8,8 +8,8 @@ use annulus_swarm::TORRENTS_MAX;
 use super::Config;
 use super::key::{Bounds, Key, Kind, Relation, Table, Word};
 use crate::limits::{
-    INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, PEERS_PER_ADDRESS_MAX, REPLY_BYTES_MAX,
-    REQUEST_LINE_BYTES_MAX, WORKERS_MAX,
+    INTERVAL_SPREAD_PERCENT, PEER_TIMEOUT_GRACE_S, PEERS_PER_ADDRESS_MAX, REQUEST_LINE_BYTES_MAX,
+    RESPONSE_BYTES_MAX, WORKERS_MAX,
 };
 use crate::response::{announce_bytes_max, scrape_bytes_max};
 
@@ -78,10 +78,10 @@ pub struct Protocol {
     pub peer_timeout_s: u32,
     /// Peers given to a client that does not say how many it wants, at most `max_numwant`.
     pub default_numwant: usize,
-    /// Peers given at most, at least 1. Their answer fits [`REPLY_BYTES_MAX`].
+    /// Peers given at most, at least 1. Their answer fits [`RESPONSE_BYTES_MAX`].
     pub max_numwant: usize,
     /// Torrents that one scrape may ask for, at least 64. Their answer fits
-    /// [`REPLY_BYTES_MAX`].
+    /// [`RESPONSE_BYTES_MAX`].
     pub max_scrape_torrents: usize,
     /// Whether a scrape without an info hash is answered with all torrents.
     pub full_scrape: bool,
@@ -258,24 +258,24 @@ pub(super) const PROTOCOL: Table = Table {
     ],
 };
 
-/// The most peers whose answer fits [`REPLY_BYTES_MAX`].
+/// The most peers whose answer fits [`RESPONSE_BYTES_MAX`].
 const MAX_NUMWANT_MAX: usize = {
     let mut peers = 0;
-    while announce_bytes_max(peers + 1) <= REPLY_BYTES_MAX {
+    while announce_bytes_max(peers + 1) <= RESPONSE_BYTES_MAX {
         peers += 1;
     }
     peers
 };
 
 /// The most torrents whose hashes fit a request line, however they are written, and whose answer
-/// fits [`REPLY_BYTES_MAX`].
+/// fits [`RESPONSE_BYTES_MAX`].
 const MAX_SCRAPE_TORRENTS_MAX: usize = {
     // A hash takes the most bytes when all of it is percent-encoded; the first has no `&` before
     // it. Old torrents carry a passkey of 32 hex digits.
     let around = "GET /0123456789abcdef0123456789abcdef/scrape? HTTP/1.1\r\n".len() - "&".len();
     let asked = (REQUEST_LINE_BYTES_MAX - around) / ("&info_hash=".len() + 3 * 20);
     let mut torrents = 0;
-    while torrents < asked && scrape_bytes_max(torrents + 1) <= REPLY_BYTES_MAX {
+    while torrents < asked && scrape_bytes_max(torrents + 1) <= RESPONSE_BYTES_MAX {
         torrents += 1;
     }
     torrents

@@ -1,4 +1,4 @@
-//! What a connection asks of whoever answers its requests.
+//! What a connection asks of the server.
 
 use std::net::IpAddr;
 
@@ -6,72 +6,68 @@ use annulus_parser::{Error, Head};
 
 use crate::rate_limit::ConnectionPermit;
 
-/// What a connection is for after a reply.
+/// What happens to a connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Another request may come.
     KeepAlive,
-    /// Nothing: it is closed.
     Close,
-    /// The rest of this reply, which is too long to be written at once.
+    /// The response is too long to be written at once: its rest is streamed, then it is closed.
     Stream,
 }
 
-/// A reply that was written.
+/// A response that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// Its bytes.
+    /// In bytes.
     pub len: usize,
-    /// What follows it.
-    pub after: Disposition,
+    pub disposition: Disposition,
 }
 
-/// Who answers requests.
+/// Answers requests.
 pub trait Handler {
-    /// The most bytes that one reply takes.
-    fn reply_bytes_max(&self) -> usize;
+    /// The most bytes that one response takes.
+    fn response_bytes_max(&self) -> usize;
 
-    /// Answers a request of the client at `peer` into `out`, at least
-    /// [`Handler::reply_bytes_max`] long. `None` is a proxy that came by a Unix socket, and has not
-    /// named its client ahead of the connection.
+    /// Answers a request of the client at `peer` into `out`, which has room for
+    /// [`Handler::response_bytes_max`]. `None` is a proxy at a Unix socket that has not named its
+    /// client by the PROXY protocol.
     fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Response;
 
-    /// Answers `said` of `peer`, which is no request that can be served; the connection ends with
-    /// it.
+    /// Answers `received`, which cannot be served; the connection closes afterwards.
     fn refuse(
         &mut self,
         peer: Option<IpAddr>,
-        mistake: RequestError,
-        said: &[u8],
+        error: RequestError,
+        received: &[u8],
         out: &mut [u8],
     ) -> usize;
 
-    /// Whether a connection is to end with the answer to the last of its whole requests that are
-    /// there.
-    fn closes(&self) -> bool {
+    /// Whether a connection closes with the response to the last whole request received so far.
+    fn is_closing(&self) -> bool {
         false
     }
 
-    /// Lets in a connection whose client has just become known, before a byte of his is looked
-    /// at, or does not. `secured`: a TLS handshake is to come.
-    fn admit(&mut self, _client: IpAddr, _secured: bool) -> Option<ConnectionPermit> {
+    /// Charges a connection to `client`, whose address has just become known; `None` if it is over
+    /// its limits. `tls`: a handshake follows.
+    fn admit(&mut self, _client: IpAddr, _tls: bool) -> Option<ConnectionPermit> {
         Some(ConnectionPermit::default())
     }
 }
 
-/// What was wrong with the bytes of a connection, so that it ends.
+/// Why the bytes of a connection cannot be served, so that it closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
-    /// The parser's word.
+    /// According to the parser.
     Malformed(Error),
-    /// The client's side ended within a request.
+    /// The client closed its side within a request.
     Truncated,
-    /// A request was not completed in time.
+    /// A request was not complete in time.
     Timeout,
-    /// A connection that is not secured begins with TLS.
+    /// A plain connection begins with TLS.
     UnexpectedTls,
-    /// A secured connection does not begin with TLS.
+    /// A connection to a TLS listener does not begin with TLS.
     NotTls,
-    /// A connection that a trusted proxy is to introduce does not begin with its header.
+    /// A connection that needs a PROXY header does not begin with one, or comes from an address
+    /// that is no trusted proxy.
     MissingProxyHeader,
 }

@@ -1,88 +1,111 @@
-//! A connection in TLS: its bytes are opened before they are read, and its replies sealed.
+//! A connection with TLS: records are decrypted before requests are read, responses encrypted.
 
 use std::mem;
 
-use super::{Action, Connection, Handler, Progress, RequestError, Timeouts, deadline_after};
+use super::{Action, Connection, Handler, Progress, RequestError, Turn, deadline_after};
 use crate::tls::{Session, Standing, plain_bytes_max};
 
-/// Room for requests and replies as they are before and after encryption: all secured
-/// connections of a worker share one.
+/// Plaintext of requests and responses: all TLS connections of a worker share one.
 pub struct TlsBuffers {
     received: Vec<u8>,
-    pub(super) replies: Box<[u8]>,
+    responses: Box<[u8]>,
 }
 
 impl TlsBuffers {
-    /// Room for replies of `bytes` at once.
+    /// Room for responses of `bytes` at once.
     pub fn new(bytes: usize) -> TlsBuffers {
-        TlsBuffers { received: Vec::new(), replies: vec![0; bytes].into() }
+        TlsBuffers { received: Vec::new(), responses: vec![0; bytes].into() }
+    }
+
+    /// As [`Connection::stream_chunk`].
+    pub(super) fn stream_chunk(
+        &mut self,
+        session: &mut Session,
+        out: &mut [u8],
+        write: impl FnOnce(&mut [u8]) -> (usize, bool),
+    ) -> (usize, bool) {
+        let room = self.responses.len().min(plain_bytes_max(out.len()));
+        let (len, more) = write(&mut self.responses[..room]);
+        if len == 0 && more {
+            return (0, more);
+        }
+        (session.seal(&self.responses[..len], !more, out), more)
     }
 }
 
 impl Connection {
-    /// Answers what `bytes` complete in a secured connection, up to what its session holds.
-    #[expect(clippy::too_many_arguments, reason = "a part of `receive`")]
-    pub(super) fn open(
+    /// Answers what `bytes` complete, up to the record at which the session holds.
+    pub(super) fn process_records<H: Handler>(
         &mut self,
         session: &mut Session,
         bytes: &mut [u8],
-        server: &mut impl Handler,
-        now_s: u32,
-        patience: &Timeouts,
-        scratch: &mut TlsBuffers,
-        out: &mut [u8],
+        tls_buffers: &mut TlsBuffers,
+        turn: &mut Turn<'_, H>,
     ) -> Progress {
         let was_handshaking = session.is_handshaking();
-        scratch.received.clear();
+        tls_buffers.received.clear();
         let opened = if !self.pending.is_empty() && self.seen == 0 {
-            // Requests wait for room: they come before whatever is behind them.
+            // Requests wait for room: they come before whatever follows them.
             session.hold(bytes);
             0
         } else {
-            session.open(bytes, &mut scratch.received, out)
+            session.open(bytes, &mut tls_buffers.received, turn.out)
         };
         if was_handshaking && !session.is_handshaking() {
-            self.deadline_s = deadline_after(now_s, patience.header_s);
+            self.deadline_s = deadline_after(turn.now_s, turn.timeouts.header_s);
         }
         match session.standing() {
-            Standing::NotTls => {
-                let written = server.refuse(self.peer, RequestError::NotTls, bytes, out);
-                Progress { written, next: Action::Close { unread: true } }
-            }
+            Standing::NotTls => self.refuse(RequestError::NotTls, bytes, turn),
             Standing::Broken => Progress { written: opened, next: Action::Close { unread: true } },
             standing @ (Standing::Open | Standing::Ended) => {
-                let TlsBuffers { received, replies } = scratch;
-                let out = &mut out[opened..];
-                let room = replies.len().min(plain_bytes_max(out.len()));
-                let replies = &mut replies[..room];
-                let mut progress =
-                    self.take(received, session.holds(), server, now_s, patience, replies);
-                if standing == Standing::Ended {
-                    self.finish(&mut progress, server, replies);
+                let TlsBuffers { received, responses } = tls_buffers;
+                let room = responses.len().min(plain_bytes_max(turn.out.len() - opened));
+                let responses = &mut responses[..room];
+                let mut plain = turn.with_out(responses);
+                let mut progress = self.process(received, session.holds(), &mut plain);
+                if standing == Standing::Ended && progress.next == Action::Receive {
+                    self.finish(&mut progress, &mut plain);
                 }
-                let sealed = seal(session, &mut progress, replies, received, out);
+                let out = &mut turn.out[opened..];
+                let sealed = seal(session, &mut progress, responses, received, out);
                 Progress { written: opened + sealed, ..progress }
             }
         }
     }
+
+    /// The client has sent close_notify: answers an unfinished request, and closes.
+    fn finish<H: Handler>(&mut self, progress: &mut Progress, turn: &mut Turn<'_, H>) {
+        let room = &mut turn.out[progress.written..];
+        progress.next = Action::Close { unread: false };
+        if self.pending.is_empty() {
+            return;
+        }
+        if room.len() < turn.handler.response_bytes_max() {
+            progress.next = Action::Resume;
+            return;
+        }
+        let (peer, unfinished) = (self.peer, mem::take(&mut self.pending));
+        let error = RequestError::Truncated;
+        progress.written += turn.handler.refuse(peer, error, unfinished.as_slice(), room);
+    }
 }
 
-/// Encrypts the replies that were written, with close_notify after the last. Overwrites `received`.
+/// Encrypts the responses that were written, with close_notify after the last. Overwrites
+/// `received`.
 fn seal(
     session: &mut Session,
     progress: &mut Progress,
-    replies: &[u8],
+    responses: &[u8],
     received: &mut Vec<u8>,
     out: &mut [u8],
 ) -> usize {
-    let mut replies = &replies[..progress.written];
+    let mut responses = &responses[..progress.written];
     let mut sealed = 0;
     match &mut progress.next {
         Action::Close { unread } => {
             if session.holds() {
-                sealed = session.seal(mem::take(&mut replies), false, out);
-                // What is behind the last request is not wanted, unless it says that no more
-                // follows.
+                sealed = session.seal(mem::take(&mut responses), false, out);
+                // Records behind the last request are dropped, but a close_notify counts.
                 while session.holds() {
                     received.clear();
                     sealed += session.open(&mut [], received, &mut out[sealed..]);
@@ -90,10 +113,10 @@ fn seal(
                 *unread = session.standing() != Standing::Ended;
             }
             *unread |= session.unfinished_bytes() > 0;
-            sealed += session.seal(replies, true, &mut out[sealed..]);
+            sealed += session.seal(responses, true, &mut out[sealed..]);
         }
-        _ if replies.is_empty() => return 0,
-        _ => sealed = session.seal(replies, false, out),
+        _ if responses.is_empty() => return 0,
+        _ => sealed = session.seal(responses, false, out),
     }
     if session.standing() == Standing::Broken {
         progress.next = Action::Close { unread: true };

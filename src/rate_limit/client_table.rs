@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::token_bucket::{Rate, TokenBucket};
 use crate::config::{self, Range};
-use crate::limits::{QUOTA_BUCKETS, QUOTA_BURST_S, REFUSALS_TOLD_PER_S};
+use crate::limits::{CLIENT_TABLE_BUCKETS, RATE_LIMIT_BURST_S, REFUSALS_TOLD_PER_S};
 
 /// Accounts of one bucket: as many as fit two cache lines beside the lock.
 const ACCOUNTS: usize = 7;
@@ -88,7 +88,7 @@ impl RateLimitConfig {
     pub fn new(limits: &config::Limits, proxy: &config::Proxy) -> Option<RateLimitConfig> {
         let &config::Limits { connections_per_address, requests_per_second, .. } = limits;
         let burst = match limits.request_burst {
-            0 => requests_per_second * QUOTA_BURST_S,
+            0 => requests_per_second * RATE_LIMIT_BURST_S,
             burst => burst,
         };
         let settings = RateLimitConfig {
@@ -97,7 +97,7 @@ impl RateLimitConfig {
             burst,
             ipv6_prefix: limits.ipv6_prefix,
             exempt: [&limits.exempt[..], &proxy.trusted].concat(),
-            buckets: QUOTA_BUCKETS,
+            buckets: CLIENT_TABLE_BUCKETS,
         };
         (connections_per_address > 0 || requests_per_second > 0).then_some(settings)
     }

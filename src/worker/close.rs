@@ -8,7 +8,7 @@ use super::Worker;
 use super::order::List;
 use super::progress::{ONLY_FIN, UNKNOWN};
 use super::slot::Phase;
-use crate::connection::{Action, Connection, Progress};
+use crate::connection::{Action, Connection, Progress, RequestError};
 use crate::limits::{CLOSED_WITH_BYTES_MAX, LAST_WORD_S, LINGER_S};
 use crate::metrics::labels::WaitingFor;
 use crate::tls::Handshake;
@@ -177,7 +177,8 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         let out = self.ring.reply_space();
         let before = slot.held_bytes();
-        let written = slot.connection.expire(&mut self.server, &mut self.scratch, out);
+        let written =
+            slot.connection.abort(RequestError::Timeout, &mut self.server, &mut self.scratch, out);
         self.recount(key, before);
         if written > 0 {
             let next = Action::Close { unread: true };
@@ -279,7 +280,7 @@ impl<R: Ring> Worker<R> {
         let out = self.ring.reply_space();
         let slot = &mut self.slots[key.slot() as usize];
         let before = slot.held_bytes();
-        let written = slot.connection.take_leave(out);
+        let written = slot.connection.close_notify(out);
         self.recount(key, before);
         if !are_taken {
             self.follow(key, Progress { written, next: Action::Close { unread: true } });

@@ -8,10 +8,10 @@ use super::order::List;
 use super::progress::UNKNOWN;
 use super::slot::Phase;
 use super::{Worker, WorkerConfig};
-use crate::connection::{Action, Progress};
+use crate::connection::{Action, Progress, RequestError, Turn};
 use crate::limits::{
     CLOSED_WITH_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, LINGER_BYTES_MAX, LINGER_S,
-    REPLY_BYTES_PER_TURN, TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
+    RESPONSE_BYTES_PER_TURN, TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
 use crate::metrics::labels::{Rejection, Resumption, TlsVersion};
 use crate::tls::Handshake;
@@ -33,7 +33,7 @@ impl<R: Ring> Worker<R> {
         match slot.phase {
             Phase::Serving if later => {
                 let before = slot.held_bytes();
-                slot.connection.keep(&buffer);
+                slot.connection.buffer(&buffer);
                 let much = slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
                 let (allocated, armed) = (slot.connection.allocated_bytes(), slot.armed);
                 self.recount(key, before);
@@ -76,7 +76,8 @@ impl<R: Ring> Worker<R> {
         let connection = &mut slot.connection;
         self.handshakes += u32::from(connection.may_be_costly(bytes));
         let handshake = connection.handshake();
-        let progress = connection.receive(bytes, server, self.now_s, patience, scratch, out);
+        let mut turn = Turn { handler: server, now_s: self.now_s, timeouts: patience, out };
+        let progress = connection.receive(bytes, scratch, &mut turn);
         if handshake == Some(Handshake::Underway)
             && let Some(Handshake::Done { tls13, resumed }) = connection.handshake()
         {
@@ -176,7 +177,7 @@ impl<R: Ring> Worker<R> {
         match slot.phase {
             Phase::Serving if no_handshake && slot.connection.may_be_costly(&[]) => self.queue(key),
             Phase::Serving if slot.connection.pending_bytes() > 0 => {
-                if self.replied >= REPLY_BYTES_PER_TURN {
+                if self.replied >= RESPONSE_BYTES_PER_TURN {
                     return self.queue(key);
                 }
                 self.serve(key, &mut []);
@@ -246,7 +247,12 @@ impl<R: Ring> Worker<R> {
         let out = self.ring.reply_space();
         let slot = &mut self.slots[key.slot() as usize];
         let (before, armed) = (slot.held_bytes(), slot.armed);
-        let written = slot.connection.end(&mut self.server, &mut self.scratch, out);
+        let written = slot.connection.abort(
+            RequestError::Truncated,
+            &mut self.server,
+            &mut self.scratch,
+            out,
+        );
         self.recount(key, before);
         if !are_taken {
             self.follow(key, Progress { written, next: Action::Close { unread: true } });

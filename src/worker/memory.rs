@@ -10,7 +10,7 @@ use annulus_ring::{Key, Ring};
 
 use super::Worker;
 use super::slot::Phase;
-use crate::limits::{KEPT_BYTES_AFTER, KEPT_BYTES_MAX};
+use crate::limits::{BUFFERED_BYTES_AFTER, BUFFERED_BYTES_MAX};
 use crate::metrics::labels::Rejection;
 
 impl<R: Ring> Worker<R> {
@@ -32,7 +32,7 @@ impl<R: Ring> Worker<R> {
     /// Where all together hold too much, resets those that hold most. Others, whose request or
     /// record has only come in pieces, are never reached unless most of them hold as much.
     pub(super) fn reset_largest(&mut self) {
-        if self.kept <= KEPT_BYTES_MAX {
+        if self.kept <= BUFFERED_BYTES_MAX {
             return;
         }
         let largest = |slot: &super::Slot| {
@@ -45,7 +45,7 @@ impl<R: Ring> Worker<R> {
         holders.sort_unstable_by_key(|&(held, _)| Reverse(held));
         let mut count = 0;
         for (_, key) in holders {
-            if self.kept <= KEPT_BYTES_AFTER {
+            if self.kept <= BUFFERED_BYTES_AFTER {
                 break;
             }
             count += 1;
@@ -57,7 +57,7 @@ impl<R: Ring> Worker<R> {
             format_args!(
                 "connections hold more than {} MiB of unfinished or unanswered requests and of \
                  answers that they do not read: {count} that hold most are reset",
-                KEPT_BYTES_MAX >> 20
+                BUFFERED_BYTES_MAX >> 20
             ),
         );
     }

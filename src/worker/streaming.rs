@@ -35,7 +35,7 @@ impl<R: Ring> Worker<R> {
         let Some(stream) = &mut slot.stream else { return };
         let (out, server) = (self.ring.reply_space(), &mut self.server);
         let write = |out: &mut [u8]| server.stream(stream, out);
-        let (len, more) = slot.connection.relay(&mut self.scratch, out, write);
+        let (len, more) = slot.connection.stream_chunk(&mut self.scratch, out, write);
         self.counters.bytes_sent.add(len as u64);
         if len > 0 {
             slot.sent_turn = self.turn;

@@ -24,7 +24,7 @@ on_both_engines!(
 const PATIENT: &str = "[connections]\n\
     handshake_timeout = 300\nheader_timeout = 300\nidle_timeout = 300\nsend_timeout = 300\n";
 
-/// Bytes that connections of one worker may hold: `KEPT_BYTES_MAX`.
+/// Bytes that connections of one worker may hold: `BUFFERED_BYTES_MAX`.
 const HELD_BYTES_MAX: u64 = 8 << 20;
 /// Bytes by which a process may be larger than that: what one turn receives and answers, and the
 /// gaps that an allocator has.

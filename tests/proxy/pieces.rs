@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use annulus::config::CertificateFiles;
 use annulus::connection::{
     Action, Connection, Disposition, Handler, Progress, RequestError, Response, Timeouts,
-    TlsBuffers,
+    TlsBuffers, Turn,
 };
 use annulus::limits::FLIGHT_BYTES_MAX;
 use annulus::os::Files;
@@ -17,30 +17,30 @@ use crate::support::authority::{Authority, Key};
 use crate::support::secure::{VERSIONS, session, settings};
 use crate::support::site::HOST;
 
-const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
+const TIMEOUTS: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const REQUEST: &[u8] = b"GET /announce HTTP/1.1\r\n\r\n";
 
 /// Says to every request who asks.
 struct Mirror;
 
 impl Handler for Mirror {
-    fn reply_bytes_max(&self) -> usize {
+    fn response_bytes_max(&self) -> usize {
         64
     }
 
     fn answer(&mut self, peer: Option<IpAddr>, _: &Head<'_>, out: &mut [u8]) -> Response {
         let peer = peer.map_or("nobody".to_owned(), |peer| peer.to_string());
-        Response { len: put(&format!("{peer};"), out), after: Disposition::KeepAlive }
+        Response { len: put(&format!("{peer};"), out), disposition: Disposition::KeepAlive }
     }
 
     fn refuse(
         &mut self,
         _: Option<IpAddr>,
-        mistake: RequestError,
+        error: RequestError,
         _: &[u8],
         out: &mut [u8],
     ) -> usize {
-        put(&format!("{mistake:?};"), out)
+        put(&format!("{error:?};"), out)
     }
 }
 
@@ -53,23 +53,19 @@ fn put(text: &str, out: &mut [u8]) -> usize {
 /// first arrives while others have their turn.
 fn converse(trusted: bool, pieces: &[&[u8]], keep: bool) -> (String, bool) {
     let peer = Some("10.0.0.1".parse().unwrap());
-    let mut connection = Connection::new(peer, 0, &PATIENCE).introduced(trusted);
-    let (mut scratch, mut out) = (TlsBuffers::new(0), [0; 4096]);
+    let mut connection = Connection::new(peer, None, 0, &TIMEOUTS).proxy_protocol(trusted);
+    let (mut tls_buffers, mut out) = (TlsBuffers::new(0), [0; 4096]);
     let mut said = String::new();
     for (index, piece) in pieces.iter().enumerate() {
         if keep && index == 0 {
-            connection.keep(piece);
+            connection.buffer(piece);
             assert_eq!(connection.pending_bytes(), piece.len());
             continue;
         }
-        let Progress { written, next } = connection.receive(
-            &mut piece.to_vec(),
-            &mut Mirror,
-            0,
-            &PATIENCE,
-            &mut scratch,
-            &mut out,
-        );
+        let (handler, out) = (&mut Mirror, &mut out[..]);
+        let mut turn = Turn { handler, now_s: 0, timeouts: &TIMEOUTS, out };
+        let Progress { written, next } =
+            connection.receive(&mut piece.to_vec(), &mut tls_buffers, &mut turn);
         said += std::str::from_utf8(&out[..written]).unwrap();
         match next {
             Action::Receive => {}
@@ -110,10 +106,10 @@ fn cuts_never_matter() {
     ] {
         every_cut(&[header, REQUEST, REQUEST].concat(), true, (peer, false));
         every_cut(header, true, ("", false));
-        assert_eq!(converse(false, &[&header[..1]], false), ("NotIntroduced;".into(), true));
+        assert_eq!(converse(false, &[&header[..1]], false), ("MissingProxyHeader;".into(), true));
     }
     for broken in [&b"PROXY TCP4 1.2.3.4\r\n"[..], b"\r\n\r\n\0\r\nQUIT\r", REQUEST] {
-        every_cut(broken, true, ("NotIntroduced;", true));
+        every_cut(broken, true, ("MissingProxyHeader;", true));
     }
 }
 
@@ -139,18 +135,19 @@ fn tls_comes_after_the_header() {
             let mut rest = stream.split_off(cut);
 
             let (peer, accepted) = (Some("10.0.0.1".parse().unwrap()), acceptor.accept().unwrap());
-            let connection = Connection::secured(peer, accepted, 0, &PATIENCE);
-            let mut connection = connection.introduced(true);
-            let (mut scratch, mut out) = (TlsBuffers::new(4096), vec![0; FLIGHT_BYTES_MAX]);
+            let connection = Connection::new(peer, Some(accepted), 0, &TIMEOUTS);
+            let mut connection = connection.proxy_protocol(true);
+            let (mut tls_buffers, mut out) = (TlsBuffers::new(4096), vec![0; FLIGHT_BYTES_MAX]);
             let mut receive = |connection: &mut Connection, bytes: &mut [u8]| {
-                let progress =
-                    connection.receive(bytes, &mut Mirror, 0, &PATIENCE, &mut scratch, &mut out);
+                let (handler, out) = (&mut Mirror, &mut out[..]);
+                let mut turn = Turn { handler, now_s: 0, timeouts: &TIMEOUTS, out };
+                let progress = connection.receive(bytes, &mut tls_buffers, &mut turn);
                 assert_eq!(progress.next, Action::Receive, "cut at {cut}");
                 out[..progress.written].to_vec()
             };
             let mut replies = Vec::new();
             if keep {
-                connection.keep(&stream);
+                connection.buffer(&stream);
             } else {
                 replies = receive(&mut connection, &mut stream);
                 assert_eq!(replies, b"", "cut at {cut}");

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use annulus::limits::{
-    DEADLINES_PER_TURN_MAX, FULL_SCRAPES_MAX, HEAD_BYTES_MAX, KEPT_BYTES_MAX, LINGER_BYTES_MAX,
+    BUFFERED_BYTES_MAX, DEADLINES_PER_TURN_MAX, FULL_SCRAPES_MAX, HEAD_BYTES_MAX, LINGER_BYTES_MAX,
     LINGER_S, REQUESTS_PER_TURN_MAX, UNREAD_BYTES_MAX,
 };
 use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, Swarms};
@@ -166,7 +166,7 @@ fn what_comes_in_spite_of_the_pause_is_bounded() {
 #[test]
 fn half_sent_heads_are_bounded_together_and_cost_no_small_one_its_answer() {
     const HALF: usize = HEAD_BYTES_MAX - 1000;
-    let hoards = 3 * KEPT_BYTES_MAX / 2 / HALF;
+    let hoards = 3 * BUFFERED_BYTES_MAX / 2 / HALF;
     let half = format!("{}X-Long: {}", &ANNOUNCE[..ANNOUNCE.len() - 2], "x".repeat(HALF));
     let hoard = |number| Script {
         connect_ms: u64::from(number) / 4,

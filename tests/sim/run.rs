@@ -10,11 +10,11 @@ use std::time::Duration;
 use annulus::config::Protocol;
 use annulus::connection::Timeouts;
 use annulus::limits::{
-    FLIGHT_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, KEPT_BYTES_MAX, REPLY_BATCH_BYTES, REPLY_BYTES_MAX,
-    REQUESTS_PER_TURN_MAX,
+    BUFFERED_BYTES_MAX, FLIGHT_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX,
+    RESPONSE_BATCH_BYTES, RESPONSE_BYTES_MAX,
 };
 use annulus::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
-use annulus::server::{Server, reply_bytes_max};
+use annulus::server::{Server, response_bytes_max};
 use annulus::tls::sealed_bytes_max;
 use annulus::worker::{Room, Worker, WorkerConfig};
 use annulus_ring::Ring;
@@ -37,7 +37,7 @@ pub(crate) const SEND_S: u32 = 7;
 pub(crate) const SHUTDOWN_S: u32 = 5;
 
 /// Requests that one connection is answered at once: no answer is shorter than this many bytes.
-pub(crate) const BATCH_REQUESTS_MAX: u32 = (REPLY_BATCH_BYTES + REPLY_BYTES_MAX) as u32 / 64;
+pub(crate) const BATCH_REQUESTS_MAX: u32 = (RESPONSE_BATCH_BYTES + RESPONSE_BYTES_MAX) as u32 / 64;
 
 /// What became of one client.
 pub(crate) struct Report {
@@ -114,7 +114,7 @@ fn build_limited(
     let protocol = protocol();
     let clock_ms = Rc::new(Cell::new(0));
     let stop = Arc::new(AtomicBool::new(false));
-    let replies_bytes = reply_bytes_max(&protocol) + faults.batch_bytes;
+    let replies_bytes = response_bytes_max(&protocol) + faults.batch_bytes;
     let secured = scripts.iter().any(|script| script.secured);
     let settings = WorkerConfig {
         listeners: LISTENERS,
@@ -191,7 +191,7 @@ fn finish_checked(
         assert_eq!(worker.connections(), there, "connections that are counted, and that are there");
         let kept = worker.count_kept_bytes();
         assert_eq!(worker.kept_bytes(), kept, "bytes that connections hold");
-        assert!(kept <= KEPT_BYTES_MAX, "{kept} bytes are held");
+        assert!(kept <= BUFFERED_BYTES_MAX, "{kept} bytes are held");
         check(&worker);
         let (handshakes, requests) = worker.turn_work();
         assert!(handshakes <= HANDSHAKES_PER_TURN_MAX, "{handshakes} handshakes in one turn");

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
 use annulus::config::{CertificateFiles, Protocol};
-use annulus::connection::{Action, Connection, Handler, Timeouts, TlsBuffers};
+use annulus::connection::{Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn};
 use annulus::os::Files;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
@@ -25,7 +25,7 @@ use libfuzzer_sys::fuzz_target;
 use client::{CERTIFICATE, Client, KEY};
 use script::{Farewell, Script};
 
-const PATIENCE: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
+const TIMEOUTS: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 /// Records that a client sends without a look at what it is told.
@@ -44,7 +44,7 @@ static ACCEPTOR: LazyLock<Acceptor> = LazyLock::new(|| {
 struct Service {
     server: Server,
     connection: Connection,
-    scratch: TlsBuffers,
+    tls_buffers: TlsBuffers,
     out: Vec<u8>,
     closed: bool,
 }
@@ -60,18 +60,18 @@ impl Service {
         };
         let swarms = Arc::new(Swarms::new(settings, RandomState::new()));
         let server = Server::new(swarms, Protocol::default(), 1);
-        let replies_bytes = server.reply_bytes_max() + room;
+        let replies_bytes = server.response_bytes_max() + room;
         let connection = match secured {
             true => {
                 let session = ACCEPTOR.accept().expect("memory");
-                Connection::secured(PEER, session, 0, &PATIENCE)
+                Connection::new(PEER, Some(session), 0, &TIMEOUTS)
             }
-            false => Connection::new(PEER, 0, &PATIENCE),
+            false => Connection::new(PEER, None, 0, &TIMEOUTS),
         };
         Service {
             server,
             connection,
-            scratch: TlsBuffers::new(replies_bytes),
+            tls_buffers: TlsBuffers::new(replies_bytes),
             out: vec![0; sealed_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX)],
             closed: false,
         }
@@ -79,12 +79,13 @@ impl Service {
 
     /// Hands it bytes as a worker would. Returns what it sends.
     fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let Service { server, connection, scratch, out, .. } = self;
+        let Service { server, connection, tls_buffers, out, .. } = self;
         let mut bytes = bytes.to_vec();
         let mut sent = Vec::new();
         loop {
             let before = connection.pending_bytes() + bytes.len();
-            let progress = connection.receive(&mut bytes, server, 0, &PATIENCE, scratch, out);
+            let mut turn = Turn { handler: &mut *server, now_s: 0, timeouts: &TIMEOUTS, out };
+            let progress = connection.receive(&mut bytes, tls_buffers, &mut turn);
             sent.extend_from_slice(&out[..progress.written]);
             match progress.next {
                 Action::Receive => break,
@@ -106,14 +107,17 @@ impl Service {
 
     /// TCP has ended. Returns what it sends.
     fn end(&mut self) -> Vec<u8> {
-        let len = self.connection.end(&mut self.server, &mut self.scratch, &mut self.out);
-        self.closed = true;
-        self.out[..len].to_vec()
+        self.abort(RequestError::Truncated)
     }
 
     /// Time is over. Returns what it sends.
     fn expire(&mut self) -> Vec<u8> {
-        let len = self.connection.expire(&mut self.server, &mut self.scratch, &mut self.out);
+        self.abort(RequestError::Timeout)
+    }
+
+    fn abort(&mut self, error: RequestError) -> Vec<u8> {
+        let Service { server, connection, tls_buffers, out, .. } = self;
+        let len = connection.abort(error, server, tls_buffers, out);
         self.closed = true;
         self.out[..len].to_vec()
     }
