@@ -17,8 +17,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::requirements::{Scratch, can_run, missing_programs, say};
-use crate::support::running::Running;
+use crate::support::process::KillOnDrop;
+use crate::support::requirements::{TempDir, can_run, missing_programs, print_uncaptured};
 use cpio::Archive;
 
 /// From power-on to the end. Alone, a boot takes a few seconds.
@@ -93,7 +93,7 @@ impl Report {
         if !can_run(&format!("the boot of {kernel}"), &missing) {
             return None;
         }
-        let scratch = Scratch::new(kernel);
+        let scratch = TempDir::new(kernel);
         let archive = scratch.path().join("initramfs");
         fs::write(&archive, initramfs()).expect("the guest's files");
         let _turn = ONE_BOOT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +122,7 @@ impl Report {
     fn check_engine(&self, run: &str, engine: &str) {
         let line = self.engine(run);
         assert!(line.contains(&format!("engine {engine}")), "{line}\n{}", self.console);
-        say(&format!("{}: {line}", self.lines("kernel").join("")));
+        print_uncaptured(&format!("{}: {line}", self.lines("kernel").join("")));
     }
 
     /// The line that names the engine gives one of `reasons`.
@@ -195,7 +195,7 @@ fn initramfs() -> Vec<u8> {
 
 /// Boots and returns what the guest wrote until it ended or its time was over.
 fn boot(kernel: &Path, initramfs: &Path) -> String {
-    let mut guest = Running(
+    let mut guest = KillOnDrop(
         Command::new(QEMU)
             .args(["-accel", "tcg", "-cpu", "max", "-nographic", "-no-reboot", "-nic", "none"])
             .args(["-m", &format!("{GUEST_MEMORY_MB}M")])

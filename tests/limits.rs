@@ -15,14 +15,14 @@ mod unread;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::support::client::Client;
+use crate::support::client::HttpClient;
 
 /// One of the addresses 127.0.7.0 to 127.0.7.255, all of this machine.
 fn address(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 7, number).into()
 }
 
-impl Client {
+impl HttpClient {
     /// Sends this and waits for what comes of it: whether bytes come back and not a reset.
     #[track_caller]
     fn is_answered(&mut self, bytes: impl AsRef<[u8]>) -> bool {

@@ -6,6 +6,5 @@ mod support {
     pub(crate) mod authority;
     pub(crate) mod logged_tracker;
     pub(crate) mod requirements;
-    pub(crate) mod root;
 }
 mod transfers;

@@ -18,8 +18,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::logged_tracker::{ANNULUS, Tracker};
-use crate::support::requirements::{Scratch, can_run, missing_programs, say};
-use crate::support::root::missing_root;
+use crate::support::requirements::{
+    TempDir, can_run, missing_programs, missing_root, print_uncaptured,
+};
 use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
 use network::{Family, Network};
 use trust::Trust;
@@ -110,7 +111,7 @@ fn peers_of_different_trackers_do_not_meet() {
     if !can_run("the control of the transfers", &missing()) {
         return;
     }
-    let scratch = Scratch::new("control");
+    let scratch = TempDir::new("control");
     let network = Network::new("control", Family::V4, 2);
     let start = |engine| Mutex::new(start_tracker(&network, engine, None));
     let trackers = ["auto", "epoll"].map(start);
@@ -151,7 +152,7 @@ fn transfers(
         return;
     }
     // Declared in the order in which they are needed: dropped in the opposite one.
-    let scratch = Scratch::new(name);
+    let scratch = TempDir::new(name);
     let network = Network::new(name, family, 2 * LANES);
     let trust = (scheme == Scheme::Https).then(|| Trust::new(network.hub_address()));
     let tracker = |engine| Mutex::new(start_tracker(&network, engine, trust.as_ref()));
@@ -181,7 +182,7 @@ fn transfers(
                     let seconds = started.elapsed().as_secs_f32();
                     let what = format!("{seeder:?} to {leecher:?} by {}", transfer.announce);
                     match result {
-                        Ok(note) => say(&format!("{what}: {seconds:.1} s{note}")),
+                        Ok(note) => print_uncaptured(&format!("{what}: {seconds:.1} s{note}")),
                         Err(why) => {
                             let mut tracker = tracker.lock().expect("the tracker");
                             let log = tracker.log();
@@ -220,7 +221,7 @@ fn start_tracker(network: &Network, engine: &str, trust: Option<&Trust>) -> Trac
         Some(trust) => format!("{own}listen = []\n{}", trust.tls_table(address)),
     };
     let tracker = Tracker::start(network.in_hub(ANNULUS), &config, 1).expect("the tracker starts");
-    say(&format!("engine = {engine}: {}", tracker.engine));
+    print_uncaptured(&format!("engine = {engine}: {}", tracker.engine));
     tracker
 }
 
@@ -323,7 +324,7 @@ impl Transfer<'_> {
     }
 
     /// What the tracker says of a torrent; none if it gives no answer that is one.
-    fn scrape(&self, info_hash: &str) -> Option<Counts> {
+    fn scrape(&self, info_hash: &str) -> Option<SeederCounts> {
         let hash: String = info_hash.as_bytes().chunks(2).fold(String::new(), |mut hash, byte| {
             hash.push('%');
             hash.extend(byte.iter().map(|digit| char::from(*digit)));
@@ -336,7 +337,7 @@ impl Transfer<'_> {
             curl.arg("--cacert").arg(root);
         }
         let body = curl.output().ok()?.stdout;
-        Some(Counts {
+        Some(SeederCounts {
             complete: integer_after(&body, b"8:completei")?,
             incomplete: integer_after(&body, b"10:incompletei")?,
         })
@@ -345,12 +346,12 @@ impl Transfer<'_> {
 
 /// A scrape's answer for one torrent.
 #[derive(Debug)]
-struct Counts {
+struct SeederCounts {
     complete: u64,
     incomplete: u64,
 }
 
-impl Counts {
+impl SeederCounts {
     fn all(&self) -> u64 {
         self.complete + self.incomplete
     }

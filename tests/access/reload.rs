@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::access_list::{AccessListTracker, REFUSAL, list_line, refusal_reason};
 use crate::support::bencode::decode;
-use crate::support::client::{Client, ask, get};
-use crate::support::listed::{Listed, REFUSAL, hex, refused};
-use crate::support::torrent::announced;
-use crate::support::tracker::{Engine, on_both_engines, within};
+use crate::support::client::{HttpClient, fetch, get_request};
+use crate::support::torrent::parse_announce;
+use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     under_load,
     by_either_signal,
     what_is_not_served_any_more_is_dropped,
@@ -31,41 +31,44 @@ fn under_load(engine: Engine) {
     /// Should it not be told to end before.
     const LOAD_MAX: Duration = Duration::from_secs(120);
     let began = Instant::now();
-    let listed = Listed::start(engine, "allow", hex(1) + &hex(2), "");
-    let [always, at_times] = [1, 2].map(|number| get(&listed.torrent(number).target(1, "")));
+    let listed = AccessListTracker::start(engine, "allow", list_line(1) + &list_line(2), "");
+    let [always, at_times] =
+        [1, 2].map(|number| get_request(&listed.torrent(number).target(1, "")));
     let (answered, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     let ask_and_ask = || {
-        let mut client = Client::connect(listed.tracker.v4);
+        let mut client = HttpClient::connect(listed.tracker.v4);
         while !done.load(Ordering::Relaxed) && began.elapsed() < LOAD_MAX {
             client.send(&always);
-            announced(&client.reply());
+            parse_announce(&client.read_response());
             client.send(&at_times);
-            let reply = client.reply();
+            let reply = client.read_response();
             if decode(&reply.body).get("failure reason").is_some() {
-                assert_eq!(refused(&reply), REFUSAL);
+                assert_eq!(refusal_reason(&reply), REFUSAL);
             } else {
-                announced(&reply);
+                parse_announce(&reply);
             }
             answered.fetch_add(2, Ordering::Relaxed);
         }
     };
     let some_more = || {
         let enough = answered.load(Ordering::Relaxed) + 200;
-        within("answers under load", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+        wait_for("answers under load", || {
+            (answered.load(Ordering::Relaxed) >= enough).then_some(())
+        });
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask_and_ask)).collect();
         for round in 0..6 {
             some_more();
             let serves = round % 2 == 1;
-            listed.relist(if serves { hex(1) + &hex(2) } else { hex(1) });
+            listed.relist(if serves { list_line(1) + &list_line(2) } else { list_line(1) });
             // By whatever worker they come to.
             for _ in 0..8 {
-                let reply = ask(listed.tracker.v4, &at_times);
+                let reply = fetch(listed.tracker.v4, &at_times);
                 if serves {
-                    announced(&reply);
+                    parse_announce(&reply);
                 } else {
-                    assert_eq!(refused(&reply), REFUSAL);
+                    assert_eq!(refusal_reason(&reply), REFUSAL);
                 }
             }
         }
@@ -76,24 +79,24 @@ fn under_load(engine: Engine) {
 }
 
 fn by_either_signal(engine: Engine) {
-    let listed = Listed::start(engine, "deny", hex(1), "");
+    let listed = AccessListTracker::start(engine, "deny", list_line(1), "");
     for (signal, number) in [("HUP", 2), ("USR1", 3)] {
-        listed.write(hex(number));
+        listed.write(list_line(number));
         let verdict = listed.reload(signal);
         assert!(verdict.ends_with("access list reloaded: 1 info hash denied"), "{verdict}");
         let torrent = listed.torrent(number);
-        let reply = ask(listed.tracker.v4, get(&torrent.target(1, "")));
-        assert_eq!(refused(&reply), REFUSAL);
+        let reply = fetch(listed.tracker.v4, get_request(&torrent.target(1, "")));
+        assert_eq!(refusal_reason(&reply), REFUSAL);
         listed.torrent(1).announce(1, "");
     }
 }
 
 /// Not shown at once; and soon forgotten, so that it begins anew when it is served again.
 fn what_is_not_served_any_more_is_dropped(engine: Engine) {
-    let listed = Listed::start(engine, "deny", "", "[swarms]\nmax_torrents = 2\n");
+    let listed = AccessListTracker::start(engine, "deny", "", "[swarms]\nmax_torrents = 2\n");
     let (torrent, other) = (listed.torrent(1), listed.torrent(2));
     // So many that no slice of a sweep takes them all out.
-    torrent.fill(listed.tracker.v4, 1..=1000, "left=0&event=completed&numwant=0");
+    torrent.announce_ports(listed.tracker.v4, 1..=1000, "left=0&event=completed&numwant=0");
     torrent.announce(1001, "left=1");
     other.announce(1, "left=0");
     other.announce(1, "left=0");
@@ -101,10 +104,10 @@ fn what_is_not_served_any_more_is_dropped(engine: Engine) {
     assert_eq!(listed.torrent(3).announce(1, "").incomplete, 0);
     let before = torrent.scrape();
     assert_eq!((before.complete, before.downloaded, before.incomplete), (1000, 1000, 1));
-    listed.relist(hex(1));
+    listed.relist(list_line(1));
     assert_eq!(torrent.scrape(), Default::default());
     // There is when the first has gone.
-    within("room for another torrent", || {
+    wait_for("room for another torrent", || {
         (listed.torrent(3).announce(1, "").incomplete == 1).then_some(())
     });
     listed.relist("");
@@ -113,28 +116,33 @@ fn what_is_not_served_any_more_is_dropped(engine: Engine) {
 }
 
 fn what_cannot_be_used_is_not(engine: Engine) {
-    let listed = Listed::start(engine, "allow", hex(1), "");
-    listed.write(hex(2) + "what?");
+    let listed = AccessListTracker::start(engine, "allow", list_line(1), "");
+    listed.write(list_line(2) + "what?");
     let verdict = listed.reload("HUP");
     assert!(
         verdict.contains("access list kept: ") && verdict.contains("list.txt:2: "),
         "{verdict}"
     );
-    listed.serves(&[1]);
+    listed.assert_serves(&[1]);
     listed.remove_list();
     let verdict = listed.reload("HUP");
     // In the configuration's sixth line.
     for part in ["access list kept: ", ".toml:6: access.file: ", "list.txt: cannot be read"] {
         assert!(verdict.contains(part), "no {part:?} in {verdict}");
     }
-    listed.serves(&[1]);
-    listed.relist(hex(2));
-    listed.serves(&[2]);
+    listed.assert_serves(&[1]);
+    listed.relist(list_line(2));
+    listed.assert_serves(&[2]);
 }
 
 /// However it has become empty. A restart takes it.
 fn an_allow_list_that_has_become_empty_is_not_used(engine: Engine) {
-    let listed = Listed::start(engine, "allow", hex(1) + &hex(2), "bad_lines = \"skip\"");
+    let listed = AccessListTracker::start(
+        engine,
+        "allow",
+        list_line(1) + &list_line(2),
+        "bad_lines = \"skip\"",
+    );
     for text in ["", "\n \n\n", "# nothing\r\n", "what?\n", "\u{feff}"] {
         listed.write(text);
         let verdict = listed.reload("HUP");
@@ -143,75 +151,76 @@ fn an_allow_list_that_has_become_empty_is_not_used(engine: Engine) {
         for part in parts {
             assert!(verdict.contains(part), "no {part:?} in {verdict} after {text:?}");
         }
-        listed.serves(&[1, 2]);
+        listed.assert_serves(&[1, 2]);
     }
-    listed.relist(hex(3));
-    listed.serves(&[3]);
+    listed.relist(list_line(3));
+    listed.assert_serves(&[3]);
     // What is measured against is what is served.
     listed.write("");
     assert!(listed.reload("USR1").contains("of 1,"));
-    listed.serves(&[3]);
+    listed.assert_serves(&[3]);
 }
 
 /// Counted are those that are gone, not those that are there.
 fn a_list_that_loses_most_is_used_with_a_warning(engine: Engine) {
     for mode in ["allow", "deny"] {
-        let listed = Listed::start(engine, mode, (1..=8).map(hex).collect::<String>(), "");
+        let listed =
+            AccessListTracker::start(engine, mode, (1..=8).map(list_line).collect::<String>(), "");
         let warnings = || listed.tracker.log().matches(" warning: ").count();
         let quiet = warnings();
         for some in [&[1, 2, 3, 4][..], &[1, 2, 3], &[1, 2, 3, 4, 5, 6], &[4, 5, 6, 7]] {
-            listed.relist(some.iter().map(|number| hex(*number)).collect::<String>());
+            listed.relist(some.iter().map(|number| list_line(*number)).collect::<String>());
             assert_eq!(warnings(), quiet, "{mode} {some:?}: {}", listed.tracker.log());
         }
-        listed.relist(hex(5));
+        listed.relist(list_line(5));
         listed
             .tracker
             .assert_logged("list.txt: from 4 info hashes to 1: 3 of the 4 are not listed");
         if mode == "allow" {
-            listed.serves(&[5]);
-            listed.relist(hex(6) + &hex(7));
+            listed.assert_serves(&[5]);
+            listed.relist(list_line(6) + &list_line(7));
             listed.tracker.assert_logged("from 1 info hashes to 2: 1 of the 1 are not listed");
         } else {
             listed.relist("");
             listed.tracker.assert_logged("from 1 info hashes to 0: 1 of the 1 are not listed");
-            listed.serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+            listed.assert_serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         }
     }
 }
 
 fn an_empty_list_is_used_where_it_always_was(engine: Engine) {
-    let listed = Listed::start(engine, "allow", "# as yet\n", "");
+    let listed = AccessListTracker::start(engine, "allow", "# as yet\n", "");
     let warning = "list.txt: no info hashes: no torrent is served";
     listed.tracker.assert_logged(warning);
-    listed.serves(&[]);
+    listed.assert_serves(&[]);
     listed.relist("");
     assert_eq!(listed.tracker.log().matches(warning).count(), 2);
-    listed.relist(hex(1));
-    listed.serves(&[1]);
-    let listed = Listed::start(engine, "deny", "", "");
+    listed.relist(list_line(1));
+    listed.assert_serves(&[1]);
+    let listed = AccessListTracker::start(engine, "deny", "", "");
     listed.relist("# still\n");
     assert!(!listed.tracker.log().contains(" warning: "), "{}", listed.tracker.log());
 }
 
 /// A pipe without a writer would be waited for, and a device may have no end.
 fn what_is_no_file_is_not_waited_for(engine: Engine) {
-    let listed = Listed::start(engine, "deny", hex(1), "");
+    let listed = AccessListTracker::start(engine, "deny", list_line(1), "");
     for command in [&["mkfifo"][..], &["ln", "-s", "/dev/zero"]] {
         listed.remove_list();
         let made = Command::new(command[0]).args(&command[1..]).arg(listed.list()).status();
         assert!(made.unwrap().success());
         let verdict = listed.reload("HUP");
         assert!(verdict.contains("list.txt: cannot be read: it is not a file"), "{verdict}");
-        listed.serves(&[0, 2, 3, 4, 5, 6, 7, 8, 9]);
+        listed.assert_serves(&[0, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
-    listed.relist(hex(2));
+    listed.relist(list_line(2));
 }
 
 fn nothing_to_reload(engine: Engine) {
-    let listed = Listed::start(engine, "off", hex(1), "");
+    let listed = AccessListTracker::start(engine, "off", list_line(1), "");
     listed.tracker.signal("HUP");
     listed.tracker.assert_logged("nothing to reload");
-    listed.serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    listed.assert_serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
 
 /// Its memory too: of a large list there are two only while the next one is read.
@@ -220,12 +229,12 @@ fn a_list_is_gone_when_the_next_is_in_use(engine: Engine) {
     // Half a list.
     const SLACK_BYTES: u64 = ENTRIES as u64 * 18 / 2;
     let list: String = (0..ENTRIES).map(|n| format!("{:08x}{n:032x}\n", n << 12)).collect();
-    let listed = Listed::start(engine, "deny", &list, "");
+    let listed = AccessListTracker::start(engine, "deny", &list, "");
     let before = listed.tracker.resident_bytes();
     for round in 0..10 {
         listed.tracker.signal("HUP");
         let is_reload = |line: &&String| line.contains("list reloaded: ");
-        assert!(listed.tracker.log_until(|log| log.iter().filter(is_reload).count() > round));
+        assert!(listed.tracker.wait_log(|log| log.iter().filter(is_reload).count() > round));
         let grown = listed.tracker.resident_bytes().saturating_sub(before);
         assert!(grown < SLACK_BYTES, "{grown} bytes after reload {round}");
     }

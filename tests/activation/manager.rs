@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use crate::support::tracker::{Engine, PATIENCE, Tracker};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker};
 
 /// Passes its standard input and output on as descriptors 3 and 4. The shell becomes the
 /// program, so its process id is the one that the variables have to name.
@@ -51,7 +51,7 @@ impl Service {
     #[track_caller]
     pub(crate) fn start(&self, addresses: usize) -> Tracker {
         let tracker = self.launch();
-        if let Err(log) = tracker.listening("", addresses) {
+        if let Err(log) = tracker.wait_listening("", addresses) {
             panic!("it did not start:\n{log}");
         }
         tracker
@@ -60,7 +60,7 @@ impl Service {
     /// Asserts that it does not start, and says why in a line with all of `parts`.
     #[track_caller]
     pub(crate) fn refused(&self, parts: &[&str]) {
-        let (status, log) = self.launch().ended();
+        let (status, log) = self.launch().wait_exit();
         assert_eq!(status.code(), Some(1), "{log}");
         let line = log.lines().last().unwrap_or_default();
         assert!(parts.iter().all(|part| line.contains(part)), "not all of {parts:?}:\n{log}");
@@ -76,9 +76,9 @@ pub(crate) fn socket() -> (OwnedFd, SocketAddr) {
 
 /// Announces on a connection of its own; what went wrong if it is not answered.
 pub(crate) fn announce(to: SocketAddr) -> Result<(), String> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)
-        .map_err(|error| format!("connecting: {error}"))?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream =
+        TcpStream::connect_timeout(&to, TIMEOUT).map_err(|error| format!("connecting: {error}"))?;
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let request = "GET /announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=-XX0000-aaaaaaaaaaaa\
                    &port=51001&left=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).map_err(|error| format!("writing: {error}"))?;

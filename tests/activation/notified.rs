@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::manager::Service;
 use super::traced::Traced;
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines};
 
-on_both_engines!(a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck);
+test_both_engines!(a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck);
 
 /// The next message, line by line.
 #[track_caller]
@@ -30,14 +30,14 @@ fn told(socket: &UnixDatagram) -> Vec<String> {
 
 /// Runs a service whose manager listens at `name`, from its start to its end.
 fn told_of_a_life(socket: &UnixDatagram, name: &str) {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let ours = "127.0.0.1:0".parse().unwrap();
     let mut service = Service::new(Engine::Epoll, &[ours], Vec::new());
     service.environment.push(format!("NOTIFY_SOCKET={name}"));
     let mut tracker: Tracker = service.launch();
 
     let ready = told(socket);
-    let address = tracker.listening("", 1).unwrap()[0];
+    let address = tracker.wait_listening("", 1).unwrap()[0];
     assert_eq!(ready, ["READY=1".to_owned(), format!("STATUS=listening on {address}")]);
 
     tracker.signal("HUP");
@@ -51,7 +51,7 @@ fn told_of_a_life(socket: &UnixDatagram, name: &str) {
 
     tracker.signal("TERM");
     assert_eq!(told(socket)[0], "STOPPING=1");
-    let (status, log) = tracker.ended();
+    let (status, log) = tracker.wait_exit();
     assert!(status.success(), "{log}");
 }
 
@@ -84,7 +84,7 @@ fn watched(engine: Engine, environment: &[&str]) -> (UnixDatagram, Tracker) {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("annulus-watchdog-{}-{count}", id());
     let socket = UnixDatagram::bind_addr(&UnixAddress::from_abstract_name(&name).unwrap()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut service = Service::new(engine, &["127.0.0.1:0".parse().unwrap()], Vec::new());
     service.environment.push(format!("NOTIFY_SOCKET=@{name}"));
     service.environment.extend(environment.iter().map(|it| (*it).to_owned()));
@@ -115,7 +115,7 @@ fn the_watchdog_is_told_again_and_again() {
         assert!(others.len() >= 3, "{others:?}");
         tracker.assert_logged("the service manager's watchdog is told every 100ms");
         tracker.signal("TERM");
-        assert!(tracker.ended().0.success());
+        assert!(tracker.wait_exit().0.success());
     }
 }
 
@@ -141,7 +141,7 @@ fn a_watchdog_that_does_not_wait_for_it_is_told_nothing() {
         }
         tracker.signal("TERM");
         assert_eq!(told(&socket)[0], "STOPPING=1");
-        assert!(tracker.ended().0.success());
+        assert!(tracker.wait_exit().0.success());
     }
 }
 
@@ -171,6 +171,6 @@ fn a_manager_that_does_not_read_holds_up_nobody() {
     // More than wait in its socket (net.unix.max_dgram_qlen).
     thread::sleep(Duration::from_millis(500));
     tracker.signal("TERM");
-    let (status, log) = tracker.ended();
+    let (status, log) = tracker.wait_exit();
     assert!(status.success() && log.ends_with("stopped"), "{log}");
 }

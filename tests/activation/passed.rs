@@ -10,11 +10,11 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::manager::{Service, announce, socket};
-use crate::support::authority::{Authority, Key};
-use crate::support::requirements::Scratch;
-use crate::support::tracker::{Engine, PATIENCE, Tracker, has_v6, on_both_engines};
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::requirements::TempDir;
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, has_v6, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     one_is_passed_and_one_is_bound,
     each_of_a_group_is_served,
     those_for_https_and_operations_are_served,
@@ -26,7 +26,7 @@ fn one_is_passed_and_one_is_bound(engine: Engine) {
     let ours: SocketAddr = "127.0.0.2:0".parse().unwrap();
     let tracker = Service::new(engine, &[ours, address], vec![passed]).start(2);
     tracker.assert_logged(&format!("{address} was passed (first.socket)"));
-    let listening = tracker.listening("", 2).unwrap();
+    let listening = tracker.wait_listening("", 2).unwrap();
     assert_eq!(listening[1], address);
     for address in listening {
         announce(address).unwrap();
@@ -58,7 +58,7 @@ fn each_of_a_group_is_served(engine: Engine) {
 
 fn those_for_https_and_operations_are_served(engine: Engine) {
     let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
-    authority.issue("tracker.test", Key::P256);
+    authority.issue("tracker.test", KeyKind::P256);
     let (chain, key) = (authority.path("tracker.test.pem"), authority.path("tracker.test.key"));
     let ((secured, https), (observed, operations)) = (socket(), socket());
     let mut service = Service::new(engine, &[address_of_any()], vec![secured, observed]);
@@ -82,7 +82,7 @@ fn those_for_https_and_operations_are_served(engine: Engine) {
 
 /// As `ListenStream=/run/annulus/http.sock` makes one.
 fn unix_sockets_are_served_and_kept(engine: Engine) {
-    let scratch = Scratch::new(&format!("passed-unix-{}", engine.name()));
+    let scratch = TempDir::new(&format!("passed-unix-{}", engine.name()));
     let path = scratch.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
     let address = format!("unix:{}", path.display());
@@ -96,7 +96,7 @@ fn unix_sockets_are_served_and_kept(engine: Engine) {
         // Both workers wait at it.
         for _ in 0..20 {
             let mut stream = UnixStream::connect(&path).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             let request = "GET /announce?info_hash=aaaaaaaaaaaaaaaaaaaa&port=1 HTTP/1.1\r\n\
                            X-Real-IP: 203.0.113.7\r\nConnection: close\r\n\r\n";
             stream.write_all(request.as_bytes()).unwrap();
@@ -105,7 +105,7 @@ fn unix_sockets_are_served_and_kept(engine: Engine) {
             assert!(answer.windows(4).any(|bytes| bytes == [203, 0, 113, 7]));
         }
         tracker.signal("TERM");
-        let (status, log) = tracker.ended();
+        let (status, log) = tracker.wait_exit();
         assert!(status.success(), "{log}");
         assert!(path.exists(), "it is not the tracker's to remove");
     }
@@ -184,7 +184,7 @@ fn what_was_passed_to_another_process_is_left_alone() {
     let mut command = Command::new("env");
     command.args(["LISTEN_PID=1", "LISTEN_FDS=7", env!("CARGO_BIN_EXE_annulus")]);
     let tracker = Tracker::spawn(command, &temp_dir(), &service.config);
-    announce(tracker.listening("", 1).unwrap()[0]).unwrap();
+    announce(tracker.wait_listening("", 1).unwrap()[0]).unwrap();
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use super::manager::{Service, announce, socket};
-use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     refuses_no_connection,
     refuses_no_connection_on_a_socket_per_worker,
     after_a_crash_leaves_nobody_waiting,
@@ -35,7 +35,7 @@ fn after_a_crash_leaves_nobody_waiting(engine: Engine) {
         for _ in 0..RESTARTS {
             let tracker = service.start(1);
             let enough = answered.load(Ordering::Relaxed) + ANNOUNCES;
-            within("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+            wait_for("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
             // Killed.
             drop(tracker);
         }
@@ -50,9 +50,9 @@ fn restarted_under_load(service: &Service, address: SocketAddr) {
         for _ in 0..RESTARTS {
             let mut tracker = service.start(1);
             let enough = answered.load(Ordering::Relaxed) + ANNOUNCES;
-            within("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+            wait_for("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
             tracker.signal("TERM");
-            let (status, log) = tracker.ended();
+            let (status, log) = tracker.wait_exit();
             assert!(status.success(), "{log}");
         }
         service.start(1)

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::place::{NOBODY, Place, Public, is_root};
 use super::status::{NONE, Process, READS_ALL};
-use crate::support::torrent::Torrent;
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::torrent::TestTorrent;
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     everything,
     to_a_user_and_group_by_number,
     root_keeps_only_what_it_reads_by,
@@ -85,14 +85,14 @@ fn of_a_capability_that_was_given(engine: Engine) {
     let public = Public::new(&format!("given-{port}"));
     let given = ["--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service"];
     let mut tracker = public.launch_as_nobody(&text, &given);
-    tracker.ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
+    tracker.wait_ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
     assert_eq!(tracker.v4.port(), port);
     let process = Process::of(&tracker);
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_eq!(process.value_of_all_threads(set), NONE, "{set}");
     }
     assert_eq!(process.value_of_all_threads("NoNewPrivs"), "1");
-    Torrent::new(&tracker, 1).announce(1, "");
+    TestTorrent::new(&tracker, 1).announce(1, "");
 }
 
 fn after_a_port_of_root(engine: Engine) {
@@ -105,10 +105,10 @@ fn after_a_port_of_root(engine: Engine) {
         engine.name()
     );
     let mut tracker = Tracker::launch(&text, &[]);
-    tracker.ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
+    tracker.wait_ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
     assert_eq!(tracker.v4.port(), port);
     assert_eq!(Process::of(&tracker).value_of_all_threads("CapEff"), NONE);
-    Torrent::new(&tracker, 1).announce(1, "");
+    TestTorrent::new(&tracker, 1).announce(1, "");
 }
 
 /// A port that ordinary users may not listen on, another for each caller.

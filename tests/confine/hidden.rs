@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::place::{Link, Place, is_root};
-use crate::support::requirements::{Scratch, say};
-use crate::support::tracker::{Engine, on_both_engines};
+use crate::support::requirements::{TempDir, print_uncaptured};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(what_was_elsewhere_at_the_start, nothing_where_it_is_off);
+test_both_engines!(what_was_elsewhere_at_the_start, nothing_where_it_is_off);
 
 /// Has the list be in another directory from now on.
-fn move_list(place: &Place, elsewhere: &Scratch) {
+fn move_list(place: &Place, elsewhere: &TempDir) {
     place.files.list(&[2]);
     let (list, moved) = (place.files.path("list.txt"), elsewhere.path().join("list.txt"));
     fs::rename(&list, &moved).unwrap();
@@ -24,10 +24,10 @@ fn what_was_elsewhere_at_the_start(engine: Engine) {
     let place = Place::start(engine, "");
     place.tracker.assert_logged("Landlock");
     if place.tracker.log().contains("no Landlock") {
-        return say("SKIPPED what Landlock hides: this kernel has none");
+        return print_uncaptured("SKIPPED what Landlock hides: this kernel has none");
     }
     place.tracker.assert_logged("Landlock ABI ");
-    let elsewhere = Scratch::new(&format!("elsewhere-{}", place.tracker.pid()));
+    let elsewhere = TempDir::new(&format!("elsewhere-{}", place.tracker.pid()));
     move_list(&place, &elsewhere);
     let verdict = place.reload();
     for part in [
@@ -52,7 +52,7 @@ fn nothing_where_it_is_off(engine: Engine) {
     }
     let place = Place::start(engine, "landlock = false");
     assert!(!place.tracker.log().contains("Landlock"), "{}", place.tracker.log());
-    let elsewhere = Scratch::new(&format!("elsewhere-{}", place.tracker.pid()));
+    let elsewhere = TempDir::new(&format!("elsewhere-{}", place.tracker.pid()));
     move_list(&place, &elsewhere);
     let verdict = place.reload();
     assert!(verdict.contains("access list reloaded"), "{verdict}");

@@ -7,10 +7,10 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 
 use super::place::{Link, NOBODY, Place, is_root};
 use super::status::{NONE, Process, READS_ALL};
-use crate::support::client::{ask, get};
-use crate::support::tracker::{Engine, PATIENCE, on_both_engines, within};
+use crate::support::client::{fetch, get_request};
+use crate::support::tracker::{Engine, TIMEOUT, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     is_little_more_than_nobody,
     ends_with_the_tracker,
     holds_nothing_of_it,
@@ -54,7 +54,7 @@ fn ends_with_the_tracker(engine: Engine) {
         let mut place = Place::start(engine, NOBODY);
         let keeper = Process::keeper_of(&place.tracker);
         place.tracker.signal(signal);
-        place.tracker.ended();
+        place.tracker.wait_exit();
         keeper.is_gone();
     }
 }
@@ -68,11 +68,11 @@ fn holds_nothing_of_it(engine: Engine) {
     let keeper = Process::keeper_of(&place.tracker);
     keeper.signal("STOP");
     place.tracker.signal("TERM");
-    within("the end of the tracker", || (!place.tracker.is_running()).then_some(()));
+    wait_for("the end of the tracker", || (!place.tracker.is_running()).then_some(()));
     let bound = TcpListener::bind(place.tracker.v4);
     keeper.signal("CONT");
     bound.expect("the port is free");
-    place.tracker.ended();
+    place.tracker.wait_exit();
     keeper.is_gone();
 }
 
@@ -104,7 +104,7 @@ fn is_missed_when_it_is_gone(engine: Engine) {
         let log = place.tracker.log();
         let (_, address) = log.split_once("operations on ").unwrap();
         let address = address.lines().next().unwrap().parse().unwrap();
-        String::from_utf8(ask(address, get(path)).body).unwrap()
+        String::from_utf8(fetch(address, get_request(path)).body).unwrap()
     };
     assert_eq!(told("/health"), "ok\n");
     assert!(told("/metrics").contains("\nannulus_reload_possible 1\n"));
@@ -143,7 +143,7 @@ fn holds_up_nobody_when_it_does_not_answer(engine: Engine) {
     let name = format!("annulus-keeper-{}-{}", engine.name(), std::process::id());
     let manager =
         UnixDatagram::bind_addr(&UnixAddress::from_abstract_name(&name).unwrap()).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let told = || {
         let mut message = [0; 1024];
         let length = loop {
@@ -165,7 +165,7 @@ fn holds_up_nobody_when_it_does_not_answer(engine: Engine) {
     assert!(told().starts_with("RELOADING=1"));
     place.serves(&first, &[1]);
     place.tracker.signal("TERM");
-    let (status, log) = place.tracker.ended();
+    let (status, log) = place.tracker.wait_exit();
     assert!(status.success() && log.ends_with("stopped"), "{log}");
     // The time that the keeper has was not over.
     assert!(!log.contains("was not opened within"), "{log}");

@@ -1,9 +1,9 @@
 //! Starts that must fail, with their causes and cures.
 
 use super::place::{Layout, Public, is_root};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     what_does_not_exist,
     by_nobody,
     without_the_power_to_confine,
@@ -15,7 +15,7 @@ on_both_engines!(
 fn refused(engine: Engine, privileges: &str, runner: &[&str], parts: &[&str]) {
     let files = Layout::new();
     let text = files.config(engine, privileges);
-    let (status, log) = Tracker::launch_in(files.directory(), &text, runner).ended();
+    let (status, log) = Tracker::launch_in(files.directory(), &text, runner).wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     let says_all = |line: &str| parts.iter().all(|part| line.contains(part));
     assert!(log.lines().any(says_all), "no line with {parts:?} in {log}");
@@ -40,7 +40,7 @@ fn by_nobody(engine: Engine) {
     let public = Public::new(&format!("by-nobody-{}", engine.name()));
     let engine = engine.name();
     let text = format!("engine = \"{engine}\"\n[privileges]\nuser = \"nobody\"\n");
-    let (status, log) = public.launch_as_nobody(&text, &[]).ended();
+    let (status, log) = public.launch_as_nobody(&text, &[]).wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     let what = ".toml:3: privileges.user = \"nobody\": only root can become another user: start \
                 it by root (CAP_SETUID and CAP_SETGID), or leave the user empty";

@@ -14,14 +14,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::version::TLS13;
 
-use crate::support::authority::{Authority, Key};
-use crate::support::client::get;
-use crate::support::requirements::can_run;
-use crate::support::root::missing_root;
-use crate::support::secure::{connect, settings};
-use crate::support::site::HOST;
-use crate::support::torrent::{Torrent, announced, failed};
-use crate::support::tracker::{Engine, Tracker, within};
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::client::get_request;
+use crate::support::requirements::{can_run, missing_root};
+use crate::support::tls_client::{client_config, connect_tls};
+use crate::support::tls_tracker::HOST;
+use crate::support::torrent::{TestTorrent, failure_reason, parse_announce};
+use crate::support::tracker::{Engine, Tracker, wait_for};
 
 /// Keys of `[privileges]` that take everything from it.
 pub(crate) const NOBODY: &str = "user = \"nobody\"\nchroot = \"empty\"\n";
@@ -87,7 +86,7 @@ impl Layout {
 
     /// Issues another certificate, and has the links lead to it; its bytes.
     pub(crate) fn renew(&self, link: Link) -> CertificateDer<'static> {
-        let certificate = self.authority.issue(HOST, Key::P256);
+        let certificate = self.authority.issue(HOST, KeyKind::P256);
         let number = self.renewals.get() + 1;
         self.renewals.set(number);
         for (issued, kind) in [("pem", "chain"), ("key", "key")] {
@@ -130,7 +129,7 @@ impl Place {
         let files = Layout::new();
         let text = files.config(engine, privileges);
         let mut tracker = Tracker::launch_in(files.directory(), &text, runner);
-        let listening = tracker.ready(1).and_then(|()| tracker.listening(" (https)", 1));
+        let listening = tracker.wait_ready(1).and_then(|()| tracker.wait_listening(" (https)", 1));
         let secure = listening.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
         Place { tracker, secure: secure[0], files }
     }
@@ -142,7 +141,7 @@ impl Place {
         let log = || self.tracker.log().lines().map(str::to_owned).collect::<Vec<String>>();
         let before = log().len();
         self.tracker.signal("HUP");
-        within("the verdict on the list", || {
+        wait_for("the verdict on the list", || {
             let said = log().split_off(before);
             let last = |line: &String| line.contains("access list ");
             said.iter().any(last).then(|| said.join("\n"))
@@ -153,18 +152,18 @@ impl Place {
     /// TLS and without.
     #[track_caller]
     pub(crate) fn serves(&self, certificate: &CertificateDer<'_>, torrents: &[u8]) {
-        let trusting = Arc::new(settings(&self.files.authority, &TLS13));
+        let trusting = Arc::new(client_config(&self.files.authority, &TLS13));
         for number in 1..10 {
-            let torrent = Torrent::new(&self.tracker, number);
-            let mut client = connect(self.secure, &trusting);
-            client.send(get(&torrent.target(1, "")));
-            let reply = client.reply();
+            let torrent = TestTorrent::new(&self.tracker, number);
+            let mut client = connect_tls(self.secure, &trusting);
+            client.send(get_request(&torrent.target(1, "")));
+            let reply = client.read_response();
             assert_eq!(client.certificate(), certificate);
             if torrents.contains(&number) {
-                announced(&reply);
+                parse_announce(&reply);
                 torrent.announce(2, "");
             } else {
-                failed(&reply);
+                failure_reason(&reply);
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::fs;
 
 use super::place::{Link, NOBODY, Place, is_root};
-use crate::support::tracker::{Engine, on_both_engines};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     of_a_key_for_root_alone,
     of_a_list_by_rename,
     what_cannot_be_used_is_not,

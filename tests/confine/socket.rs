@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::place::{Layout, NOBODY, is_root};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines};
 
-on_both_engines!(belongs_to_the_user_and_group);
+test_both_engines!(belongs_to_the_user_and_group);
 
 const USER: u32 = 65534;
 const GROUP: u32 = 12346;
@@ -43,12 +43,12 @@ fn belongs_to_the_user_and_group(engine: Engine) {
         // What was left behind is no obstacle.
         for _ in 0..2 {
             let mut tracker = Tracker::launch_in(files.directory(), &config, &[]);
-            tracker.ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
+            tracker.wait_ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
             let made = fs::metadata(&path).unwrap();
             assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (USER, group, 0o660));
             announce(&path);
             tracker.signal("TERM");
-            let (status, log) = tracker.ended();
+            let (status, log) = tracker.wait_exit();
             assert!(status.success(), "{log}");
             assert_eq!(path.exists(), stays, "{privileges}");
         }
@@ -57,7 +57,7 @@ fn belongs_to_the_user_and_group(engine: Engine) {
 
 fn announce(path: &Path) {
     let mut stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let request = format!(
         "GET /announce?info_hash={}&port=1 HTTP/1.1\r\nX-Real-IP: 203.0.113.7\r\n\
          Connection: close\r\n\r\n",

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::tracker::{Tracker, within};
+use crate::support::tracker::{Tracker, wait_for};
 
 /// The capability to read any file, CAP_DAC_READ_SEARCH, as the kernel prints it.
 pub(crate) const READS_ALL: &str = "0000000000000004";
@@ -71,7 +71,7 @@ impl Process {
     /// Waits for its end. Who inherits it may leave it unburied.
     #[track_caller]
     pub(crate) fn is_gone(self) {
-        within(format!("the end of {self:?}"), || {
+        wait_for(format!("the end of {self:?}"), || {
             let status = fs::read_to_string(self.file("status")).unwrap_or_default();
             (status.is_empty() || value(&status, "State").starts_with('Z')).then_some(())
         });

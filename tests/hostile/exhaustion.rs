@@ -4,11 +4,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::client::{Client, get};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     more_connections_than_the_limit_at_start_allows,
     descriptors_run_out_all_the_same,
     more_connections_than_configured,
@@ -21,28 +21,28 @@ const PATIENT: &str = "header_timeout = 300\nidle_timeout = 300\nsend_timeout = 
 
 fn more_connections_than_the_limit_at_start_allows(engine: Engine) {
     let tables = format!("[connections]\n{PATIENT}");
-    let tracker = Tracker::start_as(engine, 1, &tables, &["prlimit", "--nofile=128:128"]);
+    let tracker = Tracker::start_with(engine, 1, &tables, &["prlimit", "--nofile=128:128"]);
     flood(&tracker, |_| {});
     assert!(tracker.descriptors() <= 128);
 }
 
 fn more_connections_than_configured(engine: Engine) {
     let tables = format!("[connections]\nmax = 20\n{PATIENT}");
-    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    let tracker = Tracker::start_with(engine, 1, &tables, &[]);
     flood(&tracker, |_| {});
 }
 
 /// However many come while it looks away, no more are let in than there is room for.
 fn more_connections_than_configured_in_one_moment(engine: Engine) {
     let tables = format!("[connections]\nmax = 600\n{PATIENT}");
-    let tracker = Tracker::start_as(engine, 2, &tables, &[]);
-    let whole = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let tracker = Tracker::start_with(engine, 2, &tables, &[]);
+    let whole = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     let baseline = tracker.descriptors();
-    let mut held: Vec<Client> = Vec::new();
+    let mut held: Vec<HttpClient> = Vec::new();
     for wave in [100, 100, 100, 700] {
         tracker.signal("STOP");
         held.extend((0..wave).map(|_| {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             client.send(&whole[..50]);
             client
         }));
@@ -55,13 +55,13 @@ fn more_connections_than_configured_in_one_moment(engine: Engine) {
     let mut last = held.pop().unwrap();
     drop(held);
     last.send(&whole[50..]);
-    announced(&last.reply());
+    parse_announce(&last.read_response());
 }
 
 /// The limit may be lowered, or that of the whole system be reached, when nobody expects it.
 fn descriptors_run_out_all_the_same(engine: Engine) {
     let tables = format!("[connections]\nmax = 150\n{PATIENT}");
-    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    let tracker = Tracker::start_with(engine, 1, &tables, &[]);
     flood(&tracker, |held| {
         let pid = tracker.pid().to_string();
         let limit = tracker.descriptors() - 60;
@@ -76,16 +76,16 @@ fn descriptors_run_out_all_the_same(engine: Engine) {
 
 /// Opens far too many connections, each with half a request, and sees the tracker through it.
 /// In the middle, `meddle` may do something to those that are in.
-fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<Client>)) {
-    let torrent = Torrent::new(tracker, 1);
-    let whole = get(&torrent.target(1, ""));
+fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<HttpClient>)) {
+    let torrent = TestTorrent::new(tracker, 1);
+    let whole = get_request(&torrent.target(1, ""));
     torrent.announce(1, "");
     let half_a_request = || {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&whole[..50]);
         client
     };
-    let mut flood: Vec<Client> = (0..200).map(|_| half_a_request()).collect();
+    let mut flood: Vec<HttpClient> = (0..200).map(|_| half_a_request()).collect();
     thread::sleep(Duration::from_millis(300));
     meddle(&mut flood);
     flood.extend((0..200).map(|_| half_a_request()));
@@ -104,7 +104,7 @@ fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<Client>)) {
     let start = Instant::now();
     for mut client in waiting {
         client.send(&whole[50..]);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
     torrent.announce(2, "");
     assert!(start.elapsed() < Duration::from_secs(10), "back after {:?} only", start.elapsed());
@@ -112,10 +112,10 @@ fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<Client>)) {
 
 fn a_flood_does_not_delay_the_end(engine: Engine) {
     let tables = format!("[connections]\nmax = 20\nshutdown_timeout = 1\n{PATIENT}");
-    let mut tracker = Tracker::start_as(engine, 1, &tables, &[]);
-    let _flood: Vec<Client> = (0..100)
+    let mut tracker = Tracker::start_with(engine, 1, &tables, &[]);
+    let _flood: Vec<HttpClient> = (0..100)
         .map(|_| {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             client.send("GET /announce");
             client
         })
@@ -123,7 +123,7 @@ fn a_flood_does_not_delay_the_end(engine: Engine) {
     thread::sleep(Duration::from_millis(300));
     tracker.signal("TERM");
     let start = Instant::now();
-    let (status, log) = tracker.ended();
+    let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
@@ -131,37 +131,37 @@ fn a_flood_does_not_delay_the_end(engine: Engine) {
 /// More requests in one moment than there are buffers to receive them in, from clients that
 /// are gone by then and others that are not.
 fn everything_at_once(engine: Engine) {
-    let tracker = Tracker::start_as(engine, 1, "", &[]);
-    let torrent = Torrent::new(&tracker, 1);
-    let whole = get(&torrent.target(1, ""));
+    let tracker = Tracker::start_with(engine, 1, "", &[]);
+    let torrent = TestTorrent::new(&tracker, 1);
+    let whole = get_request(&torrent.target(1, ""));
     let baseline = tracker.descriptors();
-    let mut kept: Vec<Client> = (0..400).map(|_| Client::connect(tracker.v4)).collect();
+    let mut kept: Vec<HttpClient> = (0..400).map(|_| HttpClient::connect(tracker.v4)).collect();
     for client in &mut kept {
         client.send(&whole);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
     for _ in 0..3 {
         tracker.signal("STOP");
         kept.iter_mut().for_each(|client| client.send(&whole));
         let ask = || {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             client.send(&whole);
             client
         };
-        let mut new: Vec<Client> = Vec::new();
+        let mut new: Vec<HttpClient> = Vec::new();
         for _ in 0..100 {
             new.push(ask());
             let mut finished = ask();
-            finished.finish();
+            finished.shutdown_write();
             new.push(finished);
             ask().reset();
             drop(ask());
         }
         tracker.signal("CONT");
         for client in kept.iter_mut().chain(&mut new) {
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
     }
     drop(kept);
-    within("the descriptors of all", || (tracker.descriptors() <= baseline).then_some(()));
+    wait_for("the descriptors of all", || (tracker.descriptors() <= baseline).then_some(()));
 }

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::client::{Client, get, request};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request, request};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     noise_is_answered_or_closed,
     a_megabyte_of_header,
     resets_at_any_point,
@@ -53,18 +53,18 @@ impl Noise {
 
 fn noise_is_answered_or_closed(engine: Engine) {
     let tracker = Tracker::start(engine, "[connections]\nheader_timeout = 1\nidle_timeout = 1");
-    let valid = get(&Torrent::new(&tracker, 1).target(1, "left=0&compact=1"));
+    let valid = get_request(&TestTorrent::new(&tracker, 1).target(1, "left=0&compact=1"));
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut answered = 0;
-    let mut end = |client: Client, blob: &[u8]| {
+    let mut end = |client: HttpClient, blob: &[u8]| {
         // `drain` fails where nothing comes and nothing ends.
-        let got = client.drain();
+        let got = client.read_all();
         assert!(got.is_empty() || got.starts_with(b"HTTP/1.1 "), "to \"{}\"", blob.escape_ascii());
         answered += usize::from(!got.is_empty());
     };
     for _ in 0..1400 {
         let blob = noise.blob(&valid);
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         // It may have been refused and closed before its end.
         let _ = client.stream.write_all(&blob);
         let _ = client.stream.shutdown(std::net::Shutdown::Write);
@@ -72,10 +72,10 @@ fn noise_is_answered_or_closed(engine: Engine) {
     }
     // Those that wait for an answer have to be given up by the tracker.
     for _ in 0..2 {
-        let waiting: Vec<(Client, Vec<u8>)> = (0..300)
+        let waiting: Vec<(HttpClient, Vec<u8>)> = (0..300)
             .map(|_| {
                 let blob = noise.blob(&valid);
-                let mut client = Client::connect(tracker.v4);
+                let mut client = HttpClient::connect(tracker.v4);
                 let _ = client.stream.write_all(&blob);
                 (client, blob)
             })
@@ -83,31 +83,31 @@ fn noise_is_answered_or_closed(engine: Engine) {
         waiting.into_iter().for_each(|(client, blob)| end(client, &blob));
     }
     assert!(answered > 1500, "{answered} of 2000 were answered");
-    Torrent::new(&tracker, 1).announce(1, "");
+    TestTorrent::new(&tracker, 1).announce(1, "");
 }
 
 fn a_megabyte_of_header(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     for (start, status) in [("GET /announce HTTP/1.1\r\nX: ", 431), ("GET /", 414)] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         let mut writer = client.stream.try_clone().unwrap();
         let bytes = [start.as_bytes(), &vec![b'x'; 1 << 20]].concat();
         let writer = thread::spawn(move || drop(writer.write_all(&bytes)));
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (status, true));
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (status, true));
         writer.join().unwrap();
-        assert!(client.drain().is_empty());
+        assert!(client.read_all().is_empty());
     }
 }
 
 fn resets_at_any_point(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=200, "");
-    let whole = get(&torrent.target(1000, "numwant=200"));
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=200, "");
+    let whole = get_request(&torrent.target(1000, "numwant=200"));
     let last = request("GET", &torrent.target(1000, ""), "HTTP/1.1", "Connection: close\r\n");
     let baseline = tracker.descriptors();
-    let connect = || Client::connect(tracker.v4);
+    let connect = || HttpClient::connect(tracker.v4);
     for round in 0..500 {
         connect().reset();
         let mut within_a_request = connect();
@@ -121,25 +121,25 @@ fn resets_at_any_point(engine: Engine) {
             }
             before_reading.reset();
         }
-        let mut while_reading = Client::connect_narrow(tracker.v4);
+        let mut while_reading = HttpClient::connect_small_window(tracker.v4);
         while_reading.send(whole.repeat(20));
-        announced(&while_reading.reply());
+        parse_announce(&while_reading.read_response());
         while_reading.reset();
         let mut between_requests = connect();
         between_requests.send(&whole);
-        announced(&between_requests.reply());
+        parse_announce(&between_requests.read_response());
         between_requests.reset();
     }
-    within("the descriptors of the reset", || (tracker.descriptors() <= baseline).then_some(()));
+    wait_for("the descriptors of the reset", || (tracker.descriptors() <= baseline).then_some(()));
     torrent.announce(1, "");
 }
 
 fn ten_thousand_connections(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let baseline = tracker.descriptors();
     let requests = [
-        get(&torrent.target(1, "")),
+        get_request(&torrent.target(1, "")),
         request("GET", &torrent.target(1, ""), "HTTP/1.1", "Connection: close\r\n"),
         request("GET", &torrent.target(1, ""), "HTTP/1.0", ""),
         b"nonsense\r\n\r\n".to_vec(),
@@ -149,11 +149,11 @@ fn ten_thousand_connections(engine: Engine) {
         if round == 1000 {
             resident = tracker.resident_bytes();
         }
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&requests[round % requests.len()]);
-        client.reply();
+        client.read_response();
     }
-    within("their descriptors", || (tracker.descriptors() <= baseline).then_some(()));
+    wait_for("their descriptors", || (tracker.descriptors() <= baseline).then_some(()));
     let growth = tracker.resident_bytes().saturating_sub(resident);
     assert!(growth < 4 << 20, "{growth} bytes more after nine thousand connections");
 }

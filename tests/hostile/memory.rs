@@ -7,13 +7,13 @@ use std::sync::Arc;
 use rustls::version::TLS13;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::client::{Client, get, request};
-use crate::support::secure::{Secure, connect, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request, request};
+use crate::support::tls_client::{TlsStream, client_config, connect_tls};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     the_first_byte_of_a_request_pins_no_more_than_itself,
     nor_does_it_in_tls,
     half_sent_heads_are_bounded_together,
@@ -36,7 +36,7 @@ const ADDRESS_SPACE: &[&str] = &["prlimit", "--as=268435456"];
 const BURST: usize = 100;
 
 fn announce(tracker: &Tracker) -> Vec<u8> {
-    get(&Torrent::new(tracker, 1).target(1, "numwant=0"))
+    get_request(&TestTorrent::new(tracker, 1).target(1, "numwant=0"))
 }
 
 /// Asserts that connections are hardly larger than idle ones while they have sent the first byte
@@ -45,32 +45,32 @@ fn announce(tracker: &Tracker) -> Vec<u8> {
 #[track_caller]
 fn assert_pinned_little<S: Read + Write>(
     tracker: &Tracker,
-    mut held: Vec<Client<S>>,
-    begin: impl Fn(&mut Client<S>) -> Vec<u8>,
-    complete: impl Fn(&mut Client<S>, Vec<u8>),
+    mut held: Vec<HttpClient<S>>,
+    begin: impl Fn(&mut HttpClient<S>) -> Vec<u8>,
+    complete: impl Fn(&mut HttpClient<S>, Vec<u8>),
 ) {
     for client in &mut held {
         client.send(announce(tracker));
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
     let idle = tracker.resident_bytes();
     let mut rests = Vec::new();
     for client in &mut held {
         rests.push(begin(client));
-        (0..BURST).for_each(|_| drop(announced(&client.reply())));
+        (0..BURST).for_each(|_| drop(parse_announce(&client.read_response())));
     }
     let pinned = tracker.resident_bytes().saturating_sub(idle) / held.len() as u64;
     assert!(pinned <= 2048, "{pinned} bytes a connection");
     for (client, rest) in held.iter_mut().zip(rests) {
         complete(client, rest);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
 }
 
 fn the_first_byte_of_a_request_pins_no_more_than_itself(engine: Engine) {
     let tracker = Tracker::start(engine, PATIENT);
-    let held = (0..1000).map(|_| Client::connect(tracker.v4)).collect();
-    let begin = |client: &mut Client| {
+    let held = (0..1000).map(|_| HttpClient::connect(tracker.v4)).collect();
+    let begin = |client: &mut HttpClient| {
         let mut all = announce(&tracker).repeat(BURST + 1);
         let rest = all.split_off(BURST * all.len() / (BURST + 1) + 1);
         client.send(all);
@@ -80,11 +80,11 @@ fn the_first_byte_of_a_request_pins_no_more_than_itself(engine: Engine) {
 }
 
 fn nor_does_it_in_tls(engine: Engine) {
-    let site = Site::start(engine, PATIENT);
-    let settings = Arc::new(settings(&site.authority, &TLS13));
-    let held = (0..300).map(|_| connect(site.v4, &settings)).collect();
+    let site = TlsTracker::start(engine, PATIENT);
+    let settings = Arc::new(client_config(&site.authority, &TLS13));
+    let held = (0..300).map(|_| connect_tls(site.v4, &settings)).collect();
     // Each request in a record of its own, and the first byte of one more.
-    let begin = |client: &mut Client<Secure>| {
+    let begin = |client: &mut HttpClient<TlsStream>| {
         let mut seal = |times: usize| {
             let mut records = Vec::new();
             for _ in 0..times {
@@ -99,18 +99,19 @@ fn nor_does_it_in_tls(engine: Engine) {
         client.stream.sock.write_all(&all).unwrap();
         rest
     };
-    let complete =
-        |client: &mut Client<Secure>, rest: Vec<u8>| client.stream.sock.write_all(&rest).unwrap();
+    let complete = |client: &mut HttpClient<TlsStream>, rest: Vec<u8>| {
+        client.stream.sock.write_all(&rest).unwrap()
+    };
     assert_pinned_little(&site.tracker, held, begin, complete);
 }
 
 /// Has many more connections hold bytes than may, by `hoard`, while others are served.
 #[track_caller]
-fn assert_bounded(tracker: &Tracker, workers: u64, mut hoard: impl FnMut() -> Client) {
+fn assert_bounded(tracker: &Tracker, workers: u64, mut hoard: impl FnMut() -> HttpClient) {
     const HOARDS: usize = 2000;
     let most = workers * HELD_BYTES_MAX + LEEWAY_BYTES;
-    let announce = get(&Torrent::new(tracker, 1).target(1, ""));
-    let mut modest = Client::connect(tracker.v4);
+    let announce = get_request(&TestTorrent::new(tracker, 1).target(1, ""));
+    let mut modest = HttpClient::connect(tracker.v4);
     modest.send(&announce[..50]);
     let start = tracker.resident_bytes();
     let descriptors = tracker.descriptors();
@@ -124,19 +125,19 @@ fn assert_bounded(tracker: &Tracker, workers: u64, mut hoard: impl FnMut() -> Cl
     }
     tracker.assert_logged("connections hold more than 8 MiB");
     let some = format!("some of {HOARDS} connections to be reset");
-    within(some, || (tracker.descriptors() < descriptors + HOARDS).then_some(()));
+    wait_for(some, || (tracker.descriptors() < descriptors + HOARDS).then_some(()));
     // Whose request comes in two pieces is none of them.
     modest.send(&announce[50..]);
-    announced(&modest.reply());
+    parse_announce(&modest.read_response());
     let more = tracker.resident_bytes().saturating_sub(start);
     assert!(more <= most, "{more} bytes more than at first");
 }
 
 fn half_sent_heads_are_bounded_together(engine: Engine) {
-    let tracker = Tracker::start_as(engine, 1, PATIENT, ADDRESS_SPACE);
+    let tracker = Tracker::start_with(engine, 1, PATIENT, ADDRESS_SPACE);
     let head = format!("GET /announce HTTP/1.1\r\nX-Long: {}", "x".repeat(15_000));
     assert_bounded(&tracker, 1, || {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&head);
         client
     });
@@ -144,11 +145,11 @@ fn half_sent_heads_are_bounded_together(engine: Engine) {
 
 /// A handshake message of the longest record, without its end.
 fn half_sent_records_are_bounded_together(engine: Engine) {
-    let site = Site::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, PATIENT);
     let mut hello = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03".to_vec();
     hello.resize(15_000, b'x');
     assert_bounded(&site.tracker, 2, || {
-        let mut client = Client::connect(site.v4);
+        let mut client = HttpClient::connect(site.v4);
         client.send(&hello);
         client
     });
@@ -156,7 +157,7 @@ fn half_sent_records_are_bounded_together(engine: Engine) {
 
 fn unread_answers_are_bounded_together(engine: Engine) {
     let tables = format!("{PATIENT}[protocol]\nmax_scrape_torrents = 170\n");
-    let tracker = Tracker::start_as(engine, 1, &tables, ADDRESS_SPACE);
+    let tracker = Tracker::start_with(engine, 1, &tables, ADDRESS_SPACE);
     let hashes: Vec<String> =
         (0..170).map(|number| format!("info_hash=torrent-{number:012}")).collect();
     // Each is answered with 11 kB, of which the first may fit the connection and more do not.
@@ -171,11 +172,11 @@ fn unread_answers_are_bounded_together(engine: Engine) {
 
 /// Connects with so small a receive buffer, and in segments so small, that the other side has room
 /// for some tens of kilobytes only: the kernel makes it by what segments there are.
-fn connect_narrow(to: SocketAddr) -> Client {
+fn connect_narrow(to: SocketAddr) -> HttpClient {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
     socket.set_tcp_mss(536).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    socket.connect_timeout(&to.into(), PATIENCE).unwrap();
-    Client::over(socket.into())
+    socket.set_write_timeout(Some(TIMEOUT)).unwrap();
+    socket.connect_timeout(&to.into(), TIMEOUT).unwrap();
+    HttpClient::new(socket.into())
 }

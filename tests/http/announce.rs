@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::support::client::{Client, ask, get};
-use crate::support::torrent::{Counts, LOCALHOST, Torrent, announced, escaped, failed};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{HttpClient, fetch, get_request};
+use crate::support::torrent::{
+    LOCALHOST, ScrapeCounts, TestTorrent, failure_reason, parse_announce, percent_encoded,
+};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     any_byte_may_be_in_an_info_hash,
     info_hashes_are_encoded_in_many_ways,
     wrong_info_hashes_fail,
@@ -24,11 +26,11 @@ on_both_engines!(
 /// Every byte, escaped in either case and raw where a request line can hold it.
 fn any_byte_may_be_in_an_info_hash(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     for byte in 0..=255_u8 {
         // Space and controls end a request target; the others mean something in a query.
         let raw = byte > b' ' && byte != 0x7f && !b"&?%+".contains(&byte);
-        let torrent = Torrent::new(&tracker, byte);
+        let torrent = TestTorrent::new(&tracker, byte);
         let mut forms = vec![
             format!("%{byte:02x}").repeat(20).into_bytes(),
             format!("%{byte:02X}").repeat(20).into_bytes(),
@@ -40,7 +42,12 @@ fn any_byte_may_be_in_an_info_hash(engine: Engine) {
         for (form, port) in forms.iter().zip(1..) {
             let tail = format!("&port={port} HTTP/1.1\r\n\r\n");
             client.send([b"GET /announce?info_hash=", &form[..], tail.as_bytes()].concat());
-            assert_eq!(announced(&client.reply()).incomplete, port, "{}", form.escape_ascii());
+            assert_eq!(
+                parse_announce(&client.read_response()).incomplete,
+                port,
+                "{}",
+                form.escape_ascii()
+            );
         }
         assert_eq!(torrent.scrape().incomplete, forms.len() as i64, "{byte:#x}");
     }
@@ -50,7 +57,7 @@ fn info_hashes_are_encoded_in_many_ways(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let hash = b"=, a;Z0!\xff\x80/:@~_'()*$";
     assert_eq!(hash.len(), 20);
-    let escaped = escaped(hash);
+    let escaped = percent_encoded(hash);
     let v2 = escaped.clone() + &"%99".repeat(12);
     let forms: [&[u8]; 6] = [
         escaped.as_bytes(),
@@ -62,8 +69,9 @@ fn info_hashes_are_encoded_in_many_ways(engine: Engine) {
     ];
     for (form, port) in forms.into_iter().zip(1..) {
         let tail = format!("&port={port} HTTP/1.1\r\n\r\n");
-        let reply = ask(tracker.v4, [b"GET /announce?info_hash=", form, tail.as_bytes()].concat());
-        assert_eq!(announced(&reply).incomplete, port, "{}", form.escape_ascii());
+        let reply =
+            fetch(tracker.v4, [b"GET /announce?info_hash=", form, tail.as_bytes()].concat());
+        assert_eq!(parse_announce(&reply).incomplete, port, "{}", form.escape_ascii());
     }
 }
 
@@ -92,10 +100,10 @@ fn wrong_info_hashes_fail(engine: Engine) {
         (format!("info_hash={}%&port=1", "%01".repeat(19)), "percent"),
         (format!("info_hash={}%0g&port=1", "%01".repeat(19)), "percent"),
     ] {
-        let reason = failed(&ask(tracker.v4, get(&format!("/announce?{query}"))));
+        let reason = failure_reason(&fetch(tracker.v4, get_request(&format!("/announce?{query}"))));
         assert!(reason.contains(word), "{query}: {reason}");
     }
-    assert_eq!(Torrent::new(&tracker, 1).scrape(), Counts::default());
+    assert_eq!(TestTorrent::new(&tracker, 1).scrape(), ScrapeCounts::default());
 }
 
 fn names_and_values_are_decoded_leniently(engine: Engine) {
@@ -125,14 +133,14 @@ fn names_and_values_are_decoded_leniently(engine: Engine) {
         format!("info_hash={hash}&port=15&left=0&{}", "x=y&".repeat(2000)),
     ];
     for (query, count) in queries.iter().zip(1..) {
-        let answer = announced(&ask(tracker.v4, get(&format!("/announce?{query}"))));
+        let answer = parse_announce(&fetch(tracker.v4, get_request(&format!("/announce?{query}"))));
         assert_eq!((answer.complete, answer.incomplete), (count, 0), "{query}");
     }
     let tail = b"&port=16&left=0&trackerid=\xc3\xa9\xff\x80&\xff=\xfe HTTP/1.1\r\n\r\n";
     let raw_bytes = [b"GET /announce?info_hash=AAAAAAAAAAAAAAAAAAAA", &tail[..]].concat();
-    assert_eq!(announced(&ask(tracker.v4, raw_bytes)).complete, 16);
+    assert_eq!(parse_announce(&fetch(tracker.v4, raw_bytes)).complete, 16);
     // The ports were those meant.
-    let mut ports: Vec<u16> = Torrent::new(&tracker, b'A')
+    let mut ports: Vec<u16> = TestTorrent::new(&tracker, b'A')
         .announce(20, "left=1&numwant=200")
         .peers
         .iter()
@@ -144,32 +152,32 @@ fn names_and_values_are_decoded_leniently(engine: Engine) {
 
 fn ports(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let asked = |port: &str| {
-        let hash = escaped(&torrent.info_hash);
-        ask(tracker.v4, get(&format!("/announce?info_hash={hash}{port}")))
+        let hash = percent_encoded(&torrent.info_hash);
+        fetch(tracker.v4, get_request(&format!("/announce?info_hash={hash}{port}")))
     };
     for (port, count) in ["&port=1", "&port=65535", "&port=%31024"].iter().zip(1..) {
-        assert_eq!(announced(&asked(port)).incomplete, count, "{port}");
+        assert_eq!(parse_announce(&asked(port)).incomplete, count, "{port}");
     }
     for port in ["0", "00", "65536", "-1", "99999999999999999999999", "http", "", " 1", "6881x"] {
         let port = port.replace(' ', "%20");
-        let reason = failed(&asked(&format!("&port={port}")));
+        let reason = failure_reason(&asked(&format!("&port={port}")));
         assert_eq!(reason, "port is not a number from 1 to 65535", "{port}");
     }
-    assert_eq!(failed(&asked("")), "port is missing");
+    assert_eq!(failure_reason(&asked("")), "port is missing");
     assert_eq!(torrent.scrape().incomplete, 3);
     for port in ["&port=0", "", "&port=", "&port=none"] {
-        announced(&asked(&format!("{port}&event=stopped")));
-        announced(&asked(&format!("&event=stopped{port}")));
+        parse_announce(&asked(&format!("{port}&event=stopped")));
+        parse_announce(&asked(&format!("&event=stopped{port}")));
     }
     assert_eq!(torrent.scrape().incomplete, 3);
 }
 
 fn who_has_nothing_left_is_a_seeder(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    let mut client = Client::connect(tracker.v4);
+    let torrent = TestTorrent::new(&tracker, 1);
+    let mut client = HttpClient::connect(tracker.v4);
     for (rest, seeder) in [
         ("left=0", true),
         ("left=00", true),
@@ -186,8 +194,8 @@ fn who_has_nothing_left_is_a_seeder(engine: Engine) {
         ("left=99999999999999999999999999999999", false),
         ("left=0&uploaded=&downloaded=-5", true),
     ] {
-        client.send(get(&torrent.target(1, rest)));
-        let answer = announced(&client.reply());
+        client.send(get_request(&torrent.target(1, rest)));
+        let answer = parse_announce(&client.read_response());
         let counts = (answer.complete, answer.incomplete);
         assert_eq!(counts, if seeder { (1, 0) } else { (0, 1) }, "{rest}");
     }
@@ -195,7 +203,7 @@ fn who_has_nothing_left_is_a_seeder(engine: Engine) {
 
 fn events(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let none =
         ["", "event=", "event", "event=paused", "event=Stopped", "event=STARTED", "event=stoppedx"];
     for (rest, port) in none.iter().zip(1..) {
@@ -207,14 +215,14 @@ fn events(engine: Engine) {
     assert_eq!((answer.incomplete, answer.peers), (6, vec![]), "peers are wasted on who leaves");
     assert_eq!(torrent.announce(7, "event=stopped").incomplete, 6);
     // Nothing comes into being because somebody leaves it.
-    let unknown = Torrent::new(&tracker, 2);
+    let unknown = TestTorrent::new(&tracker, 2);
     assert_eq!(unknown.announce(1, "event=stopped&left=0").complete, 0);
-    assert_eq!(unknown.scrape(), Counts::default());
+    assert_eq!(unknown.scrape(), ScrapeCounts::default());
 }
 
 fn a_download_is_counted_once(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     for (port, rest, downloaded) in [
         (1, "left=5&event=started", 0),
         (1, "left=0&event=completed", 1),
@@ -228,13 +236,13 @@ fn a_download_is_counted_once(engine: Engine) {
     ] {
         assert_eq!(torrent.announce(port, rest).downloaded, downloaded, "{port}: {rest}");
     }
-    assert_eq!(torrent.scrape(), Counts { complete: 2, downloaded: 2, incomplete: 0 });
+    assert_eq!(torrent.scrape(), ScrapeCounts { complete: 2, downloaded: 2, incomplete: 0 });
 }
 
 fn numbers_of_peers(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=300, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=300, "");
     for (rest, expected) in [
         ("numwant=0", 0),
         ("numwant=1", 1),
@@ -266,25 +274,25 @@ fn numbers_of_peers(engine: Engine) {
 
 fn compact_is_advisory(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce(1, "");
     for rest in ["", "compact=1", "compact", "compact=", "compact=2", "compact=no"] {
         let answer = torrent.announce(2, rest);
-        assert_eq!(answer.whole.bytes("peers"), b"\x7f\0\0\x01\0\x01", "{rest}");
+        assert_eq!(answer.body.bytes("peers"), b"\x7f\0\0\x01\0\x01", "{rest}");
     }
     for rest in ["compact=0", "compact=%30", "compact=0&no_peer_id=1"] {
         let answer = torrent.announce(2, rest);
         let list = "[{\"ip\": \"127.0.0.1\", \"port\": 1}]";
-        assert_eq!(format!("{:?}", answer.whole.get("peers").unwrap()), list, "{rest}");
+        assert_eq!(format!("{:?}", answer.body.get("peers").unwrap()), list, "{rest}");
     }
 }
 
 fn paths(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let query = torrent.target(1, "");
     let query = query.strip_prefix("/announce").unwrap();
-    let hash = escaped(&torrent.info_hash);
+    let hash = percent_encoded(&torrent.info_hash);
     for (before, after) in [
         ("/", ""),
         ("/", "/"),
@@ -300,10 +308,13 @@ fn paths(engine: Engine) {
         ("HTTP://user@tracker:80/key/", ".php"),
         ("https://tracker/", ""),
     ] {
-        let answer = announced(&ask(tracker.v4, get(&format!("{before}announce{after}{query}"))));
+        let answer = parse_announce(&fetch(
+            tracker.v4,
+            get_request(&format!("{before}announce{after}{query}")),
+        ));
         assert_eq!(answer.incomplete, 1, "{before} {after}");
         let target = format!("{before}scrape{after}?info_hash={hash}");
-        let files = crate::support::torrent::scraped(&ask(tracker.v4, get(&target)));
+        let files = crate::support::torrent::parse_scrape(&fetch(tracker.v4, get_request(&target)));
         assert_eq!(files[0].1.incomplete, 1, "{before} {after}");
     }
     let own: IpAddr = LOCALHOST;
@@ -313,26 +324,26 @@ fn paths(engine: Engine) {
 /// One client sends its request with the NUL that ends a C string.
 fn a_stray_nul_is_swallowed(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let target = torrent.target(1, "");
-    let kept = [get(&target), vec![0]].concat();
-    let mut client = Client::connect(tracker.v4);
+    let kept = [get_request(&target), vec![0]].concat();
+    let mut client = HttpClient::connect(tracker.v4);
     for _ in 0..3 {
         client.send(&kept);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
     client.send(b"\0\r\n\0");
-    client.send(get(&target));
-    announced(&client.reply());
+    client.send(get_request(&target));
+    parse_announce(&client.read_response());
 
     let last = format!("GET {target} HTTP/1.0\r\nHost: 127.0.0.1\r\nUser-agent: u\r\n\r\n\0");
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(&last);
-    announced(&client.reply());
-    client.ends();
+    parse_announce(&client.read_response());
+    client.expect_close();
     // In a segment of its own, and so after the answer is on its way.
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(&last[..last.len() - 1]);
     let _ = std::io::Write::write(&mut client.stream, b"\0");
-    announced(&client.reply());
+    parse_announce(&client.read_response());
 }

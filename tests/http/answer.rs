@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::support::client::{Client, get};
-use crate::support::torrent::{Counts, LOCALHOST, Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::torrent::{LOCALHOST, ScrapeCounts, TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     keys_are_sorted_and_complete,
     intervals_are_spread,
     nobody_gets_itself,
@@ -39,41 +39,41 @@ fn keys_are_sorted_and_complete(engine: Engine) {
         "min interval",
         "peers",
     ];
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let alone = torrent.announce_from(local(7), 1, "");
-    assert_eq!(alone.whole.keys(), expected);
-    assert_eq!(alone.whole.bytes("external ip"), [127, 1, 0, 7]);
-    assert_eq!(alone.whole.bytes("peers"), b"");
+    assert_eq!(alone.body.keys(), expected);
+    assert_eq!(alone.body.bytes("external ip"), [127, 1, 0, 7]);
+    assert_eq!(alone.body.bytes("peers"), b"");
     let stopped = torrent.announce_from(local(7), 1, "event=stopped");
-    assert_eq!(stopped.whole.keys(), expected);
+    assert_eq!(stopped.body.keys(), expected);
     if has_v6() {
         // `peers` is there for a client that has only IPv6 too: some take its absence for an
         // error.
         expected.push("peers6");
-        let torrent = Torrent::new(&tracker, 2);
+        let torrent = TestTorrent::new(&tracker, 2);
         let alone = torrent.announce_from(LOCALHOST_6, 1, "");
-        assert_eq!(alone.whole.keys(), expected);
-        assert_eq!(alone.whole.bytes("external ip"), Ipv6Addr::LOCALHOST.octets());
-        assert_eq!(alone.whole.bytes("peers"), b"");
+        assert_eq!(alone.body.keys(), expected);
+        assert_eq!(alone.body.bytes("external ip"), Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(alone.body.bytes("peers"), b"");
         torrent.announce_from(LOCALHOST_6, 2, "");
         let both = torrent.announce_from(local(1), 1, "");
-        assert_eq!(both.whole.keys(), expected);
-        assert_eq!(both.whole.bytes("peers6").len(), 36);
+        assert_eq!(both.body.keys(), expected);
+        assert_eq!(both.body.bytes("peers6").len(), 36);
         let list = torrent.announce_from(local(1), 1, "compact=0");
         expected.pop();
-        assert_eq!(list.whole.keys(), expected);
+        assert_eq!(list.body.keys(), expected);
         assert_eq!(list.peers.len(), 2);
     }
 }
 
 fn intervals_are_spread(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    let mut client = Client::connect(tracker.v4);
+    let torrent = TestTorrent::new(&tracker, 1);
+    let mut client = HttpClient::connect(tracker.v4);
     let mut intervals = HashSet::new();
     for _ in 0..500 {
-        client.send(get(&torrent.target(1, "")));
-        intervals.insert(announced(&client.reply()).whole.integer("interval"));
+        client.send(get_request(&torrent.target(1, "")));
+        intervals.insert(parse_announce(&client.read_response()).body.integer("interval"));
     }
     // `announced` has checked the bounds, 1800 and 1980. Of 181 values, 500 draws leave some
     // eleven out.
@@ -84,7 +84,7 @@ fn intervals_are_spread(engine: Engine) {
 
 fn nobody_gets_itself(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     for number in 1..=40 {
         let own = SocketAddr::new(local(number), 6881);
         let left = number % 2;
@@ -98,9 +98,9 @@ fn nobody_gets_itself(engine: Engine) {
 
 fn seeders_get_no_seeders(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=30, "left=0");
-    torrent.fill(tracker.v4, 101..=120, "left=1");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=30, "left=0");
+    torrent.announce_ports(tracker.v4, 101..=120, "left=1");
     let of_seeder = torrent.announce(1, "left=0&numwant=200");
     assert_eq!((of_seeder.complete, of_seeder.incomplete), (30, 20));
     assert_eq!(of_seeder.peers.len(), 20);
@@ -117,8 +117,8 @@ fn seeders_get_no_seeders(engine: Engine) {
 /// aria2 and rqbit call themselves seeders as long as they do not know what there is to have.
 fn a_magnet_that_begins_gets_seeders(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=30, "left=0");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=30, "left=0");
     let begins = "left=0&downloaded=0&event=started";
     let answer = torrent.announce(100, &format!("{begins}&numwant=200"));
     assert_eq!((answer.complete, answer.incomplete), (31, 0), "it counts as a seeder");
@@ -150,14 +150,14 @@ fn a_magnet_that_begins_gets_seeders(engine: Engine) {
 
 fn samples_differ_and_reach_everybody(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=300, "");
-    let mut client = Client::connect(tracker.v4);
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=300, "");
+    let mut client = HttpClient::connect(tracker.v4);
     let mut seen = [0; 301];
     let mut last = Vec::new();
     for _ in 0..200 {
-        client.send(get(&torrent.target(1000, "numwant=50")));
-        let peers = announced(&client.reply()).peers;
+        client.send(get_request(&torrent.target(1000, "numwant=50")));
+        let peers = parse_announce(&client.read_response()).peers;
         assert_eq!(peers.len(), 50);
         assert_ne!(peers, last);
         for peer in &peers {
@@ -173,7 +173,7 @@ fn samples_differ_and_reach_everybody(engine: Engine) {
 
 fn a_peer_is_an_address_and_a_port(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let same_id = "peer_id=-XX0000-aaaaaaaaaaaa&key=1";
     assert_eq!(torrent.announce(1, same_id).incomplete, 1);
     assert_eq!(torrent.announce(2, same_id).incomplete, 2);
@@ -189,11 +189,11 @@ fn a_peer_is_an_address_and_a_port(engine: Engine) {
 fn both_families_get_a_fair_share(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let Some(v6) = tracker.v6 else { return eprintln!("skipped: no IPv6") };
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     for number in 1..=100 {
         torrent.announce_from(local(number), 6881, "");
     }
-    torrent.fill(v6, 1..=100, "");
+    torrent.announce_ports(v6, 1..=100, "");
     for (source, rest, own, other) in [
         (local(500), "numwant=40", 30, 10),
         (LOCALHOST_6, "numwant=40", 30, 10),
@@ -209,11 +209,11 @@ fn both_families_get_a_fair_share(engine: Engine) {
         // Leave again: the next is to find what this one found.
         torrent.announce_from(source, 1000, "event=stopped");
     }
-    assert_eq!(torrent.scrape(), Counts { incomplete: 200, ..Counts::default() });
+    assert_eq!(torrent.scrape(), ScrapeCounts { incomplete: 200, ..ScrapeCounts::default() });
     // A few of its own family, and the rest is filled up.
-    let few = Torrent::new(&tracker, 2);
-    few.fill(v6, 1..=100, "");
-    few.fill(tracker.v4, 1..=3, "");
+    let few = TestTorrent::new(&tracker, 2);
+    few.announce_ports(v6, 1..=100, "");
+    few.announce_ports(tracker.v4, 1..=3, "");
     let answer = few.announce_from(local(1), 1, "numwant=40");
     assert_eq!(answer.peers.iter().filter(|peer| peer.is_ipv4()).count(), 3);
     assert_eq!(answer.peers.len(), 40);
@@ -221,10 +221,10 @@ fn both_families_get_a_fair_share(engine: Engine) {
 
 fn addresses_given_by_clients_are_ignored(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let lies = "ip=192.0.2.1&ipv4=192.0.2.2&ipv6=[2001:db8::1]:6891";
     let answer = torrent.announce_from(local(1), 1, lies);
-    assert_eq!(answer.whole.bytes("external ip"), [127, 1, 0, 1]);
+    assert_eq!(answer.body.bytes("external ip"), [127, 1, 0, 1]);
     assert_eq!(torrent.announce(2, "").peers, [SocketAddr::new(local(1), 1)]);
     torrent.announce_from(local(1), 1, "event=stopped&ip=127.0.0.1");
     assert_eq!(torrent.scrape().incomplete, 1);
@@ -284,10 +284,10 @@ fn addresses_given_by_clients_are_honoured_where_allowed(engine: Engine) {
     .into_iter()
     .enumerate()
     {
-        let torrent = Torrent::new(&tracker, number as u8);
+        let torrent = TestTorrent::new(&tracker, number as u8);
         let answer = torrent.announce(6881, rest);
         assert_eq!(answer.incomplete, expected.len() as i64, "{rest}");
-        assert_eq!(answer.whole.bytes("external ip"), [127, 0, 0, 1], "{rest}");
+        assert_eq!(answer.body.bytes("external ip"), [127, 0, 0, 1], "{rest}");
         let peers = torrent.announce_from(local(1), 9, "ip=198.51.100.1").peers;
         let expected: Vec<SocketAddr> = expected.iter().map(|peer| peer.parse().unwrap()).collect();
         assert_eq!(peers, expected, "{rest}");
@@ -296,7 +296,7 @@ fn addresses_given_by_clients_are_honoured_where_allowed(engine: Engine) {
         assert_eq!(torrent.scrape().incomplete, 1, "{rest}");
     }
     // A pair of addresses that completes has completed once.
-    let torrent = Torrent::new(&tracker, 200);
+    let torrent = TestTorrent::new(&tracker, 200);
     let pair = "ipv6=2001:db8::2";
     torrent.announce(1, &format!("{pair}&left=1"));
     let answer = torrent.announce(1, &format!("{pair}&left=0&event=completed"));

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::bencode::decode;
-use crate::support::client::Client;
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::HttpClient;
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(every_recorded_request_is_answered);
+test_both_engines!(every_recorded_request_is_answered);
 
 fn recordings() -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -32,19 +32,19 @@ fn every_recorded_request_is_answered(engine: Engine) {
     for path in recordings {
         let request = fs::read(&path).unwrap();
         // On a connection of its own, and once more on the same if that is to be kept.
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&request);
-        let reply = client.reply();
+        let reply = client.read_response();
         assert_eq!(reply.status, 200, "{path:?}");
         let answer = decode(&reply.body);
         assert_eq!(answer.get("failure reason"), None, "{path:?}");
         let is_scrape = request.starts_with(b"GET /scrape");
         assert!(answer.get(if is_scrape { "files" } else { "peers" }).is_some(), "{path:?}");
-        if reply.closes() {
-            client.ends();
+        if reply.has_connection_close() {
+            client.expect_close();
         } else {
             client.send(&request);
-            assert_eq!(client.reply().status, 200, "{path:?}");
+            assert_eq!(client.read_response().status, 200, "{path:?}");
         }
     }
 }

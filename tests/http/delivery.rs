@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::client::{Client, get};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     slow_readers_get_all_answers,
     slow_readers_get_all_answers_at_a_stop,
     requests_that_wait_at_a_stop_are_answered,
@@ -25,17 +25,17 @@ const PEERS: u16 = 200;
 /// Much more than the kernel can have sent to a narrow client, and than it can keep for us.
 const ANSWERS: usize = 20;
 
-fn long_announce(torrent: &Torrent<'_>) -> Vec<u8> {
-    get(&torrent.target(1, "numwant=200&compact=0"))
+fn long_announce(torrent: &TestTorrent<'_>) -> Vec<u8> {
+    get_request(&torrent.target(1, "numwant=200&compact=0"))
 }
 
 /// Reads the answers to announces, and how many others there are behind them.
-fn answers_in(mut client: Client<impl Read + Write>) -> (usize, usize) {
+fn answers_in(mut client: HttpClient<impl Read + Write>) -> (usize, usize) {
     let (mut announces, mut others) = (0, 0);
-    while !client.is_read_out() {
-        let reply = client.reply();
+    while !client.all_read() {
+        let reply = client.read_response();
         if reply.status == 200 && reply.body.starts_with(b"d8:complete") {
-            assert_eq!(announced(&reply).peers.len(), usize::from(PEERS) - 1);
+            assert_eq!(parse_announce(&reply).peers.len(), usize::from(PEERS) - 1);
             announces += 1;
         } else {
             others += 1;
@@ -47,15 +47,15 @@ fn answers_in(mut client: Client<impl Read + Write>) -> (usize, usize) {
 fn slow_readers_get_all_answers(engine: Engine) {
     // Without regard to how long all of it takes.
     let tracker = Tracker::start(engine, "[connections]\nsend_timeout = 4\nidle_timeout = 1");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=PEERS, "");
     let announce = long_announce(&torrent);
     let last = String::from_utf8(announce.clone()).unwrap();
     let last = last.replace("Host: tracker", "Connection: close");
     let endings = [
         (0, Vec::new()),
-        (1, get("/")),
-        (1, get("/nothing")),
+        (1, get_request("/")),
+        (1, get_request("/nothing")),
         (1, b"POST / HTTP/1.1\r\nHost: t\r\n\r\n".to_vec()),
         (1, b"nonsense\r\n\r\n".to_vec()),
         // Half a request, which is answered when its time is over.
@@ -65,11 +65,11 @@ fn slow_readers_get_all_answers(engine: Engine) {
     thread::scope(|scope| {
         for (others, ending) in &endings {
             let requests = [&announce.repeat(ANSWERS), &ending[..]].concat();
-            let mut client = Client::connect_narrow(tracker.v4);
+            let mut client = HttpClient::connect_small_window(tracker.v4);
             scope.spawn(move || {
                 client.send(requests);
                 if *others == 0 {
-                    client.finish();
+                    client.shutdown_write();
                 }
                 client.read_slowly(SLOW);
                 let announces = ANSWERS + usize::from(ending.ends_with(b"close\r\n\r\n"));
@@ -81,12 +81,12 @@ fn slow_readers_get_all_answers(engine: Engine) {
 
 fn slow_readers_get_all_answers_at_a_stop(engine: Engine) {
     let mut tracker = Tracker::start(engine, "[connections]\nshutdown_timeout = 60");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=PEERS, "");
     let announce = long_announce(&torrent);
-    let clients: Vec<Client> = (0..4)
+    let clients: Vec<HttpClient> = (0..4)
         .map(|number| {
-            let mut client = Client::connect_narrow(tracker.v4);
+            let mut client = HttpClient::connect_small_window(tracker.v4);
             client.send(announce.repeat(ANSWERS / (1 + number % 2)));
             client
         })
@@ -102,45 +102,45 @@ fn slow_readers_get_all_answers_at_a_stop(engine: Engine) {
             });
         }
     });
-    let (status, log) = tracker.ended();
+    let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
 /// More requests than are received of a client that does not read.
 fn requests_that_wait_at_a_stop_are_answered(engine: Engine) {
     let mut tracker = Tracker::start(engine, "[connections]\nshutdown_timeout = 60");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=PEERS, "");
     let padding = "x".repeat(1000);
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: t\r\nX: {padding}\r\n\r\n",
         torrent.target(1, "numwant=200&compact=0")
     );
-    let mut client = Client::connect_narrow(tracker.v4);
+    let mut client = HttpClient::connect_small_window(tracker.v4);
     client.send(request.repeat(50));
     thread::sleep(Duration::from_millis(200));
     tracker.signal("TERM");
     tracker.assert_logged("stopping");
     client.read_slowly(usize::MAX);
     assert_eq!(answers_in(client), (50, 0));
-    let (status, log) = tracker.ended();
+    let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
 /// Some clients send a byte or a line end behind their request, in a segment of its own.
 fn a_word_behind_the_last_request_costs_no_answer(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=PEERS, "");
     let announce = String::from_utf8(long_announce(&torrent)).unwrap();
-    let short = get(&torrent.target(1, "numwant=0"));
+    let short = get_request(&torrent.target(1, "numwant=0"));
     let last = announce.replace("Host: tracker", "Connection: close");
     let short = String::from_utf8(short).unwrap().replace("Host: tracker", "Connection: close");
     for number in 0..1500 {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(if number % 2 == 0 { &last } else { &short });
         client.send(["\0", "\r\n"][number % 2]);
-        let bytes = client.drain();
+        let bytes = client.read_all();
         assert!(bytes.ends_with(b"e"), "try {number}: \"{}\"", bytes.escape_ascii());
     }
 }
@@ -148,12 +148,12 @@ fn a_word_behind_the_last_request_costs_no_answer(engine: Engine) {
 /// The same, when its answers are still being read.
 fn a_word_after_the_last_request_costs_no_answer(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=PEERS, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=PEERS, "");
     let announce = String::from_utf8(long_announce(&torrent)).unwrap();
     let last = announce.replace("Host: tracker", "Connection: close");
     for before in [0, 3] {
-        let mut client = Client::connect_narrow(tracker.v4);
+        let mut client = HttpClient::connect_small_window(tracker.v4);
         client.send(announce.repeat(before) + &last);
         thread::sleep(Duration::from_millis(100));
         client.send("\r\n");
@@ -165,21 +165,21 @@ fn a_word_after_the_last_request_costs_no_answer(engine: Engine) {
 
 /// Whether they go themselves or not.
 fn idle_clients_do_not_hold_up_a_stop(engine: Engine) {
-    let mut fastest = PATIENCE;
+    let mut fastest = TIMEOUT;
     for _ in 0..5 {
         let mut tracker = Tracker::start(engine, "");
-        let target = Torrent::new(&tracker, 1).target(1, "");
-        let mut idle: Vec<Client> = (0..20).map(|_| Client::connect(tracker.v4)).collect();
+        let target = TestTorrent::new(&tracker, 1).target(1, "");
+        let mut idle: Vec<HttpClient> = (0..20).map(|_| HttpClient::connect(tracker.v4)).collect();
         for client in &mut idle {
-            client.send(get(&target));
-            announced(&client.reply());
+            client.send(get_request(&target));
+            parse_announce(&client.read_response());
         }
         tracker.signal("TERM");
         let start = Instant::now();
-        let (status, log) = tracker.ended();
+        let (status, log) = tracker.wait_exit();
         fastest = fastest.min(start.elapsed());
         assert_eq!(status.code(), Some(0), "{log}");
-        idle.into_iter().for_each(Client::ends);
+        idle.into_iter().for_each(HttpClient::expect_close);
     }
     // Closed connections may linger for two seconds: of five stops, one at least was not so late.
     assert!(fastest < Duration::from_millis(1500), "the fastest of five stops took {fastest:?}");

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use annulus::limits::RECV_BUFFER_BYTES;
 
-use crate::support::client::{Client, ask, get, request};
-use crate::support::torrent::{Torrent, announced, failed, scraped};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{HttpClient, fetch, get_request, request};
+use crate::support::torrent::{TestTorrent, failure_reason, parse_announce, parse_scrape};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     who_keeps_a_connection,
     heads,
     headers_in_any_case_and_order,
@@ -29,7 +29,7 @@ on_both_engines!(
 
 fn who_keeps_a_connection(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
     for (version, headers, kept) in [
         ("HTTP/1.1", "", true),
         ("HTTP/1.1", "Connection: keep-alive\r\n", true),
@@ -49,58 +49,58 @@ fn who_keeps_a_connection(engine: Engine) {
         ("HTTP/1.0", "Connection: keep-alive, close\r\n", false),
         ("HTTP/1.0", "Connection: close\r\n", false),
     ] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(request("GET", &target, version, headers));
-        let reply = client.reply();
-        announced(&reply);
+        let reply = client.read_response();
+        parse_announce(&reply);
         let says = reply.header("connection");
         if kept {
             // HTTP/1.0 has to be told; HTTP/1.1 knows.
             let expected = (version == "HTTP/1.0").then_some("keep-alive");
             assert_eq!(says, expected, "{version} {headers}");
             client.send(request("GET", &target, "HTTP/1.1", ""));
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         } else {
             assert_eq!(says, Some("close"), "{version} {headers}");
-            client.ends();
+            client.expect_close();
         }
     }
     // A failure is no reason to part.
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     for _ in 0..3 {
-        client.send(get("/announce"));
-        failed(&client.reply());
+        client.send(get_request("/announce"));
+        failure_reason(&client.read_response());
     }
     client.send(request("GET", "/announce", "HTTP/1.0", ""));
-    failed(&client.reply());
-    client.ends();
+    failure_reason(&client.read_response());
+    client.expect_close();
 }
 
 fn heads(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=20, "");
-    let mut client = Client::connect(tracker.v4);
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=20, "");
+    let mut client = HttpClient::connect(tracker.v4);
     for target in [torrent.target(30, ""), torrent.target(30, "compact=0"), "/announce".to_owned()]
     {
         client.send(request("HEAD", &target, "HTTP/1.1", ""));
-        let head = client.reply_head();
+        let head = client.read_response_head();
         client.send(request("GET", &target, "HTTP/1.1", ""));
-        let whole = client.reply();
+        let whole = client.read_response();
         assert_eq!(head.headers, whole.headers, "{target}");
         assert_eq!((head.status, whole.status), (200, 200), "{target}");
     }
     client.send(request("HEAD", "/index", "HTTP/1.1", ""));
-    let reply = client.reply_head();
+    let reply = client.read_response_head();
     assert_eq!(reply.status, 404);
     assert!(reply.header("content-length").is_some_and(|length| length != "0"));
-    client.ends();
+    client.expect_close();
 }
 
 fn headers_in_any_case_and_order(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
-    let mut client = Client::connect(tracker.v4);
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
+    let mut client = HttpClient::connect(tracker.v4);
     for headers in [
         "host: a\r\nconnection: keep-alive\r\nuser-agent:\r\naccept: */*\r\n\
          sec-fetch-mode: cors\r\n",
@@ -113,8 +113,8 @@ fn headers_in_any_case_and_order(engine: Engine) {
         "",
     ] {
         client.send(format!("GET {target} HTTP/1.1\r\n{headers}\r\n"));
-        let reply = client.reply();
-        announced(&reply);
+        let reply = client.read_response();
+        parse_announce(&reply);
         assert_eq!(reply.header("content-encoding"), None);
         assert_eq!(reply.header("transfer-encoding"), None);
     }
@@ -122,8 +122,8 @@ fn headers_in_any_case_and_order(engine: Engine) {
 
 fn line_ends(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
-    let mut client = Client::connect(tracker.v4);
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
+    let mut client = HttpClient::connect(tracker.v4);
     for text in [
         format!("GET {target} HTTP/1.1\nHost: a\n\n"),
         format!("GET {target} HTTP/1.1\r\nHost: a\n\r\n"),
@@ -131,7 +131,7 @@ fn line_ends(engine: Engine) {
         format!("\n\r\n\0GET {target} HTTP/1.1\r\n\r\n\r\n\r\n"),
     ] {
         client.send(text);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
 }
 
@@ -139,58 +139,61 @@ fn line_ends(engine: Engine) {
 fn pipelined_requests(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     for (count, torrent) in [3, 100, 1000].into_iter().zip(1..) {
-        let torrent = Torrent::new(&tracker, torrent);
-        let requests: Vec<u8> =
-            (1..=count).flat_map(|port| get(&torrent.target(port, "numwant=200"))).collect();
-        let mut client = Client::connect(tracker.v4);
+        let torrent = TestTorrent::new(&tracker, torrent);
+        let requests: Vec<u8> = (1..=count)
+            .flat_map(|port| get_request(&torrent.target(port, "numwant=200")))
+            .collect();
+        let mut client = HttpClient::connect(tracker.v4);
         let mut writer = client.stream.try_clone().unwrap();
         let writer = thread::spawn(move || writer.write_all(&requests).unwrap());
         for number in 1..=i64::from(count) {
-            assert_eq!(announced(&client.reply()).incomplete, number);
+            assert_eq!(parse_announce(&client.read_response()).incomplete, number);
         }
         writer.join().unwrap();
-        client.is_silent(Duration::from_millis(50));
-        client.finish();
-        client.ends();
+        client.expect_silence(Duration::from_millis(50));
+        client.shutdown_write();
+        client.expect_close();
     }
 }
 
 fn pipelined_requests_of_all_kinds(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    let scrape =
-        format!("/scrape?info_hash={}", crate::support::torrent::escaped(&torrent.info_hash));
+    let torrent = TestTorrent::new(&tracker, 1);
+    let scrape = format!(
+        "/scrape?info_hash={}",
+        crate::support::torrent::percent_encoded(&torrent.info_hash)
+    );
     let round = [
-        get(&torrent.target(1, "")),
+        get_request(&torrent.target(1, "")),
         b"\r\n\0\0\n".to_vec(),
-        get("/announce?info_hash=short"),
+        get_request("/announce?info_hash=short"),
         request("HEAD", &scrape, "HTTP/1.1", ""),
-        get(&scrape),
+        get_request(&scrape),
         request("GET", &torrent.target(2, ""), "HTTP/1.0", "Connection: keep-alive\r\n"),
     ]
     .concat();
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(round.repeat(30));
     for _ in 0..30 {
-        announced(&client.reply());
-        failed(&client.reply());
-        assert_eq!(client.reply_head().status, 200);
-        assert_eq!(scraped(&client.reply()).len(), 1);
-        assert_eq!(announced(&client.reply()).incomplete, 2);
+        parse_announce(&client.read_response());
+        failure_reason(&client.read_response());
+        assert_eq!(client.read_response_head().status, 200);
+        assert_eq!(parse_scrape(&client.read_response()).len(), 1);
+        assert_eq!(parse_announce(&client.read_response()).incomplete, 2);
     }
-    client.finish();
-    client.ends();
+    client.shutdown_write();
+    client.expect_close();
 }
 
 /// Answers that the client's buffers have no room for wait, and lose neither bytes nor order.
 fn a_slow_reader_gets_every_answer(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=200, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=200, "");
     let requests: Vec<u8> =
-        (201..=2200).flat_map(|port| get(&torrent.target(port, "numwant=200"))).collect();
+        (201..=2200).flat_map(|port| get_request(&torrent.target(port, "numwant=200"))).collect();
     for after in ["", "GET /", "BAD~"] {
-        let mut client = Client::connect_narrow(tracker.v4);
+        let mut client = HttpClient::connect_small_window(tracker.v4);
         let mut writer = client.stream.try_clone().unwrap();
         let requests = [&requests[..], after.as_bytes()].concat();
         let writer = thread::spawn(move || {
@@ -203,7 +206,7 @@ fn a_slow_reader_gets_every_answer(engine: Engine) {
             if number % 100 == 0 {
                 thread::sleep(Duration::from_millis(5));
             }
-            let answer = announced(&client.reply());
+            let answer = parse_announce(&client.read_response());
             assert_eq!(answer.peers.len(), 200, "the {number}th answer");
             assert!(answer.incomplete >= stored, "the {number}th answer");
             stored = answer.incomplete;
@@ -211,9 +214,9 @@ fn a_slow_reader_gets_every_answer(engine: Engine) {
         assert_eq!(stored, 2200);
         writer.join().unwrap();
         if !after.is_empty() {
-            assert_eq!(client.reply().status, 400, "{after}");
+            assert_eq!(client.read_response().status, 400, "{after}");
         }
-        client.ends();
+        client.expect_close();
         // So that the next finds them new.
         for port in 201..=2200 {
             torrent.announce(port, "event=stopped");
@@ -223,34 +226,35 @@ fn a_slow_reader_gets_every_answer(engine: Engine) {
 
 fn a_mistake_in_a_pipeline(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     for before in [1, 10, 300] {
-        let good: Vec<u8> = (1..=before).flat_map(|port| get(&torrent.target(port, ""))).collect();
-        let after = get(&torrent.target(9999, "")).repeat(200);
-        let mut client = Client::connect(tracker.v4);
+        let good: Vec<u8> =
+            (1..=before).flat_map(|port| get_request(&torrent.target(port, ""))).collect();
+        let after = get_request(&torrent.target(9999, "")).repeat(200);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send([&good[..], b"BAD~/ HTTP/1.1\r\n\r\n", &after].concat());
         for _ in 1..=before {
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (400, true));
-        client.ends();
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (400, true));
+        client.expect_close();
     }
     assert_eq!(torrent.scrape().incomplete, 300, "what followed a mistake was served");
 }
 
 fn a_close_in_a_pipeline(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let last = request("GET", &torrent.target(2, ""), "HTTP/1.1", "Connection: close\r\n");
-    let after = get(&torrent.target(3, "")).repeat(100);
-    let mut client = Client::connect(tracker.v4);
-    client.send([get(&torrent.target(1, "")), last, after].concat());
-    assert!(!client.reply().closes());
-    let reply = client.reply();
-    assert!(reply.closes());
-    assert_eq!(announced(&reply).incomplete, 2);
-    client.ends();
+    let after = get_request(&torrent.target(3, "")).repeat(100);
+    let mut client = HttpClient::connect(tracker.v4);
+    client.send([get_request(&torrent.target(1, "")), last, after].concat());
+    assert!(!client.read_response().has_connection_close());
+    let reply = client.read_response();
+    assert!(reply.has_connection_close());
+    assert_eq!(parse_announce(&reply).incomplete, 2);
+    client.expect_close();
     assert_eq!(torrent.scrape().incomplete, 2);
 }
 
@@ -258,10 +262,10 @@ fn a_close_in_a_pipeline(engine: Engine) {
 /// answered in more than one turn: closing before it is read would reset the answers away.
 fn a_close_at_the_end_of_what_was_received(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=200, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=200, "");
     let target = torrent.target(1, "numwant=200");
-    let some = get(&target).repeat(20);
+    let some = get_request(&target).repeat(20);
     let last = |pad: usize| {
         let headers = format!("Connection: close\r\nX: {}\r\n", "x".repeat(pad));
         request("GET", &target, "HTTP/1.1", &headers)
@@ -269,29 +273,29 @@ fn a_close_at_the_end_of_what_was_received(engine: Engine) {
     let pad = RECV_BUFFER_BYTES as usize - some.len() - last(0).len();
     let requests = [&some[..], &last(pad), b"\r\n"].concat();
     for _ in 0..20 {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&requests);
         for _ in 0..20 {
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
-        assert!(client.reply().closes());
-        client.ends();
+        assert!(client.read_response().has_connection_close());
+        client.expect_close();
     }
 }
 
 fn half_closed_connections(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
     for requests in [1, 3, 200] {
         for pause in [0, 30] {
-            let mut client = Client::connect(tracker.v4);
-            client.send(get(&target).repeat(requests));
+            let mut client = HttpClient::connect(tracker.v4);
+            client.send(get_request(&target).repeat(requests));
             thread::sleep(Duration::from_millis(pause));
-            client.finish();
+            client.shutdown_write();
             for _ in 0..requests {
-                announced(&client.reply());
+                parse_announce(&client.read_response());
             }
-            client.ends();
+            client.expect_close();
         }
     }
 }
@@ -299,47 +303,47 @@ fn half_closed_connections(engine: Engine) {
 /// The same answer wherever a request is cut in two.
 fn split_at_every_byte(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce(1, "left=0");
     let headers = "Connection: keep-alive\r\nAccept: */*\r\nX: y\r\n";
     let whole = request("GET", &torrent.target(2, "left=1&compact=1"), "HTTP/1.1", headers);
-    let expected = announced(&ask(tracker.v4, &whole));
-    let mut client = Client::connect(tracker.v4);
+    let expected = parse_announce(&fetch(tracker.v4, &whole));
+    let mut client = HttpClient::connect(tracker.v4);
     for at in 1..whole.len() {
         client.send(&whole[..at]);
         // Long enough to arrive by itself, most of the time; the answer must not depend on it.
         thread::sleep(Duration::from_micros(300));
         client.send(&whole[at..]);
-        let answer = announced(&client.reply());
+        let answer = parse_announce(&client.read_response());
         assert_eq!(answer.peers, expected.peers, "split at {at}");
         assert_eq!((answer.complete, answer.incomplete), (1, 1), "split at {at}");
     }
     // The first request of a connection is received in another way than later ones.
     for at in (1..whole.len()).step_by(7) {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&whole[..at]);
         thread::sleep(Duration::from_micros(300));
         client.send(&whole[at..]);
-        assert_eq!(announced(&client.reply()).peers, expected.peers, "split at {at}");
+        assert_eq!(parse_announce(&client.read_response()).peers, expected.peers, "split at {at}");
     }
 }
 
 fn byte_by_byte(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let whole = request("GET", &torrent.target(1, ""), "HTTP/1.1", "Accept: */*\r\n");
     for requests in [whole.clone(), whole.repeat(2)] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         for byte in &requests {
             client.send([*byte]);
             thread::sleep(Duration::from_micros(500));
         }
         for _ in 0..requests.len() / whole.len() {
-            assert_eq!(announced(&client.reply()).incomplete, 1);
+            assert_eq!(parse_announce(&client.read_response()).incomplete, 1);
         }
     }
     let mistake = b"GET /announce HTTP/1.1\r\nbad header: x\r\n";
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     for byte in mistake {
         // It may be refused before the last byte.
         if client.stream.write_all(&[*byte]).is_err() {
@@ -347,5 +351,5 @@ fn byte_by_byte(engine: Engine) {
         }
         thread::sleep(Duration::from_micros(500));
     }
-    assert_eq!(client.reply().status, 400);
+    assert_eq!(client.read_response().status, 400);
 }

@@ -1,45 +1,45 @@
 //! Full tables: a newcomer is answered like anybody, but not stored.
 
-use crate::support::torrent::{Counts, Torrent};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::torrent::{ScrapeCounts, TestTorrent};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(torrents, torrents_that_were_announced_once, peers, peers_of_a_torrent);
+test_both_engines!(torrents, torrents_that_were_announced_once, peers, peers_of_a_torrent);
 
 fn known(tracker: &Tracker, torrents: u8) -> u8 {
-    let counts = |number: u8| Torrent::new(tracker, number).scrape();
-    (1..=torrents).map(|number| u8::from(counts(number) != Counts::default())).sum()
+    let counts = |number: u8| TestTorrent::new(tracker, number).scrape();
+    (1..=torrents).map(|number| u8::from(counts(number) != ScrapeCounts::default())).sum()
 }
 
 fn torrents(engine: Engine) {
     let tracker = Tracker::start(engine, "[swarms]\nmax_torrents = 10");
     for number in 1..=10 {
-        let torrent = Torrent::new(&tracker, number);
+        let torrent = TestTorrent::new(&tracker, number);
         assert_eq!(torrent.announce(1, "").incomplete, 1);
         assert_eq!(torrent.announce(1, "").incomplete, 1);
     }
     assert_eq!(known(&tracker, 10), 10);
     for number in 11..=20 {
-        let torrent = Torrent::new(&tracker, number);
+        let torrent = TestTorrent::new(&tracker, number);
         // Twice, for nothing may be left behind by the first.
         assert!(torrent.announce(1, "left=0").peers.is_empty());
         assert!(torrent.announce(2, "left=1").peers.is_empty());
     }
     assert_eq!(known(&tracker, 20), 10);
     // What is known goes on, for newcomers too.
-    assert_eq!(Torrent::new(&tracker, 1).announce(2, "").incomplete, 2);
+    assert_eq!(TestTorrent::new(&tracker, 1).announce(2, "").incomplete, 2);
 }
 
 /// A newcomer takes the place of a torrent with one peer that has announced once.
 fn torrents_that_were_announced_once(engine: Engine) {
     let tracker = Tracker::start(engine, "[swarms]\nmax_torrents = 10");
     for number in 1..=10 {
-        Torrent::new(&tracker, number).announce(1, "left=0&event=completed");
+        TestTorrent::new(&tracker, number).announce(1, "left=0&event=completed");
     }
     // One whose peer announces again, and one with two peers.
-    Torrent::new(&tracker, 1).announce(1, "left=0");
-    Torrent::new(&tracker, 2).announce(2, "left=1");
+    TestTorrent::new(&tracker, 1).announce(1, "left=0");
+    TestTorrent::new(&tracker, 2).announce(2, "left=1");
     for number in 11..=100 {
-        let torrent = Torrent::new(&tracker, number);
+        let torrent = TestTorrent::new(&tracker, number);
         assert_eq!(torrent.announce(1, "left=0").complete, 1);
         if number > 92 {
             let second = torrent.announce(2, "left=1");
@@ -48,30 +48,30 @@ fn torrents_that_were_announced_once(engine: Engine) {
         assert_eq!(known(&tracker, number), 10);
     }
     for number in [1, 2].into_iter().chain(93..=100) {
-        assert_eq!(Torrent::new(&tracker, number).scrape().complete, 1, "{number}");
+        assert_eq!(TestTorrent::new(&tracker, number).scrape().complete, 1, "{number}");
     }
     // Now there is none that could go.
-    assert!(Torrent::new(&tracker, 101).announce(1, "left=0").peers.is_empty());
-    assert!(Torrent::new(&tracker, 101).announce(2, "left=1").peers.is_empty());
+    assert!(TestTorrent::new(&tracker, 101).announce(1, "left=0").peers.is_empty());
+    assert!(TestTorrent::new(&tracker, 101).announce(2, "left=1").peers.is_empty());
     assert_eq!(known(&tracker, 101), 10);
 }
 
 fn peers(engine: Engine) {
     let tracker = Tracker::start(engine, "[swarms]\nmax_peers = 10");
-    let (one, other) = (Torrent::new(&tracker, 1), Torrent::new(&tracker, 2));
-    one.fill(tracker.v4, 1..=6, "");
-    other.fill(tracker.v4, 1..=4, "");
+    let (one, other) = (TestTorrent::new(&tracker, 1), TestTorrent::new(&tracker, 2));
+    one.announce_ports(tracker.v4, 1..=6, "");
+    other.announce_ports(tracker.v4, 1..=4, "");
     for torrent in [&one, &other] {
         let before = torrent.scrape();
         let newcomer = torrent.announce(100, "");
         assert_eq!(newcomer.peers.len() as i64, before.incomplete, "it is answered");
         assert_eq!(torrent.scrape(), before, "but not stored");
     }
-    assert!(Torrent::new(&tracker, 3).announce(1, "").peers.is_empty());
-    assert_eq!(Torrent::new(&tracker, 3).scrape(), Counts::default());
+    assert!(TestTorrent::new(&tracker, 3).announce(1, "").peers.is_empty());
+    assert_eq!(TestTorrent::new(&tracker, 3).scrape(), ScrapeCounts::default());
     // Who is stored stays, and may become a seeder.
     assert_eq!(one.announce(1, "left=0&event=completed").complete, 1);
-    assert_eq!(one.scrape(), Counts { complete: 1, downloaded: 1, incomplete: 5 });
+    assert_eq!(one.scrape(), ScrapeCounts { complete: 1, downloaded: 1, incomplete: 5 });
     // Who leaves makes room.
     other.announce(1, "event=stopped");
     one.announce(100, "");
@@ -80,8 +80,8 @@ fn peers(engine: Engine) {
 
 fn peers_of_a_torrent(engine: Engine) {
     let tracker = Tracker::start(engine, "[swarms]\nmax_peers_per_torrent = 3");
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=3, "");
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=3, "");
     for port in 4..=20 {
         let answer = torrent.announce(port, "");
         assert_eq!(answer.peers.len(), 3, "it is answered");
@@ -92,7 +92,7 @@ fn peers_of_a_torrent(engine: Engine) {
     torrent.announce(20, "");
     assert_eq!(torrent.scrape().incomplete, 3);
     // The others are not concerned.
-    let other = Torrent::new(&tracker, 2);
-    other.fill(tracker.v4, 1..=3, "");
+    let other = TestTorrent::new(&tracker, 2);
+    other.announce_ports(tracker.v4, 1..=3, "");
     assert_eq!(other.scrape().incomplete, 3);
 }

@@ -1,11 +1,11 @@
 //! What people, robots and load balancers find who come to the tracker's port.
 
-use crate::support::client::{Client, ask, get, request};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, fetch, get_request, request};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     a_visitor_is_told_what_this_is,
     a_visitor_is_sent_elsewhere,
     robots_are_sent_away,
@@ -15,8 +15,8 @@ on_both_engines!(
 fn a_visitor_is_told_what_this_is(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     for target in ["/", "/?from=a+link", "http://tracker.example/"] {
-        let reply = ask(tracker.v4, get(target));
-        assert_eq!((reply.status, reply.closes()), (200, true), "{target}");
+        let reply = fetch(tracker.v4, get_request(target));
+        assert_eq!((reply.status, reply.has_connection_close()), (200, true), "{target}");
         let text = String::from_utf8(reply.body).unwrap();
         assert!(text.contains("BitTorrent tracker"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -27,18 +27,18 @@ fn a_visitor_is_sent_elsewhere(engine: Engine) {
     let url = format!("https://example.org/{}", "x".repeat(1000));
     let tracker = Tracker::start(engine, &format!("[protocol]\nredirect = \"{url}\""));
     for method in ["GET", "HEAD"] {
-        let reply = ask(tracker.v4, request(method, "/", "HTTP/1.1", ""));
-        assert_eq!((reply.status, reply.closes()), (302, true), "{method}");
+        let reply = fetch(tracker.v4, request(method, "/", "HTTP/1.1", ""));
+        assert_eq!((reply.status, reply.has_connection_close()), (302, true), "{method}");
         assert_eq!(reply.header("location"), Some(&*url), "{method}");
         assert!(reply.body.is_empty());
     }
-    assert_eq!(ask(tracker.v4, get("/favicon.ico")).status, 404);
+    assert_eq!(fetch(tracker.v4, get_request("/favicon.ico")).status, 404);
 }
 
 fn robots_are_sent_away(engine: Engine) {
     let tracker = Tracker::start(engine, "[protocol]\nredirect = \"http://example.org\"");
     for target in ["/robots.txt", "http://tracker.example:3000/robots.txt"] {
-        let reply = ask(tracker.v4, get(target));
+        let reply = fetch(tracker.v4, get_request(target));
         assert_eq!(reply.status, 200, "{target}");
         assert_eq!(reply.header("content-type"), Some("text/plain"));
         assert_eq!(String::from_utf8(reply.body).unwrap(), "User-agent: *\nDisallow: /\n");
@@ -49,7 +49,7 @@ fn robots_are_sent_away(engine: Engine) {
 fn who_asks_for_options_is_told(engine: Engine) {
     let tables = format!("[protocol]\nredirect = \"http://example.org\"\n{OPERATIONS}");
     let tracker = Tracker::start(engine, &tables);
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let announce = torrent.target(1, "");
     let mut count = 0;
     for target in ["*", "/", "/nothing", "/robots.txt", "/announce", &announce, "/scrape", "?x"] {
@@ -61,36 +61,36 @@ fn who_asks_for_options_is_told(engine: Engine) {
             ("HTTP/1.0", "", false),
             ("HTTP/1.0", "Connection: keep-alive\r\n", true),
         ] {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             let options = request("OPTIONS", target, version, headers);
-            client.send([&options[..], &get(&announce)].concat());
-            let reply = client.reply_head();
+            client.send([&options[..], &get_request(&announce)].concat());
+            let reply = client.read_response_head();
             assert_eq!(reply.status, 204, "{target} {version} {headers}");
             assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"), "{target}");
             assert_eq!(reply.header("content-length"), None, "{target}");
-            assert_eq!(reply.closes(), !kept, "{target} {version} {headers}");
+            assert_eq!(reply.has_connection_close(), !kept, "{target} {version} {headers}");
             if kept {
-                announced(&client.reply());
-                client.finish();
+                parse_announce(&client.read_response());
+                client.shutdown_write();
             }
-            client.ends();
+            client.expect_close();
             count += 1;
         }
     }
     assert_eq!(
-        Observed::of(&tracker).of_metric("annulus_requests_total"),
+        AdminClient::of(&tracker).labelled_samples("annulus_requests_total"),
         [
             format!("kind=announce,family=ipv4,outcome=answered {}", count / 5 * 3),
             format!("kind=page,family=ipv4,outcome=answered {count}"),
         ]
     );
     let body = request("OPTIONS", "/", "HTTP/1.1", "Content-Length: 2\r\n");
-    assert_eq!(ask(tracker.v4, body).status, 400);
+    assert_eq!(fetch(tracker.v4, body).status, 400);
 
     let limits = "[limits]\nrequests_per_second = 1\nrequest_burst = 1\n";
     let tracker = Tracker::start(engine, limits);
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(request("OPTIONS", &announce, "HTTP/1.1", "").repeat(2));
-    assert_eq!(client.reply_head().status, 204);
-    assert_eq!(client.reply().status, 429);
+    assert_eq!(client.read_response_head().status, 204);
+    assert_eq!(client.read_response().status, 429);
 }

@@ -1,11 +1,13 @@
 //! Announces and scrapes at whatever place users' announce URLs lead to, and what stays a page.
 
-use crate::support::client::{Client, ask, get, request};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::torrent::{Torrent, announced, escaped, failed, scraped};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, fetch, get_request, request};
+use crate::support::torrent::{
+    TestTorrent, failure_reason, parse_announce, parse_scrape, percent_encoded,
+};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     an_announce_is_one_anywhere,
     a_scrape_is_one_where_the_path_says_so,
     a_failure_is_bencoded_anywhere,
@@ -17,16 +19,16 @@ on_both_engines!(
 const REQUESTS: &str = "annulus_requests_total";
 
 /// With a page elsewhere, which clients are not to be led to.
-fn start(engine: Engine) -> (Tracker, Observed) {
+fn start(engine: Engine) -> (Tracker, AdminClient) {
     let tables = format!("[protocol]\nredirect = \"https://example.org\"\n{OPERATIONS}");
     let tracker = Tracker::start(engine, &tables);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     (tracker, observed)
 }
 
 fn an_announce_is_one_anywhere(engine: Engine) {
     let (tracker, observed) = start(engine);
-    let hash = escaped(&[1; 20]);
+    let hash = percent_encoded(&[1; 20]);
     let places = [
         "/?",
         "?",
@@ -68,27 +70,31 @@ fn an_announce_is_one_anywhere(engine: Engine) {
     for (place, port) in places.iter().zip(1..) {
         for key in ["info_hash", "%69nfo%5fhash"] {
             let target = format!("{place}{key}={hash}&port={port}");
-            let reply = ask(tracker.v4, get(&target));
-            assert_eq!(announced(&reply).incomplete, port, "{target}");
-            assert!(!reply.closes(), "{target}");
+            let reply = fetch(tracker.v4, get_request(&target));
+            assert_eq!(parse_announce(&reply).incomplete, port, "{target}");
+            assert!(!reply.has_connection_close(), "{target}");
         }
         // And wherever in the query the info hash is.
         let target = format!("{place}port={port}&left=0&info_hash={hash}&compact=1");
-        assert_eq!(announced(&ask(tracker.v4, get(&target))).complete, 1, "{target}");
-        let mut client = Client::connect(tracker.v4);
+        assert_eq!(
+            parse_announce(&fetch(tracker.v4, get_request(&target))).complete,
+            1,
+            "{target}"
+        );
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(request("HEAD", &target, "HTTP/1.0", ""));
-        assert_eq!(client.reply_head().status, 200, "{target}");
-        announced(&ask(tracker.v4, get(&target.replace("left=0", "left=1"))));
+        assert_eq!(client.read_response_head().status, 200, "{target}");
+        parse_announce(&fetch(tracker.v4, get_request(&target.replace("left=0", "left=1"))));
     }
     let count = 5 * places.len();
     let all = format!("kind=announce,family=ipv4,outcome=answered {count}");
-    assert_eq!(observed.of_metric(REQUESTS), [all]);
+    assert_eq!(observed.labelled_samples(REQUESTS), [all]);
 }
 
 fn a_scrape_is_one_where_the_path_says_so(engine: Engine) {
     let (tracker, observed) = start(engine);
-    Torrent::new(&tracker, 1).announce(1, "");
-    let hash = escaped(&[1; 20]);
+    TestTorrent::new(&tracker, 1).announce(1, "");
+    let hash = percent_encoded(&[1; 20]);
     let paths = [
         "/scrape.php",
         "/scrape_x",
@@ -107,12 +113,12 @@ fn a_scrape_is_one_where_the_path_says_so(engine: Engine) {
     for path in paths {
         let start = if path.contains('?') { "&" } else { "?" };
         let target = format!("{path}{start}port=1&info_hash={hash}");
-        let files = scraped(&ask(tracker.v4, get(&target)));
+        let files = parse_scrape(&fetch(tracker.v4, get_request(&target)));
         assert_eq!(files[0].1.incomplete, 1, "{target}");
     }
     let all = format!("kind=scrape,family=ipv4,outcome=answered {}", paths.len());
     assert_eq!(
-        observed.of_metric(REQUESTS),
+        observed.labelled_samples(REQUESTS),
         ["kind=announce,family=ipv4,outcome=answered 1", &all]
     );
 }
@@ -120,25 +126,28 @@ fn a_scrape_is_one_where_the_path_says_so(engine: Engine) {
 /// What is wrong with an announce is told as to a client, and the connection goes on.
 fn a_failure_is_bencoded_anywhere(engine: Engine) {
     let (tracker, observed) = start(engine);
-    let hash = escaped(&[1; 20]);
-    let mut client = Client::connect(tracker.v4);
+    let hash = percent_encoded(&[1; 20]);
+    let mut client = HttpClient::connect(tracker.v4);
     for place in ["/?", "?", "http://tracker?", "/a?", "/a/b/c?", "/announce%20?"] {
         for (query, word) in [
             (format!("info_hash={hash}"), "port is missing"),
             ("info_hash=&port=1".to_owned(), "20 bytes"),
             ("port=1&info_hash=%zz".to_owned(), "percent"),
         ] {
-            client.send(get(&format!("{place}{query}")));
-            let reason = failed(&client.reply());
+            client.send(get_request(&format!("{place}{query}")));
+            let reason = failure_reason(&client.read_response());
             assert!(reason.contains(word), "{place}{query}: {reason}");
         }
     }
-    assert_eq!(observed.of_metric(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 18"]);
+    assert_eq!(
+        observed.labelled_samples(REQUESTS),
+        ["kind=announce,family=ipv4,outcome=failed 18"]
+    );
 }
 
 fn padding_behind_values_is_passed_over(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let hash = escaped(&[1; 20]);
+    let hash = percent_encoded(&[1; 20]);
     for (padding, port) in ["%0D", "%0d%0A", "%20", "+", "%09", "/", "%20/%0D"].iter().zip(1..) {
         for query in [
             format!("info_hash={hash}&left=1&port={port}{padding}"),
@@ -147,22 +156,27 @@ fn padding_behind_values_is_passed_over(engine: Engine) {
             format!("port={port}&info_hash={hash}&left=1{padding}"),
             format!("port={port}&info_hash={hash}&left=1&passkey{padding}"),
         ] {
-            let answer = announced(&ask(tracker.v4, get(&format!("/announce?{query}"))));
+            let answer =
+                parse_announce(&fetch(tracker.v4, get_request(&format!("/announce?{query}"))));
             assert_eq!(answer.incomplete, port, "{query}");
         }
         let target = format!("/announce?info_hash={hash}&port={port}&event=stopped{padding}");
-        let answer = announced(&ask(tracker.v4, get(&target)));
+        let answer = parse_announce(&fetch(tracker.v4, get_request(&target)));
         assert_eq!((answer.incomplete, answer.peers.len()), (port - 1, 0), "{target}");
         let target = format!("/announce?info_hash={hash}&port={port}&compact=0{padding}");
-        let list = announced(&ask(tracker.v4, get(&target))).whole.get("peers").cloned();
+        let list =
+            parse_announce(&fetch(tracker.v4, get_request(&target))).body.get("peers").cloned();
         assert!(format!("{list:?}").contains('['), "{target}: {list:?}");
-        let files = scraped(&ask(tracker.v4, get(&format!("/scrape?info_hash={hash}{padding}"))));
+        let files = parse_scrape(&fetch(
+            tracker.v4,
+            get_request(&format!("/scrape?info_hash={hash}{padding}")),
+        ));
         assert_eq!(files[0].1.incomplete, port, "{padding}");
     }
     // A hash that ends in such bytes is whole.
-    let hash = escaped(b"aaaaaaaaaaaaaaaaa/ \r");
+    let hash = percent_encoded(b"aaaaaaaaaaaaaaaaa/ \r");
     assert_eq!(
-        scraped(&ask(tracker.v4, get(&format!("/scrape?info_hash={hash}"))))[0].0,
+        parse_scrape(&fetch(tracker.v4, get_request(&format!("/scrape?info_hash={hash}"))))[0].0,
         b"aaaaaaaaaaaaaaaaa/ \r"
     );
 }
@@ -186,24 +200,29 @@ fn what_has_no_info_hash_stays_a_page(engine: Engine) {
         ("?port=1", 404),
         ("*", 404),
     ] {
-        let reply = ask(tracker.v4, get(target));
-        assert_eq!((reply.status, reply.closes()), (status, true), "{target}");
+        let reply = fetch(tracker.v4, get_request(target));
+        assert_eq!((reply.status, reply.has_connection_close()), (status, true), "{target}");
     }
     assert_eq!(
-        observed.of_metric(REQUESTS),
+        observed.labelled_samples(REQUESTS),
         ["kind=page,family=ipv4,outcome=answered 7", "kind=page,family=ipv4,outcome=failed 8",]
     );
     // These two say by their path what they are.
-    assert!(failed(&ask(tracker.v4, get("/announce"))).contains("info_hash is missing"));
-    assert!(failed(&ask(tracker.v4, get("/scrape"))).contains("info_hash is missing"));
+    assert!(
+        failure_reason(&fetch(tracker.v4, get_request("/announce")))
+            .contains("info_hash is missing")
+    );
+    assert!(
+        failure_reason(&fetch(tracker.v4, get_request("/scrape"))).contains("info_hash is missing")
+    );
 }
 
 fn a_limit_is_told_to_clients_as_to_clients(engine: Engine) {
     let limits = "[limits]\nrequests_per_second = 1\nrequest_burst = 1\n";
     let tracker = Tracker::start(engine, limits);
-    let target = format!("/?info_hash={}&port=1", escaped(&[1; 20]));
-    let mut client = Client::connect(tracker.v4);
-    client.send([get(&target), get(&target)].concat());
-    announced(&client.reply());
-    assert!(failed(&client.reply()).contains("too many requests"));
+    let target = format!("/?info_hash={}&port=1", percent_encoded(&[1; 20]));
+    let mut client = HttpClient::connect(tracker.v4);
+    client.send([get_request(&target), get_request(&target)].concat());
+    parse_announce(&client.read_response());
+    assert!(failure_reason(&client.read_response()).contains("too many requests"));
 }

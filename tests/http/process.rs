@@ -4,11 +4,11 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::client::{Client, get};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, config, on_both_engines};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, config, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     the_log_names_the_engine,
     an_address_in_use,
     two_trackers_on_one_port,
@@ -36,7 +36,7 @@ fn an_address_in_use(engine: Engine) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let text = format!("listen = [\"{address}\"]\nengine = \"{}\"", engine.name());
-    let (status, log) = Tracker::launch(&text, &[]).ended();
+    let (status, log) = Tracker::launch(&text, &[]).wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(
         log.contains(&format!("cannot listen on {address}")) && log.contains("stop it"),
@@ -49,31 +49,31 @@ fn two_trackers_on_one_port(engine: Engine) {
     let first = Tracker::start(engine, "");
     for address in [Some(first.v4), first.v6].into_iter().flatten() {
         let text = format!("listen = [\"{address}\"]\nengine = \"{}\"", engine.name());
-        let (status, log) = Tracker::launch(&text, &[]).ended();
+        let (status, log) = Tracker::launch(&text, &[]).wait_exit();
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(log.contains(&address.to_string()) && log.contains("another annulus"), "{log}");
     }
-    Torrent::new(&first, 1).announce(1, "");
+    TestTorrent::new(&first, 1).announce(1, "");
 }
 
 fn a_signal_stops_it(engine: Engine) {
     for signal in ["TERM", "INT"] {
         let mut tracker = Tracker::start(engine, "");
-        let torrent = Torrent::new(&tracker, 1);
-        let mut idle: Vec<Client> = (0..20)
+        let torrent = TestTorrent::new(&tracker, 1);
+        let mut idle: Vec<HttpClient> = (0..20)
             .map(|_| {
-                let mut client = Client::connect(tracker.v4);
-                client.send(get(&torrent.target(1, "")));
-                announced(&client.reply());
+                let mut client = HttpClient::connect(tracker.v4);
+                client.send(get_request(&torrent.target(1, "")));
+                parse_announce(&client.read_response());
                 client
             })
             .collect();
         tracker.signal(signal);
         let start = Instant::now();
         let last = idle.pop().unwrap();
-        idle.into_iter().for_each(Client::ends);
-        last.ends();
-        let (status, log) = tracker.ended();
+        idle.into_iter().for_each(HttpClient::expect_close);
+        last.expect_close();
+        let (status, log) = tracker.wait_exit();
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(log.ends_with("stopped"), "{log}");
         // Nothing was in flight: the bound, 10 seconds, is not used up.
@@ -83,16 +83,16 @@ fn a_signal_stops_it(engine: Engine) {
 
 fn what_is_in_flight_is_answered(engine: Engine) {
     let mut tracker = Tracker::start(engine, "");
-    let (v4, target) = (tracker.v4, Torrent::new(&tracker, 1).target(1, ""));
-    let request = get(&target);
+    let (v4, target) = (tracker.v4, TestTorrent::new(&tracker, 1).target(1, ""));
+    let request = get_request(&target);
     let (first, rest) = request.split_at(request.len() / 2);
     // Half of a first request, half of a later one, and a pipeline that was not read.
-    let mut fresh = Client::connect(v4);
+    let mut fresh = HttpClient::connect(v4);
     fresh.send(first);
-    let mut later = Client::connect(v4);
+    let mut later = HttpClient::connect(v4);
     later.send([&request[..], first].concat());
-    announced(&later.reply());
-    let mut unread = Client::connect(v4);
+    parse_announce(&later.read_response());
+    let mut unread = HttpClient::connect(v4);
     unread.send(request.repeat(300));
     thread::sleep(Duration::from_millis(200));
     tracker.signal("TERM");
@@ -100,16 +100,16 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     thread::sleep(Duration::from_millis(200));
     for mut client in [fresh, later] {
         client.send(rest);
-        let reply = client.reply();
-        announced(&reply);
-        assert!(reply.closes(), "the last reply of the connection");
-        client.ends();
+        let reply = client.read_response();
+        parse_announce(&reply);
+        assert!(reply.has_connection_close(), "the last reply of the connection");
+        client.expect_close();
     }
     for _ in 0..300 {
-        announced(&unread.reply());
+        parse_announce(&unread.read_response());
     }
-    unread.ends();
-    let (status, log) = tracker.ended();
+    unread.expect_close();
+    let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(std::net::TcpStream::connect(v4).is_err());
 }
@@ -118,39 +118,39 @@ fn what_is_in_flight_is_answered(engine: Engine) {
 fn a_stop_is_bounded(engine: Engine) {
     let tables = "[connections]\nshutdown_timeout = 1\nheader_timeout = 300\nsend_timeout = 300";
     let mut tracker = Tracker::start(engine, tables);
-    let torrent = Torrent::new(&tracker, 1);
-    torrent.fill(tracker.v4, 1..=200, "");
-    let mut half = Client::connect(tracker.v4);
+    let torrent = TestTorrent::new(&tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=200, "");
+    let mut half = HttpClient::connect(tracker.v4);
     half.send("GET /announce");
-    let mut deaf = Client::connect_narrow(tracker.v4);
+    let mut deaf = HttpClient::connect_small_window(tracker.v4);
     deaf.stream.set_nonblocking(true).unwrap();
-    let requests = get(&torrent.target(1, "numwant=200")).repeat(1000);
+    let requests = get_request(&torrent.target(1, "numwant=200")).repeat(1000);
     let mut at = 0;
     for _ in 0..10 {
-        deaf.stuff(&requests, &mut at).unwrap();
+        deaf.write_until_full(&requests, &mut at).unwrap();
         thread::sleep(Duration::from_millis(20));
     }
     tracker.signal("TERM");
     let start = Instant::now();
-    let reply = half.reply();
-    assert_eq!((reply.status, reply.closes()), (408, true));
-    half.ends();
-    let (status, log) = tracker.ended();
+    let reply = half.read_response();
+    assert_eq!((reply.status, reply.has_connection_close()), (408, true));
+    half.expect_close();
+    let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
+    assert!(start.elapsed() < TIMEOUT / 3, "{:?}", start.elapsed());
 }
 
 fn other_signals_do_not_stop_it(engine: Engine) {
     let mut tracker = Tracker::start(engine, "");
-    let mut client = Client::connect(tracker.v4);
-    let target = Torrent::new(&tracker, 1).target(1, "");
-    client.send(get(&target));
-    announced(&client.reply());
+    let mut client = HttpClient::connect(tracker.v4);
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
+    client.send(get_request(&target));
+    parse_announce(&client.read_response());
     for signal in ["HUP", "USR1", "PIPE", "HUP"] {
         tracker.signal(signal);
         thread::sleep(Duration::from_millis(50));
-        client.send(get(&target));
-        announced(&client.reply());
+        client.send(get_request(&target));
+        parse_announce(&client.read_response());
         assert!(tracker.is_running());
     }
 }
@@ -158,18 +158,18 @@ fn other_signals_do_not_stop_it(engine: Engine) {
 fn few_descriptors(engine: Engine) {
     // Too few for anything.
     let text = config(engine, 2, "");
-    let (status, log) = Tracker::launch(&text, &["prlimit", "--nofile=64:64"]).ended();
+    let (status, log) = Tracker::launch(&text, &["prlimit", "--nofile=64:64"]).wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("limit of open files (64)") && log.contains("ulimit -n"), "{log}");
     // Fewer than were asked for.
     let runner = ["prlimit", "--nofile=256:256"];
-    let tracker = Tracker::start_as(engine, 2, "[connections]\nmax = 10000", &runner);
+    let tracker = Tracker::start_with(engine, 2, "[connections]\nmax = 10000", &runner);
     tracker.assert_logged("connections.max = 10000 is more than the limit of open files (256)");
-    Torrent::new(&tracker, 1).announce(1, "");
+    TestTorrent::new(&tracker, 1).announce(1, "");
     // A soft limit is raised as far as it goes.
     let runner = ["prlimit", "--nofile=64:1024"];
-    let tracker = Tracker::start_as(engine, 2, "", &runner);
-    Torrent::new(&tracker, 1).announce(1, "");
+    let tracker = Tracker::start_with(engine, 2, "", &runner);
+    TestTorrent::new(&tracker, 1).announce(1, "");
 }
 
 fn wrong_configurations(engine: Engine) {
@@ -182,7 +182,7 @@ fn wrong_configurations(engine: Engine) {
         ("[protocol", ":2:"),
     ] {
         let text = format!("engine = \"{engine}\"\n{text}");
-        let (status, log) = Tracker::launch(&text, &[]).ended();
+        let (status, log) = Tracker::launch(&text, &[]).wait_exit();
         assert_eq!(status.code(), Some(1), "{text}: {log}");
         assert!(log.contains(word), "{text}: {log}");
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use annulus::limits::REQUEST_LINE_BYTES_MAX;
 use annulus_parser::Error;
 
-use crate::support::client::{Client, ask, get, request};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::torrent::{Torrent, announced, escaped, failed};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, fetch, get_request, request};
+use crate::support::torrent::{TestTorrent, failure_reason, parse_announce, percent_encoded};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     every_mistake_has_its_answer,
     a_refused_head_has_no_body,
     methods,
@@ -39,15 +39,17 @@ fn example(error: Error) -> (Vec<u8>, Outcome) {
     use Outcome::{Closed, Failed};
     let hash = "a".repeat(20);
     let lines = |lines: &str| format!("GET /announce HTTP/1.1\r\n{lines}").into_bytes();
-    let query = |query: &str| get(&format!("/announce?{query}"));
+    let query = |query: &str| get_request(&format!("/announce?{query}"));
     match error {
         // A SOCKS client's greeting.
         Error::MethodMalformed => (b"\x05\x01\0".to_vec(), Closed(400)),
         Error::MethodNotAllowed => (request("PUT", "/announce", "HTTP/1.1", ""), Closed(405)),
-        Error::TargetMalformed => (get("/ann\tounce"), Closed(400)),
-        Error::VersionMalformed => (get("/announce x"), Closed(400)),
+        Error::TargetMalformed => (get_request("/ann\tounce"), Closed(400)),
+        Error::VersionMalformed => (get_request("/announce x"), Closed(400)),
         Error::VersionNotSupported => (request("GET", "/", "HTTP/2.0", ""), Closed(505)),
-        Error::RequestLineTooLong => (get(&format!("/{}", "a".repeat(12 * 1024))), Closed(414)),
+        Error::RequestLineTooLong => {
+            (get_request(&format!("/{}", "a".repeat(12 * 1024))), Closed(414))
+        }
         Error::HeadTooLarge => (lines(&format!("a: {}", "b".repeat(16 * 1024))), Closed(431)),
         Error::TooManyHeaders => (lines(&"a: b\r\n".repeat(129)), Closed(431)),
         Error::LineEndMalformed => (lines("a: b\rc: d\r\n\r\n"), Closed(400)),
@@ -75,28 +77,36 @@ fn example(error: Error) -> (Vec<u8>, Outcome) {
 
 fn every_mistake_has_its_answer(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     for error in Error::ALL {
         let (bytes, outcome) = example(error);
         // Alone; and behind requests that are right, whose answers come first.
         for before in [0, 1, 5] {
-            let mut client = Client::connect(tracker.v4);
-            client.send([get(&torrent.target(1, "")).repeat(before), bytes.clone()].concat());
+            let mut client = HttpClient::connect(tracker.v4);
+            client
+                .send([get_request(&torrent.target(1, "")).repeat(before), bytes.clone()].concat());
             for _ in 0..before {
-                announced(&client.reply());
+                parse_announce(&client.read_response());
             }
-            let reply = client.reply();
+            let reply = client.read_response();
             match outcome {
                 Outcome::Closed(status) => {
-                    assert_eq!((reply.status, reply.closes()), (status, true), "{error:?}");
+                    assert_eq!(
+                        (reply.status, reply.has_connection_close()),
+                        (status, true),
+                        "{error:?}"
+                    );
                     assert!(reply.body.ends_with(b"\n") && reply.body.len() > 10, "{error:?}");
-                    client.ends();
+                    client.expect_close();
                 }
                 Outcome::Failed(word) => {
-                    let reason = failed(&reply);
-                    assert!(reason.contains(word) && !reply.closes(), "{error:?}: {reason}");
-                    client.send(get(&torrent.target(1, "")));
-                    announced(&client.reply());
+                    let reason = failure_reason(&reply);
+                    assert!(
+                        reason.contains(word) && !reply.has_connection_close(),
+                        "{error:?}: {reason}"
+                    );
+                    client.send(get_request(&torrent.target(1, "")));
+                    parse_announce(&client.read_response());
                 }
             }
         }
@@ -114,61 +124,65 @@ fn a_refused_head_has_no_body(engine: Engine) {
     for error in Error::ALL {
         let (bytes, outcome) = example(error);
         let Some(bytes) = head(&bytes) else { continue };
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send([b"\r\n\0", &bytes[..]].concat());
-        let reply = client.reply_head();
+        let reply = client.read_response_head();
         assert_ne!(reply.header("content-length"), Some("0"), "{error:?}");
         match outcome {
             Outcome::Closed(status) => {
-                assert_eq!((reply.status, reply.closes()), (status, true), "{error:?}");
+                assert_eq!(
+                    (reply.status, reply.has_connection_close()),
+                    (status, true),
+                    "{error:?}"
+                );
             }
             Outcome::Failed(_) => {
-                assert_eq!((reply.status, reply.closes()), (200, false), "{error:?}");
-                client.finish();
+                assert_eq!((reply.status, reply.has_connection_close()), (200, false), "{error:?}");
+                client.shutdown_write();
             }
         }
-        client.ends();
+        client.expect_close();
         heads += 1;
     }
     assert!(heads > 15, "{heads}");
     // Broken off, or too slow.
     for (breaks_off, status) in [(true, 400), (false, 408)] {
         for begun in ["HEAD", "\r\nHEAD /announce", "HEAD / HTTP/1.1\r\nHost: tracker\r\n"] {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             client.send(begun);
             if breaks_off {
-                client.finish();
+                client.shutdown_write();
             }
-            assert_eq!(client.reply_head().status, status, "{begun:?}");
-            client.ends();
+            assert_eq!(client.read_response_head().status, status, "{begun:?}");
+            client.expect_close();
         }
     }
 }
 
 fn methods(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
     for method in ["POST", "PUT", "OPTION", "CONNECT", "DELETE", "TRACE", "PATCH", "PRI", "get"] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(request(method, &target, "HTTP/1.1", ""));
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (405, true), "{method}");
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (405, true), "{method}");
         assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"), "{method}");
-        client.ends();
+        client.expect_close();
     }
     for line in ["GET/announce HTTP/1.1", "G{T /announce HTTP/1.1", " GET / HTTP/1.1", "\u{fe}"] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(format!("{line}\r\n\r\n"));
-        assert_eq!(client.reply().status, 400, "{line}");
-        client.ends();
+        assert_eq!(client.read_response().status, 400, "{line}");
+        client.expect_close();
     }
     for (version, status) in
         [("HTTP/0.9", 505), ("HTTP/3", 505), ("HTTP/1", 400), ("HTTP/1.12", 400), ("http/1.1", 400)]
     {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(request("GET", &target, version, ""));
-        assert_eq!(client.reply().status, status, "{version}");
-        client.ends();
+        assert_eq!(client.read_response().status, status, "{version}");
+        client.expect_close();
     }
 }
 
@@ -176,17 +190,17 @@ fn methods(engine: Engine) {
 /// else.
 fn long_request_lines(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let announce = format!("{}&x=", torrent.target(1, ""));
     let around = "GET  HTTP/1.1\r\n".len();
     let long = |start: &str, length: usize| {
-        get(&format!("{start}{}", "x".repeat(length - around - start.len())))
+        get_request(&format!("{start}{}", "x".repeat(length - around - start.len())))
     };
     for length in [8 * 1024, REQUEST_LINE_BYTES_MAX] {
-        announced(&ask(tracker.v4, long(&announce, length)));
-        assert_eq!(ask(tracker.v4, long("/index?", length)).status, 404, "{length}");
+        parse_announce(&fetch(tracker.v4, long(&announce, length)));
+        assert_eq!(fetch(tracker.v4, long("/index?", length)).status, 404, "{length}");
     }
-    let hash = escaped(&torrent.info_hash);
+    let hash = percent_encoded(&torrent.info_hash);
     let places = ["/scrape?", "/key/scrape.php?x&", "/scrape_x?", "http://tracker/a/b/scrape?"];
     let scrapes = places.map(|place| (format!("{place}info_hash={hash}&x="), true));
     let places = ["/announce?", "/?", "?", "/a/b/c?", "http://tracker?", "/announce%20?x=y&"];
@@ -201,44 +215,44 @@ fn long_request_lines(engine: Engine) {
             for bytes in [&line[..], &line[..line.len() - rest]] {
                 // Alone, and behind what is right.
                 for before in [0, 3] {
-                    let mut client = Client::connect(tracker.v4);
-                    let right = get(&torrent.target(1, "")).repeat(before);
+                    let mut client = HttpClient::connect(tracker.v4);
+                    let right = get_request(&torrent.target(1, "")).repeat(before);
                     client.send([&right[..], bytes].concat());
                     for _ in 0..before {
-                        announced(&client.reply());
+                        parse_announce(&client.read_response());
                     }
-                    let reply = client.reply();
-                    let reason = failed(&reply);
-                    assert!(reply.closes());
+                    let reply = client.read_response();
+                    let reason = failure_reason(&reply);
+                    assert!(reply.has_connection_close());
                     assert!(reason.contains(&REQUEST_LINE_BYTES_MAX.to_string()), "{reason}");
                     assert_eq!(reason.contains("128 torrents"), is_scrape, "{start}: {reason}");
-                    client.ends();
+                    client.expect_close();
                     count += 1.0;
                 }
             }
         }
     }
     let reason = "annulus_failures_total{reason=\"request_line_too_long\"}";
-    assert_eq!(Observed::of(&tracker).sample(reason), count);
+    assert_eq!(AdminClient::of(&tracker).sample(reason), count);
     for start in ["/", "/?info_has=", "/a/b/announce?x=", "http://tracker/", "*"] {
         for length in [REQUEST_LINE_BYTES_MAX + 1, 100_000] {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             client.send(long(start, length));
-            let reply = client.reply();
-            assert_eq!((reply.status, reply.closes()), (414, true), "{start}");
-            client.ends();
+            let reply = client.read_response();
+            assert_eq!((reply.status, reply.has_connection_close()), (414, true), "{start}");
+            client.expect_close();
         }
     }
     // Without a body for who asks so.
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send([b"HEAD", &long(&announce, 20_000)[3..]].concat());
-    assert_eq!(client.reply_head().status, 200);
-    client.ends();
+    assert_eq!(client.read_response_head().status, 200);
+    client.expect_close();
 }
 
 fn large_heads(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
     let around = request("GET", &target, "HTTP/1.1", "x: \r\n").len();
     for (length, status) in
         [(4096, 200), (4097, 200), (8 * 1024, 200), (16 * 1024, 200), (16 * 1024 + 1, 431)]
@@ -246,44 +260,44 @@ fn large_heads(engine: Engine) {
         let header = format!("x: {}\r\n", "y".repeat(length - around));
         let whole = request("GET", &target, "HTTP/1.1", &header);
         assert_eq!(whole.len(), length);
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&whole);
-        let reply = client.reply();
+        let reply = client.read_response();
         assert_eq!(reply.status, status, "{length}");
         if status == 200 {
-            client.send(get(&target));
-            announced(&client.reply());
+            client.send(get_request(&target));
+            parse_announce(&client.read_response());
         } else {
-            client.ends();
+            client.expect_close();
         }
     }
     // The last request of a connection, as long as one, two and three receive buffers.
     for length in [4096, 8192, 12_288] {
         let close = "Connection: close\r\n";
         let header = format!("{close}x: {}\r\n", "y".repeat(length - around - close.len()));
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(request("GET", &target, "HTTP/1.1", &header));
-        announced(&client.reply());
-        client.ends();
+        parse_announce(&client.read_response());
+        client.expect_close();
     }
 }
 
 fn many_headers(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
     for (count, status) in [(63, 200), (64, 200), (127, 200), (128, 431)] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         // Beside `Host`.
         client.send(request("GET", &target, "HTTP/1.1", &"X-Forwarded: 1\r\n".repeat(count)));
-        assert_eq!(client.reply().status, status, "{count}");
+        assert_eq!(client.read_response().status, status, "{count}");
     }
 }
 
 fn bodies(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let torrent = Torrent::new(&tracker, 1);
+    let torrent = TestTorrent::new(&tracker, 1);
     let target = torrent.target(1, "");
-    let smuggled = String::from_utf8(get(&torrent.target(2, ""))).unwrap();
+    let smuggled = String::from_utf8(get_request(&torrent.target(2, ""))).unwrap();
     for headers in [
         format!("Content-Length: {}\r\n", smuggled.len()),
         "Transfer-Encoding: chunked\r\n".to_owned(),
@@ -292,25 +306,25 @@ fn bodies(engine: Engine) {
         "Content-Length: 0, 0\r\n".to_owned(),
         "Content-Length : 5\r\n".to_owned(),
     ] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         let head = request("GET", &target, "HTTP/1.1", &headers);
         client.send([&head, smuggled.as_bytes()].concat());
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (400, true), "{headers}");
-        client.ends();
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (400, true), "{headers}");
+        client.expect_close();
     }
     assert_eq!(torrent.scrape().incomplete, 0, "a refused request, or what was in it, was served");
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(request("GET", &target, "HTTP/1.1", "Content-Length: 0\r\n"));
-    announced(&client.reply());
+    parse_announce(&client.read_response());
     client.send(request("GET", &target, "HTTP/1.1", "Content-Length: 00\r\n"));
-    announced(&client.reply());
+    parse_announce(&client.read_response());
 }
 
 /// A close with unread bytes would have the kernel reset the connection, and the answer with it.
 fn a_refusal_outlives_what_follows_it(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let target = Torrent::new(&tracker, 1).target(1, "");
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
     for size in [1, 5_000, 200_000] {
         let length = format!("Content-Length: {size}\r\n");
         for (head, status) in [
@@ -320,7 +334,7 @@ fn a_refusal_outlives_what_follows_it(engine: Engine) {
             (request("GET", &target, "HTTP/1.1", "Connection: close\r\n"), 200),
         ] {
             for pause in [false, true] {
-                let mut client = Client::connect(tracker.v4);
+                let mut client = HttpClient::connect(tracker.v4);
                 let body = vec![b'x'; size];
                 if pause {
                     client.send(&head);
@@ -334,12 +348,12 @@ fn a_refusal_outlives_what_follows_it(engine: Engine) {
                 } else {
                     client.send([&head[..], &body].concat());
                 }
-                let reply = client.reply();
+                let reply = client.read_response();
                 assert_eq!(reply.status, status, "{size} bytes, paused: {pause}");
                 // A client that sends on after the answer to a request that was whole, and
                 // was its last, may find nobody there.
                 if !(pause && (status == 200 || status == 404)) {
-                    client.ends();
+                    client.expect_close();
                 }
             }
         }
@@ -353,38 +367,43 @@ fn tls_on_a_plain_port(engine: Engine) {
     let mut hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
     hello.resize(400, 0xab);
     for bytes in [&hello[..1], &hello[..5], &hello] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(bytes);
         // Most say what they got, and whoever reads that sees what is wrong.
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (400, true), "{} bytes", bytes.len());
+        let reply = client.read_response();
+        assert_eq!(
+            (reply.status, reply.has_connection_close()),
+            (400, true),
+            "{} bytes",
+            bytes.len()
+        );
         assert!(String::from_utf8_lossy(&reply.body).contains("http://"));
-        client.ends();
+        client.expect_close();
     }
 }
 
 fn a_request_that_breaks_off(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    let whole = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let whole = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     for length in [1, 3, 20, whole.len() - 1] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(&whole[..length]);
-        client.finish();
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (400, true), "{length}");
-        client.ends();
-        let mut client = Client::connect(tracker.v4);
+        client.shutdown_write();
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (400, true), "{length}");
+        client.expect_close();
+        let mut client = HttpClient::connect(tracker.v4);
         client.send([&whole[..], &whole[..length]].concat());
-        client.finish();
-        announced(&client.reply());
-        assert_eq!(client.reply().status, 400, "{length}");
-        client.ends();
+        client.shutdown_write();
+        parse_announce(&client.read_response());
+        assert_eq!(client.read_response().status, 400, "{length}");
+        client.expect_close();
     }
     // Nothing at all, or nothing but line ends, is no request.
     for nothing in ["", "\r\n\r\n"] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(nothing);
-        client.finish();
-        client.ends();
+        client.shutdown_write();
+        client.expect_close();
     }
 }

@@ -7,23 +7,26 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::support::authority::{Authority, Key};
-use crate::support::client::Client;
-use crate::support::secure::{VERSIONS, settings};
-use crate::support::site::{HOST, Site};
-use crate::support::tracker::{Engine, Tracker, config, has_v6, on_both_engines};
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::client::HttpClient;
+use crate::support::tls_client::{VERSIONS, client_config};
+use crate::support::tls_tracker::{HOST, TlsTracker};
+use crate::support::tracker::{Engine, Tracker, config, has_v6, test_both_engines};
 
-on_both_engines!(each_address_has_its_own, a_reload_brings_addresses);
+test_both_engines!(each_address_has_its_own, a_reload_brings_addresses);
 
 /// An address that nobody connects to here.
 const ELSEWHERE: &str = "127.0.0.9";
 
 /// A tracker that listens on every address, with these certificates: for each a name of its files
 /// and the names in it.
-fn start(engine: Engine, certificates: &[(&str, &str)]) -> (Site, Vec<CertificateDer<'static>>) {
+fn start(
+    engine: Engine,
+    certificates: &[(&str, &str)],
+) -> (TlsTracker, Vec<CertificateDer<'static>>) {
     let authority = Authority::new(&[]);
     let issued = certificates.iter().map(|&(name, names)| {
-        let issued = authority.issue_for(name, names, Key::P256);
+        let issued = authority.issue_for(name, names, KeyKind::P256);
         (format!("{{ chain = \"{name}.pem\", key = \"{name}.key\" }}"), issued)
     });
     let (files, issued): (Vec<String>, Vec<_>) = issued.unzip();
@@ -32,27 +35,27 @@ fn start(engine: Engine, certificates: &[(&str, &str)]) -> (Site, Vec<Certificat
     let tls = format!("[tls]\nlisten = [\"0.0.0.0:0\"{v6}]\ncertificates = [{files}]\n");
     let mut tracker = Tracker::launch_in(authority.directory(), &config(engine, 2, &tls), &[]);
     let addresses = 1 + usize::from(has_v6());
-    let listening = tracker.ready(addresses);
-    let listening = listening.and_then(|()| tracker.listening(" (https)", addresses));
+    let listening = tracker.wait_ready(addresses);
+    let listening = listening.and_then(|()| tracker.wait_listening(" (https)", addresses));
     let secure = listening.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
     let v6 = secure.iter().copied().find(SocketAddr::is_ipv6);
     let v4 = secure.into_iter().find(SocketAddr::is_ipv4).unwrap();
-    (Site { tracker, v4, v6, authority }, issued)
+    (TlsTracker { tracker, v4, v6, authority }, issued)
 }
 
 /// Asserts which certificate a client gets that connects to `address` and takes it for `host`: by
 /// either version of TLS, and by whatever worker.
 #[track_caller]
-fn shows(site: &Site, address: IpAddr, host: &str, certificate: &CertificateDer<'_>) {
+fn shows(site: &TlsTracker, address: IpAddr, host: &str, certificate: &CertificateDer<'_>) {
     let port = if address.is_ipv4() { site.v4.port() } else { site.v6.unwrap().port() };
     for version in VERSIONS {
         for _ in 0..4 {
-            let settings = Arc::new(settings(&site.authority, version));
+            let settings = Arc::new(client_config(&site.authority, version));
             let host = ServerName::try_from(host.to_owned()).unwrap();
             let session = ClientConnection::new(settings, host).unwrap();
-            let plain = Client::connect(SocketAddr::new(address, port));
-            let mut client = Client::over(StreamOwned::new(session, plain.stream));
-            client.shake_hands();
+            let plain = HttpClient::connect(SocketAddr::new(address, port));
+            let mut client = HttpClient::new(StreamOwned::new(session, plain.stream));
+            client.handshake();
             assert_eq!(client.certificate(), certificate, "{address} as {version:?}");
         }
     }
@@ -97,14 +100,15 @@ fn a_reload_brings_addresses(engine: Engine) {
         start(engine, &[("first", &format!("DNS:{HOST}")), ("other", "DNS:other.test")]);
     let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
     shows(&site, localhost, HOST, &issued[0]);
-    let other = site.authority.issue_for("other", "IP:127.0.0.1", Key::P256);
+    let other = site.authority.issue_for("other", "IP:127.0.0.1", KeyKind::P256);
     let verdict = site.reload("HUP");
     assert!(verdict.contains("certificates reloaded"), "{verdict}");
     shows(&site, localhost, "127.0.0.1", &other);
     shows(&site, localhost, HOST, &issued[0]);
     // And takes them away again.
-    site.authority.issue_for("other", "DNS:other.test", Key::P256);
-    let first = site.authority.issue_for("first", &format!("DNS:{HOST},IP:{ELSEWHERE}"), Key::P256);
+    site.authority.issue_for("other", "DNS:other.test", KeyKind::P256);
+    let first =
+        site.authority.issue_for("first", &format!("DNS:{HOST},IP:{ELSEWHERE}"), KeyKind::P256);
     site.reload("HUP");
     shows(&site, localhost, ELSEWHERE, &first);
 }

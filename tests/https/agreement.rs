@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::authority::{Authority, Key};
+use crate::support::authority::{Authority, KeyKind};
 use crate::support::client::request;
-use crate::support::site::{HOST, Site};
-use crate::support::torrent::Torrent;
-use crate::support::tracker::{Engine, PATIENCE, on_both_engines};
+use crate::support::tls_tracker::{HOST, TlsTracker};
+use crate::support::torrent::TestTorrent;
+use crate::support::tracker::{Engine, TIMEOUT, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     versions_and_keys,
     a_stranger_is_not_trusted,
     protocols,
@@ -43,7 +43,7 @@ impl Said {
 /// Runs a program, no longer than a test may wait, with these bytes as its input.
 pub(crate) fn run(program: &str, arguments: &[&str], input: &[u8]) -> Said {
     let mut command = Command::new("timeout");
-    command.arg(PATIENCE.as_secs().to_string()).arg(program).args(arguments);
+    command.arg(TIMEOUT.as_secs().to_string()).arg(program).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // It may have ended without reading them.
@@ -54,22 +54,22 @@ pub(crate) fn run(program: &str, arguments: &[&str], input: &[u8]) -> Said {
 }
 
 /// Announces by `openssl s_client`, which ends when the tracker does.
-pub(crate) fn s_client(site: &Site, trust: &Path, arguments: &[&str]) -> Said {
+pub(crate) fn s_client(site: &TlsTracker, trust: &Path, arguments: &[&str]) -> Said {
     let to = site.v4.to_string();
     let mut all = vec!["s_client", "-connect", &to, "-CAfile", trust.to_str().unwrap()];
     all.extend(["-verify_return_error", "-ign_eof"]);
     all.extend(arguments);
-    let target = Torrent::new(&site.tracker, 1).target(1, "left=1");
+    let target = TestTorrent::new(&site.tracker, 1).target(1, "left=1");
     run("openssl", &all, &request("GET", &target, "HTTP/1.1", "Connection: close\r\n"))
 }
 
 fn versions_and_keys(engine: Engine) {
-    for key in Key::ALL {
-        let site = Site::start_as(engine, &[(HOST, key)], "");
+    for key in KeyKind::ALL {
+        let site = TlsTracker::start_with(engine, &[(HOST, key)], "");
         let own = ["-servername", HOST, "-verify_hostname", HOST, "-alpn", "http/1.1"];
         let signature = match key {
-            Key::Rsa => "Peer signature type: RSA-PSS",
-            Key::P256 => "Peer signature type: ECDSA",
+            KeyKind::Rsa => "Peer signature type: RSA-PSS",
+            KeyKind::P256 => "Peer signature type: ECDSA",
         };
         for (flag, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
             let said = s_client(&site, &site.authority.root(), &[&own[..], &[flag]].concat());
@@ -94,7 +94,7 @@ fn versions_and_keys(engine: Engine) {
 
 /// The control: the clients of these tests do verify.
 fn a_stranger_is_not_trusted(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     let stranger = Authority::new(&[]);
     let said = s_client(&site, &stranger.root(), &["-servername", HOST]);
     said.assert(&["unable to get local issuer certificate"]);
@@ -109,7 +109,7 @@ fn a_stranger_is_not_trusted(engine: Engine) {
 }
 
 fn protocols(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     for version in ["-tls1_2", "-tls1_3"] {
         for (offer, agreed) in [
             (&["-alpn", "http/1.1"][..], "ALPN protocol: http/1.1"),
@@ -133,8 +133,8 @@ fn protocols(engine: Engine) {
 }
 
 fn names(engine: Engine) {
-    let hosts = [("one.test", Key::Rsa), ("two.test", Key::P256)];
-    let site = Site::start_as(engine, &hosts, "");
+    let hosts = [("one.test", KeyKind::Rsa), ("two.test", KeyKind::P256)];
+    let site = TlsTracker::start_with(engine, &hosts, "");
     for version in ["-tls1_2", "-tls1_3"] {
         for (asked, subject) in [
             (&["-servername", "one.test"][..], "subject=CN = one.test"),
@@ -152,8 +152,9 @@ fn names(engine: Engine) {
 
 /// Who cannot verify the first certificate of a host gets its second.
 fn kinds_of_keys_for_one_name(engine: Engine) {
-    let site = Site::start_as(engine, &[(HOST, Key::P256), ("old.test", Key::Rsa)], "");
-    site.authority.issue_as("old.test", HOST, Key::Rsa);
+    let site =
+        TlsTracker::start_with(engine, &[(HOST, KeyKind::P256), ("old.test", KeyKind::Rsa)], "");
+    site.authority.issue_as("old.test", HOST, KeyKind::Rsa);
     let verdict = site.reload("HUP");
     assert!(!verdict.contains("kept"), "{verdict}");
     for version in ["-tls1_2", "-tls1_3"] {
@@ -173,7 +174,7 @@ fn kinds_of_keys_for_one_name(engine: Engine) {
 
 /// Who cannot be served learns why.
 fn nothing_in_common(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     for version in ["-tls1_2", "-tls1_3"] {
         for only in [["-sigalgs", "ed25519"], ["-groups", "P-521"]] {
             let arguments = [&[version], &only[..]].concat();
@@ -185,9 +186,9 @@ fn nothing_in_common(engine: Engine) {
 }
 
 /// Announces twice by curl, to the host of this name, which is to be at the address.
-fn curl(site: &Site, to: SocketAddr, host: &str, trust: &Path, arguments: &[&str]) -> Said {
+fn curl(site: &TlsTracker, to: SocketAddr, host: &str, trust: &Path, arguments: &[&str]) -> Said {
     let port = to.port();
-    let target = Torrent::new(&site.tracker, 1).target(1, "left=1");
+    let target = TestTorrent::new(&site.tracker, 1).target(1, "left=1");
     let url = format!("https://{host}:{port}{target}");
     let resolve = format!("{HOST}:{port}:{}", to.ip());
     let mut all = vec!["--silent", "--show-error", "--globoff", "--noproxy", "*"];
@@ -200,8 +201,8 @@ fn curl(site: &Site, to: SocketAddr, host: &str, trust: &Path, arguments: &[&str
 }
 
 fn curl_by_versions_and_keys(engine: Engine) {
-    for key in Key::ALL {
-        let site = Site::start_as(engine, &[(HOST, key)], "");
+    for key in KeyKind::ALL {
+        let site = TlsTracker::start_with(engine, &[(HOST, key)], "");
         for version in ["1.2", "1.3"] {
             let only = [&format!("--tlsv{version}")[..], "--tls-max", version, "--verbose"];
             let said = curl(&site, site.v4, HOST, &site.authority.root(), &only);
@@ -220,7 +221,7 @@ fn curl_by_versions_and_keys(engine: Engine) {
 
 /// HTTP/1.0 is then all that it offers.
 fn curl_by_the_older_http(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     for version in ["1.2", "1.3"] {
         let only = ["--http1.0", "--tls-max", version, "--verbose"];
         let said = curl(&site, site.v4, HOST, &site.authority.root(), &only);
@@ -231,7 +232,7 @@ fn curl_by_the_older_http(engine: Engine) {
 
 /// By an address instead of a name, so without SNI.
 fn curl_over_ipv6(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     let Some(v6) = site.v6 else { return eprintln!("skipped: no IPv6") };
     let said = curl(&site, v6, "[::1]", &site.authority.root(), &[]);
     assert!(said.content, "{}", said.text);

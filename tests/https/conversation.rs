@@ -5,14 +5,16 @@ use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown};
 use std::sync::Arc;
 
-use crate::support::bencode::{Value, decode};
-use crate::support::client::{Client, Reply, ask, get, request};
-use crate::support::secure::{VERSIONS, connect, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{LOCALHOST, Torrent, announced, escaped, failed};
-use crate::support::tracker::{Engine, on_both_engines};
+use crate::support::bencode::{Bencode, decode};
+use crate::support::client::{HttpClient, HttpResponse, fetch, get_request, request};
+use crate::support::tls_client::{VERSIONS, client_config, connect_tls};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{
+    LOCALHOST, TestTorrent, failure_reason, parse_announce, percent_encoded,
+};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     one_connection_many_requests,
     pipelined_requests,
     split_at_every_byte,
@@ -28,50 +30,50 @@ on_both_engines!(
 );
 
 fn one_connection_many_requests(engine: Engine) {
-    let site = Site::start(engine, "");
-    let torrent = Torrent::new(&site.tracker, 1);
+    let site = TlsTracker::start(engine, "");
+    let torrent = TestTorrent::new(&site.tracker, 1);
     for mut client in site.connect_by_each() {
         for port in 1..=50 {
-            client.send(get(&torrent.target(port, "event=started")));
-            assert_eq!(announced(&client.reply()).incomplete, i64::from(port));
+            client.send(get_request(&torrent.target(port, "event=started")));
+            assert_eq!(parse_announce(&client.read_response()).incomplete, i64::from(port));
         }
-        client.send(get("/announce"));
-        failed(&client.reply());
+        client.send(get_request("/announce"));
+        failure_reason(&client.read_response());
         for port in 1..=50 {
-            client.send(get(&torrent.target(port, "event=stopped")));
-            assert_eq!(announced(&client.reply()).incomplete, 50 - i64::from(port));
+            client.send(get_request(&torrent.target(port, "event=stopped")));
+            assert_eq!(parse_announce(&client.read_response()).incomplete, 50 - i64::from(port));
         }
     }
 }
 
 /// In one record and answered in several; the answers are told apart by their counts.
 fn pipelined_requests(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     for (mut client, number) in site.connect_by_each().into_iter().zip(1..) {
-        let torrent = Torrent::new(&site.tracker, number);
-        torrent.fill(site.tracker.v4, 1..=200, "");
-        let announce = |port| get(&torrent.target(port, "numwant=200"));
+        let torrent = TestTorrent::new(&site.tracker, number);
+        torrent.announce_ports(site.tracker.v4, 1..=200, "");
+        let announce = |port| get_request(&torrent.target(port, "numwant=200"));
         client.send((201..=220).flat_map(announce).collect::<Vec<u8>>());
         for stored in 201..=220 {
-            let answer = announced(&client.reply());
+            let answer = parse_announce(&client.read_response());
             assert_eq!((answer.incomplete, answer.peers.len()), (stored, 200));
         }
         client.close_notify();
-        client.ends_in_order();
+        client.expect_close_notify();
     }
 }
 
 /// The same answer wherever a request is cut in two records.
 fn split_at_every_byte(engine: Engine) {
-    let site = Site::start(engine, "");
-    let torrent = Torrent::new(&site.tracker, 1);
+    let site = TlsTracker::start(engine, "");
+    let torrent = TestTorrent::new(&site.tracker, 1);
     torrent.announce(1, "left=0");
-    let whole = get(&torrent.target(2, "left=1"));
+    let whole = get_request(&torrent.target(2, "left=1"));
     for mut client in site.connect_by_each() {
         for at in 1..whole.len() {
             client.send(&whole[..at]);
             client.send(&whole[at..]);
-            let answer = announced(&client.reply());
+            let answer = parse_announce(&client.read_response());
             assert_eq!(answer.peers, [(LOCALHOST, 1).into()], "split at {at}");
             assert_eq!((answer.complete, answer.incomplete), (1, 1), "split at {at}");
         }
@@ -80,40 +82,40 @@ fn split_at_every_byte(engine: Engine) {
 
 /// Every byte in a record of its own, and the records' bytes in segments as they may.
 fn byte_by_byte(engine: Engine) {
-    let site = Site::start(engine, "");
-    let whole = get(&Torrent::new(&site.tracker, 1).target(1, "")).repeat(2);
+    let site = TlsTracker::start(engine, "");
+    let whole = get_request(&TestTorrent::new(&site.tracker, 1).target(1, "")).repeat(2);
     for mut client in site.connect_by_each() {
         for byte in &whole {
             client.send([*byte]);
         }
         for _ in 0..2 {
-            assert_eq!(announced(&client.reply()).incomplete, 1);
+            assert_eq!(parse_announce(&client.read_response()).incomplete, 1);
         }
     }
 }
 
 fn heads(engine: Engine) {
-    let site = Site::start(engine, "");
-    let torrent = Torrent::new(&site.tracker, 1);
-    torrent.fill(site.tracker.v4, 1..=20, "");
+    let site = TlsTracker::start(engine, "");
+    let torrent = TestTorrent::new(&site.tracker, 1);
+    torrent.announce_ports(site.tracker.v4, 1..=20, "");
     for mut client in site.connect_by_each() {
         for target in [torrent.target(30, ""), torrent.target(30, "compact=0")] {
             client.send(request("HEAD", &target, "HTTP/1.1", ""));
-            let head = client.reply_head();
-            client.send(get(&target));
-            let whole = client.reply();
+            let head = client.read_response_head();
+            client.send(get_request(&target));
+            let whole = client.read_response();
             assert_eq!((head.status, &head.headers), (200, &whole.headers), "{target}");
         }
         client.send(request("HEAD", "/index", "HTTP/1.1", ""));
-        assert_eq!(client.reply_head().status, 404);
-        client.ends_in_order();
+        assert_eq!(client.read_response_head().status, 404);
+        client.expect_close_notify();
     }
 }
 
 fn the_last_answer(engine: Engine) {
-    let site = Site::start(engine, "");
-    let torrent = Torrent::new(&site.tracker, 1);
-    torrent.fill(site.tracker.v4, 1..=200, "");
+    let site = TlsTracker::start(engine, "");
+    let torrent = TestTorrent::new(&site.tracker, 1);
+    torrent.announce_ports(site.tracker.v4, 1..=200, "");
     let target = torrent.target(1000, "numwant=200");
     let last = [
         request("GET", &target, "HTTP/1.1", "Connection: close\r\n"),
@@ -122,14 +124,14 @@ fn the_last_answer(engine: Engine) {
     for before in [0, 1, 19] {
         for last in &last {
             for mut client in site.connect_by_each() {
-                client.send([&get(&target).repeat(before), &last[..]].concat());
+                client.send([&get_request(&target).repeat(before), &last[..]].concat());
                 for _ in 0..before {
-                    assert!(!client.reply().closes());
+                    assert!(!client.read_response().has_connection_close());
                 }
-                let reply = client.reply();
-                assert!(reply.closes());
-                assert_eq!(announced(&reply).peers.len(), 200);
-                client.ends_in_order();
+                let reply = client.read_response();
+                assert!(reply.has_connection_close());
+                assert_eq!(parse_announce(&reply).peers.len(), 200);
+                client.expect_close_notify();
             }
         }
     }
@@ -137,73 +139,73 @@ fn the_last_answer(engine: Engine) {
 
 /// What came after the end of the talk must not reset the last answer away, nor be answered.
 fn what_follows_the_last_answer(engine: Engine) {
-    let site = Site::start(engine, "");
-    let torrent = Torrent::new(&site.tracker, 1);
+    let site = TlsTracker::start(engine, "");
+    let torrent = TestTorrent::new(&site.tracker, 1);
     let close = request("GET", &torrent.target(1, ""), "HTTP/1.1", "Connection: close\r\n");
     for (end, status) in [(&close[..], 200), (b"BAD~/ HTTP/1.1\r\n\r\n", 400)] {
         for mut client in site.connect_by_each() {
-            let after = get(&torrent.target(9, "")).repeat(100);
+            let after = get_request(&torrent.target(9, "")).repeat(100);
             client.send([end, &after].concat());
             // It may be closed by now.
             let _ = client.stream.write(&after);
-            let reply = client.reply();
-            assert_eq!((reply.status, reply.closes()), (status, true));
-            client.ends_in_order();
+            let reply = client.read_response();
+            assert_eq!((reply.status, reply.has_connection_close()), (status, true));
+            client.expect_close_notify();
         }
     }
     assert_eq!(torrent.scrape().incomplete, 1, "what followed was served");
 }
 
 fn a_client_that_ends(engine: Engine) {
-    let site = Site::start(engine, "");
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, "");
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for requests in [0, 1, 20] {
         for mut client in site.connect_by_each() {
-            client.shake_hands();
+            client.handshake();
             client.send(announce.repeat(requests));
             client.close_notify();
             for _ in 0..requests {
-                announced(&client.reply());
+                parse_announce(&client.read_response());
             }
-            client.ends_in_order();
+            client.expect_close_notify();
         }
     }
     for mut client in site.connect_by_each() {
         client.send(&announce);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
         client.close_notify();
-        client.ends_in_order();
+        client.expect_close_notify();
     }
 }
 
 fn a_client_that_ends_within_a_request(engine: Engine) {
-    let site = Site::start(engine, "");
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, "");
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for before in [0, 3] {
         for mut client in site.connect_by_each() {
             client.send([&announce.repeat(before), &announce[..40]].concat());
             client.close_notify();
             for _ in 0..before {
-                announced(&client.reply());
+                parse_announce(&client.read_response());
             }
-            let reply = client.reply();
-            assert_eq!((reply.status, reply.closes()), (400, true));
-            client.ends_in_order();
+            let reply = client.read_response();
+            assert_eq!((reply.status, reply.has_connection_close()), (400, true));
+            client.expect_close_notify();
         }
     }
 }
 
 /// TCP's end alone is no goodbye, but what was asked before it is answered.
 fn a_client_that_ends_without_a_word(engine: Engine) {
-    let site = Site::start(engine, "");
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, "");
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for requests in [0, 1, 20] {
         for mut client in site.connect_by_each() {
-            client.shake_hands();
+            client.handshake();
             client.send(announce.repeat(requests));
             client.stream.sock.shutdown(Shutdown::Write).unwrap();
             for _ in 0..requests {
-                announced(&client.reply());
+                parse_announce(&client.read_response());
             }
             // With close_notify or without, but not by a reset.
             client.stream.sock.read_to_end(&mut Vec::new()).unwrap();
@@ -212,17 +214,17 @@ fn a_client_that_ends_without_a_word(engine: Engine) {
 }
 
 /// An answer without what is drawn by lot.
-fn settled(reply: &Reply) -> Vec<(Vec<u8>, Value)> {
+fn settled(reply: &HttpResponse) -> Vec<(Vec<u8>, Bencode)> {
     let answer = decode(&reply.body);
     let entries = answer.entries().iter().filter(|(key, _)| key != b"interval");
     entries.cloned().collect()
 }
 
 fn the_same_answers(engine: Engine) {
-    let site = Site::start(engine, "");
-    let torrent = Torrent::new(&site.tracker, 1);
-    torrent.fill(site.tracker.v4, 1..=30, "left=0");
-    let hash = escaped(&torrent.info_hash);
+    let site = TlsTracker::start(engine, "");
+    let torrent = TestTorrent::new(&site.tracker, 1);
+    torrent.announce_ports(site.tracker.v4, 1..=30, "left=0");
+    let hash = percent_encoded(&torrent.info_hash);
     for target in [
         torrent.target(1, "left=0"),
         torrent.target(99, "left=1&numwant=0"),
@@ -233,10 +235,10 @@ fn the_same_answers(engine: Engine) {
         String::from("/favicon.ico"),
         String::from("/index?x=%"),
     ] {
-        let plain = ask(site.tracker.v4, get(&target));
+        let plain = fetch(site.tracker.v4, get_request(&target));
         for mut client in site.connect_by_each() {
-            client.send(get(&target));
-            let secure = client.reply();
+            client.send(get_request(&target));
+            let secure = client.read_response();
             assert_eq!(
                 (secure.status, &secure.headers),
                 (plain.status, &plain.headers),
@@ -246,35 +248,35 @@ fn the_same_answers(engine: Engine) {
                 assert_eq!(settled(&secure), settled(&plain), "{target}");
             } else {
                 assert_eq!(secure.body, plain.body, "{target}");
-                client.ends_in_order();
+                client.expect_close_notify();
             }
         }
     }
     for wrong in [request("POST", "/announce", "HTTP/1.1", ""), b"GET / HTTP/3.0\r\n\r\n".into()] {
-        let plain = ask(site.tracker.v4, &wrong);
+        let plain = fetch(site.tracker.v4, &wrong);
         for mut client in site.connect_by_each() {
             client.send(&wrong);
-            assert_eq!(client.reply(), plain);
-            client.ends_in_order();
+            assert_eq!(client.read_response(), plain);
+            client.expect_close_notify();
         }
     }
 }
 
 /// Who came by HTTP is told to those who come by HTTPS, and the other way round.
 fn the_same_swarms(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     let by_https = |to, target: &str| {
-        let settings = Arc::new(settings(&site.authority, VERSIONS[1]));
-        let mut client = connect(to, &settings);
-        client.send(get(target));
-        announced(&client.reply())
+        let settings = Arc::new(client_config(&site.authority, VERSIONS[1]));
+        let mut client = connect_tls(to, &settings);
+        client.send(get_request(target));
+        parse_announce(&client.read_response())
     };
     let by_http = |to, target: &str| {
-        let mut client = Client::connect(to);
-        client.send(get(target));
-        announced(&client.reply())
+        let mut client = HttpClient::connect(to);
+        client.send(get_request(target));
+        parse_announce(&client.read_response())
     };
-    let torrent = Torrent::new(&site.tracker, 1);
+    let torrent = TestTorrent::new(&site.tracker, 1);
     by_http(site.tracker.v4, &torrent.target(1, "left=0"));
     assert_eq!(by_https(site.v4, &torrent.target(2, "")).peers, [(LOCALHOST, 1).into()]);
     let mut peers = by_http(site.tracker.v4, &torrent.target(3, "")).peers;
@@ -285,8 +287,8 @@ fn the_same_swarms(engine: Engine) {
     let (Some(plain), Some(secure)) = (site.tracker.v6, site.v6) else {
         return eprintln!("skipped: no IPv6");
     };
-    let torrent = Torrent::new(&site.tracker, 2);
+    let torrent = TestTorrent::new(&site.tracker, 2);
     let answer = by_https(secure, &torrent.target(1, ""));
-    assert_eq!(answer.whole.bytes("external ip"), Ipv6Addr::LOCALHOST.octets());
+    assert_eq!(answer.body.bytes("external ip"), Ipv6Addr::LOCALHOST.octets());
     assert_eq!(by_http(plain, &torrent.target(2, "")).peers, ["[::1]:1".parse().unwrap()]);
 }

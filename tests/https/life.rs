@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::client::{Client, get, request};
-use crate::support::secure::{Secure, VERSIONS, client_hello, connect, over, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, PATIENCE, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request, request};
+use crate::support::tls_client::{
+    TlsStream, VERSIONS, client_config, client_hello, connect_tls, over_tls,
+};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, TIMEOUT, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     handshakes_end_in_time,
     bytes_do_not_prolong_a_handshake,
     tls_at_a_plain_port_is_told_so,
@@ -32,35 +34,35 @@ const BRIEF: &str = "[connections]\nhandshake_timeout = 1\nheader_timeout = 300\
                      idle_timeout = 300\nsend_timeout = 300";
 
 fn handshakes_end_in_time(engine: Engine) {
-    let site = Site::start(engine, BRIEF);
+    let site = TlsTracker::start(engine, BRIEF);
     let baseline = site.tracker.descriptors();
     let mut stalled = Vec::new();
     for version in VERSIONS {
-        let hello = client_hello(&Arc::new(settings(&site.authority, version)));
+        let hello = client_hello(&Arc::new(client_config(&site.authority, version)));
         // Nothing, parts of the hello, and all of it, whose answer is not answered.
         for length in [0, 1, 5, 6, hello.len() / 2, hello.len() - 1, hello.len()] {
-            let mut client = Client::connect(site.v4);
+            let mut client = HttpClient::connect(site.v4);
             client.send(&hello[..length]);
             stalled.push(client);
         }
     }
     // `drain` fails where nothing ends.
     for client in stalled {
-        let said = client.drain();
+        let said = client.read_all();
         assert!(said.is_empty() || matches!(said[0], 0x15 | 0x16), "\"{}\"", said.escape_ascii());
     }
-    within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
-    site.serves();
+    wait_for("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
+    site.assert_serves();
 }
 
 /// More key updates in a row than anybody needs: what was asked before is answered, and the end
 /// comes with an alert, a close_notify.
 fn too_many_key_updates_end_with_an_alert(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     for together in [true, false] {
         let mut client = site.connect();
-        client.send(get(&Torrent::new(&site.tracker, 1).target(1, "")));
-        announced(&client.reply());
+        client.send(get_request(&TestTorrent::new(&site.tracker, 1).target(1, "")));
+        parse_announce(&client.read_response());
         for _ in 0..33 {
             client.stream.conn.refresh_traffic_keys().unwrap();
             if !together {
@@ -69,39 +71,40 @@ fn too_many_key_updates_end_with_an_alert(engine: Engine) {
         }
         client.send(b"");
         // Without an alert, it is an end that rustls takes for an attack.
-        client.ends_in_order();
+        client.expect_close_notify();
     }
-    site.serves();
+    site.assert_serves();
 }
 
 /// Whatever TLS begins with, at once or in pieces, however much of it comes: the answer is read to
 /// its end.
 fn tls_at_a_plain_port_is_told_so(engine: Engine) {
-    let site = Site::start(engine, "");
-    let hello = |version| client_hello(&Arc::new(settings(&site.authority, VERSIONS[version])));
+    let site = TlsTracker::start(engine, "");
+    let hello =
+        |version| client_hello(&Arc::new(client_config(&site.authority, VERSIONS[version])));
     let long = [&[22, 3, 1, 64, 0, 1, 0, 63, 252, 3, 3][..], &[7; 16_000]].concat();
     let old = [&[128, 46, 1, 3, 1, 0, 21, 0, 0, 0, 16][..], &[9; 37]].concat();
     for begun in [hello(0), hello(1), long, old, vec![21, 3, 1, 0, 2, 2, 70]] {
         for piece in [begun.len(), 1000, 1] {
-            let mut client = Client::connect(site.tracker.v4);
+            let mut client = HttpClient::connect(site.tracker.v4);
             for piece in begun.chunks(piece).take(10) {
                 // It may have been answered before the last piece.
                 let _ = client.stream.write_all(piece);
             }
-            let reply = client.reply();
-            assert_eq!((reply.status, reply.closes()), (400, true), "{begun:?}");
+            let reply = client.read_response();
+            assert_eq!((reply.status, reply.has_connection_close()), (400, true), "{begun:?}");
             let said = String::from_utf8(reply.body).unwrap();
             // The first byte alone need not say that it is a hello of SSL 2.0.
             assert!(said.contains("write http://") || begun[0] == 128, "{said}");
-            client.ends();
+            client.expect_close();
         }
     }
 }
 
 fn bytes_do_not_prolong_a_handshake(engine: Engine) {
-    let site = Site::start(engine, BRIEF);
-    let hello = client_hello(&Arc::new(settings(&site.authority, VERSIONS[1])));
-    let client = Client::connect(site.v4);
+    let site = TlsTracker::start(engine, BRIEF);
+    let hello = client_hello(&Arc::new(client_config(&site.authority, VERSIONS[1])));
+    let client = HttpClient::connect(site.v4);
     client.stream.set_nonblocking(true).unwrap();
     // All of it would take half a minute.
     let pause = Duration::from_secs(30) / hello.len() as u32;
@@ -112,113 +115,115 @@ fn bytes_do_not_prolong_a_handshake(engine: Engine) {
             && (&client.stream).write_all(&[**byte]).is_ok()
     });
     assert!(sent.count() < hello.len(), "a handshake of half a minute");
-    site.serves();
+    site.assert_serves();
 }
 
 /// Who has shaken hands and says nothing is closed too, but not without a word.
 fn a_handshake_is_not_a_request(engine: Engine) {
     let tables = "[connections]\nhandshake_timeout = 1\nheader_timeout = 1\nidle_timeout = 300";
-    let site = Site::start(engine, tables);
+    let site = TlsTracker::start(engine, tables);
     let mut silent = site.connect_by_each();
-    silent.iter_mut().for_each(Client::shake_hands);
-    silent.into_iter().for_each(Client::ends_in_order);
+    silent.iter_mut().for_each(HttpClient::handshake);
+    silent.into_iter().for_each(HttpClient::expect_close_notify);
 }
 
 fn half_a_request_is_answered_in_the_end(engine: Engine) {
     let tables = "[connections]\nhandshake_timeout = 300\nheader_timeout = 1\nidle_timeout = 300";
-    let site = Site::start(engine, tables);
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, tables);
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for before in [0, 1] {
         for mut client in site.connect_by_each() {
             client.send([&announce.repeat(before), &announce[..40]].concat());
             for _ in 0..before {
-                announced(&client.reply());
+                parse_announce(&client.read_response());
             }
-            let reply = client.reply();
-            assert_eq!((reply.status, reply.closes()), (408, true));
-            client.ends_in_order();
+            let reply = client.read_response();
+            assert_eq!((reply.status, reply.has_connection_close()), (408, true));
+            client.expect_close_notify();
         }
     }
 }
 
 fn who_asks_no_more_is_told_goodbye(engine: Engine) {
     let tables = "[connections]\nhandshake_timeout = 300\nheader_timeout = 300\nidle_timeout = 1";
-    let site = Site::start(engine, tables);
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
-    let mut idle: Vec<Client<Secure>> = (0..10).flat_map(|_| site.connect_by_each()).collect();
+    let site = TlsTracker::start(engine, tables);
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
+    let mut idle: Vec<HttpClient<TlsStream>> =
+        (0..10).flat_map(|_| site.connect_by_each()).collect();
     for client in &mut idle {
         client.send(&announce);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
-    idle.into_iter().for_each(Client::ends_in_order);
+    idle.into_iter().for_each(HttpClient::expect_close_notify);
 }
 
 fn http_where_tls_is_spoken(engine: Engine) {
-    let site = Site::start(engine, "");
-    let target = Torrent::new(&site.tracker, 1).target(1, "");
+    let site = TlsTracker::start(engine, "");
+    let target = TestTorrent::new(&site.tracker, 1).target(1, "");
     let long = format!("X: {}\r\n", "x".repeat(2000));
     for request in [
-        get(&target),
+        get_request(&target),
         request("HEAD", &target, "HTTP/1.0", ""),
         request("POST", &target, "HTTP/1.1", "Content-Length: 0\r\n"),
         request("GET", &target, "HTTP/1.1", &long),
-        get(&target).repeat(20),
+        get_request(&target).repeat(20),
     ] {
-        let mut client = Client::connect(site.v4);
+        let mut client = HttpClient::connect(site.v4);
         client.send(&request);
         let asks_for_head = request.starts_with(b"HEAD ");
-        let reply = if asks_for_head { client.reply_head() } else { client.reply() };
-        assert_eq!((reply.status, reply.closes()), (400, true));
+        let reply =
+            if asks_for_head { client.read_response_head() } else { client.read_response() };
+        assert_eq!((reply.status, reply.has_connection_close()), (400, true));
         if asks_for_head {
-            client.ends();
+            client.expect_close();
             continue;
         }
         let text = String::from_utf8(reply.body).unwrap();
         assert!(text.to_lowercase().contains("https"), "{text:?}");
-        client.ends();
+        client.expect_close();
     }
-    assert_eq!(Torrent::new(&site.tracker, 1).scrape().incomplete, 0, "it was served");
-    site.serves();
+    assert_eq!(TestTorrent::new(&site.tracker, 1).scrape().incomplete, 0, "it was served");
+    site.assert_serves();
 }
 
 fn tls_where_http_is_spoken(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     for version in VERSIONS {
-        let settings = Arc::new(settings(&site.authority, version));
-        let mut client = Client::connect(site.tracker.v4);
+        let settings = Arc::new(client_config(&site.authority, version));
+        let mut client = HttpClient::connect(site.tracker.v4);
         client.send(client_hello(&settings));
         // An end, and no reset.
         client.stream.read_to_end(&mut Vec::new()).unwrap();
-        let mut client = connect(site.tracker.v4, &settings);
+        let mut client = connect_tls(site.tracker.v4, &settings);
         let refused = client.stream.conn.complete_io(&mut client.stream.sock).unwrap_err();
         assert!(
             matches!(refused.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof),
             "{refused}"
         );
     }
-    Torrent::new(&site.tracker, 1).announce(1, "");
+    TestTorrent::new(&site.tracker, 1).announce(1, "");
 }
 
 fn handshakes_that_nobody_reads(engine: Engine) {
-    let site = Site::start(engine, BRIEF);
+    let site = TlsTracker::start(engine, BRIEF);
     let baseline = site.tracker.descriptors();
-    let hello = client_hello(&Arc::new(settings(&site.authority, VERSIONS[1])));
-    let deaf: Vec<Client> = (0..300)
+    let hello = client_hello(&Arc::new(client_config(&site.authority, VERSIONS[1])));
+    let deaf: Vec<HttpClient> = (0..300)
         .map(|_| {
-            let mut client = Client::connect_narrow(site.v4);
+            let mut client = HttpClient::connect_small_window(site.v4);
             client.send(&hello);
             client
         })
         .collect();
-    site.serves();
-    within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
+    site.assert_serves();
+    wait_for("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
     drop(deaf);
-    site.serves();
+    site.assert_serves();
 }
 
 /// Writes requests until there is no room for more, from a connection that must not block.
-fn stuff(client: &mut Client<Secure>, requests: &[u8]) -> io::Result<()> {
-    let Secure { conn, sock } = &mut client.stream;
+fn stuff(client: &mut HttpClient<TlsStream>, requests: &[u8]) -> io::Result<()> {
+    let TlsStream { conn, sock } = &mut client.stream;
     loop {
         if !conn.wants_write() {
             conn.writer().write_all(requests)?;
@@ -232,17 +237,17 @@ fn stuff(client: &mut Client<Secure>, requests: &[u8]) -> io::Result<()> {
 }
 
 fn who_does_not_read_is_cut_off(engine: Engine) {
-    let site = Site::start(engine, "[connections]\nsend_timeout = 2");
-    let torrent = Torrent::new(&site.tracker, 1);
-    torrent.fill(site.tracker.v4, 1..=200, "");
-    site.serves();
+    let site = TlsTracker::start(engine, "[connections]\nsend_timeout = 2");
+    let torrent = TestTorrent::new(&site.tracker, 1);
+    torrent.announce_ports(site.tracker.v4, 1..=200, "");
+    site.assert_serves();
     let baseline = (site.tracker.descriptors(), site.tracker.resident_bytes());
-    let requests = get(&torrent.target(1000, "numwant=200")).repeat(100);
-    let mut deaf: Vec<Client<Secure>> = (0..20)
+    let requests = get_request(&torrent.target(1000, "numwant=200")).repeat(100);
+    let mut deaf: Vec<HttpClient<TlsStream>> = (0..20)
         .map(|number| {
-            let settings = Arc::new(settings(&site.authority, VERSIONS[number % 2]));
-            let mut client = over(Client::connect_narrow(site.v4), &settings);
-            client.shake_hands();
+            let settings = Arc::new(client_config(&site.authority, VERSIONS[number % 2]));
+            let mut client = over_tls(HttpClient::connect_small_window(site.v4), &settings);
+            client.handshake();
             client.stream.sock.set_nonblocking(true).unwrap();
             client
         })
@@ -253,25 +258,25 @@ fn who_does_not_read_is_cut_off(engine: Engine) {
         deaf.retain_mut(|client| stuff(client, &requests).is_ok());
         most = most.max(site.tracker.resident_bytes());
         // The others are not concerned.
-        site.serves();
-        assert!(start.elapsed() < PATIENCE, "{} are not cut off", deaf.len());
+        site.assert_serves();
+        assert!(start.elapsed() < TIMEOUT, "{} are not cut off", deaf.len());
     }
     let growth = most.saturating_sub(baseline.1);
     // What is kept of twenty, as bytes and as records, and as much again for the allocator.
     assert!(growth < 80 << 20, "{growth} bytes more");
-    within("their descriptors", || (site.tracker.descriptors() <= baseline.0).then_some(()));
+    wait_for("their descriptors", || (site.tracker.descriptors() <= baseline.0).then_some(()));
 }
 
 fn what_is_in_flight_is_answered(engine: Engine) {
-    let mut site = Site::start(engine, "");
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let mut site = TlsTracker::start(engine, "");
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     let (first, rest) = announce.split_at(announce.len() / 2);
     let mut halves = Vec::new();
     for before in [0, 1] {
         for mut client in site.connect_by_each() {
             client.send([&announce.repeat(before), first].concat());
             for _ in 0..before {
-                announced(&client.reply());
+                parse_announce(&client.read_response());
             }
             halves.push(client);
         }
@@ -280,7 +285,7 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     let mut unread = site.connect_by_each();
     for client in &mut idle {
         client.send(&announce);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
     for client in &mut unread {
         client.send(announce.repeat(300));
@@ -288,21 +293,21 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     thread::sleep(Duration::from_millis(200));
     site.tracker.signal("TERM");
     site.tracker.assert_logged("stopping");
-    idle.into_iter().for_each(Client::ends_in_order);
+    idle.into_iter().for_each(HttpClient::expect_close_notify);
     for mut client in halves {
         client.send(rest);
-        let reply = client.reply();
-        announced(&reply);
-        assert!(reply.closes(), "the last reply of the connection");
-        client.ends_in_order();
+        let reply = client.read_response();
+        parse_announce(&reply);
+        assert!(reply.has_connection_close(), "the last reply of the connection");
+        client.expect_close_notify();
     }
     for mut client in unread {
         for _ in 0..300 {
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
-        client.ends_in_order();
+        client.expect_close_notify();
     }
-    let (status, log) = site.tracker.ended();
+    let (status, log) = site.tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(std::net::TcpStream::connect(site.v4).is_err());
 }
@@ -311,10 +316,10 @@ fn what_is_in_flight_is_answered(engine: Engine) {
 fn a_stop_is_bounded(engine: Engine) {
     let tables = "[connections]\nshutdown_timeout = 1\nhandshake_timeout = 300\n\
                   header_timeout = 300\nsend_timeout = 300";
-    let mut site = Site::start(engine, tables);
-    let settings = Arc::new(settings(&site.authority, VERSIONS[1]));
+    let mut site = TlsTracker::start(engine, tables);
+    let settings = Arc::new(client_config(&site.authority, VERSIONS[1]));
     let hello = client_hello(&settings);
-    let mut stalled: Vec<Client> = (0..4).map(|_| Client::connect(site.v4)).collect();
+    let mut stalled: Vec<HttpClient> = (0..4).map(|_| HttpClient::connect(site.v4)).collect();
     for (client, length) in stalled.iter_mut().zip([1, hello.len() / 2, hello.len()]) {
         client.send(&hello[..length]);
     }
@@ -323,12 +328,12 @@ fn a_stop_is_bounded(engine: Engine) {
     thread::sleep(Duration::from_millis(200));
     site.tracker.signal("TERM");
     for mut client in half {
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (408, true));
-        client.ends_in_order();
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (408, true));
+        client.expect_close_notify();
     }
     // Waits no longer than for anything that is to happen at once, which is not 300 seconds.
-    let (status, log) = site.tracker.ended();
+    let (status, log) = site.tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
     drop(stalled);
 }

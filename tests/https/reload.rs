@@ -9,14 +9,14 @@ use std::thread;
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 
-use crate::support::authority::Key;
-use crate::support::client::get;
-use crate::support::secure::{VERSIONS, connect, resuming, settings};
-use crate::support::site::{HOST, Site};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, on_both_engines, within};
+use crate::support::authority::KeyKind;
+use crate::support::client::get_request;
+use crate::support::tls_client::{VERSIONS, client_config, connect_tls, resuming_config};
+use crate::support::tls_tracker::{HOST, TlsTracker};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     under_load,
     to_another_kind_of_key,
     of_one_among_several,
@@ -26,10 +26,10 @@ on_both_engines!(
 
 /// Asserts that newcomers are shown this certificate, by whatever worker they come to.
 #[track_caller]
-fn shows(site: &Site, certificate: &CertificateDer<'_>) {
+fn shows(site: &TlsTracker, certificate: &CertificateDer<'_>) {
     for _ in 0..8 {
         for mut client in site.connect_by_each() {
-            client.shake_hands();
+            client.handshake();
             assert_eq!(client.certificate(), certificate);
         }
     }
@@ -39,31 +39,33 @@ fn under_load(engine: Engine) {
     const THREADS: usize = 8;
     /// Of one thread, should it not be told to end before.
     const CONNECTIONS_MAX: usize = 2000;
-    let site = Site::start(engine, "");
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, "");
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     let (answered, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     let ask_and_ask = |number: usize| {
-        let settings = Arc::new(settings(&site.authority, VERSIONS[number % 2]));
-        let mut lasting = connect(site.v4, &settings);
+        let settings = Arc::new(client_config(&site.authority, VERSIONS[number % 2]));
+        let mut lasting = connect_tls(site.v4, &settings);
         for _ in 0..CONNECTIONS_MAX {
             if done.load(Ordering::Relaxed) {
                 return;
             }
-            let mut fresh = connect(site.v4, &settings);
+            let mut fresh = connect_tls(site.v4, &settings);
             for _ in 0..4 {
                 for client in [&mut fresh, &mut lasting] {
                     client.send(&announce);
-                    announced(&client.reply());
+                    parse_announce(&client.read_response());
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
             fresh.close_notify();
-            fresh.ends_in_order();
+            fresh.expect_close_notify();
         }
     };
     let some_more = || {
         let enough = answered.load(Ordering::Relaxed) + 200;
-        within("answers under load", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+        wait_for("answers under load", || {
+            (answered.load(Ordering::Relaxed) >= enough).then_some(())
+        });
     };
     thread::scope(|scope| {
         for number in 0..THREADS {
@@ -72,7 +74,7 @@ fn under_load(engine: Engine) {
         }
         for signal in ["HUP", "USR1"] {
             some_more();
-            let renewed = site.authority.issue(HOST, Key::P256);
+            let renewed = site.authority.issue(HOST, KeyKind::P256);
             let verdict = site.reload(signal);
             assert!(verdict.contains("certificates reloaded"), "{verdict}");
             shows(&site, &renewed);
@@ -83,8 +85,8 @@ fn under_load(engine: Engine) {
 }
 
 fn to_another_kind_of_key(engine: Engine) {
-    let site = Site::start(engine, "");
-    for key in [Key::Rsa, Key::P256] {
+    let site = TlsTracker::start(engine, "");
+    for key in [KeyKind::Rsa, KeyKind::P256] {
         let renewed = site.authority.issue(HOST, key);
         let verdict = site.reload("HUP");
         assert!(verdict.contains("certificates reloaded"), "{verdict}");
@@ -93,10 +95,10 @@ fn to_another_kind_of_key(engine: Engine) {
 }
 
 fn of_one_among_several(engine: Engine) {
-    let hosts = [("first.test", Key::P256), (HOST, Key::P256)];
-    let site = Site::start_as(engine, &hosts, "");
+    let hosts = [("first.test", KeyKind::P256), (HOST, KeyKind::P256)];
+    let site = TlsTracker::start_with(engine, &hosts, "");
     for _ in 0..2 {
-        let renewed = site.authority.issue(HOST, Key::P256);
+        let renewed = site.authority.issue(HOST, KeyKind::P256);
         let verdict = site.reload("USR1");
         assert!(verdict.contains("certificates reloaded"), "{verdict}");
         shows(&site, &renewed);
@@ -104,18 +106,18 @@ fn of_one_among_several(engine: Engine) {
 }
 
 fn tickets_go_on(engine: Engine) {
-    let site = Site::start(engine, "");
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, "");
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for version in VERSIONS {
-        let settings = resuming(&site.authority, version);
+        let settings = resuming_config(&site.authority, version);
         let ask = || {
-            let mut client = connect(site.v4, &settings);
+            let mut client = connect_tls(site.v4, &settings);
             client.send(&announce);
-            announced(&client.reply());
+            parse_announce(&client.read_response());
             client.stream.conn.handshake_kind().unwrap()
         };
         assert_eq!(ask(), HandshakeKind::Full);
-        let renewed = site.authority.issue(HOST, Key::P256);
+        let renewed = site.authority.issue(HOST, KeyKind::P256);
         let verdict = site.reload("HUP");
         assert!(verdict.contains("certificates reloaded"), "{verdict}");
         assert_eq!(ask(), HandshakeKind::Resumed);
@@ -124,14 +126,14 @@ fn tickets_go_on(engine: Engine) {
 }
 
 fn what_cannot_be_used_is_not(engine: Engine) {
-    let site = Site::start(engine, "");
-    let first = site.authority.issue(HOST, Key::P256);
+    let site = TlsTracker::start(engine, "");
+    let first = site.authority.issue(HOST, KeyKind::P256);
     site.reload("HUP");
     shows(&site, &first);
     let mut lasting = site.connect();
-    lasting.shake_hands();
+    lasting.handshake();
 
-    site.authority.issue("other.test", Key::P256);
+    site.authority.issue("other.test", KeyKind::P256);
     let [chain, key] = ["pem", "key"].map(|end| site.authority.path(&format!("{HOST}.{end}")));
     let other_key = site.authority.path("other.test.key");
     let good = [&chain, &key].map(|file| fs::read(file).unwrap());
@@ -157,10 +159,10 @@ fn what_cannot_be_used_is_not(engine: Engine) {
         fs::write(&key, &good[1]).unwrap();
     }
 
-    let renewed = site.authority.issue(HOST, Key::P256);
+    let renewed = site.authority.issue(HOST, KeyKind::P256);
     let verdict = site.reload("USR1");
     assert!(verdict.contains("certificates reloaded"), "{verdict}");
     shows(&site, &renewed);
-    lasting.send(get(&Torrent::new(&site.tracker, 1).target(1, "")));
-    announced(&lasting.reply());
+    lasting.send(get_request(&TestTorrent::new(&site.tracker, 1).target(1, "")));
+    parse_announce(&lasting.read_response());
 }

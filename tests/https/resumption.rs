@@ -4,20 +4,20 @@
 use rustls::HandshakeKind;
 
 use super::agreement::s_client;
-use crate::support::client::get;
-use crate::support::secure::{Secure, VERSIONS, connect, resuming};
-use crate::support::site::{HOST, Site};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, on_both_engines};
+use crate::support::client::get_request;
+use crate::support::tls_client::{TlsStream, VERSIONS, connect_tls, resuming_config};
+use crate::support::tls_tracker::{HOST, TlsTracker};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(one_session_by_openssl, one_session_after_another, a_ticket_without_a_request);
+test_both_engines!(one_session_by_openssl, one_session_after_another, a_ticket_without_a_request);
 
 /// Connections that resume. That all of them meet the same of two workers is as likely as as
 /// many tosses of a coin that show one side.
 const CONNECTIONS: usize = 30;
 
 fn one_session_by_openssl(engine: Engine) {
-    let site = Site::start(engine, "");
+    let site = TlsTracker::start(engine, "");
     for (flag, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let file = site.authority.path(version);
         let file = file.to_str().unwrap();
@@ -33,14 +33,14 @@ fn one_session_by_openssl(engine: Engine) {
 
 /// With each connection's ticket the next one resumes.
 fn one_session_after_another(engine: Engine) {
-    let site = Site::start(engine, "");
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, "");
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for version in VERSIONS {
-        let settings = resuming(&site.authority, version);
+        let settings = resuming_config(&site.authority, version);
         for connection in 0..=CONNECTIONS {
-            let mut client = connect(site.v4, &settings);
+            let mut client = connect_tls(site.v4, &settings);
             client.send(&announce);
-            announced(&client.reply());
+            parse_announce(&client.read_response());
             let kind = client.stream.conn.handshake_kind();
             let resumed = matches!(kind, Some(HandshakeKind::Resumed));
             assert_eq!(resumed, connection > 0, "the {connection}th of {version:?}: {kind:?}");
@@ -50,20 +50,20 @@ fn one_session_after_another(engine: Engine) {
 
 /// Who shakes hands and waits is told its ticket too, and not only when its time is over.
 fn a_ticket_without_a_request(engine: Engine) {
-    let site = Site::start(engine, "[connections]\nheader_timeout = 300");
-    let settings = resuming(&site.authority, VERSIONS[1]);
-    let mut waiting = connect(site.v4, &settings);
-    waiting.shake_hands();
-    let Secure { conn, sock } = &mut waiting.stream;
+    let site = TlsTracker::start(engine, "[connections]\nheader_timeout = 300");
+    let settings = resuming_config(&site.authority, VERSIONS[1]);
+    let mut waiting = connect_tls(site.v4, &settings);
+    waiting.handshake();
+    let TlsStream { conn, sock } = &mut waiting.stream;
     while conn.tls13_tickets_received() == 0 {
         assert!(conn.read_tls(sock).unwrap() > 0, "an end, and no ticket");
         conn.process_new_packets().unwrap();
     }
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
-    let mut next = connect(site.v4, &settings);
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
+    let mut next = connect_tls(site.v4, &settings);
     for client in [&mut waiting, &mut next] {
         client.send(&announce);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
     assert_eq!(next.stream.conn.handshake_kind(), Some(HandshakeKind::Resumed));
 }

@@ -4,16 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{ChildStdout, Command, Stdio};
 
-use crate::support::client::{Client, request};
-use crate::support::requirements::{can_run, missing_programs};
-use crate::support::root::missing_root;
-use crate::support::running::Running;
-use crate::support::secure::VERSIONS;
-use crate::support::site::Site;
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, on_both_engines};
+use crate::support::client::{HttpClient, request};
+use crate::support::process::KillOnDrop;
+use crate::support::requirements::{can_run, missing_programs, missing_root};
+use crate::support::tls_client::VERSIONS;
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(the_answer_the_farewell_and_the_end_are_one_segment);
+test_both_engines!(the_answer_the_farewell_and_the_end_are_one_segment);
 
 fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
     let mut missing = missing_programs(&["python3"]);
@@ -21,8 +20,8 @@ fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
     if !can_run("the_answer_the_farewell_and_the_end_are_one_segment", &missing) {
         return;
     }
-    let site = Site::start(engine, "");
-    let target = Torrent::new(&site.tracker, 1).target(1, "");
+    let site = TlsTracker::start(engine, "");
+    let target = TestTorrent::new(&site.tracker, 1).target(1, "");
     let last = request("GET", &target, "HTTP/1.1", "Connection: close\r\n");
     // TLS 1.2 has a flight more: the server's part ends the handshake there.
     for (number_before, (version, mut client)) in
@@ -30,8 +29,8 @@ fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
     {
         let capture = Capture::begin(&client.stream.sock);
         client.send(&last);
-        announced(&client.reply());
-        client.ends_in_order();
+        parse_announce(&client.read_response());
+        client.expect_close_notify();
         let segments = capture.end();
         let told = format!("{version:?}: {segments:?}");
         assert_eq!(segments.len(), number_before + 1, "{told}");
@@ -40,11 +39,11 @@ fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
         assert!(before.iter().all(|it| it.bytes > 0 && !it.is_end), "{told}");
     }
     // As it is without TLS.
-    let mut client = Client::connect(site.tracker.v4);
+    let mut client = HttpClient::connect(site.tracker.v4);
     let capture = Capture::begin(&client.stream);
     client.send(&last);
-    announced(&client.reply());
-    client.ends();
+    parse_announce(&client.read_response());
+    client.expect_close();
     let segments = capture.end();
     assert_eq!(segments.len(), 1, "{segments:?}");
     assert!(segments[0].bytes > 0 && segments[0].is_end, "{segments:?}");
@@ -61,7 +60,7 @@ struct Segment {
 
 /// Looks at what comes to one socket until its end has come.
 struct Capture {
-    program: Running,
+    program: KillOnDrop,
     lines: BufReader<ChildStdout>,
 }
 
@@ -90,7 +89,7 @@ impl Capture {
         let ports = [stream.local_addr().unwrap(), stream.peer_addr().unwrap()];
         let mut python = Command::new("python3");
         python.args(["-c", PROGRAM]).args(ports.map(|address| address.port().to_string()));
-        let mut program = Running(python.stdout(Stdio::piped()).spawn().unwrap());
+        let mut program = KillOnDrop(python.stdout(Stdio::piped()).spawn().unwrap());
         let mut lines = BufReader::new(program.0.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();

@@ -9,13 +9,13 @@ use std::time::Instant;
 use rustls::version::TLS13;
 
 use super::address;
-use crate::support::client::{Client, get};
-use crate::support::secure::{client_hello, over, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, on_both_engines};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::tls_client::{client_config, client_hello, over_tls};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(one_address_attacks_and_the_others_are_served);
+test_both_engines!(one_address_attacks_and_the_others_are_served);
 
 const LIMITS: &str = "[connections]\nidle_timeout = 300\n\
     [limits]\nconnections_per_address = 20\nrequests_per_second = 100\nrequest_burst = 200";
@@ -49,13 +49,13 @@ fn flood(to: SocketAddr, from: IpAddr, announce: &[u8], done: &AtomicBool) -> Lo
         if done.load(Ordering::Relaxed) && loot.refused > 0 && loot.reset > 0 {
             break;
         }
-        let mut client = Client::connect_from(from, to);
+        let mut client = HttpClient::connect_from(from, to);
         if !client.is_answered(announce.repeat(REQUESTS)) {
             loot.reset += 1;
             continue;
         }
         for _ in 0..REQUESTS {
-            if client.reply().closes() {
+            if client.read_response().has_connection_close() {
                 loot.refused += 1;
                 break;
             }
@@ -67,15 +67,15 @@ fn flood(to: SocketAddr, from: IpAddr, announce: &[u8], done: &AtomicBool) -> Lo
 
 fn one_address_attacks_and_the_others_are_served(engine: Engine) {
     let start = Instant::now();
-    let site = Site::start(engine, LIMITS);
-    let settings = Arc::new(settings(&site.authority, &TLS13));
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, LIMITS);
+    let settings = Arc::new(client_config(&site.authority, &TLS13));
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     let hello = client_hello(&settings);
     let (attacker, done) = (address(66), AtomicBool::new(false));
     let (plain, secured) = (site.tracker.v4, site.v4);
-    let held: Vec<Client> = (0..HELD)
+    let held: Vec<HttpClient> = (0..HELD)
         .map(|_| {
-            let mut client = Client::connect_from(attacker, plain);
+            let mut client = HttpClient::connect_from(attacker, plain);
             client.send(&announce[..20]);
             client
         })
@@ -89,7 +89,7 @@ fn one_address_attacks_and_the_others_are_served(engine: Engine) {
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
-                let mut client = Client::connect_from(attacker, secured);
+                let mut client = HttpClient::connect_from(attacker, secured);
                 answered += u64::from(client.is_answered(&hello));
             }
             answered
@@ -98,18 +98,18 @@ fn one_address_attacks_and_the_others_are_served(engine: Engine) {
             .map(|number| {
                 let (announce, settings) = (&announce, &settings);
                 scope.spawn(move || {
-                    let mut kept = Client::connect_from(address(number), plain);
+                    let mut kept = HttpClient::connect_from(address(number), plain);
                     for round in 0..ROUNDS {
                         kept.send(announce);
-                        announced(&kept.reply());
-                        let mut new = Client::connect_from(address(number), plain);
+                        parse_announce(&kept.read_response());
+                        let mut new = HttpClient::connect_from(address(number), plain);
                         new.send(announce);
-                        announced(&new.reply());
+                        parse_announce(&new.read_response());
                         if round % 5 == 0 {
-                            let client = Client::connect_from(address(number), secured);
-                            let mut secure = over(client, settings);
+                            let client = HttpClient::connect_from(address(number), secured);
+                            let mut secure = over_tls(client, settings);
                             secure.send(announce);
-                            announced(&secure.reply());
+                            parse_announce(&secure.read_response());
                         }
                     }
                 })

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rustls::version::TLS13;
 
 use super::address;
-use crate::support::client::{Client, get};
-use crate::support::secure::{client_hello, over, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::tls_client::{client_config, client_hello, over_tls};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     an_address_is_held_to_its_connections,
     by_https_too,
     over_ipv6,
@@ -28,11 +28,11 @@ fn limited(max: u32) -> String {
 
 /// Connects and announces. The connection, if it was not reset.
 #[track_caller]
-fn hold(tracker: &Tracker, from: IpAddr, to: SocketAddr) -> Option<Client> {
-    let mut client = Client::connect_from(from, to);
-    let answered = client.is_answered(get(&Torrent::new(tracker, 1).target(1, "")));
+fn hold(tracker: &Tracker, from: IpAddr, to: SocketAddr) -> Option<HttpClient> {
+    let mut client = HttpClient::connect_from(from, to);
+    let answered = client.is_answered(get_request(&TestTorrent::new(tracker, 1).target(1, "")));
     answered.then(|| {
-        announced(&client.reply());
+        parse_announce(&client.read_response());
         client
     })
 }
@@ -40,7 +40,7 @@ fn hold(tracker: &Tracker, from: IpAddr, to: SocketAddr) -> Option<Client> {
 fn an_address_is_held_to_its_connections(engine: Engine) {
     let tracker = Tracker::start(engine, &limited(5));
     let hold = |number| hold(&tracker, address(number), tracker.v4);
-    let mut held: Vec<Client> = (0..5).map(|_| hold(1).expect("within the limit")).collect();
+    let mut held: Vec<HttpClient> = (0..5).map(|_| hold(1).expect("within the limit")).collect();
     for _ in 0..20 {
         assert!(hold(1).is_none(), "more than the limit");
     }
@@ -49,39 +49,39 @@ fn an_address_is_held_to_its_connections(engine: Engine) {
          limits.connections_per_address = 5 allows",
     );
     // Neither another address is concerned, nor what is there already.
-    let _others: Vec<Client> = (0..5).map(|_| hold(2).expect("another address")).collect();
+    let _others: Vec<HttpClient> = (0..5).map(|_| hold(2).expect("another address")).collect();
     for client in &mut held {
-        client.send(get(&Torrent::new(&tracker, 1).target(1, "")));
-        announced(&client.reply());
+        client.send(get_request(&TestTorrent::new(&tracker, 1).target(1, "")));
+        parse_announce(&client.read_response());
     }
     // Whoever goes makes room for one.
     for _ in 0..3 {
         drop(held.pop());
-        held.push(within("room for another connection", || hold(1)));
+        held.push(wait_for("room for another connection", || hold(1)));
         assert!(hold(1).is_none(), "more than one came back");
     }
 }
 
 fn by_https_too(engine: Engine) {
-    let site = Site::start(engine, &limited(2));
-    let settings = Arc::new(settings(&site.authority, &TLS13));
-    let announce = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, &limited(2));
+    let settings = Arc::new(client_config(&site.authority, &TLS13));
+    let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     let hold = |number| {
-        let mut client = over(Client::connect_from(address(number), site.v4), &settings);
+        let mut client = over_tls(HttpClient::connect_from(address(number), site.v4), &settings);
         client.send(&announce);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
         client
     };
     let held = [hold(1), hold(1)];
-    let mut third = Client::connect_from(address(1), site.v4);
+    let mut third = HttpClient::connect_from(address(1), site.v4);
     assert!(!third.is_answered(client_hello(&settings)), "more than the limit");
     // It is one limit for both.
-    let mut plain = Client::connect_from(address(1), site.tracker.v4);
+    let mut plain = HttpClient::connect_from(address(1), site.tracker.v4);
     assert!(!plain.is_answered(&announce), "more than the limit");
     hold(2);
     drop(held);
-    within("room for another connection", || {
-        let mut client = Client::connect_from(address(1), site.v4);
+    wait_for("room for another connection", || {
+        let mut client = HttpClient::connect_from(address(1), site.v4);
         client.is_answered(client_hello(&settings)).then_some(())
     });
 }
@@ -101,14 +101,14 @@ fn who_is_exempt_holds_any_number(engine: Engine) {
     let tracker = Tracker::start(engine, &format!("{}\n{exempt}", limited(2)));
     let hold = |number| hold(&tracker, address(number), tracker.v4);
     for (number, held) in [(1, 10), (2, 2), (127, 2), (128, 10)] {
-        let clients: Vec<Client> = (0..10).filter_map(|_| hold(number)).collect();
+        let clients: Vec<HttpClient> = (0..10).filter_map(|_| hold(number)).collect();
         assert_eq!(clients.len(), held, "from {}", address(number));
     }
 }
 
 fn nobody_is_limited_by_default(engine: Engine) {
     let tracker = Tracker::start(engine, PATIENT);
-    let held: Vec<Client> =
+    let held: Vec<HttpClient> =
         (0..300).filter_map(|_| hold(&tracker, address(1), tracker.v4)).collect();
     assert_eq!(held.len(), 300);
 }

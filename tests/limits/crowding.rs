@@ -3,11 +3,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::support::client::{Client, request};
-use crate::support::torrent::{Announced, Counts, Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::{HttpClient, request};
+use crate::support::torrent::{ParsedAnnounce, ScrapeCounts, TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     one_address_does_not_drown_a_torrent,
     the_oldest_endpoint_goes_and_the_last_stays,
     a_64_is_one_address,
@@ -20,25 +20,25 @@ const PROXY: &str = "[proxy]\ntrusted = [\"127.0.0.1\"]\nheader = \"X-Forwarded-
 const PIPELINED: usize = 50;
 
 /// A tracker, and a connection of its proxy.
-struct Site {
+struct OneProxy {
     tracker: Tracker,
-    proxy: Client,
+    proxy: HttpClient,
 }
 
-impl Site {
-    fn start(engine: Engine, config: &str) -> Site {
+impl OneProxy {
+    fn start(engine: Engine, config: &str) -> OneProxy {
         let tracker = Tracker::start(engine, &format!("{PROXY}{config}"));
-        let proxy = Client::connect(tracker.v4);
-        Site { tracker, proxy }
+        let proxy = HttpClient::connect(tracker.v4);
+        OneProxy { tracker, proxy }
     }
 
-    fn announce(&mut self, client: &str, port: u16, rest: &str) -> Announced {
+    fn announce(&mut self, client: &str, port: u16, rest: &str) -> ParsedAnnounce {
         self.fill(&[(client.to_owned(), port)], rest).pop().unwrap()
     }
 
     /// Announces all of these, some at once, and reads the answers.
-    fn fill(&mut self, clients: &[(String, u16)], rest: &str) -> Vec<Announced> {
-        let torrent = Torrent::new(&self.tracker, 1);
+    fn fill(&mut self, clients: &[(String, u16)], rest: &str) -> Vec<ParsedAnnounce> {
+        let torrent = TestTorrent::new(&self.tracker, 1);
         let mut answers = Vec::new();
         for some in clients.chunks(PIPELINED) {
             let one = |(client, port): &(String, u16)| {
@@ -46,13 +46,13 @@ impl Site {
                 request("GET", &torrent.target(*port, rest), "HTTP/1.1", &line)
             };
             self.proxy.send(some.iter().flat_map(one).collect::<Vec<u8>>());
-            answers.extend(some.iter().map(|_| announced(&self.proxy.reply())));
+            answers.extend(some.iter().map(|_| parse_announce(&self.proxy.read_response())));
         }
         answers
     }
 
-    fn scrape(&self) -> Counts {
-        Torrent::new(&self.tracker, 1).scrape()
+    fn scrape(&self) -> ScrapeCounts {
+        TestTorrent::new(&self.tracker, 1).scrape()
     }
 
     /// The ports of all peers at an address, up to 200, as one sees them who comes and goes.
@@ -73,13 +73,13 @@ fn of_ports(client: &str, ports: impl Iterator<Item = u16>) -> Vec<(String, u16)
 
 fn one_address_does_not_drown_a_torrent(engine: Engine) {
     const ATTACKER: &str = "198.51.100.66";
-    let mut site = Site::start(engine, "");
+    let mut site = OneProxy::start(engine, "");
     let others: Vec<(String, u16)> =
         (1..=250).map(|number| (format!("203.0.113.{number}"), 6881)).collect();
     site.fill(&others, "left=1&numwant=0");
     let answers = site.fill(&of_ports(ATTACKER, 1..=35_000), "left=0&numwant=0");
     assert_eq!(answers.last().unwrap().complete, 16);
-    assert_eq!(site.scrape(), Counts { complete: 16, downloaded: 0, incomplete: 250 });
+    assert_eq!(site.scrape(), ScrapeCounts { complete: 16, downloaded: 0, incomplete: 250 });
     for number in 1..=20 {
         let client = format!("203.0.113.{number}");
         let answer = site.announce(&client, 6881, "left=1&numwant=200");
@@ -92,23 +92,23 @@ fn one_address_does_not_drown_a_torrent(engine: Engine) {
 
 fn the_oldest_endpoint_goes_and_the_last_stays(engine: Engine) {
     const CLIENT: &str = "198.51.100.1";
-    let mut site = Site::start(engine, "[swarms]\nmax_peers_per_address = 4");
+    let mut site = OneProxy::start(engine, "[swarms]\nmax_peers_per_address = 4");
     site.fill(&of_ports(CLIENT, 1..=4), "left=1");
     assert_eq!(site.ports(CLIENT), [1, 2, 3, 4]);
     // Who is there announces again, and nobody is new.
     site.fill(&of_ports(CLIENT, 1..=4), "left=1");
     assert_eq!(site.announce(CLIENT, 1, "left=0&event=completed").complete, 1);
-    assert_eq!(site.scrape(), Counts { complete: 1, downloaded: 1, incomplete: 3 });
+    assert_eq!(site.scrape(), ScrapeCounts { complete: 1, downloaded: 1, incomplete: 3 });
     site.announce(CLIENT, 5, "left=1");
     assert_eq!(site.ports(CLIENT), [1, 3, 4, 5]);
     site.announce(CLIENT, 3, "left=0");
     site.announce(CLIENT, 6, "left=0");
     assert_eq!(site.ports(CLIENT), [1, 3, 5, 6]);
-    assert_eq!(site.scrape(), Counts { complete: 3, downloaded: 1, incomplete: 1 });
+    assert_eq!(site.scrape(), ScrapeCounts { complete: 3, downloaded: 1, incomplete: 1 });
     // The one seeder goes for a leecher.
     site.announce(CLIENT, 7, "left=1");
     assert_eq!(site.ports(CLIENT), [3, 5, 6, 7]);
-    assert_eq!(site.scrape(), Counts { complete: 2, downloaded: 1, incomplete: 2 });
+    assert_eq!(site.scrape(), ScrapeCounts { complete: 2, downloaded: 1, incomplete: 2 });
     // Who leaves makes room, and another address is not concerned.
     site.announce(CLIENT, 6, "event=stopped");
     site.announce("198.51.100.2", 9, "left=1");
@@ -117,14 +117,14 @@ fn the_oldest_endpoint_goes_and_the_last_stays(engine: Engine) {
 }
 
 fn a_64_is_one_address(engine: Engine) {
-    let mut site = Site::start(engine, "");
+    let mut site = OneProxy::start(engine, "");
     let of_64 = |net: &str| -> Vec<(String, u16)> {
         (1..=100).map(|host| (format!("{net}:{host:x}:1:2:{host:x}"), host)).collect()
     };
     site.fill(&of_64("2001:db8:0:1"), "left=1");
     assert_eq!(site.scrape().incomplete, 16);
     site.fill(&of_64("2001:db8:0:2"), "left=0");
-    assert_eq!(site.scrape(), Counts { complete: 16, downloaded: 0, incomplete: 16 });
+    assert_eq!(site.scrape(), ScrapeCounts { complete: 16, downloaded: 0, incomplete: 16 });
     let last = site.ports("2001:db8:0:2:64:1:2:64");
     assert_eq!(last, [100], "the last is there");
     assert_eq!(site.ports("2001:db8:0:2:1:1:2:1"), [] as [u16; 0], "the first is not");
@@ -132,7 +132,7 @@ fn a_64_is_one_address(engine: Engine) {
 
 fn who_is_not_limited(engine: Engine) {
     let exempt = "[limits]\nexempt = [\"198.51.100.0/24\", \"2001:db8:5::/48\"]";
-    let mut site = Site::start(engine, exempt);
+    let mut site = OneProxy::start(engine, exempt);
     let mut sum = 0;
     for (client, stored) in [
         ("198.51.100.7", 40),
@@ -149,12 +149,12 @@ fn who_is_not_limited(engine: Engine) {
         assert_eq!(site.scrape().incomplete, sum, "{client}");
     }
     // The host itself, without a proxy.
-    let torrent = Torrent::new(&site.tracker, 1);
+    let torrent = TestTorrent::new(&site.tracker, 1);
     let direct = Tracker::start(engine, "");
-    let own = Torrent::new(&direct, 1);
-    own.fill(direct.v4, 1..=40, "left=1");
+    let own = TestTorrent::new(&direct, 1);
+    own.announce_ports(direct.v4, 1..=40, "left=1");
     assert_eq!((own.scrape().incomplete, torrent.scrape().incomplete), (40, sum));
-    let mut unlimited = Site::start(engine, "[swarms]\nmax_peers_per_address = 0");
+    let mut unlimited = OneProxy::start(engine, "[swarms]\nmax_peers_per_address = 0");
     unlimited.fill(&of_ports("203.0.113.7", 1..=300), "left=1");
     assert_eq!(unlimited.scrape().incomplete, 300);
 }
@@ -162,13 +162,13 @@ fn who_is_not_limited(engine: Engine) {
 /// One's own oldest endpoint makes room where there is none for others.
 fn a_full_torrent_takes_who_replaces_himself(engine: Engine) {
     let bounds = "[swarms]\nmax_peers = 4\nmax_peers_per_torrent = 3\nmax_peers_per_address = 2";
-    let mut site = Site::start(engine, bounds);
+    let mut site = OneProxy::start(engine, bounds);
     site.fill(&of_ports("203.0.113.1", 1..=2), "left=1");
     site.announce("203.0.113.2", 1, "left=1");
     site.announce("203.0.113.3", 1, "left=1");
     assert_eq!(site.scrape().incomplete, 3);
     site.announce("203.0.113.1", 3, "left=0");
-    assert_eq!(site.scrape(), Counts { complete: 1, downloaded: 0, incomplete: 2 });
+    assert_eq!(site.scrape(), ScrapeCounts { complete: 1, downloaded: 0, incomplete: 2 });
     let seen = site.announce("203.0.113.4", 1, "left=1").peers;
     assert!(seen.contains(&"203.0.113.1:3".parse().unwrap()), "{seen:?}");
 }

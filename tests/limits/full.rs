@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::support::behind::Behind;
-use crate::support::client::{Client, get, request};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::secure::{connect, over, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, get_request, request};
+use crate::support::proxied_tracker::ProxiedTracker;
+use crate::support::tls_client::{client_config, connect_tls, over_tls};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     idle_clients_make_room_for_new_ones,
     the_longest_idle_one_goes_first,
     by_https_it_is_told_so,
@@ -42,39 +42,39 @@ fn tables(max: usize) -> String {
 }
 
 fn announce(tracker: &Tracker) -> Vec<u8> {
-    get(&Torrent::new(tracker, 1).target(1, ""))
+    get_request(&TestTorrent::new(tracker, 1).target(1, ""))
 }
 
 /// A client that has had an answer, and whether it may keep its connection.
-fn answered(tracker: &Tracker) -> (Client, bool) {
-    let mut client = Client::connect(tracker.v4);
+fn answered(tracker: &Tracker) -> (HttpClient, bool) {
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(announce(tracker));
-    let reply = client.reply();
-    announced(&reply);
-    (client, !reply.closes())
+    let reply = client.read_response();
+    parse_announce(&reply);
+    (client, !reply.has_connection_close())
 }
 
 /// One that has said half of what it wants.
-fn unfinished(tracker: &Tracker) -> Client {
-    let mut client = Client::connect(tracker.v4);
+fn unfinished(tracker: &Tracker) -> HttpClient {
+    let mut client = HttpClient::connect(tracker.v4);
     client.send("GET /announce");
     client
 }
 
 /// Fills a tracker with idle clients, as many as may stay, and others that are not idle. The idle
 /// ones, the longest idle first.
-fn fill(tracker: &Tracker, observed: &Observed) -> (Vec<Client>, Vec<Client>) {
-    let idle: Vec<(Client, bool)> = (1..NEARLY).map(|_| answered(tracker)).collect();
+fn fill(tracker: &Tracker, observed: &AdminClient) -> (Vec<HttpClient>, Vec<HttpClient>) {
+    let idle: Vec<(HttpClient, bool)> = (1..NEARLY).map(|_| answered(tracker)).collect();
     assert!(idle.iter().all(|(_, kept)| *kept));
-    let busy: Vec<Client> = (NEARLY..=MAX).map(|_| unfinished(tracker)).collect();
-    observed.reaches("annulus_connections_open", MAX as f64);
+    let busy: Vec<HttpClient> = (NEARLY..=MAX).map(|_| unfinished(tracker)).collect();
+    observed.wait_sample("annulus_connections_open", MAX as f64);
     (idle.into_iter().map(|(client, _)| client).collect(), busy)
 }
 
 fn idle_clients_make_room_for_new_ones(engine: Engine) {
     for workers in [1, 3] {
-        let tracker = Tracker::start_as(engine, workers, &tables(MAX), &[]);
-        let observed = Observed::of(&tracker);
+        let tracker = Tracker::start_with(engine, workers, &tables(MAX), &[]);
+        let observed = AdminClient::of(&tracker);
         let (idle, mut busy) = fill(&tracker, &observed);
         let most = tracker.descriptors();
         for _ in 0..10 {
@@ -83,22 +83,22 @@ fn idle_clients_make_room_for_new_ones(engine: Engine) {
             drop(client);
         }
         // All at once, too, and more of them than are idle.
-        let mut waiting: Vec<Client> = (0..3 * MAX)
+        let mut waiting: Vec<HttpClient> = (0..3 * MAX)
             .map(|_| {
-                let mut client = Client::connect(tracker.v4);
+                let mut client = HttpClient::connect(tracker.v4);
                 client.send(announce(&tracker));
                 client
             })
             .collect();
         for client in &mut waiting {
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
         // Nobody else has lost his connection.
         for client in &mut busy {
             client.send(" HTTP/1.1\r\n\r\n");
-            client.reply();
+            client.read_response();
         }
-        let evicted = observed.of_metric(EVICTED);
+        let evicted = observed.labelled_samples(EVICTED);
         assert!(evicted.len() == 1 && evicted[0].starts_with("waiting_for=idle "), "{evicted:?}");
         let lines = tracker.log().lines().filter(|line| line.contains(LINE)).count();
         assert_eq!(lines, 1, "{}", tracker.log());
@@ -109,8 +109,8 @@ fn idle_clients_make_room_for_new_ones(engine: Engine) {
 
 fn the_longest_idle_one_goes_first(engine: Engine) {
     for workers in [1, 3] {
-        let tracker = Tracker::start_as(engine, workers, &tables(MAX), &[]);
-        let observed = Observed::of(&tracker);
+        let tracker = Tracker::start_with(engine, workers, &tables(MAX), &[]);
+        let observed = AdminClient::of(&tracker);
         let (mut idle, _busy) = fill(&tracker, &observed);
         // All but one are heard again, more than a second later.
         thread::sleep(Duration::from_millis(2200));
@@ -118,42 +118,42 @@ fn the_longest_idle_one_goes_first(engine: Engine) {
         for client in &mut idle {
             client.send(announce(&tracker));
             // Nearly as many are open as may be.
-            client.reply();
+            client.read_response();
         }
         // Those are closed for it, so the place of none is needed until others have come.
         drop(idle);
-        observed.reaches("annulus_connections_open", 4.0);
-        let _idle: Vec<Client> = (0..NEARLY - 5).map(|_| answered(&tracker).0).collect();
-        let _busy: Vec<Client> = (0..3).map(|_| unfinished(&tracker)).collect();
-        observed.reaches("annulus_connections_open", MAX as f64);
+        observed.wait_sample("annulus_connections_open", 4.0);
+        let _idle: Vec<HttpClient> = (0..NEARLY - 5).map(|_| answered(&tracker).0).collect();
+        let _busy: Vec<HttpClient> = (0..3).map(|_| unfinished(&tracker)).collect();
+        observed.wait_sample("annulus_connections_open", MAX as f64);
         answered(&tracker);
-        longest.ends();
-        assert_eq!(observed.of_metric(EVICTED), ["waiting_for=idle 1"]);
+        longest.expect_close();
+        assert_eq!(observed.labelled_samples(EVICTED), ["waiting_for=idle 1"]);
     }
 }
 
 fn by_https_it_is_told_so(engine: Engine) {
     for version in [&TLS12, &TLS13] {
-        let site = Site::start(engine, &tables(MAX));
-        let observed = Observed::of(&site.tracker);
-        let settings = Arc::new(settings(&site.authority, version));
+        let site = TlsTracker::start(engine, &tables(MAX));
+        let observed = AdminClient::of(&site.tracker);
+        let settings = Arc::new(client_config(&site.authority, version));
         let request = announce(&site.tracker);
         let mut idle: Vec<_> = (1..NEARLY)
             .map(|_| {
-                let mut client = connect(site.v4, &settings);
+                let mut client = connect_tls(site.v4, &settings);
                 client.send(&request);
-                assert!(!client.reply().closes());
+                assert!(!client.read_response().has_connection_close());
                 client
             })
             .collect();
-        let _busy: Vec<Client> = (NEARLY..=MAX).map(|_| unfinished(&site.tracker)).collect();
-        observed.reaches("annulus_connections_open", MAX as f64);
+        let _busy: Vec<HttpClient> = (NEARLY..=MAX).map(|_| unfinished(&site.tracker)).collect();
+        observed.wait_sample("annulus_connections_open", MAX as f64);
         for _ in 1..NEARLY {
-            let mut client = connect(site.v4, &settings);
+            let mut client = connect_tls(site.v4, &settings);
             client.send(&request);
-            assert!(client.reply().closes());
+            assert!(client.read_response().has_connection_close());
             // With close_notify, without which reading fails.
-            client.ends();
+            client.expect_close();
         }
         // One that comes before the last has left its place needs another's.
         let evicted = observed.sample(&format!("{EVICTED}{{waiting_for=\"idle\"}}"));
@@ -168,148 +168,151 @@ fn by_https_it_is_told_so(engine: Engine) {
 }
 
 fn behind_the_proxy_protocol_too(engine: Engine) {
-    let behind = Behind::start_with(engine, "", &tables(MAX));
-    let observed = Observed::of(&behind.tracker);
+    let behind = ProxiedTracker::start_with(engine, "", &tables(MAX));
+    let observed = AdminClient::of(&behind.tracker);
     let request = announce(&behind.tracker);
     let header = "PROXY TCP4 127.0.0.9 127.0.0.1 4000 80\r\n";
-    let settings = Arc::new(settings(&behind.authority, &TLS13));
+    let settings = Arc::new(client_config(&behind.authority, &TLS13));
     let ask = |secured: bool| {
-        let mut client = Client::connect(if secured { behind.secured } else { behind.introduced });
+        let mut client =
+            HttpClient::connect(if secured { behind.secured } else { behind.introduced });
         client.send(header);
         if secured {
-            let mut client = over(client, &settings);
+            let mut client = over_tls(client, &settings);
             client.send(&request);
-            (client.reply().closes(), None, Some(client))
+            (client.read_response().has_connection_close(), None, Some(client))
         } else {
             client.send(&request);
-            (client.reply().closes(), Some(client), None)
+            (client.read_response().has_connection_close(), Some(client), None)
         }
     };
     let idle: Vec<_> = (1..NEARLY).map(|at| ask(at % 2 == 0)).collect();
     assert!(idle.iter().all(|(closes, ..)| !closes));
     // Proxies that do not say whom they speak for, and that are not idle for that.
-    let _busy: Vec<Client> = (NEARLY..=MAX)
+    let _busy: Vec<HttpClient> = (NEARLY..=MAX)
         .map(|_| {
-            let mut client = Client::connect(behind.introduced);
+            let mut client = HttpClient::connect(behind.introduced);
             client.send("PROXY");
             client
         })
         .collect();
-    observed.reaches("annulus_connections_open", MAX as f64);
+    observed.wait_sample("annulus_connections_open", MAX as f64);
     for at in 0..6 {
         let (closes, ..) = ask(at % 2 == 0);
         assert!(closes);
     }
-    let evicted = observed.of_metric(EVICTED);
+    let evicted = observed.labelled_samples(EVICTED);
     assert!(evicted.len() == 1 && evicted[0].starts_with("waiting_for=idle "), "{evicted:?}");
 }
 
 fn near_the_limit_answers_end_their_connections(engine: Engine) {
     let tracker = Tracker::start(engine, &tables(MAX));
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     let (idle, busy) = fill(&tracker, &observed);
     drop((idle, busy));
-    observed.reaches("annulus_connections_open", 0.0);
-    let _others: Vec<Client> = (1..NEARLY).map(|_| unfinished(&tracker)).collect();
-    observed.reaches("annulus_connections_open", (NEARLY - 1) as f64);
-    let target = Torrent::new(&tracker, 1).target(1, "");
+    observed.wait_sample("annulus_connections_open", 0.0);
+    let _others: Vec<HttpClient> = (1..NEARLY).map(|_| unfinished(&tracker)).collect();
+    observed.wait_sample("annulus_connections_open", (NEARLY - 1) as f64);
+    let target = TestTorrent::new(&tracker, 1).target(1, "");
     for (version, headers) in [("HTTP/1.1", ""), ("HTTP/1.0", "Connection: keep-alive\r\n")] {
-        let mut client = Client::connect(tracker.v4);
+        let mut client = HttpClient::connect(tracker.v4);
         client.send(request("GET", &target, version, headers));
-        let reply = client.reply();
-        announced(&reply);
+        let reply = client.read_response();
+        parse_announce(&reply);
         assert_ne!(reply.header("connection"), Some("keep-alive"), "{version}");
-        client.ends();
+        client.expect_close();
     }
     drop(_others);
-    observed.reaches("annulus_connections_open", 0.0);
-    let mut client = Client::connect(tracker.v4);
+    observed.wait_sample("annulus_connections_open", 0.0);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(request("GET", &target, "HTTP/1.0", "Connection: keep-alive\r\n"));
-    assert_eq!(client.reply().header("connection"), Some("keep-alive"));
+    assert_eq!(client.read_response().header("connection"), Some("keep-alive"));
 }
 
 /// Who was told that his connection is closed and does not close it has no right to it either, even
 /// where many do so.
 fn who_stays_after_the_last_answer_makes_room(engine: Engine) {
-    let tracker = Tracker::start_as(engine, 2, &tables(MAX), &[]);
+    let tracker = Tracker::start_with(engine, 2, &tables(MAX), &[]);
     let begun = Instant::now();
-    let _staying: Vec<Client> = (0..20 * MAX).map(|_| answered(&tracker).0).collect();
+    let _staying: Vec<HttpClient> = (0..20 * MAX).map(|_| answered(&tracker).0).collect();
     // At two seconds for every place it would take forty.
-    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
 }
 
 /// The kernel spreads connections over workers by their addresses, and so unevenly.
 fn every_place_is_good_for_every_worker(engine: Engine) {
     for _ in 0..3 {
-        let tracker = Tracker::start_as(engine, 4, &tables(8), &[]);
-        let observed = Observed::of(&tracker);
+        let tracker = Tracker::start_with(engine, 4, &tables(8), &[]);
+        let observed = AdminClient::of(&tracker);
         assert_eq!(observed.sample("annulus_connections_limit"), 8.0);
-        let mut clients: Vec<Client> = (0..8).map(|_| unfinished(&tracker)).collect();
-        observed.reaches("annulus_connections_open", 8.0);
+        let mut clients: Vec<HttpClient> = (0..8).map(|_| unfinished(&tracker)).collect();
+        observed.wait_sample("annulus_connections_open", 8.0);
         // Whoever goes, whichever worker had him, makes room for whoever comes.
         for _ in 0..12 {
-            let mut waiting = Client::connect(tracker.v4);
+            let mut waiting = HttpClient::connect(tracker.v4);
             waiting.send(announce(&tracker));
             clients.remove(0).reset();
-            assert!(waiting.reply().closes());
+            assert!(waiting.read_response().has_connection_close());
             drop(waiting);
-            observed.reaches("annulus_connections_open", 7.0);
+            observed.wait_sample("annulus_connections_open", 7.0);
             clients.push(unfinished(&tracker));
-            observed.reaches("annulus_connections_open", 8.0);
+            observed.wait_sample("annulus_connections_open", 8.0);
         }
-        assert!(observed.of_metric(EVICTED).is_empty());
+        assert!(observed.labelled_samples(EVICTED).is_empty());
     }
 }
 
 fn an_unfinished_request_is_not_waited_for_when_others_come(engine: Engine) {
     let text = "[connections]\nmax = 4\nheader_timeout = 8\nhandshake_timeout = 8\n";
-    let site = Site::start(engine, &format!("{text}{OPERATIONS}"));
+    let site = TlsTracker::start(engine, &format!("{text}{OPERATIONS}"));
     let tracker = &site.tracker;
-    let observed = Observed::of(tracker);
-    let plain: Vec<Client> = (0..2).map(|_| unfinished(tracker)).collect();
-    let _secured: Vec<Client> = (0..2)
+    let observed = AdminClient::of(tracker);
+    let plain: Vec<HttpClient> = (0..2).map(|_| unfinished(tracker)).collect();
+    let _secured: Vec<HttpClient> = (0..2)
         .map(|_| {
-            let mut client = Client::connect(site.v4);
+            let mut client = HttpClient::connect(site.v4);
             client.send([22, 3, 1, 2, 0, 1]);
             client
         })
         .collect();
-    observed.reaches("annulus_connections_open", 4.0);
+    observed.wait_sample("annulus_connections_open", 4.0);
     for _ in 0..4 {
         answered(tracker);
     }
-    within("somebody to make room", || (!observed.of_metric(EVICTED).is_empty()).then_some(()));
+    wait_for("somebody to make room", || {
+        (!observed.labelled_samples(EVICTED).is_empty()).then_some(())
+    });
     drop(plain);
 }
 
 /// Nor if another worker has it, as is likely: the kernel chooses one for each who comes.
 fn every_worker_has_unfinished_requests_make_room(engine: Engine) {
     let text = "[connections]\nmax = 1\nheader_timeout = 16\nhandshake_timeout = 16\n";
-    let tracker = Tracker::start_as(engine, 8, &format!("{text}{OPERATIONS}"), &[]);
-    let observed = Observed::of(&tracker);
+    let tracker = Tracker::start_with(engine, 8, &format!("{text}{OPERATIONS}"), &[]);
+    let observed = AdminClient::of(&tracker);
     for _ in 0..2 {
         let _unfinished = unfinished(&tracker);
-        observed.reaches("annulus_connections_open", 1.0);
+        observed.wait_sample("annulus_connections_open", 1.0);
         answered(&tracker);
     }
-    assert_eq!(observed.of_metric(EVICTED), ["waiting_for=header 2"]);
-    let in_time = observed.of_metric("annulus_connections_timed_out_total");
+    assert_eq!(observed.labelled_samples(EVICTED), ["waiting_for=header 2"]);
+    let in_time = observed.labelled_samples("annulus_connections_timed_out_total");
     assert!(in_time.is_empty(), "{in_time:?}");
 }
 
 /// However many come in one moment, with few descriptors.
 fn a_burst_stays_out_of_the_reserve(engine: Engine) {
     let tables = format!("[connections]\nheader_timeout = 300\n{OPERATIONS}");
-    let tracker = Tracker::start_as(engine, 2, &tables, &["prlimit", "--nofile=256:256"]);
-    let observed = Observed::of(&tracker);
+    let tracker = Tracker::start_with(engine, 2, &tables, &["prlimit", "--nofile=256:256"]);
+    let observed = AdminClient::of(&tracker);
     let limit = observed.sample("annulus_connections_limit") as usize;
     let baseline = tracker.descriptors();
     assert!(baseline + limit <= 256 - 48, "{baseline} and {limit}");
     tracker.signal("STOP");
     let whole = announce(&tracker);
-    let mut burst: Vec<Client> = (0..600)
+    let mut burst: Vec<HttpClient> = (0..600)
         .map(|_| {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             client.send(&whole[..50]);
             client
         })
@@ -320,10 +323,10 @@ fn a_burst_stays_out_of_the_reserve(engine: Engine) {
         most = most.max(tracker.descriptors());
         thread::sleep(Duration::from_millis(10));
     }
-    observed.reaches("annulus_connections_open", limit as f64);
+    observed.wait_sample("annulus_connections_open", limit as f64);
     assert!(most <= baseline + limit, "{most} descriptors, {baseline} before and {limit} at most");
     let mut last = burst.pop().unwrap();
     drop(burst);
     last.send(&whole[50..]);
-    announced(&last.reply());
+    parse_announce(&last.read_response());
 }

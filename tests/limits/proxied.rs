@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use super::address;
-use crate::support::behind::Behind;
-use crate::support::client::{Client, get, request};
-use crate::support::secure::client_hello;
-use crate::support::torrent::{announced, escaped, failed};
-use crate::support::tracker::{Engine, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request, request};
+use crate::support::proxied_tracker::ProxiedTracker;
+use crate::support::tls_client::client_hello;
+use crate::support::torrent::{failure_reason, parse_announce, percent_encoded};
+use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     clients_in_a_header_have_their_own_requests,
     introduced_clients_have_their_own_connections,
     introduced_clients_are_refused_before_their_handshake,
@@ -23,17 +23,18 @@ const BURST: usize = 5;
 
 fn clients_in_a_header_have_their_own_requests(engine: Engine) {
     let limits = format!("{REQUESTS}\nconnections_per_address = 1");
-    let site = Behind::start_with(engine, "X-Forwarded-For", &limits);
+    let site = ProxiedTracker::start_with(engine, "X-Forwarded-For", &limits);
     let announce = |client: &str| {
         let line = format!("X-Forwarded-For: {client}\r\n");
         request("GET", &site.target(1), "HTTP/1.1", &line)
     };
-    let scrape = format!("/scrape?info_hash={}", escaped(&[1; 20]));
+    let scrape = format!("/scrape?info_hash={}", percent_encoded(&[1; 20]));
     // A proxy holds as many connections as it wants.
-    let mut proxy: Vec<Client> = (0..10).map(|_| Client::connect(site.tracker.v4)).collect();
+    let mut proxy: Vec<HttpClient> =
+        (0..10).map(|_| HttpClient::connect(site.tracker.v4)).collect();
     for client in &mut proxy {
-        client.send(get(&scrape));
-        assert_eq!(client.reply().status, 200);
+        client.send(get_request(&scrape));
+        assert_eq!(client.read_response().status, 200);
     }
     for (client, same) in [
         ("203.0.113.7", "203.0.113.7"),
@@ -45,43 +46,43 @@ fn clients_in_a_header_have_their_own_requests(engine: Engine) {
         let of_both = [announce(client).repeat(BURST), announce(same)].concat();
         by_proxy.send(&of_both);
         for _ in 0..BURST {
-            announced(&by_proxy.reply());
+            parse_announce(&by_proxy.read_response());
         }
-        let reply = by_proxy.reply();
-        assert!(failed(&reply).contains("too many requests"), "{client}");
-        assert!(!reply.closes(), "the connection is the proxy's");
+        let reply = by_proxy.read_response();
+        assert!(failure_reason(&reply).contains("too many requests"), "{client}");
+        assert!(!reply.has_connection_close(), "the connection is the proxy's");
     }
     // A scrape counts like an announce.
     let by_proxy = proxy.last_mut().unwrap();
     let line = "X-Forwarded-For: 203.0.113.9\r\n";
     by_proxy.send(request("GET", &scrape, "HTTP/1.1", line).repeat(BURST + 1));
     for _ in 0..BURST {
-        assert!(!by_proxy.reply().body.starts_with(b"d14:failure"));
+        assert!(!by_proxy.read_response().body.starts_with(b"d14:failure"));
     }
-    assert!(failed(&by_proxy.reply()).contains("too many requests"));
+    assert!(failure_reason(&by_proxy.read_response()).contains("too many requests"));
     // What the proxy asks for itself is not limited.
     for _ in 0..10 * BURST {
-        by_proxy.send(get(&scrape));
-        assert!(!by_proxy.reply().body.starts_with(b"d14:failure"));
+        by_proxy.send(get_request(&scrape));
+        assert!(!by_proxy.read_response().body.starts_with(b"d14:failure"));
     }
 }
 
 /// Connects by a proxy that introduces this client, and announces. The connection, if it was
 /// not reset.
 #[track_caller]
-fn introduced(site: &Behind, client: &str) -> Option<Client> {
+fn introduced(site: &ProxiedTracker, client: &str) -> Option<HttpClient> {
     let family = if client.contains(':') { "TCP6" } else { "TCP4" };
-    let mut connection = Client::connect(site.introduced);
+    let mut connection = HttpClient::connect(site.introduced);
     let header = format!("PROXY {family} {client} {client} 1 2\r\n");
     let answered = connection.is_answered([header.as_bytes(), &site.announce(1)].concat());
     answered.then(|| {
-        announced(&connection.reply());
+        parse_announce(&connection.read_response());
         connection
     })
 }
 
 fn introduced_clients_have_their_own_connections(engine: Engine) {
-    let site = Behind::start_with(engine, "", CONNECTIONS);
+    let site = ProxiedTracker::start_with(engine, "", CONNECTIONS);
     let mut held = Vec::new();
     for (client, same) in [
         ("203.0.113.7", "203.0.113.7"),
@@ -96,24 +97,24 @@ fn introduced_clients_have_their_own_connections(engine: Engine) {
     }
     site.tracker.assert_logged("a connection from 203.0.113.7 is refused");
     held.truncate(1);
-    let again = within("room for another", || introduced(&site, "203.0.113.7"));
+    let again = wait_for("room for another", || introduced(&site, "203.0.113.7"));
     assert!(introduced(&site, "203.0.113.7").is_none(), "a third once more");
     drop(again);
     // Who is nobody's proxy is the proxy.
     let health = || {
-        let mut connection = Client::connect(site.introduced);
+        let mut connection = HttpClient::connect(site.introduced);
         connection.send([b"PROXY UNKNOWN\r\n", &site.announce(1)[..]].concat());
-        announced(&connection.reply());
+        parse_announce(&connection.read_response());
         connection
     };
-    let _checks: Vec<Client> = (0..10).map(|_| health()).collect();
+    let _checks: Vec<HttpClient> = (0..10).map(|_| health()).collect();
 }
 
 fn introduced_clients_are_refused_before_their_handshake(engine: Engine) {
-    let site = Behind::start_with(engine, "", CONNECTIONS);
-    let hello = client_hello(&site.settings());
+    let site = ProxiedTracker::start_with(engine, "", CONNECTIONS);
+    let hello = client_hello(&site.client_config());
     let shakes_hands = |client: &str| {
-        let mut connection = Client::connect(site.secured);
+        let mut connection = HttpClient::connect(site.secured);
         let header = format!("PROXY TCP4 {client} {client} 1 2\r\n");
         let answered = connection.is_answered([header.as_bytes(), &hello].concat());
         answered.then_some(connection)
@@ -126,9 +127,9 @@ fn introduced_clients_are_refused_before_their_handshake(engine: Engine) {
 /// It would be refused, but only when it says something.
 fn who_may_not_introduce_is_counted_itself(engine: Engine) {
     let tables = format!("{CONNECTIONS}\nrequests_per_second = 1\nrequest_burst = 5");
-    let site = Behind::start_with(engine, "", &tables);
+    let site = ProxiedTracker::start_with(engine, "", &tables);
     let knock = |to: SocketAddr| {
-        let mut client = Client::connect_from(address(1), to);
+        let mut client = HttpClient::connect_from(address(1), to);
         client.is_answered("PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n")
     };
     let reset = (0..200).any(|_| !knock(site.introduced));

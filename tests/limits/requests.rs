@@ -9,13 +9,13 @@ use std::time::Instant;
 use rustls::version::TLS13;
 
 use super::address;
-use crate::support::client::{Client, Reply, get};
-use crate::support::secure::{client_hello, over, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{Torrent, announced, escaped, failed};
-use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::client::{HttpClient, HttpResponse, get_request};
+use crate::support::tls_client::{client_config, client_hello, over_tls};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{TestTorrent, failure_reason, parse_announce, percent_encoded};
+use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     an_address_is_held_to_its_requests,
     whatever_is_asked_is_refused_in_its_own_way,
     what_is_no_request_is_charged,
@@ -31,30 +31,30 @@ const BURST: u64 = 5;
 const TRIES: u32 = 20;
 
 fn announce(tracker: &Tracker) -> Vec<u8> {
-    get(&Torrent::new(tracker, 1).target(1, ""))
+    get_request(&TestTorrent::new(tracker, 1).target(1, ""))
 }
 
 /// Asserts that this says to come later, and why.
 #[track_caller]
-fn is_put_off(reply: &Reply) {
-    assert!(failed(reply).starts_with("too many requests come from your address"));
+fn is_put_off(reply: &HttpResponse) {
+    assert!(failure_reason(reply).starts_with("too many requests come from your address"));
     let whole = crate::support::bencode::decode(&reply.body);
     assert_eq!(whole.integer("retry in"), 5);
-    assert!(reply.closes());
+    assert!(reply.has_connection_close());
 }
 
 /// Sends so many announces in one piece, and reads how many of them were served before one was
 /// refused, if one was.
 #[track_caller]
-fn served_of(tracker: &Tracker, client: &mut Client, count: usize) -> u64 {
+fn served_of(tracker: &Tracker, client: &mut HttpClient, count: usize) -> u64 {
     client.send(announce(tracker).repeat(count));
     for served in 0..count {
-        let reply = client.reply();
-        if reply.closes() {
+        let reply = client.read_response();
+        if reply.has_connection_close() {
             is_put_off(&reply);
             return served as u64;
         }
-        announced(&reply);
+        parse_announce(&reply);
     }
     count as u64
 }
@@ -62,49 +62,50 @@ fn served_of(tracker: &Tracker, client: &mut Client, count: usize) -> u64 {
 fn an_address_is_held_to_its_requests(engine: Engine) {
     let start = Instant::now();
     let tracker = Tracker::start(engine, LIMITS);
-    let mut client = Client::connect_from(address(1), tracker.v4);
+    let mut client = HttpClient::connect_from(address(1), tracker.v4);
     let served = served_of(&tracker, &mut client, 100);
     let begun_s = 1 + start.elapsed().as_secs();
     assert!((BURST..=BURST + begun_s).contains(&served), "{served} in {begun_s} seconds");
-    client.ends();
+    client.expect_close();
     tracker.assert_logged(
         "requests from 127.0.7.1 are refused: they are more than limits.requests_per_second = 1 \
          allows",
     );
     // Another address is served, over several connections and whichever worker they come to.
     for _ in 0..BURST {
-        let mut other = Client::connect_from(address(2), tracker.v4);
+        let mut other = HttpClient::connect_from(address(2), tracker.v4);
         other.send(announce(&tracker));
-        announced(&other.reply());
+        parse_announce(&other.read_response());
     }
-    within("another request of the first", || {
-        let mut client = Client::connect_from(address(1), tracker.v4);
+    wait_for("another request of the first", || {
+        let mut client = HttpClient::connect_from(address(1), tracker.v4);
         let request = announce(&tracker);
-        (client.is_answered(request) && !client.reply().closes()).then_some(())
+        (client.is_answered(request) && !client.read_response().has_connection_close())
+            .then_some(())
     });
 }
 
 fn whatever_is_asked_is_refused_in_its_own_way(engine: Engine) {
     let tracker = Tracker::start(engine, LIMITS);
-    let scrape = format!("/scrape?info_hash={}", escaped(&[1; 20]));
+    let scrape = format!("/scrape?info_hash={}", percent_encoded(&[1; 20]));
     let spent = |number, target| {
-        let mut client = Client::connect_from(address(number), tracker.v4);
-        client.send([announce(&tracker).repeat(BURST as usize), get(target)].concat());
+        let mut client = HttpClient::connect_from(address(number), tracker.v4);
+        client.send([announce(&tracker).repeat(BURST as usize), get_request(target)].concat());
         for _ in 0..BURST {
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
         client
     };
     for (number, target) in [(1, "/announce"), (2, &scrape), (3, "/scrape")] {
         let mut client = spent(number, target);
-        is_put_off(&client.reply());
-        client.ends();
+        is_put_off(&client.read_response());
+        client.expect_close();
     }
     for (number, target) in [(4, "/"), (5, "/favicon.ico")] {
         let mut client = spent(number, target);
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (429, true));
-        client.ends();
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (429, true));
+        client.expect_close();
     }
 }
 
@@ -112,15 +113,15 @@ fn whatever_is_asked_is_refused_in_its_own_way(engine: Engine) {
 fn what_is_no_request_is_charged(engine: Engine) {
     let tracker = Tracker::start(engine, LIMITS);
     let refused = (0..TRIES as u8).any(|number| {
-        let connect = || Client::connect_from(address(number), tracker.v4);
+        let connect = || HttpClient::connect_from(address(number), tracker.v4);
         for _ in 0..BURST {
             let mut client = connect();
             client.send("GARBAGE / HTTP/1.1\r\n\r\n");
-            assert_eq!(client.reply().status, 405);
+            assert_eq!(client.read_response().status, 405);
         }
         let mut client = connect();
         client.send(announce(&tracker));
-        client.reply().closes()
+        client.read_response().has_connection_close()
     });
     assert!(refused, "an announce was served after each flood");
 }
@@ -130,12 +131,12 @@ fn who_goes_on_is_reset(engine: Engine) {
     let tracker = Tracker::start(engine, LIMITS);
     let (mut served, mut told, mut reset) = (0, 0, 0);
     for _ in 0..100 * TRIES {
-        let mut client = Client::connect_from(address(1), tracker.v4);
+        let mut client = HttpClient::connect_from(address(1), tracker.v4);
         if !client.is_answered(announce(&tracker)) {
             reset += 1;
         } else {
-            let reply = client.reply();
-            if reply.closes() {
+            let reply = client.read_response();
+            if reply.has_connection_close() {
                 is_put_off(&reply);
                 told += 1;
             } else {
@@ -151,43 +152,43 @@ fn who_goes_on_is_reset(engine: Engine) {
     assert!(told >= 4 && told <= 4 * begun_s, "{told} were told in {begun_s} seconds");
     assert!(served >= BURST && served <= BURST + begun_s, "{served} in {begun_s} seconds");
     // Another address is not.
-    let mut other = Client::connect_from(address(2), tracker.v4);
+    let mut other = HttpClient::connect_from(address(2), tracker.v4);
     assert!(other.is_answered(announce(&tracker)));
 }
 
 fn a_handshake_is_refused_before_it_begins(engine: Engine) {
-    let site = Site::start(engine, LIMITS);
-    let settings = Arc::new(settings(&site.authority, &TLS13));
+    let site = TlsTracker::start(engine, LIMITS);
+    let settings = Arc::new(client_config(&site.authority, &TLS13));
     let refused = (0..TRIES).any(|_| {
-        let mut plain = Client::connect_from(address(1), site.tracker.v4);
+        let mut plain = HttpClient::connect_from(address(1), site.tracker.v4);
         if plain.is_answered(announce(&site.tracker).repeat(10)) {
-            plain.drain();
+            plain.read_all();
         }
-        let mut secure = Client::connect_from(address(1), site.v4);
+        let mut secure = HttpClient::connect_from(address(1), site.v4);
         !secure.is_answered(client_hello(&settings))
     });
     assert!(refused, "a handshake was begun after each flood");
     // A handshake by itself is charged too.
     let refused = (0..TRIES).any(|_| {
         (0..=BURST).any(|_| {
-            let mut secure = Client::connect_from(address(2), site.v4);
+            let mut secure = HttpClient::connect_from(address(2), site.v4);
             !secure.is_answered(client_hello(&settings))
         })
     });
     assert!(refused, "handshakes were free");
-    let mut other = over(Client::connect_from(address(3), site.v4), &settings);
+    let mut other = over_tls(HttpClient::connect_from(address(3), site.v4), &settings);
     for _ in 0..BURST - 1 {
         other.send(announce(&site.tracker));
-        announced(&other.reply());
+        parse_announce(&other.read_response());
     }
 }
 
 fn who_is_exempt_asks_as_often_as_it_likes(engine: Engine) {
     let tracker = Tracker::start(engine, &format!("{LIMITS}\nexempt = [\"127.0.7.0/31\"]"));
     for number in [0, 1] {
-        let mut client = Client::connect_from(address(number), tracker.v4);
+        let mut client = HttpClient::connect_from(address(number), tracker.v4);
         assert_eq!(served_of(&tracker, &mut client, 100), 100);
     }
-    let mut client = Client::connect_from(address(2), tracker.v4);
+    let mut client = HttpClient::connect_from(address(2), tracker.v4);
     assert!(served_of(&tracker, &mut client, 100) < 100);
 }

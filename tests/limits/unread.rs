@@ -9,14 +9,14 @@ use rustls::version::TLS13;
 use socket2::{Domain, Socket, Type};
 
 use super::address;
-use crate::support::behind::Behind;
-use crate::support::client::{Client, get, request};
-use crate::support::secure::{over, settings};
-use crate::support::site::Site;
-use crate::support::torrent::{LOCALHOST, Torrent, announced};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request, request};
+use crate::support::proxied_tracker::ProxiedTracker;
+use crate::support::tls_client::{client_config, over_tls};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::{LOCALHOST, TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     they_count_for_their_address,
     they_count_though_they_have_ended,
     they_count_by_https_too,
@@ -41,7 +41,7 @@ fn limited() -> String {
 /// Requests whose answers a narrow client's connection has room for, and a last one, whose answer
 /// of 11 kB it may not have.
 fn requests(tracker: &Tracker) -> Vec<u8> {
-    let mut all = get(&Torrent::new(tracker, 1).target(1, "")).repeat(100);
+    let mut all = get_request(&TestTorrent::new(tracker, 1).target(1, "")).repeat(100);
     let hash = |number: u32| format!("info_hash=torrent-{number:012}");
     let hashes: Vec<String> = (0..TORRENTS).map(hash).collect();
     let target = format!("/scrape?{}", hashes.join("&"));
@@ -51,15 +51,15 @@ fn requests(tracker: &Tracker) -> Vec<u8> {
 
 /// Connects with so small a receive buffer, and in segments so small, that the other side has room
 /// for some tens of kilobytes only: the kernel makes it by what segments there are.
-fn connect(source: IpAddr, to: SocketAddr) -> Client {
+fn connect(source: IpAddr, to: SocketAddr) -> HttpClient {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
     socket.set_tcp_mss(536).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    socket.set_write_timeout(Some(TIMEOUT)).unwrap();
     socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-    socket.connect_timeout(&to.into(), PATIENCE).unwrap();
-    Client::over(socket.into())
+    socket.connect_timeout(&to.into(), TIMEOUT).unwrap();
+    HttpClient::new(socket.into())
 }
 
 /// Has every one of the connections ask, and read nothing: those that may be open stay open, and no
@@ -69,7 +69,7 @@ fn assert_counted(tracker: &Tracker, mut ask: impl FnMut()) {
     let before = tracker.descriptors();
     (0..TRIED).for_each(|_| ask());
     let what = format!("{MAX} connections of {TRIED} to be open");
-    within(what, || (tracker.descriptors() == before + MAX).then_some(()));
+    wait_for(what, || (tracker.descriptors() == before + MAX).then_some(()));
 }
 
 fn they_count_for_their_address(engine: Engine) {
@@ -85,17 +85,17 @@ fn they_count_for_their_address(engine: Engine) {
     tracker.assert_logged("a connection from 127.0.7.1 is refused");
     // Whoever goes makes room for one.
     drop(held);
-    within("room for another connection", || {
-        let mut client = Client::connect_from(address(1), tracker.v4);
-        client.is_answered(get(&Torrent::new(&tracker, 1).target(1, ""))).then_some(())
+    wait_for("room for another connection", || {
+        let mut client = HttpClient::connect_from(address(1), tracker.v4);
+        client.is_answered(get_request(&TestTorrent::new(&tracker, 1).target(1, ""))).then_some(())
     });
 }
 
 /// All answers have gone to the kernel, and no more is asked: they are still to be taken.
 fn they_count_though_they_have_ended(engine: Engine) {
     // One worker takes them in their order.
-    let tracker = Tracker::start_as(engine, 1, &limited(), &[]);
-    let requests = get(&Torrent::new(&tracker, 1).target(1, "")).repeat(100);
+    let tracker = Tracker::start_with(engine, 1, &limited(), &[]);
+    let requests = get_request(&TestTorrent::new(&tracker, 1).target(1, "")).repeat(100);
     let mut held = Vec::new();
     assert_counted(&tracker, || {
         let mut client = connect(address(1), tracker.v4);
@@ -106,26 +106,26 @@ fn they_count_though_they_have_ended(engine: Engine) {
     let before = tracker.descriptors();
     let mut client = held.swap_remove(0);
     for _ in 0..100 {
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
-    client.ends();
-    within("the place of who has taken all", || (tracker.descriptors() < before).then_some(()));
+    client.expect_close();
+    wait_for("the place of who has taken all", || (tracker.descriptors() < before).then_some(()));
 }
 
 fn they_count_by_https_too(engine: Engine) {
-    let site = Site::start(engine, &limited());
-    let settings = Arc::new(settings(&site.authority, &TLS13));
+    let site = TlsTracker::start(engine, &limited());
+    let settings = Arc::new(client_config(&site.authority, &TLS13));
     let requests = requests(&site.tracker);
     let mut held = Vec::new();
     assert_counted(&site.tracker, || {
-        let mut client = over(connect(address(1), site.v4), &settings);
+        let mut client = over_tls(connect(address(1), site.v4), &settings);
         let _ = client.stream.write_all(&requests);
         held.push(client);
     });
 }
 
 fn they_count_for_whom_a_proxy_names(engine: Engine) {
-    let site = Behind::start_with(engine, "", &limited());
+    let site = ProxiedTracker::start_with(engine, "", &limited());
     let header = b"PROXY TCP4 203.0.113.7 203.0.113.7 1 2\r\n".to_vec();
     let requests = [header, requests(&site.tracker)].concat();
     let mut held = Vec::new();
@@ -139,7 +139,7 @@ fn they_count_for_whom_a_proxy_names(engine: Engine) {
 /// Without a limit for each address there is still one for all of them together.
 fn they_count_among_all_connections(engine: Engine) {
     let tables = TABLES.replace("[connections]\n", &format!("[connections]\nmax = {MAX}\n"));
-    let tracker = Tracker::start_as(engine, 1, &tables, &[]);
+    let tracker = Tracker::start_with(engine, 1, &tables, &[]);
     let requests = requests(&tracker);
     let mut held = Vec::new();
     assert_counted(&tracker, || {

@@ -10,11 +10,11 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
-use crate::support::authority::{Authority, Key};
-use crate::support::client::{ask, get};
-use crate::support::tracker::{Engine, PATIENCE, on_both_engines, within};
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::client::{fetch, get_request};
+use crate::support::tracker::{Engine, TIMEOUT, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     a_full_pipe_holds_up_nobody,
     lines_longer_than_a_pipe_takes_hold_up_nobody,
     lines_for_which_there_is_no_room_are_counted,
@@ -54,7 +54,7 @@ impl Unread {
         let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
         let host = |number| format!("a-host-with-a-rather-long-name-{number:03}.test");
         let hosts: Vec<String> = (0..NAMES).map(host).collect();
-        authority.issue_as("tracker", &hosts.join(", DNS:"), Key::P256);
+        authority.issue_as("tracker", &hosts.join(", DNS:"), KeyKind::P256);
         let text = format!(
             "listen = [\"127.0.0.1:0\"]\nengine = \"{}\"\nworkers = 2\n\
              [tls]\nlisten = [\"127.0.0.2:0\"]\n\
@@ -65,7 +65,7 @@ impl Unread {
         fs::write(&config, text).unwrap();
         let socket = authority.path("notify");
         let manager = UnixDatagram::bind(&socket).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        manager.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
         command.arg("-c").arg(&config).env("NOTIFY_SOCKET", &socket);
         command.env("WATCHDOG_USEC", "1000000");
@@ -110,14 +110,14 @@ impl Unread {
     fn serves(&self) {
         let target = "/announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=-XX0000-aaaaaaaaaaaa\
                       &port=51001&left=1";
-        assert_eq!(ask(self.address, get(target)).status, 200);
+        assert_eq!(fetch(self.address, get_request(target)).status, 200);
     }
 
     /// Tells it to stop; its exit status.
     #[track_caller]
     fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
-        within("the end of the tracker", || self.child.try_wait().unwrap())
+        wait_for("the end of the tracker", || self.child.try_wait().unwrap())
     }
 
     /// Reads on, in the background, to its end; what is read.
@@ -241,7 +241,7 @@ fn a_failure_to_start_ends_it_all_the_same() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
         command.arg("-c").arg(&config).stdin(Stdio::null());
         let mut child = command.stderr(writer.try_clone().unwrap()).spawn().unwrap();
-        let status = within("the end of the tracker", || child.try_wait().unwrap());
+        let status = wait_for("the end of the tracker", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(1), "{text}");
 
         // Read just in time.

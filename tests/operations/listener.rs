@@ -5,12 +5,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use crate::support::client::{Client, ask, get, request};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::torrent::Torrent;
-use crate::support::tracker::{Engine, PATIENCE, Tracker, config, has_v6, on_both_engines, within};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, fetch, get_request, request};
+use crate::support::torrent::TestTorrent;
+use crate::support::tracker::{
+    Engine, TIMEOUT, Tracker, config, has_v6, test_both_engines, wait_for,
+};
 
-on_both_engines!(
+test_both_engines!(
     what_there_is,
     what_there_is_not,
     a_request_in_pieces,
@@ -38,28 +40,28 @@ fn threads(tracker: &Tracker) -> usize {
 
 fn what_there_is(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     let health = observed.get("/health");
     assert_eq!((health.status, &health.body[..]), (200, &b"ok\n"[..]));
     for path in ["/metrics", "/metrics?name[]=a", "/stats.json", "/health?", "http://a:1/metrics"] {
         let reply = observed.get(path);
         assert_eq!(reply.status, 200, "{path}");
-        assert!(reply.closes(), "{path}");
+        assert!(reply.has_connection_close(), "{path}");
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         // A HEAD is told what a GET is, but for the body, whose length changes.
-        let mut client = Client::connect(observed.0);
+        let mut client = HttpClient::connect(observed.0);
         client.send(request("HEAD", path, "HTTP/1.1", ""));
-        let head = client.reply_head();
+        let head = client.read_response_head();
         assert_eq!(head.status, 200, "{path}");
         assert_eq!(head.header("content-type"), reply.header("content-type"));
-        client.ends();
+        client.expect_close();
     }
     let content_type = observed.get("/stats.json").header("content-type").map(str::to_owned);
     assert_eq!(content_type.as_deref(), Some("application/json"));
     let samples = observed.samples();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(samples[&format!("annulus_build_info{{version=\"{version}\"}}")], 1.0);
-    let engines = observed.of_metric("annulus_engine_info");
+    let engines = observed.labelled_samples("annulus_engine_info");
     assert_eq!(engines.len(), 1);
     assert!(engines[0].starts_with(&format!("engine={},tier=", engine.name())), "{engines:?}");
     assert_eq!(samples["annulus_healthy"], 1.0);
@@ -67,7 +69,7 @@ fn what_there_is(engine: Engine) {
 
 fn what_there_is_not(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     for path in ["/nothing", "/metrics/", "/announce?info_hash=a", "/scrape", "/metrics/announce"] {
         let reply = observed.get(path);
         assert_eq!(reply.status, 404, "{path}");
@@ -77,41 +79,41 @@ fn what_there_is_not(engine: Engine) {
     for (bytes, status) in [
         (request("POST", "/metrics", "HTTP/1.1", ""), 405),
         (request("GET", "/metrics", "HTTP/2.0", ""), 505),
-        (get(&format!("/{}", "x".repeat(20_000))), 431),
+        (get_request(&format!("/{}", "x".repeat(20_000))), 431),
         (request("GET", "/metrics", "HTTP/1.1", "Content-Length: 5\r\n"), 400),
         (b"nonsense\r\n\r\n".to_vec(), 400),
         (b"\x16\x03\x01\x02\x00\x01".to_vec(), 400),
     ] {
-        let reply = ask(observed.0, &bytes);
+        let reply = fetch(observed.0, &bytes);
         assert_eq!(reply.status, status, "{}", bytes.escape_ascii());
         assert_eq!(reply.header("allow"), (status == 405).then_some("GET, HEAD, OPTIONS"));
     }
-    let mut client = Client::connect(observed.0);
+    let mut client = HttpClient::connect(observed.0);
     client.send(request("OPTIONS", "*", "HTTP/1.0", ""));
-    let reply = client.reply_head();
+    let reply = client.read_response_head();
     assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
-    client.ends();
+    client.expect_close();
     // None of this is the tracker's clients'.
-    assert!(observed.of_metric("annulus_requests_total").is_empty());
-    assert!(observed.of_metric("annulus_failures_total").is_empty());
+    assert!(observed.labelled_samples("annulus_requests_total").is_empty());
+    assert!(observed.labelled_samples("annulus_failures_total").is_empty());
 }
 
 fn a_request_in_pieces(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let mut client = Client::connect(Observed::of(&tracker).0);
-    for byte in get("/health") {
+    let mut client = HttpClient::connect(AdminClient::of(&tracker).0);
+    for byte in get_request("/health") {
         client.send([byte]);
     }
-    assert_eq!(client.reply().status, 200);
-    client.ends();
+    assert_eq!(client.read_response().status, 200);
+    client.expect_close();
 }
 
 fn every_version_of_http(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     for version in ["HTTP/1.0", "HTTP/1.1"] {
         let mut stream = TcpStream::connect(observed.0).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         // More than one request: the rest must not reset the answer away.
         stream.write_all(&request("GET", "/health", version, "").repeat(20)).unwrap();
         let mut text = String::new();
@@ -126,52 +128,52 @@ fn every_version_of_http(engine: Engine) {
 /// The bound on how many are served at once is one of places, and each is free again in a while.
 fn the_slow_do_not_keep_it_from_the_quick(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     let half = || {
-        let mut client = Client::connect(observed.0);
+        let mut client = HttpClient::connect(observed.0);
         client.send("GET /hea");
         client
     };
-    let few: Vec<Client> = (0..10).map(|_| half()).collect();
+    let few: Vec<HttpClient> = (0..10).map(|_| half()).collect();
     assert_eq!(observed.get("/health").status, 200);
-    let many: Vec<Client> = (0..20).map(|_| half()).collect();
+    let many: Vec<HttpClient> = (0..20).map(|_| half()).collect();
     assert!(threads(&tracker) <= THREADS_MAX, "{}", threads(&tracker));
     // The tracker itself does not know of it.
-    Torrent::new(&tracker, 1).announce(1, "");
+    TestTorrent::new(&tracker, 1).announce(1, "");
     // The many are sent away in their time, after which there is room again.
-    let mut patient = Client::connect(observed.0);
-    patient.send(get("/health"));
-    assert_eq!(patient.reply().status, 200);
+    let mut patient = HttpClient::connect(observed.0);
+    patient.send(get_request("/health"));
+    assert_eq!(patient.read_response().status, 200);
     for client in few.into_iter().chain(many) {
-        client.drain();
+        client.read_all();
     }
 }
 
 /// At five seconds each, sixteen at once, those before would keep the last one waiting for minutes.
 fn a_crowd_that_says_nothing_does_not_either(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
-    let mut crowd: VecDeque<Client> = (0..500)
+    let observed = AdminClient::of(&tracker);
+    let mut crowd: VecDeque<HttpClient> = (0..500)
         .map(|_| {
-            let mut client = Client::connect(observed.0);
+            let mut client = HttpClient::connect(observed.0);
             client.send("GET /hea");
             client
         })
         .collect();
     assert_eq!(observed.get("/health").status, 200);
     // The oldest had to go for that, and without a word.
-    crowd.pop_front().unwrap().ends();
+    crowd.pop_front().unwrap().expect_close();
     assert!(threads(&tracker) <= THREADS_MAX, "{}", threads(&tracker));
     drop(crowd);
-    within("all of them gone", || (threads(&tracker) == THREADS).then_some(()));
+    wait_for("all of them gone", || (threads(&tracker) == THREADS).then_some(()));
 }
 
 /// Where processors are scarce, by the kernel's word for who is to have them.
 fn the_workers_come_first(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     // One that answers, beside the one that accepts.
-    let mut half = Client::connect(observed.0);
+    let mut half = HttpClient::connect(observed.0);
     half.send("GET /hea");
     let niceness = |wanted: &str| {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap();
@@ -189,15 +191,15 @@ fn the_workers_come_first(engine: Engine) {
     let workers = niceness("worker-");
     assert_eq!(workers, [workers[0]; 2]);
     let after = [(workers[0] + 10).min(19); 2];
-    within("two threads that come after", || (niceness("operations") == after).then_some(()));
+    wait_for("two threads that come after", || (niceness("operations") == after).then_some(()));
 }
 
 fn the_json_is_json(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
-    Torrent::new(&tracker, 1).fill(tracker.v4, 1..=20, "left=0");
+    let observed = AdminClient::of(&tracker);
+    TestTorrent::new(&tracker, 1).announce_ports(tracker.v4, 1..=20, "left=0");
     // The rates are those of samples some seconds apart.
-    within("a rate", || {
+    wait_for("a rate", || {
         let reply = observed.get("/stats.json");
         json(&reply.body, "d['per_second']['60s']['announces'] > 0").then_some(())
     });
@@ -236,7 +238,7 @@ fn json(text: &[u8], claim: &str) -> bool {
 
 fn it_is_off_unless_asked_for(engine: Engine) {
     let tracker = Tracker::start(engine, "");
-    Torrent::new(&tracker, 1).announce(1, "");
+    TestTorrent::new(&tracker, 1).announce(1, "");
     assert!(!tracker.log().contains("operations"), "{}", tracker.log());
     let tracker = Tracker::start(engine, "[operations]\nlisten = []\n");
     assert!(!tracker.log().contains("operations"), "{}", tracker.log());
@@ -244,23 +246,23 @@ fn it_is_off_unless_asked_for(engine: Engine) {
 
 fn the_wide_world_is_warned_of(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    Observed::of(&tracker);
+    AdminClient::of(&tracker);
     assert!(!tracker.log().contains("warning"), "{}", tracker.log());
     let second = if has_v6() { ", \"[::1]:0\"" } else { "" };
     let tables = format!("[operations]\nlisten = [\"0.0.0.0:0\"{second}]\n");
     let tracker = Tracker::start(engine, &tables);
-    let Observed(mut address) = Observed::of(&tracker);
+    let AdminClient(mut address) = AdminClient::of(&tracker);
     tracker.assert_logged("warning: operations on 0.0.0.0:");
     assert_eq!(tracker.log().matches("warning").count(), 1, "{}", tracker.log());
     address.set_ip([127, 0, 0, 1].into());
-    assert_eq!(ask(address, get("/health")).status, 200);
+    assert_eq!(fetch(address, get_request("/health")).status, 200);
 }
 
 fn an_address_in_use(engine: Engine) {
     let first = Tracker::start(engine, OPERATIONS);
-    let Observed(address) = Observed::of(&first);
+    let AdminClient(address) = AdminClient::of(&first);
     let tables = format!("[operations]\nlisten = [\"{address}\"]\n");
-    let (status, log) = Tracker::launch(&config(engine, 1, &tables), &[]).ended();
+    let (status, log) = Tracker::launch(&config(engine, 1, &tables), &[]).wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
 }

@@ -2,14 +2,13 @@
 
 use std::process::Command;
 
-use crate::support::client::{Client, get};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::requirements::can_run;
-use crate::support::root::missing_root;
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::requirements::{can_run, missing_root};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     it_is_what_the_kernel_says,
     it_began_once_whenever_it_is_asked,
     it_is_told_without_proc,
@@ -17,21 +16,21 @@ on_both_engines!(
 
 fn it_is_what_the_kernel_says(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
-    let request = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let observed = AdminClient::of(&tracker);
+    let request = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     // More than one piece of the directory's listing.
-    let clients: Vec<Client> = (0..500)
+    let clients: Vec<HttpClient> = (0..500)
         .map(|_| {
-            let mut client = Client::connect(tracker.v4);
+            let mut client = HttpClient::connect(tracker.v4);
             client.send(&request);
-            announced(&client.reply());
+            parse_announce(&client.read_response());
             client
         })
         .collect();
     // One more for the connection that asks.
     let open = tracker.descriptors() as f64 + 1.0;
     assert!(open > 500.0);
-    observed.reaches("process_open_fds", open);
+    observed.wait_sample("process_open_fds", open);
     let samples = observed.samples();
     assert!(samples["process_max_fds"] >= open && samples["process_threads"] >= 5.0);
     let resident = tracker.resident_bytes() as f64;
@@ -40,26 +39,26 @@ fn it_is_what_the_kernel_says(engine: Engine) {
     assert!(samples["process_virtual_memory_bytes"] >= told);
     let before = samples["process_cpu_seconds_total"];
     let after = tracker.processor_time().as_secs_f64();
-    assert!(before <= after && after - before < PATIENCE.as_secs_f64(), "{before} {after}");
+    assert!(before <= after && after - before < TIMEOUT.as_secs_f64(), "{before} {after}");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let started = samples["process_start_time_seconds"];
-    assert!((now.as_secs_f64() - started).abs() < PATIENCE.as_secs_f64(), "{started}");
+    assert!((now.as_secs_f64() - started).abs() < TIMEOUT.as_secs_f64(), "{started}");
     drop(clients);
-    observed.reaches("process_open_fds", open - 500.0);
+    observed.wait_sample("process_open_fds", open - 500.0);
 }
 
 /// Operators are told of restarts by its changes. Asked all through a second, because what is
 /// reckoned from the present and the age would change within one.
 fn it_began_once_whenever_it_is_asked(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     let ask = || {
         let samples = observed.samples();
         (samples["annulus_uptime_seconds"], samples["process_start_time_seconds"])
     };
     let (uptime, began) = ask();
     let mut asked = 0;
-    within("twenty answers, and two seconds", || {
+    wait_for("twenty answers, and two seconds", || {
         let (now, again) = ask();
         asked += 1;
         assert_eq!(again, began);
@@ -73,8 +72,8 @@ fn it_is_told_without_proc(engine: Engine) {
     if !can_run("it_is_told_without_proc", &Vec::from_iter(missing)) {
         return;
     }
-    let tracker = Tracker::start_as(engine, 1, OPERATIONS, &["unshare", "-m"]);
-    let observed = Observed::of(&tracker);
+    let tracker = Tracker::start_with(engine, 1, OPERATIONS, &["unshare", "-m"]);
+    let observed = AdminClient::of(&tracker);
     let pid = tracker.pid().to_string();
     let inside = |arguments: &[&str]| {
         Command::new("nsenter").args(["-m", "-t", &pid]).args(arguments).output().unwrap()

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::support::client::{ask, get};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::requirements::{Scratch, can_run, missing_programs};
-use crate::support::running::Running;
-use crate::support::site::Site;
-use crate::support::torrent::Torrent;
-use crate::support::tracker::{Engine, Tracker, has_v6, within};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{fetch, get_request};
+use crate::support::process::KillOnDrop;
+use crate::support::requirements::{TempDir, can_run, missing_programs};
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::TestTorrent;
+use crate::support::tracker::{Engine, Tracker, has_v6, wait_for};
 
 /// Where the dashboard is.
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/grafana-dashboard.json");
@@ -26,9 +26,9 @@ fn it_scrapes_the_tracker() {
         return;
     }
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
-    let Observed(target) = Observed::of(&tracker);
-    Torrent::new(&tracker, 1).fill(tracker.v4, 1..=23, "left=0");
-    let directory = Scratch::new("prometheus");
+    let AdminClient(target) = AdminClient::of(&tracker);
+    TestTorrent::new(&tracker, 1).announce_ports(tracker.v4, 1..=23, "left=0");
+    let directory = TempDir::new("prometheus");
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = format!(
         "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
@@ -43,7 +43,7 @@ fn it_scrapes_the_tracker() {
     prometheus.arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()));
     prometheus.arg(format!("--web.listen-address=127.0.0.1:{port}"));
     prometheus.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    let _prometheus = Running(prometheus.spawn().unwrap());
+    let _prometheus = KillOnDrop(prometheus.spawn().unwrap());
     let value = |query: &str| {
         let url = format!("http://127.0.0.1:{port}/api/v1/query");
         let query = format!("query={query}");
@@ -56,33 +56,33 @@ fn it_scrapes_the_tracker() {
         Some(value.split_once('"')?.0.to_owned())
     };
     let is = |query: &str, wanted: &str| {
-        within(format!("{query} = {wanted}"), || (value(query)? == wanted).then_some(()));
+        wait_for(format!("{query} = {wanted}"), || (value(query)? == wanted).then_some(()));
     };
     is("up{job=\"annulus\"}", "1");
     is("sum(annulus_requests_total{kind=\"announce\",outcome=\"answered\"})", "23");
     is("sum(annulus_peers{kind=\"seeder\"})", "23");
     is("annulus_request_duration_seconds_count", "23");
     // It goes on: the next look finds more.
-    Torrent::new(&tracker, 2).announce(1, "");
+    TestTorrent::new(&tracker, 2).announce(1, "");
     is("sum(annulus_requests_total)", "24");
-    assert_eq!(ask(target, get("/health")).status, 200);
+    assert_eq!(fetch(target, get_request("/health")).status, 200);
 }
 
 /// A text with every metric that there can be, and peers of both families.
-fn full_text() -> (Site, String) {
+fn full_text() -> (TlsTracker, String) {
     // Two tests want it at once.
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let directory = Scratch::new(&format!("full-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+    let directory = TempDir::new(&format!("full-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
     let list = directory.path().join("list.txt");
     fs::write(&list, "").unwrap();
     let access = format!("[access]\nmode = \"deny\"\nfile = {list:?}\n");
-    let site = Site::start(Engine::Epoll, &(access + OPERATIONS));
-    let torrent = Torrent::new(&site.tracker, 1);
+    let site = TlsTracker::start(Engine::Epoll, &(access + OPERATIONS));
+    let torrent = TestTorrent::new(&site.tracker, 1);
     torrent.announce(1, "");
     if has_v6() {
         torrent.announce_from(IpAddr::V6(Ipv6Addr::LOCALHOST), 1, "");
     }
-    let text = Observed::of(&site.tracker).text();
+    let text = AdminClient::of(&site.tracker).text();
     (site, text)
 }
 
@@ -169,7 +169,7 @@ fn the_dashboard_s_queries_can_be_asked() {
     if !can_run("the_dashboard_s_queries_can_be_asked", &missing_programs(&["promtool"])) {
         return;
     }
-    let directory = Scratch::new("rules");
+    let directory = TempDir::new("rules");
     let check = |queries: &[String]| {
         let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
         for (index, query) in queries.iter().enumerate() {

@@ -4,15 +4,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::support::authority::{Authority, Key};
-use crate::support::client::{Client, get};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::secure::{connect, resuming};
-use crate::support::site::{HOST, Site};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, config, on_both_engines};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::tls_client::{connect_tls, resuming_config};
+use crate::support::tls_tracker::{HOST, TlsTracker};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, config, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     handshakes_are_told_apart,
     handshakes_that_fail_are_counted,
     certificates_tell_their_end,
@@ -24,27 +24,27 @@ const HANDSHAKES: &str = "annulus_tls_handshakes_total";
 const FAILED: &str = "annulus_tls_handshakes_failed_total";
 
 fn handshakes_are_told_apart(engine: Engine) {
-    let site = Site::start(engine, OPERATIONS);
-    let observed = Observed::of(&site.tracker);
-    let request = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let site = TlsTracker::start(engine, OPERATIONS);
+    let observed = AdminClient::of(&site.tracker);
+    let request = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for mut client in site.connect_by_each() {
         client.send(&request);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
     assert_eq!(
-        observed.of_metric(HANDSHAKES),
+        observed.labelled_samples(HANDSHAKES),
         ["version=1.2,kind=full 1", "version=1.3,kind=full 1"]
     );
     for version in [&TLS12, &TLS13] {
-        let settings = resuming(&site.authority, version);
+        let settings = resuming_config(&site.authority, version);
         for _ in 0..3 {
-            let mut client = connect(site.v4, &settings);
+            let mut client = connect_tls(site.v4, &settings);
             client.send(&request);
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
     }
     assert_eq!(
-        observed.of_metric(HANDSHAKES),
+        observed.labelled_samples(HANDSHAKES),
         [
             "version=1.2,kind=full 2",
             "version=1.2,kind=resumed 2",
@@ -53,42 +53,43 @@ fn handshakes_are_told_apart(engine: Engine) {
         ]
     );
     assert_eq!(observed.sample(FAILED), 0.0);
-    let accepted = observed.of_metric("annulus_connections_accepted_total");
+    let accepted = observed.labelled_samples("annulus_connections_accepted_total");
     assert_eq!(accepted, ["transport=https,family=ipv4 8"]);
 }
 
 fn handshakes_that_fail_are_counted(engine: Engine) {
-    let site = Site::start(engine, &format!("[connections]\nhandshake_timeout = 1\n{OPERATIONS}"));
-    let observed = Observed::of(&site.tracker);
+    let site =
+        TlsTracker::start(engine, &format!("[connections]\nhandshake_timeout = 1\n{OPERATIONS}"));
+    let observed = AdminClient::of(&site.tracker);
     // One without TLS, one that breaks it, one that breaks off and one that goes no further.
-    let mut plain = Client::connect(site.v4);
-    plain.send(get("/announce"));
-    assert_eq!(plain.reply().status, 400);
-    observed.reaches(FAILED, 1.0);
-    assert_eq!(observed.of_metric("annulus_failures_total"), ["reason=not_tls 1"]);
-    let mut broken = Client::connect(site.v4);
+    let mut plain = HttpClient::connect(site.v4);
+    plain.send(get_request("/announce"));
+    assert_eq!(plain.read_response().status, 400);
+    observed.wait_sample(FAILED, 1.0);
+    assert_eq!(observed.labelled_samples("annulus_failures_total"), ["reason=not_tls 1"]);
+    let mut broken = HttpClient::connect(site.v4);
     broken.send(b"\x16\x03\x01\x00\x05hello");
-    broken.drain();
-    observed.reaches(FAILED, 2.0);
-    let mut short = Client::connect(site.v4);
+    broken.read_all();
+    observed.wait_sample(FAILED, 2.0);
+    let mut short = HttpClient::connect(site.v4);
     short.send(b"\x16\x03\x01");
-    short.finish();
-    short.drain();
-    observed.reaches(FAILED, 3.0);
+    short.shutdown_write();
+    short.read_all();
+    observed.wait_sample(FAILED, 3.0);
     let timed_out = "annulus_connections_timed_out_total";
-    assert!(observed.of_metric(timed_out).is_empty());
-    let mut slow = Client::connect(site.v4);
+    assert!(observed.labelled_samples(timed_out).is_empty());
+    let mut slow = HttpClient::connect(site.v4);
     slow.send(b"\x16\x03\x01");
-    slow.drain();
-    observed.reaches(FAILED, 4.0);
-    assert_eq!(observed.of_metric(timed_out), ["waiting_for=handshake 1"]);
-    assert!(observed.of_metric(HANDSHAKES).is_empty());
+    slow.read_all();
+    observed.wait_sample(FAILED, 4.0);
+    assert_eq!(observed.labelled_samples(timed_out), ["waiting_for=handshake 1"]);
+    assert!(observed.labelled_samples(HANDSHAKES).is_empty());
 }
 
 fn certificates_tell_their_end(engine: Engine) {
-    let hosts = [(HOST, Key::P256), ("other.test", Key::P256)];
-    let site = Site::start_as(engine, &hosts, OPERATIONS);
-    let observed = Observed::of(&site.tracker);
+    let hosts = [(HOST, KeyKind::P256), ("other.test", KeyKind::P256)];
+    let site = TlsTracker::start_with(engine, &hosts, OPERATIONS);
+    let observed = AdminClient::of(&site.tracker);
     let samples = observed.samples();
     let name = "annulus_tls_certificate_not_after_timestamp_seconds";
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
@@ -109,7 +110,7 @@ fn a_certificate_that_ends_is_warned_of(engine: Engine) {
     // Of twelve seconds, the last four of which are a third.
     let (from, until) = (now - 6, now + 6);
     authority.issue_until(HOST, from, until);
-    authority.issue("lasting.test", Key::P256);
+    authority.issue("lasting.test", KeyKind::P256);
     let tls = format!(
         "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [\n\
          {{ chain = \"{HOST}.pem\", key = \"{HOST}.key\" }},\n\
@@ -119,7 +120,7 @@ fn a_certificate_that_ends_is_warned_of(engine: Engine) {
     for what in ["expires on", "expired on"] {
         tracker.assert_logged(&format!("{HOST}.pem: certificate 1 {what} "));
     }
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     for (name, expected) in
         [("not_before", from), ("not_after", until), ("expiry_notice", until - 4)]
     {
@@ -145,12 +146,12 @@ fn a_certificate_that_ends_is_warned_of(engine: Engine) {
 }
 
 fn bytes_are_those_of_the_records(engine: Engine) {
-    let site = Site::start(engine, OPERATIONS);
-    let observed = Observed::of(&site.tracker);
+    let site = TlsTracker::start(engine, OPERATIONS);
+    let observed = AdminClient::of(&site.tracker);
     let mut client = site.connect();
-    let request = get(&Torrent::new(&site.tracker, 1).target(1, ""));
+    let request = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     client.send(&request);
-    announced(&client.reply());
+    parse_announce(&client.read_response());
     let samples = observed.samples();
     // A hello, a Finished and the record; a certificate, a ticket and the answer.
     assert!(samples["annulus_received_bytes_total"] > request.len() as f64 + 200.0, "{samples:#?}");

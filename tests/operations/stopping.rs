@@ -1,24 +1,24 @@
 //! What is told of a tracker that leaves.
 
-use crate::support::client::{Client, get};
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::torrent::{Torrent, announced};
-use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, get_request};
+use crate::support::torrent::{TestTorrent, parse_announce};
+use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(it_says_that_it_drains_until_it_has_gone);
+test_both_engines!(it_says_that_it_drains_until_it_has_gone);
 
 fn it_says_that_it_drains_until_it_has_gone(engine: Engine) {
     let mut tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
-    let request = get(&Torrent::new(&tracker, 1).target(1, ""));
+    let observed = AdminClient::of(&tracker);
+    let request = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     let (first, rest) = request.split_at(request.len() / 2);
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send(first);
     // Held, and so waited for.
-    observed.reaches("annulus_connections_open", 1.0);
+    observed.wait_sample("annulus_connections_open", 1.0);
     assert_eq!(observed.get("/health").status, 200);
     tracker.signal("TERM");
-    let health = within("the word of the end", || {
+    let health = wait_for("the word of the end", || {
         let health = observed.get("/health");
         (health.status != 200).then_some(health)
     });
@@ -28,8 +28,8 @@ fn it_says_that_it_drains_until_it_has_gone(engine: Engine) {
     let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
     assert!(stats.contains("\"health\":\"draining\""), "{stats}");
     client.send(rest);
-    announced(&client.reply());
-    client.ends();
-    let (status, log) = tracker.ended();
+    parse_announce(&client.read_response());
+    client.expect_close();
+    let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
 }

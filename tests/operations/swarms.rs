@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::torrent::Torrent;
-use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::torrent::TestTorrent;
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     they_are_counted_as_they_come_and_go,
     who_finds_no_room_is_counted,
     who_goes_for_another_is_counted,
@@ -16,17 +16,17 @@ on_both_engines!(
 fn they_are_counted_as_they_come_and_go(engine: Engine) {
     let tables = format!("[swarms]\nmax_torrents = 500\nmax_peers = 600\n{OPERATIONS}");
     let tracker = Tracker::start(engine, &tables);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     let torrents = "annulus_torrents";
     assert_eq!(observed.sample(torrents), 0.0);
     assert_eq!(observed.sample("annulus_torrents_limit"), 500.0);
     assert_eq!(observed.sample("annulus_peers_limit"), 600.0);
-    let (one, other) = (Torrent::new(&tracker, 1), Torrent::new(&tracker, 2));
-    one.fill(tracker.v4, 1..=7, "left=1");
-    one.fill(tracker.v4, 8..=10, "left=0");
-    other.fill(tracker.v4, 1..=2, "left=0");
+    let (one, other) = (TestTorrent::new(&tracker, 1), TestTorrent::new(&tracker, 2));
+    one.announce_ports(tracker.v4, 1..=7, "left=1");
+    one.announce_ports(tracker.v4, 8..=10, "left=0");
+    other.announce_ports(tracker.v4, 1..=2, "left=0");
     assert_eq!(observed.sample(torrents), 2.0);
-    let peers = || observed.of_metric("annulus_peers");
+    let peers = || observed.labelled_samples("annulus_peers");
     assert_eq!(peers(), ["kind=leecher,family=ipv4 7", "kind=seeder,family=ipv4 5"]);
     let completed = "annulus_downloads_completed_total";
     assert_eq!(observed.sample(completed), 0.0);
@@ -58,10 +58,10 @@ fn they_are_counted_as_they_come_and_go(engine: Engine) {
 fn who_finds_no_room_is_counted(engine: Engine) {
     let bounds = "[swarms]\nmax_torrents = 2\nmax_peers = 4\nmax_peers_per_torrent = 3";
     let tracker = Tracker::start(engine, &format!("{bounds}\n{OPERATIONS}"));
-    let observed = Observed::of(&tracker);
-    let unstored = || observed.of_metric("annulus_peers_not_stored_total");
-    let [one, two, three] = [1, 2, 3].map(|number| Torrent::new(&tracker, number));
-    one.fill(tracker.v4, 1..=3, "left=1");
+    let observed = AdminClient::of(&tracker);
+    let unstored = || observed.labelled_samples("annulus_peers_not_stored_total");
+    let [one, two, three] = [1, 2, 3].map(|number| TestTorrent::new(&tracker, number));
+    one.announce_ports(tracker.v4, 1..=3, "left=1");
     assert_eq!(unstored(), [] as [String; 0]);
     one.announce(4, "left=1");
     one.announce(5, "left=0&event=completed");
@@ -82,29 +82,29 @@ fn who_finds_no_room_is_counted(engine: Engine) {
 fn who_goes_for_another_is_counted(engine: Engine) {
     let config = "[protocol]\ntrust_ip_parameters = true\n[swarms]\nmax_peers_per_address = 2";
     let tracker = Tracker::start(engine, &format!("{config}\n{OPERATIONS}"));
-    let observed = Observed::of(&tracker);
-    let torrent = Torrent::new(&tracker, 1);
+    let observed = AdminClient::of(&tracker);
+    let torrent = TestTorrent::new(&tracker, 1);
     for (ip, replaced) in [("203.0.113.7", 3.0), ("2001:db8::7", 6.0), ("127.0.0.1", 6.0)] {
-        torrent.fill(tracker.v4, 1..=5, &format!("left=1&ip={ip}"));
-        torrent.fill(tracker.v4, 4..=5, &format!("left=0&ip={ip}"));
+        torrent.announce_ports(tracker.v4, 1..=5, &format!("left=1&ip={ip}"));
+        torrent.announce_ports(tracker.v4, 4..=5, &format!("left=0&ip={ip}"));
         assert_eq!(observed.sample("annulus_peers_replaced_total"), replaced, "{ip}");
     }
     let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
     assert!(stats.contains("\"peers_replaced\":6,\"torrents_replaced\":0"), "{stats}");
     assert_eq!(
-        observed.of_metric("annulus_peers"),
+        observed.labelled_samples("annulus_peers"),
         ["kind=leecher,family=ipv4 3", "kind=seeder,family=ipv4 4", "kind=seeder,family=ipv6 2",]
     );
 }
 
 fn torrents_that_go_for_others_are_counted(engine: Engine) {
     let tracker = Tracker::start(engine, &format!("[swarms]\nmax_torrents = 2\n{OPERATIONS}"));
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     for (number, replaced) in [(1, 0.0), (2, 0.0), (3, 1.0), (4, 2.0)] {
-        Torrent::new(&tracker, number).announce(1, "left=1");
+        TestTorrent::new(&tracker, number).announce(1, "left=1");
         assert_eq!(observed.sample("annulus_torrents_replaced_total"), replaced);
         assert_eq!(observed.sample("annulus_torrents"), f64::from(number.min(2)));
     }
-    assert_eq!(observed.of_metric("annulus_peers"), ["kind=leecher,family=ipv4 2"]);
-    assert_eq!(observed.of_metric("annulus_peers_not_stored_total"), [] as [String; 0]);
+    assert_eq!(observed.labelled_samples("annulus_peers"), ["kind=leecher,family=ipv4 2"]);
+    assert_eq!(observed.labelled_samples("annulus_peers_not_stored_total"), [] as [String; 0]);
 }

@@ -5,13 +5,13 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::support::client::{Client, ask, get, request};
-use crate::support::listed::Listed;
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::torrent::Torrent;
-use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::access_list::AccessListTracker;
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::client::{HttpClient, fetch, get_request, request};
+use crate::support::torrent::TestTorrent;
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     they_are_ranked_by_what_is_asked,
     they_follow_the_swarms,
     as_many_as_are_asked_for,
@@ -25,7 +25,7 @@ type Row = (u8, u64, u64, u64);
 
 /// What is told for this query.
 #[track_caller]
-fn top(observed: &Observed, query: &str) -> Vec<Row> {
+fn top(observed: &AdminClient, query: &str) -> Vec<Row> {
     let reply = observed.get(&format!("/top.json{query}"));
     assert_eq!(reply.status, 200, "{query}: {reply:?}");
     assert_eq!(reply.header("content-type"), Some("application/json"));
@@ -45,15 +45,15 @@ fn top(observed: &Observed, query: &str) -> Vec<Row> {
 
 fn they_are_ranked_by_what_is_asked(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     assert_eq!(top(&observed, ""), []);
     // Of each torrent: how many seeders, leechers, and seeders that have completed it.
     for (number, seeders, leechers, completed) in
         [(0x10, 3, 0, 1), (0xfe, 0, 5, 0), (0x07, 1, 2, 1), (0x70, 3, 2, 3)]
     {
-        let torrent = Torrent::new(&tracker, number);
-        torrent.fill(tracker.v4, 1..=leechers, "left=1");
-        torrent.fill(tracker.v4, 101..=100 + seeders, "left=0");
+        let torrent = TestTorrent::new(&tracker, number);
+        torrent.announce_ports(tracker.v4, 1..=leechers, "left=1");
+        torrent.announce_ports(tracker.v4, 101..=100 + seeders, "left=0");
         for port in 101..=100 + completed {
             torrent.announce(port, "left=1");
             torrent.announce(port, "left=0&event=completed");
@@ -75,11 +75,11 @@ fn they_are_ranked_by_what_is_asked(engine: Engine) {
 
 fn they_follow_the_swarms(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
-    let [one, other] = [1, 2].map(|number| Torrent::new(&tracker, number));
+    let observed = AdminClient::of(&tracker);
+    let [one, other] = [1, 2].map(|number| TestTorrent::new(&tracker, number));
     one.announce(1, "left=1");
     assert_eq!(top(&observed, ""), [(1, 0, 1, 0)]);
-    other.fill(tracker.v4, 1..=2, "left=1");
+    other.announce_ports(tracker.v4, 1..=2, "left=1");
     assert_eq!(top(&observed, ""), [(2, 0, 2, 0), (1, 0, 1, 0)]);
     other.announce(1, "left=0&event=completed");
     other.announce(2, "left=1&event=stopped");
@@ -93,11 +93,11 @@ fn they_follow_the_swarms(engine: Engine) {
 
 fn as_many_as_are_asked_for(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     // One peer more for each of seven than for the seven before.
     for number in 0..150 {
-        let torrent = Torrent::new(&tracker, number);
-        torrent.fill(tracker.v4, 1..=u16::from(number / 7) + 1, "left=1");
+        let torrent = TestTorrent::new(&tracker, number);
+        torrent.announce_ports(tracker.v4, 1..=u16::from(number / 7) + 1, "left=1");
     }
     let mut all: Vec<Row> =
         (0..150).map(|number| (number, 0, u64::from(number / 7) + 1, 0)).collect();
@@ -115,10 +115,10 @@ fn what_is_not_served_is_not_shown(engine: Engine) {
     for (mode, before, after) in
         [("allow", list(&[1, 2, 3]), list(&[1, 3])), ("deny", list(&[9]), list(&[2]))]
     {
-        let listed = Listed::start(engine, mode, before, OPERATIONS);
-        let observed = Observed::of(&listed.tracker);
+        let listed = AccessListTracker::start(engine, mode, before, OPERATIONS);
+        let observed = AdminClient::of(&listed.tracker);
         for (number, peers) in [(1, 1), (2, 3), (3, 2)] {
-            listed.torrent(number).fill(listed.tracker.v4, 1..=peers, "left=1");
+            listed.torrent(number).announce_ports(listed.tracker.v4, 1..=peers, "left=1");
         }
         assert_eq!(top(&observed, ""), [(2, 0, 3, 0), (3, 0, 2, 0), (1, 0, 1, 0)]);
         listed.relist(after);
@@ -129,7 +129,7 @@ fn what_is_not_served_is_not_shown(engine: Engine) {
 
 fn what_is_asked_wrongly_is_told(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     for (query, part) in [
         ("by=peers", "leechers, seeders or downloads"),
         ("by=", "leechers, seeders or downloads"),
@@ -149,24 +149,28 @@ fn what_is_asked_wrongly_is_told(engine: Engine) {
         assert!(text.contains(part), "{query}: {text}");
     }
     assert_eq!(observed.get("/top.json/").status, 404);
-    assert_eq!(ask(observed.0, request("POST", "/top.json", "HTTP/1.1", "")).status, 405);
-    let mut client = Client::connect(observed.0);
+    assert_eq!(fetch(observed.0, request("POST", "/top.json", "HTTP/1.1", "")).status, 405);
+    let mut client = HttpClient::connect(observed.0);
     client.send(request("HEAD", "/top.json?by=seeders", "HTTP/1.1", ""));
-    assert_eq!(client.reply_head().status, 200);
-    client.ends();
+    assert_eq!(client.read_response_head().status, 200);
+    client.expect_close();
     let page = String::from_utf8(observed.get("/").body).unwrap();
     assert!(page.contains("<a href=\"top.json\">"), "{page}");
     // It is not for everybody.
-    assert_eq!(ask(tracker.v4, get("/top.json?by=seeders")).status, 404);
+    assert_eq!(fetch(tracker.v4, get_request("/top.json?by=seeders")).status, 404);
 }
 
 /// While the swarms change, and without anybody who announces being held up for long.
 fn many_may_ask_at_once(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = Observed::of(&tracker);
+    let observed = AdminClient::of(&tracker);
     for number in 1..=20 {
         // So that one that is away for a moment changes no order.
-        Torrent::new(&tracker, number).fill(tracker.v4, 1..=2 * u16::from(number), "left=1");
+        TestTorrent::new(&tracker, number).announce_ports(
+            tracker.v4,
+            1..=2 * u16::from(number),
+            "left=1",
+        );
     }
     let ask = || {
         let numbers: Vec<u8> = top(&observed, "?n=5").iter().map(|row| row.0).collect();
@@ -182,8 +186,8 @@ fn many_may_ask_at_once(engine: Engine) {
         let asking = scope.spawn(ask_in_rounds);
         while !asking.is_finished() {
             for number in 1..=20 {
-                Torrent::new(&tracker, number).announce(1, "left=1&event=stopped");
-                Torrent::new(&tracker, number).announce(1, "left=1");
+                TestTorrent::new(&tracker, number).announce(1, "left=1&event=stopped");
+                TestTorrent::new(&tracker, number).announce(1, "left=1");
             }
         }
     });

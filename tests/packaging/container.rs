@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{dist, printed};
-use crate::support::requirements::{Scratch, can_run, missing_programs};
+use crate::support::requirements::{TempDir, can_run, missing_programs};
 use crate::support::tracker::Tracker;
 
 /// A default profile of Docker's form, from Debian's golang-github-containers-common.
@@ -28,7 +28,7 @@ pub(crate) fn serves_with(engine: &str, profile: &Path) {
     tracker.assert_logged("listening on 127.0.0.1:");
     tracker.assert_logged(engine);
     tracker.signal("TERM");
-    let (status, log) = tracker.ended();
+    let (status, log) = tracker.wait_exit();
     assert!(status.success() && log.contains("stopped"), "{log}");
 }
 
@@ -37,7 +37,7 @@ fn the_default_profile_leaves_epoll() {
     if !is_here("container::the_default_profile_leaves_epoll") {
         return;
     }
-    let scratch = Scratch::new("default-profile");
+    let scratch = TempDir::new("default-profile");
     // Docker's answers EPERM to all that it does not list, this one ENOSYS.
     let text = fs::read_to_string(DEFAULT).unwrap();
     let docker = text.replace("\"defaultErrnoRet\": 38", "\"defaultErrnoRet\": 1");
@@ -52,7 +52,7 @@ fn the_widened_profile_gives_io_uring() {
     if !is_here("container::the_widened_profile_gives_io_uring") {
         return;
     }
-    let scratch = Scratch::new("widened-profile");
+    let scratch = TempDir::new("widened-profile");
     let profile = scratch.path().join("widened.json");
     fs::write(&profile, printed(Command::new(dist("seccomp")).arg(DEFAULT))).unwrap();
     serves_with("engine io_uring, ", &profile);

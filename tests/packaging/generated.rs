@@ -8,7 +8,7 @@ use annulus::config::print_default;
 use annulus::flags::FLAGS;
 
 use super::{dist, printed};
-use crate::support::requirements::{Scratch, can_run, missing_programs};
+use crate::support::requirements::{TempDir, can_run, missing_programs};
 
 /// Has the program generate this into a file of the directory.
 fn generate(kind: &str, directory: &Path) -> PathBuf {
@@ -38,7 +38,7 @@ fn man_pages_are_sound_and_whole() {
     if !can_run("generated::man_pages_are_sound_and_whole", &missing_programs(&["mandoc"])) {
         return;
     }
-    let scratch = Scratch::new("man");
+    let scratch = TempDir::new("man");
     let [man, config] = ["man", "man-config"].map(|kind| {
         let page = generate(kind, scratch.path());
         printed(Command::new("mandoc").args(["-T", "lint", "-W", "style"]).arg(&page));
@@ -72,7 +72,7 @@ fn man_pages_are_sound_and_whole() {
 
 #[test]
 fn bash_completes() {
-    let scratch = Scratch::new("bash");
+    let scratch = TempDir::new("bash");
     let file = generate("bash", scratch.path());
     fs::write(scratch.path().join("tracker.toml"), "").unwrap();
     let complete = |words: &[&str]| {
@@ -98,7 +98,7 @@ fn fish_completes() {
     if !can_run("generated::fish_completes", &missing_programs(&["fish"])) {
         return;
     }
-    let scratch = Scratch::new("fish");
+    let scratch = TempDir::new("fish");
     let file = generate("fish", scratch.path());
     fs::write(scratch.path().join("tracker.toml"), "").unwrap();
     let complete = |line: &str| {
@@ -120,7 +120,7 @@ fn zsh_reads_its_function() {
     if !can_run("generated::zsh_reads_its_function", &missing_programs(&["zsh"])) {
         return;
     }
-    let scratch = Scratch::new("zsh");
+    let scratch = TempDir::new("zsh");
     let file = generate("zsh", scratch.path());
     // What it hands to zsh's own completer: one specification a name.
     let specifications = |words: &str| {

@@ -7,14 +7,14 @@ use std::process::Command;
 
 use super::container::serves_with;
 use super::{dist, printed};
-use crate::support::requirements::{Scratch, can_run, missing_programs};
+use crate::support::requirements::{TempDir, can_run, missing_programs};
 
 /// Tenths: what systemd calls well protected ends at 2.0.
 const EXPOSURE_MAX: &str = "15";
 
 /// The units in a directory, the program in them being this one.
-fn units() -> Scratch {
-    let scratch = Scratch::new("units");
+fn units() -> TempDir {
+    let scratch = TempDir::new("units");
     for name in ["annulus.service", "annulus.socket"] {
         let unit = fs::read_to_string(dist(name)).unwrap();
         let unit = unit.replace("/usr/local/bin/annulus", env!("CARGO_BIN_EXE_annulus"));
@@ -99,7 +99,7 @@ fn the_filter_of_system_calls_leaves_what_the_service_needs() {
     if !can_run(test, &missing_programs(&programs)) {
         return;
     }
-    let scratch = Scratch::new("unit-filter");
+    let scratch = TempDir::new("unit-filter");
     let file = scratch.path().join("filter.json");
     fs::write(&file, profile()).unwrap();
     serves_with("engine io_uring, ", &file);

@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::support::requirements::Scratch;
-use crate::support::tracker::{PATIENCE, within};
+use crate::support::requirements::TempDir;
+use crate::support::tracker::{TIMEOUT, wait_for};
 
 const FLAGS: [&str; 12] = [
     "--headless",
@@ -37,13 +37,13 @@ pub(crate) struct Browser {
     calls: u32,
     session: String,
     /// Its profile, which is new.
-    _directory: Scratch,
+    _directory: TempDir,
 }
 
 impl Browser {
     /// Starts it with an empty page; `name` is the test's own.
     pub(crate) fn start(name: &str) -> Browser {
-        let directory = Scratch::new(&format!("browser-{name}"));
+        let directory = TempDir::new(&format!("browser-{name}"));
         let mut command = Command::new("sh");
         // It reads commands from descriptor 3 and writes to 4.
         let script = "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null";
@@ -90,7 +90,7 @@ impl Browser {
         self.commands.write_all(command.as_bytes()).unwrap();
         let start = format!("{{\"id\":{id},");
         loop {
-            let message = self.messages.recv_timeout(PATIENCE);
+            let message = self.messages.recv_timeout(TIMEOUT);
             let message = message.unwrap_or_else(|error| panic!("{method}: {error}"));
             if message.starts_with(&start) {
                 assert!(!message[start.len()..].starts_with("\"error\""), "{method}: {message}");
@@ -119,7 +119,7 @@ impl Browser {
     /// Waits until an expression is true.
     #[track_caller]
     pub(crate) fn until(&mut self, expression: &str) {
-        within(expression, || (self.ask(expression) == "true").then_some(()));
+        wait_for(expression, || (self.ask(expression) == "true").then_some(()));
     }
 
     /// Has the page think that its screen is so wide, and that of a phone.
@@ -154,7 +154,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // Told to, all of its processes end, which write to its profile until then.
         let _ = self.commands.write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
-        while self.messages.recv_timeout(PATIENCE).is_ok() {}
+        while self.messages.recv_timeout(TIMEOUT).is_ok() {}
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::watched::{OPERATIONS, address, has_browser, watch};
-use crate::support::client::{ask, get};
-use crate::support::tracker::{Engine, Tracker, within};
+use crate::support::client::{fetch, get_request};
+use crate::support::tracker::{Engine, Tracker, wait_for};
 
 /// Whoever changes the page reads here what its policy is to be.
 #[test]
@@ -13,7 +13,7 @@ fn the_policy_names_the_page_s_own_style_and_script() {
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
     let address = address(&tracker);
     let authority = address.trim_start_matches("http://").trim_end_matches('/');
-    let reply = ask(authority.parse().unwrap(), get("/"));
+    let reply = fetch(authority.parse().unwrap(), get_request("/"));
     assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
@@ -46,7 +46,7 @@ fn it_asks_nobody_but_the_tracker_and_complains_of_nothing() {
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
     let address = address(&tracker);
     let mut browser = watch("manners", &tracker);
-    within("the page to be fetched again and again", || {
+    wait_for("the page to be fetched again and again", || {
         // It says what it has seen when it is asked for something.
         browser.ask("1");
         (browser.requested().len() >= 4).then_some(())
@@ -66,7 +66,7 @@ fn it_asks_nobody_but_the_tracker_and_complains_of_nothing() {
             "document.body.append(Object.assign(document.createElement('{tag}'), \
              {{ textContent: 'window.run = {number}' }})) ?? 1"
         ));
-        let complaints = within(format!("a complaint of a {tag}"), || {
+        let complaints = wait_for(format!("a complaint of a {tag}"), || {
             browser.ask("1");
             Some(browser.complaints()).filter(|complaints| complaints.len() > before)
         });

@@ -4,26 +4,26 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::browser::Browser;
 use super::watched::{OPERATIONS, STATE, address, card, has_browser, item, row, watch};
-use crate::support::authority::Key;
-use crate::support::client::{ask, get};
-use crate::support::requirements::Scratch;
-use crate::support::site::Site;
-use crate::support::torrent::Torrent;
+use crate::support::authority::KeyKind;
+use crate::support::client::{fetch, get_request};
+use crate::support::requirements::TempDir;
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::torrent::TestTorrent;
 use crate::support::tracker::{Engine, Tracker, has_v6};
 
 /// Two torrents: of 1,200 seeders and 5 leechers, and of 3 seeders by IPv6. And a failure.
 fn fill(tracker: &Tracker) {
-    let torrent = Torrent::new(tracker, 1);
-    torrent.fill(tracker.v4, 1..=1200, "left=0");
-    torrent.fill(tracker.v4, 2001..=2005, "left=1");
+    let torrent = TestTorrent::new(tracker, 1);
+    torrent.announce_ports(tracker.v4, 1..=1200, "left=0");
+    torrent.announce_ports(tracker.v4, 2001..=2005, "left=1");
     assert_eq!(torrent.scrape().complete, 1200);
     if has_v6() {
         let source = IpAddr::V6(Ipv6Addr::LOCALHOST);
         for port in 1..=3 {
-            Torrent::new(tracker, 2).announce_from(source, port, "left=0");
+            TestTorrent::new(tracker, 2).announce_from(source, port, "left=0");
         }
     }
-    assert_eq!(ask(tracker.v4, get("/announce?port=1")).status, 200);
+    assert_eq!(fetch(tracker.v4, get_request("/announce?port=1")).status, 200);
 }
 
 #[track_caller]
@@ -66,9 +66,12 @@ fn what_was_announced_is_shown_and_what_is_announced_later_too() {
     let title = "document.querySelector('h1')";
     browser.ask(&format!("{title}.mark = 'kept'"));
     browser.ask("document.querySelector('caption').mark = 'kept'");
-    Torrent::new(&tracker, 1).announce(3000, "left=7");
+    TestTorrent::new(&tracker, 1).announce(3000, "left=7");
     browser.until(&format!("{} === '6 0 6'", row("Peers", "Leechers")));
-    assert_eq!(ask(tracker.v4, get("/announce?info_hash=aaaaaaaaaaaaaaaaaaaa")).status, 200);
+    assert_eq!(
+        fetch(tracker.v4, get_request("/announce?info_hash=aaaaaaaaaaaaaaaaaaaa")).status,
+        200
+    );
     browser.until(&format!("{} === '1'", row("Failures, since the start", "port missing")));
     assert_eq!(browser.ask(&format!("{title}.mark")), "kept");
     assert_eq!(browser.ask("document.querySelector('caption').mark"), "kept");
@@ -93,7 +96,7 @@ fn without_scripts_the_numbers_are_there_and_come_again() {
     browser.open(&address(&tracker));
     shows_what_was_filled(&mut browser);
     assert!(browser.ask("document.body.innerText").contains("Without scripts, the page loads"));
-    Torrent::new(&tracker, 1).announce(3000, "left=7");
+    TestTorrent::new(&tracker, 1).announce(3000, "left=7");
     browser.until(&format!("{} === '6 0 6'", row("Peers", "Leechers")));
     assert_eq!(browser.complaints(), [""; 0]);
 }
@@ -103,12 +106,12 @@ fn what_is_configured_is_shown() {
     if !has_browser("the page of a site") {
         return;
     }
-    let scratch = Scratch::new("page-list");
+    let scratch = TempDir::new("page-list");
     let list = scratch.path().join("list");
     std::fs::write(&list, "01".repeat(20) + "\n" + &"02".repeat(20) + "\n").unwrap();
     let access = format!("[access]\nmode = \"allow\"\nfile = \"{}\"\n", list.display());
-    let hosts = [("tracker.test", Key::P256), ("other.test", Key::P256)];
-    let site = Site::start_as(Engine::Epoll, &hosts, &format!("{access}{OPERATIONS}"));
+    let hosts = [("tracker.test", KeyKind::P256), ("other.test", KeyKind::P256)];
+    let site = TlsTracker::start_with(Engine::Epoll, &hosts, &format!("{access}{OPERATIONS}"));
     let mut browser = watch("site", &site.tracker);
     assert_eq!(browser.ask(&item("Access list", "Serves")), "its torrents only");
     assert_eq!(browser.ask(&item("Access list", "Torrents listed")), "2");

@@ -1,12 +1,12 @@
 //! What the page says when the tracker does not answer, or is about to leave.
 
 use super::watched::{OPERATIONS, STATE, has_browser, watch};
-use crate::support::client::Client;
-use crate::support::tracker::{Engine, Tracker, on_both_engines};
+use crate::support::client::HttpClient;
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 const AGE: &str = "document.getElementById('age').textContent";
 
-on_both_engines!(silence_and_the_end_are_told);
+test_both_engines!(silence_and_the_end_are_told);
 
 fn silence_and_the_end_are_told(engine: Engine) {
     if !has_browser("the page without its tracker") {
@@ -26,13 +26,13 @@ fn silence_and_the_end_are_told(engine: Engine) {
     browser.until(&format!("{AGE}.includes(' UTC, up ')"));
 
     // It drains for as long as a request is not complete.
-    let mut client = Client::connect(tracker.v4);
+    let mut client = HttpClient::connect(tracker.v4);
     client.send("GET /announce");
     browser.until("document.getElementById('connections').dataset.level === '1'");
     tracker.signal("TERM");
     browser.until(&format!("{STATE}.startsWith('Draining: ')"));
     drop(client);
-    assert!(tracker.ended().0.success());
+    assert!(tracker.wait_exit().0.success());
     browser.until(&lost);
     browser.until(&old);
 }

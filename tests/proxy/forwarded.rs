@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::support::behind::{Behind, CLIENT, UNREACHABLE, external_ip};
-use crate::support::client::{Client, Reply, get, request};
-use crate::support::torrent::{Torrent, escaped, failed, scraped};
-use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::client::{HttpClient, HttpResponse, get_request, request};
+use crate::support::proxied_tracker::{CLIENT, ProxiedTracker, UNREACHABLE, external_ip};
+use crate::support::torrent::{TestTorrent, failure_reason, parse_scrape, percent_encoded};
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     every_form,
     what_anybody_may_have,
     what_nobody_can_have,
@@ -21,14 +21,19 @@ on_both_engines!(
 
 /// Announces one of the torrents with these header lines.
 #[track_caller]
-fn announce(client: &mut Client, site: &Behind, torrent: u8, lines: &str) -> Reply {
+fn announce(
+    client: &mut HttpClient,
+    site: &ProxiedTracker,
+    torrent: u8,
+    lines: &str,
+) -> HttpResponse {
     client.send(request("GET", &site.target(torrent), "HTTP/1.1", lines));
-    client.reply()
+    client.read_response()
 }
 
 fn every_form(engine: Engine) {
-    let site = Behind::start(engine, "X-Forwarded-For");
-    let mut client = Client::connect(site.tracker.v4);
+    let site = ProxiedTracker::start(engine, "X-Forwarded-For");
+    let mut client = HttpClient::connect(site.tracker.v4);
     for ((lines, expected), torrent) in [
         ("X-Forwarded-For: 203.0.113.7\r\n", "203.0.113.7"),
         ("x-forwarded-for: 203.0.113.7:567\r\n", "203.0.113.7"),
@@ -62,14 +67,14 @@ fn every_form(engine: Engine) {
         let reply = announce(&mut client, &site, torrent, lines);
         let expected: IpAddr = expected.parse().unwrap();
         assert_eq!(external_ip(&reply), expected, "{lines}");
-        site.knows(torrent, &reply, expected);
+        site.assert_client(torrent, &reply, expected);
     }
 }
 
 /// Of special ranges, those whose addresses others can reach from somewhere.
 fn what_anybody_may_have(engine: Engine) {
-    let site = Behind::start(engine, "X-Forwarded-For");
-    let mut client = Client::connect(site.tracker.v4);
+    let site = ProxiedTracker::start(engine, "X-Forwarded-For");
+    let mut client = HttpClient::connect(site.tracker.v4);
     for (ip, torrent) in [
         "10.9.9.9",
         "172.16.0.1",
@@ -92,37 +97,37 @@ fn what_anybody_may_have(engine: Engine) {
     .zip(1..)
     {
         let reply = announce(&mut client, &site, torrent, &format!("X-Forwarded-For: {ip}\r\n"));
-        site.knows(torrent, &reply, ip.parse().unwrap());
+        site.assert_client(torrent, &reply, ip.parse().unwrap());
     }
 }
 
 fn what_nobody_can_have(engine: Engine) {
-    let site = Behind::start(engine, "X-Forwarded-For");
-    let mut client = Client::connect(site.tracker.v4);
+    let site = ProxiedTracker::start(engine, "X-Forwarded-For");
+    let mut client = HttpClient::connect(site.tracker.v4);
     for ip in UNREACHABLE {
         let bracketed = if ip.contains(':') { format!("[{ip}]:567") } else { format!("{ip}:567") };
         for value in [ip, &bracketed, &format!("203.0.113.7, {ip}"), &format!("{ip}, 10.1.2.3")] {
             let lines = format!("X-Forwarded-For: {value}\r\n");
-            let said = failed(&announce(&mut client, &site, 1, &lines));
+            let said = failure_reason(&announce(&mut client, &site, 1, &lines));
             assert!(said.contains("unreadable"), "{value}: {said}");
         }
         // What the client claims does not count.
         let lines = format!("X-Forwarded-For: {ip}, 203.0.113.7\r\n");
         let reply = announce(&mut client, &site, 2, &lines);
         assert_eq!(external_ip(&reply), "203.0.113.7".parse::<IpAddr>().unwrap(), "{ip}");
-        client.send(get(&format!("/scrape?info_hash={}", escaped(&[1; 20]))));
-        assert_eq!(scraped(&client.reply()).len(), 1);
+        client.send(get_request(&format!("/scrape?info_hash={}", percent_encoded(&[1; 20]))));
+        assert_eq!(parse_scrape(&client.read_response()).len(), 1);
     }
-    site.holds(1, &[]);
-    site.holds(2, &["203.0.113.7".parse().unwrap()]);
+    site.assert_peers(1, &[]);
+    site.assert_peers(2, &["203.0.113.7".parse().unwrap()]);
     site.tracker.assert_logged("the proxy 127.0.0.1 sent no readable X-Forwarded-For");
 }
 
 /// As CloudFront writes them.
 fn ports_without_brackets(engine: Engine) {
     for header in ["CloudFront-Viewer-Address", "cloudfront-viewer-address"] {
-        let site = Behind::start(engine, header);
-        let mut client = Client::connect(site.tracker.v4);
+        let site = ProxiedTracker::start(engine, header);
+        let mut client = HttpClient::connect(site.tracker.v4);
         for ((value, expected), torrent) in [
             ("198.51.100.10:46532", "198.51.100.10"),
             ("2001:db8::1:46532", "2001:db8::1"),
@@ -135,23 +140,23 @@ fn ports_without_brackets(engine: Engine) {
         {
             let lines = format!("CloudFront-Viewer-Address: {value}\r\n");
             let reply = announce(&mut client, &site, torrent, &lines);
-            site.knows(torrent, &reply, expected.parse().unwrap());
+            site.assert_client(torrent, &reply, expected.parse().unwrap());
         }
         for value in
             ["198.51.100.10", "2001:db8::abcd", "2001:db8::1:", "fe80::1:443", ":443", "::443"]
         {
             let lines = format!("CloudFront-Viewer-Address: {value}\r\n");
-            let said = failed(&announce(&mut client, &site, 200, &lines));
+            let said = failure_reason(&announce(&mut client, &site, 200, &lines));
             assert!(said.contains("unreadable"), "{value}: {said}");
         }
-        site.holds(200, &[]);
+        site.assert_peers(200, &[]);
     }
 }
 
 /// The request fails, and nothing but the request.
 fn who_does_not_say_is_told_so(engine: Engine) {
-    let site = Behind::start(engine, "X-Forwarded-For");
-    let mut client = Client::connect(site.tracker.v4);
+    let site = ProxiedTracker::start(engine, "X-Forwarded-For");
+    let mut client = HttpClient::connect(site.tracker.v4);
     for (lines, reason) in [
         ("", "missing"),
         ("X-Real-IP: 203.0.113.7\r\nX-Forwarded: 203.0.113.7\r\n", "missing"),
@@ -165,28 +170,28 @@ fn who_does_not_say_is_told_so(engine: Engine) {
         ("X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: \r\n", "unreadable"),
         ("X-Forwarded-For: unknown\r\nX-Forwarded-For: 10.1.2.3\r\n", "unreadable"),
     ] {
-        let said = failed(&announce(&mut client, &site, 1, lines));
+        let said = failure_reason(&announce(&mut client, &site, 1, lines));
         assert!(said.contains("proxy") && said.contains(reason), "{lines}: {said}");
-        site.holds(1, &[]);
+        site.assert_peers(1, &[]);
         // A scrape needs no address.
-        client.send(get(&format!("/scrape?info_hash={}", escaped(&[1; 20]))));
-        assert_eq!(scraped(&client.reply()).len(), 1);
+        client.send(get_request(&format!("/scrape?info_hash={}", percent_encoded(&[1; 20]))));
+        assert_eq!(parse_scrape(&client.read_response()).len(), 1);
     }
     let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
-    site.knows(1, &reply, "203.0.113.7".parse().unwrap());
+    site.assert_client(1, &reply, "203.0.113.7".parse().unwrap());
     site.tracker.assert_logged("the proxy 127.0.0.1 sent no readable X-Forwarded-For");
 
     let close = request("GET", &site.target(2), "HTTP/1.1", "Connection: close\r\n");
     client.send(close);
-    let reply = client.reply();
-    assert!(reply.closes());
-    failed(&reply);
-    client.ends();
+    let reply = client.read_response();
+    assert!(reply.has_connection_close());
+    failure_reason(&reply);
+    client.expect_close();
 }
 
 fn a_stranger_is_not_believed(engine: Engine) {
-    let site = Behind::start(engine, "X-Forwarded-For");
-    let mut client = Client::connect_from(CLIENT, site.tracker.v4);
+    let site = ProxiedTracker::start(engine, "X-Forwarded-For");
+    let mut client = HttpClient::connect_from(CLIENT, site.tracker.v4);
     for (lines, torrent) in [
         "",
         "X-Forwarded-For: 203.0.113.7\r\n",
@@ -197,22 +202,22 @@ fn a_stranger_is_not_believed(engine: Engine) {
     .zip(1..)
     {
         let reply = announce(&mut client, &site, torrent, lines);
-        site.knows(torrent, &reply, CLIENT);
+        site.assert_client(torrent, &reply, CLIENT);
     }
 }
 
 fn any_name(engine: Engine) {
     for header in ["X-Real-IP", "CF-Connecting-IP", "x-odd~name"] {
-        let site = Behind::start(engine, header);
-        let mut client = Client::connect(site.tracker.v4);
+        let site = ProxiedTracker::start(engine, header);
+        let mut client = HttpClient::connect(site.tracker.v4);
         let lines = format!("X-Forwarded-For: 198.51.100.1\r\n{header}: 203.0.113.7\r\n");
         let lines = [lines.to_ascii_lowercase(), lines.to_ascii_uppercase()];
         for (lines, torrent) in lines.iter().zip(1..) {
             let reply = announce(&mut client, &site, torrent, lines);
-            site.knows(torrent, &reply, "203.0.113.7".parse().unwrap());
+            site.assert_client(torrent, &reply, "203.0.113.7".parse().unwrap());
         }
         let reply = announce(&mut client, &site, 3, "X-Forwarded-For: 198.51.100.1\r\n");
-        assert!(failed(&reply).contains("missing"));
+        assert!(failure_reason(&reply).contains("missing"));
     }
 }
 
@@ -222,24 +227,24 @@ fn over_ipv6(engine: Engine) {
     }
     let proxy = "[proxy]\ntrusted = [\"::/64\"]\nheader = \"X-Forwarded-For\"";
     let tracker = Tracker::start(engine, proxy);
-    let torrent = Torrent::new(&tracker, 1);
-    let mut client = Client::connect(tracker.v6.unwrap());
+    let torrent = TestTorrent::new(&tracker, 1);
+    let mut client = HttpClient::connect(tracker.v6.unwrap());
     for (lines, expected) in [
         ("X-Forwarded-For: 2001:db8::1\r\n", "2001:db8::1"),
         ("X-Forwarded-For: 203.0.113.7, ::2\r\n", "203.0.113.7"),
     ] {
         client.send(request("GET", &torrent.target(1, ""), "HTTP/1.1", lines));
-        assert_eq!(external_ip(&client.reply()), expected.parse::<IpAddr>().unwrap());
+        assert_eq!(external_ip(&client.read_response()), expected.parse::<IpAddr>().unwrap());
     }
 }
 
 /// Without a header's name all are ignored, a trusted proxy's too.
 fn not_configured(engine: Engine) {
-    let site = Behind::start(engine, "");
-    let mut client = Client::connect(site.tracker.v4);
+    let site = ProxiedTracker::start(engine, "");
+    let mut client = HttpClient::connect(site.tracker.v4);
     let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n: x\r\n");
     assert_eq!(reply.status, 400, "a header without a name");
-    let mut client = Client::connect(site.tracker.v4);
+    let mut client = HttpClient::connect(site.tracker.v4);
     let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
-    site.knows(1, &reply, "127.0.0.1".parse().unwrap());
+    site.assert_client(1, &reply, "127.0.0.1".parse().unwrap());
 }

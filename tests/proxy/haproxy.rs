@@ -7,12 +7,12 @@ use super::program::{
     HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
     tells_of_ipv6_in_plain,
 };
-use crate::support::behind::Behind;
-use crate::support::observed::{OPERATIONS, Observed};
-use crate::support::site::HOST;
-use crate::support::tracker::{Engine, on_both_engines, within};
+use crate::support::admin::{AdminClient, OPERATIONS};
+use crate::support::proxied_tracker::ProxiedTracker;
+use crate::support::tls_tracker::HOST;
+use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     ends_tls,
     passes_tls_through,
     ends_tls_and_introduces,
@@ -28,7 +28,7 @@ const VERSIONS: [&str; 2] = ["send-proxy", "send-proxy-v2"];
 
 /// The example on an address of its own, its streams to this address of the tracker, and by
 /// this version.
-fn example(site: &Behind, streams_to: impl Display, version: &str) -> String {
+fn example(site: &ProxiedTracker, streams_to: impl Display, version: &str) -> String {
     let passed = format!("server annulus {streams_to} {version}\n");
     let config = replaced(EXAMPLE, "server annulus 127.0.0.1:3443 send-proxy-v2\n", &passed);
     let plain = format!("server annulus {}\n", site.tracker.v4);
@@ -43,7 +43,7 @@ fn example(site: &Behind, streams_to: impl Display, version: &str) -> String {
 }
 
 /// A file with chain and key, as HAProxy wants them.
-fn certificate(site: &Behind) -> String {
+fn certificate(site: &ProxiedTracker) -> String {
     let parts = ["pem", "key"].map(|end| site.authority.path(&format!("{HOST}.{end}")));
     let parts = parts.map(|part| fs::read_to_string(part).unwrap());
     let file = site.authority.path("haproxy.pem");
@@ -58,7 +58,7 @@ fn start(config: &str) -> Program {
 
 fn ends_tls(engine: Engine) {
     if is_here("haproxy::ends_tls", "haproxy", None) {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         let haproxy = start(&example(&site, site.secured, VERSIONS[1]));
         tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
         tells_clients_apart(&site, haproxy.at(HTTPS), true, 2);
@@ -74,30 +74,30 @@ fn checks_health(engine: Engine) {
     for redirect in ["", "[protocol]\nredirect = \"https://example.org\"\n"] {
         for check in ["option httpchk GET /\n", "option httpchk\n"] {
             let tables = format!("{redirect}{OPERATIONS}");
-            let site = Behind::start_with(engine, "X-Forwarded-For", &tables);
-            let observed = Observed::of(&site.tracker);
+            let site = ProxiedTracker::start_with(engine, "X-Forwarded-For", &tables);
+            let observed = AdminClient::of(&site.tracker);
             let config = example(&site, site.secured, VERSIONS[1]);
             let config = replaced(&config, "option httpchk GET /\n", check);
             let soon = "default-server check inter 20ms fall 10 rise 1000000\n";
             let haproxy = start(&replaced(&config, "default-server check\n", soon));
-            within("checks", || (observed.sample(answered) >= 20.0).then_some(()));
+            wait_for("checks", || (observed.sample(answered) >= 20.0).then_some(()));
             // Were they not to its liking, it would have given up for good.
             tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
-            assert!(observed.of_metric("annulus_failures_total").is_empty());
+            assert!(observed.labelled_samples("annulus_failures_total").is_empty());
         }
     }
 }
 
 fn over_ipv6(engine: Engine) {
     if is_here("haproxy::over_ipv6", "haproxy", None) {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         tells_of_ipv6(&site, &start(&example(&site, site.secured, VERSIONS[1])));
     }
 }
 
 fn passes_tls_through(engine: Engine) {
     if is_here("haproxy::passes_tls_through", "haproxy", None) {
-        let site = Behind::start(engine, "");
+        let site = ProxiedTracker::start(engine, "");
         for (version, torrent) in VERSIONS.into_iter().zip([1, 3]) {
             let haproxy = start(&example(&site, site.secured, version));
             tells_clients_apart(&site, haproxy.at(PASSED), true, torrent);
@@ -109,7 +109,7 @@ fn passes_tls_through(engine: Engine) {
 
 fn ends_tls_and_introduces(engine: Engine) {
     if is_here("haproxy::ends_tls_and_introduces", "haproxy", None) {
-        let site = Behind::start(engine, "");
+        let site = ProxiedTracker::start(engine, "");
         let bind = format!(":8443 ssl crt {}\n", certificate(&site));
         for (version, torrent) in VERSIONS.into_iter().zip(1..) {
             let config = example(&site, site.introduced, version);
@@ -121,7 +121,7 @@ fn ends_tls_and_introduces(engine: Engine) {
 
 fn by_unix_sockets(engine: Engine) {
     if is_here("haproxy::by_unix_sockets", "haproxy", None) {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         let streams_to = format!("unix@{}", site.local_introduced.display());
         let server = format!("server annulus unix@{}\n", site.local.display());
         for (version, torrent) in VERSIONS.into_iter().zip([1, 4]) {

@@ -9,15 +9,17 @@ use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::support::authority::{Authority, Key};
-use crate::support::behind::{Behind, CLIENT, UNREACHABLE};
-use crate::support::client::{Client, Reply, get, request};
-use crate::support::secure::{client_hello, over, settings};
-use crate::support::site::HOST;
-use crate::support::torrent::{Torrent, announced, escaped, failed, scraped};
-use crate::support::tracker::{Engine, Tracker, on_both_engines, within};
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::client::{HttpClient, HttpResponse, get_request, request};
+use crate::support::proxied_tracker::{CLIENT, ProxiedTracker, UNREACHABLE};
+use crate::support::tls_client::{client_config, client_hello, over_tls};
+use crate::support::tls_tracker::HOST;
+use crate::support::torrent::{
+    TestTorrent, failure_reason, parse_announce, parse_scrape, percent_encoded,
+};
+use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     every_form,
     split_at_every_byte,
     byte_by_byte,
@@ -50,9 +52,9 @@ const INTRODUCED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 /// Announces behind `header`, which is sent in these pieces, over TLS or not.
 #[track_caller]
-fn announce(site: &Behind, torrent: u8, secured: bool, pieces: &[&[u8]]) -> Reply {
+fn announce(site: &ProxiedTracker, torrent: u8, secured: bool, pieces: &[&[u8]]) -> HttpResponse {
     let to = if secured { site.secured } else { site.introduced };
-    let mut client = Client::connect(to);
+    let mut client = HttpClient::connect(to);
     for (piece, index) in pieces.iter().zip(0..) {
         if index > 0 {
             // Long enough to arrive by itself, most of the time.
@@ -62,16 +64,16 @@ fn announce(site: &Behind, torrent: u8, secured: bool, pieces: &[&[u8]]) -> Repl
     }
     let request = site.announce(torrent);
     if secured {
-        let mut client = over(client, &site.settings());
+        let mut client = over_tls(client, &site.client_config());
         client.send(&request);
-        return client.reply();
+        return client.read_response();
     }
     client.send(&request);
-    client.reply()
+    client.read_response()
 }
 
 fn every_form(engine: Engine) {
-    let site = Behind::start(engine, "");
+    let site = ProxiedTracker::start(engine, "");
     let v6: [u8; 16] = "2001:db8::9".parse::<Ipv6Addr>().unwrap().octets();
     let v6 = [&v6[..], &v6, &[0, 1, 0, 2]].concat();
     let mapped = "::ffff:203.0.113.7".parse::<Ipv6Addr>().unwrap().octets();
@@ -99,19 +101,19 @@ fn every_form(engine: Engine) {
         for secured in [false, true] {
             torrent += 1;
             let reply = announce(&site, torrent, secured, &[&header]);
-            site.knows(torrent, &reply, expected.parse().unwrap());
+            site.assert_client(torrent, &reply, expected.parse().unwrap());
         }
     }
 }
 
 fn split_at_every_byte(engine: Engine) {
-    let site = Behind::start(engine, "");
+    let site = ProxiedTracker::start(engine, "");
     for header in headers() {
         for secured in [false, true] {
             for at in 1..header.len() {
                 let (one, other) = header.split_at(at);
                 let reply = announce(&site, 1, secured, &[one, other]);
-                site.knows(1, &reply, INTRODUCED);
+                site.assert_client(1, &reply, INTRODUCED);
             }
         }
     }
@@ -120,34 +122,34 @@ fn split_at_every_byte(engine: Engine) {
     for header in headers() {
         let whole = [&header[..], &request].concat();
         for at in header.len() - 1..whole.len() {
-            let mut client = Client::connect(site.introduced);
+            let mut client = HttpClient::connect(site.introduced);
             client.send(&whole[..at]);
             thread::sleep(Duration::from_micros(300));
             client.send(&whole[at..]);
             for _ in 0..2 {
-                site.knows(1, &client.reply(), INTRODUCED);
+                site.assert_client(1, &client.read_response(), INTRODUCED);
             }
         }
     }
 }
 
 fn byte_by_byte(engine: Engine) {
-    let site = Behind::start(engine, "");
+    let site = ProxiedTracker::start(engine, "");
     for header in headers() {
         for secured in [false, true] {
             let pieces: Vec<&[u8]> = header.chunks(1).collect();
-            site.knows(1, &announce(&site, 1, secured, &pieces), INTRODUCED);
+            site.assert_client(1, &announce(&site, 1, secured, &pieces), INTRODUCED);
         }
     }
 }
 
 /// Who speaks TLS behind a header, where none is expected, is told so.
 fn tls_where_none_is_spoken(engine: Engine) {
-    let site = Behind::start(engine, "");
-    let hello = client_hello(&site.settings());
+    let site = ProxiedTracker::start(engine, "");
+    let hello = client_hello(&site.client_config());
     for header in headers() {
         for together in [true, false] {
-            let mut client = Client::connect(site.introduced);
+            let mut client = HttpClient::connect(site.introduced);
             if together {
                 client.send([&header[..], &hello].concat());
             } else {
@@ -155,10 +157,10 @@ fn tls_where_none_is_spoken(engine: Engine) {
                 thread::sleep(Duration::from_millis(1));
                 client.send(&hello);
             }
-            let reply = client.reply();
-            assert_eq!((reply.status, reply.closes()), (400, true));
+            let reply = client.read_response();
+            assert_eq!((reply.status, reply.has_connection_close()), (400, true));
             assert!(String::from_utf8(reply.body).unwrap().contains("write http://"));
-            client.ends();
+            client.expect_close();
         }
     }
 }
@@ -166,22 +168,22 @@ fn tls_where_none_is_spoken(engine: Engine) {
 /// Asserts that a connection ends with these first bytes: in words where they would be
 /// understood.
 #[track_caller]
-fn refused(site: &Behind, mut client: Client, secured: bool, bytes: &[u8]) {
+fn refused(site: &ProxiedTracker, mut client: HttpClient, secured: bool, bytes: &[u8]) {
     client.send(bytes);
     if secured {
-        return client.ends();
+        return client.expect_close();
     }
-    let reply = client.reply();
-    assert_eq!((reply.status, reply.closes()), (400, true));
+    let reply = client.read_response();
+    assert_eq!((reply.status, reply.has_connection_close()), (400, true));
     let said = String::from_utf8(reply.body).unwrap();
     assert!(said.contains("PROXY protocol"), "{said}");
-    client.ends();
-    site.holds(1, &[]);
+    client.expect_close();
+    site.assert_peers(1, &[]);
 }
 
 fn what_is_none(engine: Engine) {
-    let site = Behind::start(engine, "");
-    let hello = client_hello(&site.settings());
+    let site = ProxiedTracker::start(engine, "");
+    let hello = client_hello(&site.client_config());
     let announce = site.announce(1);
     for bytes in [
         &announce[..],
@@ -197,20 +199,20 @@ fn what_is_none(engine: Engine) {
     ] {
         for (to, secured) in [(site.introduced, false), (site.secured, true)] {
             let with_request = [bytes, &announce].concat();
-            refused(&site, Client::connect(to), secured, bytes);
-            refused(&site, Client::connect(to), secured, &with_request);
+            refused(&site, HttpClient::connect(to), secured, bytes);
+            refused(&site, HttpClient::connect(to), secured, &with_request);
         }
     }
     let [header, _] = headers();
-    let mut client = Client::connect(site.introduced);
+    let mut client = HttpClient::connect(site.introduced);
     client.send([&header[..], b"PROXY TCP4 203.0.113.8 127.0.0.1 1 2\r\n"].concat());
-    assert_eq!(client.reply().status, 405, "the second header is the client's own word");
-    client.ends();
+    assert_eq!(client.read_response().status, 405, "the second header is the client's own word");
+    client.expect_close();
 }
 
 /// The announce fails, and nothing but the announce.
 fn who_cannot_be_reached(engine: Engine) {
-    let site = Behind::start(engine, "X-Forwarded-For");
+    let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     for ip in UNREACHABLE {
         let ip: IpAddr = ip.parse().unwrap();
         let (family, kind, octets) = match ip {
@@ -221,29 +223,29 @@ fn who_cannot_be_reached(engine: Engine) {
         let binary = version_2(0x21, kind, &[&octets[..], &octets, &[0, 1, 0, 2]].concat());
         for header in [line, binary] {
             for secured in [false, true] {
-                let said = failed(&announce(&site, 1, secured, &[&header]));
+                let said = failure_reason(&announce(&site, 1, secured, &[&header]));
                 assert!(said.contains("nobody can reach"), "{ip}: {said}");
             }
-            let mut client = Client::connect(site.introduced);
+            let mut client = HttpClient::connect(site.introduced);
             client.send([&header[..], &site.announce(1)].concat());
-            let reply = client.reply();
-            failed(&reply);
-            assert!(!reply.closes());
-            client.send(get(&format!("/scrape?info_hash={}", escaped(&[1; 20]))));
-            assert_eq!(scraped(&client.reply()).len(), 1);
+            let reply = client.read_response();
+            failure_reason(&reply);
+            assert!(!reply.has_connection_close());
+            client.send(get_request(&format!("/scrape?info_hash={}", percent_encoded(&[1; 20]))));
+            assert_eq!(parse_scrape(&client.read_response()).len(), 1);
         }
     }
-    site.holds(1, &[]);
+    site.assert_peers(1, &[]);
 }
 
 /// Nobody but a trusted proxy may introduce anybody.
 fn strangers(engine: Engine) {
-    let site = Behind::start(engine, "");
+    let site = ProxiedTracker::start(engine, "");
     for header in headers() {
         for (to, secured) in [(site.introduced, false), (site.secured, true)] {
             let bytes = [&header[..], &site.announce(1)].concat();
-            refused(&site, Client::connect_from(CLIENT, to), secured, &bytes);
-            refused(&site, Client::connect_from(CLIENT, to), secured, &header[..1]);
+            refused(&site, HttpClient::connect_from(CLIENT, to), secured, &bytes);
+            refused(&site, HttpClient::connect_from(CLIENT, to), secured, &header[..1]);
         }
     }
     site.tracker.assert_logged("a connection to a PROXY listener from 127.0.0.9, which is not");
@@ -251,77 +253,77 @@ fn strangers(engine: Engine) {
 
 /// A balancer connects, says that it is itself, and leaves.
 fn a_health_check(engine: Engine) {
-    let site = Behind::start(engine, "");
+    let site = ProxiedTracker::start(engine, "");
     for header in [version_2(0x20, 0x00, &[]), b"PROXY UNKNOWN\r\n".to_vec()] {
         for to in [site.introduced, site.secured] {
-            let mut client = Client::connect(to);
+            let mut client = HttpClient::connect(to);
             client.send(&header);
-            client.finish();
-            client.ends();
+            client.shutdown_write();
+            client.expect_close();
         }
     }
 }
 
 fn who_does_not_go_on(engine: Engine) {
     let brief = "[connections]\nheader_timeout = 1\nhandshake_timeout = 1\nidle_timeout = 300";
-    let site = Behind::start_with(engine, "", brief);
+    let site = ProxiedTracker::start_with(engine, "", brief);
     let baseline = site.tracker.descriptors();
     let [line, binary] = headers();
     let begun = [&line[..], &line[..20], &binary, &binary[..13], &binary[..1]];
     let clients = begun.iter().flat_map(|bytes| {
         [site.introduced, site.secured].map(|to| {
-            let mut client = Client::connect(to);
+            let mut client = HttpClient::connect(to);
             client.send(bytes);
             client
         })
     });
     // `drain` fails where nothing ends.
-    for client in clients.collect::<Vec<Client>>() {
-        let said = client.drain();
+    for client in clients.collect::<Vec<HttpClient>>() {
+        let said = client.read_all();
         assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "), "{}", said.escape_ascii());
     }
-    within("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
+    wait_for("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
 }
 
 /// Where both are configured, the header counts if the proxy introduced is trusted.
 fn in_front_of_a_header(engine: Engine) {
-    let site = Behind::start(engine, "X-Forwarded-For");
+    let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     let ask = |introduced: &str, lines: &str| {
-        let mut client = Client::connect(site.introduced);
+        let mut client = HttpClient::connect(site.introduced);
         client.send(format!("PROXY TCP4 {introduced} 127.0.0.1 1 2\r\n"));
         client.send(request("GET", &site.target(1), "HTTP/1.1", lines));
-        client.reply()
+        client.read_response()
     };
     let lines = "X-Forwarded-For: 198.51.100.1\r\n";
-    site.knows(1, &ask("203.0.113.7", lines), INTRODUCED);
-    failed(&ask("10.1.2.3", ""));
-    let torrent = Torrent::new(&site.tracker, 1);
+    site.assert_client(1, &ask("203.0.113.7", lines), INTRODUCED);
+    failure_reason(&ask("10.1.2.3", ""));
+    let torrent = TestTorrent::new(&site.tracker, 1);
     let stop = torrent.target(1, "event=stopped");
-    let mut client = Client::connect(site.introduced);
-    client.send([&headers()[0][..], &get(&stop)].concat());
-    announced(&client.reply());
-    site.knows(1, &ask("10.1.2.3", lines), "198.51.100.1".parse().unwrap());
+    let mut client = HttpClient::connect(site.introduced);
+    client.send([&headers()[0][..], &get_request(&stop)].concat());
+    parse_announce(&client.read_response());
+    site.assert_client(1, &ask("10.1.2.3", lines), "198.51.100.1".parse().unwrap());
 }
 
 /// Elsewhere a header of the protocol is what it always was: no request.
 fn other_listeners(engine: Engine) {
-    let site = Behind::start(engine, "");
+    let site = ProxiedTracker::start(engine, "");
     let statuses = [405, 400];
     for (header, status) in headers().into_iter().zip(statuses) {
-        let mut client = Client::connect(site.tracker.v4);
+        let mut client = HttpClient::connect(site.tracker.v4);
         client.send([&header[..], &site.announce(1)].concat());
-        assert_eq!(client.reply().status, status);
-        client.ends();
+        assert_eq!(client.read_response().status, status);
+        client.expect_close();
     }
-    site.holds(1, &[]);
+    site.assert_peers(1, &[]);
 }
 
 /// A client that names no host gets the certificate of the address that it connected to, which is
 /// the proxy's.
 fn certificates_of_addresses(engine: Engine) {
     let authority = Authority::new(&[]);
-    let own = authority.issue(HOST, Key::P256);
-    let of = |name: &str, names: &str| authority.issue_for(name, names, Key::P256);
+    let own = authority.issue(HOST, KeyKind::P256);
+    let of = |name: &str, names: &str| authority.issue_for(name, names, KeyKind::P256);
     let local = of("local", "IP:127.0.0.1");
     let (v4, v6) = (of("v4", "IP:198.51.100.1,IP:127.0.0.1"), of("v6", "IP:2001:db8::2"));
     let files = [HOST, "local", "v4", "v6"]
@@ -334,7 +336,7 @@ fn certificates_of_addresses(engine: Engine) {
         files.join(", ")
     );
     let tracker = Tracker::launch_in(authority.directory(), &text, &[]);
-    let listening = tracker.listening(" (https, PROXY protocol)", 1);
+    let listening = tracker.wait_listening(" (https, PROXY protocol)", 1);
     let to = listening.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"))[0];
     let [line, binary] = headers();
     let v6_bytes = |ip: &str| ip.parse::<Ipv6Addr>().unwrap().octets();
@@ -351,13 +353,13 @@ fn certificates_of_addresses(engine: Engine) {
         (b"PROXY TCP4 203.0.113.7 198.51.100.9 1 2\r\n".to_vec(), HOST, &own),
         (b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n".to_vec(), HOST, &own),
     ] {
-        let mut plain = Client::connect(to);
+        let mut plain = HttpClient::connect(to);
         plain.send(&header);
-        let settings = Arc::new(settings(&authority, &TLS13));
+        let settings = Arc::new(client_config(&authority, &TLS13));
         let host_name = ServerName::try_from(host.to_owned()).unwrap();
         let session = ClientConnection::new(settings, host_name).unwrap();
-        let mut client = Client::over(StreamOwned::new(session, plain.stream));
-        client.shake_hands();
+        let mut client = HttpClient::new(StreamOwned::new(session, plain.stream));
+        client.handshake();
         assert_eq!(client.certificate(), certificate, "{}", header.escape_ascii());
     }
 }

@@ -2,12 +2,11 @@
 
 use std::process::Command;
 
-use crate::support::requirements::{can_run, missing_programs};
-use crate::support::root::missing_root;
-use crate::support::torrent::escaped;
-use crate::support::tracker::{Engine, Tracker, has_v6, on_both_engines};
+use crate::support::requirements::{can_run, missing_programs, missing_root};
+use crate::support::torrent::percent_encoded;
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 
-on_both_engines!(is_told_that_nobody_can_reach_it);
+test_both_engines!(is_told_that_nobody_can_reach_it);
 
 /// Makes the network, and then becomes the program.
 const NETWORK: &str = "ip link set lo up && ip -6 addr add fe80::7/64 dev lo nodad && \
@@ -22,7 +21,7 @@ fn is_told_that_nobody_can_reach_it(engine: Engine) {
     }
     let text = format!("listen = [\"[::]:0\"]\nengine = \"{}\"\nworkers = 2\n", engine.name());
     let mut tracker = Tracker::launch(&text, &["unshare", "-n", "sh", "-c", NETWORK]);
-    tracker.ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
+    tracker.wait_ready(1).unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
     let (pid, port) = (tracker.pid().to_string(), tracker.v6.unwrap().port());
     let ask = |host: &str, path: &str| {
         let url = format!("http://[{host}]:{port}{path}");
@@ -32,7 +31,7 @@ fn is_told_that_nobody_can_reach_it(engine: Engine) {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let hash = escaped(&[1; 20]);
+    let hash = percent_encoded(&[1; 20]);
     let announce = format!("/announce?info_hash={hash}&port=1");
     let failed = ask("fe80::7%25lo", &announce);
     assert!(failed.contains("nobody can reach a peer at the address"), "{failed}");

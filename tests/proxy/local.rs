@@ -8,13 +8,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use crate::support::behind::{UNREACHABLE, external_ip};
-use crate::support::client::{Client, get, request};
-use crate::support::requirements::Scratch;
-use crate::support::torrent::{Torrent, announced, escaped, failed, scraped};
-use crate::support::tracker::{Engine, PATIENCE, Tracker, on_both_engines, within};
+use crate::support::client::{HttpClient, get_request, request};
+use crate::support::proxied_tracker::{UNREACHABLE, external_ip};
+use crate::support::requirements::TempDir;
+use crate::support::torrent::{
+    TestTorrent, failure_reason, parse_announce, parse_scrape, percent_encoded,
+};
+use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     a_header_says_who_asks,
     an_introduction_says_who_asks,
     a_header_behind_an_introduction,
@@ -38,7 +40,7 @@ on_both_engines!(
 /// A tracker that listens at Unix sockets, and by TCP where it is looked at from.
 pub(crate) struct Local {
     pub(crate) tracker: Tracker,
-    scratch: Scratch,
+    scratch: TempDir,
 }
 
 impl Local {
@@ -46,14 +48,14 @@ impl Local {
     pub(crate) fn start(engine: Engine, header: &str, tables: &str) -> Local {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let scratch = Scratch::new(&format!("unix-{}-{count}", engine.name()));
+        let scratch = TempDir::new(&format!("unix-{}-{count}", engine.name()));
         let tracker = Local::launch(engine, &scratch, header, tables);
         let local = Local { tracker, scratch };
         local.is_ready();
         local
     }
 
-    fn launch(engine: Engine, scratch: &Scratch, header: &str, tables: &str) -> Tracker {
+    fn launch(engine: Engine, scratch: &TempDir, header: &str, tables: &str) -> Tracker {
         let directory = scratch.path().display();
         let text = format!(
             "listen = [\"127.0.0.1:0\", \"unix:{directory}/plain\", \"unix:{directory}/proxied\"]\n\
@@ -63,7 +65,7 @@ impl Local {
             engine.name()
         );
         let mut tracker = Tracker::launch(&text, &[]);
-        let _ = tracker.ready(1);
+        let _ = tracker.wait_ready(1);
         tracker
     }
 
@@ -80,14 +82,14 @@ impl Local {
     }
 
     #[track_caller]
-    fn connect(&self, name: &str) -> Client<UnixStream> {
+    fn connect(&self, name: &str) -> HttpClient<UnixStream> {
         connect(&self.path(name))
     }
 
     /// Asserts that the torrent has peers at these addresses, and no other.
     #[track_caller]
     fn holds(&self, torrent: u8, expected: &[&str]) {
-        let swarm = Torrent::new(&self.tracker, torrent);
+        let swarm = TestTorrent::new(&self.tracker, torrent);
         let mut peers = swarm.announce(1, "left=1").peers;
         swarm.announce(1, "event=stopped");
         peers.sort();
@@ -101,16 +103,16 @@ impl Local {
 }
 
 #[track_caller]
-fn connect(path: &PathBuf) -> Client<UnixStream> {
+fn connect(path: &PathBuf) -> HttpClient<UnixStream> {
     let stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    Client::over(stream)
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
+    HttpClient::new(stream)
 }
 
 fn target(torrent: u8) -> String {
     let port = u16::from(torrent) + 100;
-    format!("/announce?info_hash={}&port={port}&left=1", escaped(&[torrent; 20]))
+    format!("/announce?info_hash={}&port={port}&left=1", percent_encoded(&[torrent; 20]))
 }
 
 fn announce(torrent: u8, lines: &str) -> Vec<u8> {
@@ -118,7 +120,7 @@ fn announce(torrent: u8, lines: &str) -> Vec<u8> {
 }
 
 fn scrape() -> Vec<u8> {
-    get(&format!("/scrape?info_hash={}", escaped(&[9; 20])))
+    get_request(&format!("/scrape?info_hash={}", percent_encoded(&[9; 20])))
 }
 
 fn a_header_says_who_asks(engine: Engine) {
@@ -131,7 +133,7 @@ fn a_header_says_who_asks(engine: Engine) {
         ("10.0.0.1", "10.0.0.1"),
     ] {
         client.send(announce(1, &format!("X-Forwarded-For: {value}\r\n")));
-        let ip = external_ip(&client.reply());
+        let ip = external_ip(&client.read_response());
         assert_eq!(ip, expected.parse::<IpAddr>().unwrap());
     }
     local.holds(1, &["203.0.113.7", "203.0.113.8", "2001:db8::7", "10.0.0.1"]);
@@ -140,16 +142,16 @@ fn a_header_says_who_asks(engine: Engine) {
     let silent = [(String::new(), "missing"), ("X-Forwarded-For: ?\r\n".into(), "unreadable")];
     for (lines, word) in silent.into_iter().chain(unreachable) {
         client.send(announce(2, &lines));
-        let said = failed(&client.reply());
+        let said = failure_reason(&client.read_response());
         assert!(said.contains(word), "{lines}: {said}");
         client.send(scrape());
-        assert_eq!(scraped(&client.reply()).len(), 1);
+        assert_eq!(parse_scrape(&client.read_response()).len(), 1);
     }
     local.holds(2, &[]);
     local.tracker.assert_logged("the proxy at a Unix socket sent no readable X-Forwarded-For");
-    client.send(get("/robots.txt"));
-    assert_eq!(client.reply().status, 200);
-    client.ends();
+    client.send(get_request("/robots.txt"));
+    assert_eq!(client.read_response().status, 200);
+    client.expect_close();
 }
 
 fn an_introduction_says_who_asks(engine: Engine) {
@@ -165,24 +167,24 @@ fn an_introduction_says_who_asks(engine: Engine) {
     ] {
         let mut client = local.connect("proxied");
         client.send([&header[..], &announce(1, "")].concat());
-        assert_eq!(external_ip(&client.reply()), expected.parse::<IpAddr>().unwrap());
+        assert_eq!(external_ip(&client.read_response()), expected.parse::<IpAddr>().unwrap());
         client.send(scrape());
-        scraped(&client.reply());
+        parse_scrape(&client.read_response());
     }
     local.holds(1, &["203.0.113.7", "2001:db8::7", "203.0.113.9"]);
     // A health check is the proxy's own, and the proxy is nowhere that could be told.
     for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
         let mut client = local.connect("proxied");
         client.send([header, &scrape()].concat());
-        scraped(&client.reply());
+        parse_scrape(&client.read_response());
         client.send(announce(2, ""));
-        assert!(failed(&client.reply()).contains("missing"));
+        assert!(failure_reason(&client.read_response()).contains("missing"));
     }
     local.holds(2, &[]);
     let mut client = local.connect("proxied");
     client.send(announce(2, ""));
-    assert_eq!(client.reply().status, 400, "it is not introduced");
-    client.ends();
+    assert_eq!(client.read_response().status, 400, "it is not introduced");
+    client.expect_close();
 }
 
 fn a_header_behind_an_introduction(engine: Engine) {
@@ -192,13 +194,13 @@ fn a_header_behind_an_introduction(engine: Engine) {
         let mut client = local.connect("proxied");
         client.send(format!("PROXY TCP4 {introduced} 127.0.0.1 1 2\r\n"));
         client.send(announce(1, "X-Forwarded-For: 198.51.100.1\r\n"));
-        assert_eq!(external_ip(&client.reply()), expected.parse::<IpAddr>().unwrap());
+        assert_eq!(external_ip(&client.read_response()), expected.parse::<IpAddr>().unwrap());
     }
     // Whom it introduces is not a Unix socket's any more: what he says is anybody's word.
     let mut client = local.connect("proxied");
     client.send("PROXY TCP4 0.0.0.0 127.0.0.1 1 2\r\n");
     client.send(announce(1, "X-Forwarded-For: 198.51.100.2\r\n"));
-    failed(&client.reply());
+    failure_reason(&client.read_response());
     local.holds(1, &["203.0.113.7", "198.51.100.1"]);
 }
 
@@ -211,15 +213,15 @@ fn what_is_no_request_is_answered_and_closed(engine: Engine) {
     ] {
         let mut client = local.connect("plain");
         client.send(bytes);
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.closes()), (status, true));
-        client.ends();
+        let reply = client.read_response();
+        assert_eq!((reply.status, reply.has_connection_close()), (status, true));
+        client.expect_close();
     }
     let mut client = local.connect("plain");
     client.send(b"GET / HT");
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(client.reply().status, 400);
-    client.ends();
+    assert_eq!(client.read_response().status, 400);
+    client.expect_close();
     // Gone without a word, before and after a request.
     drop(local.connect("plain"));
     let mut client = local.connect("plain");
@@ -227,10 +229,10 @@ fn what_is_no_request_is_answered_and_closed(engine: Engine) {
     drop(client);
     let mut client = local.connect("plain");
     client.send(request("HEAD", &target(1), "HTTP/1.1", "X-Forwarded-For: 203.0.113.7\r\n"));
-    assert_eq!(client.reply_head().status, 200);
+    assert_eq!(client.read_response_head().status, 200);
     client.send(request("GET", &target(1), "HTTP/1.0", "X-Forwarded-For: 203.0.113.7\r\n"));
-    assert!(client.reply().closes());
-    client.ends();
+    assert!(client.read_response().has_connection_close());
+    client.expect_close();
 }
 
 fn requests_in_a_row(engine: Engine) {
@@ -240,7 +242,7 @@ fn requests_in_a_row(engine: Engine) {
     for count in [1, 2, 50, 200] {
         client.send(one.repeat(count));
         for _ in 0..count {
-            announced(&client.reply());
+            parse_announce(&client.read_response());
         }
     }
     // However they are cut.
@@ -250,7 +252,7 @@ fn requests_in_a_row(engine: Engine) {
             thread::yield_now();
         }
         client.send(&one[at..]);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
 }
 
@@ -258,7 +260,7 @@ fn requests_in_a_row(engine: Engine) {
 fn who_reads_late_gets_all(engine: Engine) {
     const COUNT: usize = 1500;
     let local = Local::start(engine, "X-Forwarded-For", "");
-    Torrent::new(&local.tracker, 1).fill(local.tracker.v4, 1..=200, "left=0");
+    TestTorrent::new(&local.tracker, 1).announce_ports(local.tracker.v4, 1..=200, "left=0");
     let one = announce(1, "X-Forwarded-For: 203.0.113.7\r\n");
     let one = String::from_utf8(one).unwrap().replace("&left=1", "&left=1&numwant=200");
     let client = local.connect("plain");
@@ -270,7 +272,7 @@ fn who_reads_late_gets_all(engine: Engine) {
     thread::sleep(std::time::Duration::from_millis(300));
     let mut client = client;
     for _ in 0..COUNT {
-        assert_eq!(announced(&client.reply()).peers.len(), 200);
+        assert_eq!(parse_announce(&client.read_response()).peers.len(), 200);
     }
     writing.join().unwrap();
 }
@@ -280,48 +282,50 @@ fn what_follows_the_last_request_does_no_harm(engine: Engine) {
     let last = announce(1, "X-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n");
     let mut client = local.connect("plain");
     client.send([&last[..], &scrape().repeat(20)].concat());
-    let reply = client.reply();
-    announced(&reply);
-    assert!(reply.closes());
-    client.ends();
+    let reply = client.read_response();
+    parse_announce(&reply);
+    assert!(reply.has_connection_close());
+    client.expect_close();
 }
 
 fn many_connections(engine: Engine) {
     let local = Local::start(engine, "X-Forwarded-For", "");
-    let mut clients: Vec<Client<UnixStream>> = (0..300).map(|_| local.connect("plain")).collect();
+    let mut clients: Vec<HttpClient<UnixStream>> =
+        (0..300).map(|_| local.connect("plain")).collect();
     for round in 0..3 {
         for (client, number) in clients.iter_mut().zip(0..) {
             let [high, low] = u16::to_be_bytes(number);
             client.send(announce(1, &format!("X-Forwarded-For: 203.0.{high}.{low}\r\n")));
         }
         for client in &mut clients {
-            assert!(announced(&client.reply()).incomplete <= 300, "{round}");
+            assert!(parse_announce(&client.read_response()).incomplete <= 300, "{round}");
         }
     }
-    assert_eq!(Torrent::new(&local.tracker, 1).scrape().incomplete, 300);
+    assert_eq!(TestTorrent::new(&local.tracker, 1).scrape().incomplete, 300);
 }
 
 fn the_proxy_is_not_limited_but_its_clients_are(engine: Engine) {
     let limits = "[limits]\nconnections_per_address = 1\nrequests_per_second = 1\n\
                   request_burst = 2\n";
     let local = Local::start(engine, "X-Forwarded-For", limits);
-    let mut clients: Vec<Client<UnixStream>> = (0..20).map(|_| local.connect("plain")).collect();
+    let mut clients: Vec<HttpClient<UnixStream>> =
+        (0..20).map(|_| local.connect("plain")).collect();
     for client in &mut clients {
         client.send(scrape().repeat(5));
         for _ in 0..5 {
-            assert_eq!(scraped(&client.reply()).len(), 1);
+            assert_eq!(parse_scrape(&client.read_response()).len(), 1);
         }
     }
     let client = &mut clients[0];
     client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n").repeat(30));
     let refused = (0..30).filter(|_| {
-        let reply = client.reply();
-        assert!(!reply.closes(), "the connection is the proxy's");
+        let reply = client.read_response();
+        assert!(!reply.has_connection_close(), "the connection is the proxy's");
         reply.body.starts_with(b"d14:failure reason")
     });
     assert!(refused.count() > 0);
     client.send(announce(1, "X-Forwarded-For: 203.0.113.8\r\n"));
-    announced(&client.reply());
+    parse_announce(&client.read_response());
     // Those that are introduced count as connections of theirs.
     let introduced = || {
         let mut client = local.connect("proxied");
@@ -340,14 +344,14 @@ fn nothing_tells_who_asks(engine: Engine) {
     local.tracker.assert_logged("plain\": nothing tells where its clients are");
     let mut client = local.connect("plain");
     client.send(scrape());
-    assert_eq!(scraped(&client.reply()).len(), 1);
+    assert_eq!(parse_scrape(&client.read_response()).len(), 1);
     client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n"));
-    assert!(failed(&client.reply()).contains("does not say your address"));
+    assert!(failure_reason(&client.read_response()).contains("does not say your address"));
     local.holds(1, &[]);
 }
 
 fn beside_nothing_else(engine: Engine) {
-    let scratch = Scratch::new(&format!("unix-alone-{}", engine.name()));
+    let scratch = TempDir::new(&format!("unix-alone-{}", engine.name()));
     let path = scratch.path().join("socket");
     let text = format!(
         "listen = [\"unix:{}\"]\nengine = \"{}\"\n[proxy]\nheader = \"X-Real-IP\"\n\
@@ -360,14 +364,14 @@ fn beside_nothing_else(engine: Engine) {
     tracker.assert_logged("operations on 127.0.0.1:");
     let mut client = connect(&path);
     client.send(announce(1, "X-Real-IP: 203.0.113.7\r\n"));
-    announced(&client.reply());
+    parse_announce(&client.read_response());
     client.send(scrape());
-    scraped(&client.reply());
+    parse_scrape(&client.read_response());
     let log = tracker.log();
     let (_, operations) = log.split_once("operations on ").unwrap();
-    let mut observer = Client::connect(operations.lines().next().unwrap().parse().unwrap());
+    let mut observer = HttpClient::connect(operations.lines().next().unwrap().parse().unwrap());
     observer.send("GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n");
-    let metrics = String::from_utf8(observer.drain()).unwrap();
+    let metrics = String::from_utf8(observer.read_all()).unwrap();
     for sample in [
         "annulus_connections_accepted_total{transport=\"http\",family=\"unix\"} 1\n",
         "annulus_requests_total{kind=\"announce\",family=\"ipv4\",outcome=\"answered\"} 1\n",
@@ -379,11 +383,11 @@ fn beside_nothing_else(engine: Engine) {
 
 fn what_is_in_flight_is_answered_at_a_stop(engine: Engine) {
     let mut local = Local::start(engine, "X-Forwarded-For", "");
-    let mut begun: Vec<Client<UnixStream>> = (0..20).map(|_| local.connect("plain")).collect();
+    let mut begun: Vec<HttpClient<UnixStream>> = (0..20).map(|_| local.connect("plain")).collect();
     let one = announce(1, "X-Forwarded-For: 203.0.113.7\r\n");
     for client in &mut begun {
         client.send(&one);
-        announced(&client.reply());
+        parse_announce(&client.read_response());
         client.send(&one[..20]);
     }
     local.tracker.signal("TERM");
@@ -391,10 +395,10 @@ fn what_is_in_flight_is_answered_at_a_stop(engine: Engine) {
     for mut client in begun {
         client.send(&one[20..]);
         // It may yet be the last answer before the stop, which has the connection end as well.
-        announced(&client.reply());
-        client.ends();
+        parse_announce(&client.read_response());
+        client.expect_close();
     }
-    let (status, log) = local.tracker.ended();
+    let (status, log) = local.tracker.wait_exit();
     assert!(status.success(), "{log}");
 }
 
@@ -406,7 +410,7 @@ fn the_file_is_for_user_and_group_and_goes_with_the_tracker(engine: Engine) {
         assert_eq!(made.permissions().mode() & 0o777, 0o660, "{name}");
     }
     local.tracker.signal("TERM");
-    let (status, log) = local.tracker.ended();
+    let (status, log) = local.tracker.wait_exit();
     assert!(status.success(), "{log}");
     for name in ["plain", "proxied"] {
         assert!(!local.path(name).exists(), "{name} is still there");
@@ -418,51 +422,51 @@ fn a_file_left_behind_is_replaced(engine: Engine) {
     let mut local = Local::start(engine, "X-Forwarded-For", "");
     for _ in 0..2 {
         local.tracker.signal("KILL");
-        let (_, log) = local.tracker.ended();
+        let (_, log) = local.tracker.wait_exit();
         assert!(local.path("plain").exists(), "{log}");
         local.tracker = Local::launch(engine, &local.scratch, "X-Forwarded-For", "");
         local.is_ready();
         let mut client = local.connect("plain");
         client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n"));
-        announced(&client.reply());
+        parse_announce(&client.read_response());
     }
 }
 
 fn a_file_in_use_is_not(engine: Engine) {
     let local = Local::start(engine, "X-Forwarded-For", "");
-    let (status, log) = Local::launch(engine, &local.scratch, "X-Forwarded-For", "").ended();
+    let (status, log) = Local::launch(engine, &local.scratch, "X-Forwarded-For", "").wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("cannot listen on unix:") && log.contains("another annulus"), "{log}");
     // The first is none the worse.
     let mut client = local.connect("plain");
     client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n"));
-    announced(&client.reply());
+    parse_announce(&client.read_response());
     // Nor is somebody else whose queue is full.
-    let scratch = Scratch::new(&format!("unix-full-{}", engine.name()));
+    let scratch = TempDir::new(&format!("unix-full-{}", engine.name()));
     let listener = UnixListener::bind(scratch.path().join("plain")).unwrap();
     let full = socket2::Socket::from(listener);
     full.listen(0).unwrap();
     let _waiting = UnixStream::connect(scratch.path().join("plain")).unwrap();
-    let (status, log) = Local::launch(engine, &scratch, "X-Forwarded-For", "").ended();
+    let (status, log) = Local::launch(engine, &scratch, "X-Forwarded-For", "").wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("another program"), "{log}");
 }
 
 fn what_is_no_socket_is_kept(engine: Engine) {
-    let scratch = Scratch::new(&format!("unix-file-{}", engine.name()));
+    let scratch = TempDir::new(&format!("unix-file-{}", engine.name()));
     let file = scratch.path().join("plain");
     fs::write(&file, "precious").unwrap();
-    let (status, log) = Local::launch(engine, &scratch, "X-Forwarded-For", "").ended();
+    let (status, log) = Local::launch(engine, &scratch, "X-Forwarded-For", "").wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("a file that is no socket"), "{log}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 
 fn without_a_directory(engine: Engine) {
-    let scratch = Scratch::new(&format!("unix-nowhere-{}", engine.name()));
+    let scratch = TempDir::new(&format!("unix-nowhere-{}", engine.name()));
     let text = format!("listen = [\"unix:{}/none/plain\"]\n", scratch.path().display());
     let text = format!("{text}engine = \"{}\"\n[proxy]\nheader = \"X-Real-IP\"", engine.name());
-    let (status, log) = Tracker::launch(&text, &[]).ended();
+    let (status, log) = Tracker::launch(&text, &[]).wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("make its directory first"), "{log}");
 }
@@ -474,10 +478,10 @@ fn anothers_file_is_kept(engine: Engine) {
     fs::rename(local.path("plain"), &aside).unwrap();
     let ours = UnixListener::bind(local.path("plain")).unwrap();
     local.tracker.signal("TERM");
-    let (status, log) = local.tracker.ended();
+    let (status, log) = local.tracker.wait_exit();
     assert!(status.success(), "{log}");
     assert!(local.path("plain").exists(), "somebody else's socket was removed");
     assert!(aside.exists());
-    within("the other's connection", || UnixStream::connect(local.path("plain")).ok());
+    wait_for("the other's connection", || UnixStream::connect(local.path("plain")).ok());
     drop(ours);
 }

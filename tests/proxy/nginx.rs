@@ -6,11 +6,11 @@ use super::program::{
     HTTP, HTTPS, PASSED, Program, is_here, replaced, tells_clients_apart, tells_of_ipv6,
     tells_of_ipv6_in_plain,
 };
-use crate::support::behind::Behind;
-use crate::support::site::HOST;
-use crate::support::tracker::{Engine, on_both_engines};
+use crate::support::proxied_tracker::ProxiedTracker;
+use crate::support::tls_tracker::HOST;
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     ends_tls,
     with_another_header,
     passes_tls_through,
@@ -22,7 +22,7 @@ on_both_engines!(
 const EXAMPLE: &str = include_str!("../../dist/nginx.conf.example");
 
 /// The example on an address of its own, its streams to this address of the tracker.
-fn example(site: &Behind, streams_to: impl Display) -> String {
+fn example(site: &ProxiedTracker, streams_to: impl Display) -> String {
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let paths: String = paths.map(|name| format!("{name}_temp_path @DIR@/{name};\n")).concat();
     let key = site.authority.path(&format!("{HOST}.key"));
@@ -54,7 +54,7 @@ fn can_run(test: &str) -> bool {
 
 fn ends_tls(engine: Engine) {
     if can_run("nginx::ends_tls") {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         let nginx = start(&example(&site, site.secured));
         tells_clients_apart(&site, nginx.at(HTTP), false, 1);
         tells_clients_apart(&site, nginx.at(HTTPS), true, 2);
@@ -63,14 +63,14 @@ fn ends_tls(engine: Engine) {
 
 fn over_ipv6(engine: Engine) {
     if can_run("nginx::over_ipv6") {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         tells_of_ipv6(&site, &start(&example(&site, site.secured)));
     }
 }
 
 fn with_another_header(engine: Engine) {
     if can_run("nginx::with_another_header") {
-        let site = Behind::start(engine, "X-Real-IP");
+        let site = ProxiedTracker::start(engine, "X-Real-IP");
         let config = example(&site, site.secured);
         let added = "X-Forwarded-For $proxy_add_x_forwarded_for";
         let nginx = start(&replaced(&config, added, "X-Real-IP $remote_addr"));
@@ -81,7 +81,7 @@ fn with_another_header(engine: Engine) {
 
 fn passes_tls_through(engine: Engine) {
     if can_run("nginx::passes_tls_through") {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         let nginx = start(&example(&site, site.secured));
         tells_clients_apart(&site, nginx.at(PASSED), true, 1);
         let nginx = start(&example(&site, site.introduced));
@@ -91,7 +91,7 @@ fn passes_tls_through(engine: Engine) {
 
 fn ends_tls_and_introduces(engine: Engine) {
     if can_run("nginx::ends_tls_and_introduces") {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         let [key, chain] = ["key", "pem"].map(|end| site.authority.path(&format!("{HOST}.{end}")));
         let listen = format!(
             "8443 ssl; ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
@@ -105,7 +105,7 @@ fn ends_tls_and_introduces(engine: Engine) {
 
 fn by_unix_sockets(engine: Engine) {
     if can_run("nginx::by_unix_sockets") {
-        let site = Behind::start(engine, "X-Forwarded-For");
+        let site = ProxiedTracker::start(engine, "X-Forwarded-For");
         let streams_to = format!("unix:{}", site.local_introduced.display());
         let upstream = format!("server unix:{};", site.local.display());
         let config = example(&site, streams_to);

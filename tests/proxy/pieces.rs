@@ -13,9 +13,9 @@ use annulus::os::Files;
 use annulus::tls::{Certificates, Tls};
 use annulus_parser::Head;
 
-use crate::support::authority::{Authority, Key};
-use crate::support::secure::{VERSIONS, session, settings};
-use crate::support::site::HOST;
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::tls_client::{VERSIONS, client_config, client_session};
+use crate::support::tls_tracker::HOST;
 
 const TIMEOUTS: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const REQUEST: &[u8] = b"GET /announce HTTP/1.1\r\n\r\n";
@@ -117,19 +117,19 @@ fn cuts_never_matter() {
 #[test]
 fn tls_comes_after_the_header() {
     let authority = Authority::new(&[]);
-    authority.issue(HOST, Key::P256);
+    authority.issue(HOST, KeyKind::P256);
     let [chain, key] = ["pem", "key"].map(|end| authority.path(&format!("{HOST}.{end}")));
     let files = CertificateFiles { chain, key, place: String::new() };
     let certificates = Certificates::load(&[files], &Files::Own, 0).unwrap().certificates;
     let acceptor = Tls::new(certificates, false).unwrap().acceptor();
     let header = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n";
     for version in VERSIONS {
-        let settings = settings(&authority, version).into();
+        let settings = client_config(&authority, version).into();
         for (keep, cut) in [false, true]
             .into_iter()
             .flat_map(|keep| (0..header.len() + 3).map(move |cut| (keep, cut)))
         {
-            let mut client = session(&settings);
+            let mut client = client_session(&settings);
             let mut stream = header.to_vec();
             client.write_tls(&mut stream).unwrap();
             let mut rest = stream.split_off(cut);

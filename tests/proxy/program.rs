@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::support::behind::{Behind, CLIENT, OTHER, external_ip};
-use crate::support::client::{Client, request};
-use crate::support::requirements::{Scratch, can_run, missing_programs};
-use crate::support::secure::over;
-use crate::support::torrent::announced;
-use crate::support::tracker::{has_v6, within};
+use crate::support::client::{HttpClient, request};
+use crate::support::proxied_tracker::{CLIENT, OTHER, ProxiedTracker, external_ip};
+use crate::support::requirements::{TempDir, can_run, missing_programs};
+use crate::support::tls_client::over_tls;
+use crate::support::torrent::parse_announce;
+use crate::support::tracker::{has_v6, wait_for};
 
 /// Where the examples listen in place of ports 80 and 443, which need not be anybody's to take.
 pub(crate) const HTTP: u16 = 8080;
@@ -22,7 +22,7 @@ pub(crate) const PASSED: u16 = 8443;
 /// A running proxy.
 pub(crate) struct Program {
     child: Child,
-    scratch: Scratch,
+    scratch: TempDir,
     ip: Ipv4Addr,
     /// What it is to add to each of its ports for IPv6, which has one address here for all.
     offset_v6: u16,
@@ -39,7 +39,7 @@ impl Program {
         // Nobody else has such an address on this machine, so its ports are free.
         let [.., high, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 1 + high % 250, low, count);
-        let scratch = Scratch::new(&format!("proxy-{count}"));
+        let scratch = TempDir::new(&format!("proxy-{count}"));
         let directory = scratch.path().to_str().unwrap();
         let file = format!("{directory}/config");
         // Below those that the kernel gives away by itself.
@@ -60,7 +60,7 @@ impl Program {
         let child = command.spawn().unwrap();
         let mut program = Program { child, scratch, ip, offset_v6 };
         for port in [HTTP, HTTPS, PASSED] {
-            within(format!("port {port} of {}", words[0]), || {
+            wait_for(format!("port {port} of {}", words[0]), || {
                 let exit = program.child.try_wait().unwrap();
                 assert!(exit.is_none(), "{} has ended:\n{}", words[0], program.log());
                 TcpStream::connect(program.at(port)).ok()
@@ -113,46 +113,51 @@ pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
 /// Asserts that two clients of a proxy are told apart, over one connection each, several
 /// requests on it, and whatever they claim of themselves.
 #[track_caller]
-pub(crate) fn tells_clients_apart(site: &Behind, to: SocketAddr, secured: bool, torrent: u8) {
+pub(crate) fn tells_clients_apart(
+    site: &ProxiedTracker,
+    to: SocketAddr,
+    secured: bool,
+    torrent: u8,
+) {
     let lies = "X-Forwarded-For: 198.51.100.1, 127.0.0.1\r\nX-Real-IP: 198.51.100.1\r\n";
     let requests = ["", lies].map(|lines| request("GET", &site.target(torrent), "HTTP/1.1", lines));
     let clients: [IpAddr; 2] = [CLIENT, OTHER];
     for client in clients {
-        let connection = Client::connect_from(client, to);
+        let connection = HttpClient::connect_from(client, to);
         if secured {
-            let mut connection = over(connection, &site.settings());
+            let mut connection = over_tls(connection, &site.client_config());
             for request in &requests {
                 connection.send(request);
-                assert_eq!(external_ip(&connection.reply()), client);
+                assert_eq!(external_ip(&connection.read_response()), client);
             }
         } else {
             let mut connection = connection;
             for request in &requests {
                 connection.send(request);
-                let reply = connection.reply();
-                announced(&reply);
+                let reply = connection.read_response();
+                parse_announce(&reply);
                 assert_eq!(external_ip(&reply), client);
             }
         }
     }
-    site.holds(torrent, &clients);
+    site.assert_peers(torrent, &clients);
 }
 
 /// Asserts that a client of IPv6 is told of, on all ports, although proxy and tracker speak IPv4.
 #[track_caller]
-pub(crate) fn tells_of_ipv6(site: &Behind, program: &Program) {
+pub(crate) fn tells_of_ipv6(site: &ProxiedTracker, program: &Program) {
     if !has_v6() {
         return;
     }
     for (port, torrent) in [HTTP, HTTPS, PASSED].into_iter().zip(1..) {
-        let mut client = Client::connect(program.at_v6(port));
+        let mut client = HttpClient::connect(program.at_v6(port));
         let reply = if port == HTTP {
             client.send(site.announce(torrent));
-            client.reply()
+            client.read_response()
         } else {
-            let mut client = over(client, &site.settings());
+            let mut client = over_tls(client, &site.client_config());
             client.send(site.announce(torrent));
-            client.reply()
+            client.read_response()
         };
         assert_eq!(external_ip(&reply), Ipv6Addr::LOCALHOST, "port {port}");
     }
@@ -160,13 +165,13 @@ pub(crate) fn tells_of_ipv6(site: &Behind, program: &Program) {
 
 /// The same of the ports that end no TLS at the tracker.
 #[track_caller]
-pub(crate) fn tells_of_ipv6_in_plain(site: &Behind, program: &Program) {
+pub(crate) fn tells_of_ipv6_in_plain(site: &ProxiedTracker, program: &Program) {
     if !has_v6() {
         return;
     }
     for (port, torrent) in [HTTP, PASSED].into_iter().zip(200..) {
-        let mut client = Client::connect(program.at_v6(port));
+        let mut client = HttpClient::connect(program.at_v6(port));
         client.send(site.announce(torrent));
-        assert_eq!(external_ip(&client.reply()), Ipv6Addr::LOCALHOST, "port {port}");
+        assert_eq!(external_ip(&client.read_response()), Ipv6Addr::LOCALHOST, "port {port}");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::requirements::Scratch;
+use super::requirements::TempDir;
 
 /// What openssl would otherwise read from the machine's own configuration.
 const CONFIG: &str = "\
@@ -49,22 +49,22 @@ commonName = supplied
 /// The kinds of keys, each in the older of its two forms in PEM: the newer one, PKCS#8, is
 /// that of all the other tests of certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
+pub(crate) enum KeyKind {
     /// RSA of 2048 bits, as PKCS#1.
     Rsa,
     /// ECDSA on P-256, as SEC1.
     P256,
 }
 
-impl Key {
+impl KeyKind {
     /// Every kind.
-    pub(crate) const ALL: [Key; 2] = [Key::Rsa, Key::P256];
+    pub(crate) const ALL: [KeyKind; 2] = [KeyKind::Rsa, KeyKind::P256];
 
     /// The command that makes one, and how its file begins.
     fn recipe(self) -> (&'static [&'static str], &'static str) {
         match self {
-            Key::Rsa => (&["genrsa", "-traditional"], "-----BEGIN RSA PRIVATE KEY-----"),
-            Key::P256 => (
+            KeyKind::Rsa => (&["genrsa", "-traditional"], "-----BEGIN RSA PRIVATE KEY-----"),
+            KeyKind::P256 => (
                 &["ecparam", "-genkey", "-noout", "-name", "prime256v1"],
                 "-----BEGIN EC PRIVATE KEY-----",
             ),
@@ -74,7 +74,7 @@ impl Key {
 
 /// A certification authority, with a directory of its own for all that it issues.
 pub(crate) struct Authority {
-    scratch: Scratch,
+    scratch: TempDir,
     /// Where the hosts are that it vouches for.
     addresses: Vec<IpAddr>,
 }
@@ -84,11 +84,11 @@ impl Authority {
     pub(crate) fn new(addresses: &[IpAddr]) -> Authority {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let scratch = Scratch::new(&format!("certificates-{count}"));
+        let scratch = TempDir::new(&format!("certificates-{count}"));
         let authority = Authority { scratch, addresses: addresses.to_vec() };
         fs::write(authority.path("openssl.cnf"), CONFIG).unwrap();
         for (name, above) in [("root", None), ("middle", Some("root"))] {
-            authority.make_key(name, Key::P256);
+            authority.make_key(name, KeyKind::P256);
             authority.certify(name, above, "authority", &[]);
         }
         authority
@@ -106,18 +106,23 @@ impl Authority {
 
     /// Issues `NAME.pem`, a chain, and `NAME.key`, instead of those that may be there, for the
     /// host of this name. Its certificate.
-    pub(crate) fn issue(&self, name: &str, key: Key) -> CertificateDer<'static> {
+    pub(crate) fn issue(&self, name: &str, key: KeyKind) -> CertificateDer<'static> {
         self.issue_as(name, name, key)
     }
 
     /// The same, but for the host of another name.
-    pub(crate) fn issue_as(&self, name: &str, host: &str, key: Key) -> CertificateDer<'static> {
+    pub(crate) fn issue_as(&self, name: &str, host: &str, key: KeyKind) -> CertificateDer<'static> {
         let addresses = self.addresses.iter().map(|address| format!(",IP:{address}"));
         self.issue_for(name, &format!("DNS:{host}{}", addresses.collect::<String>()), key)
     }
 
     /// The same, but for what its certificate is to name, as in "DNS:example.org,IP:192.0.2.1".
-    pub(crate) fn issue_for(&self, name: &str, names: &str, key: Key) -> CertificateDer<'static> {
+    pub(crate) fn issue_for(
+        &self,
+        name: &str,
+        names: &str,
+        key: KeyKind,
+    ) -> CertificateDer<'static> {
         self.make_key(name, key);
         let names = format!("subjectAltName = {names}");
         self.certify(name, Some("middle"), "tracker", &["-addext", &names]);
@@ -132,7 +137,7 @@ impl Authority {
     pub(crate) fn issue_until(&self, name: &str, from_unix_s: u64, until_unix_s: u64) {
         fs::write(self.path("ca.cnf"), DATED).unwrap();
         fs::write(self.path("index.txt"), "").unwrap();
-        self.make_key(name, Key::P256);
+        self.make_key(name, KeyKind::P256);
         let [key, request, out] = [".key", ".csr", ".pem"].map(|end| format!("{name}{end}"));
         let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
         self.openssl(&[
@@ -168,7 +173,7 @@ impl Authority {
         self.directory().join(file)
     }
 
-    fn make_key(&self, name: &str, key: Key) {
+    fn make_key(&self, name: &str, key: KeyKind) {
         let (command, beginning) = key.recipe();
         let file = format!("{name}.key");
         self.openssl(&[command, &["-out", &file]].concat());

@@ -4,21 +4,21 @@ use std::fmt;
 
 /// A value.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Value {
+pub(crate) enum Bencode {
     Integer(i64),
     Bytes(Vec<u8>),
-    List(Vec<Value>),
+    List(Vec<Bencode>),
     /// In the order of the keys.
-    Dictionary(Vec<(Vec<u8>, Value)>),
+    Dictionary(Vec<(Vec<u8>, Bencode)>),
 }
 
-impl fmt::Debug for Value {
+impl fmt::Debug for Bencode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Integer(number) => number.fmt(f),
-            Value::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
-            Value::List(values) => values.fmt(f),
-            Value::Dictionary(entries) => {
+            Bencode::Integer(number) => number.fmt(f),
+            Bencode::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
+            Bencode::List(values) => values.fmt(f),
+            Bencode::Dictionary(entries) => {
                 let entries = entries.iter().map(|(key, value)| (key.escape_ascii(), value));
                 f.debug_map().entries(entries.map(|(key, value)| (key.to_string(), value))).finish()
             }
@@ -26,17 +26,17 @@ impl fmt::Debug for Value {
     }
 }
 
-impl Value {
+impl Bencode {
     /// The value under a key of a dictionary.
-    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Bencode> {
         let entry = self.entries().iter().find(|(known, _)| known == key.as_bytes());
         entry.map(|(_, value)| value)
     }
 
     #[track_caller]
-    pub(crate) fn entries(&self) -> &[(Vec<u8>, Value)] {
+    pub(crate) fn entries(&self) -> &[(Vec<u8>, Bencode)] {
         match self {
-            Value::Dictionary(entries) => entries,
+            Bencode::Dictionary(entries) => entries,
             other => panic!("no dictionary: {other:?}"),
         }
     }
@@ -49,7 +49,7 @@ impl Value {
     #[track_caller]
     pub(crate) fn integer(&self, key: &str) -> i64 {
         match self.get(key) {
-            Some(Value::Integer(number)) => *number,
+            Some(Bencode::Integer(number)) => *number,
             other => panic!("{key} is {other:?} in {self:?}"),
         }
     }
@@ -57,7 +57,7 @@ impl Value {
     #[track_caller]
     pub(crate) fn bytes(&self, key: &str) -> &[u8] {
         match self.get(key) {
-            Some(Value::Bytes(bytes)) => bytes,
+            Some(Bencode::Bytes(bytes)) => bytes,
             other => panic!("{key} is {other:?} in {self:?}"),
         }
     }
@@ -71,7 +71,7 @@ impl Value {
 
 /// Decodes bytes that hold one value and nothing else.
 #[track_caller]
-pub(crate) fn decode(bytes: &[u8]) -> Value {
+pub(crate) fn decode(bytes: &[u8]) -> Bencode {
     let mut rest = bytes;
     match value(&mut rest) {
         Some(value) if rest.is_empty() => value,
@@ -83,12 +83,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Value {
     }
 }
 
-fn value(rest: &mut &[u8]) -> Option<Value> {
+fn value(rest: &mut &[u8]) -> Option<Bencode> {
     match *rest.first()? {
         b'i' => {
             let digits = until(rest, b'e')?.strip_prefix("i")?;
             let number: i64 = digits.parse().ok()?;
-            (number.to_string() == digits).then_some(Value::Integer(number))
+            (number.to_string() == digits).then_some(Bencode::Integer(number))
         }
         b'l' => {
             *rest = &rest[1..];
@@ -97,11 +97,11 @@ fn value(rest: &mut &[u8]) -> Option<Value> {
                 values.push(value(rest)?);
             }
             *rest = &rest[1..];
-            Some(Value::List(values))
+            Some(Bencode::List(values))
         }
         b'd' => {
             *rest = &rest[1..];
-            let mut entries: Vec<(Vec<u8>, Value)> = Vec::new();
+            let mut entries: Vec<(Vec<u8>, Bencode)> = Vec::new();
             while *rest.first()? != b'e' {
                 let key = string(rest)?;
                 if entries.last().is_some_and(|(last, _)| *last >= key) {
@@ -110,9 +110,9 @@ fn value(rest: &mut &[u8]) -> Option<Value> {
                 entries.push((key, value(rest)?));
             }
             *rest = &rest[1..];
-            Some(Value::Dictionary(entries))
+            Some(Bencode::Dictionary(entries))
         }
-        _ => string(rest).map(Value::Bytes),
+        _ => string(rest).map(Bencode::Bytes),
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     fn decodes_what_is_canonical_and_nothing_else() {
         let value = decode(b"d1:ai-7e1:bl1:xi0eee");
         assert_eq!(value.integer("a"), -7);
-        let list = Value::List(vec![Value::Bytes(b"x".to_vec()), Value::Integer(0)]);
+        let list = Bencode::List(vec![Bencode::Bytes(b"x".to_vec()), Bencode::Integer(0)]);
         assert_eq!(value.get("b"), Some(&list));
         for wrong in [
             "",

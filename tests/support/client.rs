@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::tracker::PATIENCE;
+use super::tracker::TIMEOUT;
 
 /// One connection.
-pub(crate) struct Client<S = TcpStream> {
+pub(crate) struct HttpClient<S = TcpStream> {
     pub(crate) stream: S,
     /// Read and not yet taken for a reply.
     unread: Vec<u8>,
@@ -19,14 +19,14 @@ pub(crate) struct Client<S = TcpStream> {
 
 /// A reply, read to its last byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     /// Name, in lower case, and value.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Reply {
+impl HttpResponse {
     /// The value of a header, if it is there; it must not be there twice.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
@@ -36,42 +36,42 @@ impl Reply {
     }
 
     /// Whether it says that the connection ends with it.
-    pub(crate) fn closes(&self) -> bool {
+    pub(crate) fn has_connection_close(&self) -> bool {
         self.header("connection") == Some("close")
     }
 }
 
-impl Client {
-    pub(crate) fn connect(to: SocketAddr) -> Client {
-        Client::of(TcpStream::connect_timeout(&to, PATIENCE).unwrap())
+impl HttpClient {
+    pub(crate) fn connect(to: SocketAddr) -> HttpClient {
+        HttpClient::of(TcpStream::connect_timeout(&to, TIMEOUT).unwrap())
     }
 
     /// Connects from an address of this machine, such as any of 127.0.0.0/8.
-    pub(crate) fn connect_from(source: IpAddr, to: SocketAddr) -> Client {
+    pub(crate) fn connect_from(source: IpAddr, to: SocketAddr) -> HttpClient {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
-        Client::of(socket.into())
+        socket.connect_timeout(&to.into(), TIMEOUT).unwrap();
+        HttpClient::of(socket.into())
     }
 
     /// Connects with so small a receive buffer that the other side soon has to wait.
-    pub(crate) fn connect_narrow(to: SocketAddr) -> Client {
+    pub(crate) fn connect_small_window(to: SocketAddr) -> HttpClient {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
-        Client::of(socket.into())
+        socket.connect_timeout(&to.into(), TIMEOUT).unwrap();
+        HttpClient::of(socket.into())
     }
 
-    fn of(stream: TcpStream) -> Client {
+    fn of(stream: TcpStream) -> HttpClient {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client::over(stream)
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
+        HttpClient::new(stream)
     }
 
     /// Writes `bytes` over and over until there is no room for more, from `at` on, which it
     /// moves: to be called again when there may be. The connection must not block.
-    pub(crate) fn stuff(&mut self, bytes: &[u8], at: &mut usize) -> io::Result<()> {
+    pub(crate) fn write_until_full(&mut self, bytes: &[u8], at: &mut usize) -> io::Result<()> {
         loop {
             match self.stream.write(&bytes[*at % bytes.len()..]) {
                 Ok(written) => *at += written,
@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// Ends this side; the other may still be read.
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn shutdown_write(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
@@ -94,19 +94,19 @@ impl Client {
 
     /// Asserts that nothing more has come, and that the connection is open.
     #[track_caller]
-    pub(crate) fn is_silent(&mut self, time: Duration) {
+    pub(crate) fn expect_silence(&mut self, time: Duration) {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let got = self.read_more();
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let timed_out = got.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         assert!(timed_out, "{got:?}, not silence: {:?}", self.unread.escape_ascii().to_string());
     }
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Read + Write> HttpClient<S> {
     /// A client that has nothing to read yet.
-    pub(crate) fn over(stream: S) -> Client<S> {
-        Client { stream, unread: Vec::new() }
+    pub(crate) fn new(stream: S) -> HttpClient<S> {
+        HttpClient { stream, unread: Vec::new() }
     }
 
     #[track_caller]
@@ -116,8 +116,8 @@ impl<S: Read + Write> Client<S> {
 
     /// Reads a reply to a GET, whose length must be given.
     #[track_caller]
-    pub(crate) fn reply(&mut self) -> Reply {
-        let mut reply = self.reply_head();
+    pub(crate) fn read_response(&mut self) -> HttpResponse {
+        let mut reply = self.read_response_head();
         let length = content_length(&reply).expect("a Content-Length");
         while self.unread.len() < length {
             assert!(self.read_more().unwrap() > 0, "ended in a body: {:?}", self.unread);
@@ -128,7 +128,7 @@ impl<S: Read + Write> Client<S> {
 
     /// Reads a reply to a HEAD, which has no body.
     #[track_caller]
-    pub(crate) fn reply_head(&mut self) -> Reply {
+    pub(crate) fn read_response_head(&mut self) -> HttpResponse {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at;
@@ -144,8 +144,8 @@ impl<S: Read + Write> Client<S> {
 
     /// Reads a reply that the end of the connection ends.
     #[track_caller]
-    pub(crate) fn reply_to_end(mut self) -> Reply {
-        let mut reply = self.reply_head();
+    pub(crate) fn read_response_to_end(mut self) -> HttpResponse {
+        let mut reply = self.read_response_head();
         assert_eq!(content_length(&reply), None);
         while self.read_more().unwrap() > 0 {}
         reply.body = self.unread;
@@ -154,13 +154,13 @@ impl<S: Read + Write> Client<S> {
 
     /// Asserts that the other side ends orderly, without another byte.
     #[track_caller]
-    pub(crate) fn ends(mut self) {
-        self.meets_end();
+    pub(crate) fn expect_close(mut self) {
+        self.expect_end();
     }
 
     /// The same, of a connection that there is more to see of.
     #[track_caller]
-    pub(crate) fn meets_end(&mut self) {
+    pub(crate) fn expect_end(&mut self) {
         if self.unread.is_empty() {
             let got = self.read_more();
             assert!(
@@ -175,7 +175,7 @@ impl<S: Read + Write> Client<S> {
 
     /// Reads until the other side ends or resets; everything that came.
     #[track_caller]
-    pub(crate) fn drain(mut self) -> Vec<u8> {
+    pub(crate) fn read_all(mut self) -> Vec<u8> {
         loop {
             match self.read_more() {
                 Ok(0) => return self.unread,
@@ -206,7 +206,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// Whether all that has come is taken for replies.
-    pub(crate) fn is_read_out(&self) -> bool {
+    pub(crate) fn all_read(&self) -> bool {
         self.unread.is_empty()
     }
 
@@ -223,12 +223,12 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-fn content_length(reply: &Reply) -> Option<usize> {
+fn content_length(reply: &HttpResponse) -> Option<usize> {
     reply.header("content-length").map(|length| length.parse().unwrap())
 }
 
 #[track_caller]
-fn read_head(head: &str) -> Reply {
+fn read_head(head: &str) -> HttpResponse {
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap();
     let code = status.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{status:?}"));
@@ -239,11 +239,11 @@ fn read_head(head: &str) -> Reply {
         assert!(!line.contains(['\r', '\n']), "{line:?}");
         (name.to_ascii_lowercase(), value.to_owned())
     });
-    Reply { status: code.parse().unwrap(), headers: headers.collect(), body: Vec::new() }
+    HttpResponse { status: code.parse().unwrap(), headers: headers.collect(), body: Vec::new() }
 }
 
 /// A request for `target`, as a browser's fetch would write it.
-pub(crate) fn get(target: &str) -> Vec<u8> {
+pub(crate) fn get_request(target: &str) -> Vec<u8> {
     request("GET", target, "HTTP/1.1", "")
 }
 
@@ -254,8 +254,8 @@ pub(crate) fn request(method: &str, target: &str, version: &str, headers: &str) 
 
 /// Sends one request on a connection of its own and reads its reply.
 #[track_caller]
-pub(crate) fn ask(to: SocketAddr, request: impl AsRef<[u8]>) -> Reply {
-    let mut client = Client::connect(to);
+pub(crate) fn fetch(to: SocketAddr, request: impl AsRef<[u8]>) -> HttpResponse {
+    let mut client = HttpClient::connect(to);
     client.send(request);
-    client.reply()
+    client.read_response()
 }

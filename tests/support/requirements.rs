@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -15,7 +15,7 @@ use std::process;
 /// When something is missing: a test that did not run must not look like one that passed.
 pub(crate) fn can_run(test: &str, missing: &[String]) -> bool {
     if env::var_os("ANNULUS_SKIP_SYSTEM").is_some_and(|value| value == "1") {
-        say(&format!("SKIPPED {test}: ANNULUS_SKIP_SYSTEM=1 (missing: {missing:?})"));
+        print_uncaptured(&format!("SKIPPED {test}: ANNULUS_SKIP_SYSTEM=1 (missing: {missing:?})"));
         return false;
     }
     assert!(
@@ -30,7 +30,7 @@ pub(crate) fn can_run(test: &str, missing: &[String]) -> bool {
 
 /// Writes a line that is shown even for a test that passes: the test runner captures what
 /// the print macros write, and nothing else.
-pub(crate) fn say(line: &str) {
+pub(crate) fn print_uncaptured(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -48,17 +48,23 @@ pub(crate) fn missing_programs(programs: &[&str]) -> Vec<String> {
     missing.map(|name| format!("the program {name}")).collect()
 }
 
-/// A directory that goes away with its value.
-pub(crate) struct Scratch(PathBuf);
+/// What a test that needs them for `purpose` lacks, as an item for `can_run`.
+pub(crate) fn missing_root(purpose: &str) -> Option<String> {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    (!is_root).then(|| format!("the rights of root, {purpose}"))
+}
 
-impl Scratch {
+/// A directory that goes away with its value.
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
     /// A new, empty directory under the one that cargo has for tests.
-    pub(crate) fn new(name: &str) -> Scratch {
+    pub(crate) fn new(name: &str) -> TempDir {
         let name = format!("{name}-{}", process::id());
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a scratch directory");
-        Scratch(path)
+        TempDir(path)
     }
 
     /// Its absolute path.
@@ -67,7 +73,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

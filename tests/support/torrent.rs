@@ -2,22 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::bencode::{Value, decode};
-use super::client::{Client, Reply, ask, get};
+use super::bencode::{Bencode, decode};
+use super::client::{HttpClient, HttpResponse, fetch, get_request};
 use super::tracker::Tracker;
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A torrent of a tracker under test.
-pub(crate) struct Torrent<'t> {
+pub(crate) struct TestTorrent<'t> {
     tracker: &'t Tracker,
     pub(crate) info_hash: [u8; 20],
 }
 
 /// A successful answer to an announce.
 #[derive(Clone, Debug)]
-pub(crate) struct Announced {
-    pub(crate) whole: Value,
+pub(crate) struct ParsedAnnounce {
+    pub(crate) body: Bencode,
     /// Those of `peers`, then those of `peers6`.
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) complete: i64,
@@ -27,52 +27,57 @@ pub(crate) struct Announced {
 
 /// What a scrape says of a torrent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct ScrapeCounts {
     pub(crate) complete: i64,
     pub(crate) downloaded: i64,
     pub(crate) incomplete: i64,
 }
 
-impl<'t> Torrent<'t> {
+impl<'t> TestTorrent<'t> {
     /// One of the tracker's 256 torrents that the tests talk of.
-    pub(crate) fn new(tracker: &'t Tracker, number: u8) -> Torrent<'t> {
-        Torrent { tracker, info_hash: [number; 20] }
+    pub(crate) fn new(tracker: &'t Tracker, number: u8) -> TestTorrent<'t> {
+        TestTorrent { tracker, info_hash: [number; 20] }
     }
 
     /// `/announce` with the info hash, the port, and `rest` behind an `&`.
     pub(crate) fn target(&self, port: u16, rest: &str) -> String {
-        format!("/announce?info_hash={}&port={port}&{rest}", escaped(&self.info_hash))
+        format!("/announce?info_hash={}&port={port}&{rest}", percent_encoded(&self.info_hash))
     }
 
     /// Announces from 127.0.0.1.
     #[track_caller]
-    pub(crate) fn announce(&self, port: u16, rest: &str) -> Announced {
-        announced(&ask(self.tracker.v4, get(&self.target(port, rest))))
+    pub(crate) fn announce(&self, port: u16, rest: &str) -> ParsedAnnounce {
+        parse_announce(&fetch(self.tracker.v4, get_request(&self.target(port, rest))))
     }
 
     /// Announces from an address of this machine.
     #[track_caller]
-    pub(crate) fn announce_from(&self, source: IpAddr, port: u16, rest: &str) -> Announced {
+    pub(crate) fn announce_from(&self, source: IpAddr, port: u16, rest: &str) -> ParsedAnnounce {
         let to = if source.is_ipv4() { self.tracker.v4 } else { self.tracker.v6.unwrap() };
-        let mut client = Client::connect_from(source, to);
-        client.send(get(&self.target(port, rest)));
-        announced(&client.reply())
+        let mut client = HttpClient::connect_from(source, to);
+        client.send(get_request(&self.target(port, rest)));
+        parse_announce(&client.read_response())
     }
 
     /// Announces from one address, over one connection, once for each of the ports.
     #[track_caller]
-    pub(crate) fn fill(&self, to: SocketAddr, ports: impl Iterator<Item = u16>, rest: &str) {
-        let mut client = Client::connect(to);
+    pub(crate) fn announce_ports(
+        &self,
+        to: SocketAddr,
+        ports: impl Iterator<Item = u16>,
+        rest: &str,
+    ) {
+        let mut client = HttpClient::connect(to);
         for port in ports {
-            client.send(get(&self.target(port, rest)));
-            announced(&client.reply());
+            client.send(get_request(&self.target(port, rest)));
+            parse_announce(&client.read_response());
         }
     }
 
     #[track_caller]
-    pub(crate) fn scrape(&self) -> Counts {
-        let target = format!("/scrape?info_hash={}", escaped(&self.info_hash));
-        let scraped = scraped(&ask(self.tracker.v4, get(&target)));
+    pub(crate) fn scrape(&self) -> ScrapeCounts {
+        let target = format!("/scrape?info_hash={}", percent_encoded(&self.info_hash));
+        let scraped = parse_scrape(&fetch(self.tracker.v4, get_request(&target)));
         assert_eq!(scraped.len(), 1);
         assert_eq!(scraped[0].0, self.info_hash);
         scraped[0].1
@@ -82,39 +87,39 @@ impl<'t> Torrent<'t> {
 /// Reads a reply that must be a successful answer to an announce, with everything in it that
 /// such an answer is never without.
 #[track_caller]
-pub(crate) fn announced(reply: &Reply) -> Announced {
+pub(crate) fn parse_announce(reply: &HttpResponse) -> ParsedAnnounce {
     assert_eq!(reply.status, 200, "{reply:?}");
     let whole = decode(&reply.body);
     assert_eq!(whole.get("failure reason"), None);
     let mut peers = match whole.get("peers") {
-        Some(Value::Bytes(bytes)) => compact_v4(bytes),
-        Some(Value::List(peers)) => peers.iter().map(dictionary).collect(),
+        Some(Bencode::Bytes(bytes)) => compact_v4(bytes),
+        Some(Bencode::List(peers)) => peers.iter().map(peer_dictionary).collect(),
         other => panic!("peers is {other:?}"),
     };
-    if let Some(Value::Bytes(bytes)) = whole.get("peers6") {
+    if let Some(Bencode::Bytes(bytes)) = whole.get("peers6") {
         peers.extend(compact_v6(bytes));
     }
     assert!((1800..=1980).contains(&whole.integer("interval")), "{whole:?}");
     assert_eq!(whole.integer("min interval"), 900);
-    Announced {
+    ParsedAnnounce {
         peers,
         complete: whole.integer("complete"),
         downloaded: whole.integer("downloaded"),
         incomplete: whole.integer("incomplete"),
-        whole,
+        body: whole,
     }
 }
 
 /// Reads a reply that must be a successful answer to a scrape.
 #[track_caller]
-pub(crate) fn scraped(reply: &Reply) -> Vec<(Vec<u8>, Counts)> {
+pub(crate) fn parse_scrape(reply: &HttpResponse) -> Vec<(Vec<u8>, ScrapeCounts)> {
     assert_eq!(reply.status, 200, "{reply:?}");
     let whole = decode(&reply.body);
     assert_eq!(whole.keys(), ["files"]);
     let files = whole.get("files").unwrap();
-    let read = |(info_hash, file): &(Vec<u8>, Value)| {
+    let read = |(info_hash, file): &(Vec<u8>, Bencode)| {
         assert_eq!(file.keys(), ["complete", "downloaded", "incomplete"]);
-        let counts = Counts {
+        let counts = ScrapeCounts {
             complete: file.integer("complete"),
             downloaded: file.integer("downloaded"),
             incomplete: file.integer("incomplete"),
@@ -126,7 +131,7 @@ pub(crate) fn scraped(reply: &Reply) -> Vec<(Vec<u8>, Counts)> {
 
 /// The reason of a reply that must be a failure that a client can show to its user.
 #[track_caller]
-pub(crate) fn failed(reply: &Reply) -> String {
+pub(crate) fn failure_reason(reply: &HttpResponse) -> String {
     assert_eq!(reply.status, 200, "{reply:?}");
     let whole = decode(&reply.body);
     assert_eq!(whole.keys(), ["failure reason", "interval", "min interval", "retry in"]);
@@ -160,13 +165,13 @@ pub(crate) fn compact_v6(bytes: &[u8]) -> Vec<SocketAddr> {
 
 /// A peer in the form of BEP 3.
 #[track_caller]
-fn dictionary(peer: &Value) -> SocketAddr {
+fn peer_dictionary(peer: &Bencode) -> SocketAddr {
     assert_eq!(peer.keys(), ["ip", "port"]);
     let ip: IpAddr = peer.text("ip").parse().unwrap();
     SocketAddr::new(ip, u16::try_from(peer.integer("port")).unwrap())
 }
 
 /// Every byte percent-encoded.
-pub(crate) fn escaped(bytes: &[u8]) -> String {
+pub(crate) fn percent_encoded(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
 }

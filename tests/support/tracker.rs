@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What a machine under load may take for anything that is to happen at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which engine serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +48,11 @@ impl Engine {
 /// Why io_uring cannot be had here, in the program's own words.
 fn io_uring_refused() -> Option<String> {
     let mut tracker = Tracker::launch(&config(Engine::IoUring, 1, ""), &[]);
-    tracker.ready(1 + usize::from(has_v6())).err().filter(|log| log.contains("cannot be had"))
+    tracker.wait_ready(1 + usize::from(has_v6())).err().filter(|log| log.contains("cannot be had"))
 }
 
 /// Makes two tests of each function, one for each engine.
-macro_rules! on_both_engines {
+macro_rules! test_both_engines {
     ($($name:ident),+ $(,)?) => {
         mod io_uring {
             $(#[test] fn $name() { super::Engine::IoUring.test(super::$name); })+
@@ -62,7 +62,7 @@ macro_rules! on_both_engines {
         }
     };
 }
-pub(crate) use on_both_engines;
+pub(crate) use test_both_engines;
 
 /// A running tracker; it ends with this.
 pub(crate) struct Tracker {
@@ -87,18 +87,18 @@ struct Log {
 impl Tracker {
     /// A tracker of two workers; `tables` are added to its configuration.
     pub(crate) fn start(engine: Engine, tables: &str) -> Tracker {
-        Tracker::start_as(engine, 2, tables, &[])
+        Tracker::start_with(engine, 2, tables, &[])
     }
 
     /// The same, of so many workers, and run by another program if `runner` names one.
-    pub(crate) fn start_as(
+    pub(crate) fn start_with(
         engine: Engine,
         workers: usize,
         tables: &str,
         runner: &[&str],
     ) -> Tracker {
         let mut tracker = Tracker::launch(&config(engine, workers, tables), runner);
-        match tracker.ready(1 + usize::from(has_v6())) {
+        match tracker.wait_ready(1 + usize::from(has_v6())) {
             Ok(()) => tracker,
             Err(log) => panic!("the tracker did not start:\n{log}"),
         }
@@ -148,8 +148,8 @@ impl Tracker {
     }
 
     /// Waits until it listens on so many addresses without TLS; its log if it does not.
-    pub(crate) fn ready(&mut self, addresses: usize) -> Result<(), String> {
-        for address in self.listening("", addresses)? {
+    pub(crate) fn wait_ready(&mut self, addresses: usize) -> Result<(), String> {
+        for address in self.wait_listening("", addresses)? {
             if address.is_ipv4() { self.v4 = address } else { self.v6 = Some(address) }
         }
         Ok(())
@@ -157,7 +157,7 @@ impl Tracker {
 
     /// Waits until it listens on so many addresses that its log marks so; its log if it does
     /// not.
-    pub(crate) fn listening(
+    pub(crate) fn wait_listening(
         &self,
         mark: &str,
         addresses: usize,
@@ -167,17 +167,17 @@ impl Tracker {
             let marked = addresses.filter_map(|(_, address)| address.strip_suffix(mark));
             marked.filter_map(|address| address.parse().ok()).collect::<Vec<SocketAddr>>()
         };
-        if !self.log_until(|lines| listening(lines).len() == addresses) {
+        if !self.wait_log(|lines| listening(lines).len() == addresses) {
             return Err(self.log());
         }
         Ok(listening(&self.log.lines.lock().unwrap().0))
     }
 
     /// Waits for lines that satisfy `enough`; whether they came.
-    pub(crate) fn log_until(&self, enough: impl Fn(&[String]) -> bool) -> bool {
+    pub(crate) fn wait_log(&self, enough: impl Fn(&[String]) -> bool) -> bool {
         let waiting = |state: &mut (Vec<String>, bool)| !state.1 && !enough(&state.0);
         let state = self.log.lines.lock().unwrap();
-        let (state, _) = self.log.changed.wait_timeout_while(state, PATIENCE, waiting).unwrap();
+        let (state, _) = self.log.changed.wait_timeout_while(state, TIMEOUT, waiting).unwrap();
         enough(&state.0)
     }
 
@@ -189,7 +189,7 @@ impl Tracker {
     /// Asserts that it said something like this.
     #[track_caller]
     pub(crate) fn assert_logged(&self, part: &str) {
-        let said = self.log_until(|lines| lines.iter().any(|line| line.contains(part)));
+        let said = self.wait_log(|lines| lines.iter().any(|line| line.contains(part)));
         assert!(said, "no line with {part:?}:\n{}", self.log());
     }
 
@@ -212,8 +212,8 @@ impl Tracker {
 
     /// Its exit status and all it said, once it has ended by itself.
     #[track_caller]
-    pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
-        let status = within("the end of the tracker", || self.child.try_wait().unwrap());
+    pub(crate) fn wait_exit(&mut self) -> (ExitStatus, String) {
+        let status = wait_for("the end of the tracker", || self.child.try_wait().unwrap());
         self.exit = Some(status);
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
@@ -258,13 +258,13 @@ pub(crate) fn has_v6() -> bool {
 
 /// Waits until `check` gives something.
 #[track_caller]
-pub(crate) fn within<T>(what: impl Display, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: impl Display, mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = check() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "still waiting after {PATIENCE:?} for {what}");
+        assert!(start.elapsed() < TIMEOUT, "still waiting after {TIMEOUT:?} for {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

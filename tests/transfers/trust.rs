@@ -12,8 +12,8 @@ use super::{
     SEEDER_MAX, Scheme, Start, Transfer, announce_url, missing, start_tracker, wait_until,
     write_random_file,
 };
-use crate::support::authority::{Authority, Key};
-use crate::support::requirements::{Scratch, can_run};
+use crate::support::authority::{Authority, KeyKind};
+use crate::support::requirements::{TempDir, can_run};
 
 /// What vouches for the trackers of a network.
 pub(crate) struct Trust(Authority);
@@ -22,7 +22,7 @@ impl Trust {
     /// Certificates for trackers at an address.
     pub(crate) fn new(address: IpAddr) -> Trust {
         let authority = Authority::new(&[address]);
-        authority.issue("tracker", Key::P256);
+        authority.issue("tracker", KeyKind::P256);
         Trust(authority)
     }
 
@@ -57,7 +57,7 @@ fn strangers_are_not_trusted() {
     if !can_run("the control of the transfers with HTTPS", &missing()) {
         return;
     }
-    let scratch = Scratch::new("strangers");
+    let scratch = TempDir::new("strangers");
     let clients = Client::WITH_TLS;
     let network = Network::new("strangers", Family::V4, clients.len() as u8);
     let trust = Trust::new(network.hub_address());

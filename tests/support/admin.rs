@@ -3,34 +3,34 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::client::{Reply, ask, get};
-use super::tracker::{Tracker, within};
+use super::client::{HttpResponse, fetch, get_request};
+use super::tracker::{Tracker, wait_for};
 
 /// The table that a tracker needs to be observed.
 pub(crate) const OPERATIONS: &str = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";
 
 /// The samples of one look, each by its name and labels as they are written.
-pub(crate) type Samples = BTreeMap<String, f64>;
+pub(crate) type MetricSamples = BTreeMap<String, f64>;
 
 /// Where a tracker is looked at.
-pub(crate) struct Observed(pub(crate) SocketAddr);
+pub(crate) struct AdminClient(pub(crate) SocketAddr);
 
-impl Observed {
+impl AdminClient {
     /// The first address that a tracker with [`OPERATIONS`] has for it.
-    pub(crate) fn of(tracker: &Tracker) -> Observed {
+    pub(crate) fn of(tracker: &Tracker) -> AdminClient {
         let address = |lines: &[String]| {
             let mut addresses = lines.iter().filter_map(|it| it.split_once(": operations on "));
             addresses.find_map(|(_, address)| address.parse().ok())
         };
-        assert!(tracker.log_until(|lines| address(lines).is_some()), "{}", tracker.log());
+        assert!(tracker.wait_log(|lines| address(lines).is_some()), "{}", tracker.log());
         let lines: Vec<String> = tracker.log().lines().map(str::to_owned).collect();
-        Observed(address(&lines).unwrap())
+        AdminClient(address(&lines).unwrap())
     }
 
     /// The answer to a GET.
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Reply {
-        ask(self.0, get(path))
+    pub(crate) fn get(&self, path: &str) -> HttpResponse {
+        fetch(self.0, get_request(path))
     }
 
     /// The text of the metrics.
@@ -45,8 +45,8 @@ impl Observed {
 
     /// All samples of this moment.
     #[track_caller]
-    pub(crate) fn samples(&self) -> Samples {
-        let mut samples = Samples::new();
+    pub(crate) fn samples(&self) -> MetricSamples {
+        let mut samples = MetricSamples::new();
         for line in self.text().lines().filter(|line| !line.starts_with('#')) {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let before = samples.insert(name.to_owned(), value.parse().unwrap());
@@ -64,13 +64,13 @@ impl Observed {
 
     /// Waits until a sample has a value. For what is counted only after the client has heard.
     #[track_caller]
-    pub(crate) fn reaches(&self, name: &str, value: f64) {
-        within(format!("{name} = {value}"), || (self.sample(name) == value).then_some(()));
+    pub(crate) fn wait_sample(&self, name: &str, value: f64) {
+        wait_for(format!("{name} = {value}"), || (self.sample(name) == value).then_some(()));
     }
 
     /// The samples of a metric that are not zero, by their labels, and after a space the number.
     #[track_caller]
-    pub(crate) fn of_metric(&self, metric: &str) -> Vec<String> {
+    pub(crate) fn labelled_samples(&self, metric: &str) -> Vec<String> {
         let samples = self.samples();
         let labelled = samples.iter().filter_map(|(name, value)| {
             let labels = name.strip_prefix(metric)?.strip_prefix('{')?.strip_suffix('}')?;

@@ -1,9 +1,20 @@
-//! What the program takes from its machine.
+//! Processes that a test starts, and what `/proc` says of the tracker's.
 
 use std::fs;
+use std::process::Child;
 use std::time::Duration;
 
 use super::tracker::Tracker;
+
+/// One of them, which ends with this.
+pub(crate) struct KillOnDrop(pub(crate) Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 impl Tracker {
     /// Descriptors that it holds.

@@ -1,4 +1,4 @@
-//! A client of its own making above TLS, by rustls: what [`Client`] does on TCP, and the
+//! A client of its own making above TLS, by rustls: what [`HttpClient`] does on TCP, and the
 //! moments of TLS that other people's clients keep to themselves.
 
 use std::io::{Read, Write};
@@ -15,19 +15,19 @@ use rustls::{
 };
 
 use super::authority::Authority;
-use super::client::{Client, get};
-use super::site::{HOST, Site};
-use super::torrent::{Torrent, announced};
+use super::client::{HttpClient, get_request};
+use super::tls_tracker::{HOST, TlsTracker};
+use super::torrent::{TestTorrent, parse_announce};
 
 /// The versions of TLS, the older one first.
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// A connection with TLS.
-pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A client that trusts the authority, speaks HTTP/1.1 by one version of TLS and resumes
 /// nothing.
-pub(crate) fn settings(
+pub(crate) fn client_config(
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
 ) -> ClientConfig {
@@ -42,63 +42,64 @@ pub(crate) fn settings(
 }
 
 /// The same, but it resumes its last session if it can.
-pub(crate) fn resuming(
+pub(crate) fn resuming_config(
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
 ) -> Arc<ClientConfig> {
-    let mut settings = settings(authority, version);
+    let mut settings = client_config(authority, version);
     settings.resumption = Resumption::in_memory_sessions(1);
     Arc::new(settings)
 }
 
 /// Connects to [`HOST`], which is to be at this address. The handshake comes with the first
-/// bytes, or by [`Client::shake_hands`].
-pub(crate) fn connect(to: SocketAddr, settings: &Arc<ClientConfig>) -> Client<Secure> {
-    over(Client::connect(to), settings)
+/// bytes, or by [`HttpClient::shake_hands`].
+pub(crate) fn connect_tls(to: SocketAddr, settings: &Arc<ClientConfig>) -> HttpClient<TlsStream> {
+    over_tls(HttpClient::connect(to), settings)
 }
 
 /// The same over a connection that there is.
-pub(crate) fn over(plain: Client, settings: &Arc<ClientConfig>) -> Client<Secure> {
-    Client::over(StreamOwned::new(session(settings), plain.stream))
+pub(crate) fn over_tls(plain: HttpClient, settings: &Arc<ClientConfig>) -> HttpClient<TlsStream> {
+    HttpClient::new(StreamOwned::new(client_session(settings), plain.stream))
 }
 
 /// A client's side of TLS, without a connection.
-pub(crate) fn session(settings: &Arc<ClientConfig>) -> ClientConnection {
+pub(crate) fn client_session(settings: &Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(Arc::clone(settings), ServerName::try_from(HOST).unwrap()).unwrap()
 }
 
 /// The first record that a client sends.
 pub(crate) fn client_hello(settings: &Arc<ClientConfig>) -> Vec<u8> {
     let mut hello = Vec::new();
-    session(settings).write_tls(&mut hello).unwrap();
+    client_session(settings).write_tls(&mut hello).unwrap();
     hello
 }
 
-impl Site {
+impl TlsTracker {
     /// Connects by the newest version of TLS.
-    pub(crate) fn connect(&self) -> Client<Secure> {
-        connect(self.v4, &Arc::new(settings(&self.authority, &TLS13)))
+    pub(crate) fn connect(&self) -> HttpClient<TlsStream> {
+        connect_tls(self.v4, &Arc::new(client_config(&self.authority, &TLS13)))
     }
 
     /// One connection by each version of TLS.
-    pub(crate) fn connect_by_each(&self) -> [Client<Secure>; 2] {
-        VERSIONS.map(|version| connect(self.v4, &Arc::new(settings(&self.authority, version))))
+    pub(crate) fn connect_by_each(&self) -> [HttpClient<TlsStream>; 2] {
+        VERSIONS
+            .map(|version| connect_tls(self.v4, &Arc::new(client_config(&self.authority, version))))
     }
 
     /// Asserts that it answers, whatever was done to it.
     #[track_caller]
-    pub(crate) fn serves(&self) {
+    pub(crate) fn assert_serves(&self) {
         for mut client in self.connect_by_each() {
-            client.send(get(&Torrent::new(&self.tracker, 250).target(1, "")));
-            announced(&client.reply());
+            client.send(get_request(&TestTorrent::new(&self.tracker, 250).target(1, "")));
+            parse_announce(&client.read_response());
         }
     }
 }
 
-impl Client<Secure> {
+impl HttpClient<TlsStream> {
     /// Completes the handshake.
     #[track_caller]
-    pub(crate) fn shake_hands(&mut self) {
+    pub(crate) fn handshake(&mut self) {
         while self.stream.conn.is_handshaking() {
             self.stream.conn.complete_io(&mut self.stream.sock).unwrap();
         }
@@ -119,8 +120,8 @@ impl Client<Secure> {
     /// Asserts that the other side ends with `close_notify` and then TCP's own end, without
     /// another byte.
     #[track_caller]
-    pub(crate) fn ends_in_order(mut self) {
-        self.meets_end();
+    pub(crate) fn expect_close_notify(mut self) {
+        self.expect_end();
         let got = self.stream.sock.read(&mut [0]);
         assert!(matches!(got, Ok(0)), "{got:?} after close_notify, not an end");
     }

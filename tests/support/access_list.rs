@@ -5,30 +5,30 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::bencode::decode;
-use super::client::{Reply, ask, get};
-use super::requirements::Scratch;
-use super::torrent::{Torrent, failed};
-use super::tracker::{Engine, Tracker, config, has_v6, within};
+use super::client::{HttpResponse, fetch, get_request};
+use super::requirements::TempDir;
+use super::torrent::{TestTorrent, failure_reason};
+use super::tracker::{Engine, Tracker, config, has_v6, wait_for};
 
 /// What an announce of a torrent that is not served is told.
 pub(crate) const REFUSAL: &str = "this tracker does not serve this torrent";
 
 /// A tracker with a list, in a directory of their own.
-pub(crate) struct Listed {
+pub(crate) struct AccessListTracker {
     pub(crate) tracker: Tracker,
-    directory: Scratch,
+    directory: TempDir,
 }
 
-impl Listed {
+impl AccessListTracker {
     /// One of two workers with a list of this text; `tables` are added to the configuration.
     pub(crate) fn start(
         engine: Engine,
         mode: &str,
         list: impl AsRef<[u8]>,
         tables: &str,
-    ) -> Listed {
-        let mut listed = Listed::launch(engine, mode, list, tables);
-        let ready = listed.tracker.ready(1 + usize::from(has_v6()));
+    ) -> AccessListTracker {
+        let mut listed = AccessListTracker::launch(engine, mode, list, tables);
+        let ready = listed.tracker.wait_ready(1 + usize::from(has_v6()));
         ready.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
         listed
     }
@@ -39,15 +39,15 @@ impl Listed {
         mode: &str,
         list: impl AsRef<[u8]>,
         tables: &str,
-    ) -> Listed {
+    ) -> AccessListTracker {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = Scratch::new(&format!("access-{count}"));
+        let directory = TempDir::new(&format!("access-{count}"));
         fs::write(directory.path().join("list.txt"), list).unwrap();
         let access = format!("[access]\nmode = \"{mode}\"\nfile = \"list.txt\"\n{tables}");
         let text = config(engine, 2, &access);
         let tracker = Tracker::launch_in(directory.path(), &text, &[]);
-        Listed { tracker, directory }
+        AccessListTracker { tracker, directory }
     }
 
     /// Where the list is.
@@ -78,7 +78,7 @@ impl Listed {
         };
         let before = verdicts().len();
         self.tracker.signal(signal);
-        within(format!("the verdict on the list after {signal}"), || {
+        wait_for(format!("the verdict on the list after {signal}"), || {
             verdicts().get(before..).filter(|new| !new.is_empty()).map(|new| new.join("\n"))
         })
     }
@@ -91,20 +91,23 @@ impl Listed {
         assert!(verdict.contains("access list reloaded: "), "{verdict}");
     }
 
-    pub(crate) fn torrent(&self, number: u8) -> Torrent<'_> {
-        Torrent::new(&self.tracker, number)
+    pub(crate) fn torrent(&self, number: u8) -> TestTorrent<'_> {
+        TestTorrent::new(&self.tracker, number)
     }
 
     /// Asserts that of all torrents up to 9 it serves these.
     #[track_caller]
-    pub(crate) fn serves(&self, numbers: &[u8]) {
+    pub(crate) fn assert_serves(&self, numbers: &[u8]) {
         for number in 0..10 {
             let torrent = self.torrent(number);
             if numbers.contains(&number) {
                 torrent.announce(1, "left=0");
                 assert_eq!(torrent.scrape().complete, 1, "{number}");
             } else {
-                assert_eq!(refused(&ask(self.tracker.v4, get(&torrent.target(1, "")))), REFUSAL);
+                assert_eq!(
+                    refusal_reason(&fetch(self.tracker.v4, get_request(&torrent.target(1, "")))),
+                    REFUSAL
+                );
                 assert_eq!(torrent.scrape(), Default::default(), "{number}");
             }
         }
@@ -113,13 +116,13 @@ impl Listed {
 
 /// The reason of a failure that lasts for as long as the list is what it is.
 #[track_caller]
-pub(crate) fn refused(reply: &Reply) -> String {
-    let reason = failed(reply);
+pub(crate) fn refusal_reason(reply: &HttpResponse) -> String {
+    let reason = failure_reason(reply);
     assert_eq!(decode(&reply.body).integer("retry in"), 60, "minutes");
     reason
 }
 
 /// The line of a torrent in a list.
-pub(crate) fn hex(number: u8) -> String {
+pub(crate) fn list_line(number: u8) -> String {
     format!("{}\n", format!("{number:02x}").repeat(20))
 }

@@ -2,14 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::authority::{Authority, Key};
-use super::tracker::{Engine, Tracker, config, has_v6, within};
+use super::authority::{Authority, KeyKind};
+use super::tracker::{Engine, Tracker, config, has_v6, wait_for};
 
 /// The host that a tracker is, unless a test says otherwise.
 pub(crate) const HOST: &str = "tracker.test";
 
 /// A running tracker of that kind.
-pub(crate) struct Site {
+pub(crate) struct TlsTracker {
     /// What it is without TLS, and its process.
     pub(crate) tracker: Tracker,
     /// Where it listens with TLS for IPv4.
@@ -20,14 +20,18 @@ pub(crate) struct Site {
     pub(crate) authority: Authority,
 }
 
-impl Site {
+impl TlsTracker {
     /// Two workers and one certificate, for [`HOST`]; `tables` are added to the configuration.
-    pub(crate) fn start(engine: Engine, tables: &str) -> Site {
-        Site::start_as(engine, &[(HOST, Key::P256)], tables)
+    pub(crate) fn start(engine: Engine, tables: &str) -> TlsTracker {
+        TlsTracker::start_with(engine, &[(HOST, KeyKind::P256)], tables)
     }
 
     /// The same, with certificates for these hosts.
-    pub(crate) fn start_as(engine: Engine, hosts: &[(&str, Key)], tables: &str) -> Site {
+    pub(crate) fn start_with(
+        engine: Engine,
+        hosts: &[(&str, KeyKind)],
+        tables: &str,
+    ) -> TlsTracker {
         let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         for &(host, key) in hosts {
             authority.issue(host, key);
@@ -36,12 +40,12 @@ impl Site {
         let text = config(engine, 2, &format!("{}{tables}", tls_table(&names)));
         let mut tracker = Tracker::launch_in(authority.directory(), &text, &[]);
         let addresses = 1 + usize::from(has_v6());
-        let listening = tracker.ready(addresses);
-        let listening = listening.and_then(|()| tracker.listening(" (https)", addresses));
+        let listening = tracker.wait_ready(addresses);
+        let listening = listening.and_then(|()| tracker.wait_listening(" (https)", addresses));
         let secure = listening.unwrap_or_else(|log| panic!("the tracker did not start:\n{log}"));
         let v6 = secure.iter().copied().find(SocketAddr::is_ipv6);
         let v4 = secure.into_iter().find(SocketAddr::is_ipv4).unwrap();
-        Site { tracker, v4, v6, authority }
+        TlsTracker { tracker, v4, v6, authority }
     }
 
     /// Tells the tracker to read its certificates again, and waits for what it says of them,
@@ -55,7 +59,7 @@ impl Site {
         let log = || self.tracker.log().lines().map(str::to_owned).collect::<Vec<String>>();
         let before = verdicts(&log()).len();
         self.tracker.signal(signal);
-        within(format!("the verdict on certificates after {signal}"), || {
+        wait_for(format!("the verdict on certificates after {signal}"), || {
             verdicts(&log()).get(before..).filter(|new| !new.is_empty()).map(|new| new.join("\n"))
         })
     }

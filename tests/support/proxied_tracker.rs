@@ -7,12 +7,12 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::version::TLS13;
 
-use super::authority::{Authority, Key};
-use super::bencode::Value;
-use super::client::{Reply, get};
-use super::secure::settings;
-use super::site::HOST;
-use super::torrent::{Torrent, announced};
+use super::authority::{Authority, KeyKind};
+use super::bencode::Bencode;
+use super::client::{HttpResponse, get_request};
+use super::tls_client::client_config;
+use super::tls_tracker::HOST;
+use super::torrent::{TestTorrent, parse_announce};
 use super::tracker::{Engine, Tracker};
 
 /// Clients' addresses, none of which is trusted.
@@ -40,7 +40,7 @@ pub(crate) const UNREACHABLE: [&str; 14] = [
 ];
 
 /// A running tracker of that kind.
-pub(crate) struct Behind {
+pub(crate) struct ProxiedTracker {
     /// It listens at [`Tracker::v4`] without the PROXY protocol.
     pub(crate) tracker: Tracker,
     /// Where it wants the PROXY protocol, without TLS.
@@ -55,16 +55,16 @@ pub(crate) struct Behind {
     pub(crate) authority: Authority,
 }
 
-impl Behind {
+impl ProxiedTracker {
     /// A tracker of two workers that reads this header.
-    pub(crate) fn start(engine: Engine, header: &str) -> Behind {
-        Behind::start_with(engine, header, "")
+    pub(crate) fn start(engine: Engine, header: &str) -> ProxiedTracker {
+        ProxiedTracker::start_with(engine, header, "")
     }
 
     /// The same; `tables` are added to its configuration.
-    pub(crate) fn start_with(engine: Engine, header: &str, tables: &str) -> Behind {
+    pub(crate) fn start_with(engine: Engine, header: &str, tables: &str) -> ProxiedTracker {
         let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
-        authority.issue(HOST, Key::P256);
+        authority.issue(HOST, KeyKind::P256);
         let [local, local_introduced] =
             ["local", "introduced"].map(|name| authority.directory().join(name));
         let (plain, introduced) = (local.display(), local_introduced.display());
@@ -83,43 +83,43 @@ impl Behind {
             engine.name()
         );
         let mut tracker = Tracker::launch_in(authority.directory(), &text, &[]);
-        let listening = |mark| match tracker.listening(mark, 1) {
+        let listening = |mark| match tracker.wait_listening(mark, 1) {
             Ok(addresses) => addresses[0],
             Err(log) => panic!("the tracker did not start:\n{log}"),
         };
         let introduced = listening(" (PROXY protocol)");
         let secured = listening(" (https, PROXY protocol)");
-        tracker.ready(1).unwrap();
-        Behind { tracker, introduced, secured, local, local_introduced, authority }
+        tracker.wait_ready(1).unwrap();
+        ProxiedTracker { tracker, introduced, secured, local, local_introduced, authority }
     }
 
     /// What clients with TLS go by.
-    pub(crate) fn settings(&self) -> Arc<ClientConfig> {
-        Arc::new(settings(&self.authority, &TLS13))
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::new(client_config(&self.authority, &TLS13))
     }
 
     /// A request that announces one of the torrents, by a port of the same number.
     pub(crate) fn announce(&self, torrent: u8) -> Vec<u8> {
-        get(&self.target(torrent))
+        get_request(&self.target(torrent))
     }
 
     /// The target of that request.
     pub(crate) fn target(&self, torrent: u8) -> String {
-        Torrent::new(&self.tracker, torrent).target(u16::from(torrent), "left=1")
+        TestTorrent::new(&self.tracker, torrent).target(u16::from(torrent), "left=1")
     }
 
     /// Asserts that this answer, and everybody else's from now on, are about a client at this
     /// address and no other.
     #[track_caller]
-    pub(crate) fn knows(&self, torrent: u8, reply: &Reply, client: IpAddr) {
+    pub(crate) fn assert_client(&self, torrent: u8, reply: &HttpResponse, client: IpAddr) {
         assert_eq!(external_ip(reply), client);
-        self.holds(torrent, &[client]);
+        self.assert_peers(torrent, &[client]);
     }
 
     /// Asserts that the torrent has a peer at each of these addresses, and no other.
     #[track_caller]
-    pub(crate) fn holds(&self, torrent: u8, clients: &[IpAddr]) {
-        let swarm = Torrent::new(&self.tracker, torrent);
+    pub(crate) fn assert_peers(&self, torrent: u8, clients: &[IpAddr]) {
+        let swarm = TestTorrent::new(&self.tracker, torrent);
         let mut peers = swarm.announce_from(OBSERVER, 1, "left=1").peers;
         swarm.announce_from(OBSERVER, 1, "event=stopped");
         peers.sort();
@@ -132,9 +132,9 @@ impl Behind {
 
 /// The address that an announce's answer gives its client.
 #[track_caller]
-pub(crate) fn external_ip(reply: &Reply) -> IpAddr {
-    match announced(reply).whole.get("external ip") {
-        Some(Value::Bytes(bytes)) => match bytes.len() {
+pub(crate) fn external_ip(reply: &HttpResponse) -> IpAddr {
+    match parse_announce(reply).body.get("external ip") {
+        Some(Bencode::Bytes(bytes)) => match bytes.len() {
             4 => IpAddr::from(*bytes.first_chunk::<4>().unwrap()),
             16 => IpAddr::from(*bytes.first_chunk::<16>().unwrap()),
             length => panic!("an address of {length} bytes"),
