@@ -69,7 +69,7 @@ fn run(name: &str, torrents: u32) {
         waker: Waker::new().expect("an eventfd"),
         limit: Arc::new(ConnectionLimit::unlimited()),
         accepts_per_turn: 1,
-        reply_bytes: 64 * 1024,
+        send_buffer_bytes: 64 * 1024,
         arena_bytes: 256 * 1024,
         recv_buffers: 8,
         recv_buffer_bytes: 4096,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annulus_ring::{
-    Chosen, ConnectionLimit, Listener, ListenerIndex, Notifier, Signals, Waker,
+    ConnectionLimit, Listener, ListenerIndex, Notifier, SelectedEngine, Signals, Waker,
     raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
 };
 
@@ -67,7 +67,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     // Before the trial, which is charged to it too. Failing to raise it leaves what there was;
     // rings then come out smaller.
     let _ = raise_locked_memory_limit();
-    let chosen = Chosen::by_trying(config.engine)
+    let chosen = SelectedEngine::probe(config.engine)
         .map_err(|why| format!("engine \"io_uring\" cannot be had: {why}"))?;
     let workers = match config.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -154,8 +154,8 @@ pub fn run(config: &Config) -> Result<(), String> {
         };
         let engine = config.engine;
         let why_epoll = match &chosen {
-            Chosen::Uring(_) => None,
-            Chosen::Epoll(_) => Some(chosen.describe()),
+            SelectedEngine::Uring(_) => None,
+            SelectedEngine::Epoll(_) => Some(chosen.describe()),
         };
         let started = started.clone();
         let thread = thread::Builder::new()

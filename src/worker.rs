@@ -331,7 +331,7 @@ impl<R: Ring> Worker<R> {
             Event::Sent { key, result } => self.on_sent(key, result),
             Event::AcceptEnded { listener, cause } => {
                 match cause {
-                    AcceptEnd::Full { waiting } => self.on_full(waiting),
+                    AcceptEnd::LimitReached { waiting } => self.on_full(waiting),
                     AcceptEnd::Exhausted(_) => self.note_pause(AcceptPause::Exhausted),
                     AcceptEnd::Error(_) => self.note_pause(AcceptPause::Error),
                     AcceptEnd::Finished => {}

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use annulus_ring::{Chosen, ConnectionLimit, EngineConfig, Epoll, Uring, Waker};
+use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, SelectedEngine, Uring, Waker};
 
 use super::client::SEALED_EXTRA;
 use super::judge::Counter;
@@ -39,7 +39,7 @@ pub(super) struct Crew<'a> {
     pub(super) target: &'a Target,
     pub(super) address: SocketAddr,
     pub(super) workers: u32,
-    pub(super) engine: Chosen,
+    pub(super) engine: SelectedEngine,
     pub(super) plan: Arc<Plan>,
     pub(super) requests: Arc<Requests>,
     pub(super) stop: Arc<AtomicBool>,
@@ -53,8 +53,8 @@ pub(super) type Hand = (JoinHandle<io::Result<()>>, Waker);
 ///
 /// # Errors
 /// Why the one that was asked for cannot be had.
-pub(super) fn choose_engine(options: &Options) -> Result<Chosen, String> {
-    Chosen::by_trying(options.engine)
+pub(super) fn choose_engine(options: &Options) -> Result<SelectedEngine, String> {
+    SelectedEngine::probe(options.engine)
 }
 
 impl Crew<'_> {
@@ -114,7 +114,7 @@ impl Crew<'_> {
             stop: Arc::clone(&self.stop),
             start,
         };
-        let uring = matches!(self.engine, Chosen::Uring(_));
+        let uring = matches!(self.engine, SelectedEngine::Uring(_));
         let work = move || match uring {
             true => match Uring::new(ring_settings) {
                 Ok(ring) => Worker::new(ring, task).run(),
@@ -148,7 +148,7 @@ impl Crew<'_> {
             waker,
             limit: Arc::new(ConnectionLimit::unlimited()),
             accepts_per_turn: 0,
-            reply_bytes: batch,
+            send_buffer_bytes: batch,
             arena_bytes: ARENA_BYTES,
             recv_buffers: RECV_BUFFERS,
             recv_buffer_bytes: RECV_BUFFER_BYTES,

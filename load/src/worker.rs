@@ -15,13 +15,13 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Connect, Half, Key, RecvMode};
+use annulus_ring::{Connect, Key, RecvMode};
 
 use super::fault::{Fault, Wrong};
 use super::judge::Counter;
@@ -337,7 +337,7 @@ impl<R: Connect> Worker<R> {
         let slot = &mut self.slots[at as usize];
         let Worker { ring, plan, requests, scratch, judge, settings, now_ns, .. } = self;
         let write = |room: &mut [u8], question, last| requests.write(room, plan, question, last);
-        let space = ring.reply_space();
+        let space = ring.send_buffer();
         let most = settings.requests_per_connection;
         match slot.client.fill(space, scratch, most, *now_ns, write) {
             Ok((len, sent)) => {
@@ -375,7 +375,7 @@ impl<R: Connect> Worker<R> {
         if slot.closing.is_none() {
             slot.closing = Some(reset);
             if let Some(socket) = slot.socket.as_ref().filter(|_| slot.sending) {
-                self.ring.shutdown(socket, Half::Both);
+                self.ring.shutdown(socket, Shutdown::Both);
             } else if slot.armed {
                 self.ring.cancel_recv(slot.key(at));
             }

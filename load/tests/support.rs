@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Chosen, EngineChoice};
+use annulus_ring::{EngineChoice, SelectedEngine};
 
 /// How long anything may take that normally happens at once.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ impl TestEngine {
     /// Runs a test, unless this machine lacks io_uring.
     pub(crate) fn test(self, test: fn(TestEngine)) {
         if self == TestEngine::IoUring
-            && let Err(why) = Chosen::by_trying(EngineChoice::IoUring)
+            && let Err(why) = SelectedEngine::probe(EngineChoice::IoUring)
         {
             eprintln!("skipped: {why}");
             return;

@@ -106,20 +106,20 @@ impl Pool {
 
     /// Moves free buffers to the kernel's hand, `most` at most, by their number and address:
     /// those first that came back last and are still in the cache.
-    pub(crate) fn lend(&self, most: usize, mut lend: impl FnMut(u16, *mut u8)) {
+    pub(crate) fn provide(&self, most: usize, mut provide: impl FnMut(u16, *mut u8)) {
         let mut free = self.free.borrow_mut();
         let from = free.len().saturating_sub(most);
         for id in free.drain(from..).rev() {
-            lend(id, self.address(id));
+            provide(id, self.address(id));
         }
     }
 
     /// Takes a buffer back from the kernel, which wrote `len` bytes.
     ///
     /// # Safety
-    /// The buffer must have been lent by [`Pool::lend`] and reported back by exactly
+    /// The buffer must have been lent by [`Pool::provide`] and reported back by exactly
     /// one completion, this one.
-    pub(crate) unsafe fn returned(self: &Rc<Pool>, id: u16, len: u32) -> RecvBuf {
+    pub(crate) unsafe fn take_back(self: &Rc<Pool>, id: u16, len: u32) -> RecvBuf {
         debug_assert!(id < self.count && len <= self.size);
         RecvBuf { pool: Rc::clone(self), id, len: len.min(self.size) }
     }

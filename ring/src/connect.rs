@@ -12,7 +12,7 @@ use crate::sys;
 ///
 /// # Errors
 /// The errno of what was refused: a descriptor, memory, the address.
-pub(crate) fn unconnected(
+pub(crate) fn new_socket(
     from: Option<IpAddr>,
     to: SocketAddr,
     nonblocking: bool,
@@ -35,13 +35,13 @@ pub(crate) fn unconnected(
 /// The addresses that an engine connects to, each in one place for the engine's life: the
 /// kernel reads an address when it takes the operation, some time after it was queued.
 #[derive(Default)]
-pub(crate) struct Targets {
+pub(crate) struct ConnectAddresses {
     addresses: Vec<(SocketAddr, Box<SockAddr>)>,
 }
 
-impl Targets {
+impl ConnectAddresses {
     /// Where `to` is as the kernel knows it.
-    pub(crate) fn place(&mut self, to: SocketAddr) -> &SockAddr {
+    pub(crate) fn get_or_add(&mut self, to: SocketAddr) -> &SockAddr {
         let at = self.addresses.iter().position(|(known, _)| *known == to).unwrap_or_else(|| {
             self.addresses.push((to, Box::new(SockAddr::from(to))));
             self.addresses.len() - 1

@@ -8,19 +8,19 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffers::Pool;
-use crate::connect::unconnected;
+use crate::connect::new_socket;
 use crate::event::{
-    AcceptEnd, Connect, Event, Half, ListenerIndex, RecvEnd, RecvMode, Ring, Socket, Wait, discard,
+    AcceptEnd, Connect, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket, Wait, close_sockets,
 };
 use crate::limit::ConnectionLimit;
-use crate::listener_set::{Accepting, ListenerSet, Then};
+use crate::listener_set::{AcceptState, ListenerSet, WatchChange};
 use crate::start::EngineConfig;
 use crate::sys;
 use crate::token::{Key, Operation, Token};
@@ -43,7 +43,7 @@ struct OwnedSend {
 
 /// What is known of a connection, by its slot.
 #[derive(Default)]
-struct Slot {
+struct EpollSlot {
     generation: u32,
     fd: i32,
     /// Whether `fd` is in the epoll set.
@@ -55,7 +55,7 @@ struct Slot {
     ended: bool,
     owned: Option<OwnedSend>,
     /// Not connected yet: `fd` is the engine's own until it is.
-    dialing: bool,
+    connecting: bool,
 }
 
 /// The epoll engine.
@@ -67,7 +67,7 @@ pub struct Epoll {
     reply: Box<[u8]>,
     listeners: ListenerSet,
     limit: Arc<ConnectionLimit>,
-    slots: Vec<Slot>,
+    slots: Vec<EpollSlot>,
     /// Armed receives worth a try in the coming turn.
     tries: Vec<Key>,
     reports: Vec<libc::epoll_event>,
@@ -79,7 +79,7 @@ impl Epoll {
     ///
     /// # Errors
     /// When descriptors or memory are refused.
-    pub fn new(settings: EngineConfig) -> io::Result<Epoll> {
+    pub fn new(config: EngineConfig) -> io::Result<Epoll> {
         let epoll = sys::epoll()?;
         let timer = sys::second_timer()?;
         let watch = |fd: i32, operation: Operation| {
@@ -88,16 +88,16 @@ impl Epoll {
                 .map_err(io::Error::from_raw_os_error)
         };
         watch(timer.as_raw_fd(), Operation::Tick)?;
-        watch(settings.waker.raw(), Operation::Wake)?;
-        let EngineConfig { limit, accepts_per_turn, waker, .. } = settings;
+        watch(config.waker.raw(), Operation::Wake)?;
+        let EngineConfig { limit, accepts_per_turn, waker, .. } = config;
         let mut listeners =
             ListenerSet::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, true);
-        listeners.adopt(settings.listeners)?;
+        listeners.add(config.listeners)?;
         Ok(Epoll {
             timer: File::from(timer),
             waker,
-            pool: Pool::new(settings.recv_buffers, settings.recv_buffer_bytes)?,
-            reply: vec![0; settings.reply_bytes].into_boxed_slice(),
+            pool: Pool::new(config.recv_buffers, config.recv_buffer_bytes)?,
+            reply: vec![0; config.send_buffer_bytes].into_boxed_slice(),
             listeners,
             limit,
             slots: Vec::new(),
@@ -114,26 +114,26 @@ impl Epoll {
     }
 
     /// The state of a connection's slot, made anew if it belonged to an earlier one.
-    fn slot(&mut self, key: Key, socket: &Socket) -> &mut Slot {
+    fn slot(&mut self, key: Key, socket: &Socket) -> &mut EpollSlot {
         let at = key.slot() as usize;
         if at >= self.slots.len() {
-            self.slots.resize_with(at + 1, Slot::default);
+            self.slots.resize_with(at + 1, EpollSlot::default);
         }
         let slot = &mut self.slots[at];
         if slot.generation != key.generation() || slot.fd != socket.raw() {
             debug_assert!(slot.owned.is_none(), "a slot was reused before its send ended");
-            *slot = Slot {
+            *slot = EpollSlot {
                 generation: key.generation(),
                 fd: socket.raw(),
                 readable: true,
-                ..Slot::default()
+                ..EpollSlot::default()
             };
         }
         slot
     }
 
     /// The state that `key` still names, if its connection is not gone.
-    fn known(&mut self, key: Key) -> Option<&mut Slot> {
+    fn known(&mut self, key: Key) -> Option<&mut EpollSlot> {
         let slot = self.slots.get_mut(key.slot() as usize)?;
         (slot.generation == key.generation()).then_some(slot)
     }
@@ -152,8 +152,8 @@ impl Epoll {
             // No memory for the watch: the connection cannot be served any further.
             slot.watched = false;
             let (armed, owned) = (slot.armed.take(), slot.owned.take());
-            let dialing = mem::take(&mut slot.dialing);
-            if dialing {
+            let connecting = mem::take(&mut slot.connecting);
+            if connecting {
                 sys::close(fd);
                 self.ready.push(Event::Connected { key, result: Err(errno) });
             }
@@ -170,7 +170,7 @@ impl Epoll {
     fn try_recv(&mut self, key: Key) {
         let pool = Rc::clone(&self.pool);
         let Some(slot) = self.known(key) else { return };
-        let Some(expect) = slot.armed else { return };
+        let Some(mode) = slot.armed else { return };
         let Some(mut buffer) = pool.take() else {
             slot.armed = None;
             self.ready.push(Event::RecvEnded { key, end: RecvEnd::NoBuffers });
@@ -183,7 +183,7 @@ impl Epoll {
                 // A short read has emptied the socket: the next bytes make a new edge. But
                 // an end that was reported with these bytes makes none of its own.
                 slot.readable = buffer.is_full() || slot.ended || !slot.watched;
-                let more = expect == RecvMode::Multishot;
+                let more = mode == RecvMode::Multishot;
                 if !more {
                     slot.armed = None;
                 }
@@ -229,9 +229,9 @@ impl Epoll {
     }
 
     /// A connection was made or refused, or neither yet.
-    fn on_dialed(&mut self, key: Key, events: u32) {
+    fn on_connect_ready(&mut self, key: Key, events: u32) {
         let Some(slot) = self.known(key).filter(|_| events & CONNECTED != 0) else { return };
-        slot.dialing = false;
+        slot.connecting = false;
         slot.readable = events & IN != 0;
         slot.ended = events & ENDS != 0;
         let socket = Socket::from_raw(slot.fd);
@@ -252,7 +252,7 @@ impl Epoll {
     /// Accepts what waits at readable listeners, as far as this turn may.
     fn accept_some(&mut self) {
         while let Some((index, then)) = self.listeners.accept_next(&mut self.ready) {
-            if then == Then::Unwatch {
+            if then == WatchChange::Unwatch {
                 self.unwatch_listener(index);
             }
         }
@@ -316,8 +316,8 @@ impl Epoll {
             Operation::Accept => self.listeners.on_readable(token.key.slot() as ListenerIndex),
             _ => {
                 let Some(slot) = self.known(token.key) else { return };
-                if slot.dialing {
-                    return self.on_dialed(token.key, events);
+                if slot.connecting {
+                    return self.on_connect_ready(token.key, events);
                 }
                 let sending = slot.owned.is_some();
                 let unreadable = events & !(libc::EPOLLOUT as u32) == 0;
@@ -350,7 +350,7 @@ impl Ring for Epoll {
         match sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, socket.raw(), events, token) {
             Ok(()) => entry.watched = true,
             Err(errno) => {
-                entry.accepting = Accepting::Idle;
+                entry.accepting = AcceptState::Idle;
                 let cause = AcceptEnd::from_errno(errno);
                 self.ready.push(Event::AcceptEnded { listener, cause });
             }
@@ -363,11 +363,11 @@ impl Ring for Epoll {
         self.listeners.on_readable(listener);
     }
 
-    fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode) {
+    fn recv(&mut self, key: Key, socket: &Socket, mode: RecvMode) {
         let slot = self.slot(key, socket);
         debug_assert!(slot.armed.is_none(), "two receives of one connection");
-        slot.armed = Some(expect);
-        if slot.watched || expect == RecvMode::Immediate {
+        slot.armed = Some(mode);
+        if slot.watched || mode == RecvMode::Immediate {
             if slot.readable {
                 self.tries.push(key);
             }
@@ -385,7 +385,7 @@ impl Ring for Epoll {
         }
     }
 
-    fn reply_space(&mut self) -> &mut [u8] {
+    fn send_buffer(&mut self) -> &mut [u8] {
         &mut self.reply
     }
 
@@ -415,8 +415,8 @@ impl Ring for Epoll {
         self.try_send(key);
     }
 
-    fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
-        sys::await_bytes(socket.raw(), bytes);
+    fn set_rcvlowat(&mut self, socket: &Socket, bytes: u32) {
+        sys::set_rcvlowat(socket.raw(), bytes);
     }
 
     fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize {
@@ -430,8 +430,8 @@ impl Ring for Epoll {
         sys::unread_bytes(socket.raw())
     }
 
-    fn shutdown(&mut self, socket: &Socket, half: Half) {
-        sys::shutdown(socket.raw(), half);
+    fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
+        sys::shutdown(socket.raw(), how);
     }
 
     fn close(&mut self, socket: Socket) {
@@ -439,7 +439,7 @@ impl Ring for Epoll {
     }
 
     fn reset(&mut self, socket: Socket) {
-        sys::linger_none(socket.raw());
+        sys::set_linger_zero(socket.raw());
         self.close_counted(socket.raw());
     }
 
@@ -450,7 +450,7 @@ impl Ring for Epoll {
 
 impl Connect for Epoll {
     fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr) {
-        let begun = unconnected(from, to, true).and_then(|fd| match sys::connect(fd, to) {
+        let begun = new_socket(from, to, true).and_then(|fd| match sys::connect(fd, to) {
             Ok(()) | Err(libc::EINPROGRESS | libc::EINTR) => Ok(Socket::from_raw(fd)),
             Err(errno) => {
                 sys::close(fd);
@@ -459,7 +459,7 @@ impl Connect for Epoll {
         });
         match begun {
             Ok(socket) => {
-                self.slot(key, &socket).dialing = true;
+                self.slot(key, &socket).connecting = true;
                 self.watch(key);
             }
             Err(errno) => self.ready.push(Event::Connected { key, result: Err(errno) }),
@@ -467,8 +467,8 @@ impl Connect for Epoll {
     }
 
     fn cancel_connect(&mut self, key: Key) {
-        let Some(slot) = self.known(key).filter(|slot| slot.dialing) else { return };
-        slot.dialing = false;
+        let Some(slot) = self.known(key).filter(|slot| slot.connecting) else { return };
+        slot.connecting = false;
         sys::close(slot.fd);
         self.ready.push(Event::Connected { key, result: Err(libc::ECANCELED) });
     }
@@ -480,9 +480,9 @@ impl Connect for Epoll {
 
 impl Drop for Epoll {
     fn drop(&mut self) {
-        discard(&mut self.ready);
-        let dialing = self.slots.iter().filter(|slot| slot.dialing);
-        dialing.for_each(|slot| sys::close(slot.fd));
+        close_sockets(&mut self.ready);
+        let connecting = self.slots.iter().filter(|slot| slot.connecting);
+        connecting.for_each(|slot| sys::close(slot.fd));
     }
 }
 

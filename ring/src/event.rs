@@ -1,7 +1,7 @@
 //! What a ring can be asked, and what it answers: the vocabulary shared by the engines.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use crate::buffers::RecvBuf;
@@ -69,7 +69,7 @@ pub enum AcceptEnd {
     /// As many connections are open as may be ([`crate::ConnectionLimit`]), and some wait in the
     /// kernel's queue. [`Event::Wake`] comes when one is closed, of this engine or another: ask
     /// again then.
-    Full {
+    LimitReached {
         /// Connections that wait.
         waiting: u32,
     },
@@ -162,7 +162,7 @@ pub enum Event {
 }
 
 /// Closes the sockets of events that nobody will see.
-pub(crate) fn discard(events: &mut Vec<Event>) {
+pub(crate) fn close_sockets(events: &mut Vec<Event>) {
     for event in events.drain(..) {
         match event {
             Event::Accepted { socket, .. }
@@ -171,15 +171,6 @@ pub(crate) fn discard(events: &mut Vec<Event>) {
             _ => {}
         }
     }
-}
-
-/// Which directions of a connection to shut down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// Sends FIN after what was sent; receiving goes on.
-    Write,
-    /// Both: an armed receive and an owned send end at once, with their usual events.
-    Both,
 }
 
 /// An engine: queues operations, submits them once a turn, harvests what completed.
@@ -197,16 +188,16 @@ pub trait Ring {
     fn finish_accepting(&mut self, listener: ListenerIndex);
 
     /// Receives. At most one receive of a connection may be armed.
-    fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode);
+    fn recv(&mut self, key: Key, socket: &Socket, mode: RecvMode);
 
     /// Ends an armed receive. It may still deliver events before its last one.
     fn cancel_recv(&mut self, key: Key);
 
     /// Space for the next reply, at least as long as the engine was built for. Its
     /// content does not survive the `send` that follows or the turn.
-    fn reply_space(&mut self) -> &mut [u8];
+    fn send_buffer(&mut self) -> &mut [u8];
 
-    /// Sends the first `len` bytes of [`Ring::reply_space`]. Nothing is heard of it if
+    /// Sends the first `len` bytes of [`Ring::send_buffer`]. Nothing is heard of it if
     /// they go out whole; otherwise one [`Event::SendIncomplete`] at the end of this turn.
     fn send(&mut self, key: Key, socket: &Socket, len: usize);
 
@@ -222,7 +213,7 @@ pub trait Ring {
     /// Has receives that are queued from now on wait until so many bytes have arrived, at
     /// once, or the end (SO_RCVLOWAT, socket(7)). It is a hint: [`RecvMode::Immediate`] does not wait,
     /// and bytes that are there already count. 1 is what sockets begin with.
-    fn await_bytes(&mut self, socket: &Socket, bytes: u32);
+    fn set_rcvlowat(&mut self, socket: &Socket, bytes: u32);
 
     /// Bytes of this connection that its client has not taken: what a [`Ring::send_owned`] holds,
     /// and what the kernel has sent without an acknowledgement, or not yet (SIOCOUTQ, tcp(7)). A
@@ -234,7 +225,7 @@ pub trait Ring {
 
     /// Shuts a connection down, at once: what was queued for sending in this turn must
     /// have been submitted by an earlier turn.
-    fn shutdown(&mut self, socket: &Socket, half: Half);
+    fn shutdown(&mut self, socket: &Socket, how: Shutdown);
 
     /// Closes. Nothing may be armed on the socket.
     fn close(&mut self, socket: Socket);

@@ -47,7 +47,7 @@ pub use address::ListenAddress;
 pub use buffers::{Pool, RecvBuf};
 pub use channel::Channel;
 pub use epoll::Epoll;
-pub use event::{AcceptEnd, Connect, Event, Half, ListenerIndex, RecvEnd, RecvMode, Ring, Socket};
+pub use event::{AcceptEnd, Connect, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket};
 pub use inherit::Inherited;
 pub use limit::ConnectionLimit;
 pub use listener::Listener;
@@ -57,8 +57,8 @@ pub use process::{
     Signal, Signals, come_after_others, entries, raise_descriptor_limit, raise_locked_memory_limit,
     sort_freed_memory, stderr_takes_a_line, steady_memory,
 };
-pub use start::{Chosen, EngineChoice, EngineConfig};
+pub use start::{EngineChoice, EngineConfig, SelectedEngine};
 pub use token::Key;
 pub use unix::SocketFile;
-pub use uring::{Capabilities, Refusal, TaskWork, Uring};
+pub use uring::{Capabilities, SetupError, TaskWork, Uring};
 pub use waker::Waker;

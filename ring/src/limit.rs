@@ -13,10 +13,10 @@ pub struct ConnectionLimit {
     max: usize,
     nearly: usize,
     open: OpenCount,
-    /// Whether `waiting` may hold somebody.
-    is_awaited: AtomicBool,
+    /// Whether `waiters` may hold somebody.
+    has_waiters: AtomicBool,
     /// The engines that found connections in a queue and no place for them.
-    waiting: Mutex<Vec<Waker>>,
+    waiters: Mutex<Vec<Waker>>,
 }
 
 /// On a cache line of its own: every engine writes it for every connection.
@@ -31,8 +31,8 @@ impl ConnectionLimit {
             max,
             nearly,
             open: OpenCount::default(),
-            is_awaited: AtomicBool::new(false),
-            waiting: Mutex::default(),
+            has_waiters: AtomicBool::new(false),
+            waiters: Mutex::default(),
         }
     }
 
@@ -67,12 +67,12 @@ impl ConnectionLimit {
         if self.acquire() {
             return true;
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !waiting.contains(waker) {
-            waiting.push(waker.clone());
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiters.contains(waker) {
+            waiters.push(waker.clone());
         }
-        drop(waiting);
-        self.is_awaited.store(true, Ordering::SeqCst);
+        drop(waiters);
+        self.has_waiters.store(true, Ordering::SeqCst);
         // One that was given back before the store above woke nobody.
         self.acquire()
     }
@@ -83,10 +83,10 @@ impl ConnectionLimit {
             return;
         }
         self.open.0.fetch_sub(places, Ordering::SeqCst);
-        if self.is_awaited.load(Ordering::SeqCst) {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            self.is_awaited.store(false, Ordering::SeqCst);
-            waiting.drain(..).for_each(|waker| waker.wake());
+        if self.has_waiters.load(Ordering::SeqCst) {
+            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            self.has_waiters.store(false, Ordering::SeqCst);
+            waiters.drain(..).for_each(|waker| waker.wake());
         }
     }
 }
@@ -127,11 +127,11 @@ mod tests {
         assert!(limit.acquire_or_wait(&waker) && limit.acquire_or_wait(&waker));
         assert!(limit.is_nearly_reached());
         assert!(!limit.acquire_or_wait(&waker));
-        assert!(!waker.is_rung());
+        assert!(!waker.is_pending());
         limit.release(1);
-        assert!(waker.is_rung());
+        assert!(waker.is_pending());
         waker.clear();
         limit.release(1);
-        assert!(!waker.is_rung());
+        assert!(!waker.is_pending());
     }
 }

@@ -23,20 +23,20 @@ const DEFER_ACCEPT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
-    queue: Queue,
+    queue: QueueOwner,
 }
 
 /// Whose the queue is that a listener accepts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Queue {
+enum QueueOwner {
     /// This listener's alone: it ends with it.
     Own,
     /// That of several listeners of this process: it ends with the last of them.
     Shared,
     /// Of somebody who goes on to listen when we do not; lent to one listener.
-    Lent,
+    Inherited,
     /// The same, lent to several: each accepts from it.
-    LentToSeveral,
+    InheritedShared,
 }
 
 impl Listener {
@@ -71,7 +71,7 @@ impl Listener {
         defer_accept(&socket);
         socket.listen(BACKLOG)?;
         save_acknowledgement(&socket);
-        Ok(Listener { fd: OwnedFd::from(socket), queue: Queue::Own })
+        Ok(Listener { fd: OwnedFd::from(socket), queue: QueueOwner::Own })
     }
 
     /// A listener over a socket that listens already and was passed to this process; `shared` if
@@ -92,30 +92,30 @@ impl Listener {
             defer_accept(&socket);
             save_acknowledgement(&socket);
         }
-        let queue = if shared { Queue::LentToSeveral } else { Queue::Lent };
+        let queue = if shared { QueueOwner::InheritedShared } else { QueueOwner::Inherited };
         Ok(Listener { fd: OwnedFd::from(socket), queue })
     }
 
     /// A listener over a Unix socket of ours that listens already; `shared` if other listeners
     /// are over the same one, for there is no SO_REUSEPORT among Unix sockets.
     pub(crate) fn over_unix(socket: Socket, shared: bool) -> Listener {
-        let queue = if shared { Queue::Shared } else { Queue::Own };
+        let queue = if shared { QueueOwner::Shared } else { QueueOwner::Own };
         Listener { fd: OwnedFd::from(socket), queue }
     }
 
     /// Whether others, of this process or of one before it, may wait at the same queue.
-    pub(crate) fn has_company(&self) -> bool {
-        self.queue != Queue::Own
+    pub(crate) fn shares_queue(&self) -> bool {
+        self.queue != QueueOwner::Own
     }
 
     /// Whether the queue is somebody else's, who goes on to listen there.
-    pub(crate) fn is_lent(&self) -> bool {
-        matches!(self.queue, Queue::Lent | Queue::LentToSeveral)
+    pub(crate) fn is_inherited(&self) -> bool {
+        matches!(self.queue, QueueOwner::Inherited | QueueOwner::InheritedShared)
     }
 
     /// Whether other listeners of this process accept from the same queue.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.queue, Queue::Shared | Queue::LentToSeveral)
+        matches!(self.queue, QueueOwner::Shared | QueueOwner::InheritedShared)
     }
 
     /// The socket, for who does without an engine. It blocks.

@@ -15,20 +15,20 @@ use crate::waker::Waker;
 
 /// What a listener is being asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Accepting {
+pub(crate) enum AcceptState {
     Idle,
-    Armed,
+    Active,
     /// To accept what had completed its handshake when it was asked, so many connections, for
     /// closing would reset them; then to close.
-    Finishing {
+    Draining {
         left: usize,
     },
 }
 
 /// One listener.
-pub(crate) struct Listening {
+pub(crate) struct ListenerEntry {
     pub(crate) listener: Option<Listener>,
-    pub(crate) accepting: Accepting,
+    pub(crate) accepting: AcceptState,
     /// Whether the kernel has been asked to tell when it is readable.
     pub(crate) watched: bool,
     /// Whether it is in the queue of readable ones.
@@ -42,7 +42,7 @@ pub(crate) struct Listening {
 
 /// What an engine has to do about a listener that was accepted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum WatchChange {
     /// To watch it, if it does not.
     Watch,
     /// To watch it no longer, if it does.
@@ -50,16 +50,16 @@ pub(crate) enum Then {
 }
 
 /// Why accepting stopped.
-enum Stop {
-    Empty,
-    Enough,
-    Full { waiting: u32 },
+enum AcceptStop {
+    QueueEmpty,
+    BatchDone,
+    LimitReached { waiting: u32 },
     Failed(i32),
 }
 
 /// All listeners of one engine.
 pub(crate) struct ListenerSet {
-    all: Vec<Listening>,
+    all: Vec<ListenerEntry>,
     readable: VecDeque<ListenerIndex>,
     limit: Arc<ConnectionLimit>,
     waker: Waker,
@@ -91,12 +91,12 @@ impl ListenerSet {
     }
 
     /// Takes more listeners.
-    pub(crate) fn adopt(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+    pub(crate) fn add(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
         for listener in listeners {
             sys::set_nonblocking(listener.raw()).map_err(io::Error::from_raw_os_error)?;
-            self.all.push(Listening {
+            self.all.push(ListenerEntry {
                 listener: Some(listener),
-                accepting: Accepting::Idle,
+                accepting: AcceptState::Idle,
                 watched: false,
                 queued: false,
                 batch: 1,
@@ -106,15 +106,15 @@ impl ListenerSet {
         Ok(())
     }
 
-    pub(crate) fn get(&mut self, index: ListenerIndex) -> &mut Listening {
+    pub(crate) fn get(&mut self, index: ListenerIndex) -> &mut ListenerEntry {
         &mut self.all[usize::from(index)]
     }
 
     /// The listeners that accept and that others may accept from as well.
-    pub(crate) fn in_company(&self) -> Vec<ListenerIndex> {
-        let is_meant = |listening: &Listening| {
-            let in_company = listening.listener.as_ref().is_some_and(Listener::has_company);
-            in_company && listening.accepting == Accepting::Armed
+    pub(crate) fn shared_queues(&self) -> Vec<ListenerIndex> {
+        let is_meant = |listening: &ListenerEntry| {
+            let shared_queues = listening.listener.as_ref().is_some_and(Listener::shares_queue);
+            shared_queues && listening.accepting == AcceptState::Active
         };
         let all = self.all.iter().enumerate().filter(|(_, listening)| is_meant(listening));
         all.map(|(index, _)| index as ListenerIndex).collect()
@@ -123,9 +123,9 @@ impl ListenerSet {
     /// Has a listener accept until it finishes or fails; whether it did not already.
     pub(crate) fn arm(&mut self, index: ListenerIndex) -> bool {
         let entry = self.get(index);
-        let idle = entry.accepting == Accepting::Idle && entry.listener.is_some();
+        let idle = entry.accepting == AcceptState::Idle && entry.listener.is_some();
         if idle {
-            entry.accepting = Accepting::Armed;
+            entry.accepting = AcceptState::Active;
         }
         idle
     }
@@ -136,10 +136,10 @@ impl ListenerSet {
         let entry = self.get(index);
         let left = match &entry.listener {
             // What waits there is for whoever listens next.
-            Some(listener) if !listener.is_lent() => listener.waiting(BACKLOG as u32) as usize,
+            Some(listener) if !listener.is_inherited() => listener.waiting(BACKLOG as u32) as usize,
             _ => 0,
         };
-        entry.accepting = Accepting::Finishing { left };
+        entry.accepting = AcceptState::Draining { left };
         entry.batch = usize::MAX;
     }
 
@@ -147,7 +147,7 @@ impl ListenerSet {
     pub(crate) fn on_readable(&mut self, index: ListenerIndex) {
         let (turn, most) = (self.turn, self.accepts_per_turn);
         let entry = self.get(index);
-        if entry.accepting == Accepting::Idle || entry.queued {
+        if entry.accepting == AcceptState::Idle || entry.queued {
             return;
         }
         entry.queued = true;
@@ -171,16 +171,19 @@ impl ListenerSet {
 
     /// Accepts from the next of the readable listeners, and says what is to be done about it;
     /// `None` if there is none, or enough was accepted in this turn.
-    pub(crate) fn accept_next(&mut self, ready: &mut Vec<Event>) -> Option<(ListenerIndex, Then)> {
+    pub(crate) fn accept_next(
+        &mut self,
+        ready: &mut Vec<Event>,
+    ) -> Option<(ListenerIndex, WatchChange)> {
         while self.left > 0 {
             let index = self.readable.pop_front()?;
             let entry = &mut self.all[usize::from(index)];
             entry.queued = false;
-            if entry.accepting == Accepting::Idle {
+            if entry.accepting == AcceptState::Idle {
                 continue;
             }
             let mut batch = entry.batch.min(self.left);
-            if let Accepting::Finishing { left } = entry.accepting {
+            if let AcceptState::Draining { left } = entry.accepting {
                 batch = batch.min(left);
             }
             let (accepted, stop) = self.accept_up_to(index, batch, ready);
@@ -188,11 +191,11 @@ impl ListenerSet {
             let enough = self.left == 0;
             let entry = &mut self.all[usize::from(index)];
             entry.accepted_turn = self.turn;
-            if let Accepting::Finishing { left } = &mut entry.accepting {
+            if let AcceptState::Draining { left } = &mut entry.accepting {
                 *left -= accepted;
-                if *left == 0 || !matches!(stop, Stop::Enough) {
+                if *left == 0 || !matches!(stop, AcceptStop::BatchDone) {
                     entry.listener = None;
-                    entry.accepting = Accepting::Idle;
+                    entry.accepting = AcceptState::Idle;
                     let cause = AcceptEnd::Finished;
                     ready.push(Event::AcceptEnded { listener: index, cause });
                 } else {
@@ -201,22 +204,22 @@ impl ListenerSet {
                 continue;
             }
             let cause = match stop {
-                Stop::Empty => {
+                AcceptStop::QueueEmpty => {
                     entry.batch = accepted.max(1);
-                    return Some((index, Then::Watch));
+                    return Some((index, WatchChange::Watch));
                 }
                 // It need not be asked whether there are more: the next turn tries.
-                Stop::Enough if enough => {
+                AcceptStop::BatchDone if enough => {
                     self.on_readable(index);
                     continue;
                 }
-                Stop::Enough => return Some((index, Then::Watch)),
-                Stop::Full { waiting } => AcceptEnd::Full { waiting },
-                Stop::Failed(errno) => AcceptEnd::from_errno(errno),
+                AcceptStop::BatchDone => return Some((index, WatchChange::Watch)),
+                AcceptStop::LimitReached { waiting } => AcceptEnd::LimitReached { waiting },
+                AcceptStop::Failed(errno) => AcceptEnd::from_errno(errno),
             };
-            entry.accepting = Accepting::Idle;
+            entry.accepting = AcceptState::Idle;
             ready.push(Event::AcceptEnded { listener: index, cause });
-            return Some((index, Then::Unwatch));
+            return Some((index, WatchChange::Unwatch));
         }
         None
     }
@@ -227,19 +230,19 @@ impl ListenerSet {
         index: ListenerIndex,
         batch: usize,
         ready: &mut Vec<Event>,
-    ) -> (usize, Stop) {
+    ) -> (usize, AcceptStop) {
         let Some(listener) = &self.all[usize::from(index)].listener else {
-            return (0, Stop::Empty);
+            return (0, AcceptStop::QueueEmpty);
         };
         for accepted in 0..batch {
             // Near the limit no place is taken in vain: it would be missing elsewhere.
             if self.limit.is_nearly_reached() && listener.waiting(1) == 0 {
-                return (accepted, Stop::Empty);
+                return (accepted, AcceptStop::QueueEmpty);
             }
             if !self.limit.acquire_or_wait(&self.waker) {
                 return match listener.waiting(1) {
-                    0 => (accepted, Stop::Empty),
-                    waiting => (accepted, Stop::Full { waiting }),
+                    0 => (accepted, AcceptStop::QueueEmpty),
+                    waiting => (accepted, AcceptStop::LimitReached { waiting }),
                 };
             }
             let errno = match sys::accept(listener.raw(), self.nonblocking) {
@@ -253,10 +256,10 @@ impl ListenerSet {
             self.limit.release(1);
             match errno {
                 libc::ECONNABORTED | libc::EINTR => {}
-                libc::EAGAIN => return (accepted, Stop::Empty),
-                errno => return (accepted, Stop::Failed(errno)),
+                libc::EAGAIN => return (accepted, AcceptStop::QueueEmpty),
+                errno => return (accepted, AcceptStop::Failed(errno)),
             }
         }
-        (batch, Stop::Enough)
+        (batch, AcceptStop::BatchDone)
     }
 }

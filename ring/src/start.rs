@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::limit::ConnectionLimit;
 use crate::listener::Listener;
-use crate::uring::{Capabilities, Refusal, TaskWork, Uring};
+use crate::uring::{Capabilities, SetupError, TaskWork, Uring};
 use crate::waker::Waker;
 
 /// What an engine is built from.
@@ -21,9 +21,9 @@ pub struct EngineConfig {
     pub limit: Arc<ConnectionLimit>,
     /// Connections that are accepted in one turn at most, from all listeners together.
     pub accepts_per_turn: usize,
-    /// Bytes that [`crate::Ring::reply_space`] offers at least.
-    pub reply_bytes: usize,
-    /// Bytes of the arena that replies are sent from; at least twice `reply_bytes` is taken.
+    /// Bytes that [`crate::Ring::send_buffer`] offers at least.
+    pub send_buffer_bytes: usize,
+    /// Bytes of the arena that replies are sent from; at least twice `send_buffer_bytes` is taken.
     pub arena_bytes: usize,
     /// Receive buffers, rounded up to a power of two; at most 32768.
     pub recv_buffers: u16,
@@ -45,38 +45,38 @@ pub enum EngineChoice {
 
 /// Which engine it is.
 #[derive(Debug)]
-pub enum Chosen {
+pub enum SelectedEngine {
     /// io_uring with these capabilities.
     Uring(Capabilities),
     /// epoll, and why not io_uring: `None` if it was asked for.
     Epoll(Option<String>),
 }
 
-impl Chosen {
+impl SelectedEngine {
     /// Tries what `choice` allows.
     ///
     /// # Errors
     /// Why io_uring, asked for by name, is not to be had, and what would help.
-    pub fn by_trying(choice: EngineChoice) -> Result<Chosen, String> {
+    pub fn probe(choice: EngineChoice) -> Result<SelectedEngine, String> {
         if choice == EngineChoice::Epoll {
-            return Ok(Chosen::Epoll(None));
+            return Ok(SelectedEngine::Epoll(None));
         }
-        let trial = Waker::new().map_err(Refusal::Start).and_then(|waker| {
-            Uring::trial(EngineConfig {
+        let trial = Waker::new().map_err(SetupError::Start).and_then(|waker| {
+            Uring::probe(EngineConfig {
                 listeners: Vec::new(),
                 waker,
                 limit: Arc::new(ConnectionLimit::unlimited()),
                 accepts_per_turn: 1,
-                reply_bytes: 4096,
+                send_buffer_bytes: 4096,
                 arena_bytes: 8192,
                 recv_buffers: 8,
                 recv_buffer_bytes: 4096,
             })
         });
         match trial {
-            Ok(ring) => Ok(Chosen::Uring(ring.capabilities())),
+            Ok(ring) => Ok(SelectedEngine::Uring(ring.capabilities())),
             Err(refusal) if choice == EngineChoice::Auto => {
-                Ok(Chosen::Epoll(Some(refusal.explain())))
+                Ok(SelectedEngine::Epoll(Some(refusal.explain())))
             }
             Err(refusal) => Err(refusal.explain()),
         }
@@ -85,9 +85,9 @@ impl Chosen {
     /// The engine, its flags and why not better, in one line for the start-up log.
     pub fn describe(&self) -> String {
         match self {
-            Chosen::Epoll(None) => "engine epoll, as configured".to_owned(),
-            Chosen::Epoll(Some(why)) => format!("engine epoll, because {why}"),
-            Chosen::Uring(capabilities) => capabilities.describe(),
+            SelectedEngine::Epoll(None) => "engine epoll, as configured".to_owned(),
+            SelectedEngine::Epoll(Some(why)) => format!("engine epoll, because {why}"),
+            SelectedEngine::Uring(capabilities) => capabilities.describe(),
         }
     }
 }
@@ -112,7 +112,7 @@ impl Capabilities {
         } else {
             missing.push("multishot receive (Linux 6.0)");
         }
-        if !self.quiet_sends {
+        if !self.skip_success_sends {
             missing.push("exact counts of short sends (Linux 6.1)");
         }
         let mut text = format!(
@@ -129,25 +129,25 @@ impl Capabilities {
     }
 }
 
-impl Refusal {
+impl SetupError {
     /// The cause in words, and the cure.
     pub fn explain(&self) -> String {
         match self {
-            Refusal::Setup(error) => explain_setup(error),
-            Refusal::TaskWork => format!(
+            SetupError::Setup(error) => explain_setup(error),
+            SetupError::TaskWork => format!(
                 "this kernel's io_uring has neither COOP_TASKRUN nor DEFER_TASKRUN, without which \
                  it is slower than epoll (Linux {}; 5.19 or later is wanted)",
                 kernel_release()
             ),
-            Refusal::Buffers(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+            SetupError::Buffers(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
                 explain_setup(error)
             }
-            Refusal::Buffers(error) => format!(
+            SetupError::Buffers(error) => format!(
                 "this kernel's io_uring has no provided-buffer rings: {error} (Linux {}; 5.19 or \
                  later is wanted)",
                 kernel_release()
             ),
-            Refusal::Start(error) => format!("io_uring could not be started: {error}"),
+            SetupError::Start(error) => format!("io_uring could not be started: {error}"),
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use socket2::SockAddr;
 
-use crate::event::{Half, Wait};
+use crate::event::Wait;
 
 /// The errno of the call that just failed.
 fn errno() -> i32 {
@@ -117,23 +117,24 @@ pub(crate) fn connections_waiting(listener: i32) -> Result<u32, i32> {
 }
 
 /// `shutdown(2)`. Fails only where the connection is gone already.
-pub(crate) fn shutdown(fd: i32, half: Half) {
-    let how = match half {
-        Half::Write => libc::SHUT_WR,
-        Half::Both => libc::SHUT_RDWR,
+pub(crate) fn shutdown(fd: i32, how: Shutdown) {
+    let how = match how {
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
     };
     // SAFETY: takes no pointers.
     unsafe { libc::shutdown(fd, how) };
 }
 
 /// Sets how many bytes make the socket readable. If it fails, fewer do.
-pub(crate) fn await_bytes(fd: i32, bytes: u32) {
+pub(crate) fn set_rcvlowat(fd: i32, bytes: u32) {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes);
 }
 
 /// Makes the coming `close` send RST and discard what is unsent.
-pub(crate) fn linger_none(fd: i32) {
+pub(crate) fn set_linger_zero(fd: i32) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the pointer and length describe `linger`, which the kernel only reads.
     unsafe {

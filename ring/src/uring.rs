@@ -6,21 +6,21 @@
 //!    `enter` that submitted it returns, and says so by a completion only if it fell short.
 //!    The arena is reused only after that `enter`, and what fell short is copied out first.
 //! 3. [`Ring::send_owned`] keeps its bytes in `owned` until their completion.
-//! 4. The eventfd's read target lives in `Fixed`, boxed, as long as the ring.
-//! 5. Addresses to connect to stay in `targets` as long as the ring; the kernel copies them when
+//! 4. The eventfd's read target lives in `PinnedData`, boxed, as long as the ring.
+//! 5. Addresses to connect to stay in `connect_addresses` as long as the ring; the kernel copies them when
 //!    it takes the operation.
 //! 6. On drop, whatever the kernel may still write to is leaked rather than freed.
 #![allow(unsafe_code)]
 
 mod accepting;
 mod completions;
-mod entries;
 mod setup;
+mod sqe;
 
 use std::collections::HashMap;
 use std::io;
 use std::mem::{self, ManuallyDrop};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -30,15 +30,15 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 
-use entries::{
-    POLL_FIRST, WaitLimit, cancel_poll, discard_unread, loud_send, quiet_send, recv_multishot,
-    recv_once,
+pub use setup::{Capabilities, SetupError, TaskWork};
+use sqe::{
+    POLL_FIRST, WaitLimit, cancel_poll, discard_unread, recv_multishot, recv_once, send_reported,
+    send_skip_success,
 };
-pub use setup::{Capabilities, Refusal, TaskWork};
 
 use crate::buffers::{Pool, Region};
-use crate::connect::{Targets, unconnected};
-use crate::event::{Connect, Event, Half, ListenerIndex, RecvMode, Ring, Socket, Wait, discard};
+use crate::connect::{ConnectAddresses, new_socket};
+use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, Wait, close_sockets};
 use crate::limit::ConnectionLimit;
 use crate::listener_set::ListenerSet;
 use crate::sys;
@@ -46,7 +46,7 @@ use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
 
 /// Where the kernel writes for as long as the ring lives.
-struct Fixed {
+struct PinnedData {
     tick: Timespec,
     wake_count: u64,
 }
@@ -71,16 +71,16 @@ pub struct Uring {
     ring: ManuallyDrop<IoUring>,
     pool: ManuallyDrop<Rc<Pool>>,
     /// The provided-buffer ring: `pool.count()` entries, the tail inside the first.
-    lent: ManuallyDrop<Region>,
-    lent_tail: u16,
+    provided: ManuallyDrop<Region>,
+    provided_tail: u16,
     /// Buffers in the kernel's hand, and how many it is to have: few at first, so that the same
     /// ones are used again and again, and twice as many whenever they run out.
-    lent_count: usize,
-    lent_wanted: usize,
+    provided_count: usize,
+    provided_target: usize,
     arena: Region,
     arena_used: usize,
-    reply_bytes: usize,
-    fixed: ManuallyDrop<Box<Fixed>>,
+    send_buffer_bytes: usize,
+    pinned: ManuallyDrop<Box<PinnedData>>,
     waker: Waker,
     listeners: ListenerSet,
     limit: Arc<ConnectionLimit>,
@@ -88,17 +88,17 @@ pub struct Uring {
     closing: usize,
     sends: Vec<ArenaSend>,
     owned: ManuallyDrop<HashMap<Key, OwnedSend>>,
-    targets: Targets,
+    connect_addresses: ConnectAddresses,
     /// The descriptors that are being connected.
-    dialing: HashMap<Key, i32>,
+    connecting: HashMap<Key, i32>,
     /// Harvested completions: user data, result, flags.
-    harvest: Vec<(u64, i32, u32)>,
-    spare: Vec<(u64, i32, u32)>,
+    cqes: Vec<(u64, i32, u32)>,
+    cqes_spare: Vec<(u64, i32, u32)>,
     /// Completions are being acted on: a flush meanwhile only collects.
-    acting: bool,
+    dispatching: bool,
     /// What fell short, to be told before anything else: who first heard of new bytes would
     /// send again, ahead of the rest.
-    short: Vec<Event>,
+    short_sends: Vec<Event>,
     ready: Vec<Event>,
     /// An `enter` that failed outside of a turn: reported by the next.
     broken: Option<io::Error>,
@@ -117,17 +117,17 @@ impl Uring {
     }
 
     fn has_events(&self) -> bool {
-        !self.short.is_empty() || !self.ready.is_empty()
+        !self.short_sends.is_empty() || !self.ready.is_empty()
     }
 
     /// Gives the kernel the buffers that it is to have, if as many are free.
-    fn lend_buffers(&mut self) {
-        let missing = self.lent_wanted.saturating_sub(self.lent_count);
-        let base = self.lent.as_ptr().cast::<BufRingEntry>();
+    fn provide_buffers(&mut self) {
+        let missing = self.provided_target.saturating_sub(self.provided_count);
+        let base = self.provided.as_ptr().cast::<BufRingEntry>();
         let mask = self.pool.count() - 1;
         let size = self.pool.size();
-        let mut tail = self.lent_tail;
-        self.pool.lend(missing, |id, address| {
+        let mut tail = self.provided_tail;
+        self.pool.provide(missing, |id, address| {
             // SAFETY: the index is masked to the ring's length. Entries from the published
             // tail on belong to us until the tail passes them. The tail field shares the
             // first entry but not the three fields written here.
@@ -137,9 +137,9 @@ impl Uring {
             entry.set_bid(id);
             tail = tail.wrapping_add(1);
         });
-        if tail != self.lent_tail {
-            self.lent_count += usize::from(tail.wrapping_sub(self.lent_tail));
-            self.lent_tail = tail;
+        if tail != self.provided_tail {
+            self.provided_count += usize::from(tail.wrapping_sub(self.provided_tail));
+            self.provided_tail = tail;
             // SAFETY: `base` is the registered ring's first entry; its tail field is a
             // valid, aligned u16 that the kernel reads with acquire.
             unsafe {
@@ -217,7 +217,7 @@ impl Uring {
     /// Moves completions out of the ring, before any is acted on.
     fn collect(&mut self) {
         for completion in self.ring.completion() {
-            self.harvest.push((completion.user_data(), completion.result(), completion.flags()));
+            self.cqes.push((completion.user_data(), completion.result(), completion.flags()));
         }
     }
 
@@ -247,7 +247,7 @@ impl Uring {
                 break;
             }
         }
-        events.append(&mut self.short);
+        events.append(&mut self.short_sends);
         events.append(&mut self.ready);
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Uring {
     /// all sends from the arena are over.
     fn flush(&mut self, wait: Wait) {
         // What the user has let go of since: this `enter` may find bytes waiting for it.
-        self.lend_buffers();
+        self.provide_buffers();
         match self.enter(wait) {
             Ok(()) => self.limit.release(mem::take(&mut self.closing)),
             Err(error) => {
@@ -270,30 +270,30 @@ impl Uring {
             }
             self.collect();
         }
-        if self.acting {
+        if self.dispatching {
             // A full queue while acting: what was collected waits its turn, so that the
             // order of a connection's completions is kept.
             return;
         }
-        self.acting = true;
-        self.settle_arena();
-        while !self.harvest.is_empty() {
-            let mut batch = mem::replace(&mut self.harvest, mem::take(&mut self.spare));
+        self.dispatching = true;
+        self.finish_arena_sends();
+        while !self.cqes.is_empty() {
+            let mut batch = mem::replace(&mut self.cqes, mem::take(&mut self.cqes_spare));
             for (user_data, result, flags) in batch.drain(..) {
                 self.on_completion(user_data, result, flags);
             }
-            self.spare = batch;
+            self.cqes_spare = batch;
         }
-        self.acting = false;
+        self.dispatching = false;
     }
 
     /// Copies out what the arena's sends left over, and closes the sockets of the others.
-    fn settle_arena(&mut self) {
+    fn finish_arena_sends(&mut self) {
         if self.sends.is_empty() {
             return;
         }
-        for at in 0..self.harvest.len() {
-            let (user_data, result, _) = self.harvest[at];
+        for at in 0..self.cqes.len() {
+            let (user_data, result, _) = self.cqes[at];
             if let Some(Token { operation: Operation::SendArena, key }) = Token::unpack(user_data) {
                 self.on_arena_send(key.slot() as usize, result);
             }
@@ -337,7 +337,7 @@ impl Uring {
     }
 
     fn queue_arena_send(&mut self, key: Key, fd: i32, len: usize, close: Option<Socket>) {
-        debug_assert!(len <= self.reply_bytes && !self.owned.contains_key(&key));
+        debug_assert!(len <= self.send_buffer_bytes && !self.owned.contains_key(&key));
         // Submission and the record of it must not be separated by a flush, which would
         // forget the record: make room first.
         if self.ring.submission().is_full() {
@@ -347,10 +347,10 @@ impl Uring {
         let index = self.sends.len() as u32;
         let more = if close.is_some() { libc::MSG_MORE } else { 0 };
         let bytes = &self.arena.slice_mut(from)[..len];
-        let entry = if self.capabilities.quiet_sends {
-            quiet_send(fd, bytes, more)
+        let entry = if self.capabilities.skip_success_sends {
+            send_skip_success(fd, bytes, more)
         } else {
-            loud_send(fd, bytes, more)
+            send_reported(fd, bytes, more)
         };
         let token = Token::indexed(Operation::SendArena, index);
         self.sends.push(ArenaSend { key, from, len, close });
@@ -359,14 +359,14 @@ impl Uring {
     }
 
     fn arm_tick(&mut self) {
-        let entry = opcode::Timeout::new(&raw const self.fixed.tick)
+        let entry = opcode::Timeout::new(&raw const self.pinned.tick)
             .build()
             .user_data(Token::indexed(Operation::Tick, 0).pack());
         self.push(entry);
     }
 
     fn arm_wake(&mut self) {
-        let into = (&raw mut self.fixed.wake_count).cast::<u8>();
+        let into = (&raw mut self.pinned.wake_count).cast::<u8>();
         let entry = opcode::Read::new(Fd(self.waker.raw()), into, 8)
             .build()
             .user_data(Token::indexed(Operation::Wake, 0).pack());
@@ -391,8 +391,8 @@ impl Ring for Uring {
         }
     }
 
-    fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode) {
-        let entry = match expect {
+    fn recv(&mut self, key: Key, socket: &Socket, mode: RecvMode) {
+        let entry = match mode {
             RecvMode::Multishot if self.capabilities.multishot_recv => recv_multishot(socket.raw()),
             RecvMode::Multishot | RecvMode::Once => {
                 recv_once(socket.raw(), POLL_FIRST, self.pool.size())
@@ -410,13 +410,13 @@ impl Ring for Uring {
         self.push(entry);
     }
 
-    fn reply_space(&mut self) -> &mut [u8] {
-        if self.arena.len() - self.arena_used < self.reply_bytes {
+    fn send_buffer(&mut self) -> &mut [u8] {
+        if self.arena.len() - self.arena_used < self.send_buffer_bytes {
             // All sends queued so far are over after this, so the arena is free again.
             self.flush(Wait::No);
             self.arena_used = 0;
         }
-        &mut self.arena.slice_mut(self.arena_used)[..self.reply_bytes]
+        &mut self.arena.slice_mut(self.arena_used)[..self.send_buffer_bytes]
     }
 
     fn send(&mut self, key: Key, socket: &Socket, len: usize) {
@@ -434,8 +434,8 @@ impl Ring for Uring {
         self.push_owned(key);
     }
 
-    fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
-        sys::await_bytes(socket.raw(), bytes);
+    fn set_rcvlowat(&mut self, socket: &Socket, bytes: u32) {
+        sys::set_rcvlowat(socket.raw(), bytes);
     }
 
     fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize {
@@ -447,8 +447,8 @@ impl Ring for Uring {
         sys::unread_bytes(socket.raw())
     }
 
-    fn shutdown(&mut self, socket: &Socket, half: Half) {
-        sys::shutdown(socket.raw(), half);
+    fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
+        sys::shutdown(socket.raw(), how);
     }
 
     fn close(&mut self, socket: Socket) {
@@ -456,7 +456,7 @@ impl Ring for Uring {
     }
 
     fn reset(&mut self, socket: Socket) {
-        sys::linger_none(socket.raw());
+        sys::set_linger_zero(socket.raw());
         self.push_close(socket.raw());
     }
 
@@ -467,13 +467,13 @@ impl Ring for Uring {
 
 impl Connect for Uring {
     fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr) {
-        let fd = match unconnected(from, to, false) {
+        let fd = match new_socket(from, to, false) {
             Ok(fd) => fd,
             Err(errno) => return self.ready.push(Event::Connected { key, result: Err(errno) }),
         };
-        let before = self.dialing.insert(key, fd);
+        let before = self.connecting.insert(key, fd);
         debug_assert!(before.is_none(), "one connection is asked for twice");
-        let target = self.targets.place(to);
+        let target = self.connect_addresses.get_or_add(to);
         let entry = opcode::Connect::new(Fd(fd), target.as_ptr().cast(), target.len())
             .build()
             .user_data(Token::new(Operation::Connect, key).pack());
@@ -506,12 +506,12 @@ impl Drop for Uring {
         // SAFETY: no argument is passed; nothing is submitted.
         let reaped = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
         self.collect();
-        for (user_data, result, flags) in mem::take(&mut self.harvest) {
+        for (user_data, result, flags) in mem::take(&mut self.cqes) {
             self.on_completion(user_data, result, flags);
         }
-        discard(&mut self.short);
-        discard(&mut self.ready);
-        self.dialing.drain().for_each(|(_, fd)| sys::close(fd));
+        close_sockets(&mut self.short_sends);
+        close_sockets(&mut self.ready);
+        self.connecting.drain().for_each(|(_, fd)| sys::close(fd));
         let idle = cancelled.is_ok()
             && reaped.is_ok()
             && self.broken.is_none()
@@ -522,9 +522,9 @@ impl Drop for Uring {
         unsafe {
             ManuallyDrop::drop(&mut self.ring);
             if idle {
-                ManuallyDrop::drop(&mut self.fixed);
+                ManuallyDrop::drop(&mut self.pinned);
                 ManuallyDrop::drop(&mut self.owned);
-                ManuallyDrop::drop(&mut self.lent);
+                ManuallyDrop::drop(&mut self.provided);
                 ManuallyDrop::drop(&mut self.pool);
             }
         }

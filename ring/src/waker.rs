@@ -39,7 +39,7 @@ impl Waker {
 
     /// Whether a wake is still to be reported.
     #[cfg(test)]
-    pub(crate) fn is_rung(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         let mut count = [0; 8];
         let rung = (&*self.0).read(&mut count).is_ok();
         if rung {

@@ -62,7 +62,7 @@ impl Plan {
             None => match Uring::new(self.ring_settings(Vec::new())) {
                 Ok(mut ring) => {
                     let capabilities = ring.capabilities();
-                    ring.adopt(mem::take(&mut self.listeners))?;
+                    ring.add(mem::take(&mut self.listeners))?;
                     let engine = EngineInfo { name: "io_uring", tier: tier(&capabilities) };
                     return self.work_on(ring, (engine, capabilities.describe()), started);
                 }
@@ -93,7 +93,7 @@ impl Plan {
             waker: self.waker.clone(),
             limit: Arc::clone(self.room.limit()),
             accepts_per_turn: ACCEPTS_PER_TURN_MAX,
-            reply_bytes: self.reply_bytes,
+            send_buffer_bytes: self.reply_bytes,
             arena_bytes: ARENA_BYTES,
             recv_buffers: RECV_BUFFERS,
             recv_buffer_bytes: RECV_BUFFER_BYTES,

@@ -1,8 +1,9 @@
 //! How connections end: with their last answer, out of time, or with the worker.
 
 use std::mem;
+use std::net::Shutdown;
 
-use annulus_ring::{Half, Key, RecvMode, Ring, Socket};
+use annulus_ring::{Key, RecvMode, Ring, Socket};
 
 use super::Worker;
 use super::order::List;
@@ -19,7 +20,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn linger(&mut self, key: Key) {
         let slot = &mut self.slots[key.slot() as usize];
         slot.phase = Phase::Lingering;
-        self.ring.shutdown(&slot.socket, Half::Write);
+        self.ring.shutdown(&slot.socket, Shutdown::Write);
         self.order.append(key.slot(), List::Lingering);
         self.watch(key, LINGER_S);
         self.receive(key, RecvMode::Multishot);
@@ -63,7 +64,7 @@ impl<R: Ring> Worker<R> {
         let slot = &self.slots[key.slot() as usize];
         if slot.armed || slot.sending {
             let socket = &slot.socket;
-            self.ring.shutdown(socket, Half::Both);
+            self.ring.shutdown(socket, Shutdown::Both);
             self.set_deadline(key, LINGER_S);
         } else {
             self.join(key);
@@ -124,7 +125,7 @@ impl<R: Ring> Worker<R> {
             Phase::Serving if slot.bytes_awaited > 1 => {
                 let soon_s = self.now_s.saturating_add(1);
                 slot.bytes_awaited = 1;
-                self.ring.await_bytes(&slot.socket, 1);
+                self.ring.set_rcvlowat(&slot.socket, 1);
                 slot.deadline_s = slot.connection.deadline_s().max(soon_s);
                 self.wheel.set(key.slot(), slot.deadline_s);
             }
@@ -175,7 +176,7 @@ impl<R: Ring> Worker<R> {
     /// unfinished.
     pub(super) fn give_up(&mut self, key: Key) {
         let slot = &mut self.slots[key.slot() as usize];
-        let out = self.ring.reply_space();
+        let out = self.ring.send_buffer();
         let before = slot.held_bytes();
         let written =
             slot.connection.abort(RequestError::Timeout, &mut self.server, &mut self.scratch, out);
@@ -277,7 +278,7 @@ impl<R: Ring> Worker<R> {
             return self.receive(key, RecvMode::Immediate);
         }
         let are_taken = self.are_as_good_as_taken(key);
-        let out = self.ring.reply_space();
+        let out = self.ring.send_buffer();
         let slot = &mut self.slots[key.slot() as usize];
         let before = slot.held_bytes();
         let written = slot.connection.close_notify(out);

@@ -64,7 +64,7 @@ impl<R: Ring> Worker<R> {
 
     /// Answers what `bytes` and those kept before them complete.
     pub(super) fn serve(&mut self, key: Key, bytes: &mut [u8]) {
-        let out = self.ring.reply_space();
+        let out = self.ring.send_buffer();
         let WorkerConfig { patience, .. } = &self.settings;
         let (server, scratch) = (&mut self.server, &mut self.scratch);
         let slot = &mut self.slots[key.slot() as usize];
@@ -117,7 +117,7 @@ impl<R: Ring> Worker<R> {
                 // While the client has more than is read at a time, it is read by the piece: a
                 // multishot receive would bring much more than a turn answers.
                 let expect = if slot.full { RecvMode::Immediate } else { slot.expect() };
-                self.await_bytes(key);
+                self.set_rcvlowat(key);
                 self.receive(key, expect);
             }
             Action::Resume => self.queue(key),
@@ -134,7 +134,7 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Sets how many bytes of the client are worth a wake, and until when they have to come.
-    pub(super) fn await_bytes(&mut self, key: Key) {
+    pub(super) fn set_rcvlowat(&mut self, key: Key) {
         let soon_s = self.now_s.saturating_add(TOGETHER_S);
         let slot = &mut self.slots[key.slot() as usize];
         let bytes = slot.connection.bytes_awaited();
@@ -150,7 +150,7 @@ impl<R: Ring> Worker<R> {
             slot.deadline_s = slot.deadline_s.min(soon_s);
         }
         if mem::replace(&mut slot.bytes_awaited, bytes) != bytes {
-            self.ring.await_bytes(&slot.socket, bytes);
+            self.ring.set_rcvlowat(&slot.socket, bytes);
         }
         self.wheel.set(key.slot(), slot.deadline_s);
     }
@@ -244,7 +244,7 @@ impl<R: Ring> Worker<R> {
     /// The client's side has ended: a request that it broke off is answered.
     pub(super) fn answer_end(&mut self, key: Key) {
         let are_taken = self.are_as_good_as_taken(key);
-        let out = self.ring.reply_space();
+        let out = self.ring.send_buffer();
         let slot = &mut self.slots[key.slot() as usize];
         let (before, armed) = (slot.held_bytes(), slot.armed);
         let written = slot.connection.abort(

@@ -117,7 +117,7 @@ impl Listeners {
                 self.failed.warning(now_s, format_args!("accepting failed: {error}; trying again"));
                 Door::Waiting
             }
-            AcceptEnd::Full { .. } | AcceptEnd::Finished => Door::Shut,
+            AcceptEnd::LimitReached { .. } | AcceptEnd::Finished => Door::Shut,
         };
     }
 }

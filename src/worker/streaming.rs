@@ -33,7 +33,7 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         let before = slot.held_bytes();
         let Some(stream) = &mut slot.stream else { return };
-        let (out, server) = (self.ring.reply_space(), &mut self.server);
+        let (out, server) = (self.ring.send_buffer(), &mut self.server);
         let write = |out: &mut [u8]| server.stream(stream, out);
         let (len, more) = slot.connection.stream_chunk(&mut self.scratch, out, write);
         self.counters.bytes_sent.add(len as u64);

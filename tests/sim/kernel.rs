@@ -1,8 +1,9 @@
 //! The fake ring's inside: submissions take effect, clients and time move, things complete.
 
+use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 
-use annulus_ring::{AcceptEnd, Event, Half, Key, ListenerIndex, RecvEnd, RecvMode, Socket};
+use annulus_ring::{AcceptEnd, Event, Key, ListenerIndex, RecvEnd, RecvMode, Socket};
 
 use super::client::{End, Outcome, Script};
 use super::faults::Sabotage;
@@ -186,9 +187,9 @@ impl FakeRing {
         }
     }
 
-    pub(super) fn shut_link(&mut self, link: usize, half: Half) {
+    pub(super) fn shut_link(&mut self, link: usize, how: Shutdown) {
         let state = &mut self.links[link];
-        if half == Half::Both {
+        if how == Shutdown::Both {
             state.shut = true;
         }
         state.wire.server_end.get_or_insert(End::Fin);
@@ -260,7 +261,7 @@ impl FakeRing {
                 }
                 self.is_awaited = true;
                 let waiting = self.listeners[at].backlog.len() as u32;
-                return self.end_accept(index, AcceptEnd::Full { waiting });
+                return self.end_accept(index, AcceptEnd::LimitReached { waiting });
             }
             let open = self.descriptors.iter().flatten().count();
             if open >= self.faults.descriptors_max {

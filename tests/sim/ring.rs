@@ -5,14 +5,13 @@
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use annulus::limits::{UNREAD_BYTES_MAX, nearly_all};
-use annulus_ring::{
-    ConnectionLimit, Event, Half, Key, ListenerIndex, Pool, RecvMode, Ring, Socket,
-};
+use annulus_ring::{ConnectionLimit, Event, Key, ListenerIndex, Pool, RecvMode, Ring, Socket};
 use annulus_swarm::Random;
 
 use super::client::{Client, End, Script, Wire};
@@ -72,7 +71,7 @@ pub(super) struct Link {
     /// A send fell short, and its rest has not been sent.
     pub(super) owes: bool,
     pub(super) sent_turn: u64,
-    /// Shut down by [`Half::Both`].
+    /// Shut down by [`Shutdown::Both`].
     pub(super) shut: bool,
     /// Reset by the network, or by bad luck: nothing can be asked of its answers.
     pub(super) forgiven: bool,
@@ -353,7 +352,7 @@ impl Ring for FakeRing {
         self.push(Operation::Cancel(key));
     }
 
-    fn reply_space(&mut self) -> &mut [u8] {
+    fn send_buffer(&mut self) -> &mut [u8] {
         if self.odds(self.faults.early) {
             self.flush();
         }
@@ -383,7 +382,7 @@ impl Ring for FakeRing {
         self.push(Operation::SendOwned { link, key, bytes });
     }
 
-    fn await_bytes(&mut self, socket: &Socket, bytes: u32) {
+    fn set_rcvlowat(&mut self, socket: &Socket, bytes: u32) {
         let link = self.link(socket);
         self.trace.note(|| format!("        await {bytes} bytes of {link}"));
         self.links[link].awaited = bytes;
@@ -410,16 +409,16 @@ impl Ring for FakeRing {
         self.links[self.link(socket)].wire.to_server.len()
     }
 
-    fn shutdown(&mut self, socket: &Socket, half: Half) {
+    fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
         let link = self.link(socket);
         let turns = self.turns;
         let state = &mut self.links[link];
-        self.trace.note(|| format!("        shutdown {link}: {half:?}"));
-        if half == Half::Write {
+        self.trace.note(|| format!("        shutdown {link}: {how:?}"));
+        if how == Shutdown::Write {
             assert!(state.sent_turn != turns + 1, "shut before a send was submitted");
             assert!(!state.owned_known && !state.owes, "shut before everything is sent");
         }
-        self.shut_link(link, half);
+        self.shut_link(link, how);
     }
 
     fn close(&mut self, socket: Socket) {

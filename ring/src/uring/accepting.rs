@@ -3,18 +3,18 @@
 use std::io;
 
 use super::Uring;
-use super::entries::poll_listener;
+use super::sqe::poll_listener;
 use crate::event::{AcceptEnd, Event, ListenerIndex};
 use crate::listener::Listener;
-use crate::listener_set::{Accepting, Then};
+use crate::listener_set::{AcceptState, WatchChange};
 
 impl Uring {
     /// Takes listeners beside those it was built with, counted on from them.
     ///
     /// # Errors
     /// When one is not open.
-    pub fn adopt(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
-        self.listeners.adopt(listeners)
+    pub fn add(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+        self.listeners.add(listeners)
     }
 
     /// Asks the kernel to tell when a connection waits, unless it has been asked.
@@ -31,8 +31,8 @@ impl Uring {
         let index = index as ListenerIndex;
         let entry = self.listeners.get(index);
         entry.watched = false;
-        if result < 0 && entry.accepting == Accepting::Armed {
-            entry.accepting = Accepting::Idle;
+        if result < 0 && entry.accepting == AcceptState::Active {
+            entry.accepting = AcceptState::Idle;
             let cause = AcceptEnd::from_errno(-result);
             self.ready.push(Event::AcceptEnded { listener: index, cause });
         } else {
@@ -42,9 +42,9 @@ impl Uring {
 
     /// Accepts what waits at readable listeners, as far as this turn may.
     pub(super) fn accept_some(&mut self) {
-        while let Some((index, then)) = self.listeners.accept_next(&mut self.ready) {
+        while let Some((index, change)) = self.listeners.accept_next(&mut self.ready) {
             // A poll that was made before it was known that there is no room harms nobody.
-            if then == Then::Watch {
+            if change == WatchChange::Watch {
                 self.watch_listener(index);
             }
         }
@@ -54,8 +54,8 @@ impl Uring {
     /// there; that one may be about to stop, or be what is left of a killed process whose ring the
     /// kernel takes apart in its own time, and then nobody hears of the connection until the next
     /// one comes.
-    pub(super) fn accept_unheard(&mut self) {
-        for index in self.listeners.in_company() {
+    pub(super) fn accept_from_shared_queues(&mut self) {
+        for index in self.listeners.shared_queues() {
             self.listeners.on_readable(index);
         }
     }

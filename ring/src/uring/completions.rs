@@ -21,7 +21,7 @@ impl Uring {
             Operation::Tick => {
                 self.ready.push(Event::Tick);
                 self.arm_tick();
-                self.accept_unheard();
+                self.accept_from_shared_queues();
             }
             Operation::Wake => {
                 self.ready.push(Event::Wake);
@@ -38,9 +38,9 @@ impl Uring {
     pub(super) fn on_recv(&mut self, key: Key, result: i32, flags: u32) {
         // The buffer first, whatever else this completion means: it must not be lost.
         let buffer = cqueue::buffer_select(flags).map(|id| {
-            self.lent_count -= 1;
+            self.provided_count -= 1;
             // SAFETY: the kernel names the lent buffer that this completion returns.
-            unsafe { self.pool.returned(id, u32::try_from(result).unwrap_or(0)) }
+            unsafe { self.pool.take_back(id, u32::try_from(result).unwrap_or(0)) }
         });
         let more = cqueue::more(flags);
         match (buffer, result) {
@@ -50,7 +50,8 @@ impl Uring {
             (_, error) => {
                 let end = match -error {
                     libc::ENOBUFS => {
-                        self.lent_wanted = usize::from(self.pool.count()).min(2 * self.lent_wanted);
+                        self.provided_target =
+                            usize::from(self.pool.count()).min(2 * self.provided_target);
                         RecvEnd::NoBuffers
                     }
                     libc::ECANCELED => RecvEnd::Cancelled,
@@ -71,7 +72,7 @@ impl Uring {
             _ if -result == libc::EAGAIN => 0,
             _ => {
                 let (key, socket) = (send.key, send.close.take());
-                self.short.push(Event::SendIncomplete { key, rest: Err(-result), socket });
+                self.short_sends.push(Event::SendIncomplete { key, rest: Err(-result), socket });
                 return;
             }
         };
@@ -79,7 +80,7 @@ impl Uring {
             let (key, socket) = (send.key, send.close.take());
             let from = send.from + sent;
             let rest = self.arena.slice_mut(from)[..send.len - sent].into();
-            self.short.push(Event::SendIncomplete { key, rest: Ok(rest), socket });
+            self.short_sends.push(Event::SendIncomplete { key, rest: Ok(rest), socket });
         }
     }
 
@@ -107,7 +108,7 @@ impl Uring {
     }
 
     fn on_connect(&mut self, key: Key, result: i32) {
-        let Some(fd) = self.dialing.remove(&key) else {
+        let Some(fd) = self.connecting.remove(&key) else {
             debug_assert!(false, "a connection that nobody asked for");
             return;
         };

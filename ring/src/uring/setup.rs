@@ -10,10 +10,10 @@ use std::sync::Arc;
 use io_uring::IoUring;
 use io_uring::types::{BufRingEntry, Timespec};
 
-use super::entries::{GROUP, quiet_send, recv_multishot};
-use super::{Fixed, Uring};
+use super::sqe::{GROUP, recv_multishot, send_skip_success};
+use super::{PinnedData, Uring};
 use crate::buffers::{Pool, Region};
-use crate::connect::Targets;
+use crate::connect::ConnectAddresses;
 use crate::event::Wait;
 use crate::listener_set::ListenerSet;
 use crate::start::EngineConfig;
@@ -26,7 +26,7 @@ const COMPLETIONS: u32 = 4096;
 /// The smallest queues worth starting with, where locked memory is scarce.
 const SUBMISSIONS_MIN: u32 = 64;
 /// Receive buffers that the kernel has until it has once needed more.
-const LENT_FIRST: usize = 64;
+const PROVIDED_FIRST: usize = 64;
 /// The least arena: more than a Unix socket of the smallest send buffer takes at once.
 const ARENA_BYTES_MIN: usize = 64 * 1024;
 
@@ -50,7 +50,7 @@ pub struct Capabilities {
     pub multishot_recv: bool,
     /// A send that must go out whole and does not tells how much went (6.1): only then can
     /// sends that do go out whole stay silent.
-    pub quiet_sends: bool,
+    pub skip_success_sends: bool,
     /// Entries of the submission queue.
     pub submissions: u32,
     /// Entries of the completion queue.
@@ -59,7 +59,7 @@ pub struct Capabilities {
 
 /// Which step of setting a ring up failed.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum SetupError {
     /// `io_uring_setup(2)`.
     Setup(io::Error),
     /// Neither task-work mode is known: the kernel is older than 5.19.
@@ -75,8 +75,8 @@ impl Uring {
     ///
     /// # Errors
     /// The step that failed, and how.
-    pub fn new(settings: EngineConfig) -> Result<Uring, Refusal> {
-        Uring::with(set_up(&SETUPS, SUBMISSIONS)?, settings, true)
+    pub fn new(config: EngineConfig) -> Result<Uring, SetupError> {
+        Uring::with(set_up(&SETUPS, SUBMISSIONS)?, config, true)
     }
 
     /// The same as small as can be, to see what there is: its memory is given back only some
@@ -84,8 +84,8 @@ impl Uring {
     ///
     /// # Errors
     /// As for [`Uring::new`].
-    pub(crate) fn trial(settings: EngineConfig) -> Result<Uring, Refusal> {
-        Uring::with(set_up(&SETUPS, SUBMISSIONS_MIN)?, settings, true)
+    pub(crate) fn probe(config: EngineConfig) -> Result<Uring, SetupError> {
+        Uring::with(set_up(&SETUPS, SUBMISSIONS_MIN)?, config, true)
     }
 
     /// The same with only what Linux 5.19 has, so that its paths can be tried on any later
@@ -93,50 +93,50 @@ impl Uring {
     ///
     /// # Errors
     /// As for [`Uring::new`].
-    pub fn as_on_the_oldest_kernel(settings: EngineConfig) -> Result<Uring, Refusal> {
-        Uring::with(set_up(&SETUPS[SETUPS.len() - 1..], SUBMISSIONS)?, settings, false)
+    pub fn with_oldest_features(config: EngineConfig) -> Result<Uring, SetupError> {
+        Uring::with(set_up(&SETUPS[SETUPS.len() - 1..], SUBMISSIONS)?, config, false)
     }
 
     fn with(
         (ring, task_work, no_sqarray): (IoUring, TaskWork, bool),
-        settings: EngineConfig,
+        config: EngineConfig,
         newer: bool,
-    ) -> Result<Uring, Refusal> {
-        let count = settings.recv_buffers.next_power_of_two();
-        let pool = Pool::new(count, settings.recv_buffer_bytes).map_err(Refusal::Start)?;
-        let lent = Region::new(usize::from(count) * mem::size_of::<BufRingEntry>())
-            .map_err(Refusal::Start)?;
-        // SAFETY: `lent` is page aligned, `count` entries long, zeroed, and outlives the ring
+    ) -> Result<Uring, SetupError> {
+        let count = config.recv_buffers.next_power_of_two();
+        let pool = Pool::new(count, config.recv_buffer_bytes).map_err(SetupError::Start)?;
+        let provided = Region::new(usize::from(count) * mem::size_of::<BufRingEntry>())
+            .map_err(SetupError::Start)?;
+        // SAFETY: `provided` is page aligned, `count` entries long, zeroed, and outlives the ring
         // (it is leaked if the ring cannot be shown to be idle).
         unsafe {
             ring.submitter()
-                .register_buf_ring_with_flags(lent.as_ptr() as u64, count, GROUP, 0)
-                .map_err(Refusal::Buffers)?;
+                .register_buf_ring_with_flags(provided.as_ptr() as u64, count, GROUP, 0)
+                .map_err(SetupError::Buffers)?;
         }
-        let arena_bytes = settings.arena_bytes.max(2 * settings.reply_bytes).max(ARENA_BYTES_MIN);
+        let arena_bytes = config.arena_bytes.max(2 * config.send_buffer_bytes).max(ARENA_BYTES_MIN);
         let capabilities = Capabilities {
             task_work,
             no_sqarray,
             multishot_recv: false,
-            quiet_sends: false,
+            skip_success_sends: false,
             submissions: ring.params().sq_entries(),
             completions: ring.params().cq_entries(),
         };
-        let EngineConfig { limit, accepts_per_turn, waker, .. } = settings;
+        let EngineConfig { limit, accepts_per_turn, waker, .. } = config;
         let mut listeners =
             ListenerSet::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, false);
-        listeners.adopt(settings.listeners).map_err(Refusal::Start)?;
+        listeners.add(config.listeners).map_err(SetupError::Start)?;
         let mut uring = Uring {
             ring: ManuallyDrop::new(ring),
             pool: ManuallyDrop::new(pool),
-            lent: ManuallyDrop::new(lent),
-            lent_tail: 0,
-            lent_count: 0,
-            lent_wanted: LENT_FIRST,
-            arena: Region::new(arena_bytes).map_err(Refusal::Start)?,
+            provided: ManuallyDrop::new(provided),
+            provided_tail: 0,
+            provided_count: 0,
+            provided_target: PROVIDED_FIRST,
+            arena: Region::new(arena_bytes).map_err(SetupError::Start)?,
             arena_used: 0,
-            reply_bytes: settings.reply_bytes,
-            fixed: ManuallyDrop::new(Box::new(Fixed {
+            send_buffer_bytes: config.send_buffer_bytes,
+            pinned: ManuallyDrop::new(Box::new(PinnedData {
                 tick: Timespec::new().sec(1),
                 wake_count: 0,
             })),
@@ -146,21 +146,22 @@ impl Uring {
             closing: 0,
             sends: Vec::with_capacity(SUBMISSIONS as usize),
             owned: ManuallyDrop::new(HashMap::new()),
-            targets: Targets::default(),
-            dialing: HashMap::new(),
-            harvest: Vec::with_capacity(COMPLETIONS as usize / 8),
-            spare: Vec::with_capacity(COMPLETIONS as usize / 8),
-            acting: false,
-            short: Vec::new(),
+            connect_addresses: ConnectAddresses::default(),
+            connecting: HashMap::new(),
+            cqes: Vec::with_capacity(COMPLETIONS as usize / 8),
+            cqes_spare: Vec::with_capacity(COMPLETIONS as usize / 8),
+            dispatching: false,
+            short_sends: Vec::new(),
             ready: Vec::new(),
             broken: None,
             capabilities,
         };
-        uring.lend_buffers();
+        uring.provide_buffers();
         if newer {
             uring.capabilities.multishot_recv =
-                uring.try_multishot_recv().map_err(Refusal::Start)?;
-            uring.capabilities.quiet_sends = uring.try_quiet_send().map_err(Refusal::Start)?;
+                uring.try_multishot_recv().map_err(SetupError::Start)?;
+            uring.capabilities.skip_success_sends =
+                uring.try_send_skip_success().map_err(SetupError::Start)?;
         }
         uring.arm_tick();
         uring.arm_wake();
@@ -178,7 +179,7 @@ impl Uring {
         self.enter(Wait::UntilEvent)?;
         self.collect();
         let mut known = false;
-        for (_, result, flags) in mem::take(&mut self.harvest) {
+        for (_, result, flags) in mem::take(&mut self.cqes) {
             known |= result == 0;
             // Gives a buffer back, if the kernel took one for this.
             self.on_recv(token.key, result, flags);
@@ -190,17 +191,16 @@ impl Uring {
     /// Whether a send with MSG_WAITALL that falls short tells by how much: tried on a socket
     /// that takes less than it is given. Linux 5.19 and early 6.0 say EAGAIN instead, and
     /// who believes them sends the same bytes twice.
-    fn try_quiet_send(&mut self) -> io::Result<bool> {
+    fn try_send_skip_success(&mut self) -> io::Result<bool> {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
         socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
         let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
         let token = Token::indexed(Operation::SendArena, 0);
-        let entry = quiet_send(fd, self.arena.slice_mut(0), 0);
+        let entry = send_skip_success(fd, self.arena.slice_mut(0), 0);
         self.push(entry.user_data(token.pack()));
         self.enter(Wait::No)?;
         self.collect();
-        let sent =
-            mem::take(&mut self.harvest).into_iter().find(|(bits, ..)| *bits == token.pack());
+        let sent = mem::take(&mut self.cqes).into_iter().find(|(bits, ..)| *bits == token.pack());
         Ok(sent.is_some_and(|(_, result, _)| result > 0))
     }
 }
@@ -213,7 +213,7 @@ const SETUPS: [(TaskWork, bool); 3] =
 fn set_up(
     ladder: &[(TaskWork, bool)],
     submissions_max: u32,
-) -> Result<(IoUring, TaskWork, bool), Refusal> {
+) -> Result<(IoUring, TaskWork, bool), SetupError> {
     for &(task_work, no_sqarray) in ladder {
         let mut submissions = submissions_max;
         loop {
@@ -233,10 +233,10 @@ fn set_up(
                     Some(libc::EINVAL) => break,
                     // Charged to RLIMIT_MEMLOCK: a smaller ring may fit.
                     Some(libc::ENOMEM) if submissions > SUBMISSIONS_MIN => submissions /= 2,
-                    _ => return Err(Refusal::Setup(error)),
+                    _ => return Err(SetupError::Setup(error)),
                 },
             }
         }
     }
-    Err(Refusal::TaskWork)
+    Err(SetupError::TaskWork)
 }

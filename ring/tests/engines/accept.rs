@@ -11,7 +11,7 @@ use annulus_ring::{
 };
 use socket2::{Domain, SockRef, Socket as PlainSocket, Type};
 
-use crate::harness::{Bench, Kind, Shape, alone, on_every_engine};
+use crate::harness::{Bench, EngineKind, Shape, alone, on_every_engine};
 
 on_every_engine!(
     peers_have_their_ipv4_address,
@@ -30,7 +30,7 @@ on_every_engine!(
     a_client_that_reset_before_it_was_accepted_harms_nobody,
 );
 
-fn peers_have_their_ipv4_address<K: Kind>() {
+fn peers_have_their_ipv4_address<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (client, _, socket) = bench.pair(b"x");
     assert!(client.local_addr().unwrap().is_ipv4());
@@ -38,7 +38,7 @@ fn peers_have_their_ipv4_address<K: Kind>() {
     bench.finish();
 }
 
-fn peers_have_their_ipv6_address<K: Kind>() {
+fn peers_have_their_ipv6_address<K: EngineKind>() {
     if let Err(error) = TcpListener::bind("[::1]:0") {
         println!("SKIPPED: no IPv6 loopback: {error}");
         return;
@@ -50,7 +50,7 @@ fn peers_have_their_ipv6_address<K: Kind>() {
     bench.finish();
 }
 
-fn a_burst_is_accepted_whole<K: Kind>() {
+fn a_burst_is_accepted_whole<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     // More than the epoll engine accepts in one turn.
     let mut clients: Vec<TcpStream> = (0..600).map(|_| bench.client()).collect();
@@ -67,7 +67,7 @@ fn a_burst_is_accepted_whole<K: Kind>() {
     bench.finish();
 }
 
-fn at_the_limit_clients_wait_in_the_queue<K: Kind>() {
+fn at_the_limit_clients_wait_in_the_queue<K: EngineKind>() {
     let mut bench = Bench::<K>::shaped(Shape { connections_max: 2, ..Shape::default() });
     let (_first, _, first) = bench.pair(b"x");
     let (_second, _, mut last) = bench.pair(b"x");
@@ -75,7 +75,7 @@ fn at_the_limit_clients_wait_in_the_queue<K: Kind>() {
         let mut clients = [bench.client(), bench.client()];
         clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
         let end = accept_ended(&mut bench);
-        let AcceptEnd::Full { waiting: 1..=2 } = end else { panic!("{end:?}") };
+        let AcceptEnd::LimitReached { waiting: 1..=2 } = end else { panic!("{end:?}") };
         bench.stays_quiet(Duration::from_millis(50));
         // Each that is closed lets in one.
         for client in clients {
@@ -89,7 +89,10 @@ fn at_the_limit_clients_wait_in_the_queue<K: Kind>() {
             bench.turn(false);
             // The next one that waits, if there is one.
             while let Some(event) = bench.batch(false).pop() {
-                assert!(matches!(event, Event::AcceptEnded { cause: AcceptEnd::Full { .. }, .. }));
+                assert!(matches!(
+                    event,
+                    Event::AcceptEnded { cause: AcceptEnd::LimitReached { .. }, .. }
+                ));
             }
         }
     }
@@ -99,7 +102,7 @@ fn at_the_limit_clients_wait_in_the_queue<K: Kind>() {
     bench.turn(false);
 }
 
-fn engines_share_their_limit<K: Kind>() {
+fn engines_share_their_limit<K: EngineKind>() {
     const MAX: usize = 10;
     let limit = Arc::new(ConnectionLimit::new(MAX, MAX));
     let (address, group) = Listener::bind_group("127.0.0.1:0".parse().unwrap(), 2).unwrap();
@@ -127,7 +130,7 @@ fn engines_share_their_limit<K: Kind>() {
                         assert!(left.remove(&peer.unwrap()), "{peer:?} is nobody or came twice");
                         held.push((at, socket));
                     }
-                    Event::AcceptEnded { cause: AcceptEnd::Full { waiting }, .. } => {
+                    Event::AcceptEnded { cause: AcceptEnd::LimitReached { waiting }, .. } => {
                         assert!(waiting > 0);
                     }
                     Event::Wake => bench.ring.accept(0),
@@ -149,7 +152,7 @@ fn engines_share_their_limit<K: Kind>() {
     assert_eq!(limit.open(), 0);
 }
 
-fn a_turn_accepts_a_bounded_number_from_all_listeners<K: Kind>() {
+fn a_turn_accepts_a_bounded_number_from_all_listeners<K: EngineKind>() {
     const BOUND: usize = 32;
     let any = "127.0.0.1:0".parse().unwrap();
     let (listeners, addresses): (Vec<Listener>, Vec<SocketAddr>) = (0..2)
@@ -189,7 +192,7 @@ fn a_turn_accepts_a_bounded_number_from_all_listeners<K: Kind>() {
     bench.turn(false);
 }
 
-fn accepting_twice_is_accepting_once<K: Kind>() {
+fn accepting_twice_is_accepting_once<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     bench.ring.accept(0);
     let (_client, _, socket) = bench.pair(b"x");
@@ -199,18 +202,18 @@ fn accepting_twice_is_accepting_once<K: Kind>() {
     bench.finish();
 }
 
-fn finishing_serves_the_queue_then_refuses<K: Kind>() {
+fn finishing_serves_the_queue_then_refuses<K: EngineKind>() {
     finish_with_a_queue(Bench::<K>::silent(Shape::default()));
 }
 
-fn finishing_while_accepting_serves_the_queue<K: Kind>() {
+fn finishing_while_accepting_serves_the_queue<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     bench.turn(false);
     finish_with_a_queue(bench);
 }
 
 /// Clients that had spoken when the listener finished are served; later ones are refused.
-fn finish_with_a_queue<K: Kind>(mut bench: Bench<K>) {
+fn finish_with_a_queue<K: EngineKind>(mut bench: Bench<K>) {
     let mut clients: Vec<TcpStream> = (0..20).map(|_| bench.client()).collect();
     for client in &mut clients {
         client.write_all(b"x").unwrap();
@@ -238,7 +241,7 @@ fn finish_with_a_queue<K: Kind>(mut bench: Bench<K>) {
     bench.stays_quiet(Duration::from_millis(20));
 }
 
-fn finishing_at_the_limit_resets_who_waits<K: Kind>() {
+fn finishing_at_the_limit_resets_who_waits<K: EngineKind>() {
     let mut bench = Bench::<K>::silent(Shape { connections_max: 3, ..Shape::default() });
     let mut clients: Vec<TcpStream> = (0..5).map(|_| bench.client()).collect();
     clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
@@ -254,7 +257,7 @@ fn finishing_at_the_limit_resets_who_waits<K: Kind>() {
     bench.turn(false);
 }
 
-fn a_group_spreads_over_two_engines<K: Kind>() {
+fn a_group_spreads_over_two_engines<K: EngineKind>() {
     const CLIENTS: usize = 128;
     let (address, group) = Listener::bind_group("127.0.0.1:0".parse().unwrap(), 2).unwrap();
     let mut benches: Vec<Bench<K>> = group
@@ -277,7 +280,7 @@ fn a_group_spreads_over_two_engines<K: Kind>() {
 
 /// Engines over one socket that was passed to them, accepting; and the socket, as its owner
 /// keeps it.
-fn over_one_socket<K: Kind>(engines: usize) -> (TcpListener, Vec<Bench<K>>) {
+fn over_one_socket<K: EngineKind>(engines: usize) -> (TcpListener, Vec<Bench<K>>) {
     let owner = TcpListener::bind("127.0.0.1:0").unwrap();
     let passed = Inherited::new(owner.try_clone().unwrap().into(), "test").unwrap();
     let address = passed.address.tcp().unwrap();
@@ -291,7 +294,7 @@ fn over_one_socket<K: Kind>(engines: usize) -> (TcpListener, Vec<Bench<K>>) {
     (owner, benches)
 }
 
-fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: Kind>() {
+fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: EngineKind>() {
     let (_owner, mut benches) = over_one_socket::<K>(2);
     // The first in line never turns its loop again. It is woken once, and may have accepted what
     // it was woken for.
@@ -316,7 +319,7 @@ fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: Kind>() {
     take_all(&mut benches[1]);
 }
 
-fn a_passed_socket_keeps_its_queue<K: Kind>() {
+fn a_passed_socket_keeps_its_queue<K: EngineKind>() {
     let (owner, mut benches) = over_one_socket::<K>(1);
     let mut bench = benches.pop().unwrap();
     let mut client = bench.client();
@@ -329,7 +332,7 @@ fn a_passed_socket_keeps_its_queue<K: Kind>() {
 }
 
 /// Closes all that is in the queue, and counts it.
-fn take_all<K: Kind>(bench: &mut Bench<K>) -> usize {
+fn take_all<K: EngineKind>(bench: &mut Bench<K>) -> usize {
     let (mut count, mut quiet_turns) = (0, 0);
     while quiet_turns < 3 {
         quiet_turns += 1;
@@ -345,7 +348,7 @@ fn take_all<K: Kind>(bench: &mut Bench<K>) -> usize {
     count
 }
 
-fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: Kind>() {
+fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: EngineKind>() {
     let mut bench = Bench::<K>::silent(Shape::default());
     let mut gone = bench.client();
     gone.write_all(b"x").unwrap();
@@ -376,7 +379,7 @@ fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: Kind>() {
     bench.finish();
 }
 
-fn accept_ended<K: Kind>(bench: &mut Bench<K>) -> AcceptEnd {
+fn accept_ended<K: EngineKind>(bench: &mut Bench<K>) -> AcceptEnd {
     match bench.next() {
         Event::AcceptEnded { listener: 0, cause } => cause,
         other => panic!("not the end of accepting: {other:?}"),

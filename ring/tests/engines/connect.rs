@@ -7,7 +7,7 @@ use std::time::Duration;
 use annulus_ring::{Connect, Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::{Domain, SockAddr, Type};
 
-use crate::harness::{Bench, Kind, on_every_engine, pattern};
+use crate::harness::{Bench, EngineKind, on_every_engine, pattern};
 
 on_every_engine!(
     a_connection_speaks_both_ways,
@@ -28,7 +28,7 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-impl<K: Kind> Bench<K> {
+impl<K: EngineKind> Bench<K> {
     /// The next event, which must be the end of `key`'s connecting.
     fn connected(&mut self, key: Key) -> Result<Socket, i32> {
         match self.next() {
@@ -46,7 +46,7 @@ impl<K: Kind> Bench<K> {
     }
 }
 
-fn a_connection_speaks_both_ways<K: Kind>() {
+fn a_connection_speaks_both_ways<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, _) = listener();
     for expect in [RecvMode::Once, RecvMode::Multishot] {
@@ -78,7 +78,7 @@ fn a_connection_speaks_both_ways<K: Kind>() {
     bench.finish();
 }
 
-fn a_connection_begins_where_it_is_told_to<K: Kind>() {
+fn a_connection_begins_where_it_is_told_to<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, address) = listener();
     for last in [2, 77, 250] {
@@ -94,7 +94,7 @@ fn a_connection_begins_where_it_is_told_to<K: Kind>() {
     bench.finish();
 }
 
-fn a_family_has_its_own_sources<K: Kind>() {
+fn a_family_has_its_own_sources<K: EngineKind>() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let address = listener.local_addr().unwrap();
     let mut bench = Bench::<K>::new();
@@ -109,7 +109,7 @@ fn a_family_has_its_own_sources<K: Kind>() {
     bench.finish();
 }
 
-fn nobody_there_is_an_errno<K: Kind>() {
+fn nobody_there_is_an_errno<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, address) = listener();
     drop(listener);
@@ -119,7 +119,7 @@ fn nobody_there_is_an_errno<K: Kind>() {
     bench.finish();
 }
 
-fn a_foreign_source_is_an_errno<K: Kind>() {
+fn a_foreign_source_is_an_errno<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (_listener, address) = listener();
     let key = bench.key();
@@ -129,7 +129,7 @@ fn a_foreign_source_is_an_errno<K: Kind>() {
     bench.finish();
 }
 
-fn many_connections_in_one_turn<K: Kind>() {
+fn many_connections_in_one_turn<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, address) = listener();
     let keys: Vec<Key> = (0..100).map(|_| bench.key()).collect();
@@ -167,7 +167,7 @@ fn deaf() -> (socket2::Socket, SocketAddr, Vec<socket2::Socket>) {
     (listener, address.as_socket().unwrap(), fillers)
 }
 
-fn a_connection_can_be_given_up<K: Kind>() {
+fn a_connection_can_be_given_up<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (_listener, address, _fillers) = deaf();
     let key = bench.key();
@@ -178,7 +178,7 @@ fn a_connection_can_be_given_up<K: Kind>() {
     bench.finish();
 }
 
-fn an_engine_may_go_while_it_connects<K: Kind>() {
+fn an_engine_may_go_while_it_connects<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (_listener, address, _fillers) = deaf();
     let (open, open_address) = listener();
@@ -191,7 +191,7 @@ fn an_engine_may_go_while_it_connects<K: Kind>() {
     bench.abandon();
 }
 
-fn a_bounded_wait_ends_with_nothing<K: Kind>() {
+fn a_bounded_wait_ends_with_nothing<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let mut events = Vec::new();
     for _ in 0..20 {
@@ -201,7 +201,7 @@ fn a_bounded_wait_ends_with_nothing<K: Kind>() {
     bench.finish();
 }
 
-fn a_bounded_wait_ends_with_an_event<K: Kind>() {
+fn a_bounded_wait_ends_with_an_event<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, _) = listener();
     let (mut other, key, socket) = bench.dialed(&listener);

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use annulus_ring::{AcceptEnd, Event, Ring};
 
-use crate::harness::{Bench, Kind, descriptors, on_every_engine};
+use crate::harness::{Bench, EngineKind, descriptors, on_every_engine};
 
 on_every_engine!(accepting_survives_the_lack_of_descriptors, a_dropped_engine_leaves_nothing_open);
 
 const ALONE: &str = "ANNULUS_RING_TEST_ALONE";
 
-fn accepting_survives_the_lack_of_descriptors<K: Kind>() {
+fn accepting_survives_the_lack_of_descriptors<K: EngineKind>() {
     if env::var_os(ALONE).is_some() {
         return run_out::<K>();
     }
@@ -35,7 +35,7 @@ fn accepting_survives_the_lack_of_descriptors<K: Kind>() {
     );
 }
 
-fn run_out<K: Kind>() {
+fn run_out<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let mut clients: Vec<_> = (0..3).map(|_| bench.client()).collect();
     bench.turn(false);
@@ -74,7 +74,7 @@ fn fill() -> Vec<File> {
     all
 }
 
-fn accept_ended<K: Kind>(bench: &mut Bench<K>) -> AcceptEnd {
+fn accept_ended<K: EngineKind>(bench: &mut Bench<K>) -> AcceptEnd {
     match bench.next() {
         Event::AcceptEnded { listener: 0, cause } => cause,
         other => panic!("not the end of accepting: {other:?}"),
@@ -83,7 +83,7 @@ fn accept_ended<K: Kind>(bench: &mut Bench<K>) -> AcceptEnd {
 
 /// An engine that is dropped in the middle of everything: what it had accepted and not
 /// handed out, sends in flight, receives armed.
-fn a_dropped_engine_leaves_nothing_open<K: Kind>() {
+fn a_dropped_engine_leaves_nothing_open<K: EngineKind>() {
     let before = descriptors();
     for turns in 0..3 {
         let mut bench = Bench::<K>::new();

@@ -23,12 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BOUND: Duration = Duration::from_secs(60);
 
 /// A way to make an engine.
-pub(crate) trait Kind: 'static {
+pub(crate) trait EngineKind: 'static {
     type Ring: Connect;
     /// Whether a receive armed with [`RecvMode::Multishot`] outlives its first event.
     const STAYS_ARMED: bool;
 
-    fn build(settings: EngineConfig) -> Result<Self::Ring, String>;
+    fn build(config: EngineConfig) -> Result<Self::Ring, String>;
     fn pool(ring: &Self::Ring) -> &Rc<Pool>;
 }
 
@@ -39,12 +39,12 @@ pub(crate) struct UringOldest;
 /// epoll.
 pub(crate) struct ByEpoll;
 
-impl Kind for UringNewest {
+impl EngineKind for UringNewest {
     type Ring = Uring;
     const STAYS_ARMED: bool = true;
 
-    fn build(settings: EngineConfig) -> Result<Uring, String> {
-        let ring = Uring::new(settings).map_err(|refusal| refusal.explain())?;
+    fn build(config: EngineConfig) -> Result<Uring, String> {
+        let ring = Uring::new(config).map_err(|refusal| refusal.explain())?;
         if ring.capabilities().multishot_recv {
             Ok(ring)
         } else {
@@ -57,12 +57,12 @@ impl Kind for UringNewest {
     }
 }
 
-impl Kind for UringOldest {
+impl EngineKind for UringOldest {
     type Ring = Uring;
     const STAYS_ARMED: bool = false;
 
-    fn build(settings: EngineConfig) -> Result<Uring, String> {
-        Uring::as_on_the_oldest_kernel(settings).map_err(|refusal| refusal.explain())
+    fn build(config: EngineConfig) -> Result<Uring, String> {
+        Uring::with_oldest_features(config).map_err(|refusal| refusal.explain())
     }
 
     fn pool(ring: &Uring) -> &Rc<Pool> {
@@ -70,12 +70,12 @@ impl Kind for UringOldest {
     }
 }
 
-impl Kind for ByEpoll {
+impl EngineKind for ByEpoll {
     type Ring = Epoll;
     const STAYS_ARMED: bool = true;
 
-    fn build(settings: EngineConfig) -> Result<Epoll, String> {
-        Epoll::new(settings).map_err(|error| error.to_string())
+    fn build(config: EngineConfig) -> Result<Epoll, String> {
+        Epoll::new(config).map_err(|error| error.to_string())
     }
 
     fn pool(ring: &Epoll) -> &Rc<Pool> {
@@ -112,14 +112,14 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Runs a test alone, within its bound, and checks that it leaves no descriptor behind.
-pub(crate) fn run<K: Kind>(test: fn()) {
+pub(crate) fn run<K: EngineKind>(test: fn()) {
     let _alone = alone();
     let trial = EngineConfig {
         listeners: Vec::new(),
         waker: Waker::new().unwrap(),
         limit: Arc::new(ConnectionLimit::unlimited()),
         accepts_per_turn: 1,
-        reply_bytes: 64,
+        send_buffer_bytes: 64,
         arena_bytes: 128,
         recv_buffers: 1,
         recv_buffer_bytes: 64,
@@ -152,7 +152,7 @@ pub(crate) fn descriptors() -> usize {
 /// What a bench is built with.
 pub(crate) struct Shape {
     pub(crate) address: &'static str,
-    pub(crate) reply_bytes: usize,
+    pub(crate) send_buffer_bytes: usize,
     pub(crate) arena_bytes: usize,
     pub(crate) recv_buffers: u16,
     pub(crate) recv_buffer_bytes: u32,
@@ -164,7 +164,7 @@ impl Default for Shape {
     fn default() -> Shape {
         Shape {
             address: "127.0.0.1:0",
-            reply_bytes: 4096,
+            send_buffer_bytes: 4096,
             arena_bytes: 1 << 16,
             recv_buffers: 16,
             recv_buffer_bytes: 2048,
@@ -175,7 +175,7 @@ impl Default for Shape {
 }
 
 /// One engine with one listener.
-pub(crate) struct Bench<K: Kind> {
+pub(crate) struct Bench<K: EngineKind> {
     pub(crate) ring: K::Ring,
     pub(crate) waker: Waker,
     pub(crate) address: SocketAddr,
@@ -185,7 +185,7 @@ pub(crate) struct Bench<K: Kind> {
     slots: u32,
 }
 
-impl<K: Kind> Bench<K> {
+impl<K: EngineKind> Bench<K> {
     /// With the default shape, accepting.
     pub(crate) fn new() -> Bench<K> {
         Bench::shaped(Shape::default())
@@ -223,7 +223,7 @@ impl<K: Kind> Bench<K> {
             waker: waker.clone(),
             limit,
             accepts_per_turn: shape.accepts_per_turn,
-            reply_bytes: shape.reply_bytes,
+            send_buffer_bytes: shape.send_buffer_bytes,
             arena_bytes: shape.arena_bytes,
             recv_buffers: shape.recv_buffers,
             recv_buffer_bytes: shape.recv_buffer_bytes,
@@ -378,7 +378,7 @@ impl<K: Kind> Bench<K> {
 
     /// Writes `reply` into the reply space.
     pub(crate) fn fill_reply(&mut self, reply: &[u8]) {
-        self.ring.reply_space()[..reply.len()].copy_from_slice(reply);
+        self.ring.send_buffer()[..reply.len()].copy_from_slice(reply);
     }
 
     /// Drops the engine as it is, and the sockets among the events that were handed out.

@@ -1,7 +1,7 @@
 //! One set of behaviour for every engine, over real sockets: io_uring as this kernel has
 //! it, io_uring as the oldest supported kernel has it, and epoll.
 //!
-//! Each test is a function over [`harness::Kind`]; `on_every_engine!` runs it on all three.
+//! Each test is a function over [`harness::EngineKind`]; `on_every_engine!` runs it on all three.
 //! They run one at a time, each bounded in time, and each must give back every descriptor
 //! and every receive buffer. An engine that this machine refuses is skipped, saying why.
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use annulus_ring::{Event, RecvEnd, RecvMode, Ring, Socket, raise_descriptor_limit};
 
-use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
+use crate::harness::{Bench, EngineKind, Shape, on_every_engine, pattern};
 
 on_every_engine!(
     more_replies_than_the_arena_holds_are_right,
@@ -26,7 +26,7 @@ fn affordable(wanted: usize) -> usize {
 }
 
 /// Connected clients that have all sent their number, in the order of their numbers.
-fn crowd<K: Kind>(bench: &Bench<K>, count: usize) -> Vec<TcpStream> {
+fn crowd<K: EngineKind>(bench: &Bench<K>, count: usize) -> Vec<TcpStream> {
     let mut clients = Vec::with_capacity(count);
     for number in 0..count as u32 {
         let mut client = bench.client();
@@ -40,19 +40,19 @@ fn number_of(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes.try_into().unwrap())
 }
 
-fn more_replies_than_the_arena_holds_are_right<K: Kind>() {
+fn more_replies_than_the_arena_holds_are_right<K: EngineKind>() {
     // Of some 700 bytes each.
     replies_in_one_turn_are_right::<K>(1 << 16);
 }
 
-fn more_replies_than_the_submission_queue_holds_are_right<K: Kind>() {
+fn more_replies_than_the_submission_queue_holds_are_right<K: EngineKind>() {
     // It holds 1024, and the arena all of them.
     replies_in_one_turn_are_right::<K>(1 << 23);
 }
 
-fn replies_in_one_turn_are_right<K: Kind>(arena_bytes: usize) {
+fn replies_in_one_turn_are_right<K: EngineKind>(arena_bytes: usize) {
     let mut bench =
-        Bench::<K>::shaped(Shape { reply_bytes: 1500, arena_bytes, ..Shape::default() });
+        Bench::<K>::shaped(Shape { send_buffer_bytes: 1500, arena_bytes, ..Shape::default() });
     let mut clients = crowd(&bench, affordable(3000));
     let len_of = |number: u32| 400 + (number as usize * 37) % 600;
     let mut pending = Vec::new();
@@ -106,7 +106,7 @@ fn replies_in_one_turn_are_right<K: Kind>(arena_bytes: usize) {
     bench.finish();
 }
 
-fn thousands_of_receives_armed_at_once_are_all_heard<K: Kind>() {
+fn thousands_of_receives_armed_at_once_are_all_heard<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let count = affordable(3000);
     let mut clients = crowd(&bench, count);
@@ -158,7 +158,7 @@ fn thousands_of_receives_armed_at_once_are_all_heard<K: Kind>() {
 }
 
 /// Waits for the last event of each of `count` receives.
-fn drain_all<K: Kind>(bench: &mut Bench<K>, count: usize) {
+fn drain_all<K: EngineKind>(bench: &mut Bench<K>, count: usize) {
     for _ in 0..count {
         match bench.next() {
             Event::Received { more: false, .. } | Event::RecvEnded { .. } => {}
@@ -167,7 +167,7 @@ fn drain_all<K: Kind>(bench: &mut Bench<K>, count: usize) {
     }
 }
 
-fn more_completions_than_the_queue_holds_are_all_delivered<K: Kind>() {
+fn more_completions_than_the_queue_holds_are_all_delivered<K: EngineKind>() {
     // The io_uring engine's queue holds 8192 completions. Every client below causes more
     // than one while the engine does not look.
     let mut bench = Bench::<K>::shaped(Shape {
@@ -205,7 +205,7 @@ fn more_completions_than_the_queue_holds_are_all_delivered<K: Kind>() {
 }
 
 /// Receives until each connection has `len` bytes, arming again where needed.
-fn hear<K: Kind>(
+fn hear<K: EngineKind>(
     bench: &mut Bench<K>,
     sockets: &[annulus_ring::Socket],
     heard: &mut [Vec<u8>],

@@ -5,10 +5,10 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
-use crate::harness::{Bench, Kind, Shape, on_every_engine, pattern};
+use crate::harness::{Bench, EngineKind, Shape, on_every_engine, pattern};
 
 on_every_engine!(
     one_receive_now_is_one_event,
@@ -31,7 +31,7 @@ on_every_engine!(
     a_completion_carries_the_key_it_was_queued_with,
 );
 
-fn one_receive_now_is_one_event<K: Kind>() {
+fn one_receive_now_is_one_event<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     client.write_all(b"more").unwrap();
@@ -42,7 +42,7 @@ fn one_receive_now_is_one_event<K: Kind>() {
     bench.finish();
 }
 
-fn one_receive_for_later_waits_and_is_one_event<K: Kind>() {
+fn one_receive_for_later_waits_and_is_one_event<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     for round in 0..20u8 {
@@ -58,7 +58,7 @@ fn one_receive_for_later_waits_and_is_one_event<K: Kind>() {
     bench.ring.recv(key, &socket, RecvMode::Once);
     assert_eq!(&bench.received(key).0[..], b"unasked");
     // Nothing is armed: the last bytes take the end of the connection with them.
-    bench.ring.reply_space()[..3].copy_from_slice(b"bye");
+    bench.ring.send_buffer()[..3].copy_from_slice(b"bye");
     bench.ring.send_and_close(key, socket, 3);
     bench.stays_quiet(Duration::from_millis(20));
     let mut rest = Vec::new();
@@ -67,10 +67,10 @@ fn one_receive_for_later_waits_and_is_one_event<K: Kind>() {
     bench.finish();
 }
 
-fn few_bytes_wake_nobody<K: Kind>() {
+fn few_bytes_wake_nobody<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
-    bench.ring.await_bytes(&socket, 10);
+    bench.ring.set_rcvlowat(&socket, 10);
     bench.ring.recv(key, &socket, RecvMode::Once);
     client.write_all(b"four").unwrap();
     bench.stays_quiet(Duration::from_millis(30));
@@ -80,16 +80,16 @@ fn few_bytes_wake_nobody<K: Kind>() {
     bench.ring.recv(key, &socket, RecvMode::Once);
     client.write_all(b"few").unwrap();
     bench.stays_quiet(Duration::from_millis(30));
-    bench.ring.await_bytes(&socket, 1);
+    bench.ring.set_rcvlowat(&socket, 1);
     assert_eq!(&bench.received(key).0[..], b"few");
     bench.ring.close(socket);
     bench.finish();
 }
 
-fn few_bytes_and_the_end_are_delivered<K: Kind>() {
+fn few_bytes_and_the_end_are_delivered<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
-    bench.ring.await_bytes(&socket, 10);
+    bench.ring.set_rcvlowat(&socket, 10);
     bench.ring.recv(key, &socket, RecvMode::Once);
     client.write_all(b"four").unwrap();
     bench.stays_quiet(Duration::from_millis(20));
@@ -101,7 +101,7 @@ fn few_bytes_and_the_end_are_delivered<K: Kind>() {
     bench.finish();
 }
 
-fn a_receive_for_later_stays_armed<K: Kind>() {
+fn a_receive_for_later_stays_armed<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     bench.ring.recv(key, &socket, RecvMode::Multishot);
@@ -121,7 +121,7 @@ fn a_receive_for_later_stays_armed<K: Kind>() {
     bench.finish();
 }
 
-fn bytes_that_came_before_the_receive_are_delivered<K: Kind>() {
+fn bytes_that_came_before_the_receive_are_delivered<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.pair(b"first");
     bench.ring.recv(key, &socket, RecvMode::Multishot);
@@ -145,7 +145,7 @@ fn bytes_that_came_before_the_receive_are_delivered<K: Kind>() {
     bench.finish();
 }
 
-fn the_end_is_reported<K: Kind>() {
+fn the_end_is_reported<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         for armed_before in [false, true] {
@@ -169,7 +169,7 @@ fn the_end_is_reported<K: Kind>() {
     bench.finish();
 }
 
-fn bytes_and_end_together_are_both_reported<K: Kind>() {
+fn bytes_and_end_together_are_both_reported<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for second in [RecvMode::Immediate, RecvMode::Multishot] {
         for round in 0..25 {
@@ -207,7 +207,7 @@ fn bytes_and_end_together_are_both_reported<K: Kind>() {
     bench.finish();
 }
 
-fn many_buffers_of_bytes_and_the_end_come_in_order<K: Kind>() {
+fn many_buffers_of_bytes_and_the_end_come_in_order<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let size = Shape::default().recv_buffer_bytes as usize;
     // Exactly full buffers are the delicate ones: a full read may or may not be the last.
@@ -225,7 +225,7 @@ fn many_buffers_of_bytes_and_the_end_come_in_order<K: Kind>() {
     bench.finish();
 }
 
-fn the_end_after_a_fruitless_receive_now_is_reported<K: Kind>() {
+fn the_end_after_a_fruitless_receive_now_is_reported<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     bench.ring.recv(key, &socket, RecvMode::Immediate);
@@ -241,7 +241,7 @@ fn the_end_after_a_fruitless_receive_now_is_reported<K: Kind>() {
     bench.finish();
 }
 
-fn a_reset_is_an_error<K: Kind>() {
+fn a_reset_is_an_error<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         for armed_before in [false, true] {
@@ -263,7 +263,7 @@ fn a_reset_is_an_error<K: Kind>() {
     bench.finish();
 }
 
-fn a_cancelled_receive_ends_and_can_be_armed_again<K: Kind>() {
+fn a_cancelled_receive_ends_and_can_be_armed_again<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     for expect in
@@ -286,7 +286,7 @@ fn a_cancelled_receive_ends_and_can_be_armed_again<K: Kind>() {
     bench.finish();
 }
 
-fn cancelling_loses_no_bytes<K: Kind>() {
+fn cancelling_loses_no_bytes<K: EngineKind>() {
     // More buffers than one burst takes, so that receives are ended by the cancelling.
     let mut bench = Bench::<K>::shaped(Shape { recv_buffers: 512, ..Shape::default() });
     let (mut client, key, socket) = bench.greeted();
@@ -325,7 +325,7 @@ fn cancelling_loses_no_bytes<K: Kind>() {
     bench.finish();
 }
 
-fn cancelling_nothing_is_silent<K: Kind>() {
+fn cancelling_nothing_is_silent<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     bench.ring.cancel_recv(Key::new(3, 3));
     let (_client, key, socket) = bench.greeted();
@@ -335,7 +335,7 @@ fn cancelling_nothing_is_silent<K: Kind>() {
     bench.finish();
 }
 
-fn without_buffers_the_bytes_wait<K: Kind>() {
+fn without_buffers_the_bytes_wait<K: EngineKind>() {
     let mut bench =
         Bench::<K>::shaped(Shape { recv_buffers: 4, recv_buffer_bytes: 256, ..Shape::default() });
     for expect in [RecvMode::Immediate, RecvMode::Multishot] {
@@ -373,7 +373,7 @@ fn without_buffers_the_bytes_wait<K: Kind>() {
     bench.finish();
 }
 
-fn one_greedy_peer_does_not_starve_another<K: Kind>() {
+fn one_greedy_peer_does_not_starve_another<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut greedy, greedy_key, greedy_socket) = bench.greeted();
     let (mut modest, modest_key, modest_socket) = bench.greeted();
@@ -418,8 +418,8 @@ fn one_greedy_peer_does_not_starve_another<K: Kind>() {
 }
 
 /// Ends a receive that may deliver until it does, of two connections that both may.
-fn end_receive<K: Kind>(bench: &mut Bench<K>, key: Key, socket: &Socket) {
-    bench.ring.shutdown(socket, Half::Both);
+fn end_receive<K: EngineKind>(bench: &mut Bench<K>, key: Key, socket: &Socket) {
+    bench.ring.shutdown(socket, Shutdown::Both);
     bench.ring.cancel_recv(key);
     loop {
         match bench.next() {
@@ -431,7 +431,7 @@ fn end_receive<K: Kind>(bench: &mut Bench<K>, key: Key, socket: &Socket) {
     }
 }
 
-fn shutting_down_ends_an_armed_receive<K: Kind>() {
+fn shutting_down_ends_an_armed_receive<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         for submitted in [false, true] {
@@ -440,7 +440,7 @@ fn shutting_down_ends_an_armed_receive<K: Kind>() {
             if submitted {
                 bench.stays_quiet(Duration::from_millis(5));
             }
-            bench.ring.shutdown(&socket, Half::Both);
+            bench.ring.shutdown(&socket, Shutdown::Both);
             assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
             bench.ring.close(socket);
         }
@@ -448,7 +448,7 @@ fn shutting_down_ends_an_armed_receive<K: Kind>() {
     bench.finish();
 }
 
-fn a_completion_carries_the_key_it_was_queued_with<K: Kind>() {
+fn a_completion_carries_the_key_it_was_queued_with<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let slot = 5;
     let mut previous: Option<(TcpStream, Key)> = None;
@@ -465,7 +465,7 @@ fn a_completion_carries_the_key_it_was_queued_with<K: Kind>() {
             bench.ring.cancel_recv(earlier_key);
         }
         bench.stays_quiet(Duration::from_millis(10));
-        bench.ring.shutdown(&socket, Half::Both);
+        bench.ring.shutdown(&socket, Shutdown::Both);
         assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
         bench.ring.close(socket);
         bench.turn(false);

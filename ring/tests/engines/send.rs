@@ -5,10 +5,10 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
-use crate::harness::{Bench, Kind, on_every_engine, pattern};
+use crate::harness::{Bench, EngineKind, on_every_engine, pattern};
 
 on_every_engine!(
     a_reply_arrives_and_nothing_is_heard_of_it,
@@ -25,7 +25,7 @@ on_every_engine!(
     closing_is_an_end,
 );
 
-fn a_reply_arrives_and_nothing_is_heard_of_it<K: Kind>() {
+fn a_reply_arrives_and_nothing_is_heard_of_it<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     for round in 0..10 {
@@ -41,7 +41,7 @@ fn a_reply_arrives_and_nothing_is_heard_of_it<K: Kind>() {
     bench.finish();
 }
 
-fn a_reply_and_a_receive_in_one_turn<K: Kind>() {
+fn a_reply_and_a_receive_in_one_turn<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     let mut armed = false;
@@ -71,7 +71,7 @@ fn a_reply_and_a_receive_in_one_turn<K: Kind>() {
     bench.finish();
 }
 
-fn a_last_reply_arrives_whole_and_then_the_end<K: Kind>() {
+fn a_last_reply_arrives_whole_and_then_the_end<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for len in [1, 245, 4096] {
         let (client, key, socket) = bench.greeted();
@@ -82,7 +82,7 @@ fn a_last_reply_arrives_whole_and_then_the_end<K: Kind>() {
 }
 
 /// Sends a last reply, of which the client gets every byte, and then the end.
-fn ends_with_the_whole<K: Kind>(
+fn ends_with_the_whole<K: EngineKind>(
     bench: &mut Bench<K>,
     mut client: TcpStream,
     key: Key,
@@ -99,7 +99,7 @@ fn ends_with_the_whole<K: Kind>(
 }
 
 /// A close with unread bytes would be a reset, and drop the reply.
-fn a_word_before_the_end_costs_no_last_reply<K: Kind>() {
+fn a_word_before_the_end_costs_no_last_reply<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for word in [&b"x"[..], &[b'x'; 5000]] {
         let (mut client, key, socket) = bench.greeted();
@@ -116,7 +116,7 @@ fn a_word_before_the_end_costs_no_last_reply<K: Kind>() {
 
 /// Its last segment is held back for the FIN: an engine that went to sleep before it closed
 /// would keep the client waiting, 200 ms for the bytes and longer for the end.
-fn a_last_reply_is_not_kept_back_by_waiting<K: Kind>() {
+fn a_last_reply_is_not_kept_back_by_waiting<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let mut fastest = Duration::MAX;
     for _ in 0..5 {
@@ -139,7 +139,7 @@ fn a_last_reply_is_not_kept_back_by_waiting<K: Kind>() {
     bench.finish();
 }
 
-fn an_empty_owned_send_is_sent<K: Kind>() {
+fn an_empty_owned_send_is_sent<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (_client, key, socket) = bench.greeted();
     bench.ring.send_owned(key, &socket, Box::default());
@@ -153,7 +153,7 @@ fn reset(client: std::net::TcpStream) {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-fn sending_to_a_peer_that_reset_fails<K: Kind>() {
+fn sending_to_a_peer_that_reset_fails<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (client, key, socket) = bench.greeted();
     reset(client);
@@ -166,7 +166,7 @@ fn sending_to_a_peer_that_reset_fails<K: Kind>() {
     bench.finish();
 }
 
-fn a_last_reply_to_a_peer_that_reset_hands_the_socket_back<K: Kind>() {
+fn a_last_reply_to_a_peer_that_reset_hands_the_socket_back<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (client, key, socket) = bench.greeted();
     let fd = socket.raw();
@@ -181,7 +181,7 @@ fn a_last_reply_to_a_peer_that_reset_hands_the_socket_back<K: Kind>() {
     bench.finish();
 }
 
-fn an_owned_send_to_a_peer_that_reset_fails<K: Kind>() {
+fn an_owned_send_to_a_peer_that_reset_fails<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (client, key, socket) = bench.greeted();
     reset(client);
@@ -191,14 +191,14 @@ fn an_owned_send_to_a_peer_that_reset_fails<K: Kind>() {
     bench.finish();
 }
 
-fn shutting_down_writes_leaves_reading<K: Kind>() {
+fn shutting_down_writes_leaves_reading<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for expect in [RecvMode::Immediate, RecvMode::Multishot] {
         let (mut client, key, socket) = bench.greeted();
         bench.fill_reply(b"bye");
         bench.ring.send(key, &socket, 3);
         bench.turn(false);
-        bench.ring.shutdown(&socket, Half::Write);
+        bench.ring.shutdown(&socket, Shutdown::Write);
         let mut got = Vec::new();
         client.read_to_end(&mut got).unwrap();
         assert_eq!(got, b"bye");
@@ -216,7 +216,7 @@ fn shutting_down_writes_leaves_reading<K: Kind>() {
     bench.finish();
 }
 
-fn a_reset_is_a_reset<K: Kind>() {
+fn a_reset_is_a_reset<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, _, socket) = bench.greeted();
     bench.ring.reset(socket);
@@ -226,7 +226,7 @@ fn a_reset_is_a_reset<K: Kind>() {
     bench.finish();
 }
 
-fn closing_is_an_end<K: Kind>() {
+fn closing_is_an_end<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, _, socket) = bench.greeted();
     bench.ring.close(socket);

@@ -2,14 +2,14 @@
 //! together with what went it is every byte once.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::{Domain, SockAddr, SockRef, Socket as PlainSocket, Type};
 
-use crate::harness::{Bench, Kind, Shape, limit_send_buffer, on_every_engine, pattern};
+use crate::harness::{Bench, EngineKind, Shape, limit_send_buffer, on_every_engine, pattern};
 
 /// More than two sockets' buffers hold, so that it cannot go out at once.
 const LARGE: usize = 12 << 20;
@@ -29,12 +29,12 @@ on_every_engine!(
     a_short_send_is_told_by_its_key_though_its_socket_is_closed,
 );
 
-fn large<K: Kind>() -> Bench<K> {
-    Bench::shaped(Shape { reply_bytes: LARGE, ..Shape::default() })
+fn large<K: EngineKind>() -> Bench<K> {
+    Bench::shaped(Shape { send_buffer_bytes: LARGE, ..Shape::default() })
 }
 
 /// A connection of a client with a small window, accepted and greeted.
-fn narrow<K: Kind>(bench: &mut Bench<K>) -> (TcpStream, Key, Socket) {
+fn narrow<K: EngineKind>(bench: &mut Bench<K>) -> (TcpStream, Key, Socket) {
     let client = PlainSocket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     client.set_recv_buffer_size(4096).unwrap();
     client.connect(&SockAddr::from(bench.address)).unwrap();
@@ -62,7 +62,7 @@ fn reader(mut client: TcpStream, len: Option<usize>) -> JoinHandle<(TcpStream, V
     })
 }
 
-fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: Kind>() {
+fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     let reply = pattern(1, LARGE);
@@ -90,7 +90,7 @@ fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: Kind>() {
     bench.finish();
 }
 
-fn what_a_client_has_not_taken_is_told<K: Kind>() {
+fn what_a_client_has_not_taken_is_told<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     let reply = pattern(3, LARGE);
@@ -116,7 +116,7 @@ fn what_a_client_has_not_taken_is_told<K: Kind>() {
     bench.finish();
 }
 
-fn the_rest_of_a_last_reply_comes_back_with_the_socket<K: Kind>() {
+fn the_rest_of_a_last_reply_comes_back_with_the_socket<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     let fd = socket.raw();
@@ -135,7 +135,7 @@ fn the_rest_of_a_last_reply_comes_back_with_the_socket<K: Kind>() {
     bench.finish();
 }
 
-fn a_full_socket_takes_nothing_and_loses_nothing<K: Kind>() {
+fn a_full_socket_takes_nothing_and_loses_nothing<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     let first = pattern(3, LARGE);
@@ -165,7 +165,7 @@ fn a_full_socket_takes_nothing_and_loses_nothing<K: Kind>() {
     bench.finish();
 }
 
-fn several_replies_of_one_turn_fall_short_each_for_itself<K: Kind>() {
+fn several_replies_of_one_turn_fall_short_each_for_itself<K: EngineKind>() {
     let mut bench = large::<K>();
     let mut peers: Vec<_> = (0..6).map(|_| narrow(&mut bench)).collect();
     let mut readings = Vec::new();
@@ -213,7 +213,7 @@ fn several_replies_of_one_turn_fall_short_each_for_itself<K: Kind>() {
 }
 
 /// Who heard of the next request first would answer it ahead of the rest of this answer.
-fn a_short_send_is_told_before_new_bytes<K: Kind>() {
+fn a_short_send_is_told_before_new_bytes<K: EngineKind>() {
     let mut bench = large::<K>();
     let peers: Vec<_> = (0..3).map(|_| narrow(&mut bench)).collect();
     let (client, key, socket) = &peers[2];
@@ -237,7 +237,7 @@ fn a_short_send_is_told_before_new_bytes<K: Kind>() {
     let place = |event| told.iter().position(|told| *told == (*key, event)).unwrap();
     assert!(place("short") < place("received"), "{told:?}");
     if K::STAYS_ARMED {
-        bench.ring.shutdown(socket, Half::Both);
+        bench.ring.shutdown(socket, Shutdown::Both);
         assert_eq!(bench.recv_ended(*key), RecvEnd::Eof);
     }
     for (_client, _, socket) in peers {
@@ -248,7 +248,7 @@ fn a_short_send_is_told_before_new_bytes<K: Kind>() {
 
 /// The kernel waits for room by polling so many times, then in a thread of its own: this
 /// many bytes through a buffer this small take it there (24 MiB, 4 KiB).
-fn a_slow_reader_gets_every_byte<K: Kind>() {
+fn a_slow_reader_gets_every_byte<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = narrow(&mut bench);
     limit_send_buffer(&socket, 4096);
@@ -269,7 +269,7 @@ fn a_slow_reader_gets_every_byte<K: Kind>() {
     bench.finish();
 }
 
-fn shutting_down_aborts_a_send_to_a_slow_reader<K: Kind>() {
+fn shutting_down_aborts_a_send_to_a_slow_reader<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (client, key, socket) = narrow(&mut bench);
     limit_send_buffer(&socket, 4096);
@@ -283,13 +283,13 @@ fn shutting_down_aborts_a_send_to_a_slow_reader<K: Kind>() {
     assert!(matches!(bench.next(), Event::Wake));
     let _client = reading.join().unwrap();
     bench.stays_quiet(Duration::from_millis(20));
-    bench.ring.shutdown(&socket, Half::Both);
+    bench.ring.shutdown(&socket, Shutdown::Both);
     assert_eq!(bench.sent(key), Err(libc::EPIPE));
     bench.ring.reset(socket);
     bench.finish();
 }
 
-fn receiving_goes_on_beside_an_owned_send<K: Kind>() {
+fn receiving_goes_on_beside_an_owned_send<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     let reply = pattern(5, LARGE);
@@ -313,7 +313,7 @@ fn receiving_goes_on_beside_an_owned_send<K: Kind>() {
     bench.finish();
 }
 
-fn shutting_down_aborts_an_owned_send<K: Kind>() {
+fn shutting_down_aborts_an_owned_send<K: EngineKind>() {
     let mut bench = large::<K>();
     for armed in [false, true] {
         let (_client, key, socket) = narrow(&mut bench);
@@ -322,7 +322,7 @@ fn shutting_down_aborts_an_owned_send<K: Kind>() {
             bench.ring.recv(key, &socket, RecvMode::Multishot);
         }
         bench.stays_quiet(Duration::from_millis(20));
-        bench.ring.shutdown(&socket, Half::Both);
+        bench.ring.shutdown(&socket, Shutdown::Both);
         let (mut sent, mut ended) = (false, !armed);
         while !(sent && ended) {
             match bench.next() {
@@ -336,7 +336,7 @@ fn shutting_down_aborts_an_owned_send<K: Kind>() {
     bench.finish();
 }
 
-fn a_reset_by_the_peer_aborts_an_owned_send<K: Kind>() {
+fn a_reset_by_the_peer_aborts_an_owned_send<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     bench.ring.send_owned(key, &socket, pattern(7, LARGE).into());
@@ -349,7 +349,7 @@ fn a_reset_by_the_peer_aborts_an_owned_send<K: Kind>() {
     bench.finish();
 }
 
-fn a_short_send_is_told_by_its_key_though_its_socket_is_closed<K: Kind>() {
+fn a_short_send_is_told_by_its_key_though_its_socket_is_closed<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     bench.fill_reply(&pattern(8, LARGE));

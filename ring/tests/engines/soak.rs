@@ -7,10 +7,10 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Half, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
-use crate::harness::{Bench, Kind, Shape, limit_send_buffer, on_every_engine, pattern};
+use crate::harness::{Bench, EngineKind, Shape, limit_send_buffer, on_every_engine, pattern};
 
 on_every_engine!(random_clients_get_every_byte);
 
@@ -23,9 +23,9 @@ const REQUEST: usize = 12;
 const KEEP: u32 = 0;
 const CLOSE: u32 = 1;
 
-fn random_clients_get_every_byte<K: Kind>() {
+fn random_clients_get_every_byte<K: EngineKind>() {
     let bench = Bench::<K>::shaped(Shape {
-        reply_bytes: REPLY,
+        send_buffer_bytes: REPLY,
         arena_bytes: 2 * REPLY,
         recv_buffers: 8,
         recv_buffer_bytes: 128,
@@ -35,14 +35,14 @@ fn random_clients_get_every_byte<K: Kind>() {
     thread::scope(|scope| {
         let until = Instant::now() + DURATION;
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|seed| scope.spawn(move || Client { random: seed + 1 }.run(address, until)))
+            .map(|seed| scope.spawn(move || SoakClient { random: seed + 1 }.run(address, until)))
             .collect();
         scope.spawn(move || {
             let answers: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
             println!("{answers} answers");
             waker.wake();
         });
-        let mut server = Server {
+        let mut server = SoakServer {
             bench,
             connections: HashMap::new(),
             generation: 0,
@@ -58,7 +58,7 @@ fn random_clients_get_every_byte<K: Kind>() {
     });
 }
 
-struct Connection {
+struct SoakConnection {
     key: Key,
     /// `None` once it was given to `send_and_close`.
     socket: Option<Socket>,
@@ -73,9 +73,9 @@ struct Connection {
     pending: Vec<u8>,
 }
 
-struct Server<K: Kind> {
+struct SoakServer<K: EngineKind> {
     bench: Bench<K>,
-    connections: HashMap<u32, Connection>,
+    connections: HashMap<u32, SoakConnection>,
     generation: u32,
     turn: u64,
     woken: bool,
@@ -84,7 +84,7 @@ struct Server<K: Kind> {
     deferred: Vec<Key>,
 }
 
-impl<K: Kind> Server<K> {
+impl<K: EngineKind> SoakServer<K> {
     /// Serves until woken, which is when the clients are done, and the last connection is
     /// gone.
     fn serve(&mut self) {
@@ -139,7 +139,7 @@ impl<K: Kind> Server<K> {
     }
 
     /// The connection that `key` names; no event may come for one that is gone.
-    fn known(&mut self, key: Key) -> &mut Connection {
+    fn known(&mut self, key: Key) -> &mut SoakConnection {
         let connection = self.connections.get_mut(&key.slot()).expect("an event of the dead");
         assert_eq!(connection.key, key, "an event of the slot's earlier tenant");
         connection
@@ -155,7 +155,7 @@ impl<K: Kind> Server<K> {
             limit_send_buffer(&socket, 8192);
         }
         self.bench.ring.recv(key, &socket, RecvMode::Immediate);
-        let connection = Connection {
+        let connection = SoakConnection {
             key,
             socket: Some(socket),
             armed: true,
@@ -201,7 +201,7 @@ impl<K: Kind> Server<K> {
         }
         if connection.leaving {
             if connection.armed {
-                ring.shutdown(connection.socket.as_ref().unwrap(), Half::Both);
+                ring.shutdown(connection.socket.as_ref().unwrap(), Shutdown::Both);
                 return;
             }
             if let Some(socket) = connection.socket.take() {
@@ -228,7 +228,7 @@ impl<K: Kind> Server<K> {
             connection.sending = true;
             return;
         }
-        ring.reply_space()[..len].copy_from_slice(&pattern(seed, len));
+        ring.send_buffer()[..len].copy_from_slice(&pattern(seed, len));
         if connection.leaving && !connection.armed {
             ring.send_and_close(key, connection.socket.take().unwrap(), len);
         } else {
@@ -239,11 +239,11 @@ impl<K: Kind> Server<K> {
     }
 }
 
-struct Client {
+struct SoakClient {
     random: u32,
 }
 
-impl Client {
+impl SoakClient {
     fn below(&mut self, bound: u32) -> u32 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;

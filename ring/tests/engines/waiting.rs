@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use annulus_ring::{Event, RecvMode, Ring};
 
-use crate::harness::{Bench, Kind, on_every_engine};
+use crate::harness::{Bench, EngineKind, on_every_engine};
 
 on_every_engine!(
     a_tick_comes_each_second,
@@ -17,7 +17,7 @@ on_every_engine!(
     not_waiting_returns_at_once,
 );
 
-fn a_tick_comes_each_second<K: Kind>() {
+fn a_tick_comes_each_second<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let start = Instant::now();
     for second in 1..=2u32 {
@@ -30,7 +30,7 @@ fn a_tick_comes_each_second<K: Kind>() {
     bench.finish();
 }
 
-fn a_wake_ends_the_wait<K: Kind>() {
+fn a_wake_ends_the_wait<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let waker = bench.waker.clone();
     let start = Instant::now();
@@ -45,7 +45,7 @@ fn a_wake_ends_the_wait<K: Kind>() {
     bench.finish();
 }
 
-fn no_wake_is_lost<K: Kind>() {
+fn no_wake_is_lost<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     // Before the first turn, and several at once.
     bench.waker.wake();
@@ -69,7 +69,7 @@ fn no_wake_is_lost<K: Kind>() {
     bench.finish();
 }
 
-fn waiting_is_not_busy<K: Kind>() {
+fn waiting_is_not_busy<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     // Connections in every quiet state: armed, read and not armed again, bytes waiting
     // unasked for, ended and not asked again.
@@ -96,7 +96,7 @@ fn waiting_is_not_busy<K: Kind>() {
     assert!(busy < Duration::from_millis(50), "{busy:?} of CPU while idle");
 
     for socket in [armed_socket, now_socket] {
-        bench.ring.shutdown(&socket, annulus_ring::Half::Both);
+        bench.ring.shutdown(&socket, std::net::Shutdown::Both);
         assert!(matches!(bench.next(), Event::RecvEnded { .. }));
         bench.ring.close(socket);
     }
@@ -111,7 +111,7 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
 }
 
-fn not_waiting_returns_at_once<K: Kind>() {
+fn not_waiting_returns_at_once<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let start = Instant::now();
     let mut events = Vec::new();

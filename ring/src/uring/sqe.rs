@@ -34,7 +34,7 @@ impl WaitLimit {
 }
 
 /// A send of which nothing is heard if it goes out whole.
-pub(super) fn quiet_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
+pub(super) fn send_skip_success(fd: i32, bytes: &[u8], more: i32) -> Entry {
     // MSG_WAITALL makes a short send count as a failure, which is not kept quiet.
     opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
         .flags(SEND_FLAGS | libc::MSG_WAITALL | more)
@@ -43,7 +43,7 @@ pub(super) fn quiet_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
 }
 
 /// A send that tells in any case how much went.
-pub(super) fn loud_send(fd: i32, bytes: &[u8], more: i32) -> Entry {
+pub(super) fn send_reported(fd: i32, bytes: &[u8], more: i32) -> Entry {
     opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).flags(SEND_FLAGS | more).build()
 }
 
