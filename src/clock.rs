@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Monotonic time since the process began to serve: what timeouts and swarms count in.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -22,6 +24,12 @@ impl Clock {
     /// Whole seconds since the start.
     pub fn now_s(&self) -> u32 {
         whole_seconds(self.now())
+    }
+
+    /// Microseconds of CLOCK_MONOTONIC, by which a service manager orders events.
+    pub(crate) fn monotonic_us() -> i64 {
+        let time = clock_gettime(ClockId::Monotonic);
+        time.tv_sec * 1_000_000 + time.tv_nsec / 1000
     }
 
     /// Seconds since 1970, for log lines and certificates.

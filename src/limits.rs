@@ -218,9 +218,9 @@ pub const ACCESS_BAD_LINES_SHOWN: usize = 20;
 /// such file from filling memory.
 pub const ACCOUNTS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Seconds that the keeper has to open all files of a reload, each of which takes microseconds on a
-/// local disk.
-pub const KEEPER_PATIENCE_S: u64 = 10;
+/// Seconds that the file broker has to open all files of a reload, each of which takes microseconds
+/// on a local disk.
+pub const FILE_BROKER_TIMEOUT_S: u64 = 10;
 
 /// Seconds after which the log says that a reload is still reading.
 pub const RELOAD_SLOW_S: u32 = 10;
@@ -229,7 +229,7 @@ pub const RELOAD_SLOW_S: u32 = 10;
 /// [`ACCESS_ENTRIES_MAX`], has two gigabytes.
 pub const RELOAD_S_MAX: u32 = 40;
 
-const _: () = assert!(RELOAD_SLOW_S < RELOAD_S_MAX && KEEPER_PATIENCE_S < RELOAD_S_MAX as u64);
+const _: () = assert!(RELOAD_SLOW_S < RELOAD_S_MAX && FILE_BROKER_TIMEOUT_S < RELOAD_S_MAX as u64);
 
 /// Links that lead on to one another, of one path, that are followed at the start: as many as
 /// the kernel follows.

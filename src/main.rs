@@ -6,12 +6,14 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
+
 use annulus::access_list::{AccessList, LoadedAccessList};
 use annulus::clock::Clock;
 use annulus::config::{AccessMode, Config, print_default};
 use annulus::flags::{self, Action, Flags};
 use annulus::log;
-use annulus::os::{Confinement, Files};
+use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
 use annulus::tls::{Certificates, Loaded};
 
 /// A wrong configuration, or a failure.
@@ -20,7 +22,11 @@ const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let Flags { action, config } = match flags::parse(env::args_os().skip(1)) {
+    let mut arguments = env::args_os().skip(1).peekable();
+    if arguments.next_if(|word| word == FILE_BROKER).is_some() {
+        return run_file_broker(arguments);
+    }
+    let Flags { action, config } = match flags::parse(arguments) {
         Ok(flags) => flags,
         Err(error) => {
             complain(&format!("annulus: {error}\nannulus --help explains the flags"));
@@ -47,10 +53,10 @@ fn main() -> ExitCode {
 /// Runs the tracker until it is told to stop.
 fn serve(path: Option<&Path>) -> ExitCode {
     let done = Config::load(path)
-        .map_err(|mistakes| mistakes.to_string())
+        .map_err(|mistakes| anyhow!(mistakes.to_string()))
         .and_then(|config| annulus::run(&config));
-    if let Err(what) = &done {
-        log::failure(what);
+    if let Err(error) = &done {
+        log::failure(&format!("{error:#}"));
     }
     log::flush();
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
@@ -63,16 +69,17 @@ fn check(path: Option<&Path>) -> Result<(), String> {
     if !config.tls.certificates.is_empty() {
         let certificates = &config.tls.certificates;
         let Loaded { warnings, .. } =
-            Certificates::load(certificates, &Files::Own, Clock::unix_s())
+            Certificates::load(certificates, &FileSource::Direct, Clock::unix_s())
                 .map_err(|mistakes| mistakes.join("\n"))?;
         warnings.iter().for_each(|warning| complain(warning));
     }
     if config.access.mode != AccessMode::Off {
-        let LoadedAccessList { list, warnings } = AccessList::load(&config.access, &Files::Own)
-            .map_err(|mistakes| mistakes.join("\n"))?;
+        let LoadedAccessList { list, warnings } =
+            AccessList::load(&config.access, &FileSource::Direct)
+                .map_err(|mistakes| mistakes.join("\n"))?;
         warnings.iter().chain(&list.warning(&config.access)).for_each(|it| complain(it));
     }
-    Confinement::plan(&config)?;
+    Sandbox::plan(&config).map_err(|error| format!("{error:#}"))?;
     match path {
         Some(path) => print(&format!("{}: ok\n", path.display())),
         None => print("defaults: ok\n"),

@@ -1,13 +1,29 @@
-//! What the tracker asks of Linux apart from its sockets: users and privileges, the sandbox, and
-//! the files of the configuration.
+//! What the tracker asks of Linux apart from its sockets: safe wrappers, by rustix where it has the
+//! call. Privileges and the sandbox, the file broker, signals, limits, and the service manager.
 
 mod accounts;
+mod channel;
 mod file_broker;
+mod file_source;
 mod files;
 mod landlock;
+mod privileges;
+mod process;
 mod sandbox;
+mod signals;
+mod systemd;
+mod unix_socket;
 
-pub use file_broker::Keeper;
+pub(crate) use file_broker::BrokerProcess;
+pub use file_broker::{FILE_BROKER, run_file_broker};
+pub use file_source::{FileSource, ReloadHealth};
 pub(crate) use files::not_utf8;
-pub use files::{Files, Obstacles};
-pub use sandbox::Confinement;
+pub(crate) use privileges::Ids;
+pub(crate) use process::{
+    count_dir_entries, lower_priority, raise_descriptor_limit, raise_locked_memory_limit,
+    stderr_writable,
+};
+pub use sandbox::Sandbox;
+pub(crate) use signals::{Signal, Signals};
+pub(crate) use systemd::{InheritedSocket, Notifier};
+pub(crate) use unix_socket::SocketFile;

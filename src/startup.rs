@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annulus_ring::{
-    ConnectionLimit, Listener, ListenerIndex, Notifier, SelectedEngine, Signals, Waker,
-    raise_descriptor_limit, raise_locked_memory_limit, steady_memory,
+    ConnectionLimit, Listener, ListenerIndex, SelectedEngine, Waker, close_inherited_on_exec,
+    steady_memory,
 };
+use anyhow::{Context, anyhow, bail};
 
 use crate::access_list::SharedAccessList;
 use crate::admin::process::ProcFiles;
@@ -30,7 +31,9 @@ use crate::limits::{
 };
 use crate::log::{self, Logger};
 use crate::metrics::Counters;
-use crate::os::{Confinement, Obstacles};
+use crate::os::{
+    Notifier, ReloadHealth, Sandbox, Signals, raise_descriptor_limit, raise_locked_memory_limit,
+};
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use crate::server::{Server, response_bytes_max};
@@ -38,7 +41,7 @@ use crate::tls::{Tls, sealed_bytes_max};
 use crate::worker::{Room, Timeouts, WorkerConfig};
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
-use listen::{Bound, InheritedSockets, listen};
+use listen::{BoundAddress, InheritedSockets, ListenOptions};
 use reload::{Reloader, restrict, secure, warn};
 use watch::Watch;
 use workers::{Plan, Workers, leave};
@@ -47,17 +50,19 @@ use workers::{Plan, Workers, leave};
 ///
 /// # Errors
 /// Why the tracker cannot start or go on, and what would help.
-pub fn run(config: &Config) -> Result<(), String> {
+pub fn run(config: &Config) -> anyhow::Result<()> {
     steady_memory();
     let config::Log { level, format } = config.log;
     Logger { level, format, clock: Clock::unix_s }.begin();
     // Before any descriptor is opened, which might take the number of one that was not passed.
     let mut passed = InheritedSockets::take()?;
+    // The file broker gets none of the descriptors that this program was started with.
+    let _ = close_inherited_on_exec();
     // Before any thread is started, so that all of them leave the signals to this one.
-    let signals = Signals::block().map_err(|error| format!("signals: {error}"))?;
-    let confinement = Confinement::plan(config)?;
+    let signals = Signals::block().context("signals")?;
+    let sandbox = Sandbox::plan(config)?;
     // Before anything is opened that a second process should not have too.
-    let files = confinement.files()?;
+    let files = sandbox.file_source()?;
     // While nothing confines the program yet: the socket's path may be out of reach later.
     let notifier = Notifier::connect().unwrap_or_else(|error| {
         log::warning(format_args!("the service manager at NOTIFY_SOCKET cannot be told: {error}"));
@@ -66,9 +71,9 @@ pub fn run(config: &Config) -> Result<(), String> {
     let notifier = Arc::new(notifier);
     // Before the trial, which is charged to it too. Failing to raise it leaves what there was;
     // rings then come out smaller.
-    let _ = raise_locked_memory_limit();
+    raise_locked_memory_limit();
     let chosen = SelectedEngine::probe(config.engine)
-        .map_err(|why| format!("engine \"io_uring\" cannot be had: {why}"))?;
+        .map_err(|why| anyhow!("engine \"io_uring\" cannot be had: {why}"))?;
     let workers = match config.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
@@ -76,30 +81,31 @@ pub fn run(config: &Config) -> Result<(), String> {
     let connections_max = connections_max(config, workers)?;
     // Before the ports are taken, and before anything is told of a start.
     let secured_unix_s = Clock::unix_s();
-    files.renew_patience();
+    files.reset_timeout();
     let tls = secure(&config.tls, &files)?.map(Arc::new);
     let access = restrict(&config.access, &files)?.map(Arc::new);
     let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     warn(config.warning().as_slice());
-    let alone = config.tls.listen.is_empty();
-    let owner = confinement.ids();
-    let plain = listen(config, &config.listen, &mut passed, &mut groups, alone, owner)?;
+    let https = widened(&config.tls.listen);
+    let options = |optional| ListenOptions { config, owner: sandbox.ids(), optional };
+    let optional = config.listen.len() > 1 || !https.is_empty();
+    let plain = options(optional).listen(&config.listen, &mut passed, &mut groups)?;
     let secured_from = plain.len() as ListenerIndex;
-    let secured = widened(&config.tls.listen);
-    let secured = listen(config, &secured, &mut passed, &mut groups, plain.is_empty(), None)?;
+    let optional = https.len() > 1 || !plain.is_empty();
+    let secured = options(optional).listen(&https, &mut passed, &mut groups)?;
     let introduced = plain.iter().chain(&secured).enumerate();
     let introduced =
-        introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.introduced) << index);
+        introduced.fold(0, |bits, (index, bound)| bits | u64::from(bound.proxy_protocol) << index);
     let doors = operations::open(config, &mut passed)?;
-    passed.all_claimed()?;
+    passed.check_all_claimed()?;
     let process = ProcFiles::open().ok();
     let reply_bytes = response_bytes_max(&config.protocol) + RESPONSE_BATCH_BYTES;
 
     // ---- All files are open: from here on none can be opened. No thread has started yet. ----
-    confinement.enter()?;
+    sandbox.enter()?;
 
     // The first thread, so that no other waits for whoever reads the log.
-    log::start_thread().map_err(|error| format!("cannot start the log's thread: {error}"))?;
+    log::start_thread().context("cannot start the log's thread")?;
     let stop = Arc::new(AtomicBool::new(false));
     let swarms = Swarms::new(swarm_settings(config), RandomState::new());
     let exempt = config.limits.exempt.clone();
@@ -114,7 +120,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let mut crew: Workers = Vec::new();
     let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
     let wakers: io::Result<Vec<Waker>> = (0..workers).map(|_| Waker::new()).collect();
-    let wakers = wakers.map_err(|error| format!("eventfd: {error}"))?;
+    let wakers = wakers.context("eventfd")?;
     let limit = ConnectionLimit::new(connections_max, nearly_all(connections_max));
     let room = Arc::new(Room::new(Arc::new(limit), &wakers));
     for (index, (listeners, waker)) in groups.into_iter().zip(wakers).enumerate() {
@@ -161,7 +167,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || plan.work(engine, why_epoll, &started))
-            .map_err(|error| format!("cannot start worker {index}: {error}"))?;
+            .with_context(|| format!("cannot start worker {index}"))?;
         crew.push((thread, waker));
     }
     drop(started);
@@ -170,8 +176,8 @@ pub fn run(config: &Config) -> Result<(), String> {
         match starts.recv() {
             Ok(Ok(engine)) if engines.contains(&engine) => {}
             Ok(Ok(engine)) => engines.push(engine),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err("a worker ended before it began".to_owned()),
+            Ok(Err(error)) => bail!(error),
+            Err(_) => bail!("a worker ended before it began"),
         }
     }
     // One line, unless locked memory sufficed for some workers only.
@@ -181,13 +187,13 @@ pub fn run(config: &Config) -> Result<(), String> {
     let plural = if workers == 1 { "" } else { "s" };
     log::info(format_args!("{workers} worker{plural}, at most {connections_max} connections"));
     let status = Arc::<str>::from(status(plain.iter().chain(&secured)));
-    let obstacles = Arc::<Obstacles>::default();
-    for Bound { address, introduced, .. } in &plain {
-        let mark = if *introduced { " (PROXY protocol)" } else { "" };
+    let reload_health = Arc::<ReloadHealth>::default();
+    for BoundAddress { address, proxy_protocol, .. } in &plain {
+        let mark = if *proxy_protocol { " (PROXY protocol)" } else { "" };
         log::info(format_args!("listening on {address}{mark}"));
     }
-    for Bound { address, introduced, .. } in &secured {
-        let mark = if *introduced { ", PROXY protocol" } else { "" };
+    for BoundAddress { address, proxy_protocol, .. } in &secured {
+        let mark = if *proxy_protocol { ", PROXY protocol" } else { "" };
         log::info(format_args!("listening on {address} (https{mark})"));
     }
     if !doors.is_empty() {
@@ -202,18 +208,17 @@ pub fn run(config: &Config) -> Result<(), String> {
             tls: tls.clone(),
             stop: Arc::clone(&stop),
             process,
-            obstacles: Arc::clone(&obstacles),
+            reload_health: Arc::clone(&reload_health),
             history: Mutex::default(),
             found: Mutex::default(),
         };
         operations::begin(doors, observer)?;
     }
     if let Some(tls) = &tls {
-        certificates::watch(Arc::clone(tls), secured_unix_s)
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        certificates::watch(Arc::clone(tls), secured_unix_s).context("cannot start a thread")?;
     }
     notifier.ready(&status);
-    let keeper = files.keeper();
+    let broker = files.broker();
     let reloader = Reloader {
         files,
         tls: tls.map(|tls| (tls, config.tls.clone())),
@@ -221,15 +226,15 @@ pub fn run(config: &Config) -> Result<(), String> {
         wakers: crew.iter().map(|(_, waker)| waker.clone()).collect(),
         notifier: Arc::clone(&notifier),
         status,
-        obstacles: Arc::clone(&obstacles),
+        reload_health: Arc::clone(&reload_health),
         clock,
     };
     let reloads = reloader.start()?;
     let watch = Watch {
         signals,
         reloads,
-        keeper,
-        obstacles,
+        broker,
+        reload_health,
         notifier: Arc::clone(&notifier),
         workers: counters,
         clock,
@@ -244,8 +249,8 @@ pub fn run(config: &Config) -> Result<(), String> {
 }
 
 /// How many connections all workers together may hold under the limit of open files.
-fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
-    let limit = raise_descriptor_limit().map_err(|error| format!("open files: {error}"))?;
+fn connections_max(config: &Config, workers: usize) -> anyhow::Result<usize> {
+    let limit = raise_descriptor_limit();
     let workers = workers as u64;
     let doors = (config.listen.len() + config.tls.listen.len()) as u64;
     // A thread that waits for a connection has the number of the next one set apart already.
@@ -253,10 +258,10 @@ fn connections_max(config: &Config, workers: usize) -> Result<usize, String> {
     let own = DESCRIPTORS_RESERVED + operations + workers * (DESCRIPTORS_PER_WORKER + doors);
     let possible = limit.saturating_sub(own);
     if possible == 0 {
-        return Err(format!(
+        bail!(
             "the limit of open files ({limit}) leaves none for connections: {own} are needed \
              beside them; raise it (ulimit -n, LimitNOFILE=)"
-        ));
+        );
     }
     let wanted = config.connections.max as u64;
     if wanted > possible {
@@ -285,7 +290,7 @@ fn seed(index: usize) -> u64 {
 }
 
 /// What a service manager shows of a tracker that serves.
-fn status<'a>(bound: impl Iterator<Item = &'a Bound>) -> String {
+fn status<'a>(bound: impl Iterator<Item = &'a BoundAddress>) -> String {
     let addresses: Vec<String> = bound.map(|bound| bound.address.to_string()).collect();
     format!("listening on {}", addresses.join(", "))
 }

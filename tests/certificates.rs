@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use annulus::config::CertificateFiles;
 use annulus::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
-use annulus::os::Files;
+use annulus::os::FileSource;
 use annulus::tls::{Certificates, Loaded};
 use rustls::SignatureScheme;
 
@@ -119,7 +119,7 @@ impl Dir {
         let short = |lines: Vec<String>| -> Vec<String> {
             lines.iter().map(|line| line.replace(&directory, "")).collect()
         };
-        match Certificates::load(files, &Files::Own, now_unix_s) {
+        match Certificates::load(files, &FileSource::Direct, now_unix_s) {
             Ok(Loaded { warnings, .. }) => Ok(short(warnings)),
             Err(mistakes) => Err(short(mistakes)),
         }
@@ -205,7 +205,7 @@ fn every_kind_of_key_is_taken() {
         };
         assert_eq!(dir.said(&files, NOW_UNIX_S), Ok(warnings), "{name}");
         let Loaded { certificates, .. } =
-            Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
+            Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
         assert_eq!(chosen(&certificates, &files, None, &[]), name);
         assert!(certificates.choose(None, &[]).keys_match().is_ok());
     }
@@ -501,7 +501,8 @@ fn validity_is_warned_of() {
         let end = start + life_s;
         let warned = |now| !dir.said(&files, now).unwrap().is_empty();
         assert_eq!([end - notice_s, end - notice_s + 1].map(warned), [false, true], "{name}");
-        let Loaded { certificates, .. } = Certificates::load(&files, &Files::Own, start).unwrap();
+        let Loaded { certificates, .. } =
+            Certificates::load(&files, &FileSource::Direct, start).unwrap();
         assert_eq!(certificates.terms()[0].validity.notice_unix_s(), end - notice_s);
     }
 }
@@ -515,7 +516,8 @@ fn what_time_changes_is_news() {
         dir.host("long", &["b.example"], SPRING),
     ];
     let start = APRIL_UNIX_S - 90 * DAY_S;
-    let Loaded { certificates, .. } = Certificates::load(&files, &Files::Own, start).unwrap();
+    let Loaded { certificates, .. } =
+        Certificates::load(&files, &FileSource::Direct, start).unwrap();
     let line = |name: &str, what: &str| {
         format!("annulus.toml:7: tls.certificates: {}: {what}", dir.0.join(name).display())
     };
@@ -601,7 +603,8 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
         dir.sign(name, name, request, SPRING);
         files.push(dir.listed(&format!("{name}.pem"), &format!("{name}.key")));
     }
-    let Loaded { certificates, .. } = Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
+    let Loaded { certificates, .. } =
+        Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
     for (host, name) in [
         (None, "first"),
         (Some("unknown.test"), "first"),
@@ -641,7 +644,8 @@ fn chosen_by<'f>(
 ) -> &'f str {
     let served = certificates.choose_by_address(address.parse().unwrap(), schemes);
     let subject = |files: &&CertificateFiles| {
-        let alone = Certificates::load(&[(*files).clone()], &Files::Own, NOW_UNIX_S).unwrap();
+        let alone =
+            Certificates::load(&[(*files).clone()], &FileSource::Direct, NOW_UNIX_S).unwrap();
         alone.certificates.choose(None, &[]).cert[0] == served.cert[0]
     };
     files.iter().find(subject).unwrap().chain.file_stem().unwrap().to_str().unwrap()
@@ -664,7 +668,7 @@ fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
         of("name", P256, "DNS:192.0.2.5"),
     ]);
     let Loaded { certificates, warnings } =
-        Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
+        Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
     // One address of several hosts is no mistake.
     assert!(!warnings.iter().any(|line| line.contains("not served")), "{warnings:?}");
     assert!(certificates.have_addresses());
@@ -688,7 +692,7 @@ fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
     let described = certificates.describe();
     assert_eq!(described[1], "certificate for 192.0.2.1, 192.0.2.2 until 2026-04-01");
     assert_eq!(described[2], "certificate for v6.example until 2026-04-01");
-    let alone = Certificates::load(&files[..1], &Files::Own, NOW_UNIX_S).unwrap();
+    let alone = Certificates::load(&files[..1], &FileSource::Direct, NOW_UNIX_S).unwrap();
     assert!(!alone.certificates.have_addresses());
 }
 
@@ -709,7 +713,7 @@ fn a_client_gets_a_certificate_that_it_can_verify() {
         files.push(dir.listed(&format!("{name}.pem"), &format!("{name}.key")));
     }
     let Loaded { certificates, warnings } =
-        Certificates::load(&files, &Files::Own, NOW_UNIX_S).unwrap();
+        Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
     let unserved = |line: &&String| line.contains("not served");
     assert_eq!(warnings.iter().filter(unserved).count(), 1, "{warnings:?}");
     let twice = "second.pem: not served to a.example: ";

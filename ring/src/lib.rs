@@ -25,7 +25,6 @@
 
 mod address;
 mod buffers;
-mod channel;
 mod connect;
 mod epoll;
 mod event;
@@ -33,32 +32,24 @@ mod inherit;
 mod limit;
 mod listener;
 mod listener_set;
-mod notify;
-mod power;
+mod memory;
 mod process;
 mod start;
 mod sys;
 mod token;
-mod unix;
 mod uring;
 mod waker;
 
 pub use address::ListenAddress;
 pub use buffers::{Pool, RecvBuf};
-pub use channel::Channel;
 pub use epoll::Epoll;
 pub use event::{AcceptEnd, Connect, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket};
-pub use inherit::Inherited;
+pub use inherit::{close_inherited_on_exec, take_inherited};
 pub use limit::ConnectionLimit;
 pub use listener::Listener;
-pub use notify::Notifier;
-pub use power::{Attendant, Ids, attend, give_up_power, may_change_user, may_read};
-pub use process::{
-    Signal, Signals, come_after_others, entries, raise_descriptor_limit, raise_locked_memory_limit,
-    sort_freed_memory, stderr_takes_a_line, steady_memory,
-};
+pub use memory::{sort_freed_memory, steady_memory};
+pub use process::{Signal, Signals, raise_descriptor_limit, raise_locked_memory_limit};
 pub use start::{EngineChoice, EngineConfig, SelectedEngine};
 pub use token::Key;
-pub use unix::SocketFile;
 pub use uring::{Capabilities, SetupError, TaskWork, Uring};
 pub use waker::Waker;

@@ -76,11 +76,12 @@ impl Listener {
 
     /// A listener over a socket that listens already and was passed to this process; `shared` if
     /// other listeners of this process are over the same one. It is never drained: what waits in
-    /// its queue is served by whoever listens there next.
+    /// its queue is served by whichever process listens there next.
     ///
     /// # Errors
     /// When the descriptor is no socket.
-    pub(crate) fn inherited(socket: Socket, shared: bool) -> io::Result<Listener> {
+    pub fn inherited(socket: OwnedFd, shared: bool) -> io::Result<Listener> {
+        let socket = Socket::from(socket);
         let is_unix = socket.domain()? == Domain::UNIX;
         if !is_unix {
             socket.set_tcp_nodelay(true)?;
@@ -96,11 +97,14 @@ impl Listener {
         Ok(Listener { fd: OwnedFd::from(socket), queue })
     }
 
-    /// A listener over a Unix socket of ours that listens already; `shared` if other listeners
-    /// are over the same one, for there is no SO_REUSEPORT among Unix sockets.
-    pub(crate) fn over_unix(socket: Socket, shared: bool) -> Listener {
-        let queue = if shared { QueueOwner::Shared } else { QueueOwner::Own };
-        Listener { fd: OwnedFd::from(socket), queue }
+    /// Listens on a bound Unix socket with `count` listeners, which share it: there is no
+    /// SO_REUSEPORT among Unix sockets.
+    pub fn listen_unix(socket: OwnedFd, count: usize) -> io::Result<Vec<Listener>> {
+        let socket = Socket::from(socket);
+        socket.listen(BACKLOG)?;
+        let queue = if count > 1 { QueueOwner::Shared } else { QueueOwner::Own };
+        let clones = (0..count).map(|_| Ok(Listener { fd: socket.try_clone()?.into(), queue }));
+        clones.collect()
     }
 
     /// Whether others, of this process or of one before it, may wait at the same queue.

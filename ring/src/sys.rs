@@ -324,18 +324,3 @@ pub(crate) fn set_nonblocking(fd: i32) -> Result<(), i32> {
     checked(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
     Ok(())
 }
-
-/// Makes a descriptor close on exec; EBADF if it is not open.
-pub(crate) fn close_on_exec(fd: i32) -> Result<(), i32> {
-    // SAFETY: takes no pointers.
-    checked(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    Ok(())
-}
-
-/// Microseconds of CLOCK_MONOTONIC, by which a service manager orders events.
-pub(crate) fn monotonic_us() -> i64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for writes.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
-}

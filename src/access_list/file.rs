@@ -8,7 +8,7 @@ use annulus_swarm::InfoHash;
 use super::AccessList;
 use crate::config::{Access, AccessMode, BadLines};
 use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
-use crate::os::{Files, not_utf8};
+use crate::os::{FileSource, not_utf8};
 
 /// Bytes of the shortest line with an info hash, its end included.
 const ENTRY_BYTES: u64 = 41;
@@ -36,7 +36,7 @@ impl AccessList {
     /// lines and the operator did not choose to skip them. Each error is one line that begins with
     /// its place: in the configuration for the file as a whole, in the file for a line of it. The
     /// first [`ACCESS_BAD_LINES_SHOWN`] bad lines are listed.
-    pub fn load(config: &Access, source: &Files) -> Result<LoadedAccessList, Vec<String>> {
+    pub fn load(config: &Access, source: &FileSource) -> Result<LoadedAccessList, Vec<String>> {
         let Access { file, bad_lines, place, .. } = config;
         let path = file.display();
         let opened = source.open(file).and_then(|file| Ok((hashes_max(&file)?, file)));

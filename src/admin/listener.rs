@@ -10,14 +10,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::come_after_others;
-
 use super::http::answer;
 use crate::admin::rates::SAMPLE_S;
 use crate::admin::stats::StatsSource;
 use crate::clock::Clock;
 use crate::limits::{OPERATIONS_CONNECTIONS_MAX, OPERATIONS_PATIENCE_S};
 use crate::log;
+use crate::os::lower_priority;
 
 /// How long accepting pauses that failed: for want of a descriptor, most likely.
 const RETRY: Duration = Duration::from_millis(200);
@@ -57,7 +56,7 @@ pub fn serve(doors: Vec<Door>, observer: StatsSource) -> io::Result<()> {
 /// Accepts for ever.
 fn accept(door: &TcpListener, observer: &Arc<StatsSource>, places: &Arc<Places>) {
     // So do the threads that it starts.
-    come_after_others();
+    lower_priority();
     loop {
         let Ok((stream, _)) = door.accept() else {
             thread::sleep(RETRY);

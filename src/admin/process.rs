@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, PoisonError};
 
-use annulus_ring::entries;
+use crate::os::count_dir_entries;
 
 /// Clock ticks of a second in /proc (proc_pid_stat(5)): user space sees 100 on every
 /// architecture that this runs on.
@@ -67,7 +67,7 @@ impl ProcFiles {
     pub fn usage(&self) -> io::Result<ProcessUsage> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let Files { stat, status, limits, descriptors } = &mut *files;
-        let descriptors = entries(descriptors)?;
+        let descriptors = count_dir_entries(descriptors)?;
         parse(&read_again(stat)?, &read_again(status)?, &read_again(limits)?)
             .map(|usage| ProcessUsage { descriptors, ..usage })
             .ok_or_else(|| io::Error::other("/proc/self is not as it should be"))

@@ -29,7 +29,7 @@ pub(super) fn page(observer: &StatsSource, path: &[u8], query: &[u8]) -> Page {
             content_type: "text/html; charset=utf-8",
             body: overview::write(&observer.snapshot()),
         },
-        b"/health" => health(observer.health(), observer.obstacles.describe()),
+        b"/health" => health(observer.health(), observer.reload_health.problem()),
         b"/metrics" => Page {
             status: "200 OK",
             content_type: "text/plain; version=0.0.4; charset=utf-8",

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
 use crate::metrics::Counters;
 use crate::metrics::labels::RequestType;
-use crate::os::Obstacles;
+use crate::os::ReloadHealth;
 use crate::tls::{Term, Tls};
 use annulus_swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 
@@ -106,7 +106,7 @@ pub struct StatsSource {
     /// The kernel's files, if there are any.
     pub process: Option<ProcFiles>,
     /// What keeps files from being read again.
-    pub obstacles: Arc<Obstacles>,
+    pub reload_health: Arc<ReloadHealth>,
     /// What was counted a while ago.
     pub history: Mutex<RateHistory>,
     /// The largest torrents that were last asked for.
@@ -140,7 +140,7 @@ impl StatsSource {
             usage: self.process.as_ref().and_then(|process| process.usage().ok()),
             access: self.access.as_ref().map(|access| access.status()),
             certificates: self.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().terms()),
-            obstacle: self.obstacles.describe(),
+            obstacle: self.reload_health.problem(),
         }
     }
 

@@ -14,9 +14,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::stderr_takes_a_line;
-
 use crate::limits::LOG_QUEUE_BYTES_MAX;
+use crate::os::stderr_writable;
 
 /// Bytes for which a pipe has room when it says that it has some (PIPE_BUF, pipe(7)).
 const PIPE_BYTES: usize = 4096;
@@ -86,7 +85,7 @@ impl LogQueue {
 
     /// Writes what standard error takes, each piece within `patience`.
     fn write_alone(&self, mut state: MutexGuard<'_, QueueState>, patience: Duration) {
-        while !state.lines.is_empty() && stderr_takes_a_line(patience) {
+        while !state.lines.is_empty() && stderr_writable(patience) {
             let line =
                 state.lines.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
             let written = match io::stderr().write(&line[..line.len().min(PIPE_BYTES)]) {

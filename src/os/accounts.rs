@@ -4,8 +4,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use annulus_ring::Ids;
+use anyhow::{anyhow, bail};
 
+use super::Ids;
 use crate::config::{Places, Privileges, read_bounded};
 use crate::limits::ACCOUNTS_BYTES_MAX;
 
@@ -16,18 +17,18 @@ const GROUP: &str = "/etc/group";
 ///
 /// # Errors
 /// There is no such user or group, or the user is root. One line that begins with the place in
-/// the configuration.
-pub(super) fn ids(config: &Privileges) -> Result<Option<Ids>, String> {
+/// the configuration and ends with a cure.
+pub(super) fn ids(config: &Privileges) -> anyhow::Result<Option<Ids>> {
     let Privileges {
         user, group, places: Places { user: user_place, group: group_place, .. }, ..
     } = config;
     if user.is_empty() {
         return Ok(None);
     }
-    let about_user = |what: String| format!("{user_place}: privileges.user = {user:?}: {what}");
+    let about_user = |what: String| anyhow!("{user_place}: privileges.user = {user:?}: {what}");
     let (user, own_group) = match number(user) {
         Some(number) => {
-            // Whom nobody has named has a group of the same number, as elsewhere.
+            // A user without an entry has a group of the same number.
             let own = read(PASSWD).ok().and_then(|text| user_by(&text, 2, &number.to_string()));
             (number, own.map_or(number, |(_, group)| group))
         }
@@ -36,10 +37,10 @@ pub(super) fn ids(config: &Privileges) -> Result<Option<Ids>, String> {
             .map_err(about_user)?,
     };
     if user == 0 {
-        let what = "root keeps all of its power: name another user, or leave it empty";
-        return Err(about_user(what.to_string()));
+        let what = "root keeps all privileges: name another user, or leave it empty";
+        bail!(about_user(what.to_owned()));
     }
-    let about_group = |what: String| format!("{group_place}: privileges.group = {group:?}: {what}");
+    let about_group = |what: String| anyhow!("{group_place}: privileges.group = {group:?}: {what}");
     let group = match number(group) {
         Some(number) => number,
         None if group.is_empty() => own_group,
@@ -64,8 +65,8 @@ fn read(file: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The number that a name is, if it is none of a user's or group's: of all numbers only the
-/// highest is nobody's, as it stands for "as it was".
+/// The number of a user or group that is given by number. The highest one stands for "unchanged"
+/// in system calls and is nobody's.
 fn number(name: &str) -> Option<u32> {
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| name.parse().ok()).flatten().filter(|number| *number != u32::MAX)
@@ -144,13 +145,14 @@ mod tests {
             let (user, group) = (user.to_string(), group.to_string());
             ids(&Privileges { user, group, ..Privileges::default() })
         };
-        assert_eq!(config("", ""), Ok(None));
-        // Nobody of /etc/passwd, presumably.
+        assert_eq!(config("", "").unwrap(), None);
+        // Presumably not in /etc/passwd.
         let number = 3_999_999_999;
-        assert_eq!(config("3999999999", ""), Ok(Some(Ids { user: number, group: number })));
-        assert_eq!(config("3999999999", "7"), Ok(Some(Ids { user: number, group: 7 })));
+        assert_eq!(config("3999999999", "").unwrap(), Some(Ids { user: number, group: number }));
+        assert_eq!(config("3999999999", "7").unwrap(), Some(Ids { user: number, group: 7 }));
         for root in ["0", "000"] {
-            assert!(config(root, "").unwrap_err().contains("root keeps all"), "{root}");
+            let error = config(root, "").unwrap_err().to_string();
+            assert!(error.contains("root keeps all"), "{error}");
         }
     }
 }

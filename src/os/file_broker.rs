@@ -1,169 +1,237 @@
-//! The process that goes on opening the files of the configuration when the tracker has become
-//! another user: certificates are renewed every other month, and their keys, as what renews
-//! them leaves them, are for root alone.
+//! The file broker: a process that goes on opening the files of the configuration when the tracker
+//! has become another user. Certificates are renewed every other month, and their keys usually stay
+//! readable by root only.
 //!
-//! Why a process. Descriptors that were opened before would show the old files, as new ones
-//! take their places by a rename or a changed link. Directories that were opened before lead
-//! to the new files, but not past their rights, nor, from a chroot, along links. And a tracker
-//! that keeps the capability to read any file, or a thread of it that does, has it for whoever
-//! takes the tracker over. A process apart shares no memory with it and listens to nobody but
-//! it, and to one question: for the file of this number, in a list that it was born with. So
-//! all that can be had from it is what the tracker was given anyway.
+//! Why a process. Descriptors that were opened before would show the old files, as new ones replace
+//! them by a rename or a changed link. Directories that were opened before lead to the new files,
+//! but not past their permissions nor, from a chroot, along links. And a tracker that keeps the
+//! capability to read any file, or a thread of it that does, has it for an attacker, too. A separate
+//! process shares no memory with the tracker, listens to nothing but its channel, and answers one
+//! request: for the file of this number, in the list it was started with. So an attacker gains
+//! nothing from it that the tracker was not given anyway.
 //!
-//! It is split off while the tracker still is root and has opened nothing. It keeps the
-//! capability to read any file, and gives up all else like the tracker: it is the same user
-//! then, so that it owns nothing of root's, and with Landlock it can read and do nothing else.
-//! Where links lead is the operator's affair, and moves with each renewal, so it may follow
-//! them anywhere. It only opens; what it has opened goes to the tracker as a descriptor, and
-//! it never holds a byte of a key. The tracker also starts from what it opened: what can be
-//! read at the start can be read later.
+//! The tracker executes its own program (/proc/self/exe, which works even after the file was
+//! replaced or deleted) while it still is root: the broker inherits no memory and, of the
+//! descriptors, only its end of the channel, as standard input. It becomes the same user as the
+//! tracker, so that it owns nothing of root's, and keeps only the capability to read any file; with
+//! Landlock it can read and do nothing else. Links may lead anywhere: they are the operator's, and
+//! change with each renewal. The broker opens files and never reads them: the tracker gets the
+//! descriptor. The tracker starts from these files, too: what it can read at the start it can read
+//! later.
 //!
-//! It ends with the tracker, whose end of the channel is closed then, however it ends. (The
-//! kernel's signal at a parent's death would be one that the tracker sends, and signals to
-//! others are among what Landlock takes from it.) SIGTERM and SIGHUP, which a terminal or
-//! systemd may send to both, are blocked here as they are in the tracker. If it ends before, nobody
-//! is left who could start another; the tracker, which is its parent, is told by SIGCHLD and says
-//! so.
+//! It ends when the channel is closed, so with the tracker, however that ends. (The kernel's signal
+//! at a parent's death would be sent by the tracker, and Landlock takes signals to others from it.)
+//! The tracker's signals are blocked in it, as a terminal or systemd may send them to both. If it
+//! ends early, the tracker lacks the privileges to start another and says so in the log.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use annulus_ring::{Attendant, Channel, Ids, attend, give_up_power};
+use anyhow::{Context, bail};
+use rustix::io::Errno;
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::set_name;
 
-use super::files::{not_a_file, open};
+use super::channel::Channel;
+use super::files::{not_a_file, open_file};
 use super::landlock;
-use crate::limits::KEEPER_PATIENCE_S;
+use super::privileges::{Ids, drop_privileges};
 
-const PATIENCE: Duration = Duration::from_secs(KEEPER_PATIENCE_S);
+use crate::limits::FILE_BROKER_TIMEOUT_S;
 
-/// What it could not do, of one that cannot begin.
-const COMPLAINT_BYTES_MAX: usize = 1024;
+/// The first argument of the broker. Its user, its group, whether to use Landlock, and the paths of
+/// its files follow.
+pub const FILE_BROKER: &str = "--file-broker";
 
-/// Stands for no error, but something that is not a file.
-const NOT_A_FILE: u32 = 0;
-/// EINVAL of Linux, on every architecture.
-const EINVAL: u32 = 22;
+const TIMEOUT: Duration = Duration::from_secs(FILE_BROKER_TIMEOUT_S);
+
+/// The first message of a broker that works. Any other is why it does not.
+const READY: &[u8] = b"ready";
 
 /// The tracker's end of it.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct FileBroker {
     paths: Vec<PathBuf>,
-    process: Arc<Attendant>,
+    process: Arc<BrokerProcess>,
     channel: Channel,
-    /// How many questions were put. Each has its number, so that an answer that comes when
-    /// nobody waits for it any more is not taken for another's.
-    asked: Cell<u32>,
+    /// Requests that were sent. Each has its number, so that a late response to one that has timed
+    /// out is not taken for that to another.
+    requests: Cell<u32>,
 }
 
-impl Keeper {
-    /// Splits off a keeper of the files at `paths`, which acts for `ids`. To be called while
-    /// this process is root and has one thread.
+impl FileBroker {
+    /// Starts a broker of the files at `paths`, which runs as `ids`. This process must be root.
     ///
     /// # Errors
-    /// It cannot be had, or cannot give up its power.
-    pub(super) fn start(paths: Vec<PathBuf>, ids: Ids, landlock: bool) -> Result<Keeper, String> {
-        let begin = |channel: &Channel| {
-            let complaint = give_up_power(Some(ids), true).err().map(|error| error.to_string());
-            if landlock {
-                // If it is refused here, it is to the tracker too, which says so.
-                let _ = landlock::restrict(&[PathBuf::from("/")], &[]);
-            }
-            let told = channel.send(complaint.as_deref().unwrap_or("ready").as_bytes(), None);
-            if complaint.is_none() && told.is_ok() {
-                serve(channel, &paths);
-            }
-        };
-        let failed = |why: String| format!("the keeper of the files cannot start: {why}");
-        let (process, channel) =
-            attend(c"annulus-keeper", begin).map_err(|error| failed(error.to_string()))?;
-        channel.set_patience(PATIENCE);
-        let mut told = [0; COMPLAINT_BYTES_MAX];
-        let (bytes, _) = channel.receive(&mut told).map_err(|error| failed(error.to_string()))?;
-        let process = Arc::new(process);
-        match &told[..bytes.min(COMPLAINT_BYTES_MAX)] {
-            b"ready" => Ok(Keeper { paths, process, channel, asked: Cell::new(0) }),
-            complaint => Err(failed(String::from_utf8_lossy(complaint).into_owned())),
+    /// It cannot be executed, or cannot drop its privileges.
+    pub(super) fn start(
+        paths: Vec<PathBuf>,
+        ids: Ids,
+        landlock: bool,
+    ) -> anyhow::Result<FileBroker> {
+        let (channel, theirs) = Channel::pair()?;
+        let child = Command::new("/proc/self/exe")
+            .arg0("annulus")
+            .args([FILE_BROKER, &ids.user.to_string(), &ids.group.to_string()])
+            .arg(landlock.to_string())
+            .args(&paths)
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("/proc/self/exe cannot be executed (is /proc mounted?)")?;
+        // Before Linux 5.3 there is none.
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
+        let process = Arc::new(BrokerProcess { child: Mutex::new(child), pidfd });
+        channel.set_timeout(TIMEOUT);
+        let mut message = [0; 1024];
+        let (length, _) = channel.receive(&mut message)?;
+        match &message[..length.min(1024)] {
+            READY => Ok(FileBroker { paths, process, channel, requests: Cell::new(0) }),
+            [] => bail!("it has ended ({})", process.ended().unwrap_or_default()),
+            why => bail!("{}", String::from_utf8_lossy(why)),
         }
     }
 
-    /// Its process.
-    pub(crate) fn process(&self) -> Arc<Attendant> {
+    pub(super) fn process(&self) -> Arc<BrokerProcess> {
         Arc::clone(&self.process)
     }
 
-    /// Gives it [`KEEPER_PATIENCE_S`] for all that it is asked for from now on.
-    pub(crate) fn renew_patience(&self) {
-        self.channel.set_patience(PATIENCE);
+    /// Gives it [`FILE_BROKER_TIMEOUT_S`] for everything that is requested from now on.
+    pub(super) fn reset_timeout(&self) {
+        self.channel.set_timeout(TIMEOUT);
     }
 
     /// Has it open one of its files.
-    pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
+    pub(super) fn open(&self, path: &Path) -> io::Result<File> {
         let index = self.paths.iter().position(|known| known == path);
-        let index =
-            index.ok_or_else(|| io::Error::other("the keeper of the files has none such"))?;
-        self.ask(index as u32)
-    }
-
-    fn ask(&self, index: u32) -> io::Result<File> {
-        let number = self.asked.get().wrapping_add(1);
-        self.asked.set(number);
-        self.channel.send(&message(number, index), None).map_err(|error| self.failed(&error))?;
+        let index = index.ok_or_else(|| io::Error::other("the file broker was not given it"))?;
+        let number = self.requests.get().wrapping_add(1);
+        self.requests.set(number);
+        let request = message(number, index as u32);
+        self.channel.send(&request, None).map_err(|error| self.explain(&error))?;
         loop {
-            let mut answer = [0; 8];
-            match self.channel.receive(&mut answer).map_err(|error| self.failed(&error))? {
-                (8, file) => {
-                    let (to, errno) = parts(answer);
-                    match file {
-                        _ if to != number => {}
-                        Some(file) => return Ok(File::from(file)),
-                        None if errno == NOT_A_FILE => return Err(not_a_file()),
-                        None => return Err(io::Error::from_raw_os_error(errno as i32)),
-                    }
-                }
-                _ => return Err(self.failed(&ErrorKind::BrokenPipe.into())),
+            let mut response = [0; 8];
+            let received = self.channel.receive(&mut response);
+            let (length, file) = received.map_err(|error| self.explain(&error))?;
+            if length != response.len() {
+                return Err(self.explain(&ErrorKind::BrokenPipe.into()));
+            }
+            match (parts(response), file) {
+                ((to, _), _) if to != number => {}
+                (_, Some(file)) => return Ok(File::from(file)),
+                ((_, NOT_A_FILE), None) => return Err(not_a_file()),
+                ((_, errno), None) => return Err(io::Error::from_raw_os_error(errno as i32)),
             }
         }
     }
 
-    /// Why it has not answered.
-    fn failed(&self, error: &io::Error) -> io::Error {
+    /// Why there is no response.
+    fn explain(&self, error: &io::Error) -> io::Error {
         if error.kind() == ErrorKind::WouldBlock {
             let what = format!(
-                "it was not opened within the {KEEPER_PATIENCE_S} seconds that all files together \
-                 have"
+                "it was not opened within the {FILE_BROKER_TIMEOUT_S} seconds that all files \
+                 together have"
             );
             return io::Error::new(ErrorKind::TimedOut, what);
         }
-        let how = self.process.ended().map_or(String::new(), |status| format!(" ({status})"));
-        let what = format!("the keeper of the files has ended{how}: restart annulus");
+        let how = self.process.ended().map_or(String::new(), |how| format!(" ({how})"));
+        let what = format!("the file broker has ended{how}: restart annulus");
         io::Error::new(ErrorKind::BrokenPipe, what)
     }
 }
 
-/// Opens what is asked for, until the other end is gone or says what is no question.
-fn serve(channel: &Channel, paths: &[PathBuf]) {
-    let mut question = [0; 8];
-    while let Ok((8, _)) = channel.receive(&mut question) {
-        let (number, index) = parts(question);
+/// The broker's process, as its parent sees it.
+#[derive(Debug)]
+pub struct BrokerProcess {
+    child: Mutex<Child>,
+    pidfd: Option<OwnedFd>,
+}
+
+impl BrokerProcess {
+    /// A descriptor that is readable once the process has ended, if the kernel has such.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&self) -> Option<String> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        match child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(status.to_string()),
+            // The kernel keeps no status if the tracker was started with SIGCHLD ignored.
+            Err(_) => Some("its exit status is unknown".to_owned()),
+        }
+    }
+}
+
+/// The program of the broker, with the arguments behind [`FILE_BROKER`].
+pub fn run_file_broker(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let stdin = io::stdin();
+    let parsed = match parse(arguments) {
+        Some(parsed) if socket_type(&stdin) == Ok(SocketType::SEQPACKET) => parsed,
+        _ => {
+            eprintln!("annulus: {FILE_BROKER} is how annulus starts itself to read files");
+            return ExitCode::from(2);
+        }
+    };
+    let (ids, use_landlock, paths) = parsed;
+    let channel = Channel::over(stdin);
+    // Instead of "exe", which it was started by.
+    let _ = set_name(c"annulus-broker");
+    let dropped = drop_privileges(Some(ids), true);
+    if use_landlock {
+        // The tracker is refused the same and says so.
+        let _ = landlock::restrict(&[PathBuf::from("/")], &[]);
+    }
+    match dropped {
+        Ok(()) if channel.send(READY, None).is_ok() => serve(&channel, &paths),
+        Ok(()) => {}
+        Err(error) => drop(channel.send(format!("{error:#}").as_bytes(), None)),
+    }
+    ExitCode::SUCCESS
+}
+
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<(Ids, bool, Vec<PathBuf>)> {
+    let mut next = || arguments.next()?.into_string().ok();
+    let (user, group) = (next()?.parse().ok()?, next()?.parse().ok()?);
+    let use_landlock = next()?.parse().ok()?;
+    Some((Ids { user, group }, use_landlock, arguments.map(PathBuf::from).collect()))
+}
+
+/// Opens what is requested, until the other end is closed or sends anything else.
+fn serve<F: AsFd>(channel: &Channel<F>, paths: &[PathBuf]) {
+    let mut request = [0; 8];
+    while let Ok((8, _)) = channel.receive(&mut request) {
+        let (number, index) = parts(request);
         let opened = match paths.get(index as usize) {
-            Some(path) => open(path)
-                .map_err(|error| error.raw_os_error().map_or(NOT_A_FILE, |errno| errno as u32)),
-            None => Err(EINVAL),
+            Some(path) => open_file(path),
+            None => Err(Errno::INVAL.into()),
         };
-        let answer = message(number, opened.as_ref().err().copied().unwrap_or_default());
-        let file = opened.as_ref().ok().map(File::as_fd);
-        if channel.send(&answer, file).is_err() {
+        let errno = opened.as_ref().err().and_then(io::Error::raw_os_error);
+        let response = message(number, errno.map_or(NOT_A_FILE, |errno| errno as u32));
+        if channel.send(&response, opened.as_ref().ok().map(File::as_fd)).is_err() {
             break;
         }
     }
 }
 
-/// A question: its number, and the file's. Or an answer: the question's number, and an errno.
+/// In place of an errno: the path does not lead to a regular file.
+const NOT_A_FILE: u32 = 0;
+
+/// A request: its number, and the index of a path. Or a response: the number of the request, and an
+/// errno if no file comes with it.
 fn message(number: u32, other: u32) -> [u8; 8] {
     (u64::from(other) << 32 | u64::from(number)).to_ne_bytes()
 }
@@ -175,64 +243,51 @@ fn parts(message: [u8; 8]) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::io::Read;
-    use std::thread;
+    use std::{env, fs, process, thread};
 
-    use super::{Channel, EINVAL, File, NOT_A_FILE, PathBuf, message, parts, serve};
+    use super::{Channel, Errno, File, NOT_A_FILE, PathBuf, message, parts, serve};
 
-    /// What a keeper of these says to each of the questions.
-    fn answers(paths: &[PathBuf], questions: &[&[u8]]) -> Vec<Option<(u32, u32, String)>> {
+    /// The responses of a broker of these files.
+    fn responses(paths: &[PathBuf], requests: &[&[u8]]) -> Vec<Option<(u32, u32, String)>> {
         let (ours, theirs) = Channel::pair().unwrap();
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let theirs = theirs;
-                serve(&theirs, paths);
-            });
-            let ask = |question: &&[u8]| {
-                ours.send(question, None).ok()?;
-                let mut answer = [0; 8];
-                let (bytes, file) = ours.receive(&mut answer).ok()?;
+            scope.spawn(|| serve(&Channel::over(theirs), paths));
+            let respond = |request: &&[u8]| {
+                ours.send(request, None).ok()?;
+                let mut response = [0; 8];
+                let (length, file) = ours.receive(&mut response).ok()?;
                 let mut text = String::new();
                 file.map(|it| File::from(it).read_to_string(&mut text).unwrap());
-                let (number, errno) = parts(answer);
-                (bytes == 8).then_some((number, errno, text))
+                let (number, errno) = parts(response);
+                (length == 8).then_some((number, errno, text))
             };
-            let answers = questions.iter().map(ask).collect();
+            let responses = requests.iter().map(respond).collect();
             drop(ours);
-            answers
+            responses
         })
     }
 
     #[test]
     fn only_listed_files_are_opened() {
-        let path = std::env::temp_dir().join(format!("keeper-{}", std::process::id()));
-        fs::write(&path, "kept").unwrap();
-        let missing = path.with_extension("none");
-        let paths = [path.clone(), missing, std::env::temp_dir()];
-        let found = answers(
-            &paths,
-            &[
-                &message(7, 0),
-                &message(8, 1),
-                &message(9, 2),
-                &message(10, 3),
-                &message(11, u32::MAX),
-                &message(u32::MAX, 0),
-                b"/etc/passwd",
-                &message(12, 0),
-            ],
-        );
+        let path = env::temp_dir().join(format!("broker-{}", process::id()));
+        fs::write(&path, "content").unwrap();
+        let paths = [path.clone(), path.with_extension("none"), env::temp_dir()];
+        let requests = [(7, 0), (8, 1), (9, 2), (10, 3), (11, u32::MAX), (u32::MAX, 0)];
+        let mut requests: Vec<Vec<u8>> =
+            requests.iter().map(|(number, index)| message(*number, *index).to_vec()).collect();
+        requests.extend([b"/etc/passwd".to_vec(), message(12, 0).to_vec()]);
+        let found = responses(&paths, &requests.iter().map(Vec::as_slice).collect::<Vec<_>>());
         fs::remove_file(path).unwrap();
-        let no_file = || String::new();
+        let (nothing, invalid) = (String::new, Errno::INVAL.raw_os_error() as u32);
         let expected = [
-            Some((7, 0, "kept".to_string())),
-            Some((8, 2, no_file())),
-            Some((9, NOT_A_FILE, no_file())),
-            Some((10, EINVAL, no_file())),
-            Some((11, EINVAL, no_file())),
-            Some((u32::MAX, 0, "kept".to_string())),
-            // What is no question ends it.
+            Some((7, 0, "content".to_owned())),
+            Some((8, 2, nothing())),
+            Some((9, NOT_A_FILE, nothing())),
+            Some((10, invalid, nothing())),
+            Some((11, invalid, nothing())),
+            Some((u32::MAX, 0, "content".to_owned())),
+            // A malformed request ends it.
             None,
             None,
         ];

@@ -1,108 +1,19 @@
-//! How the files that the configuration names are opened: by this process, or, when it has
-//! given up the power to, by the one that kept it.
+//! Opening and reading files that an operator wrote.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use annulus_ring::{Attendant, may_read};
-
-use super::Keeper;
-
-/// Opens files to be read.
-#[derive(Debug)]
-pub enum Files {
-    /// By this process itself.
-    Own,
-    /// By the keeper, and only those that it knows.
-    Kept(Keeper),
-}
-
-impl Files {
-    /// Begins the time within which the keeper, if there is one, has to open all files that are
-    /// asked for from now on.
-    pub fn renew_patience(&self) {
-        if let Files::Kept(keeper) = self {
-            keeper.renew_patience();
-        }
-    }
-
-    /// The process of the keeper, if there is one.
-    pub fn keeper(&self) -> Option<Arc<Attendant>> {
-        match self {
-            Files::Own => None,
-            Files::Kept(keeper) => Some(keeper.process()),
-        }
-    }
-
-    /// Opens a file that the configuration names.
-    ///
-    /// # Errors
-    /// It is not there, may not be read or is not a file; or Landlock hides it since the start,
-    /// or the keeper has ended, each of which a restart cures.
-    pub fn open(&self, path: &Path) -> io::Result<File> {
-        match self {
-            Files::Own => open(path).map_err(|error| explained(error, path)),
-            Files::Kept(keeper) => keeper.open(path),
-        }
-    }
-}
-
-/// What keeps the files from being read again, as far as that is known.
-#[derive(Debug, Default)]
-pub struct Obstacles {
-    keeper_ended: AtomicBool,
-    reload_hangs: AtomicBool,
-}
-
-impl Obstacles {
-    /// Notes that there is nobody any more who could open them.
-    pub fn note_keeper_ended(&self) {
-        self.keeper_ended.store(true, Ordering::Relaxed);
-    }
-
-    /// Notes whether a reload was given up that has not ended, so that no other can begin.
-    pub fn note_reload_hangs(&self, hangs: bool) {
-        self.reload_hangs.store(hangs, Ordering::Relaxed);
-    }
-
-    /// What there is to be done about it, if there is anything.
-    pub fn describe(&self) -> Option<&'static str> {
-        if self.keeper_ended.load(Ordering::Relaxed) {
-            Some("the keeper of the files has ended: restart annulus")
-        } else if self.reload_hangs.load(Ordering::Relaxed) {
-            Some("a reload hangs: see whether the disk of the files answers")
-        } else {
-            None
-        }
-    }
-}
-
-/// Opens a file, and nothing that is none: a pipe or a device would have the tracker wait,
-/// perhaps for ever.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+/// Opens a regular file. Anything else is refused: a pipe or a device could block for ever.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(not_a_file());
     }
     File::open(path)
 }
 
-pub(crate) fn not_a_file() -> io::Error {
+pub(super) fn not_a_file() -> io::Error {
     io::Error::other("it is not a file")
-}
-
-/// Says of a file that its own rights do not close that Landlock does.
-fn explained(error: io::Error, path: &Path) -> io::Error {
-    if error.kind() != ErrorKind::PermissionDenied || !may_read(path) {
-        return error;
-    }
-    let what = format!(
-        "{error}: it is outside of the directories that the configured files were in at the \
-         start, and Landlock hides all else: restart annulus"
-    );
-    io::Error::new(ErrorKind::PermissionDenied, what)
 }
 
 /// Says of text in UTF-16 or UTF-32, which some editors and shells write, that it is, and what

@@ -1,90 +1,89 @@
-//! What the tracker gives up once it listens and has read its files: user, group, the sight
-//! of the file system, capabilities, and by Landlock nearly everything else.
-//!
-//! [`Confinement::plan`] looks whether all of it can be had, and changes nothing.
-//! [`Confinement::files`] sets apart who opens the files from then on, before anything else is
-//! opened. [`Confinement::enter`] is the step itself: afterwards nothing can be opened.
+//! What the tracker gives up once it listens and has read its files: user and group, the view of
+//! the file system, capabilities and, by Landlock, nearly everything else.
 
 use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chroot};
 use std::path::{Path, PathBuf};
 
-use annulus_ring::{Ids, ListenAddress, give_up_power, may_change_user};
+use annulus_ring::ListenAddress;
+use anyhow::{Context, anyhow, bail};
 
+use super::file_broker::FileBroker;
+use super::file_source::FileSource;
+use super::privileges::{Ids, drop_privileges, may_change_user};
+use super::{accounts, landlock};
 use crate::config::{AccessMode, CertificateFiles, Config, Privileges};
 use crate::log;
-use crate::os::{Files, Keeper, accounts, landlock};
 
-/// What is to be given up, all of it known to exist.
+/// What is to be given up. Its user, group and directory exist.
 #[derive(Debug)]
-pub struct Confinement<'c> {
+pub struct Sandbox<'c> {
     config: &'c Privileges,
     ids: Option<Ids>,
-    /// What is read again when the tracker is told to.
+    /// The files that are read again at a reload.
     paths: Vec<PathBuf>,
-    /// Where the Unix sockets are that are removed at the end.
+    /// Where the Unix sockets are, which are removed at the end.
     socket_directories: Vec<PathBuf>,
 }
 
-impl Confinement<'_> {
-    /// What `config` asks for.
+impl Sandbox<'_> {
+    /// Checks what `config` asks for, and changes nothing.
     ///
     /// # Errors
-    /// There is no such user, group or directory, or one that gives no safety. One line that
+    /// There is no such user, group or directory, or the directory is not safe. One line that
     /// begins with its place in the configuration and ends with a cure.
-    pub fn plan(config: &Config) -> Result<Confinement<'_>, String> {
+    pub fn plan(config: &Config) -> anyhow::Result<Sandbox<'_>> {
         let privileges = &config.privileges;
         let ids = accounts::ids(privileges)?;
         if let Some(ids) = ids {
             check_directory(privileges, ids)?;
         }
         let socket_directories = socket_directories(config);
-        Ok(Confinement { config: privileges, ids, paths: named_files(config), socket_directories })
+        Ok(Sandbox { config: privileges, ids, paths: named_files(config), socket_directories })
     }
 
-    /// Whom the tracker is to become, if anybody.
+    /// The user and group that the tracker is to become, if any.
     pub fn ids(&self) -> Option<Ids> {
         self.ids
     }
 
-    /// Who opens the files of the configuration from now on: if the tracker is to become
-    /// another user, a process that is split off. To be called while there is one thread.
-    ///
-    /// # Errors
-    /// This process may not become another user, or the other one cannot be had.
-    pub fn files(&self) -> Result<Files, String> {
-        let Some(ids) = self.ids else { return Ok(Files::Own) };
+    /// Opens the files of the configuration from now on: a file broker, which is started here, if
+    /// the tracker is to become another user.
+    pub fn file_source(&self) -> anyhow::Result<FileSource> {
+        let Some(ids) = self.ids else { return Ok(FileSource::Direct) };
         if !may_change_user() {
             let Privileges { user, places, .. } = self.config;
-            return Err(format!(
+            bail!(
                 "{}: privileges.user = {user:?}: only root can become another user: start it by \
                  root (CAP_SETUID and CAP_SETGID), or leave the user empty",
                 places.user
-            ));
+            );
         }
-        Keeper::start(self.paths.clone(), ids, self.config.landlock).map(Files::Kept)
+        FileBroker::start(self.paths.clone(), ids, self.config.landlock)
+            .map(FileSource::Broker)
+            .context("the file broker cannot start")
     }
 
-    /// Gives it up, for good, and says what that was. To be called before a thread is started,
-    /// so that all threads do without.
+    /// Enters the sandbox for good, and logs what was given up. To be called before a thread is
+    /// started, so that it holds for all of them. Afterwards nothing can be opened, except by the
+    /// file source.
     ///
     /// # Errors
-    /// It fails, or power is left that should not be: the process must not go on.
-    pub fn enter(&self) -> Result<(), String> {
+    /// It fails, or a privilege is left: the process must not go on.
+    pub fn enter(&self) -> anyhow::Result<()> {
         let Privileges { user, chroot: directory, landlock, places, .. } = self.config;
         if !directory.as_os_str().is_empty() {
             chroot(directory).and_then(|()| env::set_current_dir("/")).map_err(|error| {
                 let path = directory.display();
-                format!(
+                anyhow!(
                     "{}: privileges.chroot = \"{path}\": {error}: CAP_SYS_CHROOT is needed",
                     places.chroot
                 )
             })?;
         }
-        // Who has no keeper needs the power to read any file itself, if it was started with it.
-        give_up_power(self.ids, self.ids.is_none())
-            .map_err(|error| format!("cannot give up power: {error}"))?;
+        // Without a broker, this process keeps the capability to read any file for reloads.
+        drop_privileges(self.ids, self.ids.is_none()).context("cannot drop privileges")?;
         if let Some(Ids { user: number, group }) = self.ids {
             let within = match directory.as_os_str().is_empty() {
                 true => String::new(),
@@ -108,23 +107,23 @@ impl Confinement<'_> {
 }
 
 /// Fails unless the directory that is to be the root, if any, is safe from the user.
-fn check_directory(config: &Privileges, ids: Ids) -> Result<(), String> {
+fn check_directory(config: &Privileges, ids: Ids) -> anyhow::Result<()> {
     let Privileges { user, chroot, places, .. } = config;
     if chroot.as_os_str().is_empty() {
         return Ok(());
     }
     let path = chroot.display();
-    let about = |what: String| format!("{}: privileges.chroot = \"{path}\": {what}", places.chroot);
-    let made = format!("make it an empty directory of root's: mkdir -m 755 {path}");
-    let it = fs::metadata(chroot).map_err(|error| about(format!("{error}: {made}")))?;
+    let about = |what: String| anyhow!("{}: privileges.chroot = \"{path}\": {what}", places.chroot);
+    let cure = format!("make it an empty directory of root's: mkdir -m 755 {path}");
+    let it = fs::metadata(chroot).map_err(|error| about(format!("{error}: {cure}")))?;
     if !it.is_dir() {
-        return Err(about(format!("not a directory: {made}")));
+        bail!(about(format!("not a directory: {cure}")));
     }
     let writable = it.uid() == ids.user
         || it.mode() & 0o002 != 0
         || it.gid() == ids.group && it.mode() & 0o020 != 0;
     if writable {
-        return Err(about(format!(
+        bail!(about(format!(
             "user {user} can write to it, and so set traps: chown root:root {path}; \
              chmod 755 {path}"
         )));
@@ -144,10 +143,10 @@ fn named_files(config: &Config) -> Vec<PathBuf> {
     paths
 }
 
-/// The directories of the Unix sockets that are listened on.
+/// The directories of the Unix sockets that are listened on, but for `/`: the right to remove any
+/// file would be too much.
 fn socket_directories(config: &Config) -> Vec<PathBuf> {
     let directory = |address: &ListenAddress| match address {
-        // A right to all of the file system would be too much for it.
         ListenAddress::Unix(path) => {
             path.parent().filter(|it| it.parent().is_some()).map(Path::to_owned)
         }

@@ -1,140 +1,147 @@
-//! Listening, and why it cannot be had.
+//! Listening, and what to do where it fails.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Ids, Inherited, ListenAddress, Listener, SocketFile};
+use annulus_ring::{ListenAddress, Listener};
+use anyhow::{Context, anyhow, bail};
+use rustix::io::Errno;
 
 use crate::config::{Config, collide};
 use crate::log;
+use crate::os::{Ids, InheritedSocket, SocketFile};
 
-/// How often a port in use is tried again, and how long after: a second in all.
+/// How often an address in use is tried again, and after which time: a second in all.
 const BIND_TRIES: u32 = 20;
 const BIND_PAUSE: Duration = Duration::from_millis(50);
 
-/// EAFNOSUPPORT of Linux, on every architecture.
-const EAFNOSUPPORT: i32 = 97;
-
 /// An address that is listened on.
-pub(super) struct Bound {
+pub(super) struct BoundAddress {
     pub(super) address: ListenAddress,
-    /// Whether connections to it begin with a header of the PROXY protocol.
-    pub(super) introduced: bool,
-    /// The Unix socket that was made for it, which goes with this.
+    /// Whether its connections begin with a header of the PROXY protocol.
+    pub(super) proxy_protocol: bool,
+    /// The Unix socket that was made for it. Dropping this removes it.
     _file: Option<SocketFile>,
 }
 
 /// The sockets that were passed to the program, until a configured address claims them.
-pub(super) struct InheritedSockets(Vec<Inherited>);
+pub(super) struct InheritedSockets(Vec<InheritedSocket>);
 
 impl InheritedSockets {
     /// All that were passed, which may be none. To be called once, before anything is opened.
-    pub(super) fn take() -> Result<InheritedSockets, String> {
-        Inherited::take().map(InheritedSockets)
+    pub(super) fn take() -> anyhow::Result<InheritedSockets> {
+        InheritedSocket::take_all().map(InheritedSockets)
     }
 
-    /// Listeners over the sockets of this address, one for each of `workers`, if any were passed.
+    /// Listeners over the sockets of this address, `count` of them, if any were passed. Where there
+    /// are fewer sockets, the listeners share them.
     fn claim(
         &mut self,
         address: &ListenAddress,
-        workers: usize,
-    ) -> Result<Option<Vec<Listener>>, String> {
-        let claimed: Vec<Inherited> =
+        count: usize,
+    ) -> anyhow::Result<Option<Vec<Listener>>> {
+        let claimed: Vec<InheritedSocket> =
             self.0.extract_if(.., |inherited| inherited.address == *address).collect();
-        let Some(Inherited { name, .. }) = claimed.first() else {
-            return self.leave_room(address).map(|()| None);
+        let Some(InheritedSocket { name, .. }) = claimed.first() else {
+            return self.check_conflict(address).map(|()| None);
         };
-        if claimed.len() > workers {
-            return Err(format!(
-                "{} sockets were passed for {address} ({name}), but there are {workers} workers, \
+        if claimed.len() > count {
+            bail!(
+                "{} sockets were passed for {address} ({name}), but there are {count} workers, \
                  and connections to the others would never be accepted: repeat the ListenStream= \
                  of its .socket unit as often as there are workers at most, or set `workers`",
                 claimed.len()
-            ));
+            );
         }
         log::info(format_args!("{address} was passed ({name})"));
-        Inherited::spread(&claimed, workers)
-            .map(Some)
-            .map_err(|error| format!("cannot share the socket passed for {address}: {error}"))
+        let shared = claimed.len() < count;
+        let sockets = claimed.iter().cycle().take(count);
+        let listeners: io::Result<Vec<Listener>> =
+            sockets.map(|it| Listener::inherited(it.socket.try_clone()?, shared)).collect();
+        listeners.map(Some).with_context(|| format!("cannot share the socket passed for {address}"))
     }
 
-    /// Fails if a socket that was passed keeps us from listening on `address` ourselves: the
-    /// kernel would only say that somebody does.
-    fn leave_room(&self, address: &ListenAddress) -> Result<(), String> {
-        let in_the_way = self.0.iter().find(|inherited| collide(&inherited.address, address));
-        let Some(Inherited { address: passed, name, .. }) = in_the_way else { return Ok(()) };
-        Err(format!(
+    /// Fails if a socket that was passed prevents listening on `address`: the kernel would only say
+    /// that it is in use.
+    fn check_conflict(&self, address: &ListenAddress) -> anyhow::Result<()> {
+        let conflict = self.0.iter().find(|inherited| collide(&inherited.address, address));
+        let Some(InheritedSocket { address: passed, name, .. }) = conflict else { return Ok(()) };
+        bail!(
             "cannot listen on {address}: a socket was passed for {passed} ({name}), and one \
              includes the other: write the same address in the configuration and in the \
              ListenStream= of the .socket unit"
-        ))
+        )
     }
 
-    /// To be called when all configured addresses have claimed what is theirs: a socket that
-    /// nobody accepts from would leave its clients waiting.
-    pub(super) fn all_claimed(self) -> Result<(), String> {
-        let Some(Inherited { address, name, .. }) = self.0.first() else { return Ok(()) };
-        Err(format!(
+    /// Fails if a socket is left that no configured address has claimed: its clients would wait for
+    /// ever.
+    pub(super) fn check_all_claimed(self) -> anyhow::Result<()> {
+        let Some(InheritedSocket { address, name, .. }) = self.0.first() else { return Ok(()) };
+        bail!(
             "a socket was passed for {address} ({name}), on which the configuration does not \
              listen: add it to `listen`, `tls.listen` or `operations.listen`, or take its \
              ListenStream= out of the .socket unit"
-        ))
+        )
     }
 }
 
-/// Adds listeners on every address, one to each worker's `groups`: those that were passed, and
-/// our own for the others. Returns the addresses bound. `alone`: these addresses are all there
-/// are. Unix sockets are made for `owner`, or whoever runs the program.
-pub(super) fn listen(
-    config: &Config,
-    addresses: &[ListenAddress],
-    passed: &mut InheritedSockets,
-    groups: &mut [Vec<Listener>],
-    alone: bool,
-    owner: Option<Ids>,
-) -> Result<Vec<Bound>, String> {
-    let mut bound = Vec::new();
-    for address in addresses {
-        let introduced = config.proxy.protocol_listen.contains(address);
-        let (at, file, listeners) = match passed.claim(address, groups.len())? {
-            Some(listeners) => (address.clone(), None, listeners),
-            None => match address {
-                ListenAddress::Unix(path) => {
-                    let made = patiently(|| SocketFile::bind(path, groups.len(), owner));
-                    let (file, listeners) = made.map_err(|error| explain_unix(path, &error))?;
-                    (address.clone(), Some(file), listeners)
-                }
-                ListenAddress::Tcp(address) => {
-                    match patiently(|| Listener::bind_group(*address, groups.len())) {
-                        Ok((address, listeners)) => (address.into(), None, listeners),
-                        // A machine without IPv6 has "all IPv6 addresses" served by having none.
-                        Err(error)
-                            if no_ipv6(*address, &error) && !(alone && addresses.len() == 1) =>
-                        {
-                            log::warning(format_args!(
-                                "not listening on {address}: this machine has no IPv6"
-                            ));
-                            continue;
-                        }
-                        Err(error) => return Err(explain_listen(*address, &error)),
+/// How the addresses of a list are listened on.
+#[derive(Clone, Copy)]
+pub(super) struct ListenOptions<'a> {
+    pub(super) config: &'a Config,
+    /// The owner of new Unix sockets, if it is not the user of this process.
+    pub(super) owner: Option<Ids>,
+    /// Whether a machine without IPv6 may do without an address of this list.
+    pub(super) optional: bool,
+}
+
+impl ListenOptions<'_> {
+    /// Listens on every address, with one listener for each of `groups`: on sockets that were
+    /// passed, and else on new ones.
+    pub(super) fn listen(
+        self,
+        addresses: &[ListenAddress],
+        inherited: &mut InheritedSockets,
+        groups: &mut [Vec<Listener>],
+    ) -> anyhow::Result<Vec<BoundAddress>> {
+        let mut bound = Vec::new();
+        for configured in addresses {
+            let (address, file, listeners) = match inherited.claim(configured, groups.len())? {
+                Some(listeners) => (configured.clone(), None, listeners),
+                None => match configured {
+                    ListenAddress::Unix(path) => {
+                        let made = retry(|| SocketFile::bind(path, groups.len(), self.owner));
+                        let (file, listeners) =
+                            made.map_err(|error| failure(configured, &error, unix_cure(&error)))?;
+                        (configured.clone(), Some(file), listeners)
                     }
-                }
-            },
-        };
-        bound.push(Bound { address: at, introduced, _file: file });
-        for (group, listener) in groups.iter_mut().zip(listeners) {
-            group.push(listener);
+                    ListenAddress::Tcp(tcp) => {
+                        match retry(|| Listener::bind_group(*tcp, groups.len())) {
+                            Ok((address, listeners)) => (address.into(), None, listeners),
+                            Err(error) if self.optional && is_without_ipv6(*tcp, &error) => {
+                                log::warning(format_args!(
+                                    "not listening on {tcp}: this machine has no IPv6"
+                                ));
+                                continue;
+                            }
+                            Err(error) => bail!(failure(configured, &error, tcp_cure(&error))),
+                        }
+                    }
+                },
+            };
+            let proxy_protocol = self.config.proxy.protocol_listen.contains(configured);
+            bound.push(BoundAddress { address, proxy_protocol, _file: file });
+            groups.iter_mut().zip(listeners).for_each(|(group, it)| group.push(it));
         }
+        Ok(bound)
     }
-    Ok(bound)
 }
 
-/// Binds, with some patience: a tracker that was killed a moment ago still holds its port
-/// until the kernel has taken its ring apart.
-fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+/// Retries while the address is in use: a tracker that was killed a moment ago holds its port until
+/// the kernel has taken its ring apart.
+fn retry<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..BIND_TRIES {
         match bind() {
             Err(error) if error.kind() == ErrorKind::AddrInUse => thread::sleep(BIND_PAUSE),
@@ -144,14 +151,25 @@ fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     bind()
 }
 
-fn explain_unix(path: &Path, error: &io::Error) -> String {
-    let cure = match error.kind() {
+fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    let unavailable = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT].map(|it| Some(it.raw_os_error()));
+    address.is_ipv6()
+        && address.ip().is_unspecified()
+        && unavailable.contains(&error.raw_os_error())
+}
+
+fn failure(address: &ListenAddress, error: &io::Error, cure: &str) -> anyhow::Error {
+    anyhow!("cannot listen on {address}: {error}: {cure}")
+}
+
+fn unix_cure(error: &io::Error) -> &'static str {
+    match error.kind() {
         ErrorKind::AddrInUse => {
             "another program, perhaps another annulus, listens there: stop it, or choose another \
              path with `listen`"
         }
         ErrorKind::AlreadyExists => {
-            "there is a file that is no socket: remove it, or choose another path with `listen`"
+            "there is a file that is not a socket: remove it, or choose another path with `listen`"
         }
         ErrorKind::NotFound => {
             "make its directory first (RuntimeDirectory= of a systemd unit does)"
@@ -161,18 +179,11 @@ fn explain_unix(path: &Path, error: &io::Error) -> String {
              that is there already"
         }
         _ => "check `listen`",
-    };
-    format!("cannot listen on unix:{}: {error}: {cure}", path.display())
+    }
 }
 
-fn no_ipv6(address: SocketAddr, error: &io::Error) -> bool {
-    let unavailable =
-        error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT);
-    address.is_ipv6() && address.ip().is_unspecified() && unavailable
-}
-
-fn explain_listen(address: SocketAddr, error: &io::Error) -> String {
-    let cure = match error.kind() {
+fn tcp_cure(error: &io::Error) -> &'static str {
+    match error.kind() {
         ErrorKind::AddrInUse => {
             "another program, perhaps another annulus, listens there: stop it, or choose \
              another address with `listen` (two trackers on one port would split every swarm)"
@@ -183,6 +194,5 @@ fn explain_listen(address: SocketAddr, error: &io::Error) -> String {
         }
         ErrorKind::AddrNotAvailable => "this machine has no such address",
         _ => "check `listen`",
-    };
-    format!("cannot listen on {address}: {error}: {cure}")
+    }
 }

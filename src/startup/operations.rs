@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use annulus_ring::Listener;
+use anyhow::Context;
 
-use super::listen::{Bound, InheritedSockets, listen};
+use super::listen::{InheritedSockets, ListenOptions};
 use crate::admin::stats::{EngineInfo, StaticInfo, StatsSource};
 use crate::admin::{Door, serve};
 use crate::clock::Clock;
@@ -15,13 +16,14 @@ use crate::log;
 pub(super) fn open(
     config: &Config,
     passed: &mut InheritedSockets,
-) -> Result<Vec<(SocketAddr, Door)>, String> {
+) -> anyhow::Result<Vec<(SocketAddr, Door)>> {
     let addresses = widened(&config.operations.listen);
     let mut group = [Vec::new()];
-    let bound = listen(config, &addresses, passed, &mut group, true, None)?;
+    let options = ListenOptions { config, owner: None, optional: addresses.len() > 1 };
+    let bound = options.listen(&addresses, passed, &mut group)?;
     let [sockets] = group;
     let doors = sockets.into_iter().map(Listener::into_fd);
-    let addresses = bound.iter().filter_map(|Bound { address, .. }| address.tcp());
+    let addresses = bound.iter().filter_map(|bound| bound.address.tcp());
     Ok(addresses.zip(doors).collect())
 }
 
@@ -38,9 +40,9 @@ pub(super) fn facts(config: &Config, engines: Vec<EngineInfo>, connections_max: 
 }
 
 /// Answers from now on.
-pub(super) fn begin(doors: Vec<(SocketAddr, Door)>, observer: StatsSource) -> Result<(), String> {
+pub(super) fn begin(doors: Vec<(SocketAddr, Door)>, observer: StatsSource) -> anyhow::Result<()> {
     let (addresses, doors): (Vec<SocketAddr>, Vec<Door>) = doors.into_iter().unzip();
-    serve(doors, observer).map_err(|error| format!("cannot start the operations: {error}"))?;
+    serve(doors, observer).context("cannot start the operations")?;
     for address in addresses {
         if !address.ip().is_loopback() {
             log::warning(format_args!(

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Notifier, Waker};
+use annulus_ring::Waker;
+use anyhow::{Context, anyhow};
 
 use crate::access_list::{AccessList, ListChange, LoadedAccessList, SharedAccessList};
 use crate::clock::Clock;
 use crate::config::{self, AccessMode};
 use crate::limits::RELOAD_S_MAX;
 use crate::log;
-use crate::os::{Files, Obstacles};
+use crate::os::{FileSource, Notifier, ReloadHealth};
 use crate::tls::{Certificates, Loaded, Tls};
 use progress::{Late, Progress};
 
@@ -24,19 +25,19 @@ const RETIRE_TRIES: u32 = 200;
 const RETIRE_PAUSE: Duration = Duration::from_millis(5);
 
 /// TLS as configured, or nothing where no address asks for it.
-pub(super) fn secure(config: &config::Tls, files: &Files) -> Result<Option<Tls>, String> {
+pub(super) fn secure(config: &config::Tls, files: &FileSource) -> anyhow::Result<Option<Tls>> {
     if config.listen.is_empty() {
         warn(config.warning().as_slice());
         return Ok(None);
     }
     let Loaded { certificates, warnings } =
         Certificates::load(&config.certificates, files, Clock::unix_s())
-            .map_err(|mistakes| mistakes.join("\n"))?;
+            .map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
     warn(&warnings);
     for certificate in certificates.describe() {
         log::info(format_args!("{certificate}"));
     }
-    Tls::new(certificates, config.post_quantum).map(Some)
+    Tls::new(certificates, config.post_quantum).map(Some).map_err(anyhow::Error::msg)
 }
 
 /// Says what works, but should be looked into.
@@ -56,15 +57,15 @@ fn keep(what: &str, mistakes: &[String]) {
 /// The access list as configured, or nothing where all torrents are served.
 pub(super) fn restrict(
     config: &config::Access,
-    files: &Files,
-) -> Result<Option<SharedAccessList>, String> {
+    files: &FileSource,
+) -> anyhow::Result<Option<SharedAccessList>> {
     let allows = match config.mode {
         AccessMode::Off => return Ok(None),
         AccessMode::Allow => true,
         AccessMode::Deny => false,
     };
     let LoadedAccessList { list, warnings } =
-        AccessList::load(config, files).map_err(|mistakes| mistakes.join("\n"))?;
+        AccessList::load(config, files).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
     warn(&warnings);
     warn(list.warning(config).as_slice());
     let access = SharedAccessList::new(list, allows);
@@ -75,7 +76,7 @@ pub(super) fn restrict(
 
 /// What reads the files again, and has what was read take effect.
 pub(super) struct Reloader {
-    pub(super) files: Files,
+    pub(super) files: FileSource,
     pub(super) tls: Option<(Arc<Tls>, config::Tls)>,
     pub(super) access: Option<(Arc<SharedAccessList>, config::Access)>,
     /// Wake the workers.
@@ -83,7 +84,7 @@ pub(super) struct Reloader {
     pub(super) notifier: Arc<Notifier>,
     /// What the service manager shows of a tracker that serves.
     pub(super) status: Arc<str>,
-    pub(super) obstacles: Arc<Obstacles>,
+    pub(super) reload_health: Arc<ReloadHealth>,
     pub(super) clock: Clock,
 }
 
@@ -92,7 +93,7 @@ pub(super) struct Reloads {
     progress: Arc<Progress>,
     notifier: Arc<Notifier>,
     status: Arc<str>,
-    obstacles: Arc<Obstacles>,
+    reload_health: Arc<ReloadHealth>,
 }
 
 impl Reloads {
@@ -114,13 +115,13 @@ impl Reloads {
                 log::warning(format_args!("the reload takes long: it is still reading the {what}"));
             }
             Some(Late::GivenUp(what)) => {
-                self.obstacles.note_reload_hangs(true);
+                self.reload_health.note_reload_hangs(true);
                 log::error(format_args!(
                     "reload given up: the {what} could not be read within {RELOAD_S_MAX} seconds \
                      of its begin: what was in use stays; see whether the disk of the files \
                      answers, and reload"
                 ));
-                self.notifier.ready_at_once(&self.status);
+                self.notifier.try_ready(&self.status);
             }
         }
     }
@@ -138,13 +139,13 @@ impl Reloads {
 
 impl Reloader {
     /// Reads the files again whenever that is asked for, by a thread that ends with the process.
-    pub(super) fn start(self) -> Result<Reloads, String> {
+    pub(super) fn start(self) -> anyhow::Result<Reloads> {
         let progress = Arc::<Progress>::default();
         let reloads = Reloads {
             progress: Arc::clone(&progress),
             notifier: Arc::clone(&self.notifier),
             status: Arc::clone(&self.status),
-            obstacles: Arc::clone(&self.obstacles),
+            reload_health: Arc::clone(&self.reload_health),
         };
         let thread = thread::Builder::new().name("reload".to_owned());
         let thread = thread.spawn(move || {
@@ -153,7 +154,7 @@ impl Reloader {
                 self.notifier.reloading();
                 self.reload(&progress);
                 if progress.end() {
-                    self.obstacles.note_reload_hangs(false);
+                    self.reload_health.note_reload_hangs(false);
                     log::info(format_args!(
                         "the reload that was given up has ended: nothing of it is used"
                     ));
@@ -162,12 +163,12 @@ impl Reloader {
                 }
             }
         });
-        thread.map_err(|error| format!("cannot start the reloads' thread: {error}"))?;
+        thread.context("cannot start the reloads' thread")?;
         Ok(reloads)
     }
 
     fn reload(&self, progress: &Progress) {
-        self.files.renew_patience();
+        self.files.reset_timeout();
         if let Some((tls, config)) = &self.tls {
             progress.read("certificates");
             if self.reload_certificates(progress, tls, config).is_none() {

@@ -6,14 +6,12 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_ring::{Attendant, Notifier, Signal, Signals};
-
 use super::reload::Reloads;
 use crate::admin::stats::health_of;
 use crate::clock::Clock;
 use crate::log;
 use crate::metrics::Counters;
-use crate::os::Obstacles;
+use crate::os::{BrokerProcess, Notifier, ReloadHealth, Signal, Signals};
 use watchdog::{Act, Watchdog};
 
 /// How often it looks, while there is something that is not told by a signal.
@@ -24,8 +22,8 @@ pub(super) struct Watch {
     pub(super) signals: Signals,
     pub(super) reloads: Reloads,
     /// The process that opens files, if there is one that has not ended yet, as far as is known.
-    pub(super) keeper: Option<Arc<Attendant>>,
-    pub(super) obstacles: Arc<Obstacles>,
+    pub(super) broker: Option<Arc<BrokerProcess>>,
+    pub(super) reload_health: Arc<ReloadHealth>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) workers: Vec<Arc<Counters>>,
     pub(super) clock: Clock,
@@ -40,11 +38,15 @@ impl Watch {
             self.look(watchdog.as_mut());
             let now = self.clock.now();
             let pause = watchdog.as_ref().map(|watchdog| watchdog.pause(now).min(PAUSE_MAX));
-            let pause = pause.or_else(|| self.reloads.are_busy().then_some(PAUSE_MAX));
-            match self.signals.wait(pause) {
+            // A broker without a pidfd is looked at once a second.
+            let is_polled = self.broker.as_ref().is_some_and(|broker| broker.pidfd().is_none());
+            let is_busy = self.reloads.are_busy() || is_polled;
+            let pause = pause.or_else(|| is_busy.then_some(PAUSE_MAX));
+            let pidfd = self.broker.as_deref().and_then(BrokerProcess::pidfd);
+            match self.signals.wait(pidfd, pause) {
                 Some(Signal::Stop) => break,
                 Some(Signal::Reload) => self.reloads.ask(),
-                Some(Signal::Child) | None => {}
+                None => {}
             }
         }
         self.reloads.stop();
@@ -53,13 +55,13 @@ impl Watch {
     fn look(&mut self, watchdog: Option<&mut Watchdog>) {
         let now = self.clock.now();
         self.reloads.watch(now);
-        if let Some(status) = self.keeper.as_ref().and_then(|keeper| keeper.ended()) {
-            self.keeper = None;
-            self.obstacles.note_keeper_ended();
+        if let Some(status) = self.broker.as_ref().and_then(|broker| broker.ended()) {
+            self.broker = None;
+            self.reload_health.note_broker_ended();
             log::error(format_args!(
-                "the keeper of the files has ended ({status}): the tracker goes on to serve, but \
+                "the file broker has ended ({status}): the tracker goes on to serve, but \
                  certificates and access list cannot be read again, and nobody is left with the \
-                 rights to start another keeper: restart annulus"
+                 rights to start another: restart annulus"
             ));
         }
         let Some(watchdog) = watchdog else { return };
@@ -75,11 +77,11 @@ impl Watch {
 
     /// The service manager's watchdog, if it waits for this process.
     fn watchdog(&self) -> Option<Watchdog> {
-        let period = Notifier::watchdog().unwrap_or_else(|what| {
+        let period = self.notifier.watchdog_period().unwrap_or_else(|what| {
             log::warning(format_args!("the service manager's watchdog is told nothing: {what}"));
             None
         });
-        let period = period.filter(|_| self.notifier.is_connected())?;
+        let period = period?;
         log::info(format_args!("the service manager's watchdog is told every {period:?}"));
         Some(Watchdog::new(period, self.clock.now()))
     }

@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use annulus_ring::{Capabilities, EngineConfig, Epoll, Listener, Ring, TaskWork, Uring, Waker};
+use anyhow::{Context, bail};
 
 use crate::admin::stats::EngineInfo;
 use crate::clock::Clock;
@@ -133,15 +134,15 @@ fn tier(capabilities: &Capabilities) -> &'static str {
 }
 
 /// Wakes the workers, which were told to stop, and waits until they have.
-pub(super) fn leave(crew: Workers) -> Result<(), String> {
+pub(super) fn leave(crew: Workers) -> anyhow::Result<()> {
     for (_, waker) in &crew {
         waker.wake();
     }
     for (thread, _) in crew {
         match thread.join() {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(format!("a worker failed while stopping: {error}")),
-            Err(_) => return Err("a worker panicked".to_owned()),
+            Ok(Err(error)) => return Err(error).context("a worker failed while stopping"),
+            Err(_) => bail!("a worker panicked"),
         }
     }
     log::info(format_args!("stopped"));

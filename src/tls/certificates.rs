@@ -22,7 +22,7 @@ use super::names::{Names, addresses_of, names_of};
 use super::validity::{Validity, date};
 use crate::config::{CertificateFiles, read_bounded};
 use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
-use crate::os::{Files, not_utf8};
+use crate::os::{FileSource, not_utf8};
 
 /// Bytes of a line of a PEM file that a message may show: more than any mark has.
 const MARK_BYTES_SHOWN: usize = 48;
@@ -104,7 +104,7 @@ impl Certificates {
     /// that begins with its place in the configuration.
     pub fn load(
         files: &[CertificateFiles],
-        source: &Files,
+        source: &FileSource,
         now_unix_s: i64,
     ) -> Result<Loaded, Vec<String>> {
         let mut certificates = Certificates {
@@ -240,7 +240,7 @@ impl Entry {
     /// Adds to `warnings` even if it fails.
     fn load(
         files: &CertificateFiles,
-        source: &Files,
+        source: &FileSource,
         now_unix_s: i64,
         warnings: &mut Vec<String>,
     ) -> Result<Entry, Vec<String>> {
@@ -319,7 +319,11 @@ fn about(files: &CertificateFiles, path: &Path, what: &str) -> String {
     format!("{}: {what}", place(files, path))
 }
 
-fn read_chain(files: &CertificateFiles, source: &Files, now_unix_s: i64) -> Result<Chain, String> {
+fn read_chain(
+    files: &CertificateFiles,
+    source: &FileSource,
+    now_unix_s: i64,
+) -> Result<Chain, String> {
     let text = read_file(&files.chain, source)?;
     let blocks = blocks(&text)?;
     let swapped = blocks.iter().any(|(kind, _)| {
@@ -427,7 +431,7 @@ fn chain_warnings(
 }
 
 /// A key, and whether it [`has_explicit_parameters`].
-fn read_key(path: &Path, source: &Files) -> Result<(Arc<dyn SigningKey>, bool), String> {
+fn read_key(path: &Path, source: &FileSource) -> Result<(Arc<dyn SigningKey>, bool), String> {
     let text = read_file(path, source)?;
     // The second is how encryption was marked before PKCS#8.
     let marks = [&b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..], b"Proc-Type: 4,ENCRYPTED"];
@@ -475,7 +479,7 @@ fn explicit_key(path: &Path) -> String {
 }
 
 /// The bytes of a file of [`CERTIFICATE_FILE_BYTES_MAX`] at most.
-fn read_file(path: &Path, source: &Files) -> Result<Vec<u8>, String> {
+fn read_file(path: &Path, source: &FileSource) -> Result<Vec<u8>, String> {
     let bytes = source
         .open(path)
         .and_then(|file| read_bounded(file, CERTIFICATE_FILE_BYTES_MAX))

@@ -42,7 +42,7 @@ fn is_little_more_than_nobody(engine: Engine) {
     let mut descriptors = keeper.descriptors();
     descriptors.sort();
     let [standard @ .., channel] = &descriptors[..] else { panic!("none") };
-    assert_eq!(standard, ["/dev/null"; 3]);
+    assert_eq!(standard, ["/dev/null"; 2]);
     assert!(channel.starts_with("socket:"), "{channel}");
 }
 
@@ -112,23 +112,23 @@ fn is_missed_when_it_is_gone(engine: Engine) {
     let keeper = Process::keeper_of(&place.tracker);
     keeper.signal("KILL");
     // Without being asked for anything; and the kernel keeps nothing of it.
-    place.tracker.assert_logged("error: the keeper of the files has ended (signal: 9 (SIGKILL))");
+    place.tracker.assert_logged("error: the file broker has ended (signal: 9 (SIGKILL))");
     assert!(!keeper.exists());
     let health = told("/health");
     assert!(health.starts_with("ok\n") && health.contains("cannot be reloaded"), "{health}");
     assert!(told("/metrics").contains("\nannulus_reload_possible 0\n"));
     assert!(told("/stats.json").contains("\"reload_possible\":false"));
-    assert!(told("/").contains("the keeper of the files has ended: restart annulus"));
+    assert!(told("/").contains("the file broker has ended: restart annulus"));
     place.serves(&first, &[1]);
     place.files.renew(Link::Relative);
     place.files.list(&[2]);
     let verdict = place.reload();
     for part in [
         "certificates kept: ",
-        "live/key.pem: cannot be read: the keeper of the files has ended",
+        "live/key.pem: cannot be read: the file broker has ended",
         "(signal: 9 (SIGKILL)): restart annulus",
         "access list kept: ",
-        "list.txt: cannot be read: the keeper of the files has ended",
+        "list.txt: cannot be read: the file broker has ended",
     ] {
         assert!(verdict.contains(part), "no {part:?} in {verdict}");
     }

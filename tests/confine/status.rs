@@ -28,7 +28,7 @@ impl Process {
             panic!("not one child: {children:?}");
         };
         let keeper = Process(child.parse().unwrap());
-        assert_eq!(keeper.value("Name"), "annulus-keeper");
+        assert_eq!(keeper.value("Name"), "annulus-broker");
         keeper
     }
 

@@ -458,7 +458,7 @@ fn what_is_no_socket_is_kept(engine: Engine) {
     fs::write(&file, "precious").unwrap();
     let (status, log) = Local::launch(engine, &scratch, "X-Forwarded-For", "").wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("a file that is no socket"), "{log}");
+    assert!(log.contains("a file that is not a socket"), "{log}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 

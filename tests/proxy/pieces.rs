@@ -9,7 +9,7 @@ use annulus::connection::{
     TlsBuffers, Turn,
 };
 use annulus::limits::FLIGHT_BYTES_MAX;
-use annulus::os::Files;
+use annulus::os::FileSource;
 use annulus::tls::{Certificates, Tls};
 use annulus_parser::Head;
 
@@ -120,7 +120,7 @@ fn tls_comes_after_the_header() {
     authority.issue(HOST, KeyKind::P256);
     let [chain, key] = ["pem", "key"].map(|end| authority.path(&format!("{HOST}.{end}")));
     let files = CertificateFiles { chain, key, place: String::new() };
-    let certificates = Certificates::load(&[files], &Files::Own, 0).unwrap().certificates;
+    let certificates = Certificates::load(&[files], &FileSource::Direct, 0).unwrap().certificates;
     let acceptor = Tls::new(certificates, false).unwrap().acceptor();
     let header = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n";
     for version in VERSIONS {

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 use annulus::clock::Clock;
 use annulus::config::CertificateFiles;
 use annulus::limits::FLIGHT_BYTES_MAX;
-use annulus::os::Files;
+use annulus::os::FileSource;
 use annulus::tls::{Acceptor, Certificates, Tls};
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
@@ -35,8 +35,8 @@ const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/key.pem");
 static SERVER: LazyLock<Tls> = LazyLock::new(|| {
     let files =
         CertificateFiles { chain: CERTIFICATE.into(), key: KEY.into(), place: "here".into() };
-    let loaded =
-        Certificates::load(&[files], &Files::Own, Clock::unix_s()).expect("a good certificate");
+    let loaded = Certificates::load(&[files], &FileSource::Direct, Clock::unix_s())
+        .expect("a good certificate");
     Tls::new(loaded.certificates, false).expect("randomness")
 });
 

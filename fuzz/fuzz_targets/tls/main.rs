@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 
 use annulus::config::{CertificateFiles, Protocol};
 use annulus::connection::{Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn};
-use annulus::os::Files;
+use annulus::os::FileSource;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
 use annulus::tls::{Acceptor, Certificates, Tls, sealed_bytes_max};
@@ -34,7 +34,7 @@ const RECORDS_AT_ONCE: usize = 4;
 static ACCEPTOR: LazyLock<Acceptor> = LazyLock::new(|| {
     let files =
         CertificateFiles { chain: CERTIFICATE.into(), key: KEY.into(), place: "here".into() };
-    let loaded = Certificates::load(&[files], &Files::Own, Clock::unix_s());
+    let loaded = Certificates::load(&[files], &FileSource::Direct, Clock::unix_s());
     let loaded = loaded.expect("a good certificate");
     Tls::new(loaded.certificates, false).expect("randomness").acceptor()
 });

@@ -6,9 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{
-    AcceptEnd, ConnectionLimit, Event, Inherited, Listener, RecvEnd, RecvMode, Ring, Socket,
-};
+use annulus_ring::{AcceptEnd, ConnectionLimit, Event, Listener, RecvEnd, RecvMode, Ring, Socket};
 use socket2::{Domain, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, EngineKind, Shape, alone, on_every_engine};
@@ -282,9 +280,10 @@ fn a_group_spreads_over_two_engines<K: EngineKind>() {
 /// keeps it.
 fn over_one_socket<K: EngineKind>(engines: usize) -> (TcpListener, Vec<Bench<K>>) {
     let owner = TcpListener::bind("127.0.0.1:0").unwrap();
-    let passed = Inherited::new(owner.try_clone().unwrap().into(), "test").unwrap();
-    let address = passed.address.tcp().unwrap();
-    let benches = Inherited::spread(&[passed], engines).unwrap().into_iter().map(|listener| {
+    let address = owner.local_addr().unwrap();
+    let benches = (0..engines).map(|_| {
+        let passed = owner.try_clone().unwrap().into();
+        let listener = Listener::inherited(passed, engines > 1).unwrap();
         let mut bench = Bench::<K>::over(Shape::default(), address, listener);
         bench.ring.accept(0);
         bench.turn(false);
