@@ -258,21 +258,20 @@ pub const TOGETHER_S: u32 = 1;
 /// millisecond.
 pub const HANDSHAKES_PER_TURN_MAX: u32 = 8;
 
-/// Buckets of the table of addresses whose connections or requests are limited, 128 bytes and 7
-/// addresses each: 16 MiB for 917,504 of them. The largest public trackers hear from some ten
-/// thousand addresses a second and forget most within ten; where no limit is set there is none.
-pub const CLIENT_TABLE_BUCKETS: usize = 1 << 17;
+/// Sets of the table of rate-limited addresses, 128 bytes and 7 addresses each: 16 MiB for 917,504
+/// addresses. The largest public trackers see some ten thousand addresses a second, and most entries
+/// can be discarded after ten seconds. Without limits there is no table.
+pub const CLIENT_TABLE_SETS: usize = 1 << 17;
 
-/// Requests that an address may be configured to make in a second: more than any tracker serves.
+/// Upper bound of the configured requests per second of an address: more than any tracker serves.
 pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 
-/// Seconds' worth of requests that an address may make at once, unless configured otherwise.
-pub const RATE_LIMIT_BURST_S: u32 = 10;
+/// The default burst of an address, in seconds' worth of requests.
+pub const REQUEST_BURST_S: u32 = 10;
 
-/// Requests refused to an address in one second with an answer that says so; its connections
-/// that come after them are reset. Several clients may stand behind an address and should hear
-/// of it; one that hammers does not listen.
-pub const REFUSALS_TOLD_PER_S: u16 = 4;
+/// Rejected requests of an address that are answered in one second; connections after them are
+/// reset. Several clients may share an address and should learn why; one that floods does not read.
+pub const REJECTIONS_ANSWERED_PER_S: u16 = 4;
 
 /// Minutes after which a client may try again whose address had used up its requests.
 pub const REFUSED_RETRY_MINUTES: u32 = 5;

@@ -5,6 +5,7 @@
 //! all addresses together, and `attack` is one address that wants everything while others announce.
 
 mod attack;
+mod client_table;
 mod connections;
 mod crowding;
 mod full;

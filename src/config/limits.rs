@@ -2,7 +2,7 @@
 
 use super::key::{Bounds, Key, Kind, Relation, Table};
 use super::{Config, Range};
-use crate::limits::{RATE_LIMIT_BURST_S, REQUESTS_PER_SECOND_MAX};
+use crate::limits::{REQUEST_BURST_S, REQUESTS_PER_SECOND_MAX};
 
 /// What one address may take. By default nothing is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Requests of one address in a second, at most [`REQUESTS_PER_SECOND_MAX`]; 0 is any number.
     pub requests_per_second: u32,
-    /// Requests of one address in one moment: 0 for [`RATE_LIMIT_BURST_S`] times
+    /// Requests of one address in one moment: 0 for [`REQUEST_BURST_S`] times
     /// `requests_per_second`, or at least that number.
     pub request_burst: u32,
     /// Leading bits that the IPv6 addresses of one subscriber have in common, 32 to 64.
@@ -104,4 +104,4 @@ pub(super) const LIMITS: Table = Table {
 };
 
 // What the text above says.
-const _: () = assert!(RATE_LIMIT_BURST_S == 10);
+const _: () = assert!(REQUEST_BURST_S == 10);

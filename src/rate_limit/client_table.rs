@@ -1,13 +1,11 @@
-//! The accounts of all addresses, for all workers at once, in a table that never grows.
+//! The state of all limited addresses, shared by all workers, in a table of fixed size.
 //!
-//! An address's hash chooses one bucket of a few accounts, two cache lines with a lock of their
-//! own: whatever is asked takes that lock once, for some nanoseconds, and touches nothing else.
-//! The hash is keyed with a secret of the process, so that no stranger can choose whose bucket he
-//! is in. A newcomer to a full bucket takes the place of the account that was used least
-//! recently, of those without connections. What a flood of addresses can make the table forget
-//! is then what the quiet ones have spent: who hammers stays known. If all of them have
-//! connections, the newcomer is served without an account: a limit may be exceeded by those
-//! whom there is no room to know, but nobody is refused for another's sake.
+//! The hash of an address chooses one set of a few entries: two cache lines with a lock of their own.
+//! Each operation takes that lock once, for some nanoseconds. The hash is keyed with a secret of the
+//! process, so that no client can choose its set. A new address replaces, in a full set, the entry
+//! without connections that was used least recently; so a flood of addresses evicts only idle ones,
+//! and the busiest addresses are never evicted. If all entries of the set have connections, a new
+//! address is served without an entry: it may exceed a limit, but no other address suffers for it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -15,221 +13,212 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::token_bucket::{Rate, TokenBucket};
 use crate::config::{self, Range};
-use crate::limits::{CLIENT_TABLE_BUCKETS, RATE_LIMIT_BURST_S, REFUSALS_TOLD_PER_S};
+use crate::limits::{CLIENT_TABLE_SETS, REJECTIONS_ANSWERED_PER_S, REQUEST_BURST_S};
 
-/// Accounts of one bucket: as many as fit two cache lines beside the lock.
-const ACCOUNTS: usize = 7;
+/// Entries of one set: as many as fit two cache lines beside the lock.
+const SET_ENTRIES: usize = 7;
 
-/// A lock and what it protects, on cache lines of its own; two, because processors fetch them in
-/// pairs.
+/// A lock and what it protects. Processors fetch cache lines in pairs, hence 128 bytes.
 #[repr(align(128))]
 #[derive(Debug)]
-struct Bucket(Mutex<[TokenBucket; ACCOUNTS]>);
+struct ClientSet(Mutex<[TokenBucket; SET_ENTRIES]>);
 
-const _: () = assert!(size_of::<Bucket>() == 128);
+const _: () = assert!(size_of::<ClientSet>() == 128);
 
-/// What is limited, and of whom.
+/// The limits, and the addresses that they apply to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitConfig {
-    /// Connections of one address at a time; 0 is any number.
+    /// Open connections of one address; 0 is no limit.
     pub connections_max: u16,
-    /// Requests of one address in a second; 0 is any number.
+    /// Requests of one address per second; 0 is no limit.
     pub requests_per_s: u32,
-    /// Requests of one address in one moment, at least `requests_per_s`. In any `t` whole
-    /// seconds at most `burst` + `t` × `requests_per_s` are served, and who never makes more
-    /// than `requests_per_s` in a second is always served.
+    /// Requests of one address at one moment, at least `requests_per_s`. In `t` whole seconds at
+    /// most `burst` + `t` × `requests_per_s` are served, and an address that never sends more than
+    /// `requests_per_s` in a second is always served.
     pub burst: u32,
-    /// Leading bits that the IPv6 addresses of one subscriber have in common, 1 to 64.
+    /// Leading bits that the IPv6 addresses of one subscriber share, 1 to 64.
     pub ipv6_prefix: u32,
-    /// Whoever is in one of these is never limited.
+    /// Addresses that are never limited.
     pub exempt: Vec<Range>,
-    /// Buckets of 128 bytes, for 7 addresses each.
-    pub buckets: usize,
+    /// Sets of 128 bytes, for 7 addresses each.
+    pub sets: usize,
 }
 
-/// The part that a connection has in its address's account. It has to be given back by
-/// [`ClientTable::release`], once, when the connection is gone. The default has a part in none.
+/// The count of a connection at its address. It has to be given back by [`ClientTable::release`],
+/// once, when the connection is closed. The default counts for no address.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a ticket that is lost counts for ever"]
+#[must_use = "a permit that is dropped counts for ever"]
 pub struct ConnectionPermit {
-    bucket: u32,
+    set: u32,
     tag: u32,
 }
 
-/// The bucket of tickets that count nowhere.
-const NOWHERE: u32 = u32::MAX;
+/// The set of permits that count for no address.
+const NO_SET: u32 = u32::MAX;
 
 impl Default for ConnectionPermit {
     fn default() -> ConnectionPermit {
-        ConnectionPermit { bucket: NOWHERE, tag: 0 }
+        ConnectionPermit { set: NO_SET, tag: 0 }
     }
 }
 
-/// Of what an address has too much.
+/// The limit that an address has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitExceeded {
-    /// Connections.
     Connections,
-    /// Requests: a handshake was to come, or it had been told.
+    /// The handshake could not be charged, or the address was told often enough in this second.
     Requests,
 }
 
-/// The accounts of all addresses.
+/// The state of all addresses.
 #[derive(Debug)]
 pub struct ClientTable {
-    settings: RateLimitConfig,
+    config: RateLimitConfig,
     rate: Rate,
     secret: RandomState,
-    buckets: Box<[Bucket]>,
+    sets: Box<[ClientSet]>,
 }
 
 impl RateLimitConfig {
-    /// As configured, if anything is limited: proxies that are trusted are nobody's address.
+    /// As configured, if anything is limited. Trusted proxies are exempt: their address stands for
+    /// many clients.
     pub fn new(limits: &config::Limits, proxy: &config::Proxy) -> Option<RateLimitConfig> {
         let &config::Limits { connections_per_address, requests_per_second, .. } = limits;
         let burst = match limits.request_burst {
-            0 => requests_per_second * RATE_LIMIT_BURST_S,
+            0 => requests_per_second * REQUEST_BURST_S,
             burst => burst,
         };
-        let settings = RateLimitConfig {
+        (connections_per_address > 0 || requests_per_second > 0).then(|| RateLimitConfig {
             connections_max: u16::try_from(connections_per_address).unwrap_or(u16::MAX),
             requests_per_s: requests_per_second,
             burst,
             ipv6_prefix: limits.ipv6_prefix,
             exempt: [&limits.exempt[..], &proxy.trusted].concat(),
-            buckets: CLIENT_TABLE_BUCKETS,
-        };
-        (connections_per_address > 0 || requests_per_second > 0).then_some(settings)
+            sets: CLIENT_TABLE_SETS,
+        })
     }
 }
 
 impl ClientTable {
-    /// An empty ledger. Whoever knows `secret` can choose whose bucket he is in: it is drawn at
-    /// random when the process starts, and told to nobody.
-    pub fn new(settings: RateLimitConfig, secret: RandomState) -> ClientTable {
-        let bucket = || Bucket(Mutex::new([TokenBucket::default(); ACCOUNTS]));
+    /// An empty table. `secret` must be random and unknown to clients.
+    pub fn new(config: RateLimitConfig, secret: RandomState) -> ClientTable {
+        let set = || ClientSet(Mutex::new([TokenBucket::default(); SET_ENTRIES]));
         ClientTable {
-            rate: Rate { per_s: settings.requests_per_s, burst: settings.burst },
-            buckets: (0..settings.buckets).map(|_| bucket()).collect(),
+            rate: Rate { per_s: config.requests_per_s, burst: config.burst },
+            sets: (0..config.sets).map(|_| set()).collect(),
             secret,
-            settings,
+            config,
         }
     }
 
-    /// What is limited.
-    pub fn settings(&self) -> &RateLimitConfig {
-        &self.settings
+    pub fn config(&self) -> &RateLimitConfig {
+        &self.config
     }
 
-    /// Connections that have a ticket, counted one by one: for accounts of the whole.
+    /// Connections that hold a permit. It looks at every entry: for tests.
     pub fn connections(&self) -> u64 {
-        let of = |accounts: MutexGuard<'_, [TokenBucket; ACCOUNTS]>| {
-            accounts.iter().map(|account| u64::from(account.connections)).sum::<u64>()
+        let of_set = |set: &ClientSet| -> u64 {
+            set.lock().iter().map(|client| u64::from(client.connections)).sum()
         };
-        self.buckets.iter().map(|bucket| of(bucket.lock())).sum()
+        self.sets.iter().map(of_set).sum()
     }
 
-    /// Counts a connection, and charges the handshake of a `secured` one.
-    pub(super) fn admit(
+    /// See [`RateLimiter::admit`](super::RateLimiter::admit).
+    pub fn admit(
         &self,
         client: IpAddr,
-        secured: bool,
+        tls: bool,
         now_s: u32,
     ) -> Result<ConnectionPermit, LimitExceeded> {
-        let Some((bucket, tag)) = self.place(client) else {
+        let Some((set, tag)) = self.locate(client) else {
             return Ok(ConnectionPermit::default());
         };
-        let mut accounts = self.buckets[bucket as usize].lock();
-        let Some(account) = account_of(tag, now_s, &mut accounts) else {
+        let mut entries = self.sets[set as usize].lock();
+        let Some(client) = find_or_replace(tag, now_s, &mut entries) else {
             return Ok(ConnectionPermit::default());
         };
-        account.settle(self.rate, now_s);
-        let (connections, max) = (account.connections, self.settings.connections_max);
+        client.refill(self.rate, now_s);
+        let (connections, max) = (client.connections, self.config.connections_max);
         if max > 0 && connections >= max {
             return Err(LimitExceeded::Connections);
         }
-        let told = account.refused >= REFUSALS_TOLD_PER_S;
-        if (secured || told) && account.is_exhausted(self.rate) {
+        let told_enough = client.rejected >= REJECTIONS_ANSWERED_PER_S;
+        if (tls || told_enough) && client.is_empty(self.rate) {
             return Err(LimitExceeded::Requests);
         }
-        if secured {
-            account.charge(self.rate);
+        if tls {
+            client.charge(self.rate);
         }
         if max == 0 {
             return Ok(ConnectionPermit::default());
         }
-        account.connections += 1;
-        Ok(ConnectionPermit { bucket, tag })
+        client.connections += 1;
+        Ok(ConnectionPermit { set, tag })
     }
 
-    /// Charges a request; whether it may be served.
-    pub(super) fn charge(&self, client: IpAddr, now_s: u32) -> bool {
+    /// See [`RateLimiter::serves`](super::RateLimiter::serves).
+    pub fn charge(&self, client: IpAddr, now_s: u32) -> bool {
         if !self.rate.is_limited() {
             return true;
         }
-        let Some((bucket, tag)) = self.place(client) else { return true };
-        let mut accounts = self.buckets[bucket as usize].lock();
-        let Some(account) = account_of(tag, now_s, &mut accounts) else { return true };
-        account.settle(self.rate, now_s);
-        account.charge(self.rate)
+        let Some((set, tag)) = self.locate(client) else { return true };
+        let mut entries = self.sets[set as usize].lock();
+        let Some(client) = find_or_replace(tag, now_s, &mut entries) else { return true };
+        client.refill(self.rate, now_s);
+        client.charge(self.rate)
     }
 
-    /// Takes back the ticket of a connection that is gone.
-    pub(super) fn release(&self, ticket: ConnectionPermit) {
-        let ConnectionPermit { bucket, tag } = ticket;
-        if bucket == NOWHERE {
+    /// Takes back the permit of a closed connection.
+    pub fn release(&self, permit: ConnectionPermit) {
+        let ConnectionPermit { set, tag } = permit;
+        if set == NO_SET {
             return;
         }
-        let mut accounts = self.buckets[bucket as usize].lock();
-        let account = accounts.iter_mut().find(|account| account.tag == tag);
-        debug_assert!(account.is_some(), "an account with connections was given away");
-        if let Some(account) = account {
-            account.connections -= 1;
+        let mut entries = self.sets[set as usize].lock();
+        let client = entries.iter_mut().find(|client| client.tag == tag);
+        debug_assert!(client.is_some(), "an entry with connections was replaced");
+        if let Some(client) = client {
+            client.connections -= 1;
         }
     }
 
-    /// The bucket of an address and who it is in there; nothing for one that is not limited.
-    fn place(&self, client: IpAddr) -> Option<(u32, u32)> {
+    /// The set and the tag of an address; `None` if it is exempt.
+    fn locate(&self, client: IpAddr) -> Option<(u32, u32)> {
         let client = client.to_canonical();
-        if self.settings.exempt.iter().any(|range| range.contains(client)) {
+        if self.config.exempt.iter().any(|range| range.contains(client)) {
             return None;
         }
         let (is_v6, bits) = match client {
             IpAddr::V4(ip) => (false, u64::from(ip.to_bits())),
             IpAddr::V6(ip) => {
                 let network = (ip.to_bits() >> 64) as u64;
-                (true, network & (u64::MAX << (64 - self.settings.ipv6_prefix)))
+                (true, network & (u64::MAX << (64 - self.config.ipv6_prefix)))
             }
         };
         let hash = self.secret.hash_one((is_v6, bits));
-        let bucket = ((hash >> 32) * self.buckets.len() as u64) >> 32;
-        Some((bucket as u32, hash as u32))
+        let set = ((hash >> 32) * self.sets.len() as u64) >> 32;
+        Some((set as u32, hash as u32))
     }
 }
 
-impl Bucket {
-    fn lock(&self) -> MutexGuard<'_, [TokenBucket; ACCOUNTS]> {
+impl ClientSet {
+    fn lock(&self) -> MutexGuard<'_, [TokenBucket; SET_ENTRIES]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The account of `tag`, in place of another if need be; `None` if all others are held by
-/// connections.
-fn account_of(
+/// The entry of `tag`, which may replace another; `None` if all others have connections.
+fn find_or_replace(
     tag: u32,
     now_s: u32,
-    accounts: &mut [TokenBucket; ACCOUNTS],
+    entries: &mut [TokenBucket; SET_ENTRIES],
 ) -> Option<&mut TokenBucket> {
-    // Places that were never taken have the tag 0 like one address in four thousand million, and
-    // the account of a newcomer, which is what that address is then.
-    if let Some(known) = accounts.iter().position(|account| account.tag == tag) {
-        return Some(&mut accounts[known]);
+    // An unused entry has tag 0, as one address in 2^32 has: it is as good as new for that one.
+    if let Some(index) = entries.iter().position(|client| client.tag == tag) {
+        return Some(&mut entries[index]);
     }
-    let vacant = accounts.iter_mut().filter(|account| account.connections == 0);
-    let oldest = vacant.min_by_key(|account| (account.used_s, account.spent))?;
-    *oldest = TokenBucket::open(tag, now_s);
+    let replaceable = entries.iter_mut().filter(|client| client.connections == 0);
+    let oldest = replaceable.min_by_key(|client| (client.used_s, client.used_tokens))?;
+    *oldest = TokenBucket::new(tag, now_s);
     Some(oldest)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,11 +1,11 @@
 //! What is remembered of one address.
 
-/// Requests an address may make: at once, and then every second.
+/// The request rate of an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
-    /// Requests that every second gives back; 0 where requests are not limited.
+    /// Requests that every second allows; 0 where requests are not limited.
     pub(super) per_s: u32,
-    /// Requests in one moment, at least `per_s`.
+    /// Requests at one moment, at least `per_s`.
     pub(super) burst: u32,
 }
 
@@ -15,51 +15,49 @@ impl Rate {
     }
 }
 
-/// One address's account. The default is that of an address never seen, and as good as that of
-/// one without connections that has been quiet for long enough: nothing is lost with either.
+/// The state of one address. The default is that of an unseen address. It serves as well as that of
+/// an address without connections that has been idle for long enough, so either can be discarded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TokenBucket {
-    /// Who it is: some bits of the address's hash.
+    /// Identifies the address: some bits of its hash.
     pub(super) tag: u32,
-    /// Open at present.
+    /// Open connections.
     pub(super) connections: u16,
-    /// Requests refused in the second `used_s`.
-    pub(super) refused: u16,
-    /// Requests charged that no second has given back yet: at most the burst.
-    pub(super) spent: u32,
-    /// The second of its last use, up to which `spent` has been given back.
+    /// Requests rejected in second `used_s`.
+    pub(super) rejected: u16,
+    /// Charged requests that no second has given back yet: at most the burst.
+    pub(super) used_tokens: u32,
+    /// The second of the last use, up to which tokens have been given back.
     pub(super) used_s: u32,
 }
 
 impl TokenBucket {
-    /// A new account.
-    pub(super) fn open(tag: u32, now_s: u32) -> TokenBucket {
+    pub(super) fn new(tag: u32, now_s: u32) -> TokenBucket {
         TokenBucket { tag, used_s: now_s, ..TokenBucket::default() }
     }
 
-    /// Gives back what the seconds since the last use allow. A worker that is behind the others
-    /// by a moment changes nothing.
-    pub(super) fn settle(&mut self, rate: Rate, now_s: u32) {
+    /// Gives back the tokens of the seconds since the last use. The clocks of two workers may differ
+    /// by a turn: a second that is over already gives nothing back.
+    pub(super) fn refill(&mut self, rate: Rate, now_s: u32) {
         let passed_s = now_s.saturating_sub(self.used_s);
         if passed_s > 0 {
-            self.spent = self.spent.saturating_sub(passed_s.saturating_mul(rate.per_s));
-            self.refused = 0;
+            self.used_tokens = self.used_tokens.saturating_sub(passed_s.saturating_mul(rate.per_s));
+            self.rejected = 0;
             self.used_s = now_s;
         }
     }
 
-    /// Whether nothing is left to be spent in this second.
-    pub(super) fn is_exhausted(&self, rate: Rate) -> bool {
-        rate.is_limited() && self.spent >= rate.burst
+    pub(super) fn is_empty(&self, rate: Rate) -> bool {
+        rate.is_limited() && self.used_tokens >= rate.burst
     }
 
-    /// Charges a request, if there is something left; else notes that it was refused.
+    /// Takes a token for a request. Returns whether there was one; if not, the rejection is counted.
     pub(super) fn charge(&mut self, rate: Rate) -> bool {
-        if self.is_exhausted(rate) {
-            self.refused = self.refused.saturating_add(1);
+        if self.is_empty(rate) {
+            self.rejected = self.rejected.saturating_add(1);
             return false;
         }
-        self.spent += u32::from(rate.is_limited());
+        self.used_tokens += u32::from(rate.is_limited());
         true
     }
 }

@@ -1,6 +1,6 @@
 //! What one address may take: clients of the same address, under limits that they reach.
 
-use annulus::limits::REFUSALS_TOLD_PER_S;
+use annulus::limits::REJECTIONS_ANSWERED_PER_S;
 use annulus_swarm::Random;
 
 use super::bounds::{ANNOUNCE, client};
@@ -66,7 +66,7 @@ fn requests_of_an_address_are_bounded_and_served_again() {
 
 #[test]
 fn who_was_told_and_comes_again_is_reset_for_the_rest_of_the_second() {
-    let told = u64::from(REFUSALS_TOLD_PER_S);
+    let told = u64::from(REJECTIONS_ANSWERED_PER_S);
     // The first is served and the next are told, before the others come.
     let mut scripts: Vec<Script> = (0..20).map(|at| announcing(GREEDY, 1, 10 * at)).collect();
     scripts.push(announcing(MODEST, 1, 200));

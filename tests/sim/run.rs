@@ -80,7 +80,7 @@ pub(crate) fn ledger(connections_max: u16, requests_per_s: u32, burst: u32) -> A
         burst,
         ipv6_prefix: 64,
         exempt: Vec::new(),
-        buckets: 64,
+        sets: 64,
     };
     Arc::new(ClientTable::new(settings, RandomState::new()))
 }
@@ -161,7 +161,7 @@ pub(crate) fn run_limited(
 ) -> Vec<Report> {
     let limits = Some(Arc::clone(ledger));
     let (worker, clock_ms, _) = build_limited(scripts, faults, seed, trace, limits);
-    let counts = ledger.settings().connections_max > 0;
+    let counts = ledger.config().connections_max > 0;
     let reports = finish_checked(worker, &clock_ms, |worker| {
         let permits = ledger.connections();
         let there = if counts { worker.ring().addressed_connections() as u64 } else { 0 };
