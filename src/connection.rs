@@ -2,7 +2,7 @@
 //!
 //! Received bytes go in; responses come out in the order of the requests, with the [`Action`] that
 //! is due next. A request that arrives whole is parsed in the receive buffer; only an unfinished
-//! one is copied. With TLS, a [`Session`] decrypts what arrives and encrypts the responses. A
+//! one is copied. With TLS, a [`TlsSession`] decrypts what arrives and encrypts the responses. A
 //! header of the PROXY protocol, where one is expected, is removed before either.
 
 mod handler;
@@ -19,7 +19,7 @@ pub use tls::TlsBuffers;
 use crate::buffered::BufferedBytes;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PROXY_HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::rate_limit::ConnectionPermit;
-use crate::tls::{FINISHED_BYTES_MAX, Handshake, Session, sealed_bytes_max};
+use crate::tls::{FINISHED_BYTES_MAX, HandshakeState, TlsSession, encrypted_bytes_max};
 
 /// The bounds of a request's head.
 pub const BOUNDS: Bounds = Bounds {
@@ -72,7 +72,7 @@ pub struct Turn<'a, H> {
     pub now_s: u32,
     pub timeouts: &'a Timeouts,
     /// Where responses go. It has room for [`Handler::response_bytes_max`], and with TLS for
-    /// [`sealed_bytes_max`] of that.
+    /// [`encrypted_bytes_max`] of that.
     pub out: &'a mut [u8],
 }
 
@@ -99,7 +99,7 @@ enum ProxyHeader {
 
 /// One client's connection.
 pub struct Connection {
-    session: Option<Box<Session>>,
+    session: Option<Box<TlsSession>>,
     /// Received but not answered: an incomplete PROXY header with all that follows it, an
     /// unfinished request, or requests that wait for room.
     pending: BufferedBytes,
@@ -123,7 +123,7 @@ impl Connection {
     /// With a `session` it speaks TLS.
     pub fn new(
         peer: Option<IpAddr>,
-        session: Option<Session>,
+        session: Option<TlsSession>,
         now_s: u32,
         timeouts: &Timeouts,
     ) -> Connection {
@@ -158,8 +158,8 @@ impl Connection {
     }
 
     /// Whether the TLS handshake has not begun.
-    pub fn awaits_hello(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.awaits_hello())
+    pub fn is_before_hello(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_before_hello())
     }
 
     /// Whether `bytes`, behind those that are buffered, may contain a costly step of a handshake.
@@ -170,7 +170,7 @@ impl Connection {
     }
 
     /// The state of the TLS handshake; `None` without TLS.
-    pub fn handshake(&self) -> Option<Handshake> {
+    pub fn handshake(&self) -> Option<HandshakeState> {
         self.session.as_ref().map(|session| session.handshake())
     }
 
@@ -237,9 +237,9 @@ impl Connection {
             return self.process(bytes, false, turn);
         };
         let mut progress = self.process_records(&mut session, bytes, tls_buffers, turn);
-        while progress.next == Action::Receive && session.holds() {
+        while progress.next == Action::Receive && session.holds_records() {
             let (handler, out) = (&mut *turn.handler, &mut turn.out[progress.written..]);
-            if out.len() < sealed_bytes_max(handler.response_bytes_max()) {
+            if out.len() < encrypted_bytes_max(handler.response_bytes_max()) {
                 progress.next = Action::Resume;
                 break;
             }
@@ -428,7 +428,7 @@ impl Connection {
 
     /// Ends the connection from our side: TLS sends close_notify, plain HTTP sends nothing.
     pub fn close_notify(&mut self, out: &mut [u8]) -> usize {
-        self.session.as_mut().map_or(0, |session| session.seal(&[], true, out))
+        self.session.as_mut().map_or(0, |session| session.encrypt(&[], true, out))
     }
 
     /// Ends a connection whose client sends no more ([`RequestError::Truncated`]) or is out of

@@ -14,7 +14,7 @@ use annulus::config::{AccessMode, Config, print_default};
 use annulus::flags::{self, Action, Flags};
 use annulus::log;
 use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
-use annulus::tls::{Certificates, Loaded};
+use annulus::tls::{Certificates, LoadedCertificates};
 
 /// A wrong configuration, or a failure.
 const FAILED: u8 = 1;
@@ -68,7 +68,7 @@ fn check(path: Option<&Path>) -> Result<(), String> {
     config.tls.warning().iter().for_each(|warning| complain(warning));
     if !config.tls.certificates.is_empty() {
         let certificates = &config.tls.certificates;
-        let Loaded { warnings, .. } =
+        let LoadedCertificates { warnings, .. } =
             Certificates::load(certificates, &FileSource::Direct, Clock::unix_s())
                 .map_err(|mistakes| mistakes.join("\n"))?;
         warnings.iter().for_each(|warning| complain(warning));

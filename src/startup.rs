@@ -37,7 +37,7 @@ use crate::os::{
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use crate::server::{Server, response_bytes_max};
-use crate::tls::{Tls, sealed_bytes_max};
+use crate::tls::{TlsContext, encrypted_bytes_max};
 use crate::worker::{Room, Timeouts, WorkerConfig};
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
@@ -143,10 +143,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             listeners,
             waker: waker.clone(),
             reply_bytes: match tls {
-                Some(_) => sealed_bytes_max(reply_bytes).max(FLIGHT_BYTES_MAX),
+                Some(_) => encrypted_bytes_max(reply_bytes).max(FLIGHT_BYTES_MAX),
                 None => reply_bytes,
             },
-            acceptor: tls.as_deref().map(Tls::acceptor),
+            acceptor: tls.as_deref().map(TlsContext::acceptor),
             introductions: ProxyProtocol::new(&config.proxy, introduced),
             server: server
                 .behind(Forwarded::new(&config.proxy))

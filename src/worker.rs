@@ -48,7 +48,7 @@ use crate::metrics::labels::{AcceptPause, AddressFamily, Rejection, TransportKin
 use crate::proxy::ProxyProtocol;
 use crate::rate_limit::ConnectionPermit;
 use crate::server::Server;
-use crate::tls::{Acceptor, Handshake};
+use crate::tls::{HandshakeState, TlsAcceptor};
 use annulus_swarm::{InfoHash, Swarms, Sweep, SweepStatus};
 use listeners::Listeners;
 use order::{List, Order};
@@ -77,7 +77,7 @@ pub struct WorkerConfig {
 pub struct Worker<R> {
     ring: R,
     server: Server,
-    acceptor: Option<Acceptor>,
+    acceptor: Option<TlsAcceptor>,
     introductions: Option<ProxyProtocol>,
     scratch: TlsBuffers,
     swarms: Arc<Swarms>,
@@ -138,7 +138,7 @@ impl<R: Ring> Worker<R> {
     pub fn new(
         mut ring: R,
         server: Server,
-        acceptor: Option<Acceptor>,
+        acceptor: Option<TlsAcceptor>,
         swarms: Arc<Swarms>,
         sweep: Sweep,
         stop: Arc<AtomicBool>,
@@ -377,9 +377,9 @@ impl<R: Ring> Worker<R> {
         };
         let Some(ticket) = ticket else { return self.ring.reset(socket) };
         let patience = &self.settings.patience;
-        let connection = match acceptor.map(Acceptor::accept) {
+        let connection = match acceptor.map(TlsAcceptor::accept) {
             Some(Some(mut session)) => {
-                if acceptor.is_some_and(Acceptor::asks_for_address)
+                if acceptor.is_some_and(TlsAcceptor::needs_local_address)
                     && let Ok(address) = socket.local_address()
                 {
                     session.connected_to(address.ip());
@@ -429,7 +429,7 @@ impl<R: Ring> Worker<R> {
         let slot = self.slots.remove(key.slot() as usize);
         debug_assert!(slot.generation == key.generation() && !slot.armed && !slot.sending);
         self.kept -= slot.held_bytes();
-        if slot.connection.handshake() == Some(Handshake::Underway) {
+        if slot.connection.handshake() == Some(HandshakeState::InProgress) {
             self.counters.handshakes_failed.add(1);
         }
         self.wheel.remove(key.slot());

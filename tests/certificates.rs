@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use annulus::config::CertificateFiles;
 use annulus::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 use annulus::os::FileSource;
-use annulus::tls::{Certificates, Loaded};
+use annulus::tls::{Certificates, LoadedCertificates};
 use rustls::SignatureScheme;
 
 /// The first and the last second of a certificate.
@@ -120,7 +120,7 @@ impl Dir {
             lines.iter().map(|line| line.replace(&directory, "")).collect()
         };
         match Certificates::load(files, &FileSource::Direct, now_unix_s) {
-            Ok(Loaded { warnings, .. }) => Ok(short(warnings)),
+            Ok(LoadedCertificates { warnings, .. }) => Ok(short(warnings)),
             Err(mistakes) => Err(short(mistakes)),
         }
     }
@@ -204,7 +204,7 @@ fn every_kind_of_key_is_taken() {
             _ => vec![],
         };
         assert_eq!(dir.said(&files, NOW_UNIX_S), Ok(warnings), "{name}");
-        let Loaded { certificates, .. } =
+        let LoadedCertificates { certificates, .. } =
             Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
         assert_eq!(chosen(&certificates, &files, None, &[]), name);
         assert!(certificates.choose(None, &[]).keys_match().is_ok());
@@ -501,9 +501,9 @@ fn validity_is_warned_of() {
         let end = start + life_s;
         let warned = |now| !dir.said(&files, now).unwrap().is_empty();
         assert_eq!([end - notice_s, end - notice_s + 1].map(warned), [false, true], "{name}");
-        let Loaded { certificates, .. } =
+        let LoadedCertificates { certificates, .. } =
             Certificates::load(&files, &FileSource::Direct, start).unwrap();
-        assert_eq!(certificates.terms()[0].validity.notice_unix_s(), end - notice_s);
+        assert_eq!(certificates.status()[0].validity.notice_unix_s(), end - notice_s);
     }
 }
 
@@ -516,7 +516,7 @@ fn what_time_changes_is_news() {
         dir.host("long", &["b.example"], SPRING),
     ];
     let start = APRIL_UNIX_S - 90 * DAY_S;
-    let Loaded { certificates, .. } =
+    let LoadedCertificates { certificates, .. } =
         Certificates::load(&files, &FileSource::Direct, start).unwrap();
     let line = |name: &str, what: &str| {
         format!("annulus.toml:7: tls.certificates: {}: {what}", dir.0.join(name).display())
@@ -525,12 +525,12 @@ fn what_time_changes_is_news() {
     let over = line("short.pem", "certificate 1 expired on 2026-01-07");
     let next = line("long.pem", "certificate 1 expires on 2026-04-01");
     let day = |day: i64| start + day * DAY_S;
-    assert_eq!(certificates.news(start, day(4)), [""; 0]);
-    assert_eq!(certificates.news(day(4), day(4) + 1), [&*soon]);
-    assert_eq!(certificates.news(day(4) + 1, day(5) - 1), [""; 0]);
-    assert_eq!(certificates.news(day(5) - 1, day(5)), [soon]);
-    assert_eq!(certificates.news(day(6), day(6) + 1), [&*over]);
-    assert_eq!(certificates.news(day(59), day(61)), [over, next]);
+    assert_eq!(certificates.new_warnings(start, day(4)), [""; 0]);
+    assert_eq!(certificates.new_warnings(day(4), day(4) + 1), [&*soon]);
+    assert_eq!(certificates.new_warnings(day(4) + 1, day(5) - 1), [""; 0]);
+    assert_eq!(certificates.new_warnings(day(5) - 1, day(5)), [soon]);
+    assert_eq!(certificates.new_warnings(day(6), day(6) + 1), [&*over]);
+    assert_eq!(certificates.new_warnings(day(59), day(61)), [over, next]);
     let mut now = start;
     let mut changes = Vec::new();
     while let Some(change) = certificates.next_change(now) {
@@ -603,7 +603,7 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
         dir.sign(name, name, request, SPRING);
         files.push(dir.listed(&format!("{name}.pem"), &format!("{name}.key")));
     }
-    let Loaded { certificates, .. } =
+    let LoadedCertificates { certificates, .. } =
         Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
     for (host, name) in [
         (None, "first"),
@@ -667,7 +667,7 @@ fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
         of("rsa", RSA, "IP:192.0.2.1"),
         of("name", P256, "DNS:192.0.2.5"),
     ]);
-    let Loaded { certificates, warnings } =
+    let LoadedCertificates { certificates, warnings } =
         Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
     // One address of several hosts is no mistake.
     assert!(!warnings.iter().any(|line| line.contains("not served")), "{warnings:?}");
@@ -712,7 +712,7 @@ fn a_client_gets_a_certificate_that_it_can_verify() {
         dir.sign(name, name, &request, SPRING);
         files.push(dir.listed(&format!("{name}.pem"), &format!("{name}.key")));
     }
-    let Loaded { certificates, warnings } =
+    let LoadedCertificates { certificates, warnings } =
         Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
     let unserved = |line: &&String| line.contains("not served");
     assert_eq!(warnings.iter().filter(unserved).count(), 1, "{warnings:?}");

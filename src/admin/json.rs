@@ -8,7 +8,7 @@ use crate::admin::stats::{Health, Snapshot};
 use crate::metrics::counter::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::{Label, RequestOutcome, RequestType, Resumption};
-use crate::tls::Term;
+use crate::tls::CertificateStatus;
 
 /// The whole text, which is one object.
 pub(super) fn write(snapshot: &Snapshot) -> String {
@@ -74,7 +74,7 @@ pub(super) fn write(snapshot: &Snapshot) -> String {
     object.number("handshakes", counters.handshakes.sum(|_| true));
     object.number("handshakes_resumed", counters.handshakes.sum(resumed));
     object.number("handshakes_failed", counters.handshakes_failed.get());
-    let certificates = snapshot.certificates.iter().map(|Term { names, validity }| {
+    let certificates = snapshot.certificates.iter().map(|CertificateStatus { names, validity }| {
         let mut certificate = Object::default();
         certificate.text("names", names);
         certificate.number("not_after", validity.until_unix_s);

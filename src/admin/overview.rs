@@ -17,7 +17,7 @@ use crate::admin::stats::{Health, Snapshot};
 use crate::metrics::counter::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BOUNDS, Histogram};
 use crate::metrics::labels::{Label, RequestOutcome, RequestType};
-use crate::tls::Term;
+use crate::tls::CertificateStatus;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -217,7 +217,7 @@ fn write_certificates(html: &mut Html, snapshot: &Snapshot) {
         return;
     }
     html.open_table("Certificates", &["", "end", ""]);
-    for Term { names, validity } in &snapshot.certificates {
+    for CertificateStatus { names, validity } in &snapshot.certificates {
         let left_s = validity.until_unix_s - snapshot.unix_s;
         let class = if snapshot.unix_s > validity.notice_unix_s() { "bad" } else { "" };
         let when = match left_s {
@@ -237,7 +237,7 @@ mod tests {
     use crate::admin::rates::Rates;
     use crate::admin::stats::{EngineInfo, Health, Snapshot, StaticInfo};
     use crate::metrics::Counters;
-    use crate::tls::{Term, Validity};
+    use crate::tls::{CertificateStatus, Validity};
     use annulus_swarm::SwarmStats;
 
     /// A tracker that has just started.
@@ -271,7 +271,7 @@ mod tests {
         let day_s = 86_400;
         let row = |life_s: i64, left_s: i64| {
             let validity = Validity { from_unix_s: left_s - life_s, until_unix_s: left_s };
-            let certificates = vec![Term { names: "<a>".to_owned(), validity }];
+            let certificates = vec![CertificateStatus { names: "<a>".to_owned(), validity }];
             let page = write(&Snapshot { certificates, ..snapshot() });
             let (before, rest) = page.split_once(">&lt;a&gt;</th>").unwrap();
             let (_, row) = before.rsplit_once("<tr").unwrap();

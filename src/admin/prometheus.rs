@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use crate::admin::stats::{Health, Snapshot};
 use crate::metrics::histogram::{BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::Label;
-use crate::tls::{Term, Validity};
+use crate::tls::{CertificateStatus, Validity};
 
 /// The whole text.
 pub(super) fn write(snapshot: &Snapshot) -> String {
@@ -157,7 +157,9 @@ fn write_tls(text: &mut Text, snapshot: &Snapshot) {
     }
     let mut write = |name: &str, help: &str, value: fn(&Validity) -> i64| {
         text.gauge(name, help);
-        for (index, Term { names, validity }) in snapshot.certificates.iter().enumerate() {
+        for (index, CertificateStatus { names, validity }) in
+            snapshot.certificates.iter().enumerate()
+        {
             let index = index.to_string();
             let labels = [("certificate", index.as_str()), ("names", names)];
             text.sample(name, &labels, value(validity));

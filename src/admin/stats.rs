@@ -12,7 +12,7 @@ use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
 use crate::metrics::Counters;
 use crate::metrics::labels::RequestType;
 use crate::os::ReloadHealth;
-use crate::tls::{Term, Tls};
+use crate::tls::{CertificateStatus, TlsContext};
 use annulus_swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 
 /// How a worker talks to the kernel.
@@ -82,7 +82,7 @@ pub struct Snapshot {
     /// The access list, if there is one.
     pub access: Option<AccessListStatus>,
     /// The certificates that are served.
-    pub certificates: Vec<Term>,
+    pub certificates: Vec<CertificateStatus>,
     /// What keeps certificates and access list from being read again, if anything does.
     pub obstacle: Option<&'static str>,
 }
@@ -100,7 +100,7 @@ pub struct StatsSource {
     /// The access list, if there is one.
     pub access: Option<Arc<SharedAccessList>>,
     /// HTTPS, if it is spoken.
-    pub tls: Option<Arc<Tls>>,
+    pub tls: Option<Arc<TlsContext>>,
     /// Set when the tracker is told to stop.
     pub stop: Arc<AtomicBool>,
     /// The kernel's files, if there are any.
@@ -139,7 +139,10 @@ impl StatsSource {
             rates,
             usage: self.process.as_ref().and_then(|process| process.usage().ok()),
             access: self.access.as_ref().map(|access| access.status()),
-            certificates: self.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().terms()),
+            certificates: self
+                .tls
+                .as_ref()
+                .map_or_else(Vec::new, |tls| tls.certificates().status()),
             obstacle: self.reload_health.problem(),
         }
     }

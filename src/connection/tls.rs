@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::{Action, Connection, Handler, Progress, RequestError, Turn, deadline_after};
-use crate::tls::{Session, Standing, plain_bytes_max};
+use crate::tls::{SessionState, TlsSession, plain_bytes_max};
 
 /// Plaintext of requests and responses: all TLS connections of a worker share one.
 pub struct TlsBuffers {
@@ -20,7 +20,7 @@ impl TlsBuffers {
     /// As [`Connection::stream_chunk`].
     pub(super) fn stream_chunk(
         &mut self,
-        session: &mut Session,
+        session: &mut TlsSession,
         out: &mut [u8],
         write: impl FnOnce(&mut [u8]) -> (usize, bool),
     ) -> (usize, bool) {
@@ -29,7 +29,7 @@ impl TlsBuffers {
         if len == 0 && more {
             return (0, more);
         }
-        (session.seal(&self.responses[..len], !more, out), more)
+        (session.encrypt(&self.responses[..len], !more, out), more)
     }
 }
 
@@ -37,7 +37,7 @@ impl Connection {
     /// Answers what `bytes` complete, up to the record at which the session holds.
     pub(super) fn process_records<H: Handler>(
         &mut self,
-        session: &mut Session,
+        session: &mut TlsSession,
         bytes: &mut [u8],
         tls_buffers: &mut TlsBuffers,
         turn: &mut Turn<'_, H>,
@@ -54,16 +54,18 @@ impl Connection {
         if was_handshaking && !session.is_handshaking() {
             self.deadline_s = deadline_after(turn.now_s, turn.timeouts.header_s);
         }
-        match session.standing() {
-            Standing::NotTls => self.refuse(RequestError::NotTls, bytes, turn),
-            Standing::Broken => Progress { written: opened, next: Action::Close { unread: true } },
-            standing @ (Standing::Open | Standing::Ended) => {
+        match session.state() {
+            SessionState::NotTls => self.refuse(RequestError::NotTls, bytes, turn),
+            SessionState::Failed => {
+                Progress { written: opened, next: Action::Close { unread: true } }
+            }
+            state @ (SessionState::Open | SessionState::Closed) => {
                 let TlsBuffers { received, responses } = tls_buffers;
                 let room = responses.len().min(plain_bytes_max(turn.out.len() - opened));
                 let responses = &mut responses[..room];
                 let mut plain = turn.with_out(responses);
-                let mut progress = self.process(received, session.holds(), &mut plain);
-                if standing == Standing::Ended && progress.next == Action::Receive {
+                let mut progress = self.process(received, session.holds_records(), &mut plain);
+                if state == SessionState::Closed && progress.next == Action::Receive {
                     self.finish(&mut progress, &mut plain);
                 }
                 let out = &mut turn.out[opened..];
@@ -93,7 +95,7 @@ impl Connection {
 /// Encrypts the responses that were written, with close_notify after the last. Overwrites
 /// `received`.
 fn seal(
-    session: &mut Session,
+    session: &mut TlsSession,
     progress: &mut Progress,
     responses: &[u8],
     received: &mut Vec<u8>,
@@ -103,22 +105,22 @@ fn seal(
     let mut sealed = 0;
     match &mut progress.next {
         Action::Close { unread } => {
-            if session.holds() {
-                sealed = session.seal(mem::take(&mut responses), false, out);
+            if session.holds_records() {
+                sealed = session.encrypt(mem::take(&mut responses), false, out);
                 // Records behind the last request are dropped, but a close_notify counts.
-                while session.holds() {
+                while session.holds_records() {
                     received.clear();
                     sealed += session.open(&mut [], received, &mut out[sealed..]);
                 }
-                *unread = session.standing() != Standing::Ended;
+                *unread = session.state() != SessionState::Closed;
             }
             *unread |= session.unfinished_bytes() > 0;
-            sealed += session.seal(responses, true, &mut out[sealed..]);
+            sealed += session.encrypt(responses, true, &mut out[sealed..]);
         }
         _ if responses.is_empty() => return 0,
-        _ => sealed = session.seal(responses, false, out),
+        _ => sealed = session.encrypt(responses, false, out),
     }
-    if session.standing() == Standing::Broken {
+    if session.state() == SessionState::Failed {
         progress.next = Action::Close { unread: true };
     }
     sealed

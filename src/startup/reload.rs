@@ -16,7 +16,7 @@ use crate::config::{self, AccessMode};
 use crate::limits::RELOAD_S_MAX;
 use crate::log;
 use crate::os::{FileSource, Notifier, ReloadHealth};
-use crate::tls::{Certificates, Loaded, Tls};
+use crate::tls::{Certificates, LoadedCertificates, TlsContext};
 use progress::{Late, Progress};
 
 /// How often to look whether all workers have let go of what was replaced, and how long after:
@@ -25,19 +25,22 @@ const RETIRE_TRIES: u32 = 200;
 const RETIRE_PAUSE: Duration = Duration::from_millis(5);
 
 /// TLS as configured, or nothing where no address asks for it.
-pub(super) fn secure(config: &config::Tls, files: &FileSource) -> anyhow::Result<Option<Tls>> {
+pub(super) fn secure(
+    config: &config::Tls,
+    files: &FileSource,
+) -> anyhow::Result<Option<TlsContext>> {
     if config.listen.is_empty() {
         warn(config.warning().as_slice());
         return Ok(None);
     }
-    let Loaded { certificates, warnings } =
+    let LoadedCertificates { certificates, warnings } =
         Certificates::load(&config.certificates, files, Clock::unix_s())
             .map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
     warn(&warnings);
     for certificate in certificates.describe() {
         log::info(format_args!("{certificate}"));
     }
-    Tls::new(certificates, config.post_quantum).map(Some).map_err(anyhow::Error::msg)
+    TlsContext::new(certificates, config.post_quantum).map(Some).map_err(anyhow::Error::msg)
 }
 
 /// Says what works, but should be looked into.
@@ -77,7 +80,7 @@ pub(super) fn restrict(
 /// What reads the files again, and has what was read take effect.
 pub(super) struct Reloader {
     pub(super) files: FileSource,
-    pub(super) tls: Option<(Arc<Tls>, config::Tls)>,
+    pub(super) tls: Option<(Arc<TlsContext>, config::Tls)>,
     pub(super) access: Option<(Arc<SharedAccessList>, config::Access)>,
     /// Wake the workers.
     pub(super) wakers: Vec<Waker>,
@@ -189,12 +192,12 @@ impl Reloader {
     fn reload_certificates(
         &self,
         progress: &Progress,
-        tls: &Tls,
+        tls: &TlsContext,
         config: &config::Tls,
     ) -> Option<()> {
         let loaded = Certificates::load(&config.certificates, &self.files, Clock::unix_s());
         progress.apply(|| match loaded {
-            Ok(Loaded { certificates, warnings }) => {
+            Ok(LoadedCertificates { certificates, warnings }) => {
                 warn(&warnings);
                 let described = certificates.describe();
                 // What is said is true: whoever reads it gets the new ones.

@@ -19,7 +19,7 @@ use crate::log;
 use crate::metrics::Counters;
 use crate::proxy::ProxyProtocol;
 use crate::server::Server;
-use crate::tls::Acceptor;
+use crate::tls::TlsAcceptor;
 use crate::worker::{Room, Worker, WorkerConfig};
 use annulus_swarm::{Swarms, Sweep};
 
@@ -39,7 +39,7 @@ pub(super) struct Plan {
     pub(super) listeners: Vec<Listener>,
     pub(super) waker: Waker,
     pub(super) reply_bytes: usize,
-    pub(super) acceptor: Option<Acceptor>,
+    pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) introductions: Option<ProxyProtocol>,
     pub(super) server: Server,
     pub(super) swarms: Arc<Swarms>,

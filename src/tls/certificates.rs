@@ -18,7 +18,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::parse_x509_certificate;
 use x509_parser::x509::X509Version;
 
-use super::names::{Names, addresses_of, names_of};
+use super::names::{HostNames, addresses_of, names_of};
 use super::validity::{Validity, date};
 use crate::config::{CertificateFiles, read_bounded};
 use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
@@ -42,8 +42,8 @@ const FIELD_TYPES: [[u8; 9]; 2] = [
 /// Certificates with their keys, at least one, and the hosts that they are for.
 #[derive(Debug)]
 pub struct Certificates {
-    entries: Vec<Entry>,
-    names: Names,
+    entries: Vec<ServedCertificate>,
+    names: HostNames,
     /// By the IP address that they are for.
     addresses: HashMap<IpAddr, Vec<usize>>,
     /// The first, and those that share a name with it: for hosts that are none of `names`.
@@ -52,7 +52,7 @@ pub struct Certificates {
 
 /// What [`Certificates::load`] makes of files without a mistake.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedCertificates {
     /// Fit for use.
     pub certificates: Certificates,
     /// What an operator should look into, each one line that begins with the place where the
@@ -61,7 +61,7 @@ pub struct Loaded {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ServedCertificate {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
     addresses: Vec<IpAddr>,
@@ -73,7 +73,7 @@ struct Entry {
 
 /// A certificate, as far as operators are told of it while it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Term {
+pub struct CertificateStatus {
     /// The host names that it is for, as in "example.org, *.example.org", or else the addresses.
     pub names: String,
     /// When it is valid.
@@ -81,7 +81,7 @@ pub struct Term {
 }
 
 /// A chain that could be parsed, the certificate of the host first.
-struct Chain {
+struct CertificateChain {
     certificates: Vec<CertificateDer<'static>>,
     names: Vec<String>,
     addresses: Vec<IpAddr>,
@@ -106,16 +106,16 @@ impl Certificates {
         files: &[CertificateFiles],
         source: &FileSource,
         now_unix_s: i64,
-    ) -> Result<Loaded, Vec<String>> {
+    ) -> Result<LoadedCertificates, Vec<String>> {
         let mut certificates = Certificates {
             entries: Vec::new(),
-            names: Names::default(),
+            names: HostNames::default(),
             addresses: HashMap::new(),
             others: vec![0],
         };
         let (mut warnings, mut mistakes) = (Vec::new(), Vec::new());
         for files in files {
-            match Entry::load(files, source, now_unix_s, &mut warnings) {
+            match ServedCertificate::load(files, source, now_unix_s, &mut warnings) {
                 Ok(entry) => certificates.entries.push(entry),
                 Err(wrong) => mistakes.extend(wrong),
             }
@@ -130,7 +130,7 @@ impl Certificates {
             let what = format!("not served to {name}: {} is", files[owner].chain.display());
             warnings.push(about(&files[index], &files[index].chain, &what));
         }
-        Ok(Loaded { certificates, warnings })
+        Ok(LoadedCertificates { certificates, warnings })
     }
 
     /// Gives each name to its certificates. Returns what is served to nobody: a certificate, the
@@ -204,26 +204,27 @@ impl Certificates {
 
     /// A line for each, as in "certificate for example.org, *.example.org until 2027-02-01".
     pub fn describe(&self) -> Vec<String> {
-        let line = |Term { names, validity }: Term| {
+        let line = |CertificateStatus { names, validity }: CertificateStatus| {
             let names = if names.is_empty() { "no host" } else { &names };
             format!("certificate for {names} until {}", date(validity.until_unix_s))
         };
-        self.terms().into_iter().map(line).collect()
+        self.status().into_iter().map(line).collect()
     }
 
     /// What there is to know of each, the rest of its chain left out.
-    pub fn terms(&self) -> Vec<Term> {
-        self.entries.iter().map(Entry::term).collect()
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        self.entries.iter().map(ServedCertificate::term).collect()
     }
 
     /// What is to be warned of at `now_unix_s` because time has passed, for somebody who has
-    /// heard of all until `told_unix_s`: that a certificate, or one of its issuers, has expired
+    /// heard of all until `last_unix_s`: that a certificate, or one of its issuers, has expired
     /// or soon will. Each is told when it comes to that, and once a day from then on, in a line
-    /// as of [`Loaded::warnings`].
-    pub fn news(&self, told_unix_s: i64, now_unix_s: i64) -> Vec<String> {
-        let of_entry = |entry: &Entry| -> Vec<String> {
+    /// as of [`LoadedCertificates::warnings`].
+    pub fn new_warnings(&self, last_unix_s: i64, now_unix_s: i64) -> Vec<String> {
+        let of_entry = |entry: &ServedCertificate| -> Vec<String> {
             let news = entry.validity.iter().zip(1..);
-            let news = news.filter_map(|(it, n)| Some((n, it.news(told_unix_s, now_unix_s)?)));
+            let news =
+                news.filter_map(|(it, n)| Some((n, it.new_warnings(last_unix_s, now_unix_s)?)));
             news.map(|(n, what)| format!("{}: certificate {n} {what}", entry.place)).collect()
         };
         self.entries.iter().flat_map(of_entry).collect()
@@ -236,14 +237,14 @@ impl Certificates {
     }
 }
 
-impl Entry {
+impl ServedCertificate {
     /// Adds to `warnings` even if it fails.
     fn load(
         files: &CertificateFiles,
         source: &FileSource,
         now_unix_s: i64,
         warnings: &mut Vec<String>,
-    ) -> Result<Entry, Vec<String>> {
+    ) -> Result<ServedCertificate, Vec<String>> {
         let about_chain = |what: String| about(files, &files.chain, &what);
         let about_key = |what: String| about(files, &files.key, &what);
         let chain = read_chain(files, source, now_unix_s).map_err(about_chain);
@@ -255,7 +256,14 @@ impl Entry {
                 return Err(of_chain.into_iter().chain(key.err()).collect());
             }
         };
-        let Chain { certificates, names, addresses, validity, warnings: of_chain, fault } = chain;
+        let CertificateChain {
+            certificates,
+            names,
+            addresses,
+            validity,
+            warnings: of_chain,
+            fault,
+        } = chain;
         warnings.extend(of_chain.into_iter().map(about_chain));
         if key.algorithm() == SignatureAlgorithm::RSA {
             warnings.push(about_key(
@@ -284,7 +292,7 @@ impl Entry {
         match key.keys_match() {
             Ok(()) => {
                 let (key, place) = (Arc::new(key), place(files, &files.chain));
-                Ok(Entry { key, names, addresses, validity, place })
+                Ok(ServedCertificate { key, names, addresses, validity, place })
             }
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 Err(vec![about_key(mismatch)])
@@ -293,12 +301,12 @@ impl Entry {
         }
     }
 
-    fn term(&self) -> Term {
+    fn term(&self) -> CertificateStatus {
         let names = match self.names.as_slice() {
             [] => self.addresses.iter().map(IpAddr::to_string).collect::<Vec<String>>().join(", "),
             names => names.join(", "),
         };
-        Term { names, validity: self.validity[0] }
+        CertificateStatus { names, validity: self.validity[0] }
     }
 }
 
@@ -323,7 +331,7 @@ fn read_chain(
     files: &CertificateFiles,
     source: &FileSource,
     now_unix_s: i64,
-) -> Result<Chain, String> {
+) -> Result<CertificateChain, String> {
     let text = read_file(&files.chain, source)?;
     let blocks = blocks(&text)?;
     let swapped = blocks.iter().any(|(kind, _)| {
@@ -354,7 +362,7 @@ fn read_chain(
     let parsed: Vec<X509Certificate<'_>> = parsed.collect::<Result<_, String>>()?;
     let fault = fault(&parsed[0], files.key.display()).map(|what| format!("certificate 1 {what}"));
     let validity: Vec<Validity> = parsed.iter().map(validity).collect();
-    Ok(Chain {
+    Ok(CertificateChain {
         names: names_of(&parsed[0]),
         addresses: addresses_of(&parsed[0]),
         warnings: chain_warnings(&parsed, &validity, now_unix_s),

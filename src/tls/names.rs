@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-/// The host names of `certificate` in the form that [`Names`] keeps, each once: the DNS names
+/// The host names of `certificate` in the form that [`HostNames`] keeps, each once: the DNS names
 /// of its subjectAltName or, where it has none, its common name. Addresses are left out: a
 /// client that connects to one names no host, see [`addresses_of`].
 pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
@@ -58,9 +58,9 @@ fn plain(name: &str) -> String {
 /// The certificates, as indices, by host name. `*.` at the start of a name stands for any one
 /// label.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, Vec<usize>>);
+pub(super) struct HostNames(HashMap<String, Vec<usize>>);
 
-impl Names {
+impl HostNames {
     /// Gives `name`, as [`names_of`] returns it, to `certificate` too.
     pub(super) fn add(&mut self, name: &str, certificate: usize) {
         self.0.entry(name.to_string()).or_default().push(certificate);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn exact_comes_before_wildcard_and_a_wildcard_is_one_label() {
-        let mut names = Names::default();
+        let mut names = HostNames::default();
         for (certificate, name) in
             ["example.org", "*.example.org", "www.example.org", "*.tracker.example.org"]
                 .iter()
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_name_may_have_several_owners() {
-        let mut names = Names::default();
+        let mut names = HostNames::default();
         names.add("example.org", 3);
         names.add("example.org", 1);
         names.add("*.example.org", 2);

@@ -34,7 +34,7 @@ pub const FINISHED_BYTES_MAX: u32 = 6 + 5 + 4 + 48 + 1 + 16;
 
 /// The most bytes that a reply of `plain` bytes takes on the wire, with all that may go ahead
 /// of it and after it.
-pub const fn sealed_bytes_max(plain: usize) -> usize {
+pub const fn encrypted_bytes_max(plain: usize) -> usize {
     // For one record more, so that `plain_bytes_max` of it is never less than `plain`.
     plain + overhead_max(plain + RECORD_BYTES_MAX)
 }
@@ -55,22 +55,22 @@ const APPLICATION_DATA: u8 = 23;
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SessionState {
     /// More may come.
     Open,
     /// The client has sent close_notify (RFC 8446 section 6.1): no more comes.
-    Ended,
+    Closed,
     /// The client broke the protocol: nothing more is received or sent.
-    Broken,
+    Failed,
     /// The first byte was none of TLS: the client speaks something else.
     NotTls,
 }
 
 /// How a handshake stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
+pub enum HandshakeState {
     /// Keys are still being agreed on.
-    Underway,
+    InProgress,
     /// Done.
     Done {
         /// By TLS 1.3, not 1.2.
@@ -81,13 +81,13 @@ pub enum Handshake {
 }
 
 /// The TLS of one connection.
-pub struct Session {
+pub struct TlsSession {
     tls: UnbufferedServerConnection,
     /// Received bytes of records that are not whole, or that are [held](Session::holds). rustls
     /// remembers places in them.
     unfinished: BufferedBytes,
-    /// See [`Session::holds`].
-    holds: bool,
+    /// See [`TlsSession::holds`].
+    holds_records: bool,
     /// The ticket, until the reply to a request that came with the end of the handshake.
     ticket: BufferedBytes,
     /// Whether any byte was received.
@@ -95,21 +95,21 @@ pub struct Session {
     /// Whether the client was told anything, or has itself given up: no alert is due then but by
     /// rustls, which has the keys.
     told: bool,
-    standing: Standing,
-    /// See [`Session::connected_to`].
+    state: SessionState,
+    /// See [`TlsSession::connected_to`].
     connected_to: Option<IpAddr>,
 }
 
-impl Session {
-    pub(super) fn new(tls: UnbufferedServerConnection) -> Session {
-        Session {
+impl TlsSession {
+    pub(super) fn new(tls: UnbufferedServerConnection) -> TlsSession {
+        TlsSession {
             tls,
             unfinished: BufferedBytes::default(),
-            holds: false,
+            holds_records: false,
             ticket: BufferedBytes::default(),
             begun: false,
             told: false,
-            standing: Standing::Open,
+            state: SessionState::Open,
             connected_to: None,
         }
     }
@@ -126,18 +126,18 @@ impl Session {
     }
 
     /// How its handshake stands.
-    pub fn handshake(&self) -> Handshake {
+    pub fn handshake(&self) -> HandshakeState {
         if self.is_handshaking() {
-            return Handshake::Underway;
+            return HandshakeState::InProgress;
         }
-        Handshake::Done {
+        HandshakeState::Done {
             tls13: self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             resumed: self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 
     /// Whether the costly step of a handshake is still to come, the answer to the hello.
-    pub fn awaits_hello(&self) -> bool {
+    pub fn is_before_hello(&self) -> bool {
         self.tls.protocol_version().is_none()
     }
 
@@ -171,9 +171,9 @@ impl Session {
             && self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
-    /// Where it stands after the last [`Session::open`].
-    pub fn standing(&self) -> Standing {
-        self.standing
+    /// Where it stands after the last [`TlsSession::open`].
+    pub fn state(&self) -> SessionState {
+        self.state
     }
 
     /// Received bytes that are not decrypted yet.
@@ -191,26 +191,26 @@ impl Session {
     pub fn forget_pending(&mut self) {
         self.unfinished = BufferedBytes::default();
         self.ticket = BufferedBytes::default();
-        self.holds = false;
+        self.holds_records = false;
     }
 
-    /// Whether the last [`Session::open`] has left records for the next, which may be given no
+    /// Whether the last [`TlsSession::open`] has left records for the next, which may be given no
     /// bytes: one of them may break the protocol, and nothing can be sent after that, so what is
     /// decrypted is to be answered first.
-    pub fn holds(&self) -> bool {
-        self.holds
+    pub fn holds_records(&self) -> bool {
+        self.holds_records
     }
 
-    /// Keeps received bytes for the next [`Session::open`].
+    /// Keeps received bytes for the next [`TlsSession::open`].
     pub fn keep(&mut self, bytes: &[u8]) {
         self.unfinished.extend(bytes);
     }
 
     /// Keeps received bytes too, but not before what is decrypted has been answered: see
-    /// [`Session::holds`].
+    /// [`TlsSession::holds`].
     pub fn hold(&mut self, bytes: &[u8]) {
         self.keep(bytes);
-        self.holds = !self.unfinished.is_empty();
+        self.holds_records = !self.unfinished.is_empty();
     }
 
     /// Takes received `bytes`, overwriting them, and adds to `plain` what they decrypt to.
@@ -229,11 +229,11 @@ impl Session {
             self.unfinished = all;
             written
         };
-        if !self.holds && self.unfinished.len() > UNFINISHED_RECORDS_BYTES_MAX {
-            self.standing = Standing::Broken;
+        if !self.holds_records && self.unfinished.len() > UNFINISHED_RECORDS_BYTES_MAX {
+            self.state = SessionState::Failed;
         }
         self.told |= written > 0;
-        if self.standing == Standing::Broken && !mem::replace(&mut self.told, true) {
+        if self.state == SessionState::Failed && !mem::replace(&mut self.told, true) {
             written = HANDSHAKE_FAILURE.len();
             out[..written].copy_from_slice(&HANDSHAKE_FAILURE);
         }
@@ -247,10 +247,10 @@ impl Session {
             && !mem::replace(&mut self.begun, true)
             && (first.is_ascii_graphic() || first.is_ascii_whitespace())
         {
-            self.standing = Standing::NotTls;
+            self.state = SessionState::NotTls;
         }
-        self.holds = false;
-        if matches!(self.standing, Standing::Broken | Standing::NotTls) {
+        self.holds_records = false;
+        if matches!(self.state, SessionState::Failed | SessionState::NotTls) {
             return (bytes.len(), 0);
         }
         let was_handshaking = self.is_handshaking();
@@ -271,20 +271,20 @@ impl Session {
                         used += record.discard;
                     }
                     if !plain.is_empty() && used < bytes.len() {
-                        self.holds = true;
+                        self.holds_records = true;
                         break;
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     match data.encode(&mut out[before..]) {
                         Ok(len) => written += len,
-                        Err(_) => self.standing = Standing::Broken,
+                        Err(_) => self.state = SessionState::Failed,
                     }
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.standing = Standing::Ended,
+                Ok(ConnectionState::PeerClosed) => self.state = SessionState::Closed,
                 Err(error) => {
-                    self.standing = Standing::Broken;
+                    self.state = SessionState::Failed;
                     flooded = is_flood(&error);
                     self.told |= matches!(error, Error::AlertReceived(_));
                 }
@@ -300,16 +300,16 @@ impl Session {
                 self.ticket.extend(sent);
                 written = before + take_ticket(&mut self.ticket, &mut out[before..]);
             }
-            if self.standing == Standing::Broken && !self.tls.wants_write() {
+            if self.state == SessionState::Failed && !self.tls.wants_write() {
                 // The alert is written. rustls must not see the bad bytes a second time.
                 break;
             }
         }
         if flooded && !self.is_handshaking() {
             // No part of a message is pending then, so rustls encrypts on if it is shown no bytes.
-            (self.standing, self.holds) = (Standing::Open, true);
-            written += self.seal(&[], true, &mut out[written..]);
-            (self.standing, self.holds) = (Standing::Broken, false);
+            (self.state, self.holds_records) = (SessionState::Open, true);
+            written += self.encrypt(&[], true, &mut out[written..]);
+            (self.state, self.holds_records) = (SessionState::Failed, false);
         }
         if was_handshaking && plain.is_empty() && used == bytes.len() {
             // No request is on its way, as far as can be seen: the ticket may be awaited.
@@ -320,23 +320,26 @@ impl Session {
 
     /// Whether what was just written, `len` bytes, is a ticket that may wait for a reply.
     fn may_wait(&self, len: usize) -> bool {
-        self.standing == Standing::Open
+        self.state == SessionState::Open
             && !self.is_handshaking()
             && self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
             && self.ticket.len() + len <= TICKET_BYTES_MAX
     }
 
     /// Encrypts a reply, and close_notify after it if it is the `last`. `out` has room for
-    /// [`sealed_bytes_max`] of it. Returns how many bytes are to be sent: none before the end
+    /// [`encrypted_bytes_max`] of it. Returns how many bytes are to be sent: none before the end
     /// of the handshake, or when the keys are worn out.
-    pub fn seal(&mut self, plain: &[u8], last: bool, out: &mut [u8]) -> usize {
-        if matches!(self.standing, Standing::Broken | Standing::NotTls) || self.is_handshaking() {
+    pub fn encrypt(&mut self, plain: &[u8], last: bool, out: &mut [u8]) -> usize {
+        if matches!(self.state, SessionState::Failed | SessionState::NotTls)
+            || self.is_handshaking()
+        {
             return 0;
         }
         let mut written = take_ticket(&mut self.ticket, out);
         loop {
             // Those that it holds are not to be seen yet.
-            let records = if self.holds { &mut [][..] } else { self.unfinished.as_mut_slice() };
+            let records =
+                if self.holds_records { &mut [][..] } else { self.unfinished.as_mut_slice() };
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(records);
             let room = &mut out[written..];
             let sealed = match state {
@@ -352,7 +355,7 @@ impl Session {
                         false => 0,
                     };
                     if reply == 0 && !plain.is_empty() {
-                        self.standing = Standing::Broken;
+                        self.state = SessionState::Failed;
                     }
                     return written + reply + end;
                 }
@@ -362,7 +365,7 @@ impl Session {
             match sealed {
                 Some(len) => written += len,
                 None => {
-                    self.standing = Standing::Broken;
+                    self.state = SessionState::Failed;
                     return written;
                 }
             }

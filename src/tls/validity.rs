@@ -17,7 +17,7 @@ pub struct Validity {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum ValidityState {
     NotYet,
     Valid,
     EndsSoon,
@@ -35,19 +35,21 @@ impl Validity {
     /// What there is to warn of at `now_unix_s`, as in "expires on 2027-02-01".
     pub(super) fn warning(&self, now_unix_s: i64) -> Option<String> {
         match self.standing(now_unix_s) {
-            Standing::Valid => None,
-            Standing::NotYet => Some(format!("is not valid before {}", date(self.from_unix_s))),
-            Standing::EndsSoon => Some(format!("expires on {}", date(self.until_unix_s))),
-            Standing::Expired => Some(format!("expired on {}", date(self.until_unix_s))),
+            ValidityState::Valid => None,
+            ValidityState::NotYet => {
+                Some(format!("is not valid before {}", date(self.from_unix_s)))
+            }
+            ValidityState::EndsSoon => Some(format!("expires on {}", date(self.until_unix_s))),
+            ValidityState::Expired => Some(format!("expired on {}", date(self.until_unix_s))),
         }
     }
 
-    /// The same, for somebody who has heard of it at `told_unix_s` and every day (of UTC) before:
+    /// The same, for somebody who has heard of it at `last_unix_s` and every day (of UTC) before:
     /// nothing unless it has changed since or another day has begun.
-    pub(super) fn news(&self, told_unix_s: i64, now_unix_s: i64) -> Option<String> {
+    pub(super) fn new_warnings(&self, last_unix_s: i64, now_unix_s: i64) -> Option<String> {
         let day = |unix_s: i64| unix_s.div_euclid(DAY_S);
-        let is_known = self.standing(told_unix_s) == self.standing(now_unix_s)
-            && day(told_unix_s) == day(now_unix_s);
+        let is_known = self.standing(last_unix_s) == self.standing(now_unix_s)
+            && day(last_unix_s) == day(now_unix_s);
         if is_known { None } else { self.warning(now_unix_s) }
     }
 
@@ -57,15 +59,15 @@ impl Validity {
         changes.into_iter().filter(|&change| change > now_unix_s).min()
     }
 
-    fn standing(&self, now_unix_s: i64) -> Standing {
+    fn standing(&self, now_unix_s: i64) -> ValidityState {
         if now_unix_s < self.from_unix_s {
-            Standing::NotYet
+            ValidityState::NotYet
         } else if now_unix_s > self.until_unix_s {
-            Standing::Expired
+            ValidityState::Expired
         } else if now_unix_s > self.notice_unix_s() {
-            Standing::EndsSoon
+            ValidityState::EndsSoon
         } else {
-            Standing::Valid
+            ValidityState::Valid
         }
     }
 }
@@ -116,7 +118,7 @@ mod tests {
         let mut now = told;
         while now < START + 8 * DAY_S {
             now += HOUR_S / 2;
-            lines.extend(validity.news(told, now).map(|what| (now - START, what)));
+            lines.extend(validity.new_warnings(told, now).map(|what| (now - START, what)));
             told = now;
         }
         let notice_s = 4 * DAY_S + HOUR_S / 2;

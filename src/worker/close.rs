@@ -12,7 +12,7 @@ use super::slot::Phase;
 use crate::connection::{Action, Connection, Progress, RequestError};
 use crate::limits::{CLOSED_WITH_BYTES_MAX, LAST_WORD_S, LINGER_S};
 use crate::metrics::labels::WaitingFor;
-use crate::tls::Handshake;
+use crate::tls::HandshakeState;
 
 impl<R: Ring> Worker<R> {
     /// Everything is sent: shuts our side, and reads what the client may still have sent,
@@ -296,7 +296,7 @@ impl<R: Ring> Worker<R> {
 
 /// What a client has not done in time that is not asked to read.
 pub(super) fn overdue(connection: &Connection) -> WaitingFor {
-    if connection.handshake() == Some(Handshake::Underway) {
+    if connection.handshake() == Some(HandshakeState::InProgress) {
         WaitingFor::Handshake
     } else if connection.has_answered() && connection.pending_bytes() == 0 {
         WaitingFor::Idle

@@ -14,7 +14,7 @@ use crate::limits::{
     RESPONSE_BYTES_PER_TURN, TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
 use crate::metrics::labels::{Rejection, Resumption, TlsVersion};
-use crate::tls::Handshake;
+use crate::tls::HandshakeState;
 
 impl<R: Ring> Worker<R> {
     pub(super) fn on_received(&mut self, key: Key, mut buffer: RecvBuf, more: bool) {
@@ -78,8 +78,8 @@ impl<R: Ring> Worker<R> {
         let handshake = connection.handshake();
         let mut turn = Turn { handler: server, now_s: self.now_s, timeouts: patience, out };
         let progress = connection.receive(bytes, scratch, &mut turn);
-        if handshake == Some(Handshake::Underway)
-            && let Some(Handshake::Done { tls13, resumed }) = connection.handshake()
+        if handshake == Some(HandshakeState::InProgress)
+            && let Some(HandshakeState::Done { tls13, resumed }) = connection.handshake()
         {
             let version = if tls13 { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
             let resumption = if resumed { Resumption::Resumed } else { Resumption::Full };

@@ -7,7 +7,7 @@ use annulus_ring::{Key, RecvMode, Socket};
 use super::progress::UNKNOWN;
 use crate::connection::Connection;
 use crate::server::FullScrape;
-use crate::tls::Handshake;
+use crate::tls::HandshakeState;
 
 /// Stands for the socket of a connection that has none: a kernel knows no such descriptor.
 const NO_DESCRIPTOR: i32 = -1;
@@ -115,7 +115,8 @@ impl Slot {
     pub(super) fn is_idle(&self) -> bool {
         let Slot { connection, phase, sending, .. } = self;
         let has_begun = connection.pending_bytes() > 0
-            || (connection.handshake() == Some(Handshake::Underway) && !connection.awaits_hello());
+            || (connection.handshake() == Some(HandshakeState::InProgress)
+                && !connection.is_before_hello());
         *phase == Phase::Serving && !sending && !has_begun
     }
 

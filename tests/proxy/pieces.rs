@@ -10,7 +10,7 @@ use annulus::connection::{
 };
 use annulus::limits::FLIGHT_BYTES_MAX;
 use annulus::os::FileSource;
-use annulus::tls::{Certificates, Tls};
+use annulus::tls::{Certificates, TlsContext};
 use annulus_parser::Head;
 
 use crate::support::authority::{Authority, KeyKind};
@@ -121,7 +121,7 @@ fn tls_comes_after_the_header() {
     let [chain, key] = ["pem", "key"].map(|end| authority.path(&format!("{HOST}.{end}")));
     let files = CertificateFiles { chain, key, place: String::new() };
     let certificates = Certificates::load(&[files], &FileSource::Direct, 0).unwrap().certificates;
-    let acceptor = Tls::new(certificates, false).unwrap().acceptor();
+    let acceptor = TlsContext::new(certificates, false).unwrap().acceptor();
     let header = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n";
     for version in VERSIONS {
         let settings = client_config(&authority, version).into();

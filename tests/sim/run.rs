@@ -15,7 +15,7 @@ use annulus::limits::{
 };
 use annulus::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use annulus::server::{Server, response_bytes_max};
-use annulus::tls::sealed_bytes_max;
+use annulus::tls::encrypted_bytes_max;
 use annulus::worker::{Room, Worker, WorkerConfig};
 use annulus_ring::Ring;
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
@@ -128,7 +128,7 @@ fn build_limited(
         scripts,
         faults,
         match secured {
-            true => sealed_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX),
+            true => encrypted_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX),
             false => replies_bytes,
         },
         !seed,

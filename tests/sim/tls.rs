@@ -14,7 +14,7 @@ use annulus::clock::Clock;
 use annulus::config::CertificateFiles;
 use annulus::limits::FLIGHT_BYTES_MAX;
 use annulus::os::FileSource;
-use annulus::tls::{Acceptor, Certificates, Tls};
+use annulus::tls::{Certificates, TlsAcceptor, TlsContext};
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
@@ -32,12 +32,12 @@ const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/certif
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/key.pem");
 
 /// How the workers of all runs speak TLS.
-static SERVER: LazyLock<Tls> = LazyLock::new(|| {
+static SERVER: LazyLock<TlsContext> = LazyLock::new(|| {
     let files =
         CertificateFiles { chain: CERTIFICATE.into(), key: KEY.into(), place: "here".into() };
     let loaded = Certificates::load(&[files], &FileSource::Direct, Clock::unix_s())
         .expect("a good certificate");
-    Tls::new(loaded.certificates, false).expect("randomness")
+    TlsContext::new(loaded.certificates, false).expect("randomness")
 });
 
 static CLIENTS: LazyLock<[Arc<ClientConfig>; 2]> =
@@ -74,7 +74,7 @@ fn configure_with(
 }
 
 /// What one worker accepts TLS with.
-pub(crate) fn acceptor() -> Acceptor {
+pub(crate) fn acceptor() -> TlsAcceptor {
     SERVER.acceptor()
 }
 
@@ -93,7 +93,7 @@ fn acquainted(config: &ClientConfig) -> Arc<ClientConfig> {
         client.write_tls(&mut records).expect("memory");
         let mut written = server.open(&mut records, &mut Vec::new(), &mut out);
         // The ticket of TLS 1.3 goes ahead of what is said first.
-        written += server.seal(b"-", false, &mut out[written..]);
+        written += server.encrypt(b"-", false, &mut out[written..]);
         client.read_tls(&mut &out[..written]).expect("room for what is not decrypted");
         client.process_new_packets().expect("a handshake");
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use annulus::limits::FLIGHT_BYTES_MAX;
-use annulus::tls::Session;
+use annulus::tls::TlsSession;
 use rustls::client::{ClientConnection, Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -52,7 +52,7 @@ pub(crate) struct Client {
 }
 
 /// The same configuration of a client that has shaken hands before, and resumes that session.
-fn acquainted(config: &ClientConfig, server: &mut Session) -> Arc<ClientConfig> {
+fn acquainted(config: &ClientConfig, server: &mut TlsSession) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config.resumption = Resumption::in_memory_sessions(1);
     let config = Arc::new(config);
@@ -61,7 +61,7 @@ fn acquainted(config: &ClientConfig, server: &mut Session) -> Arc<ClientConfig> 
     while client.wants_to_send() {
         let mut written = server.open(&mut client.take(), &mut Vec::new(), &mut out);
         // The ticket of TLS 1.3 goes ahead of what is said first.
-        written += server.seal(b"-", false, &mut out[written..]);
+        written += server.encrypt(b"-", false, &mut out[written..]);
         client.hear(&out[..written], true);
     }
     config
@@ -69,7 +69,7 @@ fn acquainted(config: &ClientConfig, server: &mut Session) -> Arc<ClientConfig> 
 
 impl Client {
     /// A client of TLS 1.2, if `old`, or 1.3, which resumes a session of `before`, if any.
-    pub(crate) fn new(old: bool, before: Option<&mut Session>) -> Client {
+    pub(crate) fn new(old: bool, before: Option<&mut TlsSession>) -> Client {
         let config = &CONFIGS[usize::from(!old)];
         match before {
             Some(server) => Client::over(&acquainted(config, server)),

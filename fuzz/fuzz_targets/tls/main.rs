@@ -17,7 +17,7 @@ use annulus::connection::{Action, Connection, Handler, RequestError, Timeouts, T
 use annulus::os::FileSource;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
 use annulus::server::Server;
-use annulus::tls::{Acceptor, Certificates, Tls, sealed_bytes_max};
+use annulus::tls::{TlsAcceptor, Certificates, TlsContext, encrypted_bytes_max};
 use annulus::clock::Clock;
 use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
@@ -31,12 +31,12 @@ const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 /// Records that a client sends without a look at what it is told.
 const RECORDS_AT_ONCE: usize = 4;
 
-static ACCEPTOR: LazyLock<Acceptor> = LazyLock::new(|| {
+static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(|| {
     let files =
         CertificateFiles { chain: CERTIFICATE.into(), key: KEY.into(), place: "here".into() };
     let loaded = Certificates::load(&[files], &FileSource::Direct, Clock::unix_s());
     let loaded = loaded.expect("a good certificate");
-    Tls::new(loaded.certificates, false).expect("randomness").acceptor()
+    TlsContext::new(loaded.certificates, false).expect("randomness").acceptor()
 });
 
 /// One connection of a server that has answered nothing before, so that all give the same
@@ -72,7 +72,7 @@ impl Service {
             server,
             connection,
             tls_buffers: TlsBuffers::new(replies_bytes),
-            out: vec![0; sealed_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX)],
+            out: vec![0; encrypted_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX)],
             closed: false,
         }
     }
