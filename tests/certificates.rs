@@ -2,7 +2,7 @@
 //! and bad.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use annulus::config::CertificateFiles;
@@ -10,6 +10,9 @@ use annulus::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 use annulus::os::FileSource;
 use annulus::tls::{Certificates, LoadedCertificates};
 use rustls::SignatureScheme;
+
+use crate::support::authority::CA_CONFIG;
+use crate::support::requirements::TempDir;
 
 /// The first and the last second of a certificate.
 type Validity = [&'static str; 2];
@@ -33,48 +36,33 @@ const OLD_VERSION: &str = "is of an old version, without extensions (X.509 v1): 
 const SUPPORTED_KINDS: &str = "damaged, or of a kind that is not supported: ECDSA on P-256, \
                                P-384 or P-521, RSA of 2048 to 8192 bits and Ed25519 are";
 
-/// The configuration of `openssl ca`.
-const AUTHORITY: &str = "
-    [ca]
-    default_ca = any
-    [any]
-    database = index.txt
-    new_certs_dir = .
-    rand_serial = yes
-    unique_subject = no
-    default_md = default
-    copy_extensions = copy
-    policy = all
-    [all]
-    commonName = optional
-    organizationName = optional";
-
 /// A directory of its own for one test, gone when the test is.
-struct Dir(PathBuf);
+struct OpensslDir(TempDir);
 
-impl Dir {
-    fn new(test: &str) -> Dir {
-        let name = format!("certificates-{test}-{}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).unwrap();
-        let dir = Dir(path);
-        dir.write("authority", AUTHORITY);
+impl OpensslDir {
+    fn new(test: &str) -> OpensslDir {
+        let dir = OpensslDir(TempDir::new(&format!("certificates-{test}")));
+        dir.write("ca.cnf", CA_CONFIG);
         dir.write("index.txt", "");
         dir
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.0.join(name), content).unwrap();
+        fs::write(self.path(name), content).unwrap();
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name)).unwrap()
+        fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// What `openssl` prints when called with `args` here.
     fn openssl(&self, args: &str) -> Vec<u8> {
         let mut openssl = Command::new("openssl");
-        let output = openssl.args(args.split_whitespace()).current_dir(&self.0).output();
+        let output = openssl.args(args.split_whitespace()).current_dir(self.0.path()).output();
         let output = output.expect("openssl, which tests/packages installs");
         assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
@@ -89,7 +77,7 @@ impl Dir {
             false => format!("-cert {issuer}.pem"),
         } + &format!(" -keyfile {issuer}.key");
         self.openssl(&format!(
-            "ca -config authority -batch -notext {issuer} -in {name}.csr -out {name}.pem \
+            "ca -config ca.cnf -batch -notext {issuer} -in {name}.csr -out {name}.pem \
              -startdate {from} -enddate {until}"
         ));
     }
@@ -105,7 +93,7 @@ impl Dir {
 
     fn listed(&self, chain: &str, key: &str) -> CertificateFiles {
         let place = "annulus.toml:7".to_string();
-        CertificateFiles { chain: self.0.join(chain), key: self.0.join(key), place }
+        CertificateFiles { chain: self.path(chain), key: self.path(key), place }
     }
 
     /// What is said of `files`, without the directory: mistakes if there are any, else
@@ -115,7 +103,7 @@ impl Dir {
         files: &[CertificateFiles],
         now_unix_s: i64,
     ) -> Result<Vec<String>, Vec<String>> {
-        let directory = format!("{}/", self.0.display());
+        let directory = format!("{}/", self.0.path().display());
         let short = |lines: Vec<String>| -> Vec<String> {
             lines.iter().map(|line| line.replace(&directory, "")).collect()
         };
@@ -141,14 +129,8 @@ impl Dir {
     /// What it says of the configuration that there is.
     fn check_written(&self) -> Output {
         let mut program = Command::new(env!("CARGO_BIN_EXE_annulus"));
-        let config = self.0.join("annulus.toml");
+        let config = self.path("annulus.toml");
         program.arg("--check-config").arg("-c").arg(config).current_dir("/").output().unwrap()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -175,7 +157,7 @@ fn chosen<'f>(
 
 #[test]
 fn every_kind_of_key_is_taken() {
-    let dir = Dir::new("kinds");
+    let dir = OpensslDir::new("kinds");
     dir.openssl(&format!("{P256} -out p256.key"));
     dir.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key");
     dir.openssl(&format!("{RSA} -out rsa.key"));
@@ -213,7 +195,7 @@ fn every_kind_of_key_is_taken() {
 
 #[test]
 fn chain_and_key_may_share_a_file() {
-    let dir = Dir::new("shared");
+    let dir = OpensslDir::new("shared");
     dir.host("a", &["a.example"], SPRING);
     for text in [
         dir.read("a.key") + &dir.read("a.pem"),
@@ -229,7 +211,7 @@ fn chain_and_key_may_share_a_file() {
 
 #[test]
 fn files_that_hold_something_else_are_refused() {
-    let dir = Dir::new("else");
+    let dir = OpensslDir::new("else");
     dir.host("a", &["a.example"], SPRING);
     dir.host("b", &["b.example"], SPRING);
     dir.refused(
@@ -288,7 +270,7 @@ fn files_that_hold_something_else_are_refused() {
 
 #[test]
 fn keys_that_cannot_be_used_are_refused() {
-    let dir = Dir::new("keys");
+    let dir = OpensslDir::new("keys");
     dir.host("a", &["a.example"], SPRING);
     dir.openssl("pkcs8 -topk8 -in a.key -out pkcs8.key -passout pass:secret");
     dir.openssl("ec -aes128 -in a.key -out sec1.key -passout pass:secret");
@@ -312,7 +294,7 @@ fn keys_that_cannot_be_used_are_refused() {
 
 #[test]
 fn damaged_files_are_refused() {
-    let dir = Dir::new("damaged");
+    let dir = OpensslDir::new("damaged");
     dir.host("a", &["a.example"], SPRING);
     let (chain, key) = (dir.read("a.pem"), dir.read("a.key"));
     let half = |text: &str| text[..text.len() / 2].to_string();
@@ -350,7 +332,7 @@ fn damaged_files_are_refused() {
 
 #[test]
 fn files_of_wide_characters_are_named() {
-    let dir = Dir::new("wide");
+    let dir = OpensslDir::new("wide");
     dir.host("a", &["a.example"], SPRING);
     let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     let convert = |from| {
@@ -363,7 +345,7 @@ fn files_of_wide_characters_are_named() {
         let mistakes = ["wide.pem", "wide.key"].map(|file| format!("{file}: {}", convert(from)));
         dir.refused("wide.pem", "wide.key", &mistakes.each_ref().map(String::as_str));
         let mut iconv = Command::new("iconv");
-        let output = iconv.args(["-f", from, "-t", "UTF-8", "wide.pem"]).current_dir(&dir.0);
+        let output = iconv.args(["-f", from, "-t", "UTF-8", "wide.pem"]).current_dir(dir.0.path());
         dir.write("plain.pem", output.output().unwrap().stdout);
         assert_eq!(dir.said(&[dir.listed("plain.pem", "a.key")], NOW_UNIX_S), Ok(vec![]));
     }
@@ -371,7 +353,7 @@ fn files_of_wide_characters_are_named() {
 
 #[test]
 fn keys_that_do_not_name_their_curve_are_refused() {
-    let dir = Dir::new("explicit");
+    let dir = OpensslDir::new("explicit");
     dir.openssl("ecparam -name prime256v1 -genkey -param_enc explicit -out sec1.key");
     dir.openssl("pkcs8 -topk8 -nocrypt -in sec1.key -out pkcs8.key");
     for name in ["sec1", "pkcs8"] {
@@ -406,7 +388,7 @@ fn keys_that_do_not_name_their_curve_are_refused() {
 /// What is said of a file goes to a log, which others may read.
 #[test]
 fn a_key_is_shown_to_nobody() {
-    let dir = Dir::new("secret");
+    let dir = OpensslDir::new("secret");
     dir.host("a", &["a.example"], SPRING);
     let key = dir.read("a.key");
     let no_end = "damaged: what begins with -----BEGIN has no ----- at its end";
@@ -427,7 +409,7 @@ fn a_key_is_shown_to_nobody() {
 
 #[test]
 fn a_certificate_without_extensions_is_refused() {
-    let dir = Dir::new("version");
+    let dir = OpensslDir::new("version");
     dir.openssl(&format!("{P256} -out old.key"));
     dir.sign("old", "old", "-subj /CN=a.example", SPRING);
     dir.refused("old.pem", "old.key", &[&format!("old.pem: certificate 1 {OLD_VERSION}")]);
@@ -444,7 +426,7 @@ fn a_certificate_without_extensions_is_refused() {
     };
     dir.write("chain.pem", dir.read("a.pem") + &dir.read("middle.pem") + &dir.read("old.pem"));
     let old = placed(&format!("chain.pem: certificate 2 {OLD_VERSION}"));
-    let files = CertificateFiles { chain: dir.0.join("chain.pem"), ..host };
+    let files = CertificateFiles { chain: dir.path("chain.pem"), ..host };
     assert_eq!(dir.said(&[files], NOW_UNIX_S), Ok(vec![old, order(2), order(3)]));
     // One that stands first by mistake is no reason to have it issued anew.
     dir.write("chain.pem", dir.read("old.pem") + &dir.read("a.pem"));
@@ -459,7 +441,7 @@ fn a_certificate_without_extensions_is_refused() {
 
 #[test]
 fn a_chain_must_fit_a_handshake() {
-    let dir = Dir::new("long");
+    let dir = OpensslDir::new("long");
     dir.host("a", &["a.example"], SPRING);
     let one = dir.openssl("x509 -in a.pem -outform DER").len();
     let most = CHAIN_BYTES_MAX / one;
@@ -478,7 +460,7 @@ fn a_chain_must_fit_a_handshake() {
 
 #[test]
 fn validity_is_warned_of() {
-    let dir = Dir::new("validity");
+    let dir = OpensslDir::new("validity");
     let files = [dir.host("a", &["a.example"], SPRING)];
     let start = APRIL_UNIX_S - 90 * DAY_S;
     for (now, warning) in [
@@ -510,7 +492,7 @@ fn validity_is_warned_of() {
 /// Whoever has heard of something is told again when it changes, and once a day.
 #[test]
 fn what_time_changes_is_news() {
-    let dir = Dir::new("news");
+    let dir = OpensslDir::new("news");
     let files = [
         dir.host("short", &["a.example"], ["20260101000000Z", "20260107000000Z"]),
         dir.host("long", &["b.example"], SPRING),
@@ -519,7 +501,7 @@ fn what_time_changes_is_news() {
     let LoadedCertificates { certificates, .. } =
         Certificates::load(&files, &FileSource::Direct, start).unwrap();
     let line = |name: &str, what: &str| {
-        format!("annulus.toml:7: tls.certificates: {}: {what}", dir.0.join(name).display())
+        format!("annulus.toml:7: tls.certificates: {}: {what}", dir.path(name).display())
     };
     let soon = line("short.pem", "certificate 1 expires on 2026-01-07");
     let over = line("short.pem", "certificate 1 expired on 2026-01-07");
@@ -542,7 +524,7 @@ fn what_time_changes_is_news() {
 
 #[test]
 fn the_order_of_a_chain_is_warned_of() {
-    let dir = Dir::new("order");
+    let dir = OpensslDir::new("order");
     let authority = "-addext basicConstraints=critical,CA:TRUE";
     for name in ["root", "middle", "host"] {
         dir.openssl(&format!("{P256} -out {name}.key"));
@@ -586,7 +568,7 @@ fn the_order_of_a_chain_is_warned_of() {
 
 #[test]
 fn a_client_gets_the_certificate_of_the_host_it_names() {
-    let dir = Dir::new("choose");
+    let dir = OpensslDir::new("choose");
     let mut files = vec![
         dir.host("first", &["example.org", "*.Example.org"], SPRING),
         dir.host("exact", &["WWW.example.org.", "Example.NET"], SPRING),
@@ -653,7 +635,7 @@ fn chosen_by<'f>(
 
 #[test]
 fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
-    let dir = Dir::new("address");
+    let dir = OpensslDir::new("address");
     let mut files = vec![dir.host("first", &["example.org"], SPRING)];
     let of = |name: &str, key: &str, names: &str| {
         dir.openssl(&format!("{key} -out {name}.key"));
@@ -699,7 +681,7 @@ fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
 /// Two kinds of keys for one host: the first is for all who can verify it.
 #[test]
 fn a_client_gets_a_certificate_that_it_can_verify() {
-    let dir = Dir::new("kinds-of-one-host");
+    let dir = OpensslDir::new("kinds-of-one-host");
     let mut files = vec![dir.host("ecdsa", &["a.example", "*.a.example"], SPRING)];
     for (name, key, host) in [
         ("rsa", RSA, "a.example"),
@@ -740,8 +722,8 @@ fn a_client_gets_a_certificate_that_it_can_verify() {
 
 #[test]
 fn checking_a_configuration_checks_its_certificates() {
-    let dir = Dir::new("check");
-    let directory = format!("{}/", dir.0.display());
+    let dir = OpensslDir::new("check");
+    let directory = format!("{}/", dir.0.path().display());
     let said = |output: Output| {
         let texts = [output.stdout, output.stderr];
         let texts = texts.map(|text| String::from_utf8(text).unwrap().replace(&directory, ""));

@@ -8,7 +8,7 @@ mod tls;
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use annulus::config::{
@@ -17,38 +17,35 @@ use annulus::config::{
 };
 use annulus::log::{Format, Level};
 
-/// A directory of its own for one test, gone when the test is.
-struct Dir(PathBuf);
+use crate::support::requirements::TempDir;
 
-impl Dir {
-    fn new(test: &str) -> Dir {
-        let name = format!("config-{test}-{}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).unwrap();
-        Dir(path)
+/// A directory of its own for one test, gone when the test is.
+struct ConfigDir(TempDir);
+
+impl ConfigDir {
+    fn new(test: &str) -> ConfigDir {
+        ConfigDir(TempDir::new(&format!("config-{test}")))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     /// What `annulus --check-config -c annulus.toml` says of `text`.
     fn check(&self, text: impl AsRef<[u8]>) -> Output {
-        fs::write(self.0.join("annulus.toml"), text).unwrap();
+        fs::write(self.path("annulus.toml"), text).unwrap();
         self.run(&["--check-config", "-c", "annulus.toml"])
     }
 
     fn run(&self, args: &[&str]) -> Output {
         let mut program = Command::new(env!("CARGO_BIN_EXE_annulus"));
-        program.args(args).current_dir(&self.0).output().unwrap()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        program.args(args).current_dir(self.0.path()).output().unwrap()
     }
 }
 
 /// Asserts that each file gets exactly these lines, and the status of a wrong one.
 fn refused(test: &str, files: &[(&str, &[&str])]) {
-    let dir = Dir::new(test);
+    let dir = ConfigDir::new(test);
     for (text, lines) in files {
         let Output { status, stdout, stderr } = dir.check(text);
         let stderr = String::from_utf8(stderr).unwrap();
@@ -61,7 +58,7 @@ fn refused(test: &str, files: &[(&str, &[&str])]) {
 
 #[test]
 fn a_good_file_is_said_to_be_ok() {
-    let dir = Dir::new("good");
+    let dir = ConfigDir::new("good");
     for text in [
         "",
         "# nothing\n",
@@ -78,7 +75,7 @@ fn a_good_file_is_said_to_be_ok() {
 
 #[test]
 fn no_file_is_ok() {
-    let Output { status, stdout, .. } = Dir::new("none").run(&["--check-config"]);
+    let Output { status, stdout, .. } = ConfigDir::new("none").run(&["--check-config"]);
     assert_eq!(String::from_utf8_lossy(&stdout), "defaults: ok\n");
     assert_eq!(status.code(), Some(0));
 }
@@ -613,7 +610,7 @@ fn what_is_given_twice_is_refused() {
 
 #[test]
 fn a_file_that_is_no_text_is_refused() {
-    let dir = Dir::new("bytes");
+    let dir = ConfigDir::new("bytes");
     let said = |output: Output| {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
@@ -647,7 +644,7 @@ fn a_file_that_is_no_text_is_refused() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_an_error_whatever_was_asked() {
-    let dir = Dir::new("unreadable");
+    let dir = ConfigDir::new("unreadable");
     for args in [&["-c", "absent.toml"][..], &["--check-config", "--config=absent.toml"]] {
         let output = dir.run(args);
         assert_eq!(
@@ -665,8 +662,8 @@ fn a_file_that_cannot_be_read_is_an_error_whatever_was_asked() {
 
 #[test]
 fn a_mistake_keeps_the_tracker_from_starting() {
-    let dir = Dir::new("start");
-    fs::write(dir.0.join("annulus.toml"), "workers = 1000\n").unwrap();
+    let dir = ConfigDir::new("start");
+    fs::write(dir.path("annulus.toml"), "workers = 1000\n").unwrap();
     let output = dir.run(&["-c", "annulus.toml"]);
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),

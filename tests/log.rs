@@ -6,42 +6,31 @@ mod unread;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-/// How long the tracker may take to start, on a busy machine.
-const START_MAX: Duration = Duration::from_secs(20);
+use crate::support::requirements::TempDir;
+use crate::support::tracker::wait_for;
 
 /// Runs the tracker until its port is open, stops it, and returns all it said. The variable
 /// JOURNAL_STREAM names the file that it speaks to if `journal`, else another one.
 fn said(log: &str, journal: bool) -> String {
-    let directory = scratch();
-    let output = directory.join("output");
+    let directory = TempDir::new("log");
+    let output = directory.path().join("output");
     let text = format!("listen = [\"127.0.0.1:0\"]\nworkers = 1\n[log]\n{log}\n");
-    let mut tracker = start(&directory, &text, journal);
-    let deadline = Instant::now() + START_MAX;
-    while !listens(tracker.id()) {
-        assert!(Instant::now() < deadline, "{}", fs::read_to_string(&output).unwrap());
-        thread::sleep(Duration::from_millis(10));
-    }
+    let mut tracker = start(directory.path(), &text, journal);
+    wait_for("a listening socket", || listens(tracker.id()).then_some(()));
     let kill = Command::new("kill").args(["-TERM", &tracker.id().to_string()]).status();
     assert!(kill.unwrap().success());
     assert!(tracker.wait().unwrap().success());
-    let said = fs::read_to_string(&output).unwrap();
-    fs::remove_dir_all(directory).unwrap();
-    said
+    fs::read_to_string(&output).unwrap()
 }
 
 /// What it says to this configuration, with which it does not start.
 fn complained(text: &str, journal: bool) -> String {
-    let directory = scratch();
-    assert_eq!(start(&directory, text, journal).wait().unwrap().code(), Some(1));
-    let said = fs::read_to_string(directory.join("output")).unwrap();
-    fs::remove_dir_all(directory).unwrap();
-    said
+    let directory = TempDir::new("log");
+    assert_eq!(start(directory.path(), text, journal).wait().unwrap().code(), Some(1));
+    fs::read_to_string(directory.path().join("output")).unwrap()
 }
 
 /// Starts the tracker with this configuration; it speaks to the file `output`.
@@ -73,15 +62,6 @@ fn listens(pid: u32) -> bool {
     table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|columns| {
         columns.get(3) == Some(&"0A") && sockets.iter().any(|it| columns.get(9) == Some(&&**it))
     })
-}
-
-fn scratch() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("log-{}-{number}", process::id());
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&path).unwrap();
-    path
 }
 
 /// Asserts that every line begins like the first, as `is_start` sees it.

@@ -1,10 +1,10 @@
 //! The program of the transfers between real clients, apart from the other tests because they
 //! need the machine for themselves.
 
-#[allow(dead_code, reason = "the other tests ask more of it")]
+#[allow(dead_code, unused_imports, unused_macros, reason = "the other tests need more of it")]
 mod support {
     pub(crate) mod authority;
-    pub(crate) mod logged_tracker;
     pub(crate) mod requirements;
+    pub(crate) mod tracker;
 }
 mod transfers;

@@ -3,13 +3,14 @@
 //! must then serve by epoll and say why, or, where the configuration insists on io_uring,
 //! not start and say why.
 
+use std::env::temp_dir;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::logged_tracker::{ANNULUS, Tracker};
+use crate::support::tracker::{ANNULUS, Tracker};
 
 const LISTEN: &str = "listen = [\"127.0.0.1:0\"]\nworkers = 1\n";
 
@@ -17,6 +18,7 @@ const LISTEN: &str = "listen = [\"127.0.0.1:0\"]\nworkers = 1\n";
 /// `errno`.
 fn refused(errno: i32) -> Command {
     let mut command = Command::new(ANNULUS);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     // SAFETY: between fork and exec only async-signal-safe calls may be made.
     // `install_filter` makes two system calls and allocates nothing.
     unsafe {
@@ -75,13 +77,13 @@ fn announce(tracker: SocketAddr, port: u16) -> Vec<u8> {
 /// Starts the tracker under the filter, and checks that it serves by epoll and that the
 /// line naming the engine holds one of `reasons`.
 fn serves_by_epoll(errno: i32, reasons: &[&str]) {
-    let mut tracker = Tracker::start(refused(errno), LISTEN, 1).expect("the tracker starts");
-    let log = tracker.log();
-    assert!(tracker.engine.contains("engine epoll"), "{log}");
-    let line = tracker.engine.to_lowercase();
-    assert!(reasons.iter().any(|reason| line.contains(reason)), "no reason in the log:\n{log}");
+    let mut tracker = Tracker::spawn(refused(errno), &temp_dir(), LISTEN);
+    tracker.wait_ready(1).expect("the tracker starts");
+    tracker.assert_logged("engine epoll");
+    let line = tracker.log_line("engine epoll").to_lowercase();
+    assert!(reasons.iter().any(|reason| line.contains(reason)), "no reason in {line:?}");
 
-    let address = tracker.listeners[0];
+    let address = tracker.v4;
     announce(address, 51_001);
     let answer = announce(address, 51_002);
     let text = answer.escape_ascii();
@@ -104,11 +106,10 @@ fn serves_by_epoll_where_io_uring_does_not_exist() {
 #[test]
 fn does_not_start_where_io_uring_is_demanded_and_forbidden() {
     let config = format!("{LISTEN}engine = \"io_uring\"\n");
-    let Err(report) = Tracker::start(refused(libc::EPERM), &config, 1) else {
-        panic!("it started, though io_uring cannot be had");
-    };
-    assert!(report.starts_with("ended with exit status"), "{report}");
-    let report = report.to_lowercase();
+    let mut tracker = Tracker::spawn(refused(libc::EPERM), &temp_dir(), &config);
+    let (status, log) = tracker.wait_exit();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let report = log.to_lowercase();
     let reasons = ["seccomp", "eperm", "not permitted"];
     assert!(reasons.iter().any(|reason| report.contains(reason)), "no reason: {report}");
 }

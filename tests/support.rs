@@ -5,7 +5,6 @@ pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod bencode;
 pub(crate) mod client;
-pub(crate) mod logged_tracker;
 pub(crate) mod process;
 pub(crate) mod proxied_tracker;
 pub(crate) mod requirements;

@@ -7,20 +7,21 @@ mod clients;
 mod network;
 mod trust;
 
+use std::env;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::logged_tracker::{ANNULUS, Tracker};
 use crate::support::requirements::{
     TempDir, can_run, missing_programs, missing_root, print_uncaptured,
 };
+use crate::support::tracker::{ANNULUS, Tracker};
 use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
 use network::{Family, Network};
 use trust::Trust;
@@ -113,8 +114,7 @@ fn peers_of_different_trackers_do_not_meet() {
     }
     let scratch = TempDir::new("control");
     let network = Network::new("control", Family::V4, 2);
-    let start = |engine| Mutex::new(start_tracker(&network, engine, None));
-    let trackers = ["auto", "epoll"].map(start);
+    let trackers = ["auto", "epoll"].map(|engine| start_tracker(&network, engine, None));
     let [transfer, elsewhere] = trackers.each_ref().map(|tracker| Transfer {
         network: &network,
         announce: announce_url(tracker, Scheme::Http),
@@ -155,8 +155,7 @@ fn transfers(
     let scratch = TempDir::new(name);
     let network = Network::new(name, family, 2 * LANES);
     let trust = (scheme == Scheme::Https).then(|| Trust::new(network.hub_address()));
-    let tracker = |engine| Mutex::new(start_tracker(&network, engine, trust.as_ref()));
-    let trackers = ["auto", "epoll"].map(tracker);
+    let trackers = ["auto", "epoll"].map(|engine| start_tracker(&network, engine, trust.as_ref()));
     let trusted = trust.as_ref().map(Trust::root);
 
     let (taken, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -184,7 +183,6 @@ fn transfers(
                     match result {
                         Ok(note) => print_uncaptured(&format!("{what}: {seconds:.1} s{note}")),
                         Err(why) => {
-                            let mut tracker = tracker.lock().expect("the tracker");
                             let log = tracker.log();
                             let report = format!("{what}: {why}\n--- tracker:\n{log}");
                             failures.lock().expect("the failures").push(report);
@@ -220,17 +218,21 @@ fn start_tracker(network: &Network, engine: &str, trust: Option<&Trust>) -> Trac
         None => format!("{own}listen = [\"{address}\"]\n"),
         Some(trust) => format!("{own}listen = []\n{}", trust.tls_table(address)),
     };
-    let tracker = Tracker::start(network.in_hub(ANNULUS), &config, 1).expect("the tracker starts");
-    print_uncaptured(&format!("engine = {engine}: {}", tracker.engine));
+    let mut command = network.in_hub(ANNULUS);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let tracker = Tracker::spawn(command, &env::temp_dir(), &config);
+    tracker.assert_logged("listening on ");
+    print_uncaptured(&format!("engine = {engine}: {}", tracker.log_line("engine ")));
     tracker
 }
 
-fn announce_url(tracker: &Mutex<Tracker>, scheme: Scheme) -> String {
-    let scheme = match scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
+fn announce_url(tracker: &Tracker, scheme: Scheme) -> String {
+    let (scheme, mark) = match scheme {
+        Scheme::Http => ("http", ""),
+        Scheme::Https => ("https", " (https)"),
     };
-    format!("{scheme}://{}/announce", tracker.lock().expect("the tracker").listeners[0])
+    let addresses = tracker.wait_listening(mark, 1).expect("an address");
+    format!("{scheme}://{}/announce", addresses[0])
 }
 
 /// One transfer, apart from who takes part.

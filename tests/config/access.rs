@@ -5,15 +5,15 @@ use std::process::Output;
 
 use annulus::config::Config;
 
-use super::{Dir, refused};
+use super::{ConfigDir, refused};
 
 const HASH: &str = "00112233445566778899aabbccddeeff01234567";
 
 #[test]
 fn a_relative_path_starts_where_the_file_is() {
-    let dir = Dir::new("list-path");
-    let path = dir.0.join("annulus.toml");
-    for (named, meant) in [("a.txt", dir.0.join("a.txt")), ("/a.txt", "/a.txt".into())] {
+    let dir = ConfigDir::new("list-path");
+    let path = dir.path("annulus.toml");
+    for (named, meant) in [("a.txt", dir.path("a.txt")), ("/a.txt", "/a.txt".into())] {
         fs::write(&path, format!("\n[access]\nfile = \"{named}\"\n")).unwrap();
         let access = Config::load(Some(&path)).unwrap().access;
         assert_eq!((access.file, access.place), (meant, format!("{}:3", path.display())));
@@ -53,9 +53,9 @@ fn a_mode_needs_a_file_and_has_a_name() {
 
 #[test]
 fn the_list_is_checked_too() {
-    let dir = Dir::new("list");
+    let dir = ConfigDir::new("list");
     let check = |bad_lines: &str, list: &str| {
-        fs::write(dir.0.join("list.txt"), list).unwrap();
+        fs::write(dir.path("list.txt"), list).unwrap();
         let text = format!(
             "[access]\nmode = \"deny\"\nfile = \"list.txt\"\nbad_lines = \"{bad_lines}\"\n"
         );
@@ -102,14 +102,14 @@ fn a_list_that_cannot_be_read_is_named_with_its_place() {
         ],
     );
     // Without a mode it is not looked at.
-    let dir = Dir::new("list-unused");
+    let dir = ConfigDir::new("list-unused");
     let text = named("none.txt").replace("allow", "off");
     assert_eq!(dir.check(text).status.code(), Some(0));
 }
 
 #[test]
 fn a_list_of_wide_characters_is_named() {
-    let dir = Dir::new("list-wide");
+    let dir = ConfigDir::new("list-wide");
     let text = format!("# Мои торренты\r\n{HASH}\r\n{HASH}\r\n");
     let bytes = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
         text.encode_utf16().flat_map(bytes).collect()
@@ -121,13 +121,13 @@ fn a_list_of_wide_characters_is_named() {
         (bytes(&text, u16::to_le_bytes), "UTF-16LE"),
         (bytes(&text, u16::to_be_bytes), "UTF-16BE"),
     ] {
-        fs::write(dir.0.join("list.txt"), list).unwrap();
+        fs::write(dir.path("list.txt"), list).unwrap();
         for bad_lines in ["refuse", "skip"] {
             let output = dir.check(format!(
                 "[access]\nmode = \"allow\"\nfile = \"list.txt\"\nbad_lines = \"{bad_lines}\"\n"
             ));
             let said = String::from_utf8(output.stderr).unwrap();
-            let said = said.replace(&format!("{}/", dir.0.display()), "");
+            let said = said.replace(&format!("{}/", dir.0.path().display()), "");
             let what = "annulus.toml:3: access.file: list.txt: text in UTF-16: save it as UTF-8, \
                         or convert it by";
             assert_eq!(said, format!("{what} \"iconv -f {from} -t UTF-8\"\n"));

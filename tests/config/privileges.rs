@@ -5,13 +5,13 @@ use std::os::unix::fs::{PermissionsExt, chown};
 
 use annulus::config::Config;
 
-use super::{Dir, refused};
+use super::{ConfigDir, refused};
 
 #[test]
 fn a_relative_chroot_starts_where_the_file_is() {
-    let dir = Dir::new("chroot-path");
-    let path = dir.0.join("annulus.toml");
-    for (named, meant) in [("empty", dir.0.join("empty")), ("/empty", "/empty".into())] {
+    let dir = ConfigDir::new("chroot-path");
+    let path = dir.path("annulus.toml");
+    for (named, meant) in [("empty", dir.path("empty")), ("/empty", "/empty".into())] {
         fs::write(&path, format!("[privileges]\nuser = \"1\"\nchroot = \"{named}\"\n")).unwrap();
         let privileges = Config::load(Some(&path)).unwrap().privileges;
         assert_eq!(privileges.chroot, meant);
@@ -92,7 +92,7 @@ fn accounts_must_exist() {
             ),
         ],
     );
-    let dir = Dir::new("accounts-good");
+    let dir = ConfigDir::new("accounts-good");
     for account in ["user = \"nobody\"", "user = \"12345\"", "user = \"nobody\"\ngroup = \"0\""] {
         let said = dir.check(format!("[privileges]\n{account}\n"));
         assert!(said.status.success(), "{account}: {said:?}");
@@ -102,9 +102,9 @@ fn accounts_must_exist() {
 /// Of each directory, all that is wrong with it and what would help.
 #[test]
 fn a_chroot_must_be_safe_from_the_user() {
-    let dir = Dir::new("chroot");
+    let dir = ConfigDir::new("chroot");
     let made = |name: &str, mode: u32, owner: Option<(u32, u32)>| {
-        let path = dir.0.join(name);
+        let path = dir.path(name);
         fs::create_dir_all(&path).unwrap();
         if let Some((user, group)) = owner {
             chown(&path, Some(user), Some(group)).expect("root, which the tests of owners need");
@@ -116,7 +116,7 @@ fn a_chroot_must_be_safe_from_the_user() {
     made("own", 0o555, Some((12345, 0)));
     made("group", 0o775, Some((0, 12346)));
     made("all", 0o1777, None);
-    fs::write(dir.0.join("file"), "").unwrap();
+    fs::write(dir.path("file"), "").unwrap();
     let check = |directory: &str| {
         let account = "user = \"12345\"\ngroup = \"12346\"";
         let output = dir.check(format!("[privileges]\n{account}\nchroot = \"{directory}\"\n"));

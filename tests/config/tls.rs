@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use annulus::config::{CertificateFiles, Config};
 
-use super::{Dir, refused};
+use super::{ConfigDir, refused};
 
 fn files(chain: &str, key: &str, place: &str) -> CertificateFiles {
     CertificateFiles { chain: chain.into(), key: key.into(), place: place.to_string() }
@@ -19,19 +19,19 @@ fn certificates_are_listed_either_way() {
         "[tls]\ncertificates = [ { chain = \"a.pem\", key = \"a.key\" },\n\n\n\
          { chain = \"/b.pem\", key = \"../b.key\" } ]\n",
     ];
-    let dir = Dir::new("listed");
+    let dir = ConfigDir::new("listed");
     for text in lists {
         let expected =
             vec![files("a.pem", "a.key", "here:2"), files("/b.pem", "../b.key", "here:5")];
         assert_eq!(Config::parse(text, "here").unwrap().tls.certificates, expected, "{text}");
 
         // From a file, a relative path starts where the file is.
-        let path = dir.0.join("annulus.toml");
+        let path = dir.path("annulus.toml");
         fs::write(&path, text).unwrap();
         let [first, second] =
             Config::load(Some(&path)).unwrap().tls.certificates.try_into().unwrap();
-        assert_eq!([first.chain, first.key], [dir.0.join("a.pem"), dir.0.join("a.key")]);
-        assert_eq!([second.chain, second.key], [PathBuf::from("/b.pem"), dir.0.join("../b.key")]);
+        assert_eq!([first.chain, first.key], [dir.path("a.pem"), dir.path("a.key")]);
+        assert_eq!([second.chain, second.key], [PathBuf::from("/b.pem"), dir.path("../b.key")]);
         assert_eq!(second.place, format!("{}:5", path.display()));
     }
 }

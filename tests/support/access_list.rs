@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::bencode::decode;
 use super::client::{HttpResponse, fetch, get_request};
@@ -40,9 +39,7 @@ impl AccessListTracker {
         list: impl AsRef<[u8]>,
         tables: &str,
     ) -> AccessListTracker {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = TempDir::new(&format!("access-{count}"));
+        let directory = TempDir::new("access");
         fs::write(directory.path().join("list.txt"), list).unwrap();
         let access = format!("[access]\nmode = \"{mode}\"\nfile = \"list.txt\"\n{tables}");
         let text = config(engine, 2, &access);

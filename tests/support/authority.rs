@@ -6,7 +6,6 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -30,8 +29,9 @@ extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
 ";
 
-/// The configuration of `openssl ca`, which alone sets dates.
-const DATED: &str = "\
+/// The configuration of `openssl ca`, the only command of openssl that sets dates. It needs an empty
+/// file `index.txt` beside it.
+pub(crate) const CA_CONFIG: &str = "\
 [ca]
 default_ca = any
 [any]
@@ -43,7 +43,8 @@ default_md = default
 copy_extensions = copy
 policy = all
 [all]
-commonName = supplied
+commonName = optional
+organizationName = optional
 ";
 
 /// The kinds of keys, each in the older of its two forms in PEM: the newer one, PKCS#8, is
@@ -82,9 +83,7 @@ pub(crate) struct Authority {
 impl Authority {
     /// A new one, which nobody trusts yet, for hosts at these addresses.
     pub(crate) fn new(addresses: &[IpAddr]) -> Authority {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let scratch = TempDir::new(&format!("certificates-{count}"));
+        let scratch = TempDir::new("authority");
         let authority = Authority { scratch, addresses: addresses.to_vec() };
         fs::write(authority.path("openssl.cnf"), CONFIG).unwrap();
         for (name, above) in [("root", None), ("middle", Some("root"))] {
@@ -135,7 +134,7 @@ impl Authority {
     /// Makes `NAME.pem` and `NAME.key` of a host of this name, which are valid from one second to
     /// another and signed by themselves.
     pub(crate) fn issue_until(&self, name: &str, from_unix_s: u64, until_unix_s: u64) {
-        fs::write(self.path("ca.cnf"), DATED).unwrap();
+        fs::write(self.path("ca.cnf"), CA_CONFIG).unwrap();
         fs::write(self.path("index.txt"), "").unwrap();
         self.make_key(name, KeyKind::P256);
         let [key, request, out] = [".key", ".csr", ".pem"].map(|end| format!("{name}{end}"));

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Decides whether a test can run. `missing` holds what the machine lacks, one item each.
 ///
@@ -58,12 +59,14 @@ pub(crate) fn missing_root(purpose: &str) -> Option<String> {
 pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    /// A new, empty directory under the one that cargo has for tests.
+    /// A new, empty directory under cargo's directory for tests; `name` is part of its name.
     pub(crate) fn new(name: &str) -> TempDir {
-        let name = format!("{name}-{}", process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{name}-{}-{count}", process::id());
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a scratch directory");
+        fs::create_dir_all(&path).expect("a temporary directory");
         TempDir(path)
     }
 

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// What a machine under load may take for anything that is to happen at once.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The tracker's program.
+pub(crate) const ANNULUS: &str = env!("CARGO_BIN_EXE_annulus");
+
 /// Which engine serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -111,12 +114,11 @@ impl Tracker {
 
     /// The same, with the configuration in a directory that its relative paths begin from.
     pub(crate) fn launch_in(directory: &Path, text: &str, runner: &[&str]) -> Tracker {
-        let annulus = env!("CARGO_BIN_EXE_annulus");
         let mut command = match runner {
-            [] => Command::new(annulus),
+            [] => Command::new(ANNULUS),
             [program, arguments @ ..] => {
                 let mut command = Command::new(program);
-                command.args(arguments).arg(annulus);
+                command.args(arguments).arg(ANNULUS);
                 command
             }
         };
@@ -184,6 +186,14 @@ impl Tracker {
     /// What it has said so far.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().0.join("\n")
+    }
+
+    /// The first line so far with this in it.
+    #[track_caller]
+    pub(crate) fn log_line(&self, part: &str) -> String {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(part));
+        line.unwrap_or_else(|| panic!("no line with {part:?}:\n{log}")).to_owned()
     }
 
     /// Asserts that it said something like this.

@@ -4,7 +4,6 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use super::clients::{Client, Share};
 use super::network::{Family, Network};
@@ -61,7 +60,7 @@ fn strangers_are_not_trusted() {
     let clients = Client::WITH_TLS;
     let network = Network::new("strangers", Family::V4, clients.len() as u8);
     let trust = Trust::new(network.hub_address());
-    let tracker = Mutex::new(start_tracker(&network, "auto", Some(&trust)));
+    let tracker = start_tracker(&network, "auto", Some(&trust));
     // The scrapes trust it, and the clients do not.
     let transfer = Transfer {
         network: &network,
