@@ -47,7 +47,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use annulus_ring::{Signal, Signals, Waker, raise_descriptor_limit, raise_locked_memory_limit};
+use annulus_ring::Waker;
+use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crew::{Crew, choose_engine};
 use options::Options;
@@ -80,17 +82,20 @@ pub fn run(options: &Options) -> Result<bool, String> {
     }
     // Before anything is asked: a day's run should not end in a report that has no place.
     [&options.json, &options.plot].into_iter().try_for_each(|path| see_writable(path))?;
-    let descriptors = raise_descriptor_limit().map_err(|error| error.to_string())?;
+    let descriptors = raise_limit(Resource::Nofile);
     if options.connections + OTHER_DESCRIPTORS > descriptors {
         return Err(format!(
             "{} connections need more descriptors than the limit of {descriptors} (ulimit -Hn)",
             options.connections
         ));
     }
-    let _ = raise_locked_memory_limit();
+    // Rings are charged to it.
+    raise_limit(Resource::Memlock);
     let engine = choose_engine(options)?;
     let place = format!("{address}, {}", engine.describe().split(',').next().unwrap_or_default());
-    let signals = Signals::block().map_err(|error| error.to_string())?;
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
+    let signals = SigSet::from_iter(signals);
+    signals.thread_block().map_err(|error| error.to_string())?;
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let workers = if options.workers == 0 { cores } else { options.workers };
     let workers = workers.min(options.connections) as u32;
@@ -167,14 +172,19 @@ fn write_reports(outcome: &Outcome<'_>) -> Result<(), String> {
     written.and(drawn).and(printed)
 }
 
+/// Raises a soft limit to the hard one. Returns the limit that holds then.
+fn raise_limit(resource: Resource) -> u64 {
+    let limit = getrlimit(resource);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let reached = if setrlimit(resource, raised).is_ok() { raised } else { limit };
+    reached.current.unwrap_or(u64::MAX)
+}
+
 /// Ends the run when a signal says so, whichever: there is nothing to read again, and with its
 /// terminal it should go too. A second one does not wait for answers.
-fn stop_by_signal(signals: Signals, stop: Arc<AtomicBool>, wakers: Vec<Waker>) {
+fn stop_by_signal(signals: SigSet, stop: Arc<AtomicBool>, wakers: Vec<Waker>) {
     thread::spawn(move || {
-        loop {
-            if !matches!(signals.wait(None), Some(Signal::Stop | Signal::Reload)) {
-                continue;
-            }
+        while signals.wait().is_ok() {
             if stop.swap(true, Ordering::Release) {
                 process::exit(1);
             }

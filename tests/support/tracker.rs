@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// What a machine under load may take for anything that is to happen at once.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -37,7 +39,8 @@ impl Engine {
     pub(crate) fn test(self, test: fn(Engine)) {
         static REFUSED: OnceLock<Option<String>> = OnceLock::new();
         // Many tests at once hold many connections.
-        annulus_ring::raise_descriptor_limit().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
         if self == Engine::IoUring
             && let Some(why) = REFUSED.get_or_init(io_uring_refused)
         {
