@@ -1,22 +1,17 @@
-//! The operations listener: what an operator and his machines may know, on addresses of its own.
+//! The admin listener: metrics, health, statistics and a page, on addresses of its own that are
+//! configured in `[operations]`.
 //!
-//! It has threads and sockets of its own too, of the plain blocking kind, and shares nothing with
-//! the workers but numbers that they write and it reads. Whatever goes wrong here, they go on;
-//! and it goes on to answer while they leave, until the process ends.
-//!
-//! `listener` accepts, `http` is one request and its answer as bytes, `routes` says what there
-//! is; `prometheus` writes a [`Snapshot`](crate::admin::stats::Snapshot) for Prometheus,
-//! `json` for other programs, `overview` for people; `top` writes the largest torrents.
+//! It uses threads and blocking sockets, and shares nothing with the workers but counters that
+//! they write and it reads: its faults do not stop them. It serves until the process ends.
 
 mod http;
 mod json;
 mod listener;
-mod overview;
-pub mod process;
+mod process;
 mod prometheus;
-pub mod rates;
-mod routes;
-pub mod stats;
-mod top;
+mod rates;
+mod stats;
 
-pub use listener::{Door, serve};
+pub use listener::serve;
+pub use process::ProcFiles;
+pub use stats::{EngineInfo, Health, StaticInfo, StatsParts, StatsSource};

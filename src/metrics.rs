@@ -1,10 +1,8 @@
-//! What is counted, and how: numbers that each worker keeps for itself and others only read.
+//! Counters: each worker writes a block of its own, and other threads only read it.
 //!
-//! [`Counters`] is one worker's block of them, on cache lines that no other core writes to. The
-//! worker alone changes it, so that counting is a load and a store without a lock; whoever wants
-//! to know adds the blocks up. Nothing here reads a clock or does I/O.
-//!
-//! A new reason for something that is counted by reason is one line in [`labels`].
+//! [`Counters`] is one worker's block, on cache lines that no other core writes, so that counting
+//! is a load and a store without a locked operation. A reader adds the blocks of all workers. A
+//! new reason for something that is counted by reason is one line in [`labels`].
 
 pub mod counter;
 pub mod histogram;
@@ -19,58 +17,52 @@ use labels::{
     TlsVersion, TransportKind, Unstored, WaitingFor,
 };
 
-/// What a request is counted by.
 pub type RequestKey = (RequestType, AddressFamily, RequestOutcome);
-/// What an accepted connection is counted by.
 pub type AcceptKey = (TransportKind, AddressFamily);
-/// What a completed handshake is counted by.
 pub type HandshakeKey = (TlsVersion, Resumption);
 
-/// The numbers of one worker, since its start. They are written by its thread alone.
+/// What one worker has counted since its start. Only its own thread writes it.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Requests that were answered.
     pub requests: CounterVec<RequestKey, { RequestKey::COUNT }>,
-    /// Requests that failed, and what was refused because it was no request.
+    /// Failed requests, and input that was rejected because it was no complete request.
     pub failures: CounterVec<FailureReason, { FailureReason::COUNT }>,
-    /// Peers that were answered, but not stored for want of room.
+    /// Announces of peers that were answered, but not stored for lack of room.
     pub unstored: CounterVec<Unstored, { Unstored::COUNT }>,
-    /// Peers that another endpoint of their address took the place of.
+    /// Peers replaced by another endpoint of their address.
     pub peers_replaced: Metric,
-    /// Torrents that a new one took the place of.
+    /// Torrents replaced by a new one.
     pub torrents_replaced: Metric,
-    /// Connections that were accepted.
     pub accepted: CounterVec<AcceptKey, { AcceptKey::COUNT }>,
-    /// Connections that were closed against the client's will.
+    /// Connections reset by the tracker before they got a response.
     pub rejected: CounterVec<Rejection, { Rejection::COUNT }>,
-    /// Connections whose client had had its time.
     pub timeouts: CounterVec<WaitingFor, { WaitingFor::COUNT }>,
-    /// Connections that were closed to make room for others, by what they were waiting for.
+    /// Connections closed early to make room for new ones.
     pub evicted: CounterVec<WaitingFor, { WaitingFor::COUNT }>,
-    /// How often accepting paused.
     pub accept_pauses: CounterVec<AcceptPause, { AcceptPause::COUNT }>,
-    /// TLS handshakes that were completed.
+    /// Completed TLS handshakes.
     pub handshakes: CounterVec<HandshakeKey, { HandshakeKey::COUNT }>,
-    /// TLS connections that ended before their handshake did.
+    /// TLS connections that ended before their handshake was complete.
     pub handshakes_failed: Metric,
-    /// Bytes received, as they came on the wire.
+    /// Bytes received from clients, TLS included.
     pub bytes_received: Metric,
-    /// Bytes of answers handed to the kernel, as they go on the wire.
+    /// Bytes of responses passed to the kernel, TLS included.
     pub bytes_sent: Metric,
-    /// Connections held at the end of the last turn.
+    /// Connections open at the end of the last turn: a gauge.
     pub connections: Metric,
-    /// The second of the last turn, counted from the start of the process.
+    /// When the last turn began, in seconds since the start of the process: a gauge.
     pub turned_s: Metric,
-    /// How long turns of the loop took, without the sleep between them.
+    /// Durations of turns of the loop, without the sleep between them.
     pub turns: Histogram,
-    /// How long requests took from when their last bytes were there.
+    /// Durations of requests, from the arrival of their last byte.
     pub latencies: Histogram,
 }
 
 impl Counters {
-    /// Notes the end of a turn that began at second `now_s`, took `took` and answered so many
-    /// requests, all of which go out with the turn's end.
+    /// Counts a turn that began at second `now_s`, lasted for `took` and answered `requests`
+    /// requests: all their responses are submitted at its end.
     pub fn turned(&self, now_s: u32, took: Duration, requests: u32) {
         self.turned_s.set(u64::from(now_s));
         self.turns.observe(took, 1);
@@ -79,7 +71,7 @@ impl Counters {
         }
     }
 
-    /// Adds what another worker has counted; of the seconds, the later one stays.
+    /// Adds the counters of another worker; `turned_s` becomes the later of both.
     pub fn absorb(&self, other: &Counters) {
         self.requests.absorb(&other.requests);
         self.failures.absorb(&other.failures);

@@ -9,9 +9,9 @@ mod workers;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annulus_ring::{
@@ -21,8 +21,7 @@ use annulus_ring::{
 use anyhow::{Context, anyhow, bail};
 
 use crate::access_list::SharedAccessList;
-use crate::admin::process::ProcFiles;
-use crate::admin::stats::{EngineInfo, StatsSource};
+use crate::admin::{EngineInfo, ProcFiles, StatsParts};
 use crate::clock::Clock;
 use crate::config::{self, Config, widened};
 use crate::limits::{
@@ -198,9 +197,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     }
     if !doors.is_empty() {
         let engines = engines.into_iter().map(|(engine, _)| engine).collect();
-        let facts = operations::facts(config, engines, connections_max as u64);
-        let observer = StatsSource {
-            facts: Arc::new(facts),
+        let parts = StatsParts {
+            info: operations::static_info(config, engines, connections_max as u64),
             clock,
             workers: counters.clone(),
             swarms,
@@ -209,10 +207,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             stop: Arc::clone(&stop),
             process,
             reload_health: Arc::clone(&reload_health),
-            history: Mutex::default(),
-            found: Mutex::default(),
         };
-        operations::begin(doors, observer)?;
+        operations::begin(doors, parts)?;
     }
     if let Some(tls) = &tls {
         certificates::watch(Arc::clone(tls), secured_unix_s).context("cannot start a thread")?;

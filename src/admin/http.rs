@@ -1,13 +1,23 @@
-//! One connection: a request, its answer, and the end.
+//! One HTTP request and its response, and the paths that are served.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read};
 
 use annulus_parser::{Bounds, Error, Head, Method, Parsed, Target, parse_head};
 
-use super::overview::POLICY;
-use super::routes::{Page, page};
-use crate::admin::stats::StatsSource;
-use crate::limits::OPERATIONS_HEAD_BYTES_MAX;
+use super::stats::{Health, StatsSource};
+use super::{json, prometheus};
+use crate::limits::{OPERATIONS_HEAD_BYTES_MAX, TOP_TORRENTS_DEFAULT, TOP_TORRENTS_MAX};
+use annulus_swarm::RankBy;
+
+const PAGE: &str = include_str!("page.html");
+
+/// What a browser may do with any response: use the style and the script of [`PAGE`], given by
+/// their hashes, and fetch from this listener. A test computes the hashes.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+    style-src 'sha256-Fb8hg+WHo8gRjC3HtNj242tWSefcQHLmLuiSdJ9sFEY='; \
+    script-src 'sha256-SGgxUjKziYHDhMJdkwMAp98J4qtUL5GTLCf/Sfut2yc='; \
+    img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: OPERATIONS_HEAD_BYTES_MAX,
@@ -15,69 +25,86 @@ const BOUNDS: Bounds = Bounds {
     headers_max: 100,
 };
 
-/// The methods that are answered.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
 
-/// Reads a request from `stream`. Returns its answer, after which nothing more is to be sent.
+/// Status, content type and body.
+#[derive(Debug)]
+struct AdminResponse {
+    /// As in "200 OK".
+    status: &'static str,
+    content_type: &'static str,
+    body: Cow<'static, str>,
+}
+
+impl AdminResponse {
+    fn ok(content_type: &'static str, body: impl Into<Cow<'static, str>>) -> AdminResponse {
+        AdminResponse { status: "200 OK", content_type, body: body.into() }
+    }
+
+    fn text(status: &'static str, text: impl Into<Cow<'static, str>>) -> AdminResponse {
+        AdminResponse { status, content_type: TEXT, body: text.into() }
+    }
+}
+
+/// Reads a request from `stream` and returns the bytes of its response, the last of the
+/// connection.
 ///
 /// # Errors
-/// The stream fails or ends before, or has had its time.
-pub(super) fn answer(stream: &mut impl Read, observer: &StatsSource) -> io::Result<Vec<u8>> {
+/// Reading fails, or the stream ends before the request does.
+pub(super) fn respond(stream: &mut impl Read, source: &StatsSource) -> io::Result<Vec<u8>> {
     let mut received = Vec::new();
+    let mut chunk = [0; 2048];
     loop {
         let seen = received.len();
-        read_some(stream, &mut received)?;
+        match stream.read(&mut chunk)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            len => received.extend_from_slice(&chunk[..len]),
+        }
         match parse_head(&received, seen, &BOUNDS) {
             Ok(Parsed::Partial) => {}
-            Ok(Parsed::Complete { head, .. }) => return Ok(respond(observer, &head)),
-            Err(error) => return Ok(write_page(&refusal(error), false)),
+            Ok(Parsed::Complete { head, .. }) => return Ok(respond_to(&head, source)),
+            Err(error) => return Ok(write(&error_response(error), false)),
         }
     }
 }
 
-fn read_some(stream: &mut impl Read, received: &mut Vec<u8>) -> io::Result<()> {
-    let mut space = [0; 2048];
-    match stream.read(&mut space)? {
-        0 => Err(ErrorKind::UnexpectedEof.into()),
-        len => {
-            received.extend_from_slice(&space[..len]);
-            Ok(())
-        }
-    }
-}
-
-fn respond(observer: &StatsSource, head: &Head<'_>) -> Vec<u8> {
+fn respond_to(head: &Head<'_>, source: &StatsSource) -> Vec<u8> {
     if head.method == Method::Options {
         return format!("HTTP/1.1 204 No Content\r\n{ALLOW}Connection: close\r\n\r\n").into_bytes();
     }
     let target = match head.target {
         Target::Other(target) => target,
-        // Those are for the tracker's own addresses.
+        // Those paths are served on the tracker's own addresses only.
         Target::Announce(_) | Target::Scrape(_) => b"",
     };
     let mut parts = target.splitn(2, |&byte| byte == b'?');
     let [path, query] = [parts.next(), parts.next()].map(Option::unwrap_or_default);
-    write_page(&page(observer, path, query), head.method == Method::Head)
+    write(&route(source, path, query), head.method == Method::Head)
 }
 
-fn refusal(error: Error) -> Page {
-    match error {
+fn error_response(error: Error) -> AdminResponse {
+    let (status, text) = match error {
         Error::MethodNotAllowed => {
-            Page::line("405 Method Not Allowed", "Only GET, HEAD and OPTIONS are served.\n")
+            ("405 Method Not Allowed", "Only GET, HEAD and OPTIONS are served.\n")
         }
         Error::VersionNotSupported => {
-            Page::line("505 HTTP Version Not Supported", "Only HTTP/1.x is served.\n")
+            ("505 HTTP Version Not Supported", "Only HTTP/1.x is served.\n")
         }
         Error::RequestLineTooLong | Error::HeadTooLarge | Error::TooManyHeaders => {
-            Page::line("431 Request Header Fields Too Large", "The request is too long.\n")
+            ("431 Request Header Fields Too Large", "The request is too long.\n")
         }
-        _ => Page::line("400 Bad Request", "This is not a request that can be answered.\n"),
-    }
+        _ => ("400 Bad Request", "The request is malformed.\n"),
+    };
+    AdminResponse::text(status, text)
 }
 
-/// The bytes of an answer; that to a HEAD has no body.
-fn write_page(page: &Page, head_only: bool) -> Vec<u8> {
-    let Page { status, content_type, body } = page;
+/// The bytes of a response, without its body if `head_only`.
+fn write(response: &AdminResponse, head_only: bool) -> Vec<u8> {
+    let AdminResponse { status, content_type, body } = response;
     let allow = if status.starts_with("405") { ALLOW } else { "" };
     let mut text = format!(
         "HTTP/1.1 {status}\r\n\
@@ -85,7 +112,7 @@ fn write_page(page: &Page, head_only: bool) -> Vec<u8> {
          Content-Length: {}\r\n\
          Cache-Control: no-store\r\n\
          X-Content-Type-Options: nosniff\r\n\
-         Content-Security-Policy: {POLICY}\r\n\
+         Content-Security-Policy: {CONTENT_SECURITY_POLICY}\r\n\
          {allow}Connection: close\r\n\r\n",
         body.len()
     );
@@ -93,4 +120,84 @@ fn write_page(page: &Page, head_only: bool) -> Vec<u8> {
         text += body;
     }
     text.into_bytes()
+}
+
+fn route(source: &StatsSource, path: &[u8], query: &[u8]) -> AdminResponse {
+    match path {
+        b"/" => AdminResponse::ok(HTML, PAGE),
+        b"/health" => health(source.health(), source.obstacle()),
+        b"/metrics" => AdminResponse::ok(PROMETHEUS, prometheus::write(&source.snapshot())),
+        b"/stats.json" => json_response(json::stats(&source.snapshot())),
+        b"/top.json" => match TopQuery::parse(query) {
+            Ok(TopQuery { by, n }) => {
+                json_response(json::torrents(source.ranking().top(by).take(n)))
+            }
+            Err(text) => AdminResponse::text("400 Bad Request", text),
+        },
+        _ => AdminResponse::text(
+            "404 Not Found",
+            "The paths are /, /health, /metrics, /stats.json and /top.json.\n",
+        ),
+    }
+}
+
+fn json_response(body: serde_json::Result<String>) -> AdminResponse {
+    match body {
+        Ok(body) => AdminResponse::ok(JSON, body),
+        Err(error) => AdminResponse::text("500 Internal Server Error", format!("{error}\n")),
+    }
+}
+
+/// A reload that is not possible is no reason to stop sending clients here: it is only reported.
+fn health(health: Health, obstacle: Option<&str>) -> AdminResponse {
+    const UNAVAILABLE: &str = "503 Service Unavailable";
+    match (health, obstacle) {
+        (Health::Good, None) => AdminResponse::ok(TEXT, "ok\n"),
+        (Health::Good, Some(why)) => AdminResponse::ok(
+            TEXT,
+            format!("ok\ncertificates and access list cannot be reloaded: {why}\n"),
+        ),
+        (Health::Draining, _) => AdminResponse::text(UNAVAILABLE, "draining\n"),
+        (Health::Stuck { worker, silence_s }, _) => AdminResponse::text(
+            UNAVAILABLE,
+            format!("worker {worker} is stuck for {silence_s} seconds\n"),
+        ),
+    }
+}
+
+/// The parameters of `/top.json`.
+struct TopQuery {
+    by: RankBy,
+    /// The number of torrents, from 1 to [`TOP_TORRENTS_MAX`].
+    n: usize,
+}
+
+impl TopQuery {
+    /// Parses a query as in `by=seeders&n=10`. The defaults are `leechers` and
+    /// [`TOP_TORRENTS_DEFAULT`]; other parameters are ignored.
+    ///
+    /// # Errors
+    /// The text of the error response.
+    fn parse(query: &[u8]) -> Result<TopQuery, String> {
+        let mut parsed = TopQuery { by: RankBy::Leechers, n: TOP_TORRENTS_DEFAULT };
+        for parameter in query.split(|&byte| byte == b'&') {
+            if let Some(by) = parameter.strip_prefix(b"by=") {
+                parsed.by = match by {
+                    b"leechers" => RankBy::Leechers,
+                    b"seeders" => RankBy::Seeders,
+                    b"downloads" => RankBy::Downloads,
+                    _ => return Err("by must be leechers, seeders or downloads\n".to_owned()),
+                };
+            } else if let Some(n) = parameter.strip_prefix(b"n=") {
+                // `parse` accepts a sign too.
+                let n =
+                    n.iter().all(u8::is_ascii_digit).then(|| str::from_utf8(n).ok()?.parse().ok());
+                parsed.n = n
+                    .flatten()
+                    .filter(|n| (1..=TOP_TORRENTS_MAX).contains(n))
+                    .ok_or_else(|| format!("n must be a number from 1 to {TOP_TORRENTS_MAX}\n"))?;
+            }
+        }
+        Ok(parsed)
+    }
 }

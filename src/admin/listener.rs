@@ -1,6 +1,6 @@
-//! Accepting, a bounded number of connections at once, each for a bounded time. The oldest makes
-//! room for the newest, so that who connects and says nothing, again and again, keeps nobody from
-//! an answer; and all of it comes after the workers where processors are scarce.
+//! Accepts a bounded number of connections at once, each for a bounded time. A new connection
+//! closes the oldest one, so that clients that connect and stay silent do not keep others from a
+//! response. All threads run at a lower priority than the workers.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,123 +10,119 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::http::answer;
-use crate::admin::rates::SAMPLE_S;
-use crate::admin::stats::StatsSource;
+use super::http::respond;
+use super::rates::SAMPLE_S;
+use super::stats::StatsSource;
 use crate::clock::Clock;
 use crate::limits::{OPERATIONS_CONNECTIONS_MAX, OPERATIONS_PATIENCE_S};
 use crate::log;
 use crate::os::lower_priority;
 
-/// How long accepting pauses that failed: for want of a descriptor, most likely.
+/// The pause after `accept` fails, most likely for lack of a descriptor.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Bytes of a client's that are dropped after the answer, so that it is not reset away.
-const DROPPED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a client that are discarded after the response: closing with unread bytes would reset
+/// the connection, and with it the response.
+const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 
-/// A socket that listens.
-pub type Door = OwnedFd;
-
-/// Serves what `observer` sees on these sockets from now on, by threads that end with the
+/// Starts the threads that serve what `source` has on these listening sockets. They end with the
 /// process.
 ///
 /// # Errors
 /// A thread cannot be started.
-pub fn serve(doors: Vec<Door>, observer: StatsSource) -> io::Result<()> {
-    let observer = Arc::new(observer);
-    observer.sample();
-    let sampled = Arc::clone(&observer);
+pub fn serve(sockets: Vec<OwnedFd>, source: StatsSource) -> io::Result<()> {
+    let source = Arc::new(source);
+    source.sample();
+    let sampled = Arc::clone(&source);
     thread::Builder::new().name("rates".to_owned()).spawn(move || {
         loop {
             thread::sleep(Duration::from_secs(u64::from(SAMPLE_S)));
             sampled.sample();
         }
     })?;
-    let places = Arc::new(Places::default());
-    for door in doors {
-        let (observer, places) = (Arc::clone(&observer), Arc::clone(&places));
-        let door = TcpListener::from(door);
+    let connections = Arc::new(OpenConnections::default());
+    for socket in sockets {
+        let (source, connections) = (Arc::clone(&source), Arc::clone(&connections));
+        let socket = TcpListener::from(socket);
         thread::Builder::new()
             .name("operations".to_owned())
-            .spawn(move || accept(&door, &observer, &places))?;
+            .spawn(move || accept(&socket, &source, &connections))?;
     }
     Ok(())
 }
 
-/// Accepts for ever.
-fn accept(door: &TcpListener, observer: &Arc<StatsSource>, places: &Arc<Places>) {
-    // So do the threads that it starts.
+fn accept(
+    socket: &TcpListener,
+    source: &Arc<StatsSource>,
+    connections: &Arc<OpenConnections>,
+) -> ! {
+    // The threads of the connections inherit the priority.
     lower_priority();
     loop {
-        let Ok((stream, _)) = door.accept() else {
+        let Ok((stream, _)) = socket.accept() else {
             thread::sleep(RETRY);
             continue;
         };
-        let place = places.take(stream);
-        let observer = Arc::clone(observer);
-        let conversation = move || {
-            // Who goes away or takes too long has nothing to be told.
-            let _ = converse(&place.stream, &observer);
-            drop(place);
+        let connection = connections.add(stream);
+        let source = Arc::clone(source);
+        let serve = move || {
+            // There is no one to report to: the client is gone, or too slow.
+            let _ = serve_connection(&connection.stream, &source);
         };
-        let thread = thread::Builder::new().name("operations".to_owned()).spawn(conversation);
-        if let Err(error) = thread {
+        if let Err(error) = thread::Builder::new().name("operations".to_owned()).spawn(serve) {
             log::warning(format_args!("operations: cannot start a thread: {error}"));
             thread::sleep(RETRY);
         }
     }
 }
 
-/// One connection, to its end.
-fn converse(stream: &TcpStream, observer: &StatsSource) -> io::Result<()> {
-    let mut timed = Timed::begin(stream, observer.clock);
-    let answer = answer(&mut timed, observer)?;
-    // What the answer took was no doing of the client's.
-    let mut timed = Timed::begin(stream, observer.clock);
-    timed.write_all(&answer)?;
-    timed.stream.shutdown(Shutdown::Write)?;
-    let mut space = [0; 4096];
-    let mut dropped = 0;
-    while dropped < DROPPED_BYTES_MAX {
-        match timed.read(&mut space)? {
+fn serve_connection(stream: &TcpStream, source: &StatsSource) -> io::Result<()> {
+    let response = respond(&mut TimedStream::new(stream, source.clock()), source)?;
+    // The time to compute the response is not the client's.
+    let mut timed = TimedStream::new(stream, source.clock());
+    timed.write_all(&response)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut discarded = [0; 4096];
+    let mut len = 0;
+    while len < DISCARDED_BYTES_MAX {
+        match timed.read(&mut discarded)? {
             0 => break,
-            len => dropped += len,
+            more => len += more,
         }
     }
     Ok(())
 }
 
-/// A stream with an end of its time.
-struct Timed<'a> {
+/// A stream with a deadline, [`OPERATIONS_PATIENCE_S`] after it was made.
+struct TimedStream<'a> {
     stream: &'a TcpStream,
     clock: Clock,
     deadline_s: u32,
 }
 
-impl Timed<'_> {
-    /// The time begins now.
-    fn begin(stream: &TcpStream, clock: Clock) -> Timed<'_> {
-        Timed { stream, clock, deadline_s: clock.now_s() + OPERATIONS_PATIENCE_S }
+impl TimedStream<'_> {
+    fn new(stream: &TcpStream, clock: Clock) -> TimedStream<'_> {
+        TimedStream { stream, clock, deadline_s: clock.now_s() + OPERATIONS_PATIENCE_S }
     }
 
-    fn left(&self) -> io::Result<Option<Duration>> {
+    fn remaining(&self) -> io::Result<Option<Duration>> {
         match self.deadline_s.saturating_sub(self.clock.now_s()) {
             0 => Err(io::ErrorKind::TimedOut.into()),
-            left_s => Ok(Some(Duration::from_secs(u64::from(left_s)))),
+            remaining_s => Ok(Some(Duration::from_secs(u64::from(remaining_s)))),
         }
     }
 }
 
-impl Read for Timed<'_> {
+impl Read for TimedStream<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.set_read_timeout(self.remaining()?)?;
         self.stream.read(into)
     }
 }
 
-impl Write for Timed<'_> {
+impl Write for TimedStream<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.set_write_timeout(self.remaining()?)?;
         self.stream.write(from)
     }
 
@@ -135,45 +131,46 @@ impl Write for Timed<'_> {
     }
 }
 
-/// The connections that there are, the oldest first.
+/// The open connections, the oldest first, at most [`OPERATIONS_CONNECTIONS_MAX`].
 #[derive(Default)]
-struct Places {
-    taken: Mutex<VecDeque<Arc<TcpStream>>>,
-    freed: Condvar,
+struct OpenConnections {
+    streams: Mutex<VecDeque<Arc<TcpStream>>>,
+    closed: Condvar,
 }
 
-impl Places {
-    /// A place for this connection. If there is none, the oldest is broken off and its place
-    /// waited for: whoever would connect meanwhile waits in the kernel.
-    fn take(self: &Arc<Places>, stream: TcpStream) -> Place {
-        let full = |taken: &mut VecDeque<_>| taken.len() >= OPERATIONS_CONNECTIONS_MAX;
-        let mut taken = self.lock();
-        if full(&mut taken)
-            && let Some(oldest) = taken.front()
+impl OpenConnections {
+    /// Adds a connection. If there are as many as allowed, it shuts the oldest down and waits
+    /// until that has ended; new connections wait in the kernel meanwhile.
+    fn add(self: &Arc<OpenConnections>, stream: TcpStream) -> AdminConnection {
+        let full = |streams: &mut VecDeque<_>| streams.len() >= OPERATIONS_CONNECTIONS_MAX;
+        let mut streams = self.lock();
+        if full(&mut streams)
+            && let Some(oldest) = streams.front()
         {
-            // It has gone by itself if this fails, or is about to.
+            // If this fails, the connection has ended or is about to.
             let _ = oldest.shutdown(Shutdown::Both);
         }
-        let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
+        let mut streams =
+            self.closed.wait_while(streams, full).unwrap_or_else(PoisonError::into_inner);
         let stream = Arc::new(stream);
-        taken.push_back(Arc::clone(&stream));
-        Place { places: Arc::clone(self), stream }
+        streams.push_back(Arc::clone(&stream));
+        AdminConnection { open: Arc::clone(self), stream }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<TcpStream>>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One connection in its place, which is free again when this goes.
-struct Place {
-    places: Arc<Places>,
+/// One of the open connections, until this is dropped.
+struct AdminConnection {
+    open: Arc<OpenConnections>,
     stream: Arc<TcpStream>,
 }
 
-impl Drop for Place {
+impl Drop for AdminConnection {
     fn drop(&mut self) {
-        self.places.lock().retain(|it| !Arc::ptr_eq(it, &self.stream));
-        self.places.freed.notify_one();
+        self.open.lock().retain(|it| !Arc::ptr_eq(it, &self.stream));
+        self.open.closed.notify_one();
     }
 }

@@ -1,75 +1,87 @@
-//! How much happens in a second: from what was counted at some moments of the last minutes.
+//! Rates per second, from samples of the counters of the last minutes.
 
+use std::array;
 use std::collections::VecDeque;
 
+use serde::{Serialize, Serializer};
+
+use crate::metrics::Counters;
+use crate::metrics::labels::RequestType;
+
 /// Seconds between two samples.
-pub const SAMPLE_S: u32 = 5;
+pub(super) const SAMPLE_S: u32 = 5;
 
-/// The spans that rates are told over, in seconds, each a multiple of [`SAMPLE_S`].
-pub const SPANS_S: [u32; 2] = [60, 300];
+/// The spans that rates are averages over, in seconds, each a multiple of [`SAMPLE_S`].
+pub(super) const SPANS_S: [u32; 2] = [60, 300];
 
-/// Samples that reach over the longest span.
+/// Samples that cover the longest span.
 const SAMPLES_MAX: usize = (SPANS_S[1] / SAMPLE_S) as usize + 1;
 
-/// What rates are told of, as counted since the start, or how much of it in a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rates {
-    /// Announces.
-    pub announces: f64,
-    /// Scrapes.
-    pub scrapes: f64,
-    /// Requests that failed, and what was none.
-    pub failures: f64,
-    /// Connections accepted.
-    pub connections: f64,
-    /// Handshakes of TLS that were completed.
-    pub handshakes: f64,
-    /// Bytes received.
-    pub received: f64,
-    /// Bytes sent.
-    pub sent: f64,
-}
+/// What there are rates of.
+const NAMES: [&str; 7] = [
+    "announces",
+    "scrapes",
+    "failures",
+    "connections",
+    "tls_handshakes",
+    "received_bytes",
+    "sent_bytes",
+];
 
-impl Rates {
-    /// In each second of `span_s`, from what it was at their start.
-    fn since(&self, start: &Rates, span_s: f64) -> Rates {
-        let rate = |now: f64, then: f64| (now - then) / span_s;
-        Rates {
-            announces: rate(self.announces, start.announces),
-            scrapes: rate(self.scrapes, start.scrapes),
-            failures: rate(self.failures, start.failures),
-            connections: rate(self.connections, start.connections),
-            handshakes: rate(self.handshakes, start.handshakes),
-            received: rate(self.received, start.received),
-            sent: rate(self.sent, start.sent),
-        }
+/// For each of [`NAMES`], how much there was since the start.
+type Totals = [u64; NAMES.len()];
+
+/// For each of [`NAMES`], how much there is per second, in tenths.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Rates([f64; NAMES.len()]);
+
+impl Serialize for Rates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(NAMES.iter().zip(self.0))
     }
 }
 
-/// Samples of the last minutes, the oldest first.
+/// Samples of the last minutes, the oldest first: seconds since the start, and totals.
 #[derive(Debug, Default)]
-pub struct RateHistory {
-    samples: VecDeque<(u32, Rates)>,
-}
+pub(super) struct RateHistory(VecDeque<(u32, Totals)>);
 
 impl RateHistory {
-    /// Adds what has been counted until second `now_s`: to be called every [`SAMPLE_S`].
-    pub fn add(&mut self, now_s: u32, counted: Rates) {
-        if self.samples.len() == SAMPLES_MAX {
-            self.samples.pop_front();
-        }
-        self.samples.push_back((now_s, counted));
+    /// Adds a sample of second `now_s`: to be called every [`SAMPLE_S`] seconds.
+    pub(super) fn sample(&mut self, now_s: u32, counters: &Counters) {
+        let requests = |wanted| counters.requests.sum(|(kind, ..)| kind == wanted);
+        self.add(
+            now_s,
+            [
+                requests(RequestType::Announce),
+                requests(RequestType::Scrape),
+                counters.failures.sum(|_| true),
+                counters.accepted.sum(|_| true),
+                counters.handshakes.sum(|_| true),
+                counters.bytes_received.get(),
+                counters.bytes_sent.get(),
+            ],
+        );
     }
 
-    /// How much of all that happened in a second, on average over the last `span_s`, or since
-    /// the first sample if that is later. Zeros before the second sample.
-    pub fn rate(&self, span_s: u32) -> Rates {
-        let Some(&(now_s, now)) = self.samples.back() else { return Rates::default() };
-        let start = self.samples.iter().find(|(at_s, _)| now_s.saturating_sub(*at_s) <= span_s);
-        match start {
-            Some((at_s, start)) if *at_s < now_s => now.since(start, f64::from(now_s - at_s)),
-            _ => Rates::default(),
+    fn add(&mut self, now_s: u32, totals: Totals) {
+        if self.0.len() == SAMPLES_MAX {
+            self.0.pop_front();
         }
+        self.0.push_back((now_s, totals));
+    }
+
+    /// The average over the last `span_s` seconds, or since the first sample if that is later.
+    /// It is zero before the second sample.
+    pub(super) fn rates(&self, span_s: u32) -> Rates {
+        let Some(&(now_s, now)) = self.0.back() else { return Rates::default() };
+        let start = self.0.iter().find(|(at_s, _)| now_s.saturating_sub(*at_s) <= span_s);
+        let Some((at_s, start)) = start.filter(|(at_s, _)| *at_s < now_s) else {
+            return Rates::default();
+        };
+        let tenths_s = f64::from(now_s - at_s) / 10.0;
+        Rates(array::from_fn(|index| {
+            ((now[index].saturating_sub(start[index])) as f64 / tenths_s).round() / 10.0
+        }))
     }
 }
 
@@ -78,22 +90,23 @@ mod tests {
     use super::{RateHistory, Rates, SAMPLE_S, SAMPLES_MAX};
 
     #[test]
-    fn a_rate_is_over_its_span_or_what_there_is() {
+    fn a_rate_is_the_average_over_its_span_or_the_time_since_the_start() {
         let mut history = RateHistory::default();
-        assert_eq!(history.rate(60), Rates::default());
-        let sample = |announces: f64| Rates { announces, ..Rates::default() };
-        history.add(0, sample(7.0));
-        assert_eq!(history.rate(60), Rates::default());
-        history.add(10, sample(27.0));
-        assert_eq!(history.rate(60).announces, 2.0);
-        // From here on ten in a second.
+        assert_eq!(history.rates(60), Rates::default());
+        let sample = |announces: u64| [announces, 0, 0, 0, 0, 0, 0];
+        let rate = |announces: f64| Rates([announces, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        history.add(0, sample(7));
+        assert_eq!(history.rates(60), Rates::default());
+        history.add(10, sample(28));
+        assert_eq!(history.rates(60), rate(2.1));
+        // From here on ten per second.
         for second in (15..=600).step_by(SAMPLE_S as usize) {
-            history.add(second, sample(27.0 + f64::from(second - 10) * 10.0));
+            history.add(second, sample(28 + u64::from(second - 10) * 10));
         }
-        assert_eq!(history.rate(60).announces, 10.0);
-        assert_eq!(history.rate(300).announces, 10.0);
-        history.add(605, sample(27.0 + 5950.0 + 3000.0));
-        assert_eq!(history.rate(300).announces, 20.0);
-        assert_eq!(history.samples.len(), SAMPLES_MAX);
+        assert_eq!(history.rates(60), rate(10.0));
+        assert_eq!(history.rates(300), rate(10.0));
+        history.add(605, sample(28 + 5950 + 3000));
+        assert_eq!(history.rates(300), rate(20.0));
+        assert_eq!(history.0.len(), SAMPLES_MAX);
     }
 }

@@ -1,42 +1,45 @@
-//! Numbers that one thread writes and any thread reads.
+//! Counters that one thread writes and any thread reads.
 
 use std::array;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that one thread writes. Adding is no locked operation, so that it costs what it
-/// would without other threads; two that added at once would lose some.
+use serde::{Serialize, Serializer};
+
+/// A counter or gauge with a single writer: adding is a load and a store, not a locked
+/// operation, and two threads that added at once would lose counts.
 #[derive(Debug, Default)]
 pub struct Metric(AtomicU64);
 
 impl Metric {
-    /// Adds; after the largest number it begins again at 0, as counters are known to.
+    /// Adds; beyond `u64::MAX` it wraps around to 0.
     pub fn add(&self, more: u64) {
         self.set(self.get().wrapping_add(more));
     }
 
-    /// Takes another value.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The value of this moment.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What numbers are told apart by.
+/// The label values of a counter in a [`CounterVec`].
 pub trait CounterKey: Copy {
-    /// How many different ones there are.
+    /// How many different keys there are.
     const COUNT: usize;
 
-    /// Which it is, below [`CounterKey::COUNT`].
+    /// The key's number, below [`CounterKey::COUNT`].
     fn index(self) -> usize;
 
-    /// The one with this index, which is below [`CounterKey::COUNT`].
+    /// The key with this number, which is below [`CounterKey::COUNT`].
     fn at(index: usize) -> Self;
+
+    /// The label values, in lower case. They do not change from one version to the next.
+    fn labels(self) -> Vec<&'static str>;
 }
 
 impl<A: CounterKey, B: CounterKey> CounterKey for (A, B) {
@@ -48,6 +51,10 @@ impl<A: CounterKey, B: CounterKey> CounterKey for (A, B) {
 
     fn at(index: usize) -> Self {
         (A::at(index / B::COUNT), B::at(index % B::COUNT))
+    }
+
+    fn labels(self) -> Vec<&'static str> {
+        [self.0.labels(), self.1.labels()].concat()
     }
 }
 
@@ -62,38 +69,36 @@ impl<A: CounterKey, B: CounterKey, C: CounterKey> CounterKey for (A, B, C) {
         let (a, (b, c)) = <(A, (B, C))>::at(index);
         (a, b, c)
     }
+
+    fn labels(self) -> Vec<&'static str> {
+        (self.0, (self.1, self.2)).labels()
+    }
 }
 
-/// A number for each of the `N` keys that there are.
+/// A counter for each of the `N` keys.
 pub struct CounterVec<K, const N: usize> {
-    counts: [Metric; N],
+    counters: [Metric; N],
     keys: PhantomData<K>,
 }
 
 impl<K: CounterKey, const N: usize> CounterVec<K, N> {
-    /// Adds one to the number of this key.
+    /// Adds one to the counter of this key.
     pub fn add(&self, key: K) {
-        self.counts[key.index()].add(1);
+        self.counters[key.index()].add(1);
     }
 
-    /// The number of this key.
-    pub fn get(&self, key: K) -> u64 {
-        self.counts[key.index()].get()
-    }
-
-    /// All keys and their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (K, u64)> {
-        self.counts.iter().enumerate().map(|(index, count)| (K::at(index), count.get()))
+        self.counters.iter().enumerate().map(|(index, counter)| (K::at(index), counter.get()))
     }
 
-    /// The sum of the numbers whose keys are `wanted`.
+    /// The sum of the counters whose keys are `wanted`.
     pub fn sum(&self, wanted: impl Fn(K) -> bool) -> u64 {
         self.iter().filter(|&(key, _)| wanted(key)).map(|(_, count)| count).sum()
     }
 
-    /// Adds other numbers to these.
+    /// Adds the counts of `other` to these.
     pub fn absorb(&self, other: &CounterVec<K, N>) {
-        for (own, other) in self.counts.iter().zip(&other.counts) {
+        for (own, other) in self.counters.iter().zip(&other.counters) {
             own.add(other.get());
         }
     }
@@ -101,7 +106,7 @@ impl<K: CounterKey, const N: usize> CounterVec<K, N> {
 
 impl<K, const N: usize> Default for CounterVec<K, N> {
     fn default() -> CounterVec<K, N> {
-        CounterVec { counts: array::from_fn(|_| Metric::default()), keys: PhantomData }
+        CounterVec { counters: array::from_fn(|_| Metric::default()), keys: PhantomData }
     }
 }
 
@@ -111,42 +116,32 @@ impl<K: CounterKey + fmt::Debug, const N: usize> fmt::Debug for CounterVec<K, N>
     }
 }
 
+/// A map from label values to counts, in the order of the keys.
+impl<K: CounterKey, const N: usize> Serialize for CounterVec<K, N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(key, count)| (key.labels().join("_"), count)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::RequestKey;
-    use super::super::labels::{AddressFamily, FailureReason, RequestOutcome, RequestType};
-    use super::{CounterKey, CounterVec};
+    use super::super::labels::FailureReason;
+    use super::super::{AcceptKey, HandshakeKey, RequestKey};
+    use super::CounterKey;
 
-    fn each_key_has_an_index_of_its_own<K: CounterKey + std::fmt::Debug>() {
-        for index in 0..K::COUNT {
-            assert_eq!(K::at(index).index(), index, "{:?}", K::at(index));
-        }
+    fn assert_one_to_one<K: CounterKey>() {
+        let mut labels: Vec<Vec<&str>> = (0..K::COUNT).map(|at| K::at(at).labels()).collect();
+        assert!((0..K::COUNT).all(|index| K::at(index).index() == index));
+        labels.sort();
+        labels.dedup();
+        assert_eq!(labels.len(), K::COUNT);
     }
 
     #[test]
-    fn keys_and_indices_are_one_to_one() {
-        each_key_has_an_index_of_its_own::<RequestType>();
-        each_key_has_an_index_of_its_own::<FailureReason>();
-        each_key_has_an_index_of_its_own::<RequestKey>();
-        assert_eq!(
-            RequestKey::COUNT,
-            RequestType::COUNT * AddressFamily::COUNT * RequestOutcome::COUNT
-        );
-    }
-
-    #[test]
-    fn each_key_has_a_number_of_its_own() {
-        let counts = CounterVec::<RequestKey, { RequestKey::COUNT }>::default();
-        let key = (RequestType::Scrape, AddressFamily::V6, RequestOutcome::Answered);
-        counts.add(key);
-        counts.add(key);
-        counts.add((RequestType::Announce, AddressFamily::V6, RequestOutcome::Answered));
-        assert_eq!(counts.get(key), 2);
-        assert_eq!(counts.sum(|_| true), 3);
-        assert_eq!(counts.sum(|(kind, ..)| kind == RequestType::Announce), 1);
-        let sum = CounterVec::default();
-        sum.absorb(&counts);
-        sum.absorb(&counts);
-        assert_eq!(sum.get(key), 4);
+    fn keys_indices_and_labels_are_one_to_one() {
+        assert_one_to_one::<FailureReason>();
+        assert_one_to_one::<RequestKey>();
+        assert_one_to_one::<AcceptKey>();
+        assert_one_to_one::<HandshakeKey>();
     }
 }

@@ -1,52 +1,51 @@
-//! How durations are spread: a number for each of some fixed ranges, from a microsecond to a
-//! second, each twice as long as the one before.
+//! Durations in buckets from a microsecond to a second, each twice as long as the one before.
 
 use std::array;
 use std::time::Duration;
 
 use super::counter::Metric;
 
-/// Ranges with an upper end; what is longer than the last goes beyond.
-pub const BOUNDS: usize = 21;
+/// Buckets with an upper bound; durations beyond the last bound are in one more bucket.
+pub const BUCKET_BOUNDS: usize = 21;
 
-/// The upper end of a range, included, in seconds: 2^`index` µs.
+/// The upper bound of a bucket, inclusive, in seconds: 2^`index` µs.
 pub fn bound_s(index: usize) -> f64 {
     (1u64 << index) as f64 / 1e6
 }
 
-/// Durations by their range, and their sum. Written by one thread alone, as a [`Metric`] is.
+/// The number of durations in each bucket, and their sum. It has a single writer, like
+/// [`Metric`].
 #[derive(Debug)]
 pub struct Histogram {
-    ranges: [Metric; BOUNDS + 1],
+    buckets: [Metric; BUCKET_BOUNDS + 1],
     sum_ns: Metric,
 }
 
 impl Histogram {
-    /// Notes `times` things that took `took` each.
+    /// Counts `times` events that took `took` each.
     pub fn observe(&self, took: Duration, times: u64) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.ranges[range(ns)].add(times);
+        self.buckets[bucket_of(ns)].add(times);
         self.sum_ns.add(ns.saturating_mul(times));
     }
 
-    /// For each range, the number of those that ended within it or a shorter one: as many as
-    /// [`BOUNDS`], and after them the number of all.
-    pub fn cumulative(&self) -> [u64; BOUNDS + 1] {
+    /// For each of the [`BUCKET_BOUNDS`] the number of durations up to it, then the number of all.
+    pub fn cumulative(&self) -> [u64; BUCKET_BOUNDS + 1] {
         let mut sum = 0;
         array::from_fn(|index| {
-            sum += self.ranges[index].get();
+            sum += self.buckets[index].get();
             sum
         })
     }
 
-    /// The time that all took together, in seconds.
+    /// The sum of all durations, in seconds.
     pub fn sum_s(&self) -> f64 {
         self.sum_ns.get() as f64 / 1e9
     }
 
-    /// Adds what another one holds.
+    /// Adds the counts of `other` to these.
     pub fn absorb(&self, other: &Histogram) {
-        for (own, other) in self.ranges.iter().zip(&other.ranges) {
+        for (own, other) in self.buckets.iter().zip(&other.buckets) {
             own.add(other.get());
         }
         self.sum_ns.add(other.sum_ns.get());
@@ -55,36 +54,36 @@ impl Histogram {
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { ranges: array::from_fn(|_| Metric::default()), sum_ns: Metric::default() }
+        Histogram { buckets: array::from_fn(|_| Metric::default()), sum_ns: Metric::default() }
     }
 }
 
-/// The shortest range that `ns` nanoseconds are within.
-fn range(ns: u64) -> usize {
-    // One less than the microseconds begun has as many bits as the range has doublings.
-    let begun = ns.div_ceil(1000).saturating_sub(1);
-    let doublings = (u64::BITS - begun.leading_zeros()) as usize;
-    doublings.min(BOUNDS)
+/// The bucket of a duration of `ns` nanoseconds.
+fn bucket_of(ns: u64) -> usize {
+    // The bit length of n - 1 is the exponent of the smallest power of two that is at least n.
+    let microseconds = ns.div_ceil(1000).saturating_sub(1);
+    let exponent = (u64::BITS - microseconds.leading_zeros()) as usize;
+    exponent.min(BUCKET_BOUNDS)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{BOUNDS, Histogram, bound_s, range};
+    use super::{BUCKET_BOUNDS, Histogram, bound_s, bucket_of};
 
     #[test]
-    fn a_duration_is_in_the_shortest_range_that_holds_it() {
+    fn a_duration_is_in_the_smallest_bucket_that_holds_it() {
         for ns in (0..5000).chain([999_999_999, 1_048_576_000, 1_048_576_001, u64::MAX]) {
-            let index = range(ns);
+            let index = bucket_of(ns);
             let holds = |index: usize| ns as f64 / 1e9 <= bound_s(index);
-            assert!(index == BOUNDS || holds(index), "{ns} is above {}", bound_s(index));
+            assert!(index == BUCKET_BOUNDS || holds(index), "{ns} is above {}", bound_s(index));
             assert!(index == 0 || !holds(index - 1), "{ns} is not above {}", bound_s(index - 1));
         }
     }
 
     #[test]
-    fn numbers_add_up_from_range_to_range() {
+    fn counts_are_cumulative() {
         let histogram = Histogram::default();
         histogram.observe(Duration::from_nanos(1500), 3);
         histogram.observe(Duration::from_micros(4), 1);
@@ -93,7 +92,7 @@ mod tests {
         sum.absorb(&histogram);
         let cumulative = sum.cumulative();
         assert_eq!(cumulative[..4], [0, 3, 4, 4]);
-        assert_eq!(cumulative[BOUNDS - 1..], [4, 6]);
+        assert_eq!(cumulative[BUCKET_BOUNDS - 1..], [4, 6]);
         assert!((sum.sum_s() - 4.0000085).abs() < 1e-12);
     }
 }

@@ -1,4 +1,4 @@
-//! What is told apart in what is counted, under the names that operators see.
+//! The values of labels: what the counters tell apart, under the names that operators see.
 
 use std::net::IpAddr;
 
@@ -6,14 +6,7 @@ use annulus_parser::Error;
 
 use super::counter::CounterKey;
 
-/// A key that has a name.
-pub trait Label: CounterKey {
-    /// Its name as the value of a label, in lower case: it does not change from one version to
-    /// the next.
-    fn label(self) -> &'static str;
-}
-
-/// Enumerations with a name for each variant.
+/// Enumerations whose variants each have a label value.
 macro_rules! labels {
     ($(
         $(#[$about:meta])*
@@ -35,152 +28,128 @@ macro_rules! labels {
             fn at(index: usize) -> $name {
                 [$($name::$variant),+][index]
             }
-        }
 
-        impl Label for $name {
-            fn label(self) -> &'static str {
-                match self {
+            fn labels(self) -> Vec<&'static str> {
+                vec![match self {
                     $($name::$variant => $label,)+
-                }
+                }]
             }
         }
     )+};
 }
 
 labels! {
-    /// What a request asks for.
     RequestType {
-        /// An announce.
         Announce = "announce",
-        /// A scrape, of some torrents or all.
         Scrape = "scrape",
         /// Anything else.
         Page = "page",
     }
 
-    /// The address family of a client: behind a proxy that of the client itself, if it is told.
+    /// The address family of a client, behind a proxy that of the address that the proxy names.
     AddressFamily {
-        /// IPv4.
         V4 = "ipv4",
-        /// IPv6.
         V6 = "ipv6",
-        /// None: a proxy at a Unix socket, of whose client nothing is known.
+        /// A proxy at a Unix socket, while it has not named a client.
         Unix = "unix",
     }
 
-    /// What became of a request.
     RequestOutcome {
-        /// It got what it asked for.
         Answered = "answered",
-        /// It was told why not: see [`FailureReason`].
+        /// The response is an error: see [`FailureReason`].
         Failed = "failed",
     }
 
-    /// Why a request failed that the parser found nothing wrong with, or why what was no request
-    /// was refused.
+    /// Why a request failed that the parser found correct, or why input was rejected that is no
+    /// complete request.
     RefusalReason {
-        /// The client's side ended within a request.
+        /// The client closed its side within a request.
         Truncated = "truncated",
-        /// A request was not completed in time.
+        /// A request was not complete in time.
         Timeout = "too_slow",
-        /// A connection to a port without TLS speaks it.
+        /// TLS on a port without TLS.
         UnexpectedTls = "unexpected_tls",
-        /// A connection to a port that speaks TLS does not.
+        /// Something else on a port with TLS.
         NotTls = "not_tls",
-        /// A connection that a trusted proxy is to introduce is not.
+        /// A trusted proxy did not send the PROXY header that is expected of it.
         MissingProxyHeader = "not_introduced",
-        /// The access list does not let the torrent in.
+        /// The access list excludes the torrent.
         TorrentNotServed = "torrent_not_served",
-        /// A trusted proxy did not say where an announce came from.
+        /// A trusted proxy did not name the client of an announce.
         ClientMissing = "client_address_missing",
-        /// A trusted proxy said it unreadably.
+        /// A trusted proxy named the client in an unknown format.
         ClientUnreadable = "client_address_unreadable",
-        /// Nobody can reach the address that an announce came from: it is multicast, link-local,
-        /// reserved or none.
+        /// The address of the client is multicast, link-local, reserved or unspecified.
         ClientUnreachable = "client_address_unreachable",
-        /// A scrape of more torrents than one may ask for.
+        /// More torrents than one scrape may name.
         ScrapeTooLarge = "scrape_too_large",
-        /// A scrape of all torrents, which is switched off.
+        /// Scrapes of all torrents are switched off.
         FullScrapeOff = "full_scrape_off",
-        /// A scrape of all torrents while as many others as may be are being answered.
+        /// As many scrapes of all torrents as allowed are in progress.
         FullScrapeBusy = "full_scrape_busy",
-        /// Its address had used up its requests.
+        /// The rate limit of the client's address.
         TooManyRequests = "address_requests",
-        /// A path that there is nothing at.
         NotFound = "not_found",
     }
 
-    /// Why a connection was closed against the client's will before it got an answer.
+    /// Why a connection was reset before it got a response.
     Rejection {
-        /// Its address had as many as it may have.
+        /// The connection limit of the client's address.
         AddressConnections = "address_connections",
-        /// Its address had used up its requests, and a handshake was to come or it had been told.
+        /// The rate limit of the client's address, before a TLS handshake or after an error
+        /// response for the same reason.
         AddressRequests = "address_requests",
-        /// There was no memory for its TLS.
+        /// No memory for TLS.
         NoMemory = "no_memory",
-        /// It asked for more and more and did not read.
+        /// The client sent more and more requests and did not read the responses.
         Unread = "unread",
     }
 
-    /// What a client took too long for.
+    /// What a connection waits for from its client.
     WaitingFor {
-        /// The end of a TLS handshake.
         Handshake = "handshake",
         /// The end of a request's head.
         Header = "header",
         /// The next request.
         Idle = "idle",
-        /// To read an answer.
+        /// That the client reads a response.
         Send = "send",
     }
 
-    /// Why new connections had to wait in the kernel for a while.
+    /// Why a worker stopped accepting for a while.
     AcceptPause {
-        /// There were as many as configured.
         ConnectionLimit = "connection_limit",
         /// No descriptor or memory was left.
         Exhausted = "exhausted",
-        /// Accepting failed otherwise.
+        /// `accept` failed for another reason.
         Error = "error",
     }
 
-    /// Which bound of `[swarms]` was reached, so that a peer was answered but not stored.
+    /// The bound of `[swarms]` that kept a peer from being stored.
     Unstored {
-        /// `max_torrents`: it would have been the first of its torrent.
         Torrents = "max_torrents",
-        /// `max_peers`.
         Peers = "max_peers",
-        /// `max_peers_per_torrent`.
         PeersOfTorrent = "max_peers_per_torrent",
     }
 
-    /// How a connection is carried.
     TransportKind {
-        /// As it is.
         Http = "http",
-        /// By TLS.
         Https = "https",
     }
 
-    /// A version of TLS.
     TlsVersion {
-        /// 1.2.
         Tls12 = "1.2",
-        /// 1.3.
         Tls13 = "1.3",
     }
 
-    /// How a handshake came to its keys.
     Resumption {
-        /// With the certificate.
         Full = "full",
-        /// From an earlier session.
         Resumed = "resumed",
     }
 }
 
 impl AddressFamily {
-    /// That of somebody with this address, or of one who has none.
+    /// The family of a client's address, if it is known.
     pub fn of(client: Option<IpAddr>) -> AddressFamily {
         match client {
             Some(IpAddr::V4(_)) => AddressFamily::V4,
@@ -190,12 +159,11 @@ impl AddressFamily {
     }
 }
 
-/// Why a request failed, or what was no request.
+/// Why a request failed, or why input that is no complete request was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureReason {
-    /// The parser's word.
+    /// The parser's error.
     Malformed(Error),
-    /// Another reason.
     Refusal(RefusalReason),
 }
 
@@ -215,13 +183,11 @@ impl CounterKey for FailureReason {
             None => FailureReason::Refusal(RefusalReason::at(index - Error::ALL.len())),
         }
     }
-}
 
-impl Label for FailureReason {
-    fn label(self) -> &'static str {
+    fn labels(self) -> Vec<&'static str> {
         match self {
-            FailureReason::Malformed(error) => error_label(error),
-            FailureReason::Refusal(refusal) => refusal.label(),
+            FailureReason::Malformed(error) => vec![error_label(error)],
+            FailureReason::Refusal(refusal) => refusal.labels(),
         }
     }
 }
@@ -250,20 +216,5 @@ fn error_label(error: Error) -> &'static str {
         Error::InfoHashRepeated => "info_hash_repeated",
         Error::PortMissing => "port_missing",
         Error::PortInvalid => "port_invalid",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::counter::CounterKey;
-    use super::{FailureReason, Label};
-
-    #[test]
-    fn no_two_failures_have_one_name() {
-        let names: BTreeSet<&str> =
-            (0..FailureReason::COUNT).map(|at| FailureReason::at(at).label()).collect();
-        assert_eq!(names.len(), FailureReason::COUNT);
     }
 }

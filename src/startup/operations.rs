@@ -1,13 +1,13 @@
 //! The operations listeners, as far as they concern the start.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use annulus_ring::Listener;
 use anyhow::Context;
 
 use super::listen::{InheritedSockets, ListenOptions};
-use crate::admin::stats::{EngineInfo, StaticInfo, StatsSource};
-use crate::admin::{Door, serve};
+use crate::admin::{EngineInfo, StaticInfo, StatsParts, StatsSource, serve};
 use crate::clock::Clock;
 use crate::config::{Config, widened};
 use crate::log;
@@ -16,7 +16,7 @@ use crate::log;
 pub(super) fn open(
     config: &Config,
     passed: &mut InheritedSockets,
-) -> anyhow::Result<Vec<(SocketAddr, Door)>> {
+) -> anyhow::Result<Vec<(SocketAddr, OwnedFd)>> {
     let addresses = widened(&config.operations.listen);
     let mut group = [Vec::new()];
     let options = ListenOptions { config, owner: None, optional: addresses.len() > 1 };
@@ -28,7 +28,11 @@ pub(super) fn open(
 }
 
 /// What does not change from here on, which is when the tracker begins to serve.
-pub(super) fn facts(config: &Config, engines: Vec<EngineInfo>, connections_max: u64) -> StaticInfo {
+pub(super) fn static_info(
+    config: &Config,
+    engines: Vec<EngineInfo>,
+    connections_max: u64,
+) -> StaticInfo {
     StaticInfo {
         version: env!("CARGO_PKG_VERSION"),
         started_unix_s: Clock::unix_s(),
@@ -40,9 +44,9 @@ pub(super) fn facts(config: &Config, engines: Vec<EngineInfo>, connections_max: 
 }
 
 /// Answers from now on.
-pub(super) fn begin(doors: Vec<(SocketAddr, Door)>, observer: StatsSource) -> anyhow::Result<()> {
-    let (addresses, doors): (Vec<SocketAddr>, Vec<Door>) = doors.into_iter().unzip();
-    serve(doors, observer).context("cannot start the operations")?;
+pub(super) fn begin(doors: Vec<(SocketAddr, OwnedFd)>, parts: StatsParts) -> anyhow::Result<()> {
+    let (addresses, doors): (Vec<SocketAddr>, Vec<OwnedFd>) = doors.into_iter().unzip();
+    serve(doors, StatsSource::new(parts)).context("cannot start the operations")?;
     for address in addresses {
         if !address.ip().is_loopback() {
             log::warning(format_args!(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reload::Reloads;
-use crate::admin::stats::health_of;
+use crate::admin::Health;
 use crate::clock::Clock;
 use crate::log;
 use crate::metrics::Counters;
@@ -65,7 +65,7 @@ impl Watch {
             ));
         }
         let Some(watchdog) = watchdog else { return };
-        match watchdog.act(now, health_of(&self.workers, self.clock.now_s())) {
+        match watchdog.act(now, Health::of(&self.workers, self.clock.now_s())) {
             None => {}
             Some(Act::Feed) => self.notifier.alive(),
             Some(Act::Starve { worker, silence_s }) => log::error(format_args!(

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use annulus_ring::{Capabilities, EngineConfig, Epoll, Listener, Ring, TaskWork, Uring, Waker};
 use anyhow::{Context, bail};
 
-use crate::admin::stats::EngineInfo;
+use crate::admin::EngineInfo;
 use crate::clock::Clock;
 use crate::config::EngineChoice;
 use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};

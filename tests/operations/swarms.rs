@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use serde_json::json;
+
 use crate::support::admin::{AdminClient, OPERATIONS};
 use crate::support::torrent::TestTorrent;
 use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
@@ -75,8 +77,8 @@ fn who_finds_no_room_is_counted(engine: Engine) {
     two.announce(2, "event=stopped");
     three.announce(1, "event=stopped");
     assert_eq!(unstored(), all);
-    let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
-    assert!(stats.contains("\"not_stored\":{\"max_torrents\":1,\"max_peers\":1,"), "{stats}");
+    let not_stored = json!({ "max_torrents": 1, "max_peers": 1, "max_peers_per_torrent": 2 });
+    assert_eq!(observed.stats()["swarms"]["not_stored"], not_stored);
 }
 
 fn who_goes_for_another_is_counted(engine: Engine) {
@@ -89,8 +91,8 @@ fn who_goes_for_another_is_counted(engine: Engine) {
         torrent.announce_ports(tracker.v4, 4..=5, &format!("left=0&ip={ip}"));
         assert_eq!(observed.sample("annulus_peers_replaced_total"), replaced, "{ip}");
     }
-    let stats = String::from_utf8(observed.get("/stats.json").body).unwrap();
-    assert!(stats.contains("\"peers_replaced\":6,\"torrents_replaced\":0"), "{stats}");
+    let swarms = &observed.stats()["swarms"];
+    assert_eq!((&swarms["peers_replaced"], &swarms["torrents_replaced"]), (&json!(6), &json!(0)));
     assert_eq!(
         observed.labelled_samples("annulus_peers"),
         ["kind=leecher,family=ipv4 3", "kind=seeder,family=ipv4 4", "kind=seeder,family=ipv6 2",]

@@ -68,6 +68,7 @@ fn they_are_ranked_by_what_is_asked(engine: Engine) {
     assert_eq!(top(&observed, "?n=2&by=downloads"), [four, three]);
     assert_eq!(top(&observed, "?n=1"), [two]);
     assert_eq!(top(&observed, "?_=1&by=seeders&n=1000"), [one, four, three, two]);
+    assert_eq!(top(&observed, "?&&by=seeders&n=0002&"), [one, four]);
     for query in ["", "?", "?by=leechers", "?by=leechers&n=100"] {
         assert_eq!(top(&observed, query), [two, three, four, one], "{query}");
     }
@@ -141,6 +142,11 @@ fn what_is_asked_wrongly_is_told(engine: Engine) {
         ("n=-1", "1 to 1000"),
         ("n=99999999999999999999999", "1 to 1000"),
         ("by=seeders&n=x", "1 to 1000"),
+        ("n=5&by=seeders%20", "leechers, seeders or downloads"),
+        ("by=seeders&by=x", "leechers, seeders or downloads"),
+        ("n=+1", "1 to 1000"),
+        ("n=%31", "1 to 1000"),
+        ("n=1e2", "1 to 1000"),
     ] {
         let reply = observed.get(&format!("/top.json?{query}"));
         assert_eq!(reply.status, 400, "{query}");

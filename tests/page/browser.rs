@@ -1,10 +1,12 @@
-//! Chromium without a window, and one page in it, by the DevTools protocol over a pipe: each
-//! message is JSON and ends with a zero byte.
+//! Headless Chromium with one page, controlled by the DevTools protocol over a pipe: each message
+//! is JSON and ends with a zero byte.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+
+use serde_json::{Value, json};
 
 use crate::support::requirements::TempDir;
 use crate::support::tracker::{TIMEOUT, wait_for};
@@ -24,24 +26,24 @@ const FLAGS: [&str; 12] = [
     "--remote-debugging-pipe",
 ];
 
-/// What is told of a page beside what is asked.
+/// The domains whose events the browser sends.
 const DOMAINS: [&str; 4] = ["Page", "Runtime", "Log", "Network"];
 
-/// The browser; it ends with this.
+/// A browser process, stopped on drop.
 pub(crate) struct Browser {
     child: Child,
     commands: ChildStdin,
-    messages: Receiver<String>,
-    /// Messages that answered no command, the oldest first.
-    events: Vec<String>,
+    messages: Receiver<Value>,
+    /// Messages that were no response to a command, the oldest first.
+    events: Vec<Value>,
     calls: u32,
-    session: String,
-    /// Its profile, which is new.
+    session: Option<String>,
+    /// Its profile.
     _directory: TempDir,
 }
 
 impl Browser {
-    /// Starts it with an empty page; `name` is the test's own.
+    /// Starts it with an empty page and a new profile; `name` is unique to the test.
     pub(crate) fn start(name: &str) -> Browser {
         let directory = TempDir::new(&format!("browser-{name}"));
         let mut command = Command::new("sh");
@@ -55,8 +57,8 @@ impl Browser {
         let (sender, messages) = channel();
         thread::spawn(move || {
             for message in output.split(0).map_while(Result::ok) {
-                // Nobody listens any more when the test has ended.
-                let _ = sender.send(String::from_utf8(message).unwrap());
+                // The receiver is gone when the test has ended.
+                let _ = sender.send(serde_json::from_slice(&message).unwrap());
             }
         });
         let mut browser = Browser {
@@ -65,55 +67,54 @@ impl Browser {
             messages,
             events: Vec::new(),
             calls: 0,
-            session: String::new(),
+            session: None,
             _directory: directory,
         };
-        let target = browser.call("Target.createTarget", "{\"url\":\"about:blank\"}");
-        let target = quoted(&text(&target, "targetId").unwrap());
-        let attach = format!("{{\"targetId\":{target},\"flatten\":true}}");
-        let attached = browser.call("Target.attachToTarget", &attach);
-        let session = quoted(&text(&attached, "sessionId").unwrap());
-        browser.session = format!("\"sessionId\":{session},");
+        let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let attached = browser.call("Target.attachToTarget", attach);
+        browser.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
         for domain in DOMAINS {
-            browser.call(&format!("{domain}.enable"), "{}");
+            browser.call(&format!("{domain}.enable"), json!({}));
         }
         browser
     }
 
-    /// Has a command done and returns the answer, which is no error.
+    /// Executes a command and returns its result, which must not be an error.
     #[track_caller]
-    pub(crate) fn call(&mut self, method: &str, parameters: &str) -> String {
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
         self.calls += 1;
-        let (id, session) = (self.calls, &self.session);
-        let command =
-            format!("{{\"id\":{id},{session}\"method\":\"{method}\",\"params\":{parameters}}}\0");
-        self.commands.write_all(command.as_bytes()).unwrap();
-        let start = format!("{{\"id\":{id},");
+        let mut command = json!({ "id": self.calls, "method": method, "params": params });
+        if let Some(session) = &self.session {
+            command["sessionId"] = session.as_str().into();
+        }
+        self.commands.write_all(format!("{command}\0").as_bytes()).unwrap();
         loop {
             let message = self.messages.recv_timeout(TIMEOUT);
-            let message = message.unwrap_or_else(|error| panic!("{method}: {error}"));
-            if message.starts_with(&start) {
-                assert!(!message[start.len()..].starts_with("\"error\""), "{method}: {message}");
-                return message;
+            let mut message = message.unwrap_or_else(|error| panic!("{method}: {error}"));
+            if message["id"] == self.calls {
+                assert!(message["error"].is_null(), "{method}: {message}");
+                return message["result"].take();
             }
             self.events.push(message);
         }
     }
 
-    /// Goes to an address, and waits until all of it is there.
+    /// Opens an address, and waits until it is loaded.
     #[track_caller]
     pub(crate) fn open(&mut self, url: &str) {
-        let answer = self.call("Page.navigate", &format!("{{\"url\":{}}}", quoted(url)));
-        assert_eq!(text(&answer, "errorText"), None, "{url}");
+        let result = self.call("Page.navigate", json!({ "url": url }));
+        assert!(result["errorText"].is_null(), "{url}: {result}");
         self.until("document.readyState === 'complete'");
     }
 
-    /// The value of an expression of the page's, as a string.
+    /// The value of a JavaScript expression in the page, as a string.
     #[track_caller]
     pub(crate) fn ask(&mut self, expression: &str) -> String {
-        let expression = quoted(&format!("String({expression})"));
-        let answer = self.call("Runtime.evaluate", &format!("{{\"expression\":{expression}}}"));
-        text(&answer, "value").filter(|_| !answer.contains("\"exceptionDetails\"")).expect(&answer)
+        let expression = format!("String({expression})");
+        let result = self.call("Runtime.evaluate", json!({ "expression": expression }));
+        assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
+        result["result"]["value"].as_str().unwrap().to_owned()
     }
 
     /// Waits until an expression is true.
@@ -122,67 +123,39 @@ impl Browser {
         wait_for(expression, || (self.ask(expression) == "true").then_some(()));
     }
 
-    /// Has the page think that its screen is so wide, and that of a phone.
+    /// Emulates a phone with a screen of this width in CSS pixels.
     pub(crate) fn narrow(&mut self, width: u32) {
         let screen =
-            format!("{{\"width\":{width},\"height\":740,\"deviceScaleFactor\":2,\"mobile\":true}}");
-        self.call("Emulation.setDeviceMetricsOverride", &screen);
+            json!({ "width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+        self.call("Emulation.setDeviceMetricsOverride", screen);
     }
 
     /// The addresses that were requested so far.
     pub(crate) fn requested(&mut self) -> Vec<String> {
-        let requests = self.told("Network.requestWillBeSent");
-        let url = |it: &String| text(&it[it.find("\"request\":{")?..], "url");
-        requests.iter().map(|it| url(it).expect(it)).collect()
+        let requests = self.events_of("Network.requestWillBeSent");
+        let url = |it: &Value| it["params"]["request"]["url"].as_str().unwrap().to_owned();
+        requests.iter().map(url).collect()
     }
 
-    /// What the page and the browser found wrong so far.
+    /// Errors and warnings of the page and the browser so far.
     pub(crate) fn complaints(&mut self) -> Vec<String> {
         let kinds = ["Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"];
-        kinds.into_iter().flat_map(|kind| self.told(kind)).collect()
+        let events = kinds.into_iter().flat_map(|kind| self.events_of(kind));
+        events.map(|event| event.to_string()).collect()
     }
 
-    /// All events of a kind.
-    fn told(&mut self, kind: &str) -> Vec<String> {
+    fn events_of(&mut self, kind: &str) -> Vec<Value> {
         self.events.extend(self.messages.try_iter());
-        let start = format!("{{\"method\":\"{kind}\",");
-        self.events.iter().filter(|event| event.starts_with(&start)).cloned().collect()
+        self.events.iter().filter(|event| event["method"] == kind).cloned().collect()
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Told to, all of its processes end, which write to its profile until then.
+        // After this command all of its processes end, which write to its profile until then.
         let _ = self.commands.write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
         while self.messages.recv_timeout(TIMEOUT).is_ok() {}
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A string of JSON.
-fn quoted(text: &str) -> String {
-    assert!(!text.contains(char::is_control), "{text:?}");
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// The first string of this name in some JSON without spaces.
-fn text(json: &str, name: &str) -> Option<String> {
-    let (_, rest) = json.split_once(&format!("\"{name}\":\""))?;
-    let mut characters = rest.chars();
-    let mut text = String::new();
-    loop {
-        match characters.next()? {
-            '"' => return Some(text),
-            '\\' => match characters.next()? {
-                'n' => text.push('\n'),
-                'u' => {
-                    let digits: String = characters.by_ref().take(4).collect();
-                    text.push(char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?);
-                }
-                other => text.push(other),
-            },
-            other => text.push(other),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What the page may do, and how it looks on a phone.
+//! What the browser allows the page to do, and how it looks on a phone.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use super::watched::{OPERATIONS, address, has_browser, watch};
 use crate::support::client::{fetch, get_request};
 use crate::support::tracker::{Engine, Tracker, wait_for};
 
-/// Whoever changes the page reads here what its policy is to be.
+/// When the page changes, the message of this test has the hashes for the policy.
 #[test]
 fn the_policy_names_the_page_s_own_style_and_script() {
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
@@ -39,24 +39,26 @@ fn sha256(text: &str) -> String {
 }
 
 #[test]
-fn it_asks_nobody_but_the_tracker_and_complains_of_nothing() {
+fn it_fetches_from_the_tracker_alone_and_logs_no_error() {
     if !has_browser("the page's manners") {
         return;
     }
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
     let address = address(&tracker);
     let mut browser = watch("manners", &tracker);
-    wait_for("the page to be fetched again and again", || {
-        // It says what it has seen when it is asked for something.
+    let stats = format!("{address}stats.json");
+    wait_for("the numbers to be fetched again and again", || {
+        // The browser sends its events along with the result of a command.
         browser.ask("1");
-        (browser.requested().len() >= 4).then_some(())
+        (browser.requested().iter().filter(|url| **url == stats).count() >= 3).then_some(())
     });
-    let inline = |url: &String| url == "data:,";
-    let requested: Vec<String> = browser.requested().into_iter().filter(|it| !inline(it)).collect();
-    assert!(requested.iter().all(|url| *url == address), "{requested:?}");
+    let own = [&address, &stats, "data:,"];
+    let requested = browser.requested();
+    assert!(requested.iter().all(|url| own.contains(&url.as_str())), "{requested:?}");
+    assert_eq!(requested.iter().filter(|url| **url == address).count(), 1, "{requested:?}");
     assert_eq!(browser.complaints(), [""; 0]);
 
-    // Neither can anything else be asked, nor another script or style be run, and it is told.
+    // The policy blocks other addresses, scripts and styles, and the browser reports it.
     let elsewhere = format!("http://{}/", tracker.v4);
     browser.ask(&format!("fetch('{elsewhere}').catch(() => document.title = 'refused') && 1"));
     browser.until("document.title === 'refused'");
@@ -66,7 +68,7 @@ fn it_asks_nobody_but_the_tracker_and_complains_of_nothing() {
             "document.body.append(Object.assign(document.createElement('{tag}'), \
              {{ textContent: 'window.run = {number}' }})) ?? 1"
         ));
-        let complaints = wait_for(format!("a complaint of a {tag}"), || {
+        let complaints = wait_for(format!("a report of a {tag}"), || {
             browser.ask("1");
             Some(browser.complaints()).filter(|complaints| complaints.len() > before)
         });
@@ -85,13 +87,13 @@ fn it_fits_a_phone() {
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
     let mut browser = watch("phone", &tracker);
     let page = "document.documentElement.scrollWidth";
-    // By how much something within the page is wider than its place.
-    let within = "Math.max(...[...document.querySelectorAll('section')]\
+    // By how much the content of a section is wider than the section.
+    let overflow = "Math.max(...[...document.querySelectorAll('section')]\
         .map(it => it.scrollWidth - it.clientWidth))";
     for width in [360, 320] {
         browser.narrow(width);
         assert_eq!(browser.ask(page), width.to_string());
-        // Large numbers and long names stay in their places, before the next numbers come.
+        // Long numbers and names do not overflow, until the next update replaces them.
         let fill = |cells: &str| {
             format!(
                 "document.querySelectorAll('td, .number, .faint, dd, tbody th').forEach(it => \
@@ -100,7 +102,7 @@ fn it_fits_a_phone() {
             )
         };
         for usual in ["99,999", "≤ 512 µs", "103 KiB"] {
-            let shown = browser.ask(&format!("({}, [{page}, {within}])", fill(usual)));
+            let shown = browser.ask(&format!("({}, [{page}, {overflow}])", fill(usual)));
             assert_eq!(shown, format!("{width},0"), "{usual}");
         }
         // The largest ones may have a table scroll, but not the page.
@@ -111,7 +113,7 @@ fn it_fits_a_phone() {
     let smallest = "Math.min(...[...document.querySelectorAll('main *')]\
         .map(it => Number.parseFloat(getComputedStyle(it).fontSize)))";
     assert!(browser.ask(smallest).parse::<f64>().unwrap() >= 12.0);
-    // And nothing is told by script or colour alone: it has heads, captions and a live state.
+    // Nothing is expressed by colour alone: there are heads, captions and a live state.
     let told = "document.querySelectorAll('h1, h2, caption, th[scope], [role=status]').length > 20";
     assert_eq!(browser.ask(told), "true");
 }

@@ -1,6 +1,8 @@
-//! What the page shows, and that it keeps up.
+//! What the page shows, and that it updates.
 
 use std::net::{IpAddr, Ipv6Addr};
+
+use serde_json::{Value, json};
 
 use super::browser::Browser;
 use super::watched::{OPERATIONS, STATE, address, card, has_browser, item, row, watch};
@@ -39,7 +41,7 @@ fn shows_what_was_filled(browser: &mut Browser) {
     let scrapes = browser.ask(&row("Traffic", "Scrapes"));
     assert!(scrapes.ends_with(" 1"), "{scrapes}");
     assert_eq!(browser.ask(&row("Failures, since the start", "info hash missing")), "1");
-    // What has not failed is not told of.
+    // What has not failed is not shown.
     assert_eq!(browser.ask(&row("Failures, since the start", "port missing")), "");
     assert!(browser.ask(&row("Time taken, since the start", "Requests")).starts_with("≤ "));
     assert_eq!(browser.ask(&item("Program", "Workers")), "2");
@@ -48,9 +50,9 @@ fn shows_what_was_filled(browser: &mut Browser) {
     assert!(browser.ask(&item("Program", "Memory")).ends_with(" MiB"));
     let descriptors = browser.ask(&item("Program", "Descriptors open"));
     assert!(descriptors.contains(" of "), "{descriptors}");
-    // Nothing is configured that these would tell of.
+    // Nothing is configured that these would show.
     assert_eq!(browser.ask(&item("Access list", "Serves")), "");
-    assert!(!browser.ask("document.body.textContent").contains("Certificates"));
+    assert!(!browser.ask("document.querySelector('main').textContent").contains("Certificates"));
 }
 
 #[test]
@@ -62,7 +64,7 @@ fn what_was_announced_is_shown_and_what_is_announced_later_too() {
     fill(&tracker);
     let mut browser = watch("numbers", &tracker);
     shows_what_was_filled(&mut browser);
-    // What is kept as it is when the numbers change, and not when the page is loaded again.
+    // An update of the numbers keeps these elements; loading the page again would not.
     let title = "document.querySelector('h1')";
     browser.ask(&format!("{title}.mark = 'kept'"));
     browser.ask("document.querySelector('caption').mark = 'kept'");
@@ -75,9 +77,9 @@ fn what_was_announced_is_shown_and_what_is_announced_later_too() {
     browser.until(&format!("{} === '1'", row("Failures, since the start", "port missing")));
     assert_eq!(browser.ask(&format!("{title}.mark")), "kept");
     assert_eq!(browser.ask("document.querySelector('caption').mark"), "kept");
-    // Rates are of samples some seconds apart.
+    // Rates come from samples some seconds apart.
     browser.until(&format!("Number.parseFloat({}) > 0", card("Requests/s")));
-    // And the courses are drawn as time goes by, each with its words.
+    // The charts grow, each with its caption.
     let points = "document.querySelector('#connections polyline').getAttribute('points')";
     browser.until(&format!("{points}.split(' ').length > 5"));
     let words = "document.querySelector('#requests + figcaption').textContent";
@@ -85,19 +87,21 @@ fn what_was_announced_is_shown_and_what_is_announced_later_too() {
 }
 
 #[test]
-fn without_scripts_the_numbers_are_there_and_come_again() {
-    if !has_browser("the page without scripts") {
+fn without_javascript_it_points_to_the_numbers() {
+    if !has_browser("the page without JavaScript") {
         return;
     }
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
-    fill(&tracker);
     let mut browser = Browser::start("scriptless");
-    browser.call("Emulation.setScriptExecutionDisabled", "{\"value\":true}");
+    browser.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
     browser.open(&address(&tracker));
-    shows_what_was_filled(&mut browser);
-    assert!(browser.ask("document.body.innerText").contains("Without scripts, the page loads"));
-    TestTorrent::new(&tracker, 1).announce(3000, "left=7");
-    browser.until(&format!("{} === '6 0 6'", row("Peers", "Leechers")));
+    assert!(browser.ask("document.body.innerText").contains("This page needs JavaScript."));
+    let links = "[...document.querySelectorAll('noscript a')].map(it => it.href).join(' ')";
+    let links = browser.ask(links);
+    assert!(links.contains("/metrics") && links.contains("/stats.json"), "{links}");
+    for link in links.split(' ') {
+        browser.open(link);
+    }
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
@@ -118,5 +122,81 @@ fn what_is_configured_is_shown() {
     for (host, _) in hosts {
         let end = browser.ask(&row("Certificates", host));
         assert!(end.starts_with("20") && end.contains(" in "), "{end}");
+    }
+}
+
+/// The page of a tracker with these numbers, which it does not update any more.
+fn show(name: &str, change: impl Fn(&mut Value)) -> Browser {
+    let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
+    let mut browser = watch(name, &tracker);
+    let stats = "fetch('stats.json').then(it => it.json()).then(it => document.title = \
+                 JSON.stringify(it)) && 1";
+    browser.ask(stats);
+    browser.until("document.title.startsWith('{')");
+    browser.ask("window.fetch = () => new Promise(() => 0)");
+    let mut stats = serde_json::from_str(&browser.ask("document.title")).unwrap();
+    change(&mut stats);
+    browser.ask(&format!("show({stats})"));
+    browser
+}
+
+#[test]
+fn what_is_wrong_is_marked() {
+    if !has_browser("the page of a tracker with faults") {
+        return;
+    }
+    let day_s = 86_400;
+    let mut browser = show("faults", |stats| {
+        stats["health"] = "stuck".into();
+        stats["stuck"] = json!({ "worker": 1, "seconds": 61 });
+        stats["reload_obstacle"] = "restart annulus".into();
+        stats["time"] = (100 * day_s).into();
+        let certificate = |names: &str, days_left: i64, notice_s: i64| {
+            let not_after = (100 + days_left) * day_s;
+            json!({ "names": names, "not_after": not_after, "not_before": 0,
+                    "expiry_notice": 100 * day_s + notice_s })
+        };
+        stats["tls"]["certificates"] = json!([
+            certificate("<b>\"good\"&", 30, 0),
+            certificate("soon", 2, -1),
+            certificate("over", -1, -2),
+        ]);
+    });
+    assert_eq!(browser.ask(STATE), "Worker 1 is stuck for 1 min 1 s");
+    assert_eq!(browser.ask("document.querySelector('#state > *').className"), "state bad");
+    assert_eq!(browser.ask(&item("Program", "Reload not possible")), "restart annulus");
+    assert_eq!(browser.ask(&row("Certificates", "<b>\"good\"&")), "1970-05-11 in 30 d");
+    assert_eq!(browser.ask(&row("Certificates", "soon")), "1970-04-13 in 2 d");
+    assert_eq!(browser.ask(&row("Certificates", "over")), "1970-04-10 1 d ago");
+    let bad = "[...document.querySelectorAll('tr.bad')].map(it => it.cells[0].textContent)";
+    assert_eq!(browser.ask(bad), "soon,over");
+    assert_eq!(browser.ask("document.querySelectorAll('main b').length"), "0");
+    let color =
+        |class: &str| format!("getComputedStyle(document.querySelector('{class} td')).color");
+    assert_ne!(browser.ask(&color("tr.bad")), browser.ask(&color("tr:not(.bad)")));
+}
+
+#[test]
+fn numbers_are_grouped_and_have_units() {
+    if !has_browser("the page's units") {
+        return;
+    }
+    let mut browser = show("units", |_| {});
+    for (expression, expected) in [
+        ("[0, 7, 999, 1000, 12345, 999999999].map(grouped)", "0 7 999 1,000 12,345 999,999,999"),
+        ("[12345678901].map(grouped)", "12,345 M"),
+        ("[0, 9.96, 99.94, 99.95, 12345.6].map(rate)", "0.0 10.0 99.9 100 12,346"),
+        ("[0, 5, 999, 1000, 1536, 20480].map(bytes)", "0 B 5 B 999 B 1.0 KiB 1.5 KiB 20 KiB"),
+        ("[1023.9 * 1024, 5000 * 2 ** 30].map(bytes)", "1.0 MiB 4.9 TiB"),
+        ("[5000 * 2 ** 40].map(bytes)", "5,000 TiB"),
+        ("[0, 59, 60, 61, 3600].map(duration)", "0 s 59 s 1 min 1 min 1 s 1 h"),
+        ("[3660, 86399, 90000].map(duration)", "1 h 1 min 23 h 59 min 1 d 1 h"),
+        ("[7 * 86400 - 1, 7 * 90000].map(duration)", "6 d 23 h 7 d"),
+        ("[86400 * 2000].map(duration)", "2,000 d"),
+        ("[512, 1024, 1048576, null].map(quantile)", "≤ 512 µs ≤ 1 ms ≤ 1 s > 1 s"),
+        ("utc(951782399)", "2000-02-28 23:59:59 000Z"),
+        ("utc(2 ** 63)", "out of range "),
+    ] {
+        assert_eq!(browser.ask(&format!("{expression}.join(' ')")), expected, "{expression}");
     }
 }

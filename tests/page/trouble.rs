@@ -1,6 +1,6 @@
-//! What the page says when the tracker does not answer, or is about to leave.
+//! What the page shows when the tracker does not respond, drains or has stopped.
 
-use super::watched::{OPERATIONS, STATE, has_browser, watch};
+use super::watched::{OPERATIONS, STATE, card, has_browser, watch};
 use crate::support::client::HttpClient;
 use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
@@ -17,7 +17,7 @@ fn silence_and_the_end_are_told(engine: Engine) {
     let lost = format!("{STATE} === 'The tracker cannot be reached'");
     let old = format!("/^These numbers are [1-9][0-9]* s old$/.test({AGE})");
 
-    // Held up, it takes connections and does not answer.
+    // While it is stopped, the kernel accepts connections and nothing responds.
     tracker.signal("STOP");
     browser.until(&lost);
     browser.until(&old);
@@ -28,7 +28,7 @@ fn silence_and_the_end_are_told(engine: Engine) {
     // It drains for as long as a request is not complete.
     let mut client = HttpClient::connect(tracker.v4);
     client.send("GET /announce");
-    browser.until("document.getElementById('connections').dataset.level === '1'");
+    browser.until(&format!("{} === '1'", card("Connections open")));
     tracker.signal("TERM");
     browser.until(&format!("{STATE}.startsWith('Draining: ')"));
     drop(client);

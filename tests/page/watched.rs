@@ -1,13 +1,13 @@
-//! A tracker, and its page in a browser.
+//! A tracker, its page in a browser, and JavaScript expressions for what the page shows.
 
 use super::browser::Browser;
 use crate::support::requirements::{can_run, missing_programs};
 use crate::support::tracker::Tracker;
 
-/// The table that a tracker needs to have the page.
+/// The configuration that makes a tracker serve the page.
 pub(crate) const OPERATIONS: &str = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";
 
-/// Whether the machine has the browser.
+/// Whether the browser is installed.
 pub(crate) fn has_browser(test: &str) -> bool {
     can_run(test, &missing_programs(&["chromium"]))
 }
@@ -32,7 +32,7 @@ pub(crate) fn row(caption: &str, name: &str) -> String {
     )
 }
 
-/// What the list of this title says of this name.
+/// The value of this name in the list of this title.
 pub(crate) fn item(title: &str, name: &str) -> String {
     format!(
         "[...document.querySelectorAll('section')]\
@@ -51,12 +51,13 @@ pub(crate) fn card(title: &str) -> String {
     )
 }
 
-/// What the page says of the tracker's state.
+/// The state of the tracker.
 pub(crate) const STATE: &str = "document.getElementById('state').textContent";
 
-/// A browser that has the page open.
+/// A browser that has the page open, with the first numbers on it.
 pub(crate) fn watch(name: &str, tracker: &Tracker) -> Browser {
     let mut browser = Browser::start(name);
     browser.open(&address(tracker));
+    browser.until("document.querySelectorAll('main section').length > 5");
     browser
 }

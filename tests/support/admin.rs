@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use serde_json::Value;
+
 use super::client::{HttpResponse, fetch, get_request};
 use super::tracker::{Tracker, wait_for};
 
@@ -31,6 +33,14 @@ impl AdminClient {
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> HttpResponse {
         fetch(self.0, get_request(path))
+    }
+
+    /// The value of `/stats.json`.
+    #[track_caller]
+    pub(crate) fn stats(&self) -> Value {
+        let reply = self.get("/stats.json");
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
+        serde_json::from_slice(&reply.body).unwrap()
     }
 
     /// The text of the metrics.

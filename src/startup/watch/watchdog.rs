@@ -3,7 +3,7 @@
 use std::mem;
 use std::time::Duration;
 
-use crate::admin::stats::Health;
+use crate::admin::Health;
 
 /// Until when, and whether, it has been told.
 #[derive(Debug)]
