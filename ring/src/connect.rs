@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, IntoRawFd};
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::sys;
@@ -16,7 +17,7 @@ pub(crate) fn new_socket(
     from: Option<IpAddr>,
     to: SocketAddr,
     nonblocking: bool,
-) -> Result<i32, i32> {
+) -> Result<i32, Errno> {
     let kind = if nonblocking { Type::STREAM.nonblocking() } else { Type::STREAM };
     let socket =
         Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP)).map_err(|e| errno(&e))?;
@@ -51,6 +52,6 @@ impl ConnectAddresses {
 }
 
 /// The errno of a system call's failure.
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -14,15 +14,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::epoll::CreateFlags;
+use rustix::io::Errno;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+
 use crate::buffers::Pool;
 use crate::connect::new_socket;
 use crate::event::{
-    AcceptEnd, Connect, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket, Wait, close_sockets,
+    AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,
+    close_sockets,
 };
 use crate::limit::ConnectionLimit;
 use crate::listener_set::{AcceptState, ListenerSet, WatchChange};
-use crate::start::EngineConfig;
-use crate::sys;
+use crate::sys::{self, Wait};
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
 
@@ -80,12 +84,11 @@ impl Epoll {
     /// # Errors
     /// When descriptors or memory are refused.
     pub fn new(config: EngineConfig) -> io::Result<Epoll> {
-        let epoll = sys::epoll()?;
-        let timer = sys::second_timer()?;
+        let epoll = rustix::event::epoll::create(CreateFlags::CLOEXEC)?;
+        let timer = second_timer()?;
         let watch = |fd: i32, operation: Operation| {
             let token = Token::indexed(operation, 0).pack();
             sys::epoll_control(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, IN, token)
-                .map_err(io::Error::from_raw_os_error)
         };
         watch(timer.as_raw_fd(), Operation::Tick)?;
         watch(config.waker.raw(), Operation::Wake)?;
@@ -196,8 +199,8 @@ impl Epoll {
                 }
                 return;
             }
-            Err(libc::EINTR) => return self.tries.push(key),
-            Err(libc::EAGAIN) => {
+            Err(Errno::INTR) => return self.tries.push(key),
+            Err(Errno::AGAIN) => {
                 slot.readable = false;
                 return self.watch(key);
             }
@@ -219,8 +222,8 @@ impl Epoll {
                         break Ok(());
                     }
                 }
-                Err(libc::EINTR) => {}
-                Err(libc::EAGAIN) => return self.watch(key),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return self.watch(key),
                 Err(errno) => break Err(errno),
             }
         };
@@ -236,14 +239,10 @@ impl Epoll {
         slot.ended = events & ENDS != 0;
         let socket = Socket::from_raw(slot.fd);
         let result = match sys::take_error(socket.raw()) {
-            0 if self.limit.acquire() => Ok(socket),
-            0 => {
+            Ok(()) if self.limit.acquire() => Ok(socket),
+            result => {
                 sys::close(socket.raw());
-                Err(libc::EMFILE)
-            }
-            errno => {
-                sys::close(socket.raw());
-                Err(errno)
+                Err(result.err().unwrap_or(Errno::MFILE))
             }
         };
         self.ready.push(Event::Connected { key, result });
@@ -285,8 +284,8 @@ impl Epoll {
             let mut reports = mem::take(&mut self.reports);
             let count = match sys::epoll_wait(self.epoll.as_raw_fd(), &mut reports, bound) {
                 Ok(count) => count,
-                Err(libc::EINTR) => 0,
-                Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                Err(Errno::INTR) => 0,
+                Err(errno) => return Err(errno.into()),
             };
             for report in &reports[..count] {
                 let (events, token) = (report.events, report.u64);
@@ -451,7 +450,7 @@ impl Ring for Epoll {
 impl Connect for Epoll {
     fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr) {
         let begun = new_socket(from, to, true).and_then(|fd| match sys::connect(fd, to) {
-            Ok(()) | Err(libc::EINPROGRESS | libc::EINTR) => Ok(Socket::from_raw(fd)),
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(Socket::from_raw(fd)),
             Err(errno) => {
                 sys::close(fd);
                 Err(errno)
@@ -470,7 +469,7 @@ impl Connect for Epoll {
         let Some(slot) = self.known(key).filter(|slot| slot.connecting) else { return };
         slot.connecting = false;
         sys::close(slot.fd);
-        self.ready.push(Event::Connected { key, result: Err(libc::ECANCELED) });
+        self.ready.push(Event::Connected { key, result: Err(Errno::CANCELED) });
     }
 
     fn turn_within(&mut self, events: &mut Vec<Event>, wait: Duration) -> io::Result<()> {
@@ -487,11 +486,21 @@ impl Drop for Epoll {
 }
 
 /// Sends without waiting; `None` if all went out, else what is left or what failed.
-fn send_now(socket: &Socket, bytes: &[u8], last: bool) -> Option<Result<Box<[u8]>, i32>> {
+fn send_now(socket: &Socket, bytes: &[u8], last: bool) -> Option<Result<Box<[u8]>, Errno>> {
     match sys::send(socket.raw(), bytes, last) {
         Ok(sent) if sent == bytes.len() => None,
         Ok(sent) => Some(Ok(bytes[sent..].into())),
-        Err(libc::EAGAIN | libc::EINTR) => Some(Ok(bytes.into())),
+        Err(Errno::AGAIN | Errno::INTR) => Some(Ok(bytes.into())),
         Err(errno) => Some(Err(errno)),
     }
+}
+
+/// A timer that is readable about once a second, from now on.
+fn second_timer() -> io::Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let times = Itimerspec { it_interval: second, it_value: second };
+    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+    Ok(timer)
 }

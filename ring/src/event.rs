@@ -2,11 +2,17 @@
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::buffers::RecvBuf;
+use crate::limit::ConnectionLimit;
+use crate::listener::Listener;
 use crate::sys;
 use crate::token::Key;
+use crate::waker::Waker;
 
 /// A connected socket's descriptor. It has no `Drop`: the only ways to end it are
 /// [`Ring::close`], [`Ring::reset`] and [`Ring::send_and_close`], which take it by value.
@@ -28,8 +34,8 @@ impl Socket {
     /// Our own address on this connection.
     ///
     /// # Errors
-    /// The errno; a connection that is gone has none.
-    pub fn local_address(&self) -> Result<SocketAddr, i32> {
+    /// The connection is gone, or has no IP address.
+    pub fn local_address(&self) -> Result<SocketAddr, Errno> {
         sys::local_address(self.0)
     }
 }
@@ -60,7 +66,7 @@ pub enum RecvEnd {
     /// [`Ring::cancel_recv`] took effect.
     Cancelled,
     /// The socket failed with this errno.
-    Error(i32),
+    Error(Errno),
 }
 
 /// Why a listener no longer accepts.
@@ -77,16 +83,16 @@ pub enum AcceptEnd {
     Finished,
     /// No descriptor or memory is left (EMFILE, ENFILE, ENOBUFS, ENOMEM): ask again once
     /// one is free. The connection waits in the kernel's queue.
-    Exhausted(i32),
+    Exhausted(Errno),
     /// Any other errno.
-    Error(i32),
+    Error(Errno),
 }
 
 impl AcceptEnd {
     /// What an errno of accepting means.
-    pub(crate) fn from_errno(errno: i32) -> AcceptEnd {
+    pub(crate) fn from_errno(errno: Errno) -> AcceptEnd {
         match errno {
-            errno @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 AcceptEnd::Exhausted(errno)
             }
             errno => AcceptEnd::Error(errno),
@@ -135,7 +141,7 @@ pub enum Event {
         key: Key,
         /// The bytes that are still to be sent ([`Ring::send_owned`]), or the errno of a
         /// socket that takes no more.
-        rest: Result<Box<[u8]>, i32>,
+        rest: Result<Box<[u8]>, Errno>,
         /// The socket, returned unclosed, if it had been given to `send_and_close`.
         socket: Option<Socket>,
     },
@@ -145,7 +151,7 @@ pub enum Event {
         /// The connection, as named when the send was queued.
         key: Key,
         /// How it ended.
-        result: Result<(), i32>,
+        result: Result<(), Errno>,
     },
     /// A [`Connect::connect`] ended: the connection, or the errno of why there is none
     /// (ECANCELED after [`Connect::cancel_connect`]).
@@ -153,7 +159,7 @@ pub enum Event {
         /// The connection, as named when it was asked for.
         key: Key,
         /// How it ended.
-        result: Result<Socket, i32>,
+        result: Result<Socket, Errno>,
     },
     /// One second has passed, about.
     Tick,
@@ -171,6 +177,27 @@ pub(crate) fn close_sockets(events: &mut Vec<Event>) {
             _ => {}
         }
     }
+}
+
+/// What an engine is built from.
+#[derive(Debug)]
+pub struct EngineConfig {
+    /// The listening sockets; [`ListenerIndex`] counts them from 0.
+    pub listeners: Vec<Listener>,
+    /// What [`Event::Wake`] is reported for.
+    pub waker: Waker,
+    /// Connections that this engine and all others with the same limit may hold together.
+    pub limit: Arc<ConnectionLimit>,
+    /// Connections that are accepted in one turn at most, from all listeners together.
+    pub accepts_per_turn: usize,
+    /// Bytes that [`Ring::send_buffer`] offers at least.
+    pub send_buffer_bytes: usize,
+    /// Bytes of the arena that replies are sent from; at least twice `send_buffer_bytes` is taken.
+    pub arena_bytes: usize,
+    /// Receive buffers, rounded up to a power of two; at most 32768.
+    pub recv_buffers: u16,
+    /// Bytes of one receive buffer.
+    pub recv_buffer_bytes: u32,
 }
 
 /// An engine: queues operations, submits them once a turn, harvests what completed.
@@ -261,18 +288,4 @@ pub trait Connect: Ring {
     /// # Errors
     /// As for [`Ring::turn`].
     fn turn_within(&mut self, events: &mut Vec<Event>, wait: Duration) -> io::Result<()>;
-}
-
-/// How long a turn may wait for something to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    No,
-    AtMost(Duration),
-    UntilEvent,
-}
-
-impl From<bool> for Wait {
-    fn from(wait: bool) -> Wait {
-        if wait { Wait::UntilEvent } else { Wait::No }
-    }
 }

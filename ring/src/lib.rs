@@ -42,12 +42,15 @@ mod waker;
 pub use address::ListenAddress;
 pub use buffers::{Pool, RecvBuf};
 pub use epoll::Epoll;
-pub use event::{AcceptEnd, Connect, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket};
+pub use event::{
+    AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,
+};
 pub use inherit::{close_inherited_on_exec, take_inherited};
 pub use limit::ConnectionLimit;
 pub use listener::Listener;
 pub use memory::{sort_freed_memory, steady_memory};
-pub use start::{EngineChoice, EngineConfig, SelectedEngine};
+pub use rustix::io::Errno;
+pub use start::{EngineChoice, SelectedEngine};
 pub use token::Key;
 pub use uring::{Capabilities, SetupError, TaskWork, Uring};
 pub use waker::Waker;

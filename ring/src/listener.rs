@@ -127,6 +127,10 @@ impl Listener {
         self.fd
     }
 
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(&self.fd, true)?)
+    }
+
     pub(crate) fn raw(&self) -> i32 {
         self.fd.as_raw_fd()
     }

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::event::{AcceptEnd, Event, ListenerIndex, Socket};
 use crate::limit::ConnectionLimit;
 use crate::listener::{BACKLOG, Listener};
@@ -54,7 +56,7 @@ enum AcceptStop {
     QueueEmpty,
     BatchDone,
     LimitReached { waiting: u32 },
-    Failed(i32),
+    Failed(Errno),
 }
 
 /// All listeners of one engine.
@@ -93,7 +95,7 @@ impl ListenerSet {
     /// Takes more listeners.
     pub(crate) fn add(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
         for listener in listeners {
-            sys::set_nonblocking(listener.raw()).map_err(io::Error::from_raw_os_error)?;
+            listener.set_nonblocking()?;
             self.all.push(ListenerEntry {
                 listener: Some(listener),
                 accepting: AcceptState::Idle,
@@ -255,8 +257,8 @@ impl ListenerSet {
             };
             self.limit.release(1);
             match errno {
-                libc::ECONNABORTED | libc::EINTR => {}
-                libc::EAGAIN => return (accepted, AcceptStop::QueueEmpty),
+                Errno::CONNABORTED | Errno::INTR => {}
+                Errno::AGAIN => return (accepted, AcceptStop::QueueEmpty),
                 errno => return (accepted, AcceptStop::Failed(errno)),
             }
         }

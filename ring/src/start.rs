@@ -5,31 +5,10 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
+use crate::event::EngineConfig;
 use crate::limit::ConnectionLimit;
-use crate::listener::Listener;
 use crate::uring::{Capabilities, SetupError, TaskWork, Uring};
 use crate::waker::Waker;
-
-/// What an engine is built from.
-#[derive(Debug)]
-pub struct EngineConfig {
-    /// The listening sockets; [`crate::ListenerIndex`] counts them from 0.
-    pub listeners: Vec<Listener>,
-    /// What [`crate::Event::Wake`] is reported for.
-    pub waker: Waker,
-    /// Connections that this engine and all others with the same limit may hold together.
-    pub limit: Arc<ConnectionLimit>,
-    /// Connections that are accepted in one turn at most, from all listeners together.
-    pub accepts_per_turn: usize,
-    /// Bytes that [`crate::Ring::send_buffer`] offers at least.
-    pub send_buffer_bytes: usize,
-    /// Bytes of the arena that replies are sent from; at least twice `send_buffer_bytes` is taken.
-    pub arena_bytes: usize,
-    /// Receive buffers, rounded up to a power of two; at most 32768.
-    pub recv_buffers: u16,
-    /// Bytes of one receive buffer.
-    pub recv_buffer_bytes: u32,
-}
 
 /// Which engine to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

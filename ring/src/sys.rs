@@ -1,110 +1,90 @@
-//! The few system calls on sockets that have no safe wrapper elsewhere: plain numbers in,
-//! plain results out. Descriptors are passed as numbers because their owner is the
-//! engine's caller; a wrong number yields an errno, never undefined behaviour.
+//! System calls on sockets. A descriptor is passed as a number because the engine's caller owns it;
+//! a wrong number yields an errno, never undefined behaviour.
 #![allow(unsafe_code)]
 
-use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::time::Duration;
 
-use socket2::SockAddr;
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, sockopt};
 
-use crate::event::Wait;
-
-/// The errno of the call that just failed.
-fn errno() -> i32 {
-    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+/// How long a call may wait for something to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    No,
+    AtMost(Duration),
+    UntilEvent,
 }
 
-/// `-1` to an errno, anything else to a value.
-fn checked(result: libc::c_int) -> Result<i32, i32> {
-    if result < 0 { Err(errno()) } else { Ok(result) }
-}
-
-/// `accept4(2)`: the connection, close-on-exec and non-blocking as asked, and its peer's address,
-/// which a Unix socket has none of.
-pub(crate) fn accept(listener: i32, nonblocking: bool) -> Result<(i32, Option<SocketAddr>), i32> {
-    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
-    // SAFETY: `storage` and `length` are valid for writes and describe each other.
-    let fd = checked(unsafe {
-        libc::accept4(listener, storage.as_mut_ptr().cast(), &mut length, flags)
-    })?;
-    // SAFETY: zeroed storage is a valid `sockaddr_storage`, whatever the kernel wrote.
-    match socket_address(&unsafe { storage.assume_init() }) {
-        Ok(peer) => Ok((fd, peer)),
-        Err(_) => {
-            close(fd);
-            Err(libc::ECONNABORTED)
-        }
+impl From<bool> for Wait {
+    fn from(wait: bool) -> Wait {
+        if wait { Wait::UntilEvent } else { Wait::No }
     }
 }
 
-/// `getsockname(2)`.
-pub(crate) fn local_address(fd: i32) -> Result<SocketAddr, i32> {
-    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: `storage` and `length` are valid for writes and describe each other.
-    checked(unsafe { libc::getsockname(fd, storage.as_mut_ptr().cast(), &raw mut length) })?;
-    // SAFETY: zeroed storage is a valid `sockaddr_storage`, whatever the kernel wrote.
-    socket_address(&unsafe { storage.assume_init() })?.ok_or(libc::EAFNOSUPPORT)
+/// The descriptor for the length of one call.
+fn borrow<'a>(fd: i32) -> Result<BorrowedFd<'a>, Errno> {
+    if fd < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: not -1. It is used for one system call, in which the caller's socket stays open.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// None only for a Unix socket, whose clients are trusted: nobody else may look like one.
-fn socket_address(storage: &libc::sockaddr_storage) -> Result<Option<SocketAddr>, i32> {
-    let storage: *const libc::sockaddr_storage = storage;
-    // SAFETY: `storage` points to a valid `sockaddr_storage`, which is large and aligned
-    // enough for every family's address; the family says which one it holds.
-    unsafe {
-        match i32::from((*storage).ss_family) {
-            libc::AF_INET => {
-                let address = &*storage.cast::<libc::sockaddr_in>();
-                let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
-                Ok(Some(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into()))
-            }
-            libc::AF_INET6 => {
-                let address = &*storage.cast::<libc::sockaddr_in6>();
-                let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
-                let port = u16::from_be(address.sin6_port);
-                Ok(Some(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id).into()))
-            }
-            libc::AF_UNIX => Ok(None),
-            _ => Err(libc::EAFNOSUPPORT),
-        }
+/// `-1` to the errno of the call that just failed, anything else to a value.
+fn checked(result: libc::c_int) -> Result<i32, Errno> {
+    if result < 0 { Err(last_errno()) } else { Ok(result) }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// `accept4(2)`: the connection, close-on-exec, and its peer's address; a Unix socket has none.
+pub(crate) fn accept(listener: i32, nonblocking: bool) -> Result<(i32, Option<SocketAddr>), Errno> {
+    let mut flags = SocketFlags::CLOEXEC;
+    flags.set(SocketFlags::NONBLOCK, nonblocking);
+    let (socket, peer) = net::acceptfrom_with(borrow(listener)?, flags)?;
+    let peer = peer.ok_or(Errno::CONNABORTED)?;
+    let peer = ip_address(peer).map_err(|_| Errno::CONNABORTED)?;
+    Ok((socket.into_raw_fd(), peer))
+}
+
+/// `getsockname(2)` of an IP socket.
+pub(crate) fn local_address(fd: i32) -> Result<SocketAddr, Errno> {
+    ip_address(net::getsockname(borrow(fd)?)?)?.ok_or(Errno::AFNOSUPPORT)
+}
+
+/// `None` for a Unix socket only: its clients are trusted, so an address of any other family must
+/// not look like one.
+fn ip_address(address: SocketAddrAny) -> Result<Option<SocketAddr>, Errno> {
+    match address.address_family() {
+        AddressFamily::UNIX => Ok(None),
+        _ => SocketAddr::try_from(address).map(Some),
     }
 }
 
-/// `close(2)`. Errors are of no use to anyone: the descriptor is gone either way.
+/// `close(2)`. The descriptor is gone even if it fails.
 pub(crate) fn close(fd: i32) {
     // SAFETY: takes no pointers; the caller gives up the descriptor.
     unsafe { libc::close(fd) };
 }
 
-/// `connect(2)`; EINPROGRESS is no failure for a non-blocking socket.
-pub(crate) fn connect(fd: i32, to: SocketAddr) -> Result<(), i32> {
-    let to = SockAddr::from(to);
-    // SAFETY: the pointer and length describe `to`, which the kernel only reads.
-    checked(unsafe { libc::connect(fd, to.as_ptr().cast(), to.len()) })?;
-    Ok(())
+/// `connect(2)`; INPROGRESS is no failure for a non-blocking socket.
+pub(crate) fn connect(fd: i32, to: SocketAddr) -> Result<(), Errno> {
+    net::connect(borrow(fd)?, &to)
 }
 
-/// The errno that a connection has failed with (SO_ERROR), or 0.
-pub(crate) fn take_error(fd: i32) -> i32 {
-    let mut error: libc::c_int = 0;
-    let mut length = mem::size_of::<libc::c_int>() as libc::socklen_t;
-    let into = (&raw mut error).cast();
-    // SAFETY: `error` and `length` are valid for writes and describe each other.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, into, &raw mut length) };
-    checked(result).map_or_else(|errno| errno, |_| error)
+/// The error that a connection has failed with (SO_ERROR), which this clears.
+pub(crate) fn take_error(fd: i32) -> Result<(), Errno> {
+    sockopt::socket_error(borrow(fd)?)?
 }
 
-/// Connections that wait at a listening TCP socket. (TCP_INFO of one has their number where that
-/// of a connection has its unacknowledged segments.)
-pub(crate) fn connections_waiting(listener: i32) -> Result<u32, i32> {
+/// Connections that wait at a listening TCP socket. (The kernel reports their number in the field
+/// of TCP_INFO that counts the unacknowledged segments of a connection.)
+pub(crate) fn connections_waiting(listener: i32) -> Result<u32, Errno> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
     let into = info.as_mut_ptr().cast();
@@ -116,71 +96,50 @@ pub(crate) fn connections_waiting(listener: i32) -> Result<u32, i32> {
     Ok(unsafe { info.assume_init() }.tcpi_unacked)
 }
 
-/// `shutdown(2)`. Fails only where the connection is gone already.
+/// `shutdown(2)`. Fails only if the connection is gone already.
 pub(crate) fn shutdown(fd: i32, how: Shutdown) {
     let how = match how {
-        Shutdown::Read => libc::SHUT_RD,
-        Shutdown::Write => libc::SHUT_WR,
-        Shutdown::Both => libc::SHUT_RDWR,
+        Shutdown::Read => net::Shutdown::Read,
+        Shutdown::Write => net::Shutdown::Write,
+        Shutdown::Both => net::Shutdown::Both,
     };
-    // SAFETY: takes no pointers.
-    unsafe { libc::shutdown(fd, how) };
+    let _ = borrow(fd).and_then(|fd| net::shutdown(fd, how));
 }
 
-/// Sets how many bytes make the socket readable. If it fails, fewer do.
+/// Sets how many bytes make the socket readable (SO_RCVLOWAT). If that fails, fewer do.
 pub(crate) fn set_rcvlowat(fd: i32, bytes: u32) {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes);
 }
 
-/// Makes the coming `close` send RST and discard what is unsent.
+/// Makes the coming `close` send RST and discard what is unsent (SO_LINGER).
 pub(crate) fn set_linger_zero(fd: i32) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    // SAFETY: the pointer and length describe `linger`, which the kernel only reads.
-    unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            mem::size_of::<libc::linger>() as libc::socklen_t,
-        );
-    }
+    let _ = borrow(fd).and_then(|fd| sockopt::set_socket_linger(fd, Some(Duration::ZERO)));
 }
 
 /// Sets an integer socket option.
-pub(crate) fn set_option(fd: i32, level: i32, name: i32, value: i32) -> Result<(), i32> {
+pub(crate) fn set_option(fd: i32, level: i32, name: i32, value: i32) -> Result<(), Errno> {
+    let length = mem::size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the pointer and length describe `value`, which the kernel only reads.
-    checked(unsafe {
-        libc::setsockopt(
-            fd,
-            level,
-            name,
-            (&raw const value).cast(),
-            mem::size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    })?;
+    checked(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) })?;
     Ok(())
 }
 
 /// `send(2)` without blocking and without SIGPIPE; `more` corks the last segment.
-pub(crate) fn send(fd: i32, bytes: &[u8], more: bool) -> Result<usize, i32> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
-    // SAFETY: the pointer and length describe `bytes`, which the kernel only reads.
-    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
-    usize::try_from(sent).map_err(|_| errno())
+pub(crate) fn send(fd: i32, bytes: &[u8], more: bool) -> Result<usize, Errno> {
+    let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    flags.set(SendFlags::MORE, more);
+    net::send(borrow(fd)?, bytes, flags)
 }
 
 /// `recv(2)` without blocking.
-pub(crate) fn recv(fd: i32, into: &mut [u8]) -> Result<usize, i32> {
-    // SAFETY: the pointer and length describe `into`, writable for the call.
-    let got = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
-    usize::try_from(got).map_err(|_| errno())
+pub(crate) fn recv(fd: i32, into: &mut [u8]) -> Result<usize, Errno> {
+    net::recv(borrow(fd)?, into, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes)
 }
 
-/// Bytes in a socket's send queue, the FIN counted as one: what the other side has not acknowledged
-/// (SIOCOUTQ, tcp(7); the number is that of TIOCOUTQ), or of a Unix socket, what it has not read.
-/// None of a socket that has failed.
+/// Bytes in a socket's send queue, the FIN counted as one: what the peer has not acknowledged
+/// (SIOCOUTQ, tcp(7); the number is that of TIOCOUTQ), or, of a Unix socket, has not read. 0 for a
+/// socket that has failed.
 pub(crate) fn unsent_bytes(fd: i32) -> usize {
     queue_bytes(fd, libc::TIOCOUTQ)
 }
@@ -197,49 +156,16 @@ fn queue_bytes(fd: i32, request: libc::Ioctl) -> usize {
     if result < 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
 }
 
-/// Bytes that are dropped before a close at most: more is no stray word.
+/// The most bytes that are dropped before a close; a client that sent more may get a RST.
 pub(crate) const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 
-/// Drops what has arrived and not been received: closing a socket with unread bytes
-/// sends RST and drops what is still to be sent.
+/// Drops what has arrived and not been received: closing a socket with unread bytes sends RST and
+/// drops what is still to be sent.
 pub(crate) fn discard_unread(fd: i32) {
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     // SAFETY: nothing is written: with MSG_TRUNC TCP drops the bytes without a copy (tcp(7)), and
     // any other socket fails at the null pointer (EFAULT).
     unsafe { libc::recv(fd, std::ptr::null_mut(), DISCARDED_BYTES_MAX, flags) };
-}
-
-/// A counter that can be waited for: `eventfd(2)`, non-blocking or not.
-pub(crate) fn eventfd(nonblocking: bool) -> io::Result<OwnedFd> {
-    let flags = libc::EFD_CLOEXEC | if nonblocking { libc::EFD_NONBLOCK } else { 0 };
-    // SAFETY: takes no pointers.
-    owned(unsafe { libc::eventfd(0, flags) })
-}
-
-/// A timer that is readable about once a second, from now on.
-pub(crate) fn second_timer() -> io::Result<OwnedFd> {
-    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
-    // SAFETY: takes no pointers.
-    let timer = owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
-    let second = libc::timespec { tv_sec: 1, tv_nsec: 0 };
-    let times = libc::itimerspec { it_interval: second, it_value: second };
-    // SAFETY: `times` is read during the call; no old value is asked for.
-    let result = unsafe {
-        libc::timerfd_settime(
-            std::os::fd::AsRawFd::as_raw_fd(&timer),
-            0,
-            &raw const times,
-            std::ptr::null_mut(),
-        )
-    };
-    checked(result).map_err(io::Error::from_raw_os_error)?;
-    Ok(timer)
-}
-
-/// `epoll_create1(2)`.
-pub(crate) fn epoll() -> io::Result<OwnedFd> {
-    // SAFETY: takes no pointers.
-    owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
 }
 
 /// `epoll_ctl(2)`.
@@ -249,26 +175,26 @@ pub(crate) fn epoll_control(
     fd: i32,
     events: u32,
     token: u64,
-) -> Result<(), i32> {
+) -> Result<(), Errno> {
     let mut event = libc::epoll_event { events, u64: token };
     // SAFETY: `event` is valid for the call.
     checked(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) })?;
     Ok(())
 }
 
-/// `epoll_wait(2)`; fills `events` from its front and says how many.
+/// `epoll_wait(2)`; fills `events` from its front and returns how many.
 pub(crate) fn epoll_wait(
     epoll: i32,
     events: &mut [libc::epoll_event],
     wait: Wait,
-) -> Result<usize, i32> {
+) -> Result<usize, Errno> {
     let capacity = i32::try_from(events.len()).unwrap_or(i32::MAX);
     let timeout_ms = match wait {
         Wait::No => 0,
         Wait::UntilEvent => -1,
-        Wait::AtMost(wait) => match epoll_wait_exactly(epoll, events, capacity, wait) {
-            // Before Linux 5.11 there are milliseconds only.
-            Err(libc::ENOSYS) => i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+        Wait::AtMost(wait) => match epoll_pwait2(epoll, events, capacity, wait) {
+            // Linux before 5.11 has milliseconds only.
+            Err(Errno::NOSYS) => i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
             result => return result,
         },
     };
@@ -278,13 +204,13 @@ pub(crate) fn epoll_wait(
     Ok(count as usize)
 }
 
-/// `epoll_pwait2(2)`, which waits to the nanosecond.
-fn epoll_wait_exactly(
+/// `epoll_pwait2(2)`, whose timeout has nanoseconds.
+fn epoll_pwait2(
     epoll: i32,
     events: &mut [libc::epoll_event],
     capacity: i32,
     wait: Duration,
-) -> Result<usize, i32> {
+) -> Result<usize, Errno> {
     let timeout = timespec(wait);
     // SAFETY: pointer and capacity describe `events`, writable for the call; `timeout` is only
     // read; no signal mask is given.
@@ -299,7 +225,7 @@ fn epoll_wait_exactly(
             0_usize,
         )
     };
-    usize::try_from(count).map_err(|_| errno())
+    usize::try_from(count).map_err(|_| last_errno())
 }
 
 /// A duration as the kernel takes it.
@@ -308,19 +234,4 @@ pub(crate) fn timespec(duration: Duration) -> libc::timespec {
         tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(duration.subsec_nanos() as i32),
     }
-}
-
-fn owned(fd: i32) -> io::Result<OwnedFd> {
-    let fd = checked(fd).map_err(io::Error::from_raw_os_error)?;
-    // SAFETY: the kernel just made this descriptor for us, nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Makes a descriptor non-blocking.
-pub(crate) fn set_nonblocking(fd: i32) -> Result<(), i32> {
-    // SAFETY: takes no pointers.
-    let flags = checked(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
-    // SAFETY: takes no pointers.
-    checked(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-    Ok(())
 }

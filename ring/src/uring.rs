@@ -38,10 +38,10 @@ use sqe::{
 
 use crate::buffers::{Pool, Region};
 use crate::connect::{ConnectAddresses, new_socket};
-use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, Wait, close_sockets};
+use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, close_sockets};
 use crate::limit::ConnectionLimit;
 use crate::listener_set::ListenerSet;
-use crate::sys;
+use crate::sys::{self, Wait};
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
 

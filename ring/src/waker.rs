@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use crate::sys;
+use rustix::event::{EventfdFlags, eventfd};
 
 /// Wakes one engine out of its wait; clones wake the same engine.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ impl Waker {
     /// # Errors
     /// When no descriptor is left.
     pub fn new() -> io::Result<Waker> {
-        let fd: OwnedFd = sys::eventfd(true)?;
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Waker(Arc::new(File::from(fd))))
     }
 

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use annulus_ring::{Key, RecvBuf, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Key, RecvBuf, RecvEnd, RecvMode, Ring, Socket};
 
 use super::order::List;
 use super::progress::UNKNOWN;
@@ -267,7 +267,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn on_incomplete(
         &mut self,
         key: Key,
-        rest: Result<Box<[u8]>, i32>,
+        rest: Result<Box<[u8]>, Errno>,
         socket: Option<Socket>,
     ) {
         if let Some(socket) = socket {
@@ -293,7 +293,7 @@ impl<R: Ring> Worker<R> {
         self.watch(key, self.settings.send_s);
     }
 
-    pub(super) fn on_sent(&mut self, key: Key, result: Result<(), i32>) {
+    pub(super) fn on_sent(&mut self, key: Key, result: Result<(), Errno>) {
         let idle_s = self.settings.patience.idle_s;
         let Some(slot) = self.slot(key) else { return };
         slot.sending = false;

@@ -102,7 +102,7 @@ impl Listeners {
         self.blocked = true;
         *door = match cause {
             AcceptEnd::Exhausted(errno) => {
-                let error = std::io::Error::from_raw_os_error(errno);
+                let error = std::io::Error::from(errno);
                 self.exhausted.warning(
                     now_s,
                     format_args!(
@@ -113,7 +113,7 @@ impl Listeners {
                 Door::Waiting
             }
             AcceptEnd::Error(errno) => {
-                let error = std::io::Error::from_raw_os_error(errno);
+                let error = std::io::Error::from(errno);
                 self.failed.warning(now_s, format_args!("accepting failed: {error}; trying again"));
                 Door::Waiting
             }

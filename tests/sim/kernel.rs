@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 
-use annulus_ring::{AcceptEnd, Event, Key, ListenerIndex, RecvEnd, RecvMode, Socket};
+use annulus_ring::{AcceptEnd, Errno, Event, Key, ListenerIndex, RecvEnd, RecvMode, Socket};
 
 use super::client::{End, Outcome, Script};
 use super::faults::Sabotage;
@@ -11,12 +11,6 @@ use super::lanes::Lane;
 use super::ring::{
     DESCRIPTOR_MIN, FakeRing, LISTENERS, Link, Listener, Operation, Owned, SECURED_FROM,
 };
-
-const EPIPE: i32 = 32;
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
-const EPROTO: i32 = 71;
-const ECONNRESET: i32 = 104;
 
 /// Bytes of a close_notify at most.
 const FAREWELL: usize = 31;
@@ -81,13 +75,13 @@ impl FakeRing {
     }
 
     /// How much of `len` bytes the socket takes, or the errno it has.
-    fn take(&mut self, link: usize, len: usize) -> Result<usize, i32> {
+    fn take(&mut self, link: usize, len: usize) -> Result<usize, Errno> {
         let state = &mut self.links[link];
         if state.wire.client_end == Some(End::Reset) {
-            return Err(if self.random.below(2) == 0 { EPIPE } else { ECONNRESET });
+            return Err(if self.random.below(2) == 0 { Errno::PIPE } else { Errno::CONNRESET });
         }
         if state.shut || state.wire.server_end.is_some() {
-            return Err(EPIPE);
+            return Err(Errno::PIPE);
         }
         if state.client.gone() {
             // The client's kernel answers with RST: the bytes are taken all the same.
@@ -270,8 +264,11 @@ impl FakeRing {
                 if finishing {
                     break;
                 }
-                let cause =
-                    AcceptEnd::Exhausted(if self.random.below(2) == 0 { EMFILE } else { ENFILE });
+                let cause = AcceptEnd::Exhausted(if self.random.below(2) == 0 {
+                    Errno::MFILE
+                } else {
+                    Errno::NFILE
+                });
                 return self.end_accept(index, cause);
             }
             self.accept_one(index, link);
@@ -289,7 +286,7 @@ impl FakeRing {
             }
             self.end_accept(index, AcceptEnd::Finished);
         } else if self.odds(self.faults.accept_fails) {
-            self.end_accept(index, AcceptEnd::Error(EPROTO));
+            self.end_accept(index, AcceptEnd::Error(Errno::PROTO));
         }
     }
 
@@ -342,7 +339,7 @@ impl FakeRing {
             let reset = wire.client_end == Some(End::Reset);
             let end = if wire.to_server.is_empty() || passed_over {
                 match wire.client_end {
-                    Some(End::Reset) => RecvEnd::Error(ECONNRESET),
+                    Some(End::Reset) => RecvEnd::Error(Errno::CONNRESET),
                     Some(End::Fin) => RecvEnd::Eof,
                     None if self.links[link].shut => RecvEnd::Eof,
                     None => return,

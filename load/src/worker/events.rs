@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use annulus_ring::{Connect, Event, Key, RecvEnd, Socket};
+use annulus_ring::{Connect, Errno, Event, Key, RecvEnd, Socket};
 
 use super::{REST_NS, Worker};
 use crate::client::Standing;
@@ -34,7 +34,7 @@ impl<R: Connect> Worker<R> {
         }
     }
 
-    fn on_connected(&mut self, key: Key, result: Result<Socket, i32>) {
+    fn on_connected(&mut self, key: Key, result: Result<Socket, Errno>) {
         let Some(at) = self.find(key) else { return debug_assert!(false, "nobody dialed") };
         let slot = &mut self.slots[at as usize];
         slot.dialing = false;
@@ -60,7 +60,7 @@ impl<R: Connect> Worker<R> {
                 let timeout_ns = self.settings.timeout_ns;
                 let error = match self.now_ns.saturating_sub(slot.dialed_ns) >= timeout_ns {
                     true => io::Error::from(ErrorKind::TimedOut),
-                    false => io::Error::from_raw_os_error(errno),
+                    false => io::Error::from(errno),
                 };
                 let hint = match (error.kind(), slot.from) {
                     (ErrorKind::AddrNotAvailable, None) => "; more --sources have more ports",
@@ -122,8 +122,8 @@ impl<R: Connect> Worker<R> {
 
     /// Ends a connection that cannot be used any more. Where a server has ended it between two
     /// answers and a request was on its way then, its end comes as a reset.
-    fn on_socket_failed(&mut self, at: u32, errno: i32) {
-        let error = io::Error::from_raw_os_error(errno);
+    fn on_socket_failed(&mut self, at: u32, errno: Errno) {
+        let error = io::Error::from(errno);
         let gone = matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
         let client = &mut self.slots[at as usize].client;
         if gone && client.is_between_answers() {
@@ -133,7 +133,7 @@ impl<R: Connect> Worker<R> {
         self.fail(at, &Wrong::because(Fault::Socket, error));
     }
 
-    fn on_incomplete(&mut self, key: Key, rest: Result<Box<[u8]>, i32>) {
+    fn on_incomplete(&mut self, key: Key, rest: Result<Box<[u8]>, Errno>) {
         let Some(at) = self.find(key) else { return };
         let slot = &mut self.slots[at as usize];
         let Some(socket) = slot.socket.as_ref().filter(|_| slot.closing.is_none()) else { return };
@@ -146,7 +146,7 @@ impl<R: Connect> Worker<R> {
         }
     }
 
-    fn on_sent(&mut self, key: Key, result: Result<(), i32>) {
+    fn on_sent(&mut self, key: Key, result: Result<(), Errno>) {
         let Some(at) = self.find(key) else { return };
         let slot = &mut self.slots[at as usize];
         slot.sending = false;

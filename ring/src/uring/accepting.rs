@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::Uring;
 use super::sqe::poll_listener;
 use crate::event::{AcceptEnd, Event, ListenerIndex};
@@ -33,7 +35,7 @@ impl Uring {
         entry.watched = false;
         if result < 0 && entry.accepting == AcceptState::Active {
             entry.accepting = AcceptState::Idle;
-            let cause = AcceptEnd::from_errno(-result);
+            let cause = AcceptEnd::from_errno(Errno::from_raw_os_error(-result));
             self.ready.push(Event::AcceptEnded { listener: index, cause });
         } else {
             self.listeners.on_readable(index);

@@ -1,6 +1,7 @@
 //! What each completion means, and the event that comes of it.
 
 use io_uring::cqueue;
+use rustix::io::Errno;
 
 use super::Uring;
 use crate::event::{Event, RecvEnd, Socket};
@@ -48,13 +49,13 @@ impl Uring {
             _ if more => {}
             (_, 0) => self.ready.push(Event::RecvEnded { key, end: RecvEnd::Eof }),
             (_, error) => {
-                let end = match -error {
-                    libc::ENOBUFS => {
+                let end = match Errno::from_raw_os_error(-error) {
+                    Errno::NOBUFS => {
                         self.provided_target =
                             usize::from(self.pool.count()).min(2 * self.provided_target);
                         RecvEnd::NoBuffers
                     }
-                    libc::ECANCELED => RecvEnd::Cancelled,
+                    Errno::CANCELED => RecvEnd::Cancelled,
                     error => RecvEnd::Error(error),
                 };
                 self.ready.push(Event::RecvEnded { key, end });
@@ -71,8 +72,9 @@ impl Uring {
             0.. => result as usize,
             _ if -result == libc::EAGAIN => 0,
             _ => {
+                let errno = Errno::from_raw_os_error(-result);
                 let (key, socket) = (send.key, send.close.take());
-                self.short_sends.push(Event::SendIncomplete { key, rest: Err(-result), socket });
+                self.short_sends.push(Event::SendIncomplete { key, rest: Err(errno), socket });
                 return;
             }
         };
@@ -98,10 +100,10 @@ impl Uring {
                 Ok(())
             }
             0 if send.bytes.is_empty() => Ok(()),
-            0 => Err(libc::EPIPE),
+            0 => Err(Errno::PIPE),
             // The kernel gives up after so many fruitless polls (128): ours is not to.
             _ if matches!(-result, libc::EAGAIN | libc::EINTR) => return self.push_owned(key),
-            _ => Err(-result),
+            _ => Err(Errno::from_raw_os_error(-result)),
         };
         self.owned.remove(&key);
         self.ready.push(Event::Sent { key, result });
@@ -116,7 +118,7 @@ impl Uring {
             0.. if self.limit.acquire() => Ok(Socket::from_raw(fd)),
             _ => {
                 sys::close(fd);
-                Err(if result < 0 { -result } else { libc::EMFILE })
+                Err(if result < 0 { Errno::from_raw_os_error(-result) } else { Errno::MFILE })
             }
         };
         self.ready.push(Event::Connected { key, result });

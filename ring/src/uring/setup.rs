@@ -14,9 +14,10 @@ use super::sqe::{GROUP, recv_multishot, send_skip_success};
 use super::{PinnedData, Uring};
 use crate::buffers::{Pool, Region};
 use crate::connect::ConnectAddresses;
-use crate::event::Wait;
+
+use crate::event::EngineConfig;
 use crate::listener_set::ListenerSet;
-use crate::start::EngineConfig;
+use crate::sys::Wait;
 use crate::token::{Key, Operation, Token};
 
 /// Submissions per `enter`: a full queue only means one more `enter`.

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{AcceptEnd, ConnectionLimit, Event, Listener, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{
+    AcceptEnd, ConnectionLimit, Errno, Event, Listener, RecvEnd, RecvMode, Ring, Socket,
+};
 use socket2::{Domain, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, EngineKind, Shape, alone, on_every_engine};
@@ -367,7 +369,7 @@ fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: EngineKind>() {
             bench.ring.recv(key, &useless, RecvMode::Immediate);
             match bench.next() {
                 Event::Received { .. } => {}
-                Event::RecvEnded { end: RecvEnd::Error(libc::ECONNRESET), .. } => break,
+                Event::RecvEnded { end: RecvEnd::Error(Errno::CONNRESET), .. } => break,
                 other => panic!("unexpected: {other:?}"),
             }
         }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use annulus_ring::{Connect, Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Connect, Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::{Domain, SockAddr, Type};
 
 use crate::harness::{Bench, EngineKind, on_every_engine, pattern};
@@ -30,7 +30,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 
 impl<K: EngineKind> Bench<K> {
     /// The next event, which must be the end of `key`'s connecting.
-    fn connected(&mut self, key: Key) -> Result<Socket, i32> {
+    fn connected(&mut self, key: Key) -> Result<Socket, Errno> {
         match self.next() {
             Event::Connected { key: of, result } if of == key => result,
             other => panic!("not the end of {key:?}'s connecting: {other:?}"),
@@ -115,7 +115,7 @@ fn nobody_there_is_an_errno<K: EngineKind>() {
     drop(listener);
     let key = bench.key();
     bench.ring.connect(key, None, address);
-    assert_eq!(bench.connected(key), Err(libc::ECONNREFUSED));
+    assert_eq!(bench.connected(key), Err(Errno::CONNREFUSED));
     bench.finish();
 }
 
@@ -125,7 +125,7 @@ fn a_foreign_source_is_an_errno<K: EngineKind>() {
     let key = bench.key();
     // TEST-NET-1 (RFC 5737): nobody's.
     bench.ring.connect(key, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), address);
-    assert_eq!(bench.connected(key), Err(libc::EADDRNOTAVAIL));
+    assert_eq!(bench.connected(key), Err(Errno::ADDRNOTAVAIL));
     bench.finish();
 }
 
@@ -174,7 +174,7 @@ fn a_connection_can_be_given_up<K: EngineKind>() {
     bench.ring.connect(key, None, address);
     bench.stays_quiet(Duration::from_millis(20));
     bench.ring.cancel_connect(key);
-    assert_eq!(bench.connected(key), Err(libc::ECANCELED));
+    assert_eq!(bench.connected(key), Err(Errno::CANCELED));
     bench.finish();
 }
 

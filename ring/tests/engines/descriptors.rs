@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
-use annulus_ring::{AcceptEnd, Event, Ring};
+use annulus_ring::{AcceptEnd, Errno, Event, Ring};
 
 use crate::harness::{Bench, EngineKind, descriptors, on_every_engine};
 
@@ -47,11 +47,11 @@ fn run_out<K: EngineKind>() {
     }
     let (first, _) = bench.accepted();
     let end = accept_ended(&mut bench);
-    assert_eq!(end, AcceptEnd::Exhausted(libc::EMFILE));
+    assert_eq!(end, AcceptEnd::Exhausted(Errno::MFILE));
     bench.stays_quiet(Duration::from_millis(100));
     // Asked again too early, it says the same again, once.
     bench.ring.accept(0);
-    assert_eq!(accept_ended(&mut bench), AcceptEnd::Exhausted(libc::EMFILE));
+    assert_eq!(accept_ended(&mut bench), AcceptEnd::Exhausted(Errno::MFILE));
     bench.stays_quiet(Duration::from_millis(50));
     fillers.clear();
     bench.ring.accept(0);

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_ring::{
-    Connect, ConnectionLimit, EngineConfig, Epoll, Event, Key, Listener, Pool, RecvBuf, RecvEnd,
-    RecvMode, Ring, Socket, Uring, Waker,
+    Connect, ConnectionLimit, EngineConfig, Epoll, Errno, Event, Key, Listener, Pool, RecvBuf,
+    RecvEnd, RecvMode, Ring, Socket, Uring, Waker,
 };
 use socket2::SockRef;
 
@@ -311,7 +311,7 @@ impl<K: EngineKind> Bench<K> {
     }
 
     /// The next event, which must be the end of the owned send of `key`.
-    pub(crate) fn sent(&mut self, key: Key) -> Result<(), i32> {
+    pub(crate) fn sent(&mut self, key: Key) -> Result<(), Errno> {
         match self.next() {
             Event::Sent { key: of, result } if of == key => result,
             other => panic!("not the end of {key:?}'s send: {other:?}"),
@@ -319,7 +319,7 @@ impl<K: EngineKind> Bench<K> {
     }
 
     /// The next event, which must be a send of `key` that fell short.
-    pub(crate) fn incomplete(&mut self, key: Key) -> (Result<Box<[u8]>, i32>, Option<Socket>) {
+    pub(crate) fn incomplete(&mut self, key: Key) -> (Result<Box<[u8]>, Errno>, Option<Socket>) {
         match self.next() {
             Event::SendIncomplete { key: of, rest, socket } if of == key => (rest, socket),
             other => panic!("not a short send of {key:?}: {other:?}"),

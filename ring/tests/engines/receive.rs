@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, EngineKind, Shape, on_every_engine, pattern};
@@ -256,7 +256,7 @@ fn a_reset_is_an_error<K: EngineKind>() {
                 bench.stays_quiet(Duration::from_millis(10));
                 bench.ring.recv(key, &socket, expect);
             }
-            assert_eq!(bench.recv_ended(key), RecvEnd::Error(libc::ECONNRESET));
+            assert_eq!(bench.recv_ended(key), RecvEnd::Error(Errno::CONNRESET));
             bench.ring.close(socket);
         }
     }

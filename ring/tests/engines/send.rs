@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, EngineKind, on_every_engine, pattern};
@@ -66,7 +66,7 @@ fn a_reply_and_a_receive_in_one_turn<K: EngineKind>() {
     }
     // The last reply is unread by the client: its close may be a reset.
     let end = bench.recv_ended(key);
-    assert!(matches!(end, RecvEnd::Eof | RecvEnd::Error(libc::ECONNRESET)), "{end:?}");
+    assert!(matches!(end, RecvEnd::Eof | RecvEnd::Error(Errno::CONNRESET)), "{end:?}");
     bench.ring.close(socket);
     bench.finish();
 }
@@ -160,7 +160,7 @@ fn sending_to_a_peer_that_reset_fails<K: EngineKind>() {
     bench.fill_reply(b"hello");
     bench.ring.send(key, &socket, 5);
     let (rest, returned) = bench.incomplete(key);
-    assert!(matches!(rest, Err(libc::ECONNRESET | libc::EPIPE)), "{rest:?}");
+    assert!(matches!(rest, Err(Errno::CONNRESET | Errno::PIPE)), "{rest:?}");
     assert_eq!(returned, None);
     bench.ring.close(socket);
     bench.finish();
@@ -174,7 +174,7 @@ fn a_last_reply_to_a_peer_that_reset_hands_the_socket_back<K: EngineKind>() {
     bench.fill_reply(b"hello");
     bench.ring.send_and_close(key, socket, 5);
     let (rest, returned) = bench.incomplete(key);
-    assert!(matches!(rest, Err(libc::ECONNRESET | libc::EPIPE)), "{rest:?}");
+    assert!(matches!(rest, Err(Errno::CONNRESET | Errno::PIPE)), "{rest:?}");
     let socket = returned.expect("a socket that was not closed comes back");
     assert_eq!(socket.raw(), fd);
     bench.ring.close(socket);
@@ -186,7 +186,7 @@ fn an_owned_send_to_a_peer_that_reset_fails<K: EngineKind>() {
     let (client, key, socket) = bench.greeted();
     reset(client);
     bench.ring.send_owned(key, &socket, b"hello"[..].into());
-    assert!(matches!(bench.sent(key), Err(libc::ECONNRESET | libc::EPIPE)));
+    assert!(matches!(bench.sent(key), Err(Errno::CONNRESET | Errno::PIPE)));
     bench.ring.close(socket);
     bench.finish();
 }

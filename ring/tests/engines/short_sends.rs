@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::{Domain, SockAddr, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, EngineKind, Shape, limit_send_buffer, on_every_engine, pattern};
@@ -284,7 +284,7 @@ fn shutting_down_aborts_a_send_to_a_slow_reader<K: EngineKind>() {
     let _client = reading.join().unwrap();
     bench.stays_quiet(Duration::from_millis(20));
     bench.ring.shutdown(&socket, Shutdown::Both);
-    assert_eq!(bench.sent(key), Err(libc::EPIPE));
+    assert_eq!(bench.sent(key), Err(Errno::PIPE));
     bench.ring.reset(socket);
     bench.finish();
 }
@@ -326,7 +326,7 @@ fn shutting_down_aborts_an_owned_send<K: EngineKind>() {
         let (mut sent, mut ended) = (false, !armed);
         while !(sent && ended) {
             match bench.next() {
-                Event::Sent { key: of, result: Err(libc::EPIPE) } if of == key => sent = true,
+                Event::Sent { key: of, result: Err(Errno::PIPE) } if of == key => sent = true,
                 Event::RecvEnded { key: of, .. } if of == key => ended = true,
                 other => panic!("unexpected: {other:?}"),
             }
@@ -344,7 +344,7 @@ fn a_reset_by_the_peer_aborts_an_owned_send<K: EngineKind>() {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     let result = bench.sent(key);
-    assert!(matches!(result, Err(libc::ECONNRESET | libc::EPIPE)), "{result:?}");
+    assert!(matches!(result, Err(Errno::CONNRESET | Errno::PIPE)), "{result:?}");
     bench.ring.close(socket);
     bench.finish();
 }

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
 use socket2::SockRef;
 
 use crate::harness::{Bench, EngineKind, Shape, limit_send_buffer, on_every_engine, pattern};
@@ -121,7 +121,7 @@ impl<K: EngineKind> SoakServer<K> {
                     RecvEnd::NoBuffers | RecvEnd::Cancelled => {}
                     // What was asked before the end is still answered.
                     RecvEnd::Eof => connection.leaving = connection.pending.len() < REQUEST,
-                    RecvEnd::Error(libc::ECONNRESET) => connection.leaving = true,
+                    RecvEnd::Error(Errno::CONNRESET) => connection.leaving = true,
                     RecvEnd::Error(_) => panic!("{end:?}"),
                 }
                 self.go_on(key);
@@ -168,7 +168,7 @@ impl<K: EngineKind> SoakServer<K> {
         self.connections.insert(slot, connection);
     }
 
-    fn on_short_send(&mut self, key: Key, rest: Result<Box<[u8]>, i32>, socket: Option<Socket>) {
+    fn on_short_send(&mut self, key: Key, rest: Result<Box<[u8]>, Errno>, socket: Option<Socket>) {
         let turn = self.turn;
         let connection = self.known(key);
         assert_eq!(connection.sent_in + 1, turn, "told in another turn than that of the send");
