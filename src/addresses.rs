@@ -1,16 +1,15 @@
-//! Kinds of IP addresses, in one place: which of them a peer cannot have, which mean something
-//! only within one network, and which anybody can reach.
+//! Kinds of IP addresses: unreachable, private and public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether nobody can connect to `ip`, so that it is of no use as a peer's address: no host has
-/// it, or what it means depends on who asks.
+/// Whether `ip` is useless as a peer's address: no host has it, or its meaning depends on the host
+/// that uses it.
 ///
 /// IPv4: 0.0.0.0/8 ("this host", RFC 6890), 224.0.0.0/4 (multicast), and 240.0.0.0/4 (reserved,
 /// and broadcast). IPv6: `::` and the other IPv4-compatible addresses (`::a.b.c.d`, deprecated by
-/// RFC 4291 section 2.5.5.1), fe80::/10 (link-local: it needs a zone, and each host has its own
-/// name for that), and ff00::/8 (multicast). An IPv4 address that is mapped to IPv6, or
-/// translated (64:ff9b::/96, RFC 6052), is what the IPv4 address is.
+/// RFC 4291 section 2.5.5.1), fe80::/10 (link-local: it needs a zone, whose name differs between
+/// hosts), and ff00::/8 (multicast). An IPv4-mapped or translated
+/// (64:ff9b::/96, RFC 6052) address counts as the IPv4 address.
 pub fn is_unreachable(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_unreachable_v4(ip),
@@ -28,13 +27,12 @@ fn is_unreachable_v4(ip: Ipv4Addr) -> bool {
     matches!(ip.octets()[0], 0 | 224..)
 }
 
-/// Whether `ip` means a host of this machine or of the network that it is in, and nothing to
-/// others.
+/// Whether `ip` has a meaning only on this machine or in its own network.
 ///
 /// IPv4: 127.0.0.0/8 (loopback), 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918),
 /// 169.254.0.0/16 (link-local). IPv6: `::1` and fc00::/7 (unique local, RFC 4193). Not
-/// 100.64.0.0/10 (RFC 6598) and 0200::/7, whose hosts are not behind the same router: carriers'
-/// customers, and members of networks that lie over the Internet.
+/// 100.64.0.0/10 (RFC 6598, customers of a carrier) and 0200::/7 (overlay networks): their hosts are
+/// not behind the same router.
 pub fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
@@ -42,7 +40,8 @@ pub fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether anybody may be able to connect to `ip`. Addresses for documentation count as such.
+/// Whether hosts on the Internet may be able to connect to `ip`. Documentation ranges count as
+/// public.
 pub fn is_public(ip: IpAddr) -> bool {
     let is_shared = |ip: Ipv4Addr| matches!(ip.octets(), [100, 64..128, ..]);
     let shared = matches!(ip.to_canonical(), IpAddr::V4(ip) if is_shared(ip));
@@ -65,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_cannot_have() {
+    fn unreachable_addresses() {
         assert_all(
             is_unreachable,
             "0.0.0.0 0.255.255.255 224.0.0.0 239.255.255.255 240.0.0.0 255.255.255.255
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_something_in_one_network_only() {
+    fn private_addresses() {
         assert_all(
             is_private,
             "127.0.0.1 127.255.255.255 10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_anybody_can_reach() {
+    fn public_addresses() {
         assert_all(
             is_public,
             "1.1.1.1 100.63.255.255 100.128.0.0 203.0.113.7 192.0.2.1 2001:db8::1 200::1

@@ -213,7 +213,7 @@ impl Connection {
     /// Buffers bytes until earlier responses are sent.
     pub fn buffer(&mut self, bytes: &[u8]) {
         match &mut self.session {
-            Some(session) if self.proxy_header == ProxyHeader::Done => session.keep(bytes),
+            Some(session) if self.proxy_header == ProxyHeader::Done => session.buffer(bytes),
             _ => self.pending.extend(bytes),
         }
     }

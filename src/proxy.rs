@@ -1,8 +1,8 @@
-//! Clients behind proxies: whose word on a client's address is taken, and what it is.
+//! The addresses of clients behind proxies, by a header or by the PROXY protocol.
 //!
-//! A proxy is known by the address that it connects from, or by coming through a Unix socket,
-//! which only those can who may write to its file; and by nothing else: anybody can write a
-//! header.
+//! A proxy is trusted for the address that it connects from, or because it connects by a Unix socket,
+//! which needs write permission on the socket's file. A header alone proves nothing: any client can
+//! send it.
 
 use std::net::IpAddr;
 
@@ -13,22 +13,22 @@ use crate::config::{self, Range};
 use crate::limits::LISTENERS_MAX;
 use crate::log::WarningLimiter;
 
-/// The header by which proxies say where a request came from.
+/// The header in which proxies pass on the client's address.
 #[derive(Debug)]
 pub struct Forwarded {
     header: String,
-    /// Whether every address in it has a port, IPv6 too, and without brackets.
+    /// Whether every address in it has a port, IPv6 addresses too, without brackets.
     always_with_port: bool,
     trusted: Vec<Range>,
     unknown: WarningLimiter,
 }
 
-/// Why the client of a request is not known.
+/// Why the client of a request is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// A proxy did not send the header, or none is configured for one that has no address.
+pub enum UnknownClient {
+    /// The proxy did not send the header, or no header is configured for a Unix socket.
     Missing,
-    /// The header does not say an address where it counts, or one that no client can have.
+    /// The relevant entry is not an address, or it is one that no client can have.
     Unreadable,
 }
 
@@ -44,22 +44,21 @@ impl Forwarded {
         })
     }
 
-    /// Where a request came from that was received from `peer`, `None` for a Unix socket.
+    /// The client of a request that was received from `peer`, `None` for a Unix socket.
     ///
     /// # Errors
-    /// `peer` is a proxy that does not tell.
-    pub fn client(&self, peer: Option<IpAddr>, head: &Head<'_>) -> Result<IpAddr, Unknown> {
+    /// `peer` is a trusted proxy, and its header has no client address.
+    pub fn client(&self, peer: Option<IpAddr>, head: &Head<'_>) -> Result<IpAddr, UnknownClient> {
         if let Some(peer) = peer
-            && !is_in(&self.trusted, peer)
+            && !contains(&self.trusted, peer)
         {
             return Ok(peer);
         }
         let client = self.forwarded(head)?;
-        if is_unreachable(client) { Err(Unknown::Unreadable) } else { Ok(client) }
+        if is_unreachable(client) { Err(UnknownClient::Unreadable) } else { Ok(client) }
     }
 
-    /// Has the log say that the proxy `peer` did not tell where an announce came from, at second
-    /// `now_s`.
+    /// Logs that the proxy `peer` sent no readable client address with an announce.
     pub fn note_unknown(&mut self, peer: Option<IpAddr>, now_s: u32) {
         let header = &self.header;
         match peer {
@@ -76,32 +75,33 @@ impl Forwarded {
         }
     }
 
-    /// What the header says.
+    /// The client's address in the header.
     ///
-    /// Every proxy adds the address of its own peer to the right of what it was sent. So the
-    /// list is read from the right, over all lines, as far as the addresses are those of trusted
-    /// proxies: the next one was seen by one of them, and what stands left of it is anybody's
-    /// say-so.
-    fn forwarded(&self, head: &Head<'_>) -> Result<IpAddr, Unknown> {
-        let mut client = Err(Unknown::Missing);
+    /// Every proxy appends the address of its own peer on the right. So the list is read from the
+    /// right, over all lines of the header, past the addresses of trusted proxies: the next address
+    /// was seen by one of them, and anything left of it may be forged.
+    fn forwarded(&self, head: &Head<'_>) -> Result<IpAddr, UnknownClient> {
+        let mut client = Err(UnknownClient::Missing);
         for line in head.headers().values(self.header.as_bytes()) {
             client = match self.last_untrusted(line) {
-                // The first proxy of the whole list stays the client.
-                Ok(ip) if is_in(&self.trusted, ip) && client != Err(Unknown::Missing) => client,
+                // If all are trusted, the leftmost is the client.
+                Ok(ip) if contains(&self.trusted, ip) && client != Err(UnknownClient::Missing) => {
+                    client
+                }
                 decided => decided,
             };
         }
         client
     }
 
-    /// The address that counts in one line; the first if all are trusted.
-    fn last_untrusted(&self, line: &[u8]) -> Result<IpAddr, Unknown> {
-        let mut last = Err(Unknown::Unreadable);
+    /// The relevant address of one line: the rightmost that is not trusted, else the leftmost.
+    fn last_untrusted(&self, line: &[u8]) -> Result<IpAddr, UnknownClient> {
+        let mut last = Err(UnknownClient::Unreadable);
         for entry in line.rsplit(|&byte| byte == b',') {
             let entry = if self.always_with_port { without_port(entry) } else { Some(entry) };
-            let ip = entry.and_then(forwarded_ip).ok_or(Unknown::Unreadable)?.to_canonical();
+            let ip = entry.and_then(forwarded_ip).ok_or(UnknownClient::Unreadable)?.to_canonical();
             last = Ok(ip);
-            if !is_in(&self.trusted, ip) {
+            if !contains(&self.trusted, ip) {
                 break;
             }
         }
@@ -109,8 +109,7 @@ impl Forwarded {
     }
 }
 
-/// What stands before the last colon, if a port stands behind it: `2001:db8::1:46532` would else
-/// be read as an address.
+/// An entry without its port, which is required: `2001:db8::1:46532` would parse as an address.
 fn without_port(entry: &[u8]) -> Option<&[u8]> {
     let colon = entry.iter().rposition(|&byte| byte == b':')?;
     let port = entry[colon + 1..].trim_ascii_end();
@@ -118,37 +117,36 @@ fn without_port(entry: &[u8]) -> Option<&[u8]> {
     is_port.then_some(&entry[..colon])
 }
 
-/// The listeners on which proxies introduce each connection by the PROXY protocol.
+/// The listeners on which each connection begins with a PROXY protocol header.
 #[derive(Debug)]
 pub struct ProxyProtocol {
-    /// One bit for each listener, the lowest for that of index 0.
+    /// A bit set: bit 0 is the listener of index 0.
     listeners: u64,
     trusted: Vec<Range>,
-    strangers: WarningLimiter,
+    untrusted: WarningLimiter,
 }
 
 const _: () = assert!(LISTENERS_MAX <= u64::BITS as usize);
 
 impl ProxyProtocol {
-    /// Those whose bits are set in `listeners`, the lowest for that of index 0; `None` if none is.
+    /// `listeners` is a bit set: bit 0 is the listener of index 0. `None` if it is empty.
     pub fn new(config: &config::Proxy, listeners: u64) -> Option<ProxyProtocol> {
         let trusted = config.trusted.clone();
-        let strangers = WarningLimiter::default();
-        (listeners != 0).then_some(ProxyProtocol { listeners, trusted, strangers })
+        let untrusted = WarningLimiter::default();
+        (listeners != 0).then_some(ProxyProtocol { listeners, trusted, untrusted })
     }
 
-    /// Whether the connections of a listener begin with an introduction.
     pub fn expected_at(&self, listener: u16) -> bool {
         self.listeners >> listener & 1 != 0
     }
 
-    /// Whether `peer`, who connected at second `now_s`, may introduce others: `None`, who came by
-    /// a Unix socket, may. The log says who tried and may not.
+    /// Whether `peer`, which connected at second `now_s`, may send a PROXY header; `None` is a Unix
+    /// socket, which may. A rejection is logged.
     pub fn may_come_from(&mut self, peer: Option<IpAddr>, now_s: u32) -> bool {
         let Some(peer) = peer.map(|peer| peer.to_canonical()) else { return true };
-        let trusted = is_in(&self.trusted, peer);
+        let trusted = contains(&self.trusted, peer);
         if !trusted {
-            self.strangers.warning(
+            self.untrusted.warning(
                 now_s,
                 format_args!("a connection to a PROXY listener from {peer}, which is not trusted"),
             );
@@ -157,6 +155,6 @@ impl ProxyProtocol {
     }
 }
 
-fn is_in(ranges: &[Range], ip: IpAddr) -> bool {
+fn contains(ranges: &[Range], ip: IpAddr) -> bool {
     ranges.iter().any(|range| range.contains(ip))
 }

@@ -29,7 +29,7 @@ use crate::metrics::Counters;
 use crate::metrics::labels::{
     AddressFamily, FailureReason, RefusalReason, Rejection, RequestOutcome, RequestType, Unstored,
 };
-use crate::proxy::{Forwarded, Unknown};
+use crate::proxy::{Forwarded, UnknownClient};
 use crate::rate_limit::{ConnectionPermit, LimitExceeded, RateLimiter};
 use crate::response::{self, AnnounceResponse, Intervals, ResponseOptions, RetryIn, Status};
 use annulus_swarm::{
@@ -408,7 +408,7 @@ impl Handler for Server {
         self.outcome = RequestOutcome::Answered;
         let client = match &self.forwarded {
             Some(forwarded) => forwarded.client(peer, head),
-            None => peer.ok_or(Unknown::Missing),
+            None => peer.ok_or(UnknownClient::Missing),
         };
         let source = client.ok().or(peer);
         let kind = match head.target {

@@ -8,7 +8,7 @@ use super::Server;
 use crate::connection::RequestError;
 use crate::limits::{HEAD_BYTES_MAX, REFUSED_RETRY_MINUTES, REQUEST_LINE_BYTES_MAX};
 use crate::metrics::labels::{FailureReason, RefusalReason, RequestType};
-use crate::proxy::Unknown;
+use crate::proxy::UnknownClient;
 use crate::response::{self, ResponseOptions, RetryIn, Status};
 
 /// Minutes after which a client may try again whose address was not told.
@@ -19,7 +19,7 @@ impl Server {
     pub(super) fn answer_unknown(
         &mut self,
         proxy: Option<IpAddr>,
-        unknown: Unknown,
+        unknown: UnknownClient,
         envelope: ResponseOptions,
         out: &mut [u8],
     ) -> usize {
@@ -27,11 +27,11 @@ impl Server {
             forwarded.note_unknown(proxy, self.now_s);
         }
         let (refusal, reason) = match unknown {
-            Unknown::Missing => (
+            UnknownClient::Missing => (
                 RefusalReason::ClientMissing,
                 "the proxy before this tracker does not say your address: its header is missing",
             ),
-            Unknown::Unreadable => (
+            UnknownClient::Unreadable => (
                 RefusalReason::ClientUnreadable,
                 "the proxy before this tracker does not say your address: its header is unreadable",
             ),

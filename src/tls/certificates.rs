@@ -1,7 +1,7 @@
-//! Certificates: from the files that the configuration lists to the one that a client gets.
+//! Certificates: reading the configured files, and choosing the certificate for a client.
 //!
-//! A file with a mistake yields one line that says what is wrong with it, and no file's
-//! mistake hides another's. What works, but not for long or not well, is a warning.
+//! Each invalid file yields one message, so that all mistakes are found in one reading. What works,
+//! but not for long or not well, yields a warning.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -24,39 +24,37 @@ use crate::config::{CertificateFiles, read_bounded};
 use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
 use crate::os::{FileSource, not_utf8};
 
-/// Bytes of a line of a PEM file that a message may show: more than any mark has.
+/// Bytes of a line of a PEM file that a message may repeat: longer than any BEGIN or END line.
 const MARK_BYTES_SHOWN: usize = 48;
 
-/// What is said of a file that is [`is_der`].
+/// The message about a file for which [`is_der`] holds.
 const NOT_PEM: &str = "not PEM but DER or PKCS #12, which openssl converts: \
                        \"openssl x509 -inform DER\" a certificate, \"openssl pkey -inform DER\" \
                        a key, \"openssl pkcs12 -nodes\" both";
 
-/// What the explicit parameters of an elliptic curve have in them and its name has not: the
-/// identifier of one of two kinds of fields (RFC 3279 section 2.3.5), in DER.
+/// The identifiers of the two kinds of fields (RFC 3279 section 2.3.5), in DER. Explicit parameters
+/// of an elliptic curve contain one of them; the name of a curve does not.
 const FIELD_TYPES: [[u8; 9]; 2] = [
     [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x01, 0x01],
     [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x01, 0x02],
 ];
 
-/// Certificates with their keys, at least one, and the hosts that they are for.
+/// At least one certificate with its key, and the hosts that they are for.
 #[derive(Debug)]
 pub struct Certificates {
     entries: Vec<ServedCertificate>,
     names: HostNames,
-    /// By the IP address that they are for.
+    /// Indices by the IP address that a certificate is for.
     addresses: HashMap<IpAddr, Vec<usize>>,
-    /// The first, and those that share a name with it: for hosts that are none of `names`.
+    /// The first certificate, and those that share a name with it: for unknown host names.
     others: Vec<usize>,
 }
 
-/// What [`Certificates::load`] makes of files without a mistake.
+/// The result of [`Certificates::load`].
 #[derive(Debug)]
 pub struct LoadedCertificates {
-    /// Fit for use.
     pub certificates: Certificates,
-    /// What an operator should look into, each one line that begins with the place where the
-    /// configuration lists the certificate.
+    /// One line each, which begins with the place where the configuration lists the certificate.
     pub warnings: Vec<String>,
 }
 
@@ -65,43 +63,40 @@ struct ServedCertificate {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
     addresses: Vec<IpAddr>,
-    /// Of each certificate of the chain.
+    /// One for each certificate of the chain.
     validity: Vec<Validity>,
-    /// What a line about the chain begins with.
+    /// How a message about the chain begins.
     place: String,
 }
 
-/// A certificate, as far as operators are told of it while it is served.
+/// What metrics and the operations page show of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateStatus {
-    /// The host names that it is for, as in "example.org, *.example.org", or else the addresses.
+    /// Its host names, as in "example.org, *.example.org", or else its addresses.
     pub names: String,
-    /// When it is valid.
     pub validity: Validity,
 }
 
-/// A chain that could be parsed, the certificate of the host first.
+/// A parsed chain; the certificate of the host is the first.
 struct CertificateChain {
     certificates: Vec<CertificateDer<'static>>,
     names: Vec<String>,
     addresses: Vec<IpAddr>,
     validity: Vec<Validity>,
     warnings: Vec<String>,
-    /// Why the first cannot be that of the host.
+    /// Why the first certificate cannot be used.
     fault: Option<String>,
 }
 
 impl Certificates {
-    /// Reads all `files`, opened by `source`. `now_unix_s`, in seconds since 1970, is what
-    /// validity is judged by; a certificate that is not valid then is served all the same, with
-    /// a warning.
+    /// Reads all `files`, opened by `source`. A certificate that is not valid at `now_unix_s`, in
+    /// seconds since 1970, is served nevertheless, with a warning.
     ///
     /// # Errors
-    /// `files` is empty, or has mistakes: a file cannot be read, is longer than
-    /// [`CERTIFICATE_FILE_BYTES_MAX`] or is no PEM; a chain has no certificate, one that
-    /// cannot be used, or more than [`CHAIN_BYTES_MAX`]; there is not exactly one key, or it
-    /// is encrypted, of an unknown type or of another certificate. Each mistake is one line
-    /// that begins with its place in the configuration.
+    /// `files` is empty; a file cannot be read, is longer than [`CERTIFICATE_FILE_BYTES_MAX`] or is
+    /// not PEM; a chain has no certificate, an unusable one, or more than [`CHAIN_BYTES_MAX`]; there
+    /// is not exactly one key, or it is encrypted, of an unknown type or of another certificate.
+    /// Each mistake is one line that begins with its place in the configuration.
     pub fn load(
         files: &[CertificateFiles],
         source: &FileSource,
@@ -133,8 +128,8 @@ impl Certificates {
         Ok(LoadedCertificates { certificates, warnings })
     }
 
-    /// Gives each name to its certificates. Returns what is served to nobody: a certificate, the
-    /// one that is served in its place because its key is of the same kind, and the name.
+    /// Assigns names and addresses to certificates. Returns which are never served: a certificate,
+    /// the earlier one with a key of the same kind that replaces it, and the name.
     fn assign(&mut self) -> Vec<(usize, usize, String)> {
         let kind = |index: usize| self.entries[index].key.key.algorithm();
         let mut unserved = Vec::new();
@@ -151,7 +146,7 @@ impl Certificates {
                     }
                 }
             }
-            // Who shares a host's address is no mistake: only clients that name no host notice.
+            // A shared address needs no warning: it matters only to clients without a server name.
             for &address in &entry.addresses {
                 let owners = self.addresses.entry(address).or_default();
                 if owners.iter().all(|&owner| kind(owner) != kind(index)) {
@@ -162,11 +157,10 @@ impl Certificates {
         unserved
     }
 
-    /// The certificate for a client that connects to `server_name`, in any case and with or
-    /// without a dot at its end: one that has this very name, or else one that has it by a
-    /// wildcard. If there is neither, or the client named no host, the first of the list. Of
-    /// several with keys of different kinds, the first that can sign as the client wants, by
-    /// one of `schemes`.
+    /// The certificate for a client that connects to `server_name`, in any case and with or without
+    /// a dot at its end: one with exactly this name, else one with a matching wildcard, else the
+    /// first of the list. Of several with keys of different kinds, the first that can sign with one
+    /// of the client's `schemes`.
     pub fn choose(
         &self,
         server_name: Option<&str>,
@@ -175,8 +169,8 @@ impl Certificates {
         self.pick(server_name.map_or(&[], |name| self.names.find(name)), schemes)
     }
 
-    /// The same for a client that names no host, by the address that it connected to: one that
-    /// is for this address, or else the first of the list.
+    /// The certificate for a client that sends no server name, by the address that it connected to:
+    /// one for this address, else the first of the list.
     pub fn choose_by_address(
         &self,
         address: IpAddr,
@@ -186,12 +180,12 @@ impl Certificates {
         self.pick(owners.map_or(&[], Vec::as_slice), schemes)
     }
 
-    /// Whether any is for an IP address.
+    /// Whether any certificate is for an IP address.
     pub fn have_addresses(&self) -> bool {
         !self.addresses.is_empty()
     }
 
-    /// One of `fit`, or of those for all others if there is none.
+    /// One of `fit`, or of `others` if `fit` is empty.
     fn pick(&self, fit: &[usize], schemes: &[SignatureScheme]) -> &Arc<CertifiedKey> {
         let fit = if fit.is_empty() { &self.others } else { fit };
         let signs = |index: &&usize| self.entries[**index].key.key.choose_scheme(schemes).is_some();
@@ -202,7 +196,7 @@ impl Certificates {
         &self.entries[*index].key
     }
 
-    /// A line for each, as in "certificate for example.org, *.example.org until 2027-02-01".
+    /// One log line each, as in "certificate for example.org, *.example.org until 2027-02-01".
     pub fn describe(&self) -> Vec<String> {
         let line = |CertificateStatus { names, validity }: CertificateStatus| {
             let names = if names.is_empty() { "no host" } else { &names };
@@ -211,15 +205,13 @@ impl Certificates {
         self.status().into_iter().map(line).collect()
     }
 
-    /// What there is to know of each, the rest of its chain left out.
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.entries.iter().map(ServedCertificate::term).collect()
     }
 
-    /// What is to be warned of at `now_unix_s` because time has passed, for somebody who has
-    /// heard of all until `last_unix_s`: that a certificate, or one of its issuers, has expired
-    /// or soon will. Each is told when it comes to that, and once a day from then on, in a line
-    /// as of [`LoadedCertificates::warnings`].
+    /// The warnings that are due at `now_unix_s` if the last were given at `last_unix_s`: that a
+    /// certificate of a chain has expired or soon will. Each is given once when it becomes true, and
+    /// then once a day, in the form of [`LoadedCertificates::warnings`].
     pub fn new_warnings(&self, last_unix_s: i64, now_unix_s: i64) -> Vec<String> {
         let of_entry = |entry: &ServedCertificate| -> Vec<String> {
             let news = entry.validity.iter().zip(1..);
@@ -230,7 +222,7 @@ impl Certificates {
         self.entries.iter().flat_map(of_entry).collect()
     }
 
-    /// The next second after `now_unix_s` in which there will be such news.
+    /// The next second after `now_unix_s` with such a warning.
     pub fn next_change(&self, now_unix_s: i64) -> Option<i64> {
         let all = self.entries.iter().flat_map(|entry| &entry.validity);
         all.filter_map(|validity| validity.next_change(now_unix_s)).min()
@@ -238,7 +230,7 @@ impl Certificates {
 }
 
 impl ServedCertificate {
-    /// Adds to `warnings` even if it fails.
+    /// Appends to `warnings`, also if it fails.
     fn load(
         files: &CertificateFiles,
         source: &FileSource,
@@ -277,7 +269,7 @@ impl ServedCertificate {
         if is_explicit {
             mismatch += &format!(", and {}", explicit_key(&files.key));
         }
-        // First of all: what else there is to say of the first certificate would not help.
+        // Checked first: other faults of the first certificate matter only in the right order.
         if let Some(index @ 1..) = owner(&key) {
             let n = index + 1;
             mismatch += &format!(
@@ -310,7 +302,7 @@ impl ServedCertificate {
     }
 }
 
-/// Which certificate of its chain a key belongs to.
+/// The index of the certificate in its chain that a key belongs to.
 fn owner(key: &CertifiedKey) -> Option<usize> {
     let public = key.key.public_key()?;
     let has_it = |certificate: X509Certificate<'_>| certificate.public_key().raw == &public[..];
@@ -372,13 +364,13 @@ fn read_chain(
     })
 }
 
-/// `None` also if there is more than a certificate.
+/// `None` if it is not a certificate, or if more follows it.
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     let (rest, certificate) = parse_x509_certificate(der).ok()?;
     rest.is_empty().then_some(certificate)
 }
 
-/// Why no client takes a certificate, whatever it is for, and what to do about it and its `key`.
+/// Why clients reject a certificate for any host, and how to mend it and its `key`.
 fn fault(certificate: &X509Certificate<'_>, key: impl Display) -> Option<String> {
     let version = certificate.version();
     if version != X509Version::V3 {
@@ -399,8 +391,8 @@ fn fault(certificate: &X509Certificate<'_>, key: impl Display) -> Option<String>
     })
 }
 
-/// Whether a key in DER, public or private, describes its curve and does not name it, which no
-/// certificate may (RFC 5480 section 2.1.1).
+/// Whether a key in DER, public or private, describes its curve by parameters instead of naming it,
+/// which certificates must not (RFC 5480 section 2.1.1).
 fn has_explicit_parameters(der: &[u8]) -> bool {
     der.windows(FIELD_TYPES[0].len()).any(|part| FIELD_TYPES.iter().any(|field| part == field))
 }
@@ -420,7 +412,7 @@ fn chain_warnings(
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     for (certificate, (validity, n)) in chain.iter().zip(validity.iter().zip(1..)) {
-        // A root is not looked at by clients: they have their own.
+        // Clients ignore a root in the chain: they have their own copy.
         let is_root = certificate.issuer().as_raw() == certificate.subject().as_raw();
         let fault = if is_root { None } else { fault(certificate, "KEY") };
         let whats = validity.warning(now_unix_s).into_iter().chain(fault);
@@ -438,10 +430,10 @@ fn chain_warnings(
     warnings
 }
 
-/// A key, and whether it [`has_explicit_parameters`].
+/// The key, and whether it [`has_explicit_parameters`].
 fn read_key(path: &Path, source: &FileSource) -> Result<(Arc<dyn SigningKey>, bool), String> {
     let text = read_file(path, source)?;
-    // The second is how encryption was marked before PKCS#8.
+    // The second marks an encrypted key in the format before PKCS#8.
     let marks = [&b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..], b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| text.windows(mark.len()).any(|part| part == *mark)) {
         let path = path.display();
@@ -476,7 +468,7 @@ fn read_key(path: &Path, source: &FileSource) -> Result<(Arc<dyn SigningKey>, bo
     }
 }
 
-/// What is said of a key that [`has_explicit_parameters`].
+/// The message about a key that [`has_explicit_parameters`].
 fn explicit_key(path: &Path) -> String {
     format!(
         "a key with explicit parameters in place of the name of its curve: convert it by \
@@ -486,7 +478,7 @@ fn explicit_key(path: &Path) -> String {
     )
 }
 
-/// The bytes of a file of [`CERTIFICATE_FILE_BYTES_MAX`] at most.
+/// Reads a file of at most [`CERTIFICATE_FILE_BYTES_MAX`].
 fn read_file(path: &Path, source: &FileSource) -> Result<Vec<u8>, String> {
     let bytes = source
         .open(path)
@@ -501,24 +493,22 @@ fn read_file(path: &Path, source: &FileSource) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Whether this may be what a block of PEM holds, by itself: an ASN.1 sequence, in which there is
-/// a version or a number of unused bits of 0.
+/// Whether this may be DER: an ASN.1 sequence with a zero byte in it.
 fn is_der(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x30) && bytes.contains(&0)
 }
 
-/// The blocks of a PEM file whose kinds are known.
+/// The blocks of a PEM file that rustls knows.
 fn blocks(text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, String> {
-    // With the mark that editors of another system put in front, the first line is no line
-    // of PEM, and the first block would be passed over.
+    // With a byte order mark in front, the first line is no PEM line and its block would be skipped.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let blocks: Result<Vec<_>, _> = PemObject::pem_slice_iter(text).collect();
     blocks.map_err(|error| match error {
-        PemError::MissingSectionEnd { end_marker } => match shown(&end_marker) {
+        PemError::MissingSectionEnd { end_marker } => match printable(&end_marker) {
             Some(mark) => format!("damaged: no -----END {mark}-----"),
             None => "damaged: a block without line ends".to_string(),
         },
-        PemError::IllegalSectionStart { line } => match shown(&line) {
+        PemError::IllegalSectionStart { line } => match printable(&line) {
             Some(line) => format!("damaged: {line:?} begins no block"),
             None => "damaged: what begins with -----BEGIN has no ----- at its end".to_string(),
         },
@@ -527,9 +517,8 @@ fn blocks(text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, String> {
     })
 }
 
-/// A part of a PEM file, if it can be no part of a key: lines that run together have both a mark
-/// and what it marks, and messages are kept and read by others.
-fn shown(part: &[u8]) -> Option<&str> {
+/// A part of a PEM file, if it cannot contain a part of a key: messages end up in logs.
+fn printable(part: &[u8]) -> Option<&str> {
     let harmless = |byte: &u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-');
     let text = str::from_utf8(part).ok()?.trim_end();
     (text.len() <= MARK_BYTES_SHOWN && text.bytes().all(|byte| harmless(&byte))).then_some(text)

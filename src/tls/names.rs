@@ -1,4 +1,4 @@
-//! Host names: those that a certificate is for, and the way from one to its certificate.
+//! The host names and addresses of certificates, and the look-up of a certificate by host name.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-/// The host names of `certificate` in the form that [`HostNames`] keeps, each once: the DNS names
-/// of its subjectAltName or, where it has none, its common name. Addresses are left out: a
-/// client that connects to one names no host, see [`addresses_of`].
+/// The distinct host names of `certificate`, in the form that [`HostNames`] stores: the DNS names of
+/// its subjectAltName or, without one, its common name. Addresses are not among them: a client that
+/// connects to an address sends no server name, see [`addresses_of`].
 pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let general = alternative.iter().flat_map(|extension| &extension.value.general_names);
@@ -23,7 +23,7 @@ pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
         given.extend(common.filter_map(|name| name.as_str().ok()));
     }
     let mut names: Vec<String> = Vec::new();
-    for name in given.into_iter().map(plain) {
+    for name in given.into_iter().map(normalize) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -31,8 +31,8 @@ pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
     names
 }
 
-/// The IP addresses of the subjectAltName of `certificate`, each once. IPv4 that is mapped to IPv6
-/// is IPv4.
+/// The distinct IP addresses of the subjectAltName of `certificate`. IPv4-mapped IPv6 addresses
+/// become IPv4.
 pub(super) fn addresses_of(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let general = alternative.iter().flat_map(|extension| &extension.value.general_names);
@@ -50,31 +50,31 @@ pub(super) fn addresses_of(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
     addresses
 }
 
-/// Lower case, and without the dot that may end a name.
-fn plain(name: &str) -> String {
+/// Lower case, and without a dot at the end.
+fn normalize(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// The certificates, as indices, by host name. `*.` at the start of a name stands for any one
+/// The indices of certificates by host name. `*.` at the start of a name stands for exactly one
 /// label.
 #[derive(Debug, Default)]
 pub(super) struct HostNames(HashMap<String, Vec<usize>>);
 
 impl HostNames {
-    /// Gives `name`, as [`names_of`] returns it, to `certificate` too.
+    /// Adds `certificate` to those of `name`, which is in the form of [`names_of`].
     pub(super) fn add(&mut self, name: &str, certificate: usize) {
         self.0.entry(name.to_string()).or_default().push(certificate);
     }
 
-    /// All that have `name`, in the order in which they were given it.
+    /// The certificates of `name`, in the order in which they were added.
     pub(super) fn owners(&self, name: &str) -> &[usize] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The certificates for `host`, in any case and with or without a dot at its end. Those for
-    /// exactly this name come before those for a wildcard, which are then left out.
+    /// The certificates for `host`, in any case and with or without a dot at its end: those with
+    /// exactly this name, or if there is none, those with a matching wildcard.
     pub(super) fn find(&self, host: &str) -> &[usize] {
-        let host = plain(host);
+        let host = normalize(host);
         match (self.owners(&host), host.split_once('.')) {
             ([], Some((label, parent))) if !label.is_empty() => self.owners(&format!("*.{parent}")),
             (exact, _) => exact,

@@ -1,4 +1,4 @@
-//! For how long a certificate is valid, and from when on its end is warned of.
+//! The validity of a certificate, and when its expiry is warned of.
 
 use time::OffsetDateTime;
 
@@ -25,14 +25,14 @@ enum ValidityState {
 }
 
 impl Validity {
-    /// The last second in which its end is not warned of: a third of its life before it, or
+    /// The last second without a warning of its expiry: a third of its lifetime before that, or
     /// [`CERTIFICATE_NOTICE_S_MAX`], whichever is less.
     pub fn notice_unix_s(&self) -> i64 {
         let life_s = self.until_unix_s.saturating_sub(self.from_unix_s).max(0);
         self.until_unix_s - (life_s / CERTIFICATE_NOTICE_PARTS).min(CERTIFICATE_NOTICE_S_MAX)
     }
 
-    /// What there is to warn of at `now_unix_s`, as in "expires on 2027-02-01".
+    /// The warning at `now_unix_s`, if there is one, as in "expires on 2027-02-01".
     pub(super) fn warning(&self, now_unix_s: i64) -> Option<String> {
         match self.standing(now_unix_s) {
             ValidityState::Valid => None,
@@ -44,8 +44,7 @@ impl Validity {
         }
     }
 
-    /// The same, for somebody who has heard of it at `last_unix_s` and every day (of UTC) before:
-    /// nothing unless it has changed since or another day has begun.
+    /// The warning, if it has changed since `last_unix_s` or another day (UTC) has begun.
     pub(super) fn new_warnings(&self, last_unix_s: i64, now_unix_s: i64) -> Option<String> {
         let day = |unix_s: i64| unix_s.div_euclid(DAY_S);
         let is_known = self.standing(last_unix_s) == self.standing(now_unix_s)
@@ -53,7 +52,7 @@ impl Validity {
         if is_known { None } else { self.warning(now_unix_s) }
     }
 
-    /// The next second after `now_unix_s` from which on there is something else to warn of.
+    /// The next second after `now_unix_s` at which the warning changes.
     pub(super) fn next_change(&self, now_unix_s: i64) -> Option<i64> {
         let changes = [self.from_unix_s, self.notice_unix_s() + 1, self.until_unix_s + 1];
         changes.into_iter().filter(|&change| change > now_unix_s).min()
