@@ -1,8 +1,4 @@
-//! The command line: one table of flags, from which it is parsed, explained and completed.
-
-mod completions;
-mod generate;
-mod manual;
+//! The command line: one table of flags, by which it is parsed and explained.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,7 +7,6 @@ use std::path::PathBuf;
 use lexopt::{Arg, Error, Parser};
 
 use crate::nearest::nearest;
-pub use generate::Generated;
 
 /// One flag of the command line.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +17,6 @@ pub struct Flag {
     pub long: &'static str,
     /// What its value is called, if it takes one.
     pub value: Option<&'static str>,
-    /// The values it can have; empty if its value is a file.
-    pub choices: &'static [&'static str],
     /// What it does, in less than a line.
     pub about: &'static str,
     meaning: Meaning,
@@ -32,7 +25,6 @@ pub struct Flag {
 #[derive(Clone, Copy, Debug)]
 enum Meaning {
     ConfigFile,
-    Generate,
     Do(Action),
 }
 
@@ -42,7 +34,6 @@ pub const FLAGS: &[Flag] = &[
         short: Some('c'),
         long: "config",
         value: Some("FILE"),
-        choices: &[],
         about: "Read the configuration from FILE; without it, run on the defaults",
         meaning: Meaning::ConfigFile,
     },
@@ -50,7 +41,6 @@ pub const FLAGS: &[Flag] = &[
         short: Some('p'),
         long: "print-config",
         value: None,
-        choices: &[],
         about: "Print the default configuration, with comments, and exit",
         meaning: Meaning::Do(Action::PrintConfig),
     },
@@ -58,23 +48,13 @@ pub const FLAGS: &[Flag] = &[
         short: None,
         long: "check-config",
         value: None,
-        choices: &[],
         about: "Say what is wrong with the configuration, if anything, and exit",
         meaning: Meaning::Do(Action::CheckConfig),
-    },
-    Flag {
-        short: None,
-        long: "generate",
-        value: Some("KIND"),
-        choices: &generate::KINDS,
-        about: "Print man, man-config, or completions: bash, fish, zsh",
-        meaning: Meaning::Generate,
     },
     Flag {
         short: Some('h'),
         long: "help",
         value: None,
-        choices: &[],
         about: "Print this and exit",
         meaning: Meaning::Do(Action::Help),
     },
@@ -82,7 +62,6 @@ pub const FLAGS: &[Flag] = &[
         short: Some('V'),
         long: "version",
         value: None,
-        choices: &[],
         about: "Print the version and exit",
         meaning: Meaning::Do(Action::Version),
     },
@@ -97,8 +76,6 @@ pub enum Action {
     PrintConfig,
     /// Say what is wrong with the configuration.
     CheckConfig,
-    /// Print a man page, or what a shell completes a command line with.
-    Generate(Generated),
     /// Print the help.
     Help,
     /// Print the version.
@@ -149,13 +126,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Flags, UsageErr
         }
         match flag.meaning {
             Meaning::ConfigFile => flags.config = Some(parser.value().map_err(usage)?.into()),
-            Meaning::Generate => {
-                let kind = parser.value().map_err(usage)?;
-                flags.action = Action::Generate(Generated::named(&kind).ok_or_else(|| {
-                    let kinds = generate::KINDS.join(", ");
-                    UsageError(format!("--generate takes one of {kinds}, but got {kind:?}"))
-                })?);
-            }
             Meaning::Do(action @ (Action::Help | Action::Version)) => {
                 return Ok(Flags { action, config: None });
             }
@@ -163,9 +133,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Flags, UsageErr
         }
         given.push(flag);
     }
-    // These read no file and leave nothing for another flag to do.
-    let prints =
-        |flag: &&Flag| matches!(flag.meaning, Meaning::Generate | Meaning::Do(Action::PrintConfig));
+    // It reads no file and leaves nothing for another flag to do.
+    let prints = |flag: &&Flag| matches!(flag.meaning, Meaning::Do(Action::PrintConfig));
     if let Some(printing) = given.iter().copied().find(prints)
         && let Some(other) = given.iter().find(|flag| flag.long != printing.long)
     {
@@ -239,17 +208,6 @@ fn usage_of(flag: &Flag) -> String {
     match flag.value {
         Some(value) => format!(" [{name} {value}]"),
         None => format!(" [{name}]"),
-    }
-}
-
-/// What `--generate` prints.
-pub fn generated(what: Generated) -> String {
-    match what {
-        Generated::Man => manual::of_program(),
-        Generated::ManConfig => manual::of_configuration(),
-        Generated::Bash => completions::bash(),
-        Generated::Fish => completions::fish(),
-        Generated::Zsh => completions::zsh(),
     }
 }
 

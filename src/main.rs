@@ -37,7 +37,6 @@ fn main() -> ExitCode {
         Action::Run => return serve(config.as_deref()),
         Action::CheckConfig => check(config.as_deref()),
         Action::PrintConfig => print(&print_default()),
-        Action::Generate(what) => print(&flags::generated(what)),
         Action::Help => print(&flags::help()),
         Action::Version => print(&flags::version()),
     };

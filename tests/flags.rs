@@ -56,7 +56,7 @@ fn help_explains_every_flag() {
         assert!(line.is_some_and(|line| line.ends_with(flag.about)), "{names}\n{help}");
     }
     assert!(help.contains(
-        "\nUsage: annulus [-c FILE] [-p] [--check-config] [--generate KIND] [-h] [-V]\n"
+        "\nUsage: annulus [-c FILE] [-p] [--check-config] [-h] [-V]\n"
     ));
     assert!(help.lines().all(|line| line.len() <= 88), "{help}");
 }
@@ -103,12 +103,6 @@ fn values_are_where_they_belong() {
     misused(&["-pp"], "--print-config is given twice");
     misused(&["-p", "-c", "a"], "--print-config does not go with --config");
     misused(&["--check-config", "-p"], "--print-config does not go with --check-config");
-    misused(&["--generate"], "--generate lacks its value");
-    misused(
-        &["--generate", "ksh"],
-        "--generate takes one of man, man-config, bash, fish, zsh, but got \"ksh\"",
-    );
-    misused(&["--generate=man", "-c", "a"], "--generate does not go with --config");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! What is given away in `dist/`, and what the program generates: each by the tool that reads it.
+//! The files of `dist/`, each read by the tool that it is for.
 
 mod container;
-mod generated;
+mod manuals;
 mod units;
 
 use std::path::PathBuf;

@@ -6,17 +6,13 @@ _annulus() {
     [ "$word" != = ] || word=
     [ "$before" != = ] || before=${COMP_WORDS[COMP_CWORD-2]}
     local words
-        case $before in
-            -c | --config)
-                mapfile -t COMPREPLY < <(compgen -f -- "$word")
-                return
-                ;;
-            --generate)
-                mapfile -t COMPREPLY < <(compgen -W "man man-config bash fish zsh" -- "$word")
-                return
-                ;;
-        esac
-        words="-c --config -p --print-config --check-config --generate -h --help -V --version"
+    case $before in
+        -c | --config)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+    esac
+    words="-c --config -p --print-config --check-config -h --help -V --version"
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
 

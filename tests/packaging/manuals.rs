@@ -1,7 +1,6 @@
-//! Man pages and completions.
+//! Man pages and completions: they name every flag, and every key of the configuration.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use annulus::config::print_default;
@@ -10,37 +9,13 @@ use annulus::flags::FLAGS;
 use super::{dist, printed};
 use crate::support::requirements::{TempDir, can_run, missing_programs};
 
-/// Has the program generate this into a file of the directory.
-fn generate(kind: &str, directory: &Path) -> PathBuf {
-    let text = printed(Command::new(env!("CARGO_BIN_EXE_annulus")).args(["--generate", kind]));
-    let file = directory.join(kind);
-    fs::write(&file, text).unwrap();
-    file
-}
-
-#[test]
-fn what_lies_in_dist_is_what_the_program_generates() {
-    for (kind, file) in [
-        ("man", "annulus.1"),
-        ("man-config", "annulus.toml.5"),
-        ("bash", "completions/annulus.bash"),
-        ("fish", "completions/annulus.fish"),
-        ("zsh", "completions/_annulus"),
-    ] {
-        let text = printed(Command::new(env!("CARGO_BIN_EXE_annulus")).args(["--generate", kind]));
-        let committed = fs::read_to_string(dist(file)).unwrap();
-        assert!(committed == text, "dist/{file} is out of date: run dist/generate");
-    }
-}
-
 #[test]
 fn man_pages_are_sound_and_whole() {
-    if !can_run("generated::man_pages_are_sound_and_whole", &missing_programs(&["mandoc"])) {
+    if !can_run("manuals::man_pages_are_sound_and_whole", &missing_programs(&["mandoc"])) {
         return;
     }
-    let scratch = TempDir::new("man");
-    let [man, config] = ["man", "man-config"].map(|kind| {
-        let page = generate(kind, scratch.path());
+    let [man, config] = ["annulus.1", "annulus.toml.5"].map(|name| {
+        let page = dist(name);
         printed(Command::new("mandoc").args(["-T", "lint", "-W", "style"]).arg(&page));
         let text =
             printed(Command::new("mandoc").args(["-T", "ascii", "-O", "width=200"]).arg(&page));
@@ -73,7 +48,7 @@ fn man_pages_are_sound_and_whole() {
 #[test]
 fn bash_completes() {
     let scratch = TempDir::new("bash");
-    let file = generate("bash", scratch.path());
+    let file = dist("completions/annulus.bash");
     fs::write(scratch.path().join("tracker.toml"), "").unwrap();
     let complete = |words: &[&str]| {
         let script = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _annulus; \
@@ -85,9 +60,6 @@ fn bash_completes() {
     };
     assert_eq!(complete(&["--pr"]), ["--print-config"]);
     assert_eq!(complete(&["-p", "--ch"]), ["--check-config"]);
-    assert_eq!(complete(&["--generate", "man-"]), ["man-config"]);
-    assert_eq!(complete(&["--generate", "=", "z"]), ["zsh"]);
-    assert_eq!(complete(&["--generate", "="]).len(), 5);
     assert_eq!(complete(&["-c", "track"]), ["tracker.toml"]);
     assert_eq!(complete(&["--config", "=", "track"]), ["tracker.toml"]);
     assert_eq!(complete(&["--"]).len(), FLAGS.len());
@@ -95,11 +67,11 @@ fn bash_completes() {
 
 #[test]
 fn fish_completes() {
-    if !can_run("generated::fish_completes", &missing_programs(&["fish"])) {
+    if !can_run("manuals::fish_completes", &missing_programs(&["fish"])) {
         return;
     }
     let scratch = TempDir::new("fish");
-    let file = generate("fish", scratch.path());
+    let file = dist("completions/annulus.fish");
     fs::write(scratch.path().join("tracker.toml"), "").unwrap();
     let complete = |line: &str| {
         let mut fish = Command::new("fish");
@@ -110,18 +82,16 @@ fn fish_completes() {
         words.collect::<Vec<String>>()
     };
     assert_eq!(complete("annulus --pr"), ["--print-config"]);
-    assert_eq!(complete("annulus --generate b"), ["bash"]);
     assert_eq!(complete("annulus -c track"), ["tracker.toml"]);
     assert_eq!(complete("annulus --").len(), FLAGS.len());
 }
 
 #[test]
 fn zsh_reads_its_function() {
-    if !can_run("generated::zsh_reads_its_function", &missing_programs(&["zsh"])) {
+    if !can_run("manuals::zsh_reads_its_function", &missing_programs(&["zsh"])) {
         return;
     }
-    let scratch = TempDir::new("zsh");
-    let file = generate("zsh", scratch.path());
+    let file = dist("completions/_annulus");
     // What it hands to zsh's own completer: one specification a name.
     let specifications = |words: &str| {
         let script = "_arguments() { shift; print -rl -- $words[1] $@ }; \
