@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Error, Parser};
 
-use crate::nearest::nearest;
+use crate::suggest::suggest;
 
 /// One flag of the command line.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +172,7 @@ fn nearest_flag(flag: &str) -> Option<String> {
         Some(word) => {
             let words = || FLAGS.iter().map(|flag| flag.long);
             let begun = || words().find(|long| !word.is_empty() && long.starts_with(word));
-            nearest(word, words()).or_else(begun).map(|long| format!("--{long}"))
+            suggest(word, words()).or_else(begun).map(|long| format!("--{long}"))
         }
         None => FLAGS
             .iter()

@@ -26,13 +26,14 @@ pub mod flags;
 pub mod limits;
 pub mod log;
 pub mod metrics;
-mod nearest;
 pub mod os;
 pub mod proxy;
 pub mod rate_limit;
 pub mod response;
 pub mod server;
 pub mod startup;
+mod suggest;
+mod text_file;
 pub mod tls;
 pub mod worker;
 

@@ -39,6 +39,13 @@ pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// announces' worth, beside room for the longest single reply.
 pub const RESPONSE_BATCH_BYTES: usize = 16 * 1024;
 
+/// Peers in one response: as many as fit into [`RESPONSE_BYTES_MAX`].
+pub const NUMWANT_MAX: usize = 1068;
+
+/// Torrents in one scrape: as many as fit into a request line, with every byte of an info hash
+/// percent-encoded, and into [`RESPONSE_BYTES_MAX`]. Transmission sends 64 in one request.
+pub const SCRAPE_TORRENTS_MAX: usize = 172;
+
 /// Bytes of the URL that a visitor of `/` is sent to.
 pub const LOCATION_BYTES_MAX: usize = 1024;
 
@@ -181,8 +188,8 @@ pub const UNIX_PATH_BYTES_MAX: usize = 107;
 /// path (a log, a device) from filling memory.
 pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 
-/// Mistakes reported of a configuration file: one with more is none.
-pub const CONFIG_MISTAKES_MAX: usize = 100;
+/// Errors listed of a configuration file. More than these mean that it is some other file.
+pub const CONFIG_ERRORS_MAX: usize = 100;
 
 /// Bytes of a file with a certificate chain or a key. A long one has ten thousand; the bound
 /// keeps a wrong path from filling memory.

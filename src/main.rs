@@ -10,7 +10,7 @@ use anyhow::anyhow;
 
 use annulus::access_list::{AccessList, LoadedAccessList};
 use annulus::clock::Clock;
-use annulus::config::{AccessMode, Config, print_default};
+use annulus::config::{AccessMode, Config, DEFAULT_TOML};
 use annulus::flags::{self, Action, Flags};
 use annulus::log;
 use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let done = match action {
         Action::Run => return serve(config.as_deref()),
         Action::CheckConfig => check(config.as_deref()),
-        Action::PrintConfig => print(&print_default()),
+        Action::PrintConfig => print(DEFAULT_TOML),
         Action::Help => print(&flags::help()),
         Action::Version => print(&flags::version()),
     };

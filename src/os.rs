@@ -17,7 +17,6 @@ mod unix_socket;
 pub(crate) use file_broker::BrokerProcess;
 pub use file_broker::{FILE_BROKER, run_file_broker};
 pub use file_source::{FileSource, ReloadHealth};
-pub(crate) use files::not_utf8;
 pub(crate) use privileges::Ids;
 pub(crate) use process::{
     count_dir_entries, lower_priority, raise_descriptor_limit, raise_locked_memory_limit,

@@ -7,9 +7,10 @@
 use std::net::IpAddr;
 
 use annulus_parser::{Head, forwarded_ip};
+use ipnet::IpNet;
 
 use crate::addresses::is_unreachable;
-use crate::config::{self, Range};
+use crate::config;
 use crate::limits::LISTENERS_MAX;
 use crate::log::WarningLimiter;
 
@@ -19,7 +20,7 @@ pub struct Forwarded {
     header: String,
     /// Whether every address in it has a port, IPv6 addresses too, without brackets.
     always_with_port: bool,
-    trusted: Vec<Range>,
+    trusted: Vec<IpNet>,
     unknown: WarningLimiter,
 }
 
@@ -122,7 +123,7 @@ fn without_port(entry: &[u8]) -> Option<&[u8]> {
 pub struct ProxyProtocol {
     /// A bit set: bit 0 is the listener of index 0.
     listeners: u64,
-    trusted: Vec<Range>,
+    trusted: Vec<IpNet>,
     untrusted: WarningLimiter,
 }
 
@@ -155,6 +156,6 @@ impl ProxyProtocol {
     }
 }
 
-fn contains(ranges: &[Range], ip: IpAddr) -> bool {
-    ranges.iter().any(|range| range.contains(ip))
+fn contains(ranges: &[IpNet], ip: IpAddr) -> bool {
+    ranges.iter().any(|range| range.contains(&ip))
 }

@@ -10,7 +10,10 @@ use std::net::IpAddr;
 
 use writer::{Writer, digits_of, string_len};
 
-use crate::limits::LOCATION_BYTES_MAX;
+use crate::limits::{
+    LOCATION_BYTES_MAX, NUMWANT_MAX, REQUEST_LINE_BYTES_MAX, RESPONSE_BYTES_MAX,
+    SCRAPE_TORRENTS_MAX,
+};
 use annulus_swarm::{InfoHash, Sample, TorrentCounts};
 
 /// How a reply is framed.
@@ -149,6 +152,20 @@ pub const fn announce_bytes_max(peers: usize) -> usize {
 /// Bytes that a scrape's reply takes at most, headers included, for `torrents` torrents.
 pub const fn scrape_bytes_max(torrents: usize) -> usize {
     HEAD_BYTES_MAX + SCRAPE_FRAME_BYTES + torrents * SCRAPE_TORRENT_BYTES_MAX
+}
+
+// The bounds of the configuration are as high as they can be.
+const _: () = assert!(announce_bytes_max(NUMWANT_MAX) <= RESPONSE_BYTES_MAX);
+const _: () = assert!(announce_bytes_max(NUMWANT_MAX + 1) > RESPONSE_BYTES_MAX);
+const _: () = assert!(scrape_bytes_max(SCRAPE_TORRENTS_MAX) <= RESPONSE_BYTES_MAX);
+const _: () = assert!(scrape_line_bytes(SCRAPE_TORRENTS_MAX) <= REQUEST_LINE_BYTES_MAX);
+const _: () = assert!(scrape_line_bytes(SCRAPE_TORRENTS_MAX + 1) > REQUEST_LINE_BYTES_MAX);
+
+/// Bytes of the longest request line of a scrape: with a passkey, and with every byte of the info
+/// hashes percent-encoded.
+const fn scrape_line_bytes(torrents: usize) -> usize {
+    let around = "GET /0123456789abcdef0123456789abcdef/scrape? HTTP/1.1\r\n".len();
+    around + torrents * ("&info_hash=".len() + 3 * 20) - "&".len()
 }
 
 /// Bytes that any failure or plain message takes at most, headers included.

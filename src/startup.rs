@@ -110,7 +110,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let exempt = config.limits.exempt.clone();
     let swarms = Arc::new(match exempt.is_empty() {
         true => swarms,
-        false => swarms.with_exemption(move |ip| exempt.iter().any(|range| range.contains(ip))),
+        false => swarms.with_exemption(move |ip| exempt.iter().any(|range| range.contains(&ip))),
     });
     let limited = RateLimitConfig::new(&config.limits, &config.proxy);
     let ledger = limited.map(|settings| Arc::new(ClientTable::new(settings, RandomState::new())));

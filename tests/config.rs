@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use annulus::config::{
-    Access, AccessMode, BadLines, CertificateFiles, Config, Connections, EngineChoice, Limits, Log,
-    Operations, Places, Privileges, Protocol, Proxy, Swarms, Tls, print_default,
+    Access, AccessMode, BadLines, CertificateFiles, Config, Connections, DEFAULT_TOML, Limits, Log,
+    Operations, Places, Privileges, Protocol, Proxy, Swarms, Tls,
 };
 use annulus::log::{Format, Level};
+use annulus_ring::EngineChoice;
 
 use crate::support::requirements::TempDir;
 
@@ -186,7 +187,7 @@ fn what_a_file_says_is_what_is_configured() {
             place: "here:35".to_string(),
         },
         proxy: Proxy {
-            trusted: vec!["127.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            trusted: vec!["127.0.0.1/32".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
             header: "X-Real-IP".to_string(),
             protocol_listen: vec!["[::1]:6970".parse().unwrap()],
         },
@@ -473,7 +474,7 @@ fn listen_entries_say_what_is_wrong_with_them() {
             ),
             ("[listen]\n", &[&format!("annulus.toml:1: listen = a table: expected {form}")]),
             (
-                "listen = [\n\"localhost\",\n\"3000\", 3000,\n\":80\",\n\"10.0.0.1\",\n\"::1\",\n\
+                "listen = [\n\"localhost\",\n\"3000\", \"[::1]\",\n\":80\",\n\"10.0.0.1\",\n\"::1\",\n\
                  \"[::ffff:10.0.0.1]:80\",\n\"[::]:1\",\n\"[0::0]:1\",\ntrue,\n\
                  \"0.0.0.0:80\", \"[::1]:1\", \"127.0.0.1:1\", \"127.0.0.1:80\"]\n",
                 &[
@@ -481,8 +482,8 @@ fn listen_entries_say_what_is_wrong_with_them() {
                      like \"127.0.0.1:3000\" or \"[::1]:3000\" (names are not looked up)",
                     "annulus.toml:3: listen = \"3000\": a port alone: \
                      write \"0.0.0.0:3000\", \"[::]:3000\", or both",
-                    "annulus.toml:3: listen = 3000: a port alone: \
-                     write \"0.0.0.0:3000\", \"[::]:3000\", or both",
+                    "annulus.toml:3: listen = \"[::1]\": an IPv6 address goes in brackets, \
+                     the port after them, like \"[::1]:3000\"",
                     "annulus.toml:4: listen = \":80\": a port alone: \
                      write \"0.0.0.0:80\", \"[::]:80\", or both",
                     "annulus.toml:5: listen = \"10.0.0.1\": the port is missing: \
@@ -509,48 +510,43 @@ fn listen_entries_say_what_is_wrong_with_them() {
 }
 
 #[test]
-fn syntax_is_located_and_does_not_hide_the_rest() {
+fn syntax_is_located() {
     refused(
         "syntax",
         &[
             (
+                // What follows an error of the syntax is not looked at.
                 "workers 3\n[protocol]\ninterval = 5\n",
-                &[
-                    "annulus.toml:1:9: key with no value, expected `=`",
-                    "annulus.toml:3: protocol.interval = 5: must be 60 to 86400 seconds",
-                ],
-            ),
-            (
-                // What the second key was meant to be is not known: nothing is said of both.
-                "[protocol]\ninterval = 3600\npeer_timeout 4020\n",
-                &["annulus.toml:3:14: key with no value, expected `=`"],
+                &["annulus.toml:1:9: key with no value, expected `=`"],
             ),
             (
                 "engine = epoll\n",
-                &["annulus.toml:1:10: string values must be quoted, expected literal string"],
+                &["annulus.toml:1:10: engine = epoll: string values must be quoted, expected \
+                   literal string"],
             ),
             (
-                "[protocol]\ninterval = 30s\nmin_interval =\n",
-                &[
-                    "annulus.toml:2: protocol.interval = 30s: \
-                     expected a whole number of seconds, 60 to 86400",
-                    "annulus.toml:3: protocol.min_interval has no value: \
-                     expected a whole number of seconds, 30 to 86400",
-                ],
+                "[protocol]\ninterval = 30s\n",
+                &["annulus.toml:2:12: protocol.interval = 30s: \
+                   expected a whole number of seconds, 60 to 86400"],
+            ),
+            (
+                "[protocol]\nmin_interval =\n",
+                &["annulus.toml:2:15: protocol.min_interval has no value: \
+                   expected a whole number of seconds, 30 to 86400"],
             ),
             (
                 "listen = [\"[::1]:80\"\nworkers = 3\n[protocol]\ninterval = 5\n",
-                &["annulus.toml:2:1: missing comma between array elements, expected `,` \
-                   (in the list that begins on line 1)"],
+                &["annulus.toml:2:1: missing comma between array elements, expected `,`"],
             ),
             (
-                // A line that ends without a value may stand anywhere; the column counts
-                // characters, not bytes.
-                "# e\n\"é\" 3\n[protocol]\nfull_scrape = tru\n",
-                &[
-                    "annulus.toml:2:5: key with no value, expected `=`",
-                    "annulus.toml:4:15: invalid boolean, expected `true`",
-                ],
+                // The column counts characters, not bytes.
+                "# e\n\"é\" 3\n",
+                &["annulus.toml:2:5: key with no value, expected `=`"],
+            ),
+            (
+                "[protocol]\nfull_scrape = tru\n",
+                &["annulus.toml:2:15: protocol.full_scrape = tru: invalid boolean, expected \
+                   `true`"],
             ),
         ],
     );
@@ -561,7 +557,7 @@ fn syntax_is_located_and_does_not_hide_the_rest() {
 fn no_slip_of_one_character_is_fatal() {
     let keys = |line: &&str| !line.starts_with('#') && !line.is_empty();
     let printed: String =
-        print_default().lines().filter(keys).map(|line| line.to_string() + "\n").collect();
+        DEFAULT_TOML.lines().filter(keys).map(|line| line.to_string() + "\n").collect();
     let certificate = "[[tls.certificates]]\nchain = 'c'\nkey = 'k'\n";
     let text = printed.replace("certificates = []\n", "") + certificate;
     assert!(Config::parse(&text, "whole").is_ok(), "{text}");
@@ -591,19 +587,14 @@ fn what_is_given_twice_is_refused() {
         "twice",
         &[
             (
-                "workers = 1\n[protocol]\ninterval = 1800\ninterval = 1800\n[swarms]\n[protocol]\n",
-                &[
-                    "annulus.toml:4:1: duplicate key \"protocol.interval\", first on line 3",
-                    "annulus.toml:6:2: duplicate table [protocol]",
-                ],
+                "workers = 1\n[protocol]\ninterval = 1800\ninterval = 1800\n[swarms]\n",
+                &["annulus.toml:4:1: duplicate key \"protocol.interval\", first on line 3"],
             ),
             (
-                "a = 1\na = 2\n",
-                &[
-                    "annulus.toml:1: unknown key \"a\"; the keys here are listen, workers, engine",
-                    "annulus.toml:2:1: duplicate key \"a\"",
-                ],
+                "workers = 1\n[protocol]\ninterval = 1800\n[swarms]\n[protocol]\n",
+                &["annulus.toml:5:2: duplicate table [protocol]"],
             ),
+            ("a = 1\na = 2\n", &["annulus.toml:2:1: duplicate key \"a\", first on line 1"]),
         ],
     );
 }
@@ -637,7 +628,8 @@ fn a_file_that_is_no_text_is_refused() {
     let endless = dir.run(&["--check-config", "-c", "/dev/zero"]);
     assert!(said(endless).starts_with("/dev/zero: longer than"));
 
-    let lines = said(dir.check("x\n".repeat(5000)));
+    let unknown: String = (0..5000).map(|at| format!("x{at} = 1\n")).collect();
+    let lines = said(dir.check(unknown));
     assert_eq!(lines.lines().count(), 101);
     assert_eq!(lines.lines().last(), Some("annulus.toml: more than can be listed"));
 }
@@ -674,8 +666,8 @@ fn a_mistake_keeps_the_tracker_from_starting() {
 
 #[test]
 fn the_printed_default_is_the_default() {
-    assert_eq!(Config::parse(&print_default(), "printed"), Ok(Config::default()));
-    let printed = print_default();
+    assert_eq!(Config::parse(&DEFAULT_TOML, "printed"), Ok(Config::default()));
+    let printed = DEFAULT_TOML;
     let columns = printed.lines().map(str::len).max();
     assert!(columns <= Some(80), "{columns:?}");
 }
@@ -720,7 +712,7 @@ fn values(config: &Config) -> Vec<String> {
 fn every_printed_key_is_read_and_every_field_is_printed() {
     // There are no addresses for HTTPS without a certificate.
     let certificate = "certificates = [{ chain = \"a\", key = \"b\" }]";
-    let printed = print_default().replace("certificates = []", certificate);
+    let printed = DEFAULT_TOML.replace("certificates = []", certificate);
     // Nothing comes from a proxy unless one is trusted.
     let printed = printed.replace("\ntrusted = []", "\ntrusted = [\"::1\"]");
     // Nor is there an access list without a file.
@@ -739,7 +731,7 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     let keys = printed.lines().filter_map(|line| Some((line, perturbed(line)?)));
     for (line, perturbed) in keys.clone() {
         let fields = match line.split_once(" = ") {
-            Some(("listen" | "trusted" | "exempt", _)) => 2,
+            Some(("listen", _)) => 2,
             // Only what is listened on: it differs below, where all do.
             Some(("protocol_listen", _)) => continue,
             // And the places of what is further down: of the access list and three privileges.
@@ -766,7 +758,7 @@ struct Number {
 
 fn numbers() -> Vec<Number> {
     let (mut numbers, mut table, mut comment) = (Vec::new(), String::new(), String::new());
-    for line in print_default().lines() {
+    for line in DEFAULT_TOML.lines() {
         if let Some(words) = line.strip_prefix("# ") {
             comment = format!("{comment} {words}").replace('_', "");
         } else if let Some(name) = line.strip_prefix('[') {

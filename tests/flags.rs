@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 
-use annulus::config::print_default;
+use annulus::config::DEFAULT_TOML;
 use annulus::flags::FLAGS;
 
 fn annulus(args: &[&str]) -> Command {
@@ -34,8 +34,8 @@ fn printed(args: &[&str]) -> String {
 
 #[test]
 fn short_and_long_forms_do_the_same() {
-    assert_eq!(printed(&["-p"]), print_default());
-    assert_eq!(printed(&["--print-config"]), print_default());
+    assert_eq!(printed(&["-p"]), DEFAULT_TOML);
+    assert_eq!(printed(&["--print-config"]), DEFAULT_TOML);
     assert_eq!(printed(&["-V"]), format!("annulus {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(printed(&["--version"]), printed(&["-V"]));
     assert_eq!(printed(&["--help"]), printed(&["-h"]));
@@ -55,9 +55,7 @@ fn help_explains_every_flag() {
         let line = help.lines().find(|line| line.starts_with(&names));
         assert!(line.is_some_and(|line| line.ends_with(flag.about)), "{names}\n{help}");
     }
-    assert!(help.contains(
-        "\nUsage: annulus [-c FILE] [-p] [--check-config] [-h] [-V]\n"
-    ));
+    assert!(help.contains("\nUsage: annulus [-c FILE] [-p] [--check-config] [-h] [-V]\n"));
     assert!(help.lines().all(|line| line.len() <= 88), "{help}");
 }
 

@@ -8,7 +8,8 @@ use annulus_swarm::InfoHash;
 use super::AccessList;
 use crate::config::{Access, AccessMode, BadLines};
 use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
-use crate::os::{FileSource, not_utf8};
+use crate::os::FileSource;
+use crate::text_file::not_utf8;
 
 /// Bytes of the shortest line with an info hash, its end included.
 const ENTRY_BYTES: u64 = 41;

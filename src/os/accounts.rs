@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 
 use super::Ids;
-use crate::config::{Places, Privileges, read_bounded};
+use crate::config::{Places, Privileges};
 use crate::limits::ACCOUNTS_BYTES_MAX;
+use crate::text_file::read_bounded;
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";

@@ -11,8 +11,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ipnet::IpNet;
+
 use super::token_bucket::{Rate, TokenBucket};
-use crate::config::{self, Range};
+use crate::config;
 use crate::limits::{CLIENT_TABLE_SETS, REJECTIONS_ANSWERED_PER_S, REQUEST_BURST_S};
 
 /// Entries of one set: as many as fit two cache lines beside the lock.
@@ -39,7 +41,7 @@ pub struct RateLimitConfig {
     /// Leading bits that the IPv6 addresses of one subscriber share, 1 to 64.
     pub ipv6_prefix: u32,
     /// Addresses that are never limited.
-    pub exempt: Vec<Range>,
+    pub exempt: Vec<IpNet>,
     /// Sets of 128 bytes, for 7 addresses each.
     pub sets: usize,
 }
@@ -185,7 +187,7 @@ impl ClientTable {
     /// The set and the tag of an address; `None` if it is exempt.
     fn locate(&self, client: IpAddr) -> Option<(u32, u32)> {
         let client = client.to_canonical();
-        if self.config.exempt.iter().any(|range| range.contains(client)) {
+        if self.config.exempt.iter().any(|range| range.contains(&client)) {
             return None;
         }
         let (is_v6, bits) = match client {

@@ -9,7 +9,7 @@ use annulus_ring::{ListenAddress, Listener};
 use anyhow::{Context, anyhow, bail};
 use rustix::io::Errno;
 
-use crate::config::{Config, collide};
+use crate::config::{Config, overlaps};
 use crate::log;
 use crate::os::{Ids, InheritedSocket, SocketFile};
 
@@ -66,7 +66,7 @@ impl InheritedSockets {
     /// Fails if a socket that was passed prevents listening on `address`: the kernel would only say
     /// that it is in use.
     fn check_conflict(&self, address: &ListenAddress) -> anyhow::Result<()> {
-        let conflict = self.0.iter().find(|inherited| collide(&inherited.address, address));
+        let conflict = self.0.iter().find(|inherited| overlaps(&inherited.address, address));
         let Some(InheritedSocket { address: passed, name, .. }) = conflict else { return Ok(()) };
         bail!(
             "cannot listen on {address}: a socket was passed for {passed} ({name}), and one \

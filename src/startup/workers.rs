@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use annulus_ring::{Capabilities, EngineConfig, Epoll, Listener, Ring, TaskWork, Uring, Waker};
+use annulus_ring::{
+    Capabilities, EngineChoice, EngineConfig, Epoll, Listener, Ring, TaskWork, Uring, Waker,
+};
 use anyhow::{Context, bail};
 
 use crate::admin::EngineInfo;
 use crate::clock::Clock;
-use crate::config::EngineChoice;
 use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
 use crate::metrics::Counters;

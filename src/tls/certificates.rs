@@ -20,9 +20,10 @@ use x509_parser::x509::X509Version;
 
 use super::names::{HostNames, addresses_of, names_of};
 use super::validity::{Validity, date};
-use crate::config::{CertificateFiles, read_bounded};
+use crate::config::CertificateFiles;
 use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, CHAIN_BYTES_MAX};
-use crate::os::{FileSource, not_utf8};
+use crate::os::FileSource;
+use crate::text_file::{not_utf8, read_bounded};
 
 /// Bytes of a line of a PEM file that a message may repeat: longer than any BEGIN or END line.
 const MARK_BYTES_SHOWN: usize = 48;

@@ -64,7 +64,7 @@ fn group_and_chroot_need_a_user() {
 fn accounts_must_exist() {
     let cure = "create it, or give its number (those of a directory service are known by number \
                 only)";
-    let root = "root keeps all of its power: name another user, or leave it empty";
+    let root = "root keeps all privileges: name another user, or leave it empty";
     refused(
         "accounts",
         &[

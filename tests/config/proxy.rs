@@ -13,7 +13,7 @@ fn lists_and_names_are_taken_as_they_are() {
                 trusted = [\"::/0\", \"10.0.0.0/8\", \"::1\"]\n";
     let Proxy { trusted, header, protocol_listen } = Config::parse(text, "here").unwrap().proxy;
     let trusted: Vec<String> = trusted.iter().map(|range| range.to_string()).collect();
-    assert_eq!(trusted, ["::/0", "10.0.0.0/8", "::1"]);
+    assert_eq!(trusted, ["::/0", "10.0.0.0/8", "::1/128"]);
     assert_eq!(header, "");
     assert_eq!(protocol_listen, ["[::1]:3000".parse().unwrap()]);
     // Without anything that needs it.
@@ -125,7 +125,7 @@ fn unix_sockets_need_no_trusted_addresses() {
     assert_eq!(config.proxy.protocol_listen, ["unix:/run/b".parse().unwrap()]);
     assert_eq!(config.warning(), None);
     let silent = Config::parse("listen = [\"unix:/run/a\"]\n", "silent").unwrap().warning();
-    assert!(silent.unwrap().starts_with("listen = \"unix:/run/a\": nothing tells"));
+    assert!(silent.unwrap().starts_with("listen = \"unix:/run/a\": nothing names"));
     // A path as long as can be.
     let longest = format!("unix:/{}", "a".repeat(106));
     assert!(Config::parse(&format!("listen = [\"{longest}\"]"), "longest").is_ok());
@@ -135,14 +135,14 @@ fn unix_sockets_need_no_trusted_addresses() {
             (
                 "listen = [\"unix:\", \"unix:run/a\", \"unix:@a\", \"unix:/run/\"]\n",
                 &[
-                    "annulus.toml:1: listen = \"unix:\": after unix: stands the path of a socket \
-                     from the root on, like \"unix:/run/annulus/http.sock\"",
-                    "annulus.toml:1: listen = \"unix:run/a\": after unix: stands the path of a \
-                     socket from the root on, like \"unix:/run/annulus/http.sock\"",
-                    "annulus.toml:1: listen = \"unix:@a\": after unix: stands the path of a socket \
-                     from the root on, like \"unix:/run/annulus/http.sock\"",
-                    "annulus.toml:1: listen = \"unix:/run/\": after unix: stands the path of a \
-                     socket from the root on, like \"unix:/run/annulus/http.sock\"",
+                    "annulus.toml:1: listen = \"unix:\": unix: must be followed by the \
+                     absolute path of a socket, like \"unix:/run/annulus/http.sock\"",
+                    "annulus.toml:1: listen = \"unix:run/a\": unix: must be followed by the \
+                     absolute path of a socket, like \"unix:/run/annulus/http.sock\"",
+                    "annulus.toml:1: listen = \"unix:@a\": unix: must be followed by the \
+                     absolute path of a socket, like \"unix:/run/annulus/http.sock\"",
+                    "annulus.toml:1: listen = \"unix:/run/\": unix: must be followed by the \
+                     absolute path of a socket, like \"unix:/run/annulus/http.sock\"",
                 ],
             ),
             (

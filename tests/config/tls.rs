@@ -56,16 +56,18 @@ fn certificates_say_what_is_wrong_with_them() {
             ),
             (
                 "[tls]\ncertificates = [\n\"a.pem\",\n{ chain = \"a\" },\n{ key = \"b\" },\n\
-                 {},\n{ chain = \"\", key = 5 },\n]\n",
+                 {},\n{ chain = \"\", key = \"b\" },\n\
+                 { chain = \"a\", key = 5 },\n[\"a\", \"b\"],\n]\n",
                 &[
                     &format!("annulus.toml:3: tls.certificates = \"a.pem\": expected {form}"),
-                    &format!("annulus.toml:4: tls.certificates: lacks \"key\": expected {form}"),
-                    &format!("annulus.toml:5: tls.certificates: lacks \"chain\": expected {form}"),
-                    &format!("annulus.toml:6: tls.certificates: lacks \"chain\": expected {form}"),
+                    "annulus.toml:4: tls.certificates: lacks \"key\"",
+                    "annulus.toml:5: tls.certificates: lacks \"chain\"",
+                    "annulus.toml:6: tls.certificates: lacks \"chain\"",
                     "annulus.toml:7: tls.certificates.chain = \"\": \
                      expected the path of a file, in quotes",
-                    "annulus.toml:7: tls.certificates.key = 5: \
+                    "annulus.toml:8: tls.certificates.key = 5: \
                      expected the path of a file, in quotes",
+                    &format!("annulus.toml:9: tls.certificates = [\"a\", \"b\"]: expected {form}"),
                 ],
             ),
             (
@@ -76,16 +78,17 @@ fn certificates_say_what_is_wrong_with_them() {
                      did you mean \"tls.certificates.chain\"?",
                     "annulus.toml:7: unknown key \"tls.certificates.passphrase\"; \
                      the keys here are chain, key",
-                    &format!("annulus.toml:8: tls.certificates: lacks \"chain\": expected {form}"),
+                    "annulus.toml:8: tls.certificates: lacks \"chain\"",
                 ],
             ),
             (
-                "[tls]\ncertificates = [{ chain = \"a\\nb\", key = \"\"\"\n-----BEGIN PRIVATE \
+                "[tls]\ncertificates = [{ chain = \"a\\nb\", key = \"c\" },\n\
+                 { chain = \"a\", key = \"\"\"\n-----BEGIN PRIVATE \
                  KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n\"\"\" }]\n",
                 &[
                     "annulus.toml:2: tls.certificates.chain = \"a\\nb\": \
                      expected the path of a file, in quotes",
-                    "annulus.toml:2: tls.certificates.key = \"\"\"...: \
+                    "annulus.toml:3: tls.certificates.key = \"\"\"...: \
                      expected the path of a file, in quotes",
                 ],
             ),
@@ -133,8 +136,8 @@ fn addresses_of_http_and_https_go_together() {
             ),
             (
                 // A list that is refused stands in no relation.
-                "listen = []\n[tls]\nlisten = [443]\n",
-                &["annulus.toml:3: tls.listen = 443: a port alone: \
+                "listen = []\n[tls]\nlisten = [\"443\"]\n",
+                &["annulus.toml:3: tls.listen = \"443\": a port alone: \
                    write \"0.0.0.0:443\", \"[::]:443\", or both"],
             ),
             (
@@ -146,7 +149,7 @@ fn addresses_of_http_and_https_go_together() {
     );
     let many: Vec<String> = (1..=63).map(|port| format!("\"[::1]:{port}\"")).collect();
     let both = |https: &[String]| {
-        let https = https.join(",");
+        let https = https.join(", ");
         Config::parse(&format!("[tls]\nlisten = [{https}]\n{certificate}"), "both")
     };
     assert!(both(&many[..62]).is_ok(), "two of 64 are the defaults of HTTP");

@@ -1,10 +1,10 @@
-//! What somebody who mistyped a name probably meant.
+//! The name that was probably meant by a mistyped one.
 
 use strsim::osa_distance;
 
 /// The candidate most like `word`, if any is like enough: a third of its letters may
 /// differ, two letters swapped count as one. Case, and `-` for `_`, do not count at all.
-pub(crate) fn nearest<'c>(
+pub(crate) fn suggest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
@@ -18,13 +18,18 @@ pub(crate) fn nearest<'c>(
     best.map(|(_, candidate)| candidate)
 }
 
+/// `; did you mean "guess"?`, or nothing.
+pub(crate) fn did_you_mean(guess: Option<&str>) -> String {
+    guess.map_or(String::new(), |guess| format!("; did you mean \"{guess}\"?"))
+}
+
 fn folded(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::suggest;
 
     const NAMES: [&str; 4] = ["interval", "min_interval", "peer_timeout", "max"];
 
@@ -39,14 +44,14 @@ mod tests {
             ("peers_timeout", "peer_timeout"),
             ("mx", "max"),
         ] {
-            assert_eq!(nearest(typed, NAMES), Some(meant), "{typed}");
+            assert_eq!(suggest(typed, NAMES), Some(meant), "{typed}");
         }
     }
 
     #[test]
     fn the_unlike_is_not_guessed_at() {
         for typed in ["", "m", "banana", "timeout", "interval_of_announce"] {
-            assert_eq!(nearest(typed, NAMES), None, "{typed}");
+            assert_eq!(suggest(typed, NAMES), None, "{typed}");
         }
     }
 }

@@ -1,0 +1,240 @@
+//! From a file to a [`Config`] whose values are within their bounds and fit together.
+
+use std::fs::File;
+use std::path::Path;
+
+use annulus_ring::ListenAddress;
+use annulus_swarm::TORRENTS_MAX;
+
+use super::document::{Bounds, ConfigErrors, Constraint, Document};
+use super::value::{overlaps, widened};
+use super::{AccessMode, CertificateFiles, Config, DEFAULT_TOML, Tls};
+
+use crate::limits::{
+    CONFIG_BYTES_MAX, INTERVAL_SPREAD_PERCENT, LISTENERS_MAX, NUMWANT_MAX, PEER_TIMEOUT_GRACE_S,
+    PEERS_PER_ADDRESS_MAX, REQUESTS_PER_SECOND_MAX, SCRAPE_TORRENTS_MAX, WORKERS_MAX,
+};
+use crate::text_file::{not_utf8, read_bounded};
+
+/// Of every key whose value is a number.
+const BOUNDS: &[Bounds] = &[
+    Bounds("workers", 0, WORKERS_MAX as u64, "threads"),
+    Bounds("protocol.interval", 60, 86_400, "seconds"),
+    Bounds("protocol.min_interval", 30, 86_400, "seconds"),
+    Bounds("protocol.peer_timeout", 60, 172_800, "seconds"),
+    Bounds("protocol.default_numwant", 0, NUMWANT_MAX as u64, "peers"),
+    Bounds("protocol.max_numwant", 1, NUMWANT_MAX as u64, "peers"),
+    Bounds("protocol.max_scrape_torrents", 64, SCRAPE_TORRENTS_MAX as u64, "torrents"),
+    Bounds("swarms.max_torrents", 1, TORRENTS_MAX as u64, "torrents"),
+    Bounds("swarms.max_peers", 1, 4_000_000_000, "peers"),
+    Bounds("swarms.max_peers_per_torrent", 1, 100_000_000, "peers"),
+    Bounds("swarms.max_peers_per_address", 0, PEERS_PER_ADDRESS_MAX as u64, "endpoints"),
+    Bounds("connections.max", 0, 10_000_000, "connections"),
+    Bounds("connections.handshake_timeout", 1, 300, "seconds"),
+    Bounds("connections.header_timeout", 1, 300, "seconds"),
+    Bounds("connections.idle_timeout", 1, 3600, "seconds"),
+    Bounds("connections.send_timeout", 1, 300, "seconds"),
+    Bounds("connections.shutdown_timeout", 0, 600, "seconds"),
+    Bounds("limits.connections_per_address", 0, u16::MAX as u64, "connections"),
+    Bounds("limits.requests_per_second", 0, REQUESTS_PER_SECOND_MAX as u64, "requests"),
+    Bounds("limits.request_burst", 0, REQUESTS_PER_SECOND_MAX as u64 * 60, "requests"),
+    Bounds("limits.ipv6_prefix", 32, 64, "bits"),
+];
+
+impl Config {
+    /// The configuration in the file at `path`, or the defaults where there is no path. Relative
+    /// paths in the file start at its directory.
+    ///
+    /// # Errors
+    /// The file cannot be read, is longer than [`CONFIG_BYTES_MAX`], is not UTF-8, or
+    /// [`Config::parse`] refuses it.
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigErrors> {
+        let Some(path) = path else { return Ok(Config::default()) };
+        let name = path.display().to_string();
+        let failed = |what: String| ConfigErrors(vec![format!("{name}{what}")]);
+        let bytes = File::open(path)
+            .and_then(|file| read_bounded(file, CONFIG_BYTES_MAX))
+            .map_err(|error| failed(format!(": cannot be read: {error}")))?;
+        if bytes.len() as u64 > CONFIG_BYTES_MAX {
+            let what = format!(": longer than {CONFIG_BYTES_MAX} bytes: not a configuration");
+            return Err(failed(what));
+        }
+        if let Some(what) = not_utf8(&bytes) {
+            return Err(failed(format!(": {what}")));
+        }
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let valid = error.valid_up_to();
+            let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
+            failed(format!(":{line}: not UTF-8 (byte 0x{:02x})", bytes[valid]))
+        })?;
+        let mut config = Config::parse(text, &name)?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        for CertificateFiles { chain, key, .. } in &mut config.tls.certificates {
+            *chain = directory.join(&*chain);
+            *key = directory.join(&*key);
+        }
+        for path in [&mut config.access.file, &mut config.privileges.chroot] {
+            if !path.as_os_str().is_empty() {
+                *path = directory.join(&*path);
+            }
+        }
+        Ok(config)
+    }
+
+    /// The configuration that `text` has in TOML; missing keys have their defaults. `name` stands
+    /// for the file in messages; paths stay as they are written.
+    ///
+    /// # Errors
+    /// The syntax is wrong; or a key is unknown, a value is of the wrong type or out of bounds,
+    /// or two values contradict each other. All of the latter are listed, up to
+    /// [`CONFIG_ERRORS_MAX`](crate::limits::CONFIG_ERRORS_MAX).
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigErrors> {
+        let defaults = Document::parse(DEFAULT_TOML, "annulus.toml", BOUNDS)?;
+        let mut document = Document::parse(text, name, BOUNDS)?;
+        document.check_tables(&defaults);
+        document.check_bounds(BOUNDS);
+        let mut config: Config = document.deserialize(&defaults);
+        for broken in broken_constraints(&config) {
+            document.check(broken, &defaults);
+        }
+        config.set_places(&document);
+        document.finish().map(|()| config)
+    }
+
+    /// Notes where the keys are whose values can be checked only against the machine.
+    fn set_places(&mut self, document: &Document<'_>) {
+        let entries = document.entry_locations("tls.certificates");
+        for (certificate, location) in self.tls.certificates.iter_mut().zip(entries) {
+            certificate.place = location;
+        }
+        let Config { access, privileges, .. } = self;
+        for (key, value, place) in [
+            ("access.file", access.file.as_os_str(), &mut access.place),
+            ("privileges.user", privileges.user.as_ref(), &mut privileges.places.user),
+            ("privileges.group", privileges.group.as_ref(), &mut privileges.places.group),
+            ("privileges.chroot", privileges.chroot.as_ref(), &mut privileges.places.chroot),
+        ] {
+            if !value.is_empty() {
+                *place = document.location(key);
+            }
+        }
+    }
+
+    /// A warning about addresses that work, but are of no use.
+    pub fn warning(&self) -> Option<String> {
+        let Config { listen, proxy, .. } = self;
+        let has_address =
+            |it: &ListenAddress| !proxy.header.is_empty() || proxy.protocol_listen.contains(it);
+        let unnamed = listen.iter().find(|it| it.is_unix() && !has_address(it))?;
+        Some(format!(
+            "listen = \"{unnamed}\": nothing names the addresses of its clients, and their \
+             announces will fail: set proxy.header, or list it in proxy.protocol_listen too"
+        ))
+    }
+}
+
+impl Tls {
+    /// A warning about certificates that no client gets. It begins with their place.
+    pub fn warning(&self) -> Option<String> {
+        let CertificateFiles { place, .. } = self.certificates.first()?;
+        self.listen.is_empty().then(|| {
+            format!("{place}: tls.certificates: not used, because tls.listen has no address")
+        })
+    }
+}
+
+fn broken_constraints(config: &Config) -> Vec<Constraint> {
+    let Config { listen, protocol, limits, tls, access, proxy, privileges, operations, .. } =
+        config;
+    let mut broken = Vec::new();
+    let mut require = |holds: bool, key, because_of, must_be: String| {
+        if !holds {
+            broken.push(Constraint { key, because_of, must_be });
+        }
+    };
+
+    let interval_s = protocol.interval_s;
+    require(
+        protocol.min_interval_s <= interval_s,
+        "protocol.min_interval",
+        "protocol.interval",
+        format!("at most {interval_s}"),
+    );
+    let spread_s = (interval_s * INTERVAL_SPREAD_PERCENT).div_ceil(100);
+    let timeout_s_min = interval_s + spread_s + PEER_TIMEOUT_GRACE_S;
+    require(
+        protocol.peer_timeout_s >= timeout_s_min,
+        "protocol.peer_timeout",
+        "protocol.interval",
+        format!("at least {timeout_s_min}"),
+    );
+    require(
+        protocol.default_numwant <= protocol.max_numwant,
+        "protocol.default_numwant",
+        "protocol.max_numwant",
+        format!("at most {}", protocol.max_numwant),
+    );
+    let requests = limits.requests_per_second;
+    require(
+        limits.request_burst == 0 || limits.request_burst >= requests,
+        "limits.request_burst",
+        "limits.requests_per_second",
+        format!("0, or at least {requests}"),
+    );
+
+    let some_address = || "one address or more".to_string();
+    let some_listen = !listen.is_empty() || !tls.listen.is_empty();
+    require(some_listen, "listen", "tls.listen", some_address());
+    for (key, own, because_of, others) in [
+        ("tls.listen", &tls.listen, "listen", listen),
+        ("operations.listen", &operations.listen, "listen", listen),
+        ("operations.listen", &operations.listen, "tls.listen", &widened(&tls.listen)),
+    ] {
+        let shared = own.iter().find(|own| others.iter().any(|it| overlaps(&(**own).into(), it)));
+        if let Some(shared) = shared {
+            require(false, key, because_of, format!("without \"{shared}\""));
+        }
+    }
+    let most = LISTENERS_MAX - listen.len();
+    require(tls.listen.len() <= most, "tls.listen", "listen", format!("at most {most} addresses"));
+    require(
+        tls.listen.is_empty() || !tls.certificates.is_empty(),
+        "tls.certificates",
+        "tls.listen",
+        "one certificate or more".to_string(),
+    );
+
+    require(
+        access.mode == AccessMode::Off || !access.file.as_os_str().is_empty(),
+        "access.file",
+        "access.mode",
+        "the path of a file".to_string(),
+    );
+    let user = || "the name of a user".to_string();
+    let has_user = !privileges.user.is_empty();
+    let needs_none = privileges.group.is_empty();
+    require(has_user || needs_none, "privileges.user", "privileges.group", user());
+    let needs_none = privileges.chroot.as_os_str().is_empty();
+    require(has_user || needs_none, "privileges.user", "privileges.chroot", user());
+
+    let is_trusted = !proxy.trusted.is_empty();
+    let by_unix = proxy.header.is_empty() || listen.iter().any(ListenAddress::is_unix);
+    require(is_trusted || by_unix, "proxy.trusted", "proxy.header", some_address());
+    let by_unix = proxy.protocol_listen.iter().all(ListenAddress::is_unix);
+    require(is_trusted || by_unix, "proxy.trusted", "proxy.protocol_listen", some_address());
+    let known = [listen.clone(), widened(&tls.listen)].concat();
+    if let Some(stray) = proxy.protocol_listen.iter().find(|it| !known.contains(it)) {
+        let hint = meant(stray, &known).map_or(String::new(), |meant| format!(" (\"{meant}\"?)"));
+        let must_be = format!("addresses of listen or tls.listen, not \"{stray}\"{hint}");
+        require(false, "proxy.protocol_listen", "listen", must_be);
+    }
+    broken
+}
+
+/// The one of `known` that was probably meant by `stray`: of the same port, or a Unix socket too.
+fn meant<'k>(stray: &ListenAddress, known: &'k [ListenAddress]) -> Option<&'k ListenAddress> {
+    let port = |it: &ListenAddress| it.tcp().map(|it| it.port());
+    let family = |it: &ListenAddress| it.tcp().map(|it| it.is_ipv4());
+    let alike = known.iter().filter(|it| port(it) == port(stray));
+    alike.min_by_key(|it| family(it) != family(stray))
+}
