@@ -6,12 +6,10 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
-
 use annulus::access_list::{AccessList, LoadedAccessList};
+use annulus::cli::{self, Command};
 use annulus::clock::Clock;
 use annulus::config::{AccessMode, Config, DEFAULT_TOML};
-use annulus::flags::{self, Action, Flags};
 use annulus::log;
 use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
 use annulus::tls::{Certificates, LoadedCertificates};
@@ -26,19 +24,19 @@ fn main() -> ExitCode {
     if arguments.next_if(|word| word == FILE_BROKER).is_some() {
         return run_file_broker(arguments);
     }
-    let Flags { action, config } = match flags::parse(arguments) {
-        Ok(flags) => flags,
+    let command = match cli::parse(arguments) {
+        Ok(command) => command,
         Err(error) => {
             complain(&format!("annulus: {error}\nannulus --help explains the flags"));
             return ExitCode::from(MISUSED);
         }
     };
-    let done = match action {
-        Action::Run => return serve(config.as_deref()),
-        Action::CheckConfig => check(config.as_deref()),
-        Action::PrintConfig => print(DEFAULT_TOML),
-        Action::Help => print(&flags::help()),
-        Action::Version => print(&flags::version()),
+    let done = match command {
+        Command::Run(path) => return serve(path.as_deref()),
+        Command::CheckConfig(path) => check(path.as_deref()),
+        Command::PrintConfig => print(DEFAULT_TOML),
+        Command::Help => print(cli::HELP),
+        Command::Version => print(cli::VERSION),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,9 +49,8 @@ fn main() -> ExitCode {
 
 /// Runs the tracker until it is told to stop.
 fn serve(path: Option<&Path>) -> ExitCode {
-    let done = Config::load(path)
-        .map_err(|mistakes| anyhow!(mistakes.to_string()))
-        .and_then(|config| annulus::run(&config));
+    let done =
+        Config::load(path).map_err(anyhow::Error::from).and_then(|config| annulus::run(&config));
     if let Err(error) = &done {
         log::failure(&format!("{error:#}"));
     }
@@ -62,7 +59,7 @@ fn serve(path: Option<&Path>) -> ExitCode {
 }
 
 fn check(path: Option<&Path>) -> Result<(), String> {
-    let config = Config::load(path).map_err(|mistakes| mistakes.to_string())?;
+    let config = Config::load(path).map_err(|errors| errors.to_string())?;
     config.warning().iter().for_each(|warning| complain(warning));
     config.tls.warning().iter().for_each(|warning| complain(warning));
     if !config.tls.certificates.is_empty() {

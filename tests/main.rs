@@ -6,9 +6,9 @@
 mod access;
 mod activation;
 mod certificates;
+mod cli;
 mod config;
 mod confine;
-mod flags;
 mod hostile;
 mod http;
 mod https;
