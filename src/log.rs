@@ -1,14 +1,13 @@
-//! What the program says, one line an event, on standard error.
+//! The log: one line per event on standard error.
 //!
-//! Nothing is printed as it came from outside: control characters are escaped, so that no
-//! client and no file can forge a line or talk to a terminal. And nobody waits for whoever reads
-//! it: see [`queue`].
+//! Control characters are escaped, so that no client and no file can forge a line or control a
+//! terminal. No caller waits until a line is read: see [`queue`].
 
 mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -19,74 +18,70 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::clock::Clock;
 use crate::limits::{LOG_FLUSH_S_MAX, LOG_LINE_BYTES_MAX, LOG_PAUSE_S};
 use queue::LogQueue;
 
-/// How much an operator needs to know of something, the most urgent first.
+/// The urgency of a line, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// It does not do what it is for.
     Error,
-    /// It goes on, but something should be done.
     Warning,
-    /// It goes on as it should.
     Info,
 }
 
-/// What stands before the text of a line.
+/// The prefix of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// [`Format::Journald`] if standard error is systemd's journal, else
     /// [`Format::Timestamps`].
     Auto,
-    /// The time in UTC, as RFC 3339 has it.
+    /// The time in UTC (RFC 3339).
     Timestamps,
-    /// A priority that the journal takes off again (sd-daemon(3)): it knows the time.
+    /// A priority for the journal (sd-daemon(3)), which removes it and adds the time.
     Journald,
-    /// The program's name.
+    /// The name of the program.
     Plain,
 }
 
-/// How the whole process logs.
+/// How the process logs.
 #[derive(Clone, Copy, Debug)]
 pub struct Logger {
-    /// Lines of this level and those more urgent are printed.
+    /// Lines that are less urgent are dropped.
     pub level: Level,
-    /// Never [`Format::Auto`] once it is in use.
+    /// [`Logger::begin`] replaces [`Format::Auto`].
     pub format: Format,
-    /// Seconds since 1970, for timestamps.
-    pub clock: fn() -> i64,
 }
 
-static LOG: OnceLock<Logger> = OnceLock::new();
+static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-static QUEUE: LogQueue = LogQueue::new(|missing| {
-    let plural = if missing == 1 { " was" } else { "s were" };
+static QUEUE: LogQueue = LogQueue::new(|dropped| {
+    let plural = if dropped == 1 { " was" } else { "s were" };
     let text =
-        format_args!("{missing} line{plural} dropped here: the lines of this log were not read");
-    log().line(Level::Warning, text)
+        format_args!("{dropped} line{plural} dropped here: the lines of this log were not read");
+    logger().line(Level::Warning, text)
 });
 
 impl Logger {
-    /// Has the process log like this from now on, panics included; only the first call counts.
+    /// Makes this the logger of the process, also for panics. Only the first call has an effect.
     pub fn begin(self) {
         let format = match self.format {
             Format::Auto if is_journal() => Format::Journald,
             Format::Auto => Format::Timestamps,
             chosen => chosen,
         };
-        if LOG.set(Logger { format, ..self }).is_ok() {
-            panic::set_hook(Box::new(say_panic));
+        if LOGGER.set(Logger { format, ..self }).is_ok() {
+            panic::set_hook(Box::new(log_panic));
         }
     }
 
-    /// The line for `text`, its end included.
+    /// The line for `text`, with its newline; control characters are written as `\u{1b}`.
     fn line(&self, level: Level, text: fmt::Arguments<'_>) -> String {
         let mut line = match (self.format, level) {
             (Format::Journald, Level::Error) => "<3>".to_owned(),
             (Format::Journald, Level::Warning) => "<4>".to_owned(),
             (Format::Journald, Level::Info) => "<6>".to_owned(),
-            (Format::Timestamps, _) => format!("{} annulus: ", timestamp((self.clock)())),
+            (Format::Timestamps, _) => format!("{} annulus: ", timestamp(Clock::unix_s())),
             (Format::Plain | Format::Auto, _) => "annulus: ".to_owned(),
         };
         line += match (self.format, level) {
@@ -94,53 +89,72 @@ impl Logger {
             (_, Level::Warning) => "warning: ",
             (_, Level::Error) => "error: ",
         };
-        // Writing to a String does not fail.
-        let _ = write!(Escaping(&mut line), "{text}");
+        for character in text.to_string().chars() {
+            match character.is_control() {
+                true => line.extend(character.escape_unicode()),
+                false => line.push(character),
+            }
+        }
         if line.len() > LOG_LINE_BYTES_MAX {
             let kept = line.floor_char_boundary(LOG_LINE_BYTES_MAX);
             let cut = line.split_off(kept).len();
-            let _ = write!(line, "... ({cut} more bytes)");
+            line += &format!("... ({cut} more bytes)");
         }
         line.push('\n');
         line
     }
 }
 
-/// How the process logs. Before [`Logger::begin`] all is said, and nothing before the text.
-fn log() -> Logger {
-    LOG.get().copied().unwrap_or(Logger { level: Level::Info, format: Format::Plain, clock: || 0 })
+/// The logger of the process. Before [`Logger::begin`] it logs everything.
+fn logger() -> Logger {
+    let default = Logger { level: Level::Info, format: Format::Plain };
+    LOGGER.get().copied().unwrap_or(default)
 }
 
-/// Says something, if the log's level is for it. It never waits: what cannot be written at once
-/// is queued, and what finds no room in the queue is counted, which the log tells later.
-pub fn say(level: Level, text: fmt::Arguments<'_>) {
-    let log = log();
-    if level <= log.level {
-        QUEUE.add(&log.line(level, text));
+/// Logs a line. It never waits: what cannot be written at once is queued, and what has no room in
+/// the queue is counted, and the count logged later.
+fn log(level: Level, text: fmt::Arguments<'_>) {
+    let logger = logger();
+    if level <= logger.level {
+        QUEUE.add(&logger.line(level, text));
     }
 }
 
-/// Has a thread write what is said from now on. To be called when the process has given up its
-/// power, for which it must not have a second thread.
+/// The process does not do, or stops doing, what it should.
+pub fn error(text: fmt::Arguments<'_>) {
+    log(Level::Error, text);
+}
+
+/// The process goes on, but the operator should do something.
+pub fn warning(text: fmt::Arguments<'_>) {
+    log(Level::Warning, text);
+}
+
+pub fn info(text: fmt::Arguments<'_>) {
+    log(Level::Info, text);
+}
+
+/// Starts the thread that writes lines from now on. The process must have dropped its privileges
+/// before, which needs a single thread.
 ///
 /// # Errors
-/// There cannot be one more thread.
+/// A thread cannot be started.
 pub fn start_thread() -> io::Result<()> {
     QUEUE.start_thread()
 }
 
-/// Waits until what was said is written; if nobody reads it, for [`LOG_FLUSH_S_MAX`] seconds. To be
-/// called before the process ends.
+/// Waits until all lines are written, at most [`LOG_FLUSH_S_MAX`] seconds. To be called before the
+/// process ends.
 pub fn flush() {
     QUEUE.flush(Duration::from_secs(LOG_FLUSH_S_MAX));
 }
 
-/// Says why the program cannot start or go on, one line or more. Before [`Logger::begin`] they are
-/// left as they are, but for the priority that the journal wants.
+/// Logs why the program cannot start or go on, in one line or more. Before [`Logger::begin`] the
+/// lines have no prefix but the journal's.
 pub fn failure(text: &str) {
-    let journal = Logger { level: Level::Error, format: Format::Journald, clock: || 0 };
+    let journal = Logger { level: Level::Error, format: Format::Journald };
     for line in text.lines() {
-        match LOG.get() {
+        match LOGGER.get() {
             Some(_) => error(format_args!("{line}")),
             None if is_journal() => QUEUE.add(&journal.line(Level::Error, format_args!("{line}"))),
             None => QUEUE.add(&format!("{line}\n")),
@@ -148,15 +162,14 @@ pub fn failure(text: &str) {
     }
 }
 
-/// Says that a thread has panicked, as the standard library does, but without waiting for whoever
-/// reads it, which would keep the process from its end.
-fn say_panic(panic: &PanicHookInfo<'_>) {
+/// The panic hook: like that of the standard library, which would wait until the line is read.
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
     let what = panic.payload_as_str().unwrap_or("no text");
     error(format_args!("thread '{thread}' panicked{place}: {what}"));
-    // Only where the environment asks for it.
+    // Captured only if the environment asks for it.
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         backtrace.to_string().lines().for_each(|line| error(format_args!("{line}")));
@@ -164,22 +177,7 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
     flush();
 }
 
-/// Says that something is not done.
-pub fn error(text: fmt::Arguments<'_>) {
-    say(Level::Error, text);
-}
-
-/// Says that something should be looked into.
-pub fn warning(text: fmt::Arguments<'_>) {
-    say(Level::Warning, text);
-}
-
-/// Says something of note.
-pub fn info(text: fmt::Arguments<'_>) {
-    say(Level::Info, text);
-}
-
-/// A cause of warnings that clients can provoke: one line in [`LOG_PAUSE_S`] seconds.
+/// Limits warnings of one cause that clients can provoke to one in [`LOG_PAUSE_S`] seconds.
 #[derive(Debug, Default)]
 pub struct WarningLimiter {
     next_s: u32,
@@ -187,7 +185,7 @@ pub struct WarningLimiter {
 }
 
 impl WarningLimiter {
-    /// Says it, or counts it for the next time.
+    /// Logs the warning, or counts it for the next one that is logged.
     pub fn warning(&mut self, now_s: u32, text: fmt::Arguments<'_>) {
         if now_s < self.next_s {
             self.withheld = self.withheld.saturating_add(1);
@@ -201,31 +199,16 @@ impl WarningLimiter {
     }
 }
 
-/// Writes control characters as `\u{1b}`.
-struct Escaping<'a>(&'a mut String);
-
-impl fmt::Write for Escaping<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            match character.is_control() {
-                true => self.0.extend(character.escape_unicode()),
-                false => self.0.push(character),
-            }
-        }
-        Ok(())
-    }
-}
-
 /// As in 2026-11-24T01:49:00Z.
 fn timestamp(unix_s: i64) -> String {
-    // Of no clock in this millennium.
+    // A year beyond 9999 cannot be written.
     let Ok(time) = OffsetDateTime::from_unix_timestamp(unix_s) else { return unix_s.to_string() };
     let (hour, minute, second) = time.to_hms();
     format!("{}T{hour:02}:{minute:02}:{second:02}Z", time.date())
 }
 
-/// Whether standard error is the journal's: systemd names its device and inode, in a variable
-/// that also those inherit whose standard error is something else.
+/// Whether standard error is the journal: systemd puts its device and inode into a variable,
+/// which a process whose standard error is something else may have inherited.
 fn is_journal() -> bool {
     let (Ok(stream), Ok(stderr)) = (env::var("JOURNAL_STREAM"), fs::metadata("/proc/self/fd/2"))
     else {
@@ -238,38 +221,22 @@ fn is_journal() -> bool {
 mod tests {
     use super::{Format, LOG_LINE_BYTES_MAX, Level, Logger};
 
-    fn line(format: Format, level: Level, text: &str) -> String {
-        let log = Logger { level: Level::Info, format, clock: || 1_795_484_940 };
-        log.line(level, format_args!("{text}"))
-    }
-
-    #[test]
-    fn a_line_has_its_time_or_its_priority() {
-        for (format, level, expected) in [
-            (Format::Plain, Level::Info, "annulus: said\n"),
-            (Format::Plain, Level::Warning, "annulus: warning: said\n"),
-            (Format::Timestamps, Level::Info, "2026-11-24T01:49:00Z annulus: said\n"),
-            (Format::Timestamps, Level::Error, "2026-11-24T01:49:00Z annulus: error: said\n"),
-            (Format::Journald, Level::Info, "<6>said\n"),
-            (Format::Journald, Level::Warning, "<4>said\n"),
-            (Format::Journald, Level::Error, "<3>said\n"),
-        ] {
-            assert_eq!(line(format, level, "said"), expected);
-        }
+    fn line(text: &str) -> String {
+        Logger { level: Level::Info, format: Format::Plain }
+            .line(Level::Info, format_args!("{text}"))
     }
 
     #[test]
     fn an_event_is_one_line_whatever_is_in_it() {
         let text = "a\nannulus: forged\r\u{1b}[31m\u{85}\u{7f}é\0";
         let escaped = "a\\u{a}annulus: forged\\u{d}\\u{1b}[31m\\u{85}\\u{7f}é\\u{0}";
-        assert_eq!(line(Format::Plain, Level::Info, text), format!("annulus: {escaped}\n"));
+        assert_eq!(line(text), format!("annulus: {escaped}\n"));
     }
 
     #[test]
     fn a_line_is_cut_where_a_character_ends() {
         let fits = "é".repeat((LOG_LINE_BYTES_MAX - "annulus: ".len()) / 2);
-        let said = |text: &str| line(Format::Plain, Level::Info, text);
-        assert_eq!(said(&fits), format!("annulus: {fits}\n"));
-        assert_eq!(said(&format!("{fits}éé")), format!("annulus: {fits}... (4 more bytes)\n"));
+        assert_eq!(line(&fits), format!("annulus: {fits}\n"));
+        assert_eq!(line(&format!("{fits}éé")), format!("annulus: {fits}... (4 more bytes)\n"));
     }
 }

@@ -52,7 +52,7 @@ use workers::{Plan, Workers, leave};
 pub fn run(config: &Config) -> anyhow::Result<()> {
     steady_memory();
     let config::Log { level, format } = config.log;
-    Logger { level, format, clock: Clock::unix_s }.begin();
+    Logger { level, format }.begin();
     // Before any descriptor is opened, which might take the number of one that was not passed.
     let mut passed = InheritedSockets::take()?;
     // The file broker gets none of the descriptors that this program was started with.

@@ -1,5 +1,5 @@
-//! The log as an operator gets it: one line an event, in the form that suits its reader; and
-//! `unread`, what becomes of a tracker whose log nobody reads.
+//! The log of the tracker: one line per event, in each format; and `unread`, how the tracker works
+//! while its log is not read.
 
 mod unread;
 
@@ -12,9 +12,9 @@ use std::process::{Child, Command, Stdio};
 use crate::support::requirements::TempDir;
 use crate::support::tracker::wait_for;
 
-/// Runs the tracker until its port is open, stops it, and returns all it said. The variable
-/// JOURNAL_STREAM names the file that it speaks to if `journal`, else another one.
-fn said(log: &str, journal: bool) -> String {
+/// Runs the tracker with these keys of `[log]` until its port is open, stops it, and returns its
+/// log. The variable JOURNAL_STREAM names its standard error if `journal`, else another file.
+fn log_with(log: &str, journal: bool) -> String {
     let directory = TempDir::new("log");
     let output = directory.path().join("output");
     let text = format!("listen = [\"127.0.0.1:0\"]\nworkers = 1\n[log]\n{log}\n");
@@ -26,14 +26,14 @@ fn said(log: &str, journal: bool) -> String {
     fs::read_to_string(&output).unwrap()
 }
 
-/// What it says to this configuration, with which it does not start.
-fn complained(text: &str, journal: bool) -> String {
+/// The log of a tracker that does not start with this configuration.
+fn log_of_failure(text: &str, journal: bool) -> String {
     let directory = TempDir::new("log");
     assert_eq!(start(directory.path(), text, journal).wait().unwrap().code(), Some(1));
     fs::read_to_string(directory.path().join("output")).unwrap()
 }
 
-/// Starts the tracker with this configuration; it speaks to the file `output`.
+/// Starts the tracker with this configuration and the file `output` as its standard error.
 fn start(directory: &Path, text: &str, journal: bool) -> Child {
     let (config, output) = (directory.join("annulus.toml"), directory.join("output"));
     fs::write(&config, text).unwrap();
@@ -50,7 +50,7 @@ fn start(directory: &Path, text: &str, journal: bool) -> Child {
         .unwrap()
 }
 
-/// Whether the process has a listening socket, told without the help of its log.
+/// Whether the process has a listening socket, according to /proc.
 fn listens(pid: u32) -> bool {
     let sockets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
@@ -64,57 +64,72 @@ fn listens(pid: u32) -> bool {
     })
 }
 
-/// Asserts that every line begins like the first, as `is_start` sees it.
-fn assert_lines(said: &str, is_start: impl Fn(&str) -> bool) {
-    assert!(said.ends_with("stopped\n"), "{said}");
-    assert!(said.lines().all(is_start), "{said}");
+/// Asserts that every line is as `is_expected` says.
+fn assert_lines(log: &str, is_expected: impl Fn(&str) -> bool) {
+    assert!(log.ends_with("stopped\n"), "{log}");
+    assert!(log.lines().all(is_expected), "{log}");
 }
 
-/// `2026-11-24T01:49:00Z annulus: `, whatever the digits.
+/// Whether it begins as in `2026-11-24T01:49:00Z annulus: `, whatever the digits.
 fn has_timestamp(line: &str) -> bool {
     let shape: String =
         line.chars().take(30).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    shape == "0000-00-00T00:00:00Z annulus: " && !line.starts_with("1970")
+    shape == "0000-00-00T00:00:00Z annulus: "
+}
+
+/// The time in the form of the log.
+fn now() -> String {
+    let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
+    String::from_utf8(date.stdout).unwrap().trim_end().to_owned()
 }
 
 #[test]
-fn lines_have_the_time_unless_the_journal_listens() {
-    assert_lines(&said("", false), has_timestamp);
-    assert_lines(&said("format = \"timestamps\"", true), has_timestamp);
+fn lines_have_the_time_unless_standard_error_is_the_journal() {
+    let before = now();
+    let log = log_with("", false);
+    let after = now();
+    assert_lines(&log, has_timestamp);
+    // In this form the order of texts is that of times.
+    assert_lines(&log, |line| (&*before..=&*after).contains(&&line[..before.len()]));
+    assert_lines(&log_with("format = \"timestamps\"", true), has_timestamp);
 }
 
 #[test]
 fn lines_have_a_priority_for_the_journal() {
-    assert_lines(&said("", true), |line| line.starts_with("<6>"));
-    assert_lines(&said("format = \"journald\"", false), |line| line.starts_with("<6>"));
+    assert_lines(&log_with("", true), |line| line.starts_with("<6>"));
+    let operations = "[operations]\nlisten = [\"0.0.0.0:0\"]";
+    let log = log_with(&format!("format = \"journald\"\n{operations}"), false);
+    let is_warning = |line: &str| line.starts_with("<4>operations on 0.0.0.0:");
+    assert_lines(&log, |line| line.starts_with("<6>") || is_warning(line));
+    assert_eq!(log.lines().filter(|line| is_warning(line)).count(), 1, "{log}");
 }
 
 #[test]
 fn lines_can_be_plain() {
-    assert_lines(&said("format = \"plain\"", true), |line| line.starts_with("annulus: "));
+    assert_lines(&log_with("format = \"plain\"", true), |line| line.starts_with("annulus: "));
 }
 
 #[test]
-fn what_is_less_urgent_than_the_level_is_not_said() {
-    assert_eq!(said("level = \"warning\"", false), "");
-    assert_eq!(said("level = \"error\"", true), "");
+fn lines_less_urgent_than_the_level_are_dropped() {
+    assert_eq!(log_with("level = \"warning\"", false), "");
+    assert_eq!(log_with("level = \"error\"", true), "");
 }
 
-/// Why it does not start is what one looks for first.
+/// A failure to start is what an operator searches the log for first.
 #[test]
-fn what_ends_it_is_an_error_like_any_other() {
+fn a_failure_to_start_is_logged_as_an_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = format!("listen = [\"{}\"]\nworkers = 1\n", taken.local_addr().unwrap());
-    let said = complained(&text, true);
-    assert!(said.contains("\n<3>") || said.starts_with("<3>"), "{said}");
-    assert!(said.lines().all(|line| line.starts_with('<')), "{said}");
-    let said = complained(&text, false);
-    assert!(said.lines().all(has_timestamp), "{said}");
-    assert!(said.contains("Z annulus: error: "), "{said}");
+    let log = log_of_failure(&text, true);
+    assert!(log.contains("\n<3>") || log.starts_with("<3>"), "{log}");
+    assert!(log.lines().all(|line| line.starts_with('<')), "{log}");
+    let log = log_of_failure(&text, false);
+    assert!(log.lines().all(has_timestamp), "{log}");
+    assert!(log.contains("Z annulus: error: "), "{log}");
 
     let mistakes = "listen = 1\nworkers = -1\n";
-    let said = complained(mistakes, true);
-    assert!(said.lines().count() == 2 && said.lines().all(|it| it.starts_with("<3>")), "{said}");
-    let said = complained(mistakes, false);
-    assert!(said.lines().count() == 2 && said.lines().all(|it| it.starts_with('/')), "{said}");
+    let log = log_of_failure(mistakes, true);
+    assert!(log.lines().count() == 2 && log.lines().all(|it| it.starts_with("<3>")), "{log}");
+    let log = log_of_failure(mistakes, false);
+    assert!(log.lines().count() == 2 && log.lines().all(|it| it.starts_with('/')), "{log}");
 }

@@ -1,12 +1,12 @@
-//! From whoever has something to say to standard error, without waiting for whoever reads it.
+//! A queue between the threads that log and the one that writes to standard error.
 //!
-//! Standard error may be a pipe that nobody reads, a terminal that was stopped, a journal that
-//! hangs. Whether a write will wait cannot be known for certain (others may write to the same
-//! pipe), and to make the descriptor non-blocking would make it so for all who share it. So lines
-//! are queued, and one thread, which has nothing else to do, writes them and may wait.
+//! Standard error may be a pipe that is not read, a stopped terminal, or a journal that hangs.
+//! Whether a write would block cannot be known for certain, because other processes may write to
+//! the same pipe, and a non-blocking descriptor would be non-blocking for all processes that share
+//! it. So lines are queued, and one thread, which has no other task, writes them and may block.
 //!
-//! Until there is that thread, lines are written by whoever says them, as far as standard error
-//! takes them at once: the tracker has a single thread while it gives up its power.
+//! Before that thread starts, the thread that logs writes as much as standard error takes without
+//! blocking: the tracker has a single thread while it drops its privileges.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -17,42 +17,39 @@ use std::time::Duration;
 use crate::limits::LOG_QUEUE_BYTES_MAX;
 use crate::os::stderr_writable;
 
-/// Bytes for which a pipe has room when it says that it has some (PIPE_BUF, pipe(7)).
+/// A pipe that is writable has room for so many bytes (PIPE_BUF, pipe(7)).
 const PIPE_BYTES: usize = 4096;
 
-/// How long a non-blocking standard error that takes nothing is left alone.
+/// The pause before another write to a non-blocking standard error that is full.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// See the module.
 pub(super) struct LogQueue {
     state: Mutex<QueueState>,
     changed: Condvar,
-    /// The line that says how many lines are missing.
+    /// Makes the line that reports how many lines were dropped.
     notice: fn(u64) -> String,
 }
 
 struct QueueState {
-    /// Lines, each with its end, in the order in which they were said.
+    /// Lines with their newlines, the oldest first.
     lines: Vec<u8>,
-    /// Lines said after those in `lines` that found no room.
+    /// Lines dropped after those in `lines`, for lack of room.
     dropped: u64,
-    /// Whether the thread is there.
     has_thread: bool,
-    /// Whether the thread has taken lines that it has not written yet.
+    /// Whether the thread has taken lines that are not written yet.
     writing: bool,
 }
 
 impl LogQueue {
-    /// An empty one. `notice` is the line that says how many lines are missing in its place.
     pub(super) const fn new(notice: fn(u64) -> String) -> LogQueue {
         let state = QueueState { lines: Vec::new(), dropped: 0, has_thread: false, writing: false };
         LogQueue { state: Mutex::new(state), changed: Condvar::new(), notice }
     }
 
-    /// Adds a line, which has its end, or counts it if there is no room.
+    /// Adds a line with its newline, or counts it as dropped if there is no room.
     pub(super) fn add(&self, line: &str) {
         let mut state = self.lock();
-        // Nothing goes in between lines that were dropped and the notice of it.
+        // The notice of dropped lines is written where they are missing: nothing is added before.
         if state.dropped > 0 || state.lines.len() + line.len() > LOG_QUEUE_BYTES_MAX {
             state.dropped += 1;
         } else {
@@ -61,37 +58,37 @@ impl LogQueue {
         if state.has_thread {
             self.changed.notify_all();
         } else {
-            self.write_alone(state, Duration::ZERO);
+            self.write_without_thread(state, Duration::ZERO);
         }
     }
 
-    /// Has a thread of its own write from now on, which ends with the process.
+    /// Starts the thread that writes from now on. It ends with the process.
     pub(super) fn start_thread(&'static self) -> io::Result<()> {
-        thread::Builder::new().name("log".to_owned()).spawn(|| self.write_for_ever())?;
+        thread::Builder::new().name("log".to_owned()).spawn(|| self.write_forever())?;
         self.lock().has_thread = true;
         Ok(())
     }
 
-    /// Waits until all is written, or for `patience` in vain.
-    pub(super) fn flush(&self, patience: Duration) {
+    /// Waits until all lines are written, for at most `timeout`.
+    pub(super) fn flush(&self, timeout: Duration) {
         let state = self.lock();
         if !state.has_thread {
-            return self.write_alone(state, patience);
+            return self.write_without_thread(state, timeout);
         }
         let is_busy = |state: &mut QueueState| state.writing || !state.lines.is_empty();
-        // Whether it is done or in vain, nothing more can be.
-        drop(self.changed.wait_timeout_while(state, patience, is_busy));
+        // After the timeout there is nothing more to do.
+        drop(self.changed.wait_timeout_while(state, timeout, is_busy));
     }
 
-    /// Writes what standard error takes, each piece within `patience`.
-    fn write_alone(&self, mut state: MutexGuard<'_, QueueState>, patience: Duration) {
-        while !state.lines.is_empty() && stderr_writable(patience) {
+    /// Writes as long as standard error becomes writable within `timeout`.
+    fn write_without_thread(&self, mut state: MutexGuard<'_, QueueState>, timeout: Duration) {
+        while !state.lines.is_empty() && stderr_writable(timeout) {
             let line =
                 state.lines.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
             let written = match io::stderr().write(&line[..line.len().min(PIPE_BYTES)]) {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // Nobody can be told that this one is lost.
+                // The line is lost: there is nowhere to report it.
                 Err(_) => line.len(),
             };
             state.lines.drain(..written);
@@ -101,7 +98,7 @@ impl LogQueue {
         }
     }
 
-    fn write_for_ever(&self) {
+    fn write_forever(&self) {
         // Lines that could not be written, before those that are to be written next.
         let mut lost = 0;
         loop {
@@ -122,8 +119,8 @@ impl LogQueue {
         }
     }
 
-    /// Writes a line, and before it the notice of lines that are missing, if any are. How many
-    /// are missing then.
+    /// Writes a line, after the notice of `missing` lines if there are any. Returns how many lines
+    /// are missing after it.
     fn write(&self, line: &[u8], missing: u64) -> u64 {
         if missing > 0 && write_all((self.notice)(missing).as_bytes()).is_err() {
             return missing + u64::from(!line.is_empty());
@@ -136,14 +133,14 @@ impl LogQueue {
     }
 }
 
-/// Writes all of it, as long as it may take.
+/// Writes all of it, however long that takes.
 fn write_all(mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match io::stderr().write(line) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => line = &line[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever started the program may have made it non-blocking.
+            // The parent process may have made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
             Err(error) => return Err(error),
         }

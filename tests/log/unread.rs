@@ -1,5 +1,5 @@
-//! Whoever reads the log may be stopped, or slow, or gone: no reason to stop serving, or not to
-//! stop when told to.
+//! The program that reads the log may be stopped, slow or gone: the tracker still serves, and stops
+//! when it is told to.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,23 +15,23 @@ use crate::support::client::{fetch, get_request};
 use crate::support::tracker::{Engine, TIMEOUT, test_both_engines, wait_for};
 
 test_both_engines!(
-    a_full_pipe_holds_up_nobody,
-    lines_longer_than_a_pipe_takes_hold_up_nobody,
-    lines_for_which_there_is_no_room_are_counted,
-    nobody_left_to_read_is_no_reason_to_stop,
+    a_full_pipe_does_not_block,
+    lines_longer_than_the_pipe_s_room_do_not_block,
+    lines_without_room_are_counted,
+    a_closed_pipe_does_not_stop_the_tracker,
 );
 
 /// What a pipe holds (pipe(7)).
 const PIPE_BYTES: usize = 1 << 16;
 
-/// Host names of the certificate: in the log, some 8 KB a line, and the kernel promises to take
-/// 4096 bytes at once of a pipe that has room.
+/// Host names of the certificate, which make a log line of some 8 KB: the kernel promises that a
+/// pipe with room takes 4096 bytes at once.
 const NAMES: usize = 200;
 
-/// Lines of that length for which there is room neither in the pipe nor in the tracker.
+/// More lines of that length than pipe and queue have room for.
 const RELOADS: usize = 100;
 
-/// A tracker that speaks to a pipe, and to a service manager of ours.
+/// A tracker whose standard error is a pipe, with the test as its service manager.
 struct Unread {
     child: Child,
     log: Box<dyn Read + Send>,
@@ -42,14 +42,14 @@ struct Unread {
 }
 
 impl Unread {
-    /// Starts it, with so much in its pipe already, and waits until it serves.
+    /// Starts it with `full` bytes in its pipe, and waits until it serves.
     fn start(engine: Engine, full: usize) -> Unread {
         let (log, mut writer) = io::pipe().unwrap();
         writer.write_all(&vec![b'.'; full]).unwrap();
         Unread::start_on(engine, writer.into(), Box::new(log))
     }
 
-    /// The same, with this as its standard error, which is read as `log`.
+    /// The same with `stderr` as its standard error, which is read from `log`.
     fn start_on(engine: Engine, stderr: Stdio, log: Box<dyn Read + Send>) -> Unread {
         let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
         let host = |number| format!("a-host-with-a-rather-long-name-{number:03}.test");
@@ -78,13 +78,13 @@ impl Unread {
         unread
     }
 
-    /// Waits until the manager is told this; the whole message.
+    /// Waits for a message to the manager that begins with this, and returns it whole.
     #[track_caller]
     fn told(&self, what: &str) -> String {
         loop {
             let mut message = [0; 4096];
             let length = match self.manager.recv(&mut message) {
-                // The wait has a time limit, and the process was stopped meanwhile (signal(7)).
+                // A wait with a timeout ends so when the process was stopped (signal(7)).
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 received => received.expect("a message to the manager"),
             };
@@ -113,14 +113,14 @@ impl Unread {
         assert_eq!(fetch(self.address, get_request(target)).status, 200);
     }
 
-    /// Tells it to stop; its exit status.
+    /// Stops it and returns its exit status.
     #[track_caller]
     fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         wait_for("the end of the tracker", || self.child.try_wait().unwrap())
     }
 
-    /// Reads on, in the background, to its end; what is read.
+    /// Reads the log in the background, to its end.
     fn read_on(&mut self) -> JoinHandle<String> {
         let mut log = mem::replace(&mut self.log, Box::new(io::empty()));
         thread::spawn(move || {
@@ -138,8 +138,8 @@ impl Drop for Unread {
     }
 }
 
-/// Not a letter more has room. What was said meanwhile is read when somebody does.
-fn a_full_pipe_holds_up_nobody(engine: Engine) {
+/// The pipe has no room at all. Lines logged meanwhile are there when it is read.
+fn a_full_pipe_does_not_block(engine: Engine) {
     let mut tracker = Unread::start(engine, PIPE_BYTES);
     tracker.serves();
     tracker.reload();
@@ -159,8 +159,8 @@ fn a_full_pipe_holds_up_nobody(engine: Engine) {
     assert!(!log.contains("dropped") && log.ends_with("stopped\n"), "{log}");
 }
 
-/// With room for a line of 4096 bytes in the pipe, and none for a longer one.
-fn lines_longer_than_a_pipe_takes_hold_up_nobody(engine: Engine) {
+/// The pipe has room for a line of 4096 bytes, and none for a longer one.
+fn lines_longer_than_the_pipe_s_room_do_not_block(engine: Engine) {
     let mut tracker = Unread::start(engine, PIPE_BYTES - 4096);
     for _ in 0..3 {
         tracker.reload();
@@ -169,14 +169,14 @@ fn lines_longer_than_a_pipe_takes_hold_up_nobody(engine: Engine) {
     assert!(tracker.stop().success());
 }
 
-fn lines_for_which_there_is_no_room_are_counted(engine: Engine) {
+fn lines_without_room_are_counted(engine: Engine) {
     let mut tracker = Unread::start(engine, 0);
     for _ in 0..RELOADS {
         tracker.reload();
     }
     tracker.serves();
     let reader = tracker.read_on();
-    // Goes through the log's thread only when what was queued has been read.
+    // The log's thread writes this line only when the queued ones have been read.
     tracker.reload();
     assert!(tracker.stop().success());
     let log = reader.join().unwrap();
@@ -189,14 +189,14 @@ fn lines_for_which_there_is_no_room_are_counted(engine: Engine) {
         dropped += count.parse::<usize>().unwrap();
     }
     assert!(dropped > 0, "{reloads} lines of {RELOADS} reloads");
-    // Of the lines at its end, which may have been too many too, some may be among them.
+    // The lines of the stop may be among those that were dropped.
     let all = (RELOADS + 1)..=(RELOADS + 3);
     assert!(all.contains(&(reloads + dropped)), "{reloads} lines, {dropped} dropped");
     assert!(log.lines().filter(is_reload).all(|line| line.contains("name-199.test until ")));
 }
 
-/// Neither at a reload nor in the end.
-fn nobody_left_to_read_is_no_reason_to_stop(engine: Engine) {
+/// The pipe is closed: writing to it fails at a reload and at the stop.
+fn a_closed_pipe_does_not_stop_the_tracker(engine: Engine) {
     let mut tracker = Unread::start(engine, 0);
     tracker.log = Box::new(io::empty());
     tracker.reload();
@@ -204,9 +204,9 @@ fn nobody_left_to_read_is_no_reason_to_stop(engine: Engine) {
     assert!(tracker.stop().success());
 }
 
-/// As the journal is one; and whoever started the tracker may have made it non-blocking.
+/// The journal is a socket, and the parent process may have made it non-blocking.
 #[test]
-fn a_socket_is_waited_for_like_a_pipe() {
+fn a_socket_works_like_a_pipe() {
     for nonblocking in [false, true] {
         let (log, mut stderr) = UnixStream::pair().unwrap();
         stderr.set_nonblocking(true).unwrap();
@@ -229,9 +229,9 @@ fn a_socket_is_waited_for_like_a_pipe() {
     }
 }
 
-/// Why it does not start is said to whoever reads it, and to nobody for ever.
+/// The reason is written if it is read in time, and the process ends if not.
 #[test]
-fn a_failure_to_start_ends_it_all_the_same() {
+fn a_failure_to_start_does_not_wait_for_a_reader() {
     let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
     for text in ["listen = [\"192.0.2.1:1\"]\n", "listen = 1\n"] {
         let config = authority.path("annulus.toml");
@@ -244,7 +244,7 @@ fn a_failure_to_start_ends_it_all_the_same() {
         let status = wait_for("the end of the tracker", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(1), "{text}");
 
-        // Read just in time.
+        // Read in time.
         log.read_exact(&mut [0; PIPE_BYTES]).unwrap();
         let mut child = command.stderr(writer).spawn().unwrap();
         drop(command);

@@ -60,7 +60,7 @@ const LET_GO_MS: u64 = 500;
 /// One seed, whole; panics if anything is wrong.
 fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
     // What the workers say of all that is done to them would bury what a failure says.
-    Logger { level: Level::Error, format: Format::Plain, clock: || 0 }.begin();
+    Logger { level: Level::Error, format: Format::Plain }.begin();
     let mut random = Random::seeded(seed);
     let scripts = script::draw(seed, &mut random);
     let mut polite = scripts.clone();
