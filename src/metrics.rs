@@ -23,7 +23,7 @@ pub type HandshakeKey = (TlsVersion, Resumption);
 
 /// What one worker has counted since its start. Only its own thread writes it.
 #[repr(align(128))]
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Counters {
     /// Requests that were answered.
     pub requests: CounterVec<RequestKey, { RequestKey::COUNT }>,

@@ -5,6 +5,7 @@
 
 mod access;
 mod activation;
+mod admin;
 mod certificates;
 mod cli;
 mod config;
@@ -15,7 +16,6 @@ mod https;
 mod kernels;
 mod limits;
 mod log;
-mod operations;
 mod packaging;
 mod page;
 mod proxy;

@@ -21,10 +21,9 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
 
 fn write_program(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     let Snapshot { info, health, uptime_s, silences_s, .. } = snapshot;
-    text.begin("annulus_build_info", "gauge", "The version of the tracker; the value is 1.");
+    text.begin("annulus_build_info", "gauge", "The version; the value is 1.");
     text.sample("annulus_build_info", &[("version", info.version)], 1);
-    let help = "The I/O engines in use; the value is 1 for each.";
-    text.begin("annulus_engine_info", "gauge", help);
+    text.begin("annulus_engine_info", "gauge", "The I/O engines; the value is 1.");
     for engine in &info.engines {
         let labels = [("engine", engine.name), ("tier", engine.tier)];
         text.sample("annulus_engine_info", &labels, 1);
@@ -38,15 +37,11 @@ fn write_program(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
         u8::from(snapshot.obstacle.is_none()),
     );
     text.gauge("annulus_uptime_seconds", "Time since the start.", uptime_s);
-    text.begin(
-        "annulus_worker_silence_seconds",
-        "gauge",
-        "Time since the last turn of a worker's loop, in whole seconds. A loop turns at least \
-         once a second.",
-    );
+    let name = "annulus_worker_silence_seconds";
+    let help = "Whole seconds since the last turn of a worker's loop, at least one a second.";
+    text.begin(name, "gauge", help);
     for (worker, silence_s) in silences_s.iter().enumerate() {
-        let worker = worker.to_string();
-        text.sample("annulus_worker_silence_seconds", &[("worker", &worker)], silence_s);
+        text.sample(name, &[("worker", &worker.to_string())], silence_s);
     }
     text.histogram(
         "annulus_turn_duration_seconds",
@@ -60,8 +55,7 @@ fn write_requests(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     let counters = &snapshot.counters;
     text.counters(
         "annulus_requests_total",
-        "Requests answered, by what they ask for, by the client's address family, and by whether \
-         they succeeded.",
+        "Requests answered, by what they ask for, by the client's address family, and by outcome.",
         &["kind", "family", "outcome"],
         &counters.requests,
     );
@@ -81,12 +75,9 @@ fn write_requests(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
 
 fn write_connections(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     let counters = &snapshot.counters;
-    text.gauge("annulus_connections_open", "Open connections.", counters.connections.get());
-    text.gauge(
-        "annulus_connections_limit",
-        "Connections that can be open at once.",
-        snapshot.info.connections_max,
-    );
+    let (open, limit) = (counters.connections.get(), snapshot.info.connections_max);
+    text.gauge("annulus_connections_open", "Open connections.", open);
+    text.gauge("annulus_connections_limit", "Connections that can be open at once.", limit);
     text.counters(
         "annulus_connections_accepted_total",
         "Connections accepted, by transport and by the address family of the other side.",
@@ -113,18 +104,13 @@ fn write_connections(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     );
     text.counters(
         "annulus_accept_pauses_total",
-        "How often a worker stopped accepting for a while, so that new connections waited in the \
-         kernel, by reason.",
+        "Times that a worker let new connections wait in the kernel, by reason.",
         &["reason"],
         &counters.accept_pauses,
     );
-    let (received, sent) = (&counters.bytes_received, &counters.bytes_sent);
-    text.counter(
-        "annulus_received_bytes_total",
-        "Bytes received from clients, TLS included.",
-        received.get(),
-    );
-    text.counter("annulus_sent_bytes_total", "Bytes sent to clients, TLS included.", sent.get());
+    let (received, sent) = (counters.bytes_received.get(), counters.bytes_sent.get());
+    text.counter("annulus_received_bytes_total", "Bytes received, TLS included.", received);
+    text.counter("annulus_sent_bytes_total", "Bytes sent, TLS included.", sent);
 }
 
 fn write_tls(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
@@ -137,8 +123,7 @@ fn write_tls(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     );
     text.counter(
         "annulus_tls_handshakes_failed_total",
-        "Connections to TLS addresses that ended before their handshake was complete, for \
-         whatever reason.",
+        "Connections to TLS addresses that ended before their handshake was complete.",
         counters.handshakes_failed.get(),
     );
     if snapshot.certificates.is_empty() {
@@ -154,20 +139,18 @@ fn write_tls(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     };
     write(
         "annulus_tls_certificate_not_before_timestamp_seconds",
-        "Start of a certificate's validity, in seconds since 1970, by its place in the \
-         configuration.",
+        "Start of a certificate's validity, by its place in the configuration.",
         |validity| validity.from_unix_s,
     );
     write(
         "annulus_tls_certificate_not_after_timestamp_seconds",
-        "End of a certificate's validity, in seconds since 1970, by its place in the \
-         configuration.",
+        "End of a certificate's validity, by its place in the configuration.",
         |validity| validity.until_unix_s,
     );
     write(
         "annulus_tls_certificate_expiry_notice_timestamp_seconds",
-        "From when on the tracker warns that a certificate expires, in seconds since 1970: a \
-         third of its life before its end, or 30 days, whichever is less.",
+        "When the tracker begins to warn that a certificate expires: a third of its life before \
+         its end, or 30 days, whichever is less.",
         Validity::notice_unix_s,
     );
 }
@@ -179,8 +162,7 @@ fn write_swarms(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     text.begin(
         "annulus_peers",
         "gauge",
-        "Peers stored, by whether they have everything and by address family; one that is in two \
-         swarms counts twice.",
+        "Peers stored, by kind and by address family; one that is in two swarms counts twice.",
     );
     for (family, counts) in [("ipv4", swarms.v4), ("ipv6", swarms.v6)] {
         for (kind, count) in [("seeder", counts.seeders), ("leecher", counts.leechers)] {
@@ -207,11 +189,8 @@ fn write_swarms(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
          swarms.max_torrents.",
         counters.torrents_replaced.get(),
     );
-    text.counter(
-        "annulus_downloads_completed_total",
-        "Downloads that peers have completed.",
-        swarms.completed,
-    );
+    let name = "annulus_downloads_completed_total";
+    text.counter(name, "Downloads that peers have completed.", swarms.completed);
 }
 
 fn write_access(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
@@ -221,28 +200,19 @@ fn write_access(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     text.sample("annulus_access_list_entries", &[("mode", mode)], access.entries);
     text.gauge(
         "annulus_access_list_loaded_timestamp_seconds",
-        "When the access list was read, in seconds since 1970.",
+        "When the access list was read.",
         access.loaded_unix_s,
     );
-    text.gauge(
-        "annulus_access_list_age_seconds",
-        "Time since the access list was read.",
-        (snapshot.unix_s - access.loaded_unix_s).max(0),
-    );
+    let age_s = (snapshot.unix_s - access.loaded_unix_s).max(0);
+    text.gauge("annulus_access_list_age_seconds", "Time since the access list was read.", age_s);
 }
 
 fn write_process(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
-    text.gauge(
-        "process_start_time_seconds",
-        "When the process started, in seconds since 1970.",
-        snapshot.info.started_unix_s,
-    );
+    let started = snapshot.info.started_unix_s;
+    text.gauge("process_start_time_seconds", "When the process started.", started);
     let Some(usage) = snapshot.usage else { return };
-    text.counter(
-        "process_cpu_seconds_total",
-        "Processor time used, in user space and in the kernel.",
-        usage.cpu_seconds,
-    );
+    let cpu_s = usage.cpu_seconds;
+    text.counter("process_cpu_seconds_total", "Processor time, user space and kernel.", cpu_s);
     for (name, help, value) in [
         ("process_resident_memory_bytes", "Resident memory.", usage.resident_bytes),
         ("process_virtual_memory_bytes", "Virtual memory.", usage.virtual_bytes),

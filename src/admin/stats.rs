@@ -58,7 +58,6 @@ impl Health {
 }
 
 /// The numbers of one moment.
-#[derive(Debug)]
 pub(super) struct Snapshot<'a> {
     pub(super) info: &'a StaticInfo,
     pub(super) health: Health,

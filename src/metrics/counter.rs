@@ -1,7 +1,6 @@
 //! Counters that one thread writes and any thread reads.
 
 use std::array;
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -107,12 +106,6 @@ impl<K: CounterKey, const N: usize> CounterVec<K, N> {
 impl<K, const N: usize> Default for CounterVec<K, N> {
     fn default() -> CounterVec<K, N> {
         CounterVec { counters: array::from_fn(|_| Metric::default()), keys: PhantomData }
-    }
-}
-
-impl<K: CounterKey + fmt::Debug, const N: usize> fmt::Debug for CounterVec<K, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
     }
 }
 

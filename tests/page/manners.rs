@@ -39,7 +39,7 @@ fn sha256(text: &str) -> String {
 }
 
 #[test]
-fn it_fetches_from_the_tracker_alone_and_logs_no_error() {
+fn it_fetches_from_the_tracker_only() {
     if !has_browser("the page's manners") {
         return;
     }
@@ -105,7 +105,7 @@ fn it_fits_a_phone() {
             let shown = browser.ask(&format!("({}, [{page}, {overflow}])", fill(usual)));
             assert_eq!(shown, format!("{width},0"), "{usual}");
         }
-        // The largest ones may have a table scroll, but not the page.
+        // With the largest numbers a table may scroll, but not the page.
         let largest = browser.ask(&format!("({}, {page})", fill("999,999,999")));
         assert_eq!(largest, width.to_string());
     }

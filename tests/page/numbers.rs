@@ -29,7 +29,7 @@ fn fill(tracker: &Tracker) {
 }
 
 #[track_caller]
-fn shows_what_was_filled(browser: &mut Browser) {
+fn assert_shows_announces(browser: &mut Browser) {
     let v6 = if has_v6() { 3 } else { 0 };
     assert_eq!(browser.ask(STATE), "Serving");
     assert_eq!(browser.ask(&row("Peers", "Seeders")), format!("1,200 {v6} 1,20{v6}"));
@@ -56,14 +56,14 @@ fn shows_what_was_filled(browser: &mut Browser) {
 }
 
 #[test]
-fn what_was_announced_is_shown_and_what_is_announced_later_too() {
+fn announces_are_shown_and_updated() {
     if !has_browser("the page's numbers") {
         return;
     }
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
     fill(&tracker);
     let mut browser = watch("numbers", &tracker);
-    shows_what_was_filled(&mut browser);
+    assert_shows_announces(&mut browser);
     // An update of the numbers keeps these elements; loading the page again would not.
     let title = "document.querySelector('h1')";
     browser.ask(&format!("{title}.mark = 'kept'"));
@@ -106,7 +106,7 @@ fn without_javascript_it_points_to_the_numbers() {
 }
 
 #[test]
-fn what_is_configured_is_shown() {
+fn access_list_and_certificates_are_shown() {
     if !has_browser("the page of a site") {
         return;
     }
@@ -141,7 +141,7 @@ fn show(name: &str, change: impl Fn(&mut Value)) -> Browser {
 }
 
 #[test]
-fn what_is_wrong_is_marked() {
+fn faults_are_marked() {
     if !has_browser("the page of a tracker with faults") {
         return;
     }

@@ -6,9 +6,9 @@ use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 const AGE: &str = "document.getElementById('age').textContent";
 
-test_both_engines!(silence_and_the_end_are_told);
+test_both_engines!(a_lost_or_stopping_tracker_is_shown);
 
-fn silence_and_the_end_are_told(engine: Engine) {
+fn a_lost_or_stopping_tracker_is_shown(engine: Engine) {
     if !has_browser("the page without its tracker") {
         return;
     }

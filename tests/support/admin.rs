@@ -1,4 +1,4 @@
-//! What is read of a tracker's operations listener.
+//! A client of the tracker's admin listener.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use serde_json::Value;
 use super::client::{HttpResponse, fetch, get_request};
 use super::tracker::{Tracker, wait_for};
 
-/// The table that a tracker needs to be observed.
+/// The configuration that starts the admin listener.
 pub(crate) const OPERATIONS: &str = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";
 
-/// The samples of one look, each by its name and labels as they are written.
+/// Samples by name and labels, as in the text of `/metrics`.
 pub(crate) type MetricSamples = BTreeMap<String, f64>;
 
-/// Where a tracker is looked at.
+/// The address of the admin listener.
 pub(crate) struct AdminClient(pub(crate) SocketAddr);
 
 impl AdminClient {
-    /// The first address that a tracker with [`OPERATIONS`] has for it.
+    /// A client of a tracker with [`OPERATIONS`].
     pub(crate) fn of(tracker: &Tracker) -> AdminClient {
         let address = |lines: &[String]| {
             let mut addresses = lines.iter().filter_map(|it| it.split_once(": operations on "));
@@ -29,7 +29,7 @@ impl AdminClient {
         AdminClient(address(&lines).unwrap())
     }
 
-    /// The answer to a GET.
+    /// The response to a GET.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> HttpResponse {
         fetch(self.0, get_request(path))
@@ -43,7 +43,7 @@ impl AdminClient {
         serde_json::from_slice(&reply.body).unwrap()
     }
 
-    /// The text of the metrics.
+    /// The text of `/metrics`.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
         let reply = self.get("/metrics");
@@ -53,7 +53,7 @@ impl AdminClient {
         String::from_utf8(reply.body).unwrap()
     }
 
-    /// All samples of this moment.
+    /// The current value of all samples.
     #[track_caller]
     pub(crate) fn samples(&self) -> MetricSamples {
         let mut samples = MetricSamples::new();
@@ -65,20 +65,20 @@ impl AdminClient {
         samples
     }
 
-    /// One sample of this moment.
+    /// The current value of a sample.
     #[track_caller]
     pub(crate) fn sample(&self, name: &str) -> f64 {
         let samples = self.samples();
         *samples.get(name).unwrap_or_else(|| panic!("no {name} in {samples:#?}"))
     }
 
-    /// Waits until a sample has a value. For what is counted only after the client has heard.
+    /// Waits until a sample has a value: some are counted after the client has its response.
     #[track_caller]
     pub(crate) fn wait_sample(&self, name: &str, value: f64) {
         wait_for(format!("{name} = {value}"), || (self.sample(name) == value).then_some(()));
     }
 
-    /// The samples of a metric that are not zero, by their labels, and after a space the number.
+    /// The samples of a metric that are not zero, as in `a=b,c=d 1`.
     #[track_caller]
     pub(crate) fn labelled_samples(&self, metric: &str) -> Vec<String> {
         let samples = self.samples();

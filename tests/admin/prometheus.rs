@@ -1,4 +1,4 @@
-//! Debian's own Prometheus and its tool as readers, and the dashboard.
+//! Debian's Prometheus and its promtool, and the dashboard.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,12 +17,12 @@ use crate::support::tls_tracker::TlsTracker;
 use crate::support::torrent::TestTorrent;
 use crate::support::tracker::{Engine, Tracker, has_v6, wait_for};
 
-/// Where the dashboard is.
+/// The dashboard.
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/grafana-dashboard.json");
 
 #[test]
-fn it_scrapes_the_tracker() {
-    if !can_run("it_scrapes_the_tracker", &missing_programs(&["prometheus", "curl"])) {
+fn prometheus_scrapes_the_tracker() {
+    if !can_run("prometheus_scrapes_the_tracker", &missing_programs(&["prometheus", "curl"])) {
         return;
     }
     let tracker = Tracker::start(Engine::Epoll, OPERATIONS);
@@ -62,15 +62,15 @@ fn it_scrapes_the_tracker() {
     is("sum(annulus_requests_total{kind=\"announce\",outcome=\"answered\"})", "23");
     is("sum(annulus_peers{kind=\"seeder\"})", "23");
     is("annulus_request_duration_seconds_count", "23");
-    // It goes on: the next look finds more.
+    // The next scrape finds more.
     TestTorrent::new(&tracker, 2).announce(1, "");
     is("sum(annulus_requests_total)", "24");
     assert_eq!(fetch(target, get_request("/health")).status, 200);
 }
 
-/// A text with every metric that there can be, and peers of both families.
+/// The text with every metric, and peers of both families.
 fn full_text() -> (TlsTracker, String) {
-    // Two tests want it at once.
+    // Two tests may call it at once.
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let directory = TempDir::new(&format!("full-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
     let list = directory.path().join("list.txt");
@@ -87,19 +87,19 @@ fn full_text() -> (TlsTracker, String) {
 }
 
 #[test]
-fn its_tool_has_no_complaint() {
-    if !can_run("its_tool_has_no_complaint", &missing_programs(&["promtool"])) {
+fn promtool_accepts_the_metrics() {
+    if !can_run("promtool_accepts_the_metrics", &missing_programs(&["promtool"])) {
         return;
     }
     let (_site, text) = full_text();
     let complaints = promtool(&["check", "metrics"], &text);
     assert_eq!(complaints, (true, String::new()));
-    // It is one that complains.
+    // promtool does report a mistake.
     let (passed, complaint) = promtool(&["check", "metrics"], "# TYPE a counter\na 1\n");
     assert!(!passed && complaint.contains("_total"), "{complaint}");
 }
 
-/// Whether the tool is content with this input, and what it says.
+/// Whether promtool accepts this input, and its output.
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
     let mut promtool = Command::new("promtool");
     promtool.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -127,7 +127,7 @@ fn queries() -> Vec<String> {
 }
 
 #[test]
-fn the_dashboard_draws_what_there_is() {
+fn the_dashboard_draws_known_metrics() {
     let (_site, text) = full_text();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let known: BTreeSet<&str> = types.map(|line| line.split_once(' ').unwrap().0).collect();
@@ -147,7 +147,7 @@ fn the_dashboard_draws_what_there_is() {
             drawn.insert(base);
         }
     }
-    // What an operator looks for first.
+    // What an operator looks at first.
     for name in [
         "annulus_requests_total",
         "annulus_failures_total",
@@ -165,8 +165,8 @@ fn the_dashboard_draws_what_there_is() {
 }
 
 #[test]
-fn the_dashboard_s_queries_can_be_asked() {
-    if !can_run("the_dashboard_s_queries_can_be_asked", &missing_programs(&["promtool"])) {
+fn promtool_accepts_the_queries_of_the_dashboard() {
+    if !can_run("promtool_accepts_the_queries_of_the_dashboard", &missing_programs(&["promtool"])) {
         return;
     }
     let directory = TempDir::new("rules");

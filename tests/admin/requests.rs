@@ -1,4 +1,4 @@
-//! Requests, by what they were, and why they failed.
+//! Requests by their kind, and failures by their reason.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -11,27 +11,26 @@ use crate::support::torrent::{TestTorrent, failure_reason};
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, has_v6, test_both_engines};
 
 test_both_engines!(
-    requests_are_told_apart,
-    every_mistake_has_its_reason,
+    requests_are_counted_by_kind_and_outcome,
+    every_error_has_its_reason,
     families_are_those_of_the_clients,
-    what_a_proxy_keeps_back_fails,
-    what_the_list_forbids_fails,
-    full_scrapes_fail_where_they_are_off,
-    what_is_too_much_of_an_address_is_refused,
-    bytes_are_those_on_the_wire,
-    durations_are_those_of_requests,
-    all_workers_count,
+    announces_without_a_client_address_fail,
+    torrents_outside_the_access_list_fail,
+    full_scrapes_fail_if_switched_off,
+    requests_above_the_rate_limit_fail,
+    bytes_are_counted,
+    durations_are_counted,
+    metrics_are_sums_over_all_workers,
 );
 
 const REQUESTS: &str = "annulus_requests_total";
 const FAILURES: &str = "annulus_failures_total";
 
-fn requests_are_told_apart(engine: Engine) {
+fn requests_are_counted_by_kind_and_outcome(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     assert!(
-        observed.labelled_samples(REQUESTS).is_empty()
-            && observed.labelled_samples(FAILURES).is_empty()
+        admin.labelled_samples(REQUESTS).is_empty() && admin.labelled_samples(FAILURES).is_empty()
     );
     let torrent = TestTorrent::new(&tracker, 1);
     for port in 1..=3 {
@@ -47,7 +46,7 @@ fn requests_are_told_apart(engine: Engine) {
     // Not a request.
     assert_eq!(fetch(tracker.v4, "nonsense\r\n\r\n").status, 400);
     assert_eq!(
-        observed.labelled_samples(REQUESTS),
+        admin.labelled_samples(REQUESTS),
         [
             "kind=announce,family=ipv4,outcome=answered 10",
             "kind=announce,family=ipv4,outcome=failed 1",
@@ -57,14 +56,14 @@ fn requests_are_told_apart(engine: Engine) {
         ]
     );
     assert_eq!(
-        observed.labelled_samples(FAILURES),
+        admin.labelled_samples(FAILURES),
         ["reason=info_hash_missing 1", "reason=method_malformed 1", "reason=not_found 1"]
     );
 }
 
-fn every_mistake_has_its_reason(engine: Engine) {
+fn every_error_has_its_reason(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let long = "x".repeat(20_000);
     let headers: String = (0..200).map(|n| format!("A{n}: b\r\n")).collect();
     let with = |headers: &str| request("GET", "/announce", "HTTP/1.1", headers);
@@ -95,22 +94,22 @@ fn every_mistake_has_its_reason(engine: Engine) {
         ("port_invalid", announce(&format!("{hash}&port=0"))),
     ];
     for (reason, bytes) in cases {
-        let before = observed.sample(&format!("{FAILURES}{{reason=\"{reason}\"}}"));
-        let others = observed.labelled_samples(FAILURES).len();
+        let before = admin.sample(&format!("{FAILURES}{{reason=\"{reason}\"}}"));
+        let others = admin.labelled_samples(FAILURES).len();
         fetch(tracker.v4, bytes);
-        let after = observed.sample(&format!("{FAILURES}{{reason=\"{reason}\"}}"));
+        let after = admin.sample(&format!("{FAILURES}{{reason=\"{reason}\"}}"));
         assert_eq!((before, after), (0.0, 1.0), "{reason}");
-        assert_eq!(observed.labelled_samples(FAILURES).len(), others + 1, "{reason}");
+        assert_eq!(admin.labelled_samples(FAILURES).len(), others + 1, "{reason}");
     }
     let mut client = HttpClient::connect(tracker.v4);
     client.send(b"\x16\x03\x01\x00\x05hello");
     client.read_all();
-    observed.wait_sample(&format!("{FAILURES}{{reason=\"unexpected_tls\"}}"), 1.0);
+    admin.wait_sample(&format!("{FAILURES}{{reason=\"unexpected_tls\"}}"), 1.0);
     let mut client = HttpClient::connect(tracker.v4);
     client.send("GET /");
     client.shutdown_write();
     client.read_all();
-    observed.wait_sample(&format!("{FAILURES}{{reason=\"truncated\"}}"), 1.0);
+    admin.wait_sample(&format!("{FAILURES}{{reason=\"truncated\"}}"), 1.0);
 }
 
 fn families_are_those_of_the_clients(engine: Engine) {
@@ -119,30 +118,30 @@ fn families_are_those_of_the_clients(engine: Engine) {
     }
     let tables = "[proxy]\ntrusted = [\"127.0.0.1\"]\nheader = \"X-Real-IP\"\n".to_owned();
     let tracker = Tracker::start(engine, &(tables + OPERATIONS));
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_from(IpAddr::V6(Ipv6Addr::LOCALHOST), 1, "");
-    // A proxy by IPv4, and a client by IPv6.
+    // The proxy uses IPv4, and its client IPv6.
     let target = torrent.target(1, "");
     fetch(tracker.v4, request("GET", &target, "HTTP/1.1", "X-Real-IP: 2001:db8::1\r\n"));
     fetch(tracker.v4, request("GET", &target, "HTTP/1.1", "X-Real-IP: 192.0.2.1\r\n"));
     assert_eq!(
-        observed.labelled_samples(REQUESTS),
+        admin.labelled_samples(REQUESTS),
         [
             "kind=announce,family=ipv4,outcome=answered 1",
             "kind=announce,family=ipv6,outcome=answered 2",
         ]
     );
     assert_eq!(
-        observed.labelled_samples("annulus_connections_accepted_total"),
+        admin.labelled_samples("annulus_connections_accepted_total"),
         ["transport=http,family=ipv4 2", "transport=http,family=ipv6 1"]
     );
 }
 
-fn what_a_proxy_keeps_back_fails(engine: Engine) {
+fn announces_without_a_client_address_fail(engine: Engine) {
     let tables = "[proxy]\ntrusted = [\"127.0.0.1\"]\nheader = \"X-Real-IP\"\n".to_owned();
     let tracker = Tracker::start(engine, &(tables + OPERATIONS));
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let target = TestTorrent::new(&tracker, 1).target(1, "");
     failure_reason(&fetch(tracker.v4, get_request(&target)));
     failure_reason(&fetch(
@@ -154,42 +153,42 @@ fn what_a_proxy_keeps_back_fails(engine: Engine) {
         request("GET", &target, "HTTP/1.1", "X-Real-IP: 240.0.0.1\r\n"),
     ));
     assert_eq!(
-        observed.labelled_samples(FAILURES),
+        admin.labelled_samples(FAILURES),
         ["reason=client_address_missing 1", "reason=client_address_unreadable 2"]
     );
-    assert_eq!(observed.labelled_samples(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 3"]);
+    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 3"]);
 }
 
-fn what_the_list_forbids_fails(engine: Engine) {
+fn torrents_outside_the_access_list_fail(engine: Engine) {
     let listed = AccessListTracker::start(engine, "deny", list_line(1) + &list_line(2), OPERATIONS);
-    let observed = AdminClient::of(&listed.tracker);
+    let admin = AdminClient::of(&listed.tracker);
     let entries = "annulus_access_list_entries{mode=\"deny\"}";
     let loaded = "annulus_access_list_loaded_timestamp_seconds";
-    let before = observed.samples();
+    let before = admin.samples();
     assert_eq!(before[entries], 2.0);
     let started = before["process_start_time_seconds"];
     assert!((before[loaded] - started).abs() < TIMEOUT.as_secs_f64(), "{before:#?}");
     assert!(before["annulus_access_list_age_seconds"] < TIMEOUT.as_secs_f64());
     refusal_reason(&fetch(listed.tracker.v4, get_request(&listed.torrent(1).target(1, ""))));
     listed.torrent(3).announce(1, "");
-    assert_eq!(observed.labelled_samples(FAILURES), ["reason=torrent_not_served 1"]);
-    // A list of a later second.
+    assert_eq!(admin.labelled_samples(FAILURES), ["reason=torrent_not_served 1"]);
+    // A list that is loaded in a later second.
     crate::support::tracker::wait_for("the next second", || {
-        (observed.sample("annulus_access_list_age_seconds") >= 1.0).then_some(())
+        (admin.sample("annulus_access_list_age_seconds") >= 1.0).then_some(())
     });
     listed.relist(list_line(3));
-    let after = observed.samples();
+    let after = admin.samples();
     assert_eq!(after[entries], 1.0);
     assert!(after[loaded] > before[loaded], "{} {}", after[loaded], before[loaded]);
-    // And without one nothing is said of it.
+    // Without an access list there are no such metrics.
     let tracker = Tracker::start(engine, OPERATIONS);
     assert!(!AdminClient::of(&tracker).text().contains("annulus_access_list"));
 }
 
-fn what_is_too_much_of_an_address_is_refused(engine: Engine) {
+fn requests_above_the_rate_limit_fail(engine: Engine) {
     let limits = "[limits]\nrequests_per_second = 1\nrequest_burst = 1\n";
     let tracker = Tracker::start(engine, &format!("{limits}{OPERATIONS}"));
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let target = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     let (mut told, mut reset) = (0, 0);
     for _ in 0..60 {
@@ -206,28 +205,28 @@ fn what_is_too_much_of_an_address_is_refused(engine: Engine) {
         }
     }
     assert!(told > 0 && reset > 0, "{told} {reset}");
-    assert_eq!(observed.labelled_samples(FAILURES), [format!("reason=address_requests {told}")]);
-    let rejected = observed.labelled_samples("annulus_connections_rejected_total");
+    assert_eq!(admin.labelled_samples(FAILURES), [format!("reason=address_requests {told}")]);
+    let rejected = admin.labelled_samples("annulus_connections_rejected_total");
     assert_eq!(rejected, [format!("reason=address_requests {reset}")]);
 }
 
-fn full_scrapes_fail_where_they_are_off(engine: Engine) {
+fn full_scrapes_fail_if_switched_off(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     failure_reason(&fetch(tracker.v4, get_request("/scrape")));
-    assert_eq!(observed.labelled_samples(FAILURES), ["reason=full_scrape_off 1"]);
-    assert_eq!(observed.labelled_samples(REQUESTS), ["kind=scrape,family=ipv4,outcome=failed 1"]);
+    assert_eq!(admin.labelled_samples(FAILURES), ["reason=full_scrape_off 1"]);
+    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=scrape,family=ipv4,outcome=failed 1"]);
     let tracker = Tracker::start(engine, &format!("[protocol]\nfull_scrape = true\n{OPERATIONS}"));
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let mut client = HttpClient::connect(tracker.v4);
     client.send(get_request("/scrape"));
     client.read_response_to_end();
-    assert_eq!(observed.labelled_samples(REQUESTS), ["kind=scrape,family=ipv4,outcome=answered 1"]);
+    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=scrape,family=ipv4,outcome=answered 1"]);
 }
 
-fn bytes_are_those_on_the_wire(engine: Engine) {
+fn bytes_are_counted(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let torrent = TestTorrent::new(&tracker, 1);
     let (mut asked, mut answered) = (0, 0);
     for port in 1..=50 {
@@ -240,17 +239,17 @@ fn bytes_are_those_on_the_wire(engine: Engine) {
         asked += bytes.len();
         answered += stream.read_to_end(&mut Vec::new()).unwrap();
     }
-    observed.wait_sample("annulus_received_bytes_total", asked as f64);
-    observed.wait_sample("annulus_sent_bytes_total", answered as f64);
+    admin.wait_sample("annulus_received_bytes_total", asked as f64);
+    admin.wait_sample("annulus_sent_bytes_total", answered as f64);
 }
 
-fn durations_are_those_of_requests(engine: Engine) {
+fn durations_are_counted(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     TestTorrent::new(&tracker, 1).announce_ports(tracker.v4, 1..=500, "");
     let name = "annulus_request_duration_seconds";
-    observed.wait_sample(&format!("{name}_count"), 500.0);
-    let samples = observed.samples();
+    admin.wait_sample(&format!("{name}_count"), 500.0);
+    let samples = admin.samples();
     assert_eq!(samples[&format!("{name}_bucket{{le=\"+Inf\"}}")], 500.0);
     let sum = samples[&format!("{name}_sum")];
     assert!(sum > 0.0 && sum < TIMEOUT.as_secs_f64(), "{sum}");
@@ -261,28 +260,28 @@ fn durations_are_those_of_requests(engine: Engine) {
     for name in [name, "annulus_turn_duration_seconds"] {
         let buckets: Vec<f64> = (0..=20).map(|index| bucket(name, index)).collect();
         assert!(buckets.is_sorted(), "{buckets:?}");
-        // None is over in a microsecond, and most are in a second.
+        // None takes less than a microsecond, and most take less than a second.
         assert!(buckets[0] < buckets[20] && buckets[20] > 0.0, "{buckets:?}");
     }
-    // One at a time takes a turn each.
+    // One request at a time takes a turn each.
     assert!(samples["annulus_turn_duration_seconds_count"] >= 500.0);
 }
 
-/// The numbers are the sum over the workers.
-fn all_workers_count(engine: Engine) {
+/// The metrics are the sum over all workers.
+fn metrics_are_sums_over_all_workers(engine: Engine) {
     let tracker = Tracker::start_with(engine, 4, OPERATIONS, &[]);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let torrent = TestTorrent::new(&tracker, 1);
     for port in 1..=100 {
         torrent.announce(port, "");
     }
     let answered = "annulus_requests_total{kind=\"announce\",family=\"ipv4\",outcome=\"answered\"}";
-    assert_eq!(observed.sample(answered), 100.0);
+    assert_eq!(admin.sample(answered), 100.0);
     let silences = (0..4).map(|worker| {
-        observed.sample(&format!("annulus_worker_silence_seconds{{worker=\"{worker}\"}}"))
+        admin.sample(&format!("annulus_worker_silence_seconds{{worker=\"{worker}\"}}"))
     });
     assert!(silences.into_iter().all(|silence| silence <= TIMEOUT.as_secs_f64()));
-    // Threads that work beside the main one, for the numbers and for this very answer.
+    // Beside the workers and the main thread, those of the rates and the admin listener.
     let tasks = fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap().count();
     assert!(tasks >= 4 + 3, "{tasks}");
 }

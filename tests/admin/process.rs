@@ -1,4 +1,4 @@
-//! What the process takes.
+//! The resources that the process uses.
 
 use std::process::Command;
 
@@ -9,16 +9,16 @@ use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
 test_both_engines!(
-    it_is_what_the_kernel_says,
-    it_began_once_whenever_it_is_asked,
-    it_is_told_without_proc,
+    resources_are_those_of_proc,
+    the_start_time_does_not_change,
+    resources_are_known_without_proc,
 );
 
-fn it_is_what_the_kernel_says(engine: Engine) {
+fn resources_are_those_of_proc(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let request = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
-    // More than one piece of the directory's listing.
+    // More than one read of the directory returns.
     let clients: Vec<HttpClient> = (0..500)
         .map(|_| {
             let mut client = HttpClient::connect(tracker.v4);
@@ -30,8 +30,8 @@ fn it_is_what_the_kernel_says(engine: Engine) {
     // One more for the connection that asks.
     let open = tracker.descriptors() as f64 + 1.0;
     assert!(open > 500.0);
-    observed.wait_sample("process_open_fds", open);
-    let samples = observed.samples();
+    admin.wait_sample("process_open_fds", open);
+    let samples = admin.samples();
     assert!(samples["process_max_fds"] >= open && samples["process_threads"] >= 5.0);
     let resident = tracker.resident_bytes() as f64;
     let told = samples["process_resident_memory_bytes"];
@@ -44,16 +44,16 @@ fn it_is_what_the_kernel_says(engine: Engine) {
     let started = samples["process_start_time_seconds"];
     assert!((now.as_secs_f64() - started).abs() < TIMEOUT.as_secs_f64(), "{started}");
     drop(clients);
-    observed.wait_sample("process_open_fds", open - 500.0);
+    admin.wait_sample("process_open_fds", open - 500.0);
 }
 
-/// Operators are told of restarts by its changes. Asked all through a second, because what is
-/// reckoned from the present and the age would change within one.
-fn it_began_once_whenever_it_is_asked(engine: Engine) {
+/// A change would look like a restart. Read throughout a second, because a value computed from
+/// the present and the age would change within one.
+fn the_start_time_does_not_change(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let ask = || {
-        let samples = observed.samples();
+        let samples = admin.samples();
         (samples["annulus_uptime_seconds"], samples["process_start_time_seconds"])
     };
     let (uptime, began) = ask();
@@ -66,14 +66,14 @@ fn it_began_once_whenever_it_is_asked(engine: Engine) {
     });
 }
 
-/// As after a change of the root directory, or of what may be opened.
-fn it_is_told_without_proc(engine: Engine) {
+/// As in a new root directory, or with Landlock.
+fn resources_are_known_without_proc(engine: Engine) {
     let missing = missing_root("to unmount /proc");
-    if !can_run("it_is_told_without_proc", &Vec::from_iter(missing)) {
+    if !can_run("resources_are_known_without_proc", &Vec::from_iter(missing)) {
         return;
     }
     let tracker = Tracker::start_with(engine, 1, OPERATIONS, &["unshare", "-m"]);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let pid = tracker.pid().to_string();
     let inside = |arguments: &[&str]| {
         Command::new("nsenter").args(["-m", "-t", &pid]).args(arguments).output().unwrap()
@@ -81,7 +81,7 @@ fn it_is_told_without_proc(engine: Engine) {
     assert!(inside(&["umount", "-l", "/proc"]).status.success());
     assert!(inside(&["ls", "/proc"]).stdout.is_empty());
     let open = tracker.descriptors() as f64 + 1.0;
-    let samples = observed.samples();
+    let samples = admin.samples();
     assert_eq!(samples["process_open_fds"], open);
     for name in ["process_resident_memory_bytes", "process_max_fds", "process_threads"] {
         assert!(samples[name] > 0.0, "{name}");

@@ -1,4 +1,4 @@
-//! How it is told: paths, methods and versions of HTTP, and clients that mean no good.
+//! HTTP: paths, methods and versions, and hostile clients.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -15,65 +15,65 @@ use crate::support::tracker::{
 };
 
 test_both_engines!(
-    what_there_is,
-    what_there_is_not,
+    paths_that_are_served,
+    errors_have_their_status,
     a_request_in_pieces,
     every_version_of_http,
-    the_slow_do_not_keep_it_from_the_quick,
-    a_crowd_that_says_nothing_does_not_either,
-    the_workers_come_first,
-    the_json_is_json,
-    it_is_off_unless_asked_for,
-    the_wide_world_is_warned_of,
+    slow_clients_do_not_block_others,
+    silent_clients_do_not_block_others,
+    workers_have_a_higher_priority,
+    stats_are_json,
+    it_is_off_by_default,
+    an_address_that_is_not_loopback_is_warned_of,
     an_address_in_use,
 );
 
-/// Of a tracker that nobody looks at: two workers, the main one, those of the log, the reloads and
+/// Without admin clients: two workers, the main thread, those of the log, the reloads and
 /// the rates, and the one that accepts.
 const THREADS: usize = 2 + 5;
 
-/// The most that there may be: one for each of sixteen places, and as many that have left theirs
-/// and are about to end, which on a busy machine takes a moment.
+/// At most one for each of sixteen connections, and as many of closed connections that
+/// are about to end, which on a busy machine takes a moment.
 const THREADS_MAX: usize = THREADS + 2 * 16;
 
 fn threads(tracker: &Tracker) -> usize {
     std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap().count()
 }
 
-fn what_there_is(engine: Engine) {
+fn paths_that_are_served(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
-    let health = observed.get("/health");
+    let admin = AdminClient::of(&tracker);
+    let health = admin.get("/health");
     assert_eq!((health.status, &health.body[..]), (200, &b"ok\n"[..]));
     for path in ["/metrics", "/metrics?name[]=a", "/stats.json", "/health?", "http://a:1/metrics"] {
-        let reply = observed.get(path);
+        let reply = admin.get(path);
         assert_eq!(reply.status, 200, "{path}");
         assert!(reply.has_connection_close(), "{path}");
         assert_eq!(reply.header("cache-control"), Some("no-store"));
-        // A HEAD is told what a GET is, but for the body, whose length changes.
-        let mut client = HttpClient::connect(observed.0);
+        // The response to HEAD is that to GET without the body, whose length changes.
+        let mut client = HttpClient::connect(admin.0);
         client.send(request("HEAD", path, "HTTP/1.1", ""));
         let head = client.read_response_head();
         assert_eq!(head.status, 200, "{path}");
         assert_eq!(head.header("content-type"), reply.header("content-type"));
         client.expect_close();
     }
-    let content_type = observed.get("/stats.json").header("content-type").map(str::to_owned);
+    let content_type = admin.get("/stats.json").header("content-type").map(str::to_owned);
     assert_eq!(content_type.as_deref(), Some("application/json"));
-    let samples = observed.samples();
+    let samples = admin.samples();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(samples[&format!("annulus_build_info{{version=\"{version}\"}}")], 1.0);
-    let engines = observed.labelled_samples("annulus_engine_info");
+    let engines = admin.labelled_samples("annulus_engine_info");
     assert_eq!(engines.len(), 1);
     assert!(engines[0].starts_with(&format!("engine={},tier=", engine.name())), "{engines:?}");
     assert_eq!(samples["annulus_healthy"], 1.0);
 }
 
-fn what_there_is_not(engine: Engine) {
+fn errors_have_their_status(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     for path in ["/nothing", "/metrics/", "/announce?info_hash=a", "/scrape", "/metrics/announce"] {
-        let reply = observed.get(path);
+        let reply = admin.get(path);
         assert_eq!(reply.status, 404, "{path}");
         let text = String::from_utf8(reply.body).unwrap();
         assert!(text.contains("/health") && text.contains("/metrics"), "{text}");
@@ -86,18 +86,18 @@ fn what_there_is_not(engine: Engine) {
         (b"nonsense\r\n\r\n".to_vec(), 400),
         (b"\x16\x03\x01\x02\x00\x01".to_vec(), 400),
     ] {
-        let reply = fetch(observed.0, &bytes);
+        let reply = fetch(admin.0, &bytes);
         assert_eq!(reply.status, status, "{}", bytes.escape_ascii());
         assert_eq!(reply.header("allow"), (status == 405).then_some("GET, HEAD, OPTIONS"));
     }
-    let mut client = HttpClient::connect(observed.0);
+    let mut client = HttpClient::connect(admin.0);
     client.send(request("OPTIONS", "*", "HTTP/1.0", ""));
     let reply = client.read_response_head();
     assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
     client.expect_close();
-    // None of this is the tracker's clients'.
-    assert!(observed.labelled_samples("annulus_requests_total").is_empty());
-    assert!(observed.labelled_samples("annulus_failures_total").is_empty());
+    // The requests of admin clients are not counted.
+    assert!(admin.labelled_samples("annulus_requests_total").is_empty());
+    assert!(admin.labelled_samples("annulus_failures_total").is_empty());
 }
 
 fn a_request_in_pieces(engine: Engine) {
@@ -112,11 +112,11 @@ fn a_request_in_pieces(engine: Engine) {
 
 fn every_version_of_http(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     for version in ["HTTP/1.0", "HTTP/1.1"] {
-        let mut stream = TcpStream::connect(observed.0).unwrap();
+        let mut stream = TcpStream::connect(admin.0).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        // More than one request: the rest must not reset the answer away.
+        // More than one request: the unread rest must not reset the connection before the response.
         stream.write_all(&request("GET", "/health", version, "").repeat(20)).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -127,23 +127,23 @@ fn every_version_of_http(engine: Engine) {
     }
 }
 
-/// The bound on how many are served at once is one of places, and each is free again in a while.
-fn the_slow_do_not_keep_it_from_the_quick(engine: Engine) {
+/// Slow connections time out, and a new one closes the oldest.
+fn slow_clients_do_not_block_others(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let half = || {
-        let mut client = HttpClient::connect(observed.0);
+        let mut client = HttpClient::connect(admin.0);
         client.send("GET /hea");
         client
     };
     let few: Vec<HttpClient> = (0..10).map(|_| half()).collect();
-    assert_eq!(observed.get("/health").status, 200);
+    assert_eq!(admin.get("/health").status, 200);
     let many: Vec<HttpClient> = (0..20).map(|_| half()).collect();
     assert!(threads(&tracker) <= THREADS_MAX, "{}", threads(&tracker));
-    // The tracker itself does not know of it.
+    // The workers are not affected.
     TestTorrent::new(&tracker, 1).announce(1, "");
-    // The many are sent away in their time, after which there is room again.
-    let mut patient = HttpClient::connect(observed.0);
+    // The slow connections time out, after which there is room again.
+    let mut patient = HttpClient::connect(admin.0);
     patient.send(get_request("/health"));
     assert_eq!(patient.read_response().status, 200);
     for client in few.into_iter().chain(many) {
@@ -151,31 +151,31 @@ fn the_slow_do_not_keep_it_from_the_quick(engine: Engine) {
     }
 }
 
-/// At five seconds each, sixteen at once, those before would keep the last one waiting for minutes.
-fn a_crowd_that_says_nothing_does_not_either(engine: Engine) {
+/// If each could stay for five seconds, sixteen at once, the last would wait for minutes.
+fn silent_clients_do_not_block_others(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let mut crowd: VecDeque<HttpClient> = (0..500)
         .map(|_| {
-            let mut client = HttpClient::connect(observed.0);
+            let mut client = HttpClient::connect(admin.0);
             client.send("GET /hea");
             client
         })
         .collect();
-    assert_eq!(observed.get("/health").status, 200);
-    // The oldest had to go for that, and without a word.
+    assert_eq!(admin.get("/health").status, 200);
+    // The oldest was closed for that, without a response.
     crowd.pop_front().unwrap().expect_close();
     assert!(threads(&tracker) <= THREADS_MAX, "{}", threads(&tracker));
     drop(crowd);
-    wait_for("all of them gone", || (threads(&tracker) == THREADS).then_some(()));
+    wait_for("the end of all threads", || (threads(&tracker) == THREADS).then_some(()));
 }
 
-/// Where processors are scarce, by the kernel's word for who is to have them.
-fn the_workers_come_first(engine: Engine) {
+/// The threads of the admin listener have a lower priority than the workers.
+fn workers_have_a_higher_priority(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
-    // One that answers, beside the one that accepts.
-    let mut half = HttpClient::connect(observed.0);
+    let admin = AdminClient::of(&tracker);
+    // A thread for a connection, beside the one that accepts.
+    let mut half = HttpClient::connect(admin.0);
     half.send("GET /hea");
     let niceness = |wanted: &str| {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap();
@@ -184,7 +184,7 @@ fn the_workers_come_first(engine: Engine) {
         let told = stats.filter_map(|stat| {
             let (before, after) = stat.rsplit_once(") ")?;
             let (_, name) = before.split_once('(')?;
-            // The 19th field of proc_pid_stat(5), the third of which comes first here.
+            // Field 19 in proc_pid_stat(5); the first here is field 3.
             let nice = after.split(' ').nth(19 - 3)?.parse::<i32>().ok()?;
             name.starts_with(wanted).then_some(nice)
         });
@@ -193,16 +193,16 @@ fn the_workers_come_first(engine: Engine) {
     let workers = niceness("worker-");
     assert_eq!(workers, [workers[0]; 2]);
     let after = [(workers[0] + 10).min(19); 2];
-    wait_for("two threads that come after", || (niceness("operations") == after).then_some(()));
+    wait_for("two threads of lower priority", || (niceness("operations") == after).then_some(()));
 }
 
-fn the_json_is_json(engine: Engine) {
+fn stats_are_json(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     TestTorrent::new(&tracker, 1).announce_ports(tracker.v4, 1..=20, "left=0");
     // Rates come from samples some seconds apart.
     let stats = wait_for("a rate", || {
-        let stats = observed.stats();
+        let stats = admin.stats();
         let rate = stats["per_second"]["60s"]["announces"].as_f64().unwrap();
         (rate > 0.0 && rate <= 20.0).then_some(stats)
     });
@@ -246,7 +246,7 @@ fn the_json_is_json(engine: Engine) {
     assert!(stats["time"].as_u64().unwrap().abs_diff(now_s) < 60, "{stats}");
 }
 
-fn it_is_off_unless_asked_for(engine: Engine) {
+fn it_is_off_by_default(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     TestTorrent::new(&tracker, 1).announce(1, "");
     assert!(!tracker.log().contains("operations"), "{}", tracker.log());
@@ -254,7 +254,7 @@ fn it_is_off_unless_asked_for(engine: Engine) {
     assert!(!tracker.log().contains("operations"), "{}", tracker.log());
 }
 
-fn the_wide_world_is_warned_of(engine: Engine) {
+fn an_address_that_is_not_loopback_is_warned_of(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
     AdminClient::of(&tracker);
     assert!(!tracker.log().contains("warning"), "{}", tracker.log());

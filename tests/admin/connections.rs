@@ -1,4 +1,4 @@
-//! Connections: how many there are, and how they end that do not end well.
+//! Connections: how many are open, and how they are closed other than by the client.
 
 use std::process::Command;
 use std::thread;
@@ -10,18 +10,18 @@ use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
 test_both_engines!(
-    they_are_counted_while_they_are_open,
-    a_full_house_pauses,
-    a_full_house_leaves_descriptors_to_itself,
-    want_of_descriptors_pauses,
-    who_takes_too_long_is_counted_by_what_for,
+    open_connections_are_counted,
+    the_connection_limit_pauses_accepting,
+    the_connection_limit_reserves_descriptors,
+    missing_descriptors_pause_accepting,
+    timeouts_are_counted_by_what_was_waited_for,
 );
 
 const TIMED_OUT: &str = "annulus_connections_timed_out_total";
 const PAUSES: &str = "annulus_accept_pauses_total";
 const EVICTED: &str = "annulus_connections_evicted_total";
 
-/// So many clients, each of which has had an answer and keeps its connection.
+/// `count` clients, each with a connection that stays open after a response.
 fn answered_clients(tracker: &Tracker, count: usize) -> Vec<HttpClient> {
     let target = get_request(&TestTorrent::new(tracker, 1).target(1, ""));
     let one = |_| {
@@ -33,23 +33,22 @@ fn answered_clients(tracker: &Tracker, count: usize) -> Vec<HttpClient> {
     (0..count).map(one).collect()
 }
 
-fn they_are_counted_while_they_are_open(engine: Engine) {
+fn open_connections_are_counted(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let clients = answered_clients(&tracker, 30);
-    observed.wait_sample("annulus_connections_open", 30.0);
+    admin.wait_sample("annulus_connections_open", 30.0);
     drop(clients);
-    observed.wait_sample("annulus_connections_open", 0.0);
-    let accepted = observed.labelled_samples("annulus_connections_accepted_total");
+    admin.wait_sample("annulus_connections_open", 0.0);
+    let accepted = admin.labelled_samples("annulus_connections_accepted_total");
     assert_eq!(accepted, ["transport=http,family=ipv4 30"]);
     assert!(
-        observed.labelled_samples(TIMED_OUT).is_empty()
-            && observed.labelled_samples(PAUSES).is_empty()
+        admin.labelled_samples(TIMED_OUT).is_empty() && admin.labelled_samples(PAUSES).is_empty()
     );
-    assert!(observed.labelled_samples("annulus_connections_rejected_total").is_empty());
+    assert!(admin.labelled_samples("annulus_connections_rejected_total").is_empty());
 }
 
-/// So many clients, each of which has said half of what it wants.
+/// `count` clients, each of which has sent half a request.
 fn unfinished_clients(tracker: &Tracker, count: usize) -> Vec<HttpClient> {
     let one = |_| {
         let mut client = HttpClient::connect(tracker.v4);
@@ -59,20 +58,19 @@ fn unfinished_clients(tracker: &Tracker, count: usize) -> Vec<HttpClient> {
     (0..count).map(one).collect()
 }
 
-fn a_full_house_pauses(engine: Engine) {
+fn the_connection_limit_pauses_accepting(engine: Engine) {
     let tables = format!("[connections]\nmax = 3\nheader_timeout = 300\n{OPERATIONS}");
     let tracker = Tracker::start_with(engine, 1, &tables, &[]);
-    let observed = AdminClient::of(&tracker);
-    assert_eq!(observed.sample("annulus_connections_limit"), 3.0);
+    let admin = AdminClient::of(&tracker);
+    assert_eq!(admin.sample("annulus_connections_limit"), 3.0);
     let mut clients = unfinished_clients(&tracker, 3);
-    observed.wait_sample("annulus_connections_open", 3.0);
-    assert!(observed.labelled_samples(PAUSES).is_empty());
-    // One that waits is let in when another goes, and then it is full again.
+    admin.wait_sample("annulus_connections_open", 3.0);
+    assert!(admin.labelled_samples(PAUSES).is_empty());
+    // A connection that waits in the kernel is accepted when another is closed.
     for pauses in 1..=2 {
         let mut waiting = HttpClient::connect(tracker.v4);
         waiting.send("GET /announce");
-        observed
-            .wait_sample(&format!("{PAUSES}{{reason=\"connection_limit\"}}"), f64::from(pauses));
+        admin.wait_sample(&format!("{PAUSES}{{reason=\"connection_limit\"}}"), f64::from(pauses));
         clients.remove(0).shutdown_write();
         waiting.send(" HTTP/1.1\r\nHost: t\r\n\r\n");
         let reply = waiting.read_response();
@@ -81,34 +79,34 @@ fn a_full_house_pauses(engine: Engine) {
             "all places are taken: {reply:?}"
         );
         drop(waiting);
-        observed.wait_sample("annulus_connections_open", 2.0);
+        admin.wait_sample("annulus_connections_open", 2.0);
         clients.extend(unfinished_clients(&tracker, 1));
-        observed.wait_sample("annulus_connections_open", 3.0);
+        admin.wait_sample("annulus_connections_open", 3.0);
     }
-    assert!(observed.labelled_samples(EVICTED).is_empty());
+    assert!(admin.labelled_samples(EVICTED).is_empty());
 }
 
-/// However many addresses there are: what is left of the limit is for its files and for this look.
-fn a_full_house_leaves_descriptors_to_itself(engine: Engine) {
+/// Whatever the number of listening sockets, descriptors remain for files and for admin clients.
+fn the_connection_limit_reserves_descriptors(engine: Engine) {
     let addresses: Vec<String> = (1..=40).map(|host| format!("\"127.0.1.{host}:0\"")).collect();
     let tables = format!("[operations]\nlisten = [{}]\n", addresses.join(", "));
     let tracker = Tracker::start_with(engine, 1, &tables, &["prlimit", "--nofile=160:160"]);
-    let observed = AdminClient::of(&tracker);
-    let limit = observed.sample("annulus_connections_limit");
+    let admin = AdminClient::of(&tracker);
+    let limit = admin.sample("annulus_connections_limit");
     let _clients = unfinished_clients(&tracker, 2 * limit as usize);
-    observed.wait_sample("annulus_connections_open", limit);
-    observed.wait_sample(&format!("{PAUSES}{{reason=\"connection_limit\"}}"), 1.0);
-    // As many as are read at once of certificates, lists and the like.
-    let (open, most) = (observed.sample("process_open_fds"), observed.sample("process_max_fds"));
+    admin.wait_sample("annulus_connections_open", limit);
+    admin.wait_sample(&format!("{PAUSES}{{reason=\"connection_limit\"}}"), 1.0);
+    // Enough to read certificates and lists.
+    let (open, most) = (admin.sample("process_open_fds"), admin.sample("process_max_fds"));
     assert!(most - open >= 32.0, "{open} of {most}");
 }
 
-fn want_of_descriptors_pauses(engine: Engine) {
+fn missing_descriptors_pause_accepting(engine: Engine) {
     let tables = format!("[connections]\nmax = 20\n{OPERATIONS}");
     let tracker = Tracker::start_with(engine, 1, &tables, &[]);
-    // Before anything is asked: an answer may hold its descriptor for a moment.
+    // Before the first request: the descriptor of a response may stay open for a moment.
     let own = tracker.descriptors();
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let target = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     let connect = || {
         let mut client = HttpClient::connect(tracker.v4);
@@ -116,10 +114,10 @@ fn want_of_descriptors_pauses(engine: Engine) {
         client
     };
     let mut clients: Vec<HttpClient> = (0..20).map(|_| connect()).collect();
-    observed.wait_sample("annulus_connections_open", 20.0);
-    // A limit that it has not been told of, below every number that may become free, and in force
+    admin.wait_sample("annulus_connections_open", 20.0);
+    // A new limit, below every number that may become free, and in force
     // when it begins to accept again.
-    let (pid, before) = (tracker.pid().to_string(), observed.sample("process_max_fds"));
+    let (pid, before) = (tracker.pid().to_string(), admin.sample("process_max_fds"));
     let set_limit = |limit: usize| {
         let soft = format!("--nofile={limit}:");
         assert!(Command::new("prlimit").args(["--pid", &pid, &soft]).status().unwrap().success());
@@ -127,57 +125,51 @@ fn want_of_descriptors_pauses(engine: Engine) {
     set_limit(own - 2);
     clients.push(connect());
     clients.remove(0);
-    // Nothing can be asked meanwhile: the answer needs a descriptor too.
+    // The admin listener needs a descriptor too: until then it does not respond.
     tracker.assert_logged("cannot accept");
     set_limit(before as usize);
     drop(clients);
-    observed.wait_sample("annulus_connections_open", 0.0);
-    let exhausted = observed.sample(&format!("{PAUSES}{{reason=\"exhausted\"}}"));
+    admin.wait_sample("annulus_connections_open", 0.0);
+    let exhausted = admin.sample(&format!("{PAUSES}{{reason=\"exhausted\"}}"));
     assert!(exhausted >= 1.0, "{exhausted}");
 }
 
-fn who_takes_too_long_is_counted_by_what_for(engine: Engine) {
+fn timeouts_are_counted_by_what_was_waited_for(engine: Engine) {
     let tables = "[connections]\nheader_timeout = 1\nidle_timeout = 1\nsend_timeout = 1\n";
     let tracker = Tracker::start(engine, &format!("{tables}{OPERATIONS}"));
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     let torrent = TestTorrent::new(&tracker, 1);
     let request = get_request(&torrent.target(1, ""));
 
     let mut half = HttpClient::connect(tracker.v4);
     half.send("GET /announce");
     assert_eq!(half.read_response().status, 408);
-    assert_eq!(observed.labelled_samples(TIMED_OUT), ["waiting_for=header 1"]);
-    assert_eq!(observed.labelled_samples("annulus_failures_total"), ["reason=too_slow 1"]);
+    assert_eq!(admin.labelled_samples(TIMED_OUT), ["waiting_for=header 1"]);
+    assert_eq!(admin.labelled_samples("annulus_failures_total"), ["reason=too_slow 1"]);
 
     let mut idle = HttpClient::connect(tracker.v4);
     idle.send(&request);
     parse_announce(&idle.read_response());
     idle.expect_close();
-    assert_eq!(
-        observed.labelled_samples(TIMED_OUT),
-        ["waiting_for=header 1", "waiting_for=idle 1"]
-    );
+    assert_eq!(admin.labelled_samples(TIMED_OUT), ["waiting_for=header 1", "waiting_for=idle 1"]);
 
     let mut later = HttpClient::connect(tracker.v4);
     later.send([&request[..], b"GET /"].concat());
     parse_announce(&later.read_response());
     assert_eq!(later.read_response().status, 408);
-    assert_eq!(
-        observed.labelled_samples(TIMED_OUT),
-        ["waiting_for=header 2", "waiting_for=idle 1"]
-    );
+    assert_eq!(admin.labelled_samples(TIMED_OUT), ["waiting_for=header 2", "waiting_for=idle 1"]);
 
-    // Who does not read until the buffers are full.
+    // A client that does not read until the buffers are full.
     torrent.announce_ports(tracker.v4, 1..=200, "");
     let mut deaf = HttpClient::connect_small_window(tracker.v4);
     deaf.stream.set_nonblocking(true).unwrap();
     let requests = get_request(&torrent.target(1, "numwant=200")).repeat(1000);
     let mut at = 0;
     let send = format!("{TIMED_OUT}{{waiting_for=\"send\"}}");
-    wait_for("a client that does not read to be left", || {
-        // An error is the end that is waited for.
+    wait_for("the timeout of a client that does not read", || {
+        // An error is expected when the connection is reset.
         let _ = deaf.write_until_full(&requests, &mut at);
         thread::sleep(Duration::from_millis(50));
-        (observed.sample(&send) == 1.0).then_some(())
+        (admin.sample(&send) == 1.0).then_some(())
     });
 }
