@@ -148,19 +148,19 @@ pub const EVICTIONS_PER_TURN_MAX: usize = 64;
 /// when others wait for its connection: honest ones need a fraction of a second.
 pub const UNANSWERED_SHARE: u32 = 4;
 
-/// Seconds between two log lines of one cause that clients can provoke.
+/// Seconds between two warnings of one cause that clients can provoke.
 pub const LOG_PAUSE_S: u32 = 10;
 
-/// Bytes of a log line; what is longer is cut. The longest is that of a certificate with all the
-/// names that fit [`CHAIN_BYTES_MAX`]; the journal cuts at 48 KiB (journald.conf(5), LineMax=).
+/// Bytes of a log line; the rest is cut. The longest line names all hosts of a certificate of
+/// [`CHAIN_BYTES_MAX`]; the journal cuts at 48 KiB (journald.conf(5), LineMax=).
 pub const LOG_LINE_BYTES_MAX: usize = 32 * 1024;
 
-/// Bytes of log lines that wait for whoever reads the log; beyond, lines are dropped and counted.
-/// Some thousand lines, so that a reader that was restarted misses nothing.
+/// Bytes of log lines that wait to be written; beyond that, lines are dropped and counted. These
+/// are some thousand lines: enough for the restart of the program that reads them.
 pub const LOG_QUEUE_BYTES_MAX: usize = 256 * 1024;
 
-/// Seconds for which the end of the process waits for the last lines to be read: a reader on a busy
-/// machine takes some time, and whoever stops the tracker waits for it.
+/// Seconds for which the end of the process waits until the last lines are written: a reader on a
+/// busy machine takes some time, and a stop should not take long.
 pub const LOG_FLUSH_S_MAX: u64 = 3;
 
 const _: () = assert!(LOG_LINE_BYTES_MAX > CHAIN_BYTES_MAX);
@@ -287,31 +287,29 @@ pub const REFUSED_RETRY_MINUTES: u32 = 5;
 /// one that is told "never" does not come back once they have.
 pub const NOT_SERVED_RETRY_MINUTES: u32 = 60;
 
-/// Connections to the operations listeners at once, each with a thread of its own; beyond, the
-/// oldest is broken off for the newest. A few machines and a browser are all that is expected.
-pub const OPERATIONS_CONNECTIONS_MAX: usize = 16;
+/// Connections to the admin listeners at once, each with a thread of its own; beyond that a new
+/// one closes the oldest. A few programs and a browser are expected.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
 
-/// Seconds that such a connection may take to ask, and as many to read its answer. What the answer
-/// takes in between, a moment where there are millions of torrents, is no doing of the client's.
-pub const OPERATIONS_PATIENCE_S: u32 = 5;
+/// Seconds that the client of such a connection has to send its request, and again to read the
+/// response. The time to compute the response, up to seconds with millions of torrents, is extra.
+pub const ADMIN_TIMEOUT_S: u32 = 5;
 
-/// Torrents in a list of the largest at most, which are 100 KB of JSON.
+/// Torrents in `/top.json` at most, which are 100 KB.
 pub const TOP_TORRENTS_MAX: usize = 1000;
 
-/// Torrents in a list of the largest unless it is asked for more or fewer.
+/// Torrents in `/top.json` if the request has no `n`.
 pub const TOP_TORRENTS_DEFAULT: usize = 100;
 
-/// The more torrents there are, the longer a search for the largest of them is for all who ask: a
-/// second for each so many. With ten million it may be ten seconds old, and with fewer than one
-/// million it is always new.
+/// The list of the largest torrents is used again for one second per this many torrents searched:
+/// with ten million it may be ten seconds old, with fewer than one million it is always new.
 pub const TOP_TORRENTS_PER_S: u64 = 1_000_000;
 
-/// Bytes of a request to an operations listener: browsers send what they have of cookies for
-/// other ports of a host.
-pub const OPERATIONS_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a request to an admin listener: browsers send the cookies of other ports of the host.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Seconds after which a worker that has not gone round is taken for stuck: it does so once a
-/// second even if nothing happens.
+/// A worker whose loop has not completed a turn for more seconds is stuck: without events it turns
+/// once a second.
 pub const WORKER_SILENCE_S_MAX: u32 = 5;
 
 const _: () = assert!(ARENA_BYTES >= 2 * (RESPONSE_BYTES_MAX + RESPONSE_BATCH_BYTES));

@@ -7,7 +7,7 @@ use annulus_parser::{Bounds, Error, Head, Method, Parsed, Target, parse_head};
 
 use super::stats::{Health, StatsSource};
 use super::{json, prometheus};
-use crate::limits::{OPERATIONS_HEAD_BYTES_MAX, TOP_TORRENTS_DEFAULT, TOP_TORRENTS_MAX};
+use crate::limits::{ADMIN_HEAD_BYTES_MAX, TOP_TORRENTS_DEFAULT, TOP_TORRENTS_MAX};
 use annulus_swarm::RankBy;
 
 const PAGE: &str = include_str!("page.html");
@@ -20,8 +20,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const BOUNDS: Bounds = Bounds {
-    request_line_bytes_max: OPERATIONS_HEAD_BYTES_MAX,
-    head_bytes_max: OPERATIONS_HEAD_BYTES_MAX,
+    request_line_bytes_max: ADMIN_HEAD_BYTES_MAX,
+    head_bytes_max: ADMIN_HEAD_BYTES_MAX,
     headers_max: 100,
 };
 

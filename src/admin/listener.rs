@@ -14,7 +14,7 @@ use super::http::respond;
 use super::rates::SAMPLE_S;
 use super::stats::StatsSource;
 use crate::clock::Clock;
-use crate::limits::{OPERATIONS_CONNECTIONS_MAX, OPERATIONS_PATIENCE_S};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_S};
 use crate::log;
 use crate::os::lower_priority;
 
@@ -93,7 +93,7 @@ fn serve_connection(stream: &TcpStream, source: &StatsSource) -> io::Result<()> 
     Ok(())
 }
 
-/// A stream with a deadline, [`OPERATIONS_PATIENCE_S`] after it was made.
+/// A stream with a deadline, [`ADMIN_TIMEOUT_S`] after it was made.
 struct TimedStream<'a> {
     stream: &'a TcpStream,
     clock: Clock,
@@ -102,7 +102,7 @@ struct TimedStream<'a> {
 
 impl TimedStream<'_> {
     fn new(stream: &TcpStream, clock: Clock) -> TimedStream<'_> {
-        TimedStream { stream, clock, deadline_s: clock.now_s() + OPERATIONS_PATIENCE_S }
+        TimedStream { stream, clock, deadline_s: clock.now_s() + ADMIN_TIMEOUT_S }
     }
 
     fn remaining(&self) -> io::Result<Option<Duration>> {
@@ -131,7 +131,7 @@ impl Write for TimedStream<'_> {
     }
 }
 
-/// The open connections, the oldest first, at most [`OPERATIONS_CONNECTIONS_MAX`].
+/// The open connections, the oldest first, at most [`ADMIN_CONNECTIONS_MAX`].
 #[derive(Default)]
 struct OpenConnections {
     streams: Mutex<VecDeque<Arc<TcpStream>>>,
@@ -142,7 +142,7 @@ impl OpenConnections {
     /// Adds a connection. If there are as many as allowed, it shuts the oldest down and waits
     /// until that has ended; new connections wait in the kernel meanwhile.
     fn add(self: &Arc<OpenConnections>, stream: TcpStream) -> AdminConnection {
-        let full = |streams: &mut VecDeque<_>| streams.len() >= OPERATIONS_CONNECTIONS_MAX;
+        let full = |streams: &mut VecDeque<_>| streams.len() >= ADMIN_CONNECTIONS_MAX;
         let mut streams = self.lock();
         if full(&mut streams)
             && let Some(oldest) = streams.front()
