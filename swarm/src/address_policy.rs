@@ -1,16 +1,16 @@
-//! What one address may have in a torrent.
+//! How many peers one address may have in a torrent, and which of them is replaced.
 //!
-//! A client is an address and a port, and one host has 65,535 of those: it could make up nearly
-//! all that an answer names. So one IPv4 address, or one IPv6 /64, which is the least that a
-//! subscriber is given, has a limited number of endpoints in a torrent. Beyond it a new endpoint
-//! takes the place of the one of them whose last announce is the longest ago.
+//! A peer is an address and a port, and one host has 65,535 ports: without a limit it could fill
+//! nearly the whole answer. So one IPv4 address, or one IPv6 /64 (the smallest prefix that a
+//! subscriber gets), may have a limited number of peers in a torrent. A new one beyond the limit
+//! replaces the one whose last announce is the oldest.
 //!
-//! Which one that is cannot be told from the stamps alone: a tick has some fifty seconds, and who
-//! changes ports may do it more often. So the endpoints of one address with the same tick have an
-//! order beside it, four bits of each. It costs only those who share an address with others.
+//! Stamps alone cannot tell which one that is: a tick is almost a minute, and a client may change
+//! its port more often. So the peers of one address with the same tick also have an order, four bits
+//! each. Only peers that share an address pay for it.
 //!
-//! Private addresses stand for whole networks, or for a proxy that says nothing of its clients,
-//! and are not limited.
+//! Private addresses are not limited: one may stand for a whole network, or for a proxy that does
+//! not forward its clients' addresses.
 
 use std::fmt;
 use std::hash::RandomState;
@@ -20,39 +20,39 @@ use super::peer_store::PeerStore;
 use super::time::{SHARES_ADDRESS, tick, ticks_since};
 use super::{CompactAddr, keyed_hash};
 
-/// The highest of the orders that four bits hold. That of 16 endpoints with one tick is exact; of
-/// more, the oldest have the same.
+/// The highest order that four bits hold: the order of 16 peers with one tick is exact; with more,
+/// the oldest share the lowest.
 const ORDER_MAX: u8 = 15;
 
-/// Which addresses are limited, and how the endpoints of one are found among all of a swarm.
+/// Which addresses are limited, and how the peers of one are found in a swarm.
 pub(super) struct AddressPolicy {
     secret: RandomState,
-    /// Endpoints of one address in a torrent; 0 is any number.
+    /// Peers of one address in a torrent; 0 is no limit.
     peers_max: u32,
     exempt: Option<Box<ExemptFn>>,
 }
 
-/// Whether an address is not limited.
+/// Whether an address is exempt from the limit.
 pub(super) type ExemptFn = dyn Fn(IpAddr) -> bool + Send + Sync;
 
 /// When a peer announced last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastAnnounce {
-    /// Its tick, and whether it shares its address.
+    /// Its tick, and [`SHARES_ADDRESS`].
     pub(super) stamp: u8,
-    /// Among those of its address with the same tick: later ones have more. 0 for one that
-    /// shares its address with none.
+    /// The order among the peers of the address with the same tick: later ones are higher. 0 for a
+    /// peer that shares its address with none.
     pub(super) order: u8,
 }
 
-/// What looks at a row, its endpoint and its age, and may change the age.
+/// A function that sees a row, its endpoint and its last announce, and may change the latter.
 pub(super) type RowVisitor<'a, const N: usize> = dyn FnMut(usize, &[u8; N], &mut LastAnnounce) + 'a;
 
-/// The endpoints of one address in a torrent.
+/// The peers of one address in a torrent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AddressPeers {
     pub(super) count: usize,
-    /// The row of the one that has not announced for the longest time.
+    /// The row of the one whose last announce is the oldest.
     pub(super) oldest: usize,
 }
 
@@ -61,12 +61,11 @@ impl AddressPolicy {
         AddressPolicy { secret, peers_max, exempt: None }
     }
 
-    /// The same, but some are not limited.
     pub(super) fn with_exemption(self, exempt: Box<ExemptFn>) -> AddressPolicy {
         AddressPolicy { exempt: Some(exempt), ..self }
     }
 
-    /// How many endpoints the address of this one may have in a torrent, if that is limited.
+    /// How many peers the address of this endpoint may have in a torrent, if it is limited.
     pub(super) fn limit<const N: usize>(&self, endpoint: &[u8; N]) -> Option<usize> {
         let is_limited = self.peers_max > 0
             && !is_private(endpoint)
@@ -74,7 +73,6 @@ impl AddressPolicy {
         is_limited.then_some(self.peers_max as usize)
     }
 
-    /// As [`limit`](Self::limit).
     pub(super) fn limit_of(&self, peer: &CompactAddr) -> Option<usize> {
         match peer {
             CompactAddr::V4(endpoint) => self.limit(endpoint),
@@ -82,8 +80,8 @@ impl AddressPolicy {
         }
     }
 
-    /// Under which hash an endpoint is in an index. All of a limited address have the same, so
-    /// that they are found together; they are few. Others would be many.
+    /// The hash of an endpoint in the index. The peers of a limited address share one, so that they
+    /// are found together; there are few of them. Those of an unlimited address may be many.
     pub(super) fn hash<const N: usize>(&self, endpoint: &[u8; N]) -> u64 {
         match self.limit(endpoint) {
             Some(_) => keyed_hash(&self.secret, address_prefix(endpoint)),
@@ -94,11 +92,11 @@ impl AddressPolicy {
 
 impl fmt::Debug for AddressPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Addresses").field("peers_max", &self.peers_max).finish_non_exhaustive()
+        f.debug_struct("AddressPolicy").field("peers_max", &self.peers_max).finish_non_exhaustive()
     }
 }
 
-/// What the endpoints of one address have in common: all of an IPv4 address, 64 bits of IPv6.
+/// The part that the peers of one address share: all of an IPv4 address, 64 bits of IPv6.
 pub(super) fn address_prefix<const N: usize>(endpoint: &[u8; N]) -> &[u8] {
     &endpoint[..if N == 6 { 4 } else { 8 }]
 }
@@ -126,8 +124,8 @@ fn is_private<const N: usize>(endpoint: &[u8; N]) -> bool {
     }
 }
 
-/// The endpoints that the address of `endpoint`, which is limited, has among some rows, at tick
-/// `now`. Those of its /64 that are exempt are none of them.
+/// The peers of the same address as `endpoint`, which is limited, at tick `now`. Exempt addresses in
+/// its /64 do not count.
 pub(super) fn same_address<const N: usize>(
     rows: &mut dyn PeerStore<N>,
     endpoint: &[u8; N],
@@ -150,13 +148,12 @@ pub(super) fn same_address<const N: usize>(
     found
 }
 
-/// Notes that of all endpoints of its address the one at row `at` is the last that announced, at
-/// the tick that it has.
+/// Records that the row `at` has announced last of all peers of its address, at the tick it has.
 pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized), at: usize) {
     let endpoint = rows.addresses_from(at, at + 1)[0];
     let now = rows.stamps_before(at + 1).last().map_or(0, |&stamp| tick(stamp));
     let mut is_shared = false;
-    // One bit for each order that another of the same tick has.
+    // One bit for each order that another peer with the same tick has.
     let mut taken: u16 = 0;
     rows.visit_same_address(&endpoint, &mut |row, _, age| {
         is_shared |= row != at;
@@ -165,8 +162,8 @@ pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized)
         }
     });
     let order = (16 - taken.leading_zeros() as u8).min(ORDER_MAX);
-    // Where the highest order was taken, those above the highest free one move down by one. If
-    // none is free, the two oldest have the lowest from now on.
+    // If the highest order was taken, the orders above the highest free one move down by one. If
+    // none is free, the two oldest share the lowest from now on.
     let kept = match taken >> ORDER_MAX {
         0 => ORDER_MAX,
         _ => ORDER_MAX.saturating_sub((!taken).leading_zeros() as u8),

@@ -1,14 +1,13 @@
-//! A growable array in blocks of `K`. Growth costs one block, whatever the length: nothing that
-//! is already stored moves, so no announce pays for the size of a table, and blocks of one size
-//! leave the allocator no odd holes.
+//! A growable array in blocks of `K` elements. Growing allocates one block and moves nothing, so no
+//! announce pays for the size of a table, and blocks of one size do not fragment the heap.
 
 use std::ops::{Index, IndexMut};
 
 use hashbrown::HashTable;
 
-/// A value that fills the unused end of a block.
+/// A value for the unused end of a block.
 pub(super) trait ConstDefault {
-    /// It owns nothing: making and dropping it is free.
+    /// Owns nothing: making and dropping it is free.
     const DEFAULT: Self;
 }
 
@@ -24,8 +23,8 @@ impl<T> ConstDefault for HashTable<T> {
     const DEFAULT: Self = HashTable::new();
 }
 
-/// See the module. Of the blocks at most one whole one is unused, to spare the allocator a
-/// length that goes to and fro over a boundary.
+/// At most one whole block is unused: it avoids freeing and allocating again when the length goes
+/// back and forth over a block boundary.
 #[derive(Debug)]
 pub(super) struct ChunkedVec<T, const K: usize> {
     blocks: Vec<Box<[T; K]>>,
@@ -66,13 +65,13 @@ impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
         value
     }
 
-    /// Takes out the element at `at`; the last one takes its place.
+    /// Removes the element at `at`; the last one moves there.
     pub(super) fn swap_remove(&mut self, at: usize) -> T {
         let last = self.pop();
         if at == self.len { last } else { std::mem::replace(&mut self[at], last) }
     }
 
-    /// The longest slice that starts at `from` and goes no further than `to`.
+    /// The longest contiguous slice from `from` to at most `to`.
     pub(super) fn slice_from(&self, from: usize, to: usize) -> &[T] {
         debug_assert!(from <= to && to <= self.len);
         if from == to {
@@ -82,7 +81,7 @@ impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
         &self.blocks[block][start..K.min(start + (to - from))]
     }
 
-    /// The longest slice that ends before `end`.
+    /// The longest contiguous slice that ends before `end`.
     pub(super) fn slice_before(&self, end: usize) -> &[T] {
         debug_assert!(end <= self.len);
         if end == 0 {
@@ -114,11 +113,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn follows_a_vec_over_every_block_boundary() {
+    fn behaves_as_a_vec_over_every_block_boundary() {
         let mut chunked: ChunkedVec<u8, 4> = ChunkedVec::new();
         let mut vec: Vec<u8> = Vec::new();
         for step in 0..400_usize {
-            // Up and down in growing waves, removals from the front, the middle and the end.
+            // Growing waves of pushes and removals at the front, the middle and the end.
             if step % 40 < 25 {
                 chunked.push(step as u8);
                 vec.push(step as u8);
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_its_memory_back() {
+    fn releases_its_memory() {
         let mut chunked: ChunkedVec<u8, 4> = ChunkedVec::new();
         (0..1000).for_each(|value| chunked.push(value as u8));
         (0..1000).rev().for_each(|value| assert_eq!(chunked.pop(), value as u8));

@@ -1,6 +1,5 @@
-//! A large population: rows in blocks, found through an index. No part of it is ever copied as
-//! a whole, so that one announce into a swarm of ten million takes no longer than into one of a
-//! thousand.
+//! A large store: rows in blocks, found through an index. It is never copied as a whole, so an
+//! announce into a swarm of ten million peers takes no longer than into one of a thousand.
 
 use std::sync::Arc;
 
@@ -11,10 +10,8 @@ use super::peer_index::PeerIndex;
 use super::peer_store::PeerStore;
 use super::time::SHARES_ADDRESS;
 
-/// Peers in a block.
 const BLOCK: usize = 128;
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct IndexedPeers<const N: usize> {
     addresses: ChunkedVec<[u8; N], BLOCK>,
@@ -26,8 +23,8 @@ pub(super) struct IndexedPeers<const N: usize> {
 }
 
 impl<const N: usize> IndexedPeers<N> {
-    /// The same peers, in the same order, under an index of which nobody can know the hashes:
-    /// a stranger has many addresses to choose from, at least in IPv6.
+    /// The same peers in the same order. The index is keyed with the secret: a client has many
+    /// addresses to choose from, at least in IPv6, and must not be able to choose their hashes.
     pub(super) fn copy_of(from: &dyn PeerStore<N>, policy: &Arc<AddressPolicy>) -> Self {
         let mut indexed = IndexedPeers {
             addresses: ChunkedVec::new(),
@@ -50,8 +47,7 @@ impl<const N: usize> IndexedPeers<N> {
     }
 }
 
-/// Orders, two in a byte. That of a row whose stamp is not [`SHARES_ADDRESS`] is 0, and need not be looked
-/// at.
+/// Orders, two in a byte. The order of a row without [`SHARES_ADDRESS`] is 0 and need not be read.
 #[derive(Debug)]
 struct Orders(ChunkedVec<u8, { BLOCK / 2 }>);
 
@@ -80,12 +76,12 @@ impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
         self.seeders = seeders as u32;
     }
 
-    /// A row number is of 32 bits, and the highest has another meaning in the index.
+    /// Row numbers have 32 bits, and the index reserves the highest.
     fn is_full(&self) -> bool {
         self.len() >= u32::MAX as usize - 1
     }
 
-    /// Up to three changes of the index, each of them three or four cache misses.
+    /// Up to three changes of the index, each with three or four cache misses.
     fn removal_cost(&self) -> u32 {
         160
     }
@@ -114,7 +110,7 @@ impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
         self.orders.get(at)
     }
 
-    /// For an address that is limited.
+    /// The address of `endpoint` is limited: only those share a hash.
     fn visit_same_address(&mut self, endpoint: &[u8; N], change: &mut RowVisitor<'_, N>) {
         let IndexedPeers { addresses, stamps, orders, .. } = self;
         self.index.visit(self.policy.hash(endpoint), |at| {

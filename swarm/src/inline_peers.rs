@@ -1,27 +1,24 @@
-//! Small populations, each in one contiguous array without an index: finding a peer is a scan
-//! of at most [`ARRAY_MAX`] addresses. [`InlinePeers`] is part of the torrent itself, [`ArrayPeers`] has a heap
-//! block of its own.
+//! Small stores, each a contiguous array without an index: a look-up scans at most [`ARRAY_MAX`]
+//! addresses. [`InlinePeers`] is part of the torrent itself, [`ArrayPeers`] has a heap block.
 
 use super::address_policy::{LastAnnounce, RowVisitor, address_prefix};
 use super::peer_store::PeerStore;
 use super::time::SHARES_ADDRESS;
 
-/// The most peers of a flat population. A scan of so many takes about as long as the look-up in
-/// an index, which would cost another 9 bytes a peer.
+/// The most peers of an array. Scanning so many takes about as long as an index look-up, and an index
+/// would cost another 9 bytes a peer.
 pub(super) const ARRAY_MAX: usize = 128;
 
-/// An array of rows; all that [`PeerStore`] asks for follows from it.
+/// A contiguous array of rows; [`PeerStore`] is implemented on top of it.
 trait Contiguous<const N: usize> {
     /// Addresses and stamps, one of each for every peer.
     fn rows(&self) -> (&[[u8; N]], &[u8]);
 
-    /// As [`rows`](Self::rows).
     fn rows_mut(&mut self) -> (&mut [[u8; N]], &mut [u8]);
 
     /// Orders, four bits of each peer.
     fn orders(&self) -> &[u8];
 
-    /// As [`orders`](Self::orders).
     fn orders_mut(&mut self) -> &mut [u8];
 
     fn seeders(&self) -> usize;
@@ -30,10 +27,9 @@ trait Contiguous<const N: usize> {
 
     fn is_full(&self) -> bool;
 
-    /// Appends a row of any content.
+    /// Appends a row with unspecified content.
     fn grow(&mut self);
 
-    /// Drops the last row.
     fn shrink(&mut self);
 }
 
@@ -127,18 +123,17 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
     }
 }
 
-/// Number `at` of an array of four bits each.
+/// Number `at` of an array of four-bit numbers.
 pub(super) fn nibble(nibbles: &[u8], at: usize) -> u8 {
     nibbles[at / 2] >> (at % 2 * 4) & 0xf
 }
 
-/// Changes number `at` of an array of four bits each.
 pub(super) fn set_nibble(nibbles: &mut [u8], at: usize, value: u8) {
     let (byte, shift) = (&mut nibbles[at / 2], at % 2 * 4);
     *byte = *byte & !(0xf << shift) | value << shift;
 }
 
-/// Copies all rows of a population to one of its length.
+/// Copies all rows of a store to one of the same length.
 fn copy_rows<const N: usize>(from: &dyn PeerStore<N>, to: &mut impl Contiguous<N>) {
     let (addresses, stamps) = to.rows_mut();
     let mut at = 0;
@@ -156,18 +151,17 @@ fn copy_rows<const N: usize>(from: &dyn PeerStore<N>, to: &mut impl Contiguous<N
     (0..from.len()).for_each(|at| set_nibble(to.orders_mut(), at, from.order(at)));
 }
 
-/// Up to `K` peers in place, which is four at most.
+/// Up to `K` peers in the torrent itself; `K` is at most 4.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InlinePeers<const N: usize, const K: usize> {
     addresses: [[u8; N]; K],
     stamps: [u8; K],
     orders: [u8; 2],
-    /// In bits 0 to 2 how many peers there are, in bits 4 to 6 how many of them are seeders, and
-    /// [`UNCONFIRMED`].
+    /// Bits 0 to 2: peers; bits 4 to 6: seeders; bit 7: [`UNCONFIRMED`].
     counts: u8,
 }
 
-/// The only peer has announced once, and there was no other.
+/// The torrent is unconfirmed: one peer, which has announced once.
 const UNCONFIRMED: u8 = 0x80;
 
 impl<const N: usize, const K: usize> InlinePeers<N, K> {
@@ -180,17 +174,15 @@ impl<const N: usize, const K: usize> InlinePeers<N, K> {
         usize::from(self.counts & 7)
     }
 
-    /// Whether it is marked as below.
     pub(super) fn is_unconfirmed(&self) -> bool {
         self.counts & UNCONFIRMED > 0
     }
 
-    /// Marks it as that of a torrent with one peer that has announced once.
-    pub(super) fn set_unconfirmed(&mut self, single: bool) {
-        self.counts = self.counts & !UNCONFIRMED | if single { UNCONFIRMED } else { 0 };
+    pub(super) fn set_unconfirmed(&mut self, unconfirmed: bool) {
+        self.counts = self.counts & !UNCONFIRMED | if unconfirmed { UNCONFIRMED } else { 0 };
     }
 
-    /// The same peers, in the same order; there are `K` at most.
+    /// The same peers in the same order; there are at most `K`.
     pub(super) fn copy_of(from: &dyn PeerStore<N>) -> Self {
         let mut inline = Self::EMPTY;
         inline.counts = (from.len() | from.seeders() << 4) as u8;
@@ -239,8 +231,8 @@ impl<const N: usize, const K: usize> Contiguous<N> for InlinePeers<N, K> {
     }
 }
 
-/// Up to [`ARRAY_MAX`] peers in one heap block: all addresses, then all stamps, then all orders,
-/// each with the same room behind them.
+/// Up to [`ARRAY_MAX`] peers in one heap block: all addresses, then all stamps, then all orders, each
+/// part with the same capacity.
 #[derive(Debug, Default)]
 pub(super) struct ArrayPeers<const N: usize> {
     block: Box<[u8]>,
@@ -249,7 +241,7 @@ pub(super) struct ArrayPeers<const N: usize> {
 }
 
 impl<const N: usize> ArrayPeers<N> {
-    /// The same peers, in the same order, with room for more; [`ARRAY_MAX`] of them at most.
+    /// The same peers in the same order, with capacity for more; there are at most [`ARRAY_MAX`].
     pub(super) fn copy_of(from: &dyn PeerStore<N>) -> Self {
         let mut array = ArrayPeers::with_capacity(Self::capacity_above(from.len()));
         array.len = from.len() as u32;
@@ -266,7 +258,7 @@ impl<const N: usize> ArrayPeers<N> {
         capacity * (N + 1) + capacity.div_ceil(2)
     }
 
-    /// How many peers fit so many bytes.
+    /// How many peers fit into `bytes`.
     fn capacity_of(bytes: usize) -> usize {
         bytes * 2 / (2 * (N + 1) + 1)
     }
@@ -275,9 +267,9 @@ impl<const N: usize> ArrayPeers<N> {
         Self::capacity_of(self.block.len())
     }
 
-    /// What room to take when there are to be more than `len` peers: of a block of seven, which
-    /// is the first, half may be spare, of a large one a fifth. It is cut so that the allocator
-    /// wastes little: a chunk of glibc's is a multiple of 16 bytes, 8 of them its own.
+    /// The capacity for more than `len` peers: half of the first block, which holds seven, may be
+    /// spare, and a fifth of a large one. Sized so that glibc's allocator wastes little: its chunks
+    /// are multiples of 16 bytes, of which 8 are its own.
     fn capacity_above(len: usize) -> usize {
         let bytes = Self::bytes(len + len / 4 + 3);
         let whole = bytes.saturating_sub(8) / 16 * 16 + 8;

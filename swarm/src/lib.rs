@@ -1,16 +1,19 @@
-//! The swarms: who shares what. Announces and scrapes come in as plain values, counts and
-//! compact peers go out; nothing here knows of HTTP, sockets, clocks or threads. The time, in
-//! seconds since the process began, and randomness are arguments.
+//! In-memory tables of a BitTorrent tracker: which peers share which torrent. Announces and scrapes
+//! come in as plain values; counts and compact peers go out. The crate does not know HTTP, sockets,
+//! threads or clocks: the time, in seconds since the process began, and randomness are arguments.
 //!
-//! All workers share one [`Swarms`] (`table.rs`). It is many small tables behind a lock each
-//! (`shard.rs`), so that two workers seldom meet and no table is ever large; a torrent has its
-//! peers in the smallest form that holds them (`peers.rs`), each form a partitioned array of
-//! rows (`population.rs`); an answer is a [`Sample`] copied out under the lock; old peers go in
-//! slices (`sweep.rs`). No operation takes longer because a table or a swarm is large, except
-//! that memory is further away.
+//! All workers share one [`Swarms`] (`table.rs`). It consists of many small tables, each behind its
+//! own lock (`shard.rs`), so that two workers rarely want the same lock and no table is large. A
+//! torrent keeps its peers in the smallest representation that holds them (`peers.rs`), each of
+//! which is an array of rows with the seeders first (`peer_store.rs`). An announce copies a
+//! [`Sample`] of peers out under the lock. Expired peers are removed in slices of bounded work
+//! (`sweep.rs`). No operation takes longer because a table or a swarm is large, except for cache
+//! misses.
 //!
-//! The keys are chosen by strangers, so every hash is keyed with a secret of the process: nobody
-//! can find info hashes or addresses that meet in one place.
+//! Clients choose the keys, so every hash is keyed with a secret of the process: nobody can find
+//! info hashes or addresses that collide.
+
+#![forbid(unsafe_code)]
 
 mod address_policy;
 mod chunked_vec;
@@ -42,16 +45,16 @@ pub use stats::{PeerCounts, SwarmStats};
 pub use sweep::{Sweep, SweepStatus};
 pub use table::Swarms;
 
-/// Torrents that may be configured at most: what the tables hold, less a margin for the fullest of
-/// their shards. They would take some 8 GB.
+/// The most torrents that may be configured: what the tables hold, less a margin because shards
+/// fill unevenly. They would take about 8 GB.
 pub const TORRENTS_MAX: usize = 100_000_000;
 
 /// The SHA-1 of a torrent's info dictionary (BEP 3), or the first 20 bytes of its SHA-256
 /// (BEP 52).
 pub type InfoHash = [u8; 20];
 
-/// A peer's address in the compact form that goes on the wire, in network byte order. It is all
-/// there is to a peer's identity: who announces from elsewhere is someone else.
+/// A peer's address in the compact form that goes on the wire, in network byte order. It identifies
+/// the peer: the same client at another address or port is another peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompactAddr {
     /// 4 bytes of address, 2 of port (BEP 23).
@@ -61,8 +64,8 @@ pub enum CompactAddr {
 }
 
 impl CompactAddr {
-    /// The peer at `ip` and `port`. An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is
-    /// the IPv4 address that a dual-stack socket made it of.
+    /// An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) becomes the IPv4 address that a
+    /// dual-stack socket made it from.
     pub fn new(ip: IpAddr, port: u16) -> CompactAddr {
         let [port_high, port_low] = port.to_be_bytes();
         match ip.to_canonical() {
@@ -80,15 +83,14 @@ impl CompactAddr {
     }
 }
 
-/// What an announce reports beside its being there (BEP 3, `event`).
+/// The `event` of an announce (BEP 3), as far as the tables care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// Nothing, or what changes nothing here: `started` is like any other announce, but for
-    /// [`PeerEvent::Magnet`].
+    /// No event, or `started`, which is handled the same unless it is [`PeerEvent::Magnet`].
     None,
-    /// A client has begun with a magnet link and does not know yet what there is to have: some
-    /// call themselves seeders then. It is told of seeders all the same, or it would get nobody
-    /// in a swarm of seeders.
+    /// A client that started from a magnet link and does not know the torrent's size yet. Some
+    /// report nothing left to download, which makes them look like seeders. Its answer names
+    /// seeders all the same: in a swarm of seeders it would otherwise get no peers.
     Magnet,
     /// The download has just been completed.
     Completed,
@@ -99,19 +101,18 @@ pub enum PeerEvent {
 /// One announce, as far as it concerns the swarm.
 #[derive(Clone, Copy, Debug)]
 pub struct AnnounceRequest {
-    /// The torrent.
     pub info_hash: InfoHash,
-    /// Who announces.
+    /// The peer that announces itself.
     pub peer: CompactAddr,
     /// Whether the peer has everything (BEP 3: `left` is 0).
     pub seeder: bool,
-    /// What it reports.
     pub event: PeerEvent,
-    /// How many peers it wants at most.
+    /// The most peers that the answer may name.
     pub numwant: u32,
 }
 
-/// What is known of one torrent, over both address families; zeros if it is not known.
+/// The counts that a scrape reports for one torrent, over both address families; zeros for an
+/// unknown torrent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TorrentCounts {
     /// Seeders.
@@ -119,34 +120,34 @@ pub struct TorrentCounts {
     /// Leechers.
     pub incomplete: u32,
     /// Downloads reported as completed since the torrent became known, once for each peer that
-    /// became a seeder by it. It does not go beyond `u32::MAX`, and is lost with the torrent.
+    /// became a seeder by it. Saturates at `u32::MAX`, and is lost with the torrent.
     pub downloaded: u32,
 }
 
-/// The bounds of the tables. Who comes when one is reached is answered like anybody, but not
-/// stored, unless something else is to go for it; who is stored goes on to be.
+/// The bounds of the tables. When one is reached, a new peer still gets an answer but is not stored,
+/// unless another peer or torrent is removed for it. Peers that are stored already stay.
 #[derive(Clone, Copy, Debug)]
 pub struct SwarmConfig {
-    /// Torrents in all. There is room for 117 million whatever is set here. One more takes the
-    /// place of one that has one peer that has announced once, drawn at random, if there is such.
+    /// Torrents in all; the tables have room for 117 million. A new torrent beyond the bound
+    /// replaces a random unconfirmed one (one peer, which has announced once), if there is one.
     pub torrents_max: u64,
-    /// Peers in all; one that is in two swarms counts twice.
+    /// Peers in all; a peer in two swarms counts twice.
     pub peers_max: u64,
     /// Peers of one torrent.
     pub peers_per_torrent_max: u32,
-    /// Endpoints that one IPv4 address, or one IPv6 /64, has in one torrent; 0 is any number.
-    /// One more takes the place of the one of them that announced the longest ago. Addresses of
-    /// private networks and of the host itself are not limited.
+    /// Peers (ports) that one IPv4 address, or one IPv6 /64, may have in one torrent; 0 is no
+    /// limit. A new one beyond the limit replaces the one whose last announce is the oldest.
+    /// Private and loopback addresses are not limited.
     pub peers_per_address_max: u32,
-    /// Seconds after its last announce in which a peer is surely kept. It is surely gone after
-    /// 1.35 times that and a few seconds, if the sweep is called for often enough.
+    /// A peer is kept for at least this many seconds after its last announce, and removed at most
+    /// 1.35 times that and a few seconds later, if the sweep is called often enough.
     pub peer_timeout_s: u32,
 }
 
-/// Which of the bounds left no room for a peer.
+/// Which bound left no room for a new peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapacityError {
-    /// [`SwarmConfig::torrents_max`]: it is the first of its torrent.
+    /// [`SwarmConfig::torrents_max`]; the peer is the first of its torrent.
     Torrents,
     /// [`SwarmConfig::peers_max`].
     Peers,
@@ -154,25 +155,25 @@ pub enum CapacityError {
     PeersPerTorrent,
 }
 
-/// What had to go so that a peer could be stored.
+/// What was removed so that a new peer could be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// Another endpoint of its address: see [`SwarmConfig::peers_per_address_max`].
+    /// Another peer of the same address ([`SwarmConfig::peers_per_address_max`]).
     Peer,
-    /// A torrent with one peer that has announced once: see [`SwarmConfig::torrents_max`].
+    /// An unconfirmed torrent ([`SwarmConfig::torrents_max`]).
     Torrent,
 }
 
-/// What there is at this moment.
+/// The present number of torrents and peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
-    /// Torrents, a few without peers included whose `downloaded` is still remembered.
+    /// Includes the few torrents without peers whose `downloaded` is still remembered.
     pub torrents: u64,
-    /// Peers of all torrents; one that is in two swarms counts twice.
+    /// A peer in two swarms counts twice.
     pub peers: u64,
 }
 
-/// SipHash of bytes of one fixed length, under a key that nobody outside knows.
+/// SipHash under a key that nobody outside of the process knows; all `bytes` have one length.
 fn keyed_hash(secret: &RandomState, bytes: &[u8]) -> u64 {
     let mut hasher = secret.build_hasher();
     hasher.write(bytes);

@@ -1,27 +1,27 @@
-//! The index of a large population: from a hash to the row that it stands for.
+//! The index of [`IndexedPeers`](super::indexed_peers::IndexedPeers): from a hash to a row.
 //!
-//! A hash table that doubles would stop everybody for a second when a swarm of ten million
-//! grows. This one is many small tables under linear hashing (Litwin, "Linear hashing: a new
-//! tool for file and table addressing", VLDB 1980): whenever the mean load is passed, the one
-//! table whose turn it is gives half of its entries to a new one. An insertion or removal moves
-//! a few dozen entries at worst, at any size.
+//! A hash table that doubles would stall its worker for a second when a swarm of ten million grows.
+//! This index consists of many small tables under linear hashing (Litwin, "Linear hashing: a new
+//! tool for file and table addressing", VLDB 1980): when the mean load is exceeded, the next table
+//! in turn gives half of its entries to a new one. At any size an insertion or removal moves a few
+//! dozen entries at worst.
 
 use hashbrown::HashTable;
 
 use super::chunked_vec::ChunkedVec;
 
-/// Mean entries of a table above which there shall be one more. Less costs memory in headers,
-/// more makes the longest insertion longer.
+/// The mean number of entries above which a table is added. Less would cost memory in headers, more
+/// would make the longest insertion longer.
 const LOAD: usize = 32;
 
-/// Where in a hash the number of the table is read. hashbrown takes the lowest bits, of which
-/// tables this small use ten, and the highest seven; these are between.
+/// Which bits of a hash choose the table: hashbrown uses the lowest (ten in tables this small) and
+/// the highest seven; these are between.
 const TABLE_SHIFT: u32 = 16;
 
-/// Stands for no row while two entries exchange theirs.
+/// A placeholder while two entries swap their rows.
 const NO_ROW: u32 = u32::MAX;
 
-/// See the module. The caller computes the hashes and knows that of any row.
+/// The caller computes the hashes, and can compute that of any row.
 #[derive(Debug)]
 pub(super) struct PeerIndex {
     tables: ChunkedVec<HashTable<u32>, 16>,
@@ -35,19 +35,18 @@ impl PeerIndex {
         PeerIndex { tables, len: 0 }
     }
 
-    /// The row with this hash that `is_it` accepts.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(usize) -> bool) -> Option<usize> {
         let table = &self.tables[table_of(hash, self.tables.len())];
         table.find(hash, |&row| is_it(row as usize)).map(|&row| row as usize)
     }
 
-    /// Shows all rows with this hash, and maybe some others.
+    /// Visits all rows with this hash, and perhaps some with others.
     pub(super) fn visit(&self, hash: u64, visit: impl FnMut(usize)) {
         let table = &self.tables[table_of(hash, self.tables.len())];
         table.iter_hash(hash).map(|&row| row as usize).for_each(visit);
     }
 
-    /// Adds a row; `hash_of` gives the hash of any row that is in here.
+    /// Adds a row; `hash_of` gives the hash of any row in the index.
     pub(super) fn insert(&mut self, hash: u64, row: usize, hash_of: impl Fn(usize) -> u64) {
         let hash_of = |&row: &u32| hash_of(row as usize);
         let table = table_of(hash, self.tables.len());
@@ -66,7 +65,7 @@ impl PeerIndex {
         }
     }
 
-    /// Takes out `row`, which is in here with this hash.
+    /// Removes `row`, which is in the index with this hash.
     pub(super) fn remove(&mut self, hash: u64, row: usize, hash_of: impl Fn(usize) -> u64) {
         let table = table_of(hash, self.tables.len());
         let found = self.tables[table].find_entry(hash, |&known| known == row as u32);
@@ -85,14 +84,14 @@ impl PeerIndex {
         }
     }
 
-    /// What stood for row `from` stands for row `to` now.
+    /// The entry of row `from` is that of row `to` now.
     pub(super) fn renumber(&mut self, hash: u64, from: usize, to: usize) {
         self.replace(hash, from as u32, to as u32);
     }
 
-    /// What stood for row `a`, with hash `hash_a`, stands for row `b` now, and the reverse.
+    /// The entries of rows `a` and `b` swap their rows.
     pub(super) fn swap_rows(&mut self, (hash_a, a): (u64, usize), (hash_b, b): (u64, usize)) {
-        // Without the step between, two entries of one row could meet under one hash.
+        // Without the placeholder, two entries could have one row and one hash for a moment.
         self.replace(hash_a, a as u32, NO_ROW);
         self.replace(hash_b, b as u32, a as u32);
         self.replace(hash_a, NO_ROW, b as u32);
@@ -108,16 +107,16 @@ impl PeerIndex {
     }
 }
 
-/// Which of `tables` tables has the entries with this hash: as many bits of it as number them
-/// all, or one less for the tables that have not been split in this round.
+/// The table for a hash: chosen by as many bits as number all tables, or one bit less if the table of
+/// that number does not exist yet.
 fn table_of(hash: u64, tables: usize) -> usize {
     let mask = tables.next_power_of_two() - 1;
     let table = (hash >> TABLE_SHIFT) as usize & mask;
     if table < tables { table } else { table & (mask >> 1) }
 }
 
-/// Which of `tables` tables is split to make one more; and, the other way, into which the last
-/// of `tables` + 1 is merged.
+/// The table that is split to add one to `tables`; also the one into which the last of `tables` + 1
+/// is merged.
 fn split_source(tables: usize) -> usize {
     tables & ((tables + 1).next_power_of_two() / 2 - 1)
 }

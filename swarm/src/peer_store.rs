@@ -1,12 +1,10 @@
-//! The peers of one torrent in one address family, whatever they are kept in.
+//! The peers of one torrent in one address family.
 //!
-//! A population is an array of rows, each an address as it goes on the wire and the age of its
-//! last announce. It is partitioned: rows `0..seeders` are the seeders, the rest the leechers,
-//! so either kind is a contiguous range. Everything that keeps it so is written here, once, over
-//! the few moves that [`small`](super::small) and [`indexed`](super::deep) provide for their
-//! layouts.
-
-use std::ops::Range;
+//! A store is an array of rows, each a compact address and the stamp of its last announce. It is
+//! partitioned: rows `0..seeders` are the seeders, the rest the leechers, so that each kind is a
+//! contiguous range. The operations that maintain the partition are written here once, on top of a
+//! few primitives of each layout ([`inline_peers`](super::inline_peers),
+//! [`indexed_peers`](super::indexed_peers)).
 
 use super::address_policy::{RowVisitor, set_latest};
 use super::time::{Budget, ExpiredStamps};
@@ -17,50 +15,48 @@ pub(super) trait PeerStore<const N: usize> {
 
     fn seeders(&self) -> usize;
 
-    /// Moves the border between the populations; the rows are the caller's business.
+    /// Moves the boundary of the partition; the caller moves the rows.
     fn set_seeders(&mut self, seeders: usize);
 
     /// Whether `push` must not be called.
     fn is_full(&self) -> bool;
 
-    /// What a slice of the sweep pays for taking one peer out, in stamps looked at.
+    /// The cost of removing one peer in a sweep, in stamps checked.
     fn removal_cost(&self) -> u32;
 
-    /// The row that holds `address`.
     fn find(&self, address: &[u8; N]) -> Option<usize>;
 
-    /// The longest slice of addresses that starts at row `from` and goes no further than `to`.
+    /// The longest contiguous slice of addresses from row `from` to at most `to`.
     fn addresses_from(&self, from: usize, to: usize) -> &[[u8; N]];
 
-    /// The longest slice of stamps that ends before row `end`.
+    /// The longest contiguous slice of stamps that ends before row `end`.
     fn stamps_before(&self, end: usize) -> &[u8];
 
-    /// Notes a new announce at `tick`; says whether the row's address has, or had, others here.
+    /// Records an announce at `tick`; returns whether the row has its [`SHARES_ADDRESS`](super::time::SHARES_ADDRESS) bit set.
     fn set_tick(&mut self, at: usize, tick: u8) -> bool;
 
-    /// The order of a row among those of its address; see [`LastAnnounce`](super::address::Age).
+    /// The order of a row among those of its address; see [`LastAnnounce`](super::address_policy::LastAnnounce).
     fn order(&self, at: usize) -> u8;
 
-    /// Shows every row that has its address in common with `endpoint`, and keeps what is changed
-    /// of its age.
+    /// Visits every row with the address of `endpoint`; the visitor may change its last announce.
     fn visit_same_address(&mut self, endpoint: &[u8; N], change: &mut RowVisitor<'_, N>);
 
     fn swap(&mut self, a: usize, b: usize);
 
-    /// Appends a row of order 0. There is none with this address, and the population is not full.
+    /// Appends a row of order 0. Its address is not in the store, which is not full.
     fn push(&mut self, address: [u8; N], stamp: u8);
 
-    /// First step of a removal: `find` will not name this row any more. The row itself stays
-    /// until another is moved over it or it is cut off.
+    /// First step of a removal: removes the row from the index. The row itself stays until another
+    /// one is moved over it or it is popped.
     fn unindex(&mut self, at: usize);
 
-    /// Moves row `from` over the forgotten row `to`; now `from` counts as forgotten.
+    /// Moves row `from` over the unindexed row `to`; afterwards `from` counts as unindexed.
     fn move_row(&mut self, from: usize, to: usize);
 
-    /// Cuts off the last row, which is forgotten.
+    /// Drops the last row, which is unindexed.
     fn pop(&mut self);
 
-    /// Adds a peer that is not here yet; says at which row it is.
+    /// Adds a peer that is not in the store; returns its row.
     fn add(&mut self, address: [u8; N], seeder: bool, stamp: u8) -> usize {
         debug_assert!(self.find(&address).is_none());
         let at = self.len();
@@ -68,8 +64,8 @@ pub(super) trait PeerStore<const N: usize> {
         if seeder { self.make_seeder(at) } else { at }
     }
 
-    /// Takes the new announce of a peer: its stamp, and the population it belongs to now. Says
-    /// whether it was a seeder and at which row it is; nothing if it is not here.
+    /// Updates the stamp and kind of a peer. Returns whether it was a seeder, and its row now; `None`
+    /// if it is not in the store.
     fn refresh(&mut self, address: &[u8; N], seeder: bool, stamp: u8) -> Option<(bool, usize)> {
         let at = self.find(address)?;
         let is_shared = self.set_tick(at, stamp);
@@ -85,7 +81,7 @@ pub(super) trait PeerStore<const N: usize> {
         Some((was_seeder, at))
     }
 
-    /// Makes the leecher at row `at` a seeder; says at which row it is now.
+    /// Makes the leecher at row `at` a seeder; returns its new row.
     fn make_seeder(&mut self, at: usize) -> usize {
         let boundary = self.seeders();
         debug_assert!(at >= boundary);
@@ -96,7 +92,7 @@ pub(super) trait PeerStore<const N: usize> {
         boundary
     }
 
-    /// Makes the seeder at row `at` a leecher; says at which row it is now.
+    /// Makes the seeder at row `at` a leecher; returns its new row.
     fn make_leecher(&mut self, at: usize) -> usize {
         let boundary = self.seeders() - 1;
         debug_assert!(at <= boundary);
@@ -107,8 +103,8 @@ pub(super) trait PeerStore<const N: usize> {
         boundary
     }
 
-    /// Takes out the row `at`. The rows that take its place come from behind it, which is what
-    /// lets a sweep that goes backward miss nothing.
+    /// Removes row `at`. The rows that move come from behind it, so a sweep that goes backward misses
+    /// none.
     fn remove(&mut self, at: usize) {
         self.unindex(at);
         let mut hole = at;
@@ -127,8 +123,8 @@ pub(super) trait PeerStore<const N: usize> {
         self.pop();
     }
 
-    /// Takes out what is past the deadline among the rows before `end`, going backward, until
-    /// nothing or no budget is left. Says before which row to go on; 0 when done.
+    /// Removes the expired peers among the rows before `end`, going backward, until done or the
+    /// budget is spent. Returns the row before which to go on; 0 when done.
     fn expire(&mut self, end: usize, expired: ExpiredStamps, budget: &mut Budget) -> usize {
         let mut end = end.min(self.len());
         while end > 0 && !budget.is_spent() {
@@ -149,14 +145,8 @@ pub(super) trait PeerStore<const N: usize> {
         end
     }
 
-    /// Appends the addresses of some rows.
     fn gather(&self, rows: &[u32], out: &mut Vec<[u8; N]>) {
         out.extend(rows.iter().map(|&at| self.addresses_from(at as usize, at as usize + 1)[0]));
-    }
-
-    /// The rows whose peers are of use to a peer: a seeder has no use for seeders.
-    fn eligible_rows(&self, seeder: bool) -> Range<usize> {
-        if seeder { self.seeders()..self.len() } else { 0..self.len() }
     }
 }
 
@@ -173,7 +163,7 @@ mod tests {
     use crate::inline_peers::{ARRAY_MAX, ArrayPeers, InlinePeers};
     use crate::time::Ticks;
 
-    /// What a population should hold: each address with its stamp and whether it is a seeder.
+    /// The expected content of a store: each address with its stamp and whether it is a seeder.
     type ModelRows<const N: usize> = BTreeMap<[u8; N], (u8, bool)>;
 
     fn contents<const N: usize>(rows: &dyn PeerStore<N>) -> ModelRows<N> {
@@ -189,13 +179,13 @@ mod tests {
         model
     }
 
-    /// Random announces, departures and expiries, up to `most` peers, against the model.
+    /// Random announces, removals and expiries of up to `most` peers, against the model.
     fn follows_the_model<const N: usize>(rows: &mut dyn PeerStore<N>, most: usize) {
         let mut random = Random::seeded(most as u64);
         let mut model = ModelRows::new();
         let ticks = Ticks::new(50);
         for step in 0..6000_u32 {
-            // Of so many steps that a good part of the peers is expired by every sweep.
+            // Fast enough that every sweep expires a good part of the peers.
             let now = step * 40 / most as u32;
             let stamp = ticks.stamp(now);
             let mut address = [0; N];
@@ -213,7 +203,7 @@ mod tests {
                     model.retain(|_, (stamp, _)| !expired.contains(*stamp));
                     let mut end = rows.len();
                     while end > 0 {
-                        end = rows.expire(end, expired, &mut Budget::of(100));
+                        end = rows.expire(end, expired, &mut Budget::new(100));
                     }
                 }
                 _ => match rows.refresh(&address, seeder, stamp) {
@@ -265,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_stops_when_its_budget_is_spent_and_goes_on_where_it_was() {
+    fn an_expiry_stops_when_its_budget_is_spent_and_resumes() {
         let mut indexed = IndexedPeers::<6>::copy_of(
             &ArrayPeers::default(),
             &Arc::new(AddressPolicy::new(RandomState::new(), 0)),
@@ -275,12 +265,12 @@ mod tests {
             indexed.add([high, low, 0, 0, 0, 1], n % 2 == 0, 0);
         }
         let expired = Ticks::new(50).expired(100);
-        let end = indexed.expire(indexed.len(), expired, &mut Budget::of(1000));
+        let end = indexed.expire(indexed.len(), expired, &mut Budget::new(1000));
         assert!(indexed.len() > 1980 && end == indexed.len(), "{} {end}", indexed.len());
         let mut slices = 1;
         let mut left = end;
         while left > 0 {
-            left = indexed.expire(left, expired, &mut Budget::of(1000));
+            left = indexed.expire(left, expired, &mut Budget::new(1000));
             slices += 1;
         }
         assert_eq!(indexed.len(), 0);

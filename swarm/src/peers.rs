@@ -1,8 +1,8 @@
-//! All peers of one torrent, in the smallest form that holds them.
+//! All peers of one torrent, in the smallest representation that holds them.
 //!
-//! Nearly all swarms have a handful of peers of one family, and they cost nothing beside the
-//! torrent itself. The form changes in two functions only, [`Peers::unpack`] and
-//! [`Peers::pack`], and no change reorders the rows, so a row number outlives it.
+//! Nearly all swarms have a few peers of one address family, which need no memory besides the
+//! torrent itself. Only [`Peers::unpack`] and [`Peers::pack`] change the representation; neither
+//! reorders rows, so a row number stays valid.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use super::peer_store::PeerStore;
 use super::time::{Budget, ExpiredStamps};
 use super::{CompactAddr, PeerCounts, TorrentCounts};
 
-/// IPv4 peers in the torrent itself.
+/// The most IPv4 peers in the torrent itself.
 const INLINE_V4_MAX: usize = 4;
-/// IPv6 peers in the torrent itself.
+/// The most IPv6 peers in the torrent itself.
 const INLINE_V6_MAX: usize = 1;
 
-/// See the module.
+/// The peers of a torrent.
 #[derive(Debug)]
 pub(super) enum Peers {
     Inline4(InlinePeers<6, INLINE_V4_MAX>),
@@ -30,21 +30,21 @@ pub(super) enum Peers {
 
 const _: () = assert!(size_of::<Peers>() == 32);
 
-/// A swarm of both families, or one with a deep population.
+/// Peers of both families, or a family that needs an index.
 #[derive(Debug)]
 pub(super) struct DualStack {
     v4: FamilyPeers<6>,
     v6: FamilyPeers<18>,
 }
 
-/// A population of any size.
+/// Any number of peers of one family.
 #[derive(Debug)]
 enum FamilyPeers<const N: usize> {
     Array(ArrayPeers<N>),
     Indexed(Box<IndexedPeers<N>>),
 }
 
-/// Before which row of each family an expiry that was interrupted goes on.
+/// An interrupted expiry goes on before these rows of the two families.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowsLeft {
     v4: usize,
@@ -90,12 +90,11 @@ impl Peers {
         }
     }
 
-    /// Peers of both families.
     pub(super) fn len(&self) -> usize {
         self.v4().map_or(0, |rows| rows.len()) + self.v6().map_or(0, |rows| rows.len())
     }
 
-    /// Seeders and leechers of both families; `downloaded` is not known here.
+    /// The counts of both families, with the torrent's `downloaded`.
     pub(super) fn counts(&self, downloaded: u32) -> TorrentCounts {
         let seeders =
             self.v4().map_or(0, |rows| rows.seeders()) + self.v6().map_or(0, |rows| rows.seeders());
@@ -106,7 +105,7 @@ impl Peers {
         }
     }
 
-    /// As [`PeerStore::refresh`].
+    /// [`PeerStore::refresh`].
     pub(super) fn refresh(
         &mut self,
         peer: &CompactAddr,
@@ -119,7 +118,7 @@ impl Peers {
         }
     }
 
-    /// Adds a peer that is not here yet; says at which row of its family it is.
+    /// Adds a new peer; returns its row among the peers of its family.
     pub(super) fn add(
         &mut self,
         peer: &CompactAddr,
@@ -141,7 +140,7 @@ impl Peers {
         }
     }
 
-    /// The endpoints that the address of a peer, which is limited, has here, at tick `now`.
+    /// The peers of the same address as `peer`, which is limited, at tick `now`.
     pub(super) fn same_address(
         &mut self,
         peer: &CompactAddr,
@@ -154,8 +153,8 @@ impl Peers {
         })
     }
 
-    /// Puts a peer that is not here yet in the place of the one at row `at` of its family; says
-    /// whether that was a seeder, and at which row the new one is.
+    /// Replaces the peer at row `at` of the family with a new one; returns whether the old one was a
+    /// seeder, and the row of the new one.
     pub(super) fn replace(
         &mut self,
         at: usize,
@@ -169,8 +168,7 @@ impl Peers {
         }
     }
 
-    /// Of all endpoints of its address the peer, which is at row `at` of its family, is the last
-    /// that announced.
+    /// Records that the peer at row `at` of its family announced last of all of its address.
     pub(super) fn set_latest(&mut self, peer: &CompactAddr, at: usize) {
         match peer {
             CompactAddr::V4(_) => self.v4_mut().into_iter().for_each(|rows| set_latest(rows, at)),
@@ -178,7 +176,7 @@ impl Peers {
         }
     }
 
-    /// Takes a peer out; says whether it was a seeder, or nothing if it was not here.
+    /// Removes a peer; returns whether it was a seeder, or `None` if it was not here.
     pub(super) fn remove(&mut self, peer: &CompactAddr) -> Option<bool> {
         let was_seeder = match peer {
             CompactAddr::V4(address) => remove(self.v4_mut()?, address),
@@ -188,7 +186,7 @@ impl Peers {
         Some(was_seeder)
     }
 
-    /// Whether there is one peer, which has announced once.
+    /// Whether the torrent is unconfirmed: one peer, which has announced once.
     pub(super) fn is_unconfirmed(&self) -> bool {
         match self {
             Peers::Inline4(inline) => inline.is_unconfirmed(),
@@ -197,16 +195,15 @@ impl Peers {
         }
     }
 
-    /// Says whether there is one peer, which has announced once.
-    pub(super) fn set_unconfirmed(&mut self, single: bool) {
+    pub(super) fn set_unconfirmed(&mut self, unconfirmed: bool) {
         match self {
-            Peers::Inline4(inline) => inline.set_unconfirmed(single),
-            Peers::Inline6(inline) => inline.set_unconfirmed(single),
+            Peers::Inline4(inline) => inline.set_unconfirmed(unconfirmed),
+            Peers::Inline6(inline) => inline.set_unconfirmed(unconfirmed),
             _ => {}
         }
     }
 
-    /// The peers of IPv4 and of IPv6.
+    /// IPv4, then IPv6.
     pub(super) fn peer_counts(&self) -> [PeerCounts; 2] {
         [
             self.v4().map_or_else(PeerCounts::default, counts_of),
@@ -214,7 +211,7 @@ impl Peers {
         ]
     }
 
-    /// All rows, for an expiry that begins.
+    /// All rows: where an expiry begins.
     pub(super) fn rows_left(&self) -> RowsLeft {
         RowsLeft {
             v4: self.v4().map_or(0, |rows| rows.len()),
@@ -222,8 +219,7 @@ impl Peers {
         }
     }
 
-    /// Takes out what is past the deadline, until done or the budget is spent; says what is left
-    /// to look at.
+    /// Removes expired peers until done or the budget is spent; returns the rows left to check.
     pub(super) fn expire(
         &mut self,
         mut left: RowsLeft,
@@ -239,8 +235,8 @@ impl Peers {
         left
     }
 
-    /// After a removal: a smaller form, if one will do with a little room to spare (a swarm that
-    /// goes to and fro over the border shall not change with every announce).
+    /// After a removal: changes to a smaller representation if the peers fit with room to spare. The
+    /// hysteresis avoids a change at every announce.
     fn shrink_form(&mut self) {
         let fits_smaller = match self {
             Peers::Inline4(_) | Peers::Inline6(_) => false,
@@ -262,7 +258,7 @@ impl Peers {
         }
     }
 
-    /// Does something in the roomiest form and comes back to the smallest.
+    /// Applies a change to the largest representation, and returns to the smallest that fits.
     fn rebuild<T>(&mut self, change: impl FnOnce(&mut DualStack) -> T) -> T {
         let mut dual = std::mem::replace(self, Peers::EMPTY).unpack();
         let result = change(&mut dual);
@@ -358,7 +354,7 @@ impl<const N: usize> FamilyPeers<N> {
         }
     }
 
-    /// The rows, with room for one more.
+    /// The rows, with room for one more peer.
     fn with_room_for_one(&mut self, policy: &Arc<AddressPolicy>) -> &mut dyn PeerStore<N> {
         if let FamilyPeers::Array(array) = self
             && PeerStore::is_full(array)
@@ -368,7 +364,7 @@ impl<const N: usize> FamilyPeers<N> {
         self.rows_mut()
     }
 
-    /// After a removal: flat again, if the rows would fill half of it at most.
+    /// After a removal: back to an array, if that is at most half full then.
     fn shrink_form(&mut self) {
         if let FamilyPeers::Indexed(indexed) = self
             && indexed.len() <= ARRAY_MAX / 2
@@ -390,20 +386,20 @@ mod tests {
 
     fn form(peers: &Peers) -> &'static str {
         match peers {
-            Peers::Inline4(_) => "few 4",
-            Peers::Inline6(_) => "few 6",
-            Peers::Array4(_) => "flat 4",
-            Peers::Array6(_) => "flat 6",
+            Peers::Inline4(_) => "inline 4",
+            Peers::Inline6(_) => "inline 6",
+            Peers::Array4(_) => "array 4",
+            Peers::Array6(_) => "array 6",
             Peers::DualStack(dual) => match (&dual.v4, &dual.v6) {
-                (FamilyPeers::Array(_), FamilyPeers::Array(_)) => "both flat",
-                (FamilyPeers::Indexed(_), FamilyPeers::Array(_)) => "deep 4",
-                (FamilyPeers::Array(_), FamilyPeers::Indexed(_)) => "deep 6",
-                (FamilyPeers::Indexed(_), FamilyPeers::Indexed(_)) => "both deep",
+                (FamilyPeers::Array(_), FamilyPeers::Array(_)) => "dual, arrays",
+                (FamilyPeers::Indexed(_), FamilyPeers::Array(_)) => "indexed 4",
+                (FamilyPeers::Array(_), FamilyPeers::Indexed(_)) => "indexed 6",
+                (FamilyPeers::Indexed(_), FamilyPeers::Indexed(_)) => "dual, indexed",
             },
         }
     }
 
-    /// The form at each length on the way up, then on the way down.
+    /// The representation at each length while peers are added, then while they are removed.
     fn forms(v6: bool, most: u8) -> (Vec<&'static str>, Vec<&'static str>) {
         let policy = Arc::new(AddressPolicy::new(RandomState::new(), 0));
         let mut peers = Peers::EMPTY;
@@ -421,33 +417,36 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_the_smallest_with_some_inertia() {
+    fn the_representation_is_the_smallest_with_hysteresis() {
         let (up, down) = forms(false, 200);
-        assert!(up[..4].iter().all(|&form| form == "few 4"));
-        assert!(up[4..ARRAY_MAX].iter().all(|&form| form == "flat 4"));
-        assert!(up[ARRAY_MAX..].iter().all(|&form| form == "deep 4"));
-        assert!(down[..200 - ARRAY_MAX / 2 - 1].iter().all(|&form| form == "deep 4"));
-        assert!(down[200 - ARRAY_MAX / 2 - 1..196].iter().all(|&form| form == "flat 4"));
-        assert!(down[196..].iter().all(|&form| form == "few 4"));
+        assert!(up[..4].iter().all(|&form| form == "inline 4"));
+        assert!(up[4..ARRAY_MAX].iter().all(|&form| form == "array 4"));
+        assert!(up[ARRAY_MAX..].iter().all(|&form| form == "indexed 4"));
+        assert!(down[..200 - ARRAY_MAX / 2 - 1].iter().all(|&form| form == "indexed 4"));
+        assert!(down[200 - ARRAY_MAX / 2 - 1..196].iter().all(|&form| form == "array 4"));
+        assert!(down[196..].iter().all(|&form| form == "inline 4"));
 
         let (up, down) = forms(true, 200);
-        assert_eq!((up[0], up[1], up[127], up[128]), ("few 6", "flat 6", "flat 6", "deep 6"));
-        assert_eq!((down[134], down[135]), ("deep 6", "flat 6"));
-        assert_eq!((down[197], down[198]), ("flat 6", "few 6"));
+        assert_eq!(
+            (up[0], up[1], up[127], up[128]),
+            ("inline 6", "array 6", "array 6", "indexed 6")
+        );
+        assert_eq!((down[134], down[135]), ("indexed 6", "array 6"));
+        assert_eq!((down[197], down[198]), ("array 6", "inline 6"));
     }
 
     #[test]
-    fn a_second_family_comes_and_goes() {
+    fn a_second_family_is_added_and_removed() {
         let policy = Arc::new(AddressPolicy::new(RandomState::new(), 0));
         for first_v6 in [false, true] {
             let mut peers = Peers::EMPTY;
             peers.add(&peer(1, first_v6), true, 0, &policy);
             peers.add(&peer(2, !first_v6), false, 0, &policy);
-            assert_eq!(form(&peers), "both flat");
+            assert_eq!(form(&peers), "dual, arrays");
             let counts = TorrentCounts { complete: 1, incomplete: 1, downloaded: 5 };
             assert_eq!(peers.counts(5), counts);
             peers.remove(&peer(1, first_v6));
-            assert_eq!(form(&peers), if first_v6 { "few 4" } else { "few 6" });
+            assert_eq!(form(&peers), if first_v6 { "inline 4" } else { "inline 6" });
             let renewed = peers.refresh(&peer(2, !first_v6), true, 0);
             assert_eq!(renewed, Some((false, 0)));
         }

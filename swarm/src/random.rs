@@ -1,5 +1,5 @@
-//! Random numbers for the choice of peers. They need to be fast and even, not secret: who can
-//! predict them learns which peers an answer will name, and the answer tells him anyway.
+//! Random numbers for choosing peers. They need to be fast and uniform, not secret: predicting them
+//! tells which peers an answer will name, and the answer tells the same.
 
 /// A SplitMix64 generator (Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", OOPSLA 2014): 64 bits of state, every 64-bit value once in its period of 2^64.
@@ -9,7 +9,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// A generator whose whole sequence follows from `seed`. Workers take different seeds.
+    /// The whole sequence follows from `seed`. Workers take different seeds.
     pub fn seeded(seed: u64) -> Random {
         Random { state: seed }
     }
@@ -25,9 +25,9 @@ impl Random {
 
     /// A number from 0 to `n` - 1; 0 if `n` is 0.
     ///
-    /// The top of a 96-bit product (Lemire, "Fast random integer generation in an interval",
-    /// 2019): no division. Without his rejection step some values are likelier than others by
-    /// less than one part in 2^32, which no tracker can show.
+    /// The top of a 96-bit product (Lemire, "Fast random integer generation in an interval", 2019):
+    /// no division. Without the rejection step some values are more likely than others by less than
+    /// one part in 2^32, which no tracker can make visible.
     pub fn below(&mut self, n: u32) -> u32 {
         ((u128::from(self.bits()) * u128::from(n)) >> 64) as u32
     }

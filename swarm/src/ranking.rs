@@ -1,4 +1,4 @@
-//! The largest torrents: one look at all of them, in small steps and in little memory.
+//! The largest torrents, found by one scan of all in small steps and in little memory.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -7,14 +7,14 @@ use super::scan::ScanCursor;
 use super::table::Swarms;
 use super::{InfoHash, TorrentCounts};
 
-/// Torrents that one step looks at, at most.
+/// The max torrents that one step visits.
 const VISITS_PER_STEP: usize = 1024;
 
-/// Torrents that are looked at under one lock, at most: fewer than where a worker looks, for who
-/// ranks comes after others where processors are scarce.
+/// The max torrents visited under one lock: fewer than in a worker's scan, because the thread that
+/// ranks has a lower priority and may be preempted while it holds the lock.
 const VISITS_PER_LOCK: usize = 32;
 
-/// By what a torrent is large.
+/// The order of a ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RankBy {
     /// [`TorrentCounts::incomplete`].
@@ -26,7 +26,7 @@ pub enum RankBy {
 }
 
 impl RankBy {
-    /// Every measure, in the order of their numbers.
+    /// In the order of their discriminants.
     pub const ALL: [RankBy; 3] = [RankBy::Leechers, RankBy::Seeders, RankBy::Downloads];
 
     fn value(self, counts: &TorrentCounts) -> u32 {
@@ -38,63 +38,61 @@ impl RankBy {
     }
 }
 
-/// The largest torrents by each [`RankBy`], as far as they have been found.
+/// The largest torrents by each [`RankBy`] of those scanned so far.
 #[derive(Debug)]
 pub struct Ranking {
     lists: [TopList; RankBy::ALL.len()],
-    /// Torrents looked at.
+    /// Torrents visited.
     seen: u64,
     scan: ScanCursor,
-    /// Found under a lock, and not yet ranked.
+    /// Torrents of the present slice that may rank; they are ranked after the lock is released.
     found: Vec<(InfoHash, TorrentCounts)>,
 }
 
 impl Ranking {
-    /// One that is to have this many torrents by each measure, or as many as there are.
-    pub fn new(most: usize) -> Ranking {
+    /// Finds up to `max` torrents by each order.
+    pub fn new(max: usize) -> Ranking {
         Ranking {
-            lists: RankBy::ALL.map(|measure| TopList::new(measure, most)),
+            lists: RankBy::ALL.map(|measure| TopList::new(measure, max)),
             seen: 0,
             scan: ScanCursor::default(),
             found: Vec::with_capacity(VISITS_PER_LOCK),
         }
     }
 
-    /// The largest by a measure, from the largest on; of those that are alike the one with the
-    /// lower info hash comes first.
+    /// The largest first; of equal ones the one with the lower info hash is first.
     pub fn top(&self, by: RankBy) -> impl Iterator<Item = (InfoHash, TorrentCounts)> {
         self.lists[by as usize].iter()
     }
 
-    /// How many torrents there were to choose from.
     pub fn scanned(&self) -> u64 {
         self.seen
     }
 }
 
-/// The largest by one measure.
+/// The largest torrents by one order.
 #[derive(Debug)]
 struct TopList {
     measure: RankBy,
-    most: usize,
+    max: usize,
     order: BTreeSet<(Reverse<u32>, InfoHash)>,
-    /// The last in `order`, once it is full.
+    /// The last in `order`, once it has `max` entries.
     last: Option<(Reverse<u32>, InfoHash)>,
-    /// Of each in `order`: a torrent that moves to another row may be seen twice.
+    /// The counts of those in `order`: a torrent that moves to another row may be visited twice.
     counts: HashMap<InfoHash, TorrentCounts>,
 }
 
 impl TopList {
-    fn new(measure: RankBy, most: usize) -> TopList {
-        TopList { measure, most, order: BTreeSet::new(), last: None, counts: HashMap::new() }
+    fn new(measure: RankBy, max: usize) -> TopList {
+        TopList { measure, max, order: BTreeSet::new(), last: None, counts: HashMap::new() }
     }
 
     fn key(&self, info_hash: &InfoHash, counts: &TorrentCounts) -> (Reverse<u32>, InfoHash) {
         (Reverse(self.measure.value(counts)), *info_hash)
     }
 
-    /// Whether a torrent has a place in it, as far as has been seen.
-    fn wants(&self, info_hash: &InfoHash, counts: &TorrentCounts) -> bool {
+    /// Whether a torrent belongs to the largest ones so far.
+    fn qualifies(&self, info_hash: &InfoHash, counts: &TorrentCounts) -> bool {
         self.last.is_none_or(|last| self.key(info_hash, counts) < last)
     }
 
@@ -103,12 +101,12 @@ impl TopList {
             self.order.remove(&self.key(info_hash, &before));
         }
         self.order.insert(self.key(info_hash, counts));
-        if self.order.len() > self.most
+        if self.order.len() > self.max
             && let Some((_, info_hash)) = self.order.pop_last()
         {
             self.counts.remove(&info_hash);
         }
-        if self.order.len() == self.most {
+        if self.order.len() == self.max {
             self.last = self.order.last().copied();
         }
     }
@@ -119,23 +117,22 @@ impl TopList {
 }
 
 impl Swarms {
-    /// One step of a look at all torrents, of which those that are `served` are ranked; whether
-    /// there are more. A torrent that is there during all of it is not missed; each is ranked as
-    /// it was at some moment of it.
+    /// One step of the scan that ranks all torrents for which `served` is true; returns whether it
+    /// goes on. A torrent that exists during the whole scan is ranked, by its counts at some moment.
     pub fn rank(&self, ranking: &mut Ranking, served: impl Fn(&InfoHash) -> bool) -> bool {
         let mut visits = VISITS_PER_STEP;
         let Ranking { lists, seen, scan, found } = ranking;
         while visits > 0 && !scan.is_complete() {
             self.scan_slice(scan, VISITS_PER_LOCK, &mut visits, |torrent| {
                 let (info_hash, counts) = (torrent.info_hash, torrent.counts());
-                if lists.iter().any(|list| list.wants(&info_hash, &counts)) {
+                if lists.iter().any(|list| list.qualifies(&info_hash, &counts)) {
                     found.push((info_hash, counts));
                 }
                 *seen += 1;
             });
             for (info_hash, counts) in found.drain(..).filter(|(hash, _)| served(hash)) {
-                let wanting = lists.iter_mut().filter(|list| list.wants(&info_hash, &counts));
-                wanting.for_each(|list| list.add(&info_hash, &counts));
+                let lists = lists.iter_mut().filter(|list| list.qualifies(&info_hash, &counts));
+                lists.for_each(|list| list.add(&info_hash, &counts));
             }
         }
         !scan.is_complete()
@@ -178,22 +175,22 @@ mod tests {
         info_hash
     }
 
-    /// What is to come of [`Ranking::largest`].
+    /// The expected [`Ranking::top`].
     fn sorted(
         all: &BTreeMap<InfoHash, TorrentCounts>,
         by: RankBy,
-        most: usize,
+        max: usize,
     ) -> Vec<(InfoHash, TorrentCounts)> {
         let mut all: Vec<(InfoHash, TorrentCounts)> =
             all.iter().map(|(it, counts)| (*it, *counts)).collect();
         all.sort_by_key(|(_, counts)| Reverse(by.value(counts)));
-        all.truncate(most);
+        all.truncate(max);
         all
     }
 
     quickcheck! {
-        /// Of peers of torrents: which, whether they have all, and whether since a moment ago.
-        fn the_largest_are_the_first_of_all_sorted(peers: Vec<(u8, bool, bool)>, most: u8) -> bool {
+        /// The peers: the torrent of each, whether it is a seeder, and whether it has just completed.
+        fn the_largest_are_the_first_of_all_sorted(peers: Vec<(u8, bool, bool)>, max: u8) -> bool {
             let swarms = swarms();
             let mut all: BTreeMap<InfoHash, TorrentCounts> = BTreeMap::new();
             for (&(torrent, seeder, completes), port) in peers.iter().zip(1..) {
@@ -212,14 +209,14 @@ mod tests {
             let served = |info_hash: &InfoHash| !info_hash[0].is_multiple_of(5);
             [true, false].into_iter().all(|listed| {
                 let serves = |info_hash: &InfoHash| !listed || served(info_hash);
-                let mut ranking = Ranking::new(usize::from(most));
+                let mut ranking = Ranking::new(usize::from(max));
                 while swarms.rank(&mut ranking, serves) {}
                 let mut all = all.clone();
                 let seen = all.len() as u64;
                 all.retain(|info_hash, _| serves(info_hash));
                 ranking.scanned() == seen && RankBy::ALL.into_iter().all(|by| {
                     let found: Vec<_> = ranking.top(by).collect();
-                    found == sorted(&all, by, usize::from(most))
+                    found == sorted(&all, by, usize::from(max))
                 })
             })
         }
@@ -245,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_is_ranked_once_whatever_else_comes_and_goes() {
+    fn a_torrent_is_ranked_once_while_others_come_and_go() {
         let swarms = swarms();
-        // Some ten in a shard, which move when one of them leaves.
+        // About ten in a shard; one moves when another leaves.
         for number in 0..20_000 {
             announce(&swarms, info_hash(number), 1, false, PeerEvent::None);
         }

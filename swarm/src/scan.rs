@@ -1,47 +1,46 @@
-//! A look at all torrents, a few under each lock, so that nobody waits long for a shard.
+//! A scan of all torrents, a few under each lock, so that no shard is locked for long.
 
 use super::shard::Torrent;
 use super::table::{SHARDS, Swarms};
 
-/// What a look into a shard costs, in visits to torrents.
+/// The cost of locking a shard, in torrents visited.
 pub(super) const SHARD_COST: usize = 8;
 
-/// How far such a look has come; it begins with the default.
+/// Where a scan goes on; it begins at the default.
 #[derive(Debug, Default)]
 pub(super) struct ScanCursor {
-    /// Which shard is next; all have been looked at after the last.
+    /// The next shard; `SHARDS` when the scan is complete.
     shard: usize,
-    /// Before which row of it, once it has been begun.
+    /// The scan goes on before this row, if the shard is partly visited.
     end: Option<usize>,
 }
 
 impl ScanCursor {
-    /// A look that has been at all torrents.
     pub(super) const COMPLETE: ScanCursor = ScanCursor { shard: SHARDS, end: None };
 
-    /// Whether it has been at all torrents.
     pub(super) fn is_complete(&self) -> bool {
         self.shard == SHARDS
     }
 }
 
 impl Swarms {
-    /// Looks at the next torrents of one shard, at most `most` and as many as `visits` allow, and
-    /// takes off from these what it costs. A torrent that is there during the whole look is seen,
-    /// perhaps twice: a removal moves the last torrent of a shard to another row.
+    /// Visits the next torrents of one shard, at most `max` and at most as many as `visits` allow,
+    /// and subtracts the cost from `visits`. A torrent that exists during the whole scan is visited
+    /// at least once; perhaps twice, because a removal moves the last torrent of a shard to another
+    /// row.
     pub(super) fn scan_slice(
         &self,
         scan: &mut ScanCursor,
-        most: usize,
+        max: usize,
         visits: &mut usize,
-        mut see: impl FnMut(&Torrent),
+        mut visit: impl FnMut(&Torrent),
     ) {
         *visits = visits.saturating_sub(SHARD_COST);
         let shard = self.lock(scan.shard);
-        // From the end, because a removal moves the last torrent down.
+        // Backward: a removal moves the last torrent to a lower row.
         let end = scan.end.unwrap_or(shard.len()).min(shard.len());
-        let start = end.saturating_sub(most.min(*visits));
-        (start..end).for_each(|row| see(shard.torrent(row)));
+        let start = end.saturating_sub(max.min(*visits));
+        (start..end).for_each(|row| visit(shard.torrent(row)));
         drop(shard);
         *visits -= end - start;
         if start > 0 {

@@ -1,10 +1,9 @@
-//! A walk over all torrents in the order of their info hashes, in small steps and in little
-//! memory.
+//! A scrape of all torrents in the order of their info hashes, in small steps and in little memory.
 //!
-//! The tables have another order, which only the secret explains. So the walk goes in rounds: each
-//! looks at every torrent and keeps those of the next range of info hashes, to be given out before
-//! the next round. A range is as wide as is due to the number of torrents; where that brings too
-//! many, for info hashes are chosen by strangers, it is cut at its end.
+//! The tables are ordered by a keyed hash. So a scrape scans them in rounds: each round visits every
+//! torrent and buffers those of the next range of info hashes, which are returned before the next
+//! round. The width of a range follows from the number of torrents. Clients choose info hashes, so
+//! a range may hold more than the buffer: then it is cut at its end.
 
 use std::collections::BTreeMap;
 
@@ -12,32 +11,32 @@ use super::scan::ScanCursor;
 use super::table::Swarms;
 use super::{InfoHash, TorrentCounts};
 
-/// Torrents that are kept at most, some 3 MB. A round over ten million takes about a tenth of a
-/// second, and they take 350 rounds; a walk that is given up frees what is kept in one go, in less
-/// than a millisecond.
+/// The most torrents buffered, about 3 MB. A round over ten million takes about a tenth of a second,
+/// and a scrape of those takes 350 rounds. Dropping a cursor frees its buffer at once, in less than
+/// a millisecond.
 const BUFFERED_MAX: usize = 1 << 15;
 
-/// Torrents that one step looks at, at most: a tenth of a millisecond, and thrice that if all of
-/// them are kept.
+/// The most torrents that one step visits: a tenth of a millisecond, and three times that if all of
+/// them are buffered.
 const VISITS_PER_STEP: usize = 1024;
 
-/// Torrents that are looked at under one lock, at most.
+/// The most torrents visited under one lock.
 const VISITS_PER_LOCK: usize = 128;
 
-/// Where a walk is; it begins with the default.
+/// The state of a scrape; it begins at the default.
 #[derive(Debug)]
 pub struct ScrapeCursor {
     buffer_max: usize,
-    /// Of the range at hand, in order.
+    /// The torrents of the present range, in order.
     buffer: BTreeMap<InfoHash, TorrentCounts>,
-    /// The range: all above `after`, if there is such, up to `to`.
+    /// The range is above `after`, if that is set, and up to `to`.
     after: Option<InfoHash>,
     to: InfoHash,
-    /// There was a round.
+    /// Whether the first round has begun.
     started: bool,
     /// Where the round goes on.
     scan: ScanCursor,
-    /// Found under a lock, and not yet kept.
+    /// Torrents of the present slice; they are buffered after the lock is released.
     found: Vec<(InfoHash, TorrentCounts)>,
 }
 
@@ -47,7 +46,6 @@ impl Default for ScrapeCursor {
     }
 }
 
-/// The last of all info hashes.
 const LAST: InfoHash = [0xff; 20];
 
 impl ScrapeCursor {
@@ -63,7 +61,7 @@ impl ScrapeCursor {
         }
     }
 
-    /// Begins the round for the next range, of which as many as are to be kept can be expected;
+    /// Begins the round for the next range, as wide as the buffer can be expected to hold; returns
     /// whether there is one.
     fn begin_round(&mut self, torrents: u64) -> bool {
         if self.started {
@@ -73,7 +71,7 @@ impl ScrapeCursor {
             self.after = Some(self.to);
         }
         self.started = true;
-        // An eighth less, so that it is seldom more.
+        // An eighth less, so that a range rarely exceeds the buffer.
         let expected = (self.buffer_max - self.buffer_max / 8) as u64;
         let width = match torrents <= expected {
             true => u64::MAX,
@@ -86,7 +84,6 @@ impl ScrapeCursor {
         true
     }
 
-    /// Keeps what was found.
     fn buffer_found(&mut self) {
         for (info_hash, counts) in self.found.drain(..) {
             if info_hash > self.to {
@@ -104,9 +101,9 @@ impl ScrapeCursor {
 }
 
 impl Swarms {
-    /// One step of a walk over all torrents: appends up to `max` of them, possibly none, and says
-    /// whether there may be more. Their info hashes rise from each to the next. A torrent that is
-    /// there during the whole walk is among them.
+    /// One step of a scrape of all torrents: appends up to `max` of them, possibly none, and returns
+    /// whether there may be more. Info hashes are strictly ascending. A torrent that exists during
+    /// the whole scrape is included.
     pub fn scrape_chunk(
         &self,
         cursor: &mut ScrapeCursor,
@@ -132,7 +129,7 @@ impl Swarms {
     }
 }
 
-/// The first 64 bits.
+/// The first 64 bits of an info hash as a number.
 fn leading(info_hash: &InfoHash) -> u64 {
     info_hash.iter().take(8).fold(0, |bits, &byte| bits << 8 | u64::from(byte))
 }
@@ -163,7 +160,7 @@ mod tests {
         swarms.announce(&a, 0, &mut random, &mut sample);
     }
 
-    /// A thousand and more info hashes: as they usually are, or as close as can be.
+    /// 1303 info hashes, spread or consecutive.
     fn info_hashes(spread: bool) -> BTreeSet<InfoHash> {
         let mut random = Random::seeded(7);
         let mut all: BTreeSet<InfoHash> = (0..1300_u32)
@@ -180,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_torrent_comes_once_and_in_order() {
+    fn every_torrent_is_found_once_and_in_order() {
         for spread in [true, false] {
             let swarms = swarms();
             let all = info_hashes(spread);
@@ -202,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_of_nothing() {
+    fn empty_tables_have_no_torrents() {
         let (mut cursor, mut found) = (ScrapeCursor::default(), Vec::new());
         while swarms().scrape_chunk(&mut cursor, 10, &mut found) {}
         assert!(found.is_empty());
     }
 
     #[test]
-    fn what_stays_comes_whatever_else_comes_and_goes() {
+    fn a_torrent_is_found_once_while_others_come_and_go() {
         let swarms = swarms();
         let all = info_hashes(true);
         all.iter().for_each(|&info_hash| announce(&swarms, info_hash, PeerEvent::None));
@@ -218,7 +215,7 @@ mod tests {
         let mut cursor = ScrapeCursor::with_buffer(40);
         let (mut found, mut step) = (Vec::new(), 0);
         while swarms.scrape_chunk(&mut cursor, 7, &mut found) {
-            // One leaves, so that another has its row; one that was gone is back.
+            // One leaves, so that another one moves to its row, and one that had left comes back.
             announce(&swarms, go[step % go.len()], PeerEvent::Stopped);
             announce(&swarms, go[(step + go.len() / 2) % go.len()], PeerEvent::None);
             step += 1;

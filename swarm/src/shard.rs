@@ -1,5 +1,4 @@
-//! One of the many tables that the torrents are spread over, and what happens to one torrent of
-//! it while it is locked.
+//! One of the tables that the torrents are spread over; each is behind a lock.
 
 use std::hash::RandomState;
 
@@ -10,29 +9,27 @@ use super::peers::{Peers, RowsLeft};
 use super::time::{Budget, ExpiredStamps};
 use super::{InfoHash, Random, SwarmStats, TorrentCounts, keyed_hash};
 
-/// Torrents of one shard: row numbers have 16 bits, of which an eighth stays free so that the
-/// index is never crowded. 2048 shards hold 117 million, which would be 8 GB.
+/// Row numbers have 16 bits, of which an eighth stays unused so that the index is never crowded.
+/// 2048 shards hold 117 million torrents, about 8 GB.
 pub(super) const TORRENTS_PER_SHARD_MAX: usize = 0x1_0000 / 8 * 7;
 
-/// Torrents in a block of the store: less than one block a shard is unused, and its slot in the
-/// list of blocks is half a byte a torrent.
+/// Torrents in a block of the store: at most one block a shard is partly unused, and its pointer
+/// costs half a byte a torrent.
 const BLOCK: usize = 16;
 
-/// What a slice of the sweep pays for a visit to a torrent, in stamps looked at: most cost two
-/// cache misses.
+/// The cost of visiting a torrent in a sweep, in stamps checked: most take two cache misses.
 const VISIT_COST: u32 = 16;
 
-/// What it pays for taking a torrent out, its heap block included.
+/// The cost of removing a torrent and its heap block, in stamps checked.
 const TORRENT_REMOVAL_COST: u32 = 48;
 
-/// Torrents of a shard up to which those with one peer that has announced once are counted, to
-/// draw one.
-const COUNTED_MAX: usize = 128;
+/// To draw an unconfirmed torrent, a shard of up to this many torrents is scanned.
+const SCANNED_MAX: usize = 128;
 
-/// Torrents that are looked at in a larger shard, to find such a one.
-const DRAWS_MAX: usize = 64;
+/// To draw an unconfirmed torrent from a larger shard, this many random rows are probed.
+const PROBES_MAX: usize = 64;
 
-/// A torrent that somebody has announced.
+/// A torrent and its peers.
 #[derive(Debug)]
 pub(super) struct Torrent {
     pub(super) info_hash: InfoHash,
@@ -52,8 +49,8 @@ impl Torrent {
     }
 }
 
-/// The row of a torrent and 16 bits of the hash of its info hash. So the index grows without a
-/// look at a torrent or a hash computed, and a search sees the right torrent only.
+/// An entry of the index: a torrent's row and 16 bits of its hash. So the index can grow without
+/// visiting a torrent or computing a hash, and a look-up rarely visits a wrong torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct IndexEntry {
     row: u16,
@@ -69,39 +66,48 @@ impl IndexEntry {
         usize::from(self.row)
     }
 
-    /// hashbrown wants its bits at both ends.
     fn spread(&self) -> u64 {
         spread(u64::from(self.hash))
     }
 }
 
+/// The 16 bits at both ends, which hashbrown uses.
 fn spread(hash: u64) -> u64 {
     (hash & 0xffff) * 0x0001_0000_0000_0001
 }
 
-/// See the module. The shard is chosen by the highest bits of the keyed hash of the info hash;
-/// `hash` is that hash everywhere, and only its lowest 16 bits matter here.
+/// A table of torrents. A `hash` is the keyed hash of an info hash: its highest bits have chosen the
+/// shard, and only its lowest 16 matter here.
 #[derive(Debug)]
 pub(super) struct Shard {
     index: HashTable<IndexEntry>,
     torrents: ChunkedVec<Torrent, BLOCK>,
-    /// Of this shard; peers are entered by [`Swarms`](super::Swarms), which knows of them first.
+    /// [`Swarms`](super::Swarms) counts the peers here, the shard itself the torrents.
     pub(super) stats: SwarmStats,
-    /// Torrents with one peer that has announced once.
     unconfirmed: u32,
 }
 
 /// Where in a shard a sweep goes on.
 #[derive(Debug)]
 pub(super) struct SweepCursor {
-    /// Before which row.
+    /// The sweep goes on before this row.
     end: usize,
-    /// The torrent that was left half done, and what of it was left. If another thread has moved
-    /// it meanwhile, it is found again at a lower row, or in the next round.
+    /// The torrent that was left half done, and its rows left to visit. If another thread has moved
+    /// the torrent, the sweep meets it again at a lower row, or in its next round.
     inside: Option<(InfoHash, RowsLeft)>,
 }
 
-/// What a slice of a sweep took out.
+/// What a slice of the sweep removes, and what it has removed.
+pub(super) struct SweepSlice<'a, K: Fn(&InfoHash) -> bool> {
+    pub(super) expired: ExpiredStamps,
+    /// Torrents for which this is false are removed with all their peers.
+    pub(super) keep: K,
+    pub(super) secret: &'a RandomState,
+    pub(super) budget: Budget,
+    pub(super) removed: Removed,
+}
+
+/// What a slice of the sweep has removed.
 #[derive(Debug, Default)]
 pub(super) struct Removed {
     pub(super) torrents: u64,
@@ -126,12 +132,11 @@ impl Shard {
         self.len() >= TORRENTS_PER_SHARD_MAX
     }
 
-    /// The row of a torrent.
     pub(super) fn find(&self, hash: u64, info_hash: &InfoHash) -> Option<usize> {
-        let is_it = |slot: &IndexEntry| {
-            slot.hash == hash as u16 && self.torrents[slot.row()].info_hash == *info_hash
+        let is_it = |entry: &IndexEntry| {
+            entry.hash == hash as u16 && self.torrents[entry.row()].info_hash == *info_hash
         };
-        self.index.find(spread(hash), is_it).map(|slot| slot.row())
+        self.index.find(spread(hash), is_it).map(|entry| entry.row())
     }
 
     pub(super) fn torrent(&self, row: usize) -> &Torrent {
@@ -142,12 +147,12 @@ impl Shard {
         &mut self.torrents[row]
     }
 
-    /// A torrent, and the census that a change of its peers has to be entered in.
+    /// A torrent, and the counts to update when its peers change.
     pub(super) fn torrent_and_stats(&mut self, row: usize) -> (&mut Torrent, &mut SwarmStats) {
         (&mut self.torrents[row], &mut self.stats)
     }
 
-    /// Adds a torrent that is not here yet, to a shard that is not full; says at which row.
+    /// Adds a torrent that is not in this shard, which is not full; returns its row.
     pub(super) fn insert(&mut self, hash: u64, info_hash: InfoHash) -> usize {
         let row = self.len();
         self.torrents.push(Torrent { info_hash, ..Torrent::DEFAULT });
@@ -156,45 +161,45 @@ impl Shard {
         row
     }
 
-    /// Torrents with one peer that has announced once.
+    /// The number of unconfirmed torrents: one peer, which has announced once.
     pub(super) fn unconfirmed(&self) -> u32 {
         self.unconfirmed
     }
 
-    /// The torrent at `row`, which is new, has got its peer.
+    /// The torrent at `row`, which is new, has got its first peer.
     pub(super) fn mark_unconfirmed(&mut self, row: usize) {
         self.torrents[row].peers.set_unconfirmed(true);
         self.unconfirmed += 1;
     }
 
-    /// The torrent at `row`, which had one peer that had announced once, has had more since.
+    /// The torrent at `row`, which was unconfirmed, has been announced again.
     pub(super) fn mark_confirmed(&mut self, row: usize) {
         self.torrents[row].peers.set_unconfirmed(false);
         self.unconfirmed -= 1;
     }
 
-    /// The row of a torrent with one peer that has announced once, each as likely as any other;
-    /// none if there is none, or there are so few in a large shard that none was found.
+    /// The row of a random unconfirmed torrent. `None` if there is none, or if a large shard has so
+    /// few that no probe hits one.
     pub(super) fn pick_unconfirmed(&self, random: &mut Random) -> Option<usize> {
         let is_unconfirmed = |row: &usize| self.torrents[*row].peers.is_unconfirmed();
         if self.unconfirmed == 0 {
             None
-        } else if self.len() <= COUNTED_MAX {
+        } else if self.len() <= SCANNED_MAX {
             let number = random.below(self.unconfirmed);
             (0..self.len()).filter(is_unconfirmed).nth(number as usize)
         } else {
-            (0..DRAWS_MAX).map(|_| random.below(self.len() as u32) as usize).find(is_unconfirmed)
+            (0..PROBES_MAX).map(|_| random.below(self.len() as u32) as usize).find(is_unconfirmed)
         }
     }
 
-    /// Takes out the torrent at `row`; the last one takes its row.
+    /// Removes the torrent at `row`; the last torrent moves to that row.
     pub(super) fn remove(&mut self, row: usize, secret: &RandomState) {
         if self.torrents[row].peers.is_unconfirmed() {
             self.mark_confirmed(row);
         }
         let hash = keyed_hash(secret, &self.torrents[row].info_hash);
-        let slot = IndexEntry::new(hash, row);
-        if let Ok(entry) = self.index.find_entry(spread(hash), |known| *known == slot) {
+        let entry = IndexEntry::new(hash, row);
+        if let Ok(entry) = self.index.find_entry(spread(hash), |known| *known == entry) {
             entry.remove();
         }
         let last = self.len() - 1;
@@ -210,51 +215,47 @@ impl Shard {
         debug_assert_eq!(self.index.len(), self.torrents.len());
     }
 
-    /// Where a sweep begins: at the end, because a removal moves the last torrent down.
-    pub(super) fn cursor(&self) -> SweepCursor {
+    /// Where a sweep begins: at the end, because a removal moves the last torrent to a lower row.
+    pub(super) fn sweep_start(&self) -> SweepCursor {
         SweepCursor { end: self.len(), inside: None }
     }
 
-    /// Takes out expired peers, all peers of torrents that are not to `keep`, and empty torrents,
-    /// from `cursor` on, until done or the budget is spent; says whether it is done.
-    pub(super) fn sweep(
+    /// Removes expired peers, all peers of torrents that are not kept, and empty torrents, from
+    /// `cursor` on, until done or the budget is spent; returns whether it is done.
+    pub(super) fn sweep<K: Fn(&InfoHash) -> bool>(
         &mut self,
         cursor: &mut SweepCursor,
-        expired: ExpiredStamps,
-        keep: impl Fn(&InfoHash) -> bool,
-        secret: &RandomState,
-        budget: &mut Budget,
-        removed: &mut Removed,
+        slice: &mut SweepSlice<'_, K>,
     ) -> bool {
         cursor.end = cursor.end.min(self.len());
         while cursor.end > 0 {
-            if budget.is_spent() {
+            if slice.budget.is_spent() {
                 return false;
             }
-            budget.spend(VISIT_COST);
+            slice.budget.spend(VISIT_COST);
             let row = cursor.end - 1;
             let torrent = &mut self.torrents[row];
             let left = match cursor.inside.take() {
                 Some((info_hash, left)) if info_hash == torrent.info_hash => left,
                 _ => torrent.peers.rows_left(),
             };
-            let kept = keep(&torrent.info_hash);
-            let expired = if kept { expired } else { ExpiredStamps::ALL };
+            let kept = (slice.keep)(&torrent.info_hash);
+            let expired = if kept { slice.expired } else { ExpiredStamps::ALL };
             let (len_before, before) = (torrent.peers.len(), torrent.peers.peer_counts());
-            let left = torrent.peers.expire(left, expired, budget);
+            let left = torrent.peers.expire(left, expired, &mut slice.budget);
             let after = torrent.peers.len();
             if after < len_before {
-                removed.peers += (len_before - after) as u64;
-                self.stats.shrink(before, torrent.peers.peer_counts());
+                slice.removed.peers += (len_before - after) as u64;
+                self.stats.subtract_peers(before, torrent.peers.peer_counts());
             }
             if !left.is_none() {
                 cursor.inside = Some((torrent.info_hash, left));
                 return false;
             }
             if after == 0 {
-                self.remove(row, secret);
-                removed.torrents += 1;
-                budget.spend(TORRENT_REMOVAL_COST);
+                self.remove(row, slice.secret);
+                slice.removed.torrents += 1;
+                slice.budget.spend(TORRENT_REMOVAL_COST);
             }
             cursor.end = row;
         }
@@ -308,7 +309,7 @@ mod tests {
         let mut random = Random::seeded(11);
         let mut model: BTreeMap<u16, u32> = BTreeMap::new();
         for step in 0..6000_u32 {
-            // Waves of up to some thousand torrents.
+            // Waves of up to a few thousand torrents.
             let n = random.below(3000) as u16;
             match find(&shard, n, &secret) {
                 Some(row) if step / 1500 % 2 == 1 => {
@@ -334,47 +335,48 @@ mod tests {
     }
 
     #[test]
-    fn a_place_inside_a_torrent_means_nothing_in_another() {
+    fn a_cursor_inside_a_torrent_means_nothing_in_another() {
         let secret = RandomState::new();
         let mut shard = Shard::new();
         for (n, peers) in [(1, 300), (2, 10), (3, 300)] {
             insert(&mut shard, n, peers, &secret);
         }
-        let expired = Ticks::new(50).expired(100);
-        let mut cursor = shard.cursor();
-        let mut removed = Removed::default();
-        let mut sweep = |shard: &mut Shard, units: u32| {
-            shard.sweep(
-                &mut cursor,
-                expired,
-                |_| true,
-                &secret,
-                &mut Budget::of(units),
-                &mut removed,
-            )
-        };
-        // Of the third torrent nearly all has been seen when it goes, and another has its row.
+        let mut cursor = shard.sweep_start();
+        let mut slice = slice(&secret);
+        // The third torrent is nearly finished when it is removed, and another has its row.
         while shard.torrent(2).peers.len() > 30 {
-            assert!(!sweep(&mut shard, 100));
+            slice.budget = Budget::new(100);
+            assert!(!shard.sweep(&mut cursor, &mut slice));
         }
         let rest = shard.torrent(2).peers.len() as u64;
         shard.remove(2, &secret);
         insert(&mut shard, 4, 100, &secret);
-        assert!(sweep(&mut shard, u32::MAX));
+        slice.budget = Budget::new(u32::MAX);
+        assert!(shard.sweep(&mut cursor, &mut slice));
         assert_eq!(shard.len(), 0, "left behind: {:?}", shard.torrents);
-        assert_eq!((removed.torrents, removed.peers), (3, 300 + 10 + 100 + (300 - rest)));
+        let Removed { torrents, peers } = slice.removed;
+        assert_eq!((torrents, peers), (3, 300 + 10 + 100 + (300 - rest)));
     }
 
     #[test]
-    fn an_emptied_shard_gives_its_memory_back() {
+    fn an_emptied_shard_releases_its_memory() {
         let secret = RandomState::new();
         let mut shard = Shard::new();
         (0..2000).for_each(|n| insert(&mut shard, n, 1, &secret));
         assert!(shard.index.capacity() >= 2000);
-        let mut cursor = shard.cursor();
-        let expired = Ticks::new(50).expired(100);
-        let (mut budget, mut removed) = (Budget::of(u32::MAX), Removed::default());
-        assert!(shard.sweep(&mut cursor, expired, |_| true, &secret, &mut budget, &mut removed));
+        let mut cursor = shard.sweep_start();
+        assert!(shard.sweep(&mut cursor, &mut slice(&secret)));
         assert_eq!((shard.len(), shard.index.capacity()), (0, 0));
+    }
+
+    /// A slice without end that removes every peer of [`insert`].
+    fn slice(secret: &RandomState) -> SweepSlice<'_, fn(&InfoHash) -> bool> {
+        SweepSlice {
+            expired: Ticks::new(50).expired(100),
+            keep: |_| true,
+            secret,
+            budget: Budget::new(u32::MAX),
+            removed: Removed::default(),
+        }
     }
 }

@@ -1,52 +1,44 @@
-//! How many there are of what, kept up to date by whoever changes it, so that to know it nobody
-//! has to count.
+//! Counts of torrents and peers that every change keeps up to date, so that reading them scans
+//! nothing.
 
 use std::ops::AddAssign;
 
 use super::CompactAddr;
 
-/// The peers of one address family; one that is in two swarms counts twice.
+/// The peers of one address family; a peer in two swarms counts twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerCounts {
-    /// Those that have everything.
     pub seeders: u64,
-    /// The others.
     pub leechers: u64,
 }
 
-/// Everything in the tables, or in one of them.
+/// The counts of all shards, or of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwarmStats {
-    /// Torrents, a few without peers included whose `downloaded` is still remembered.
+    /// Includes the few torrents without peers whose `downloaded` is still remembered.
     pub torrents: u64,
-    /// Peers by IPv4.
     pub v4: PeerCounts,
-    /// Peers by IPv6.
     pub v6: PeerCounts,
-    /// Downloads that were completed since the process began, those of torrents that are
-    /// forgotten included.
+    /// Downloads completed since the process began, including those of forgotten torrents.
     pub completed: u64,
 }
 
 impl SwarmStats {
-    /// Nobody and nothing.
     pub(super) const ZERO: SwarmStats = {
-        let nobody = PeerCounts { seeders: 0, leechers: 0 };
-        SwarmStats { torrents: 0, v4: nobody, v6: nobody, completed: 0 }
+        let none = PeerCounts { seeders: 0, leechers: 0 };
+        SwarmStats { torrents: 0, v4: none, v6: none, completed: 0 }
     };
 
-    /// A peer is new.
     pub(super) fn add_peer(&mut self, peer: &CompactAddr, seeder: bool) {
         *self.count_mut(peer, seeder) += 1;
     }
 
-    /// A peer has gone.
     pub(super) fn remove_peer(&mut self, peer: &CompactAddr, seeder: bool) {
         *self.count_mut(peer, seeder) -= 1;
     }
 
-    /// Peers of some family have gone: there were those `before`, and are those `after`.
-    pub(super) fn shrink(&mut self, before: [PeerCounts; 2], after: [PeerCounts; 2]) {
+    /// Subtracts the peers of a torrent that are gone: the difference of its counts (IPv4, IPv6).
+    pub(super) fn subtract_peers(&mut self, before: [PeerCounts; 2], after: [PeerCounts; 2]) {
         for ((own, before), after) in
             [&mut self.v4, &mut self.v6].into_iter().zip(before).zip(after)
         {

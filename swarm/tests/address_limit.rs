@@ -1,5 +1,5 @@
-//! What one address may have in a torrent, of the tables alone: that it cannot drown a swarm, that
-//! its oldest endpoint is the one that goes, and that the choice of peers stays even.
+//! The limit of peers of one address in a torrent: one address cannot count out a swarm, its oldest
+//! peer is the one that is replaced, and the choice of peers stays uniform.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::RandomState;
@@ -13,7 +13,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 const INFO_HASH: [u8; 20] = [9; 20];
 
-/// One torrent, and who announces it.
+/// One torrent and the state that announces need.
 struct AddressWorld {
     swarms: Swarms,
     random: Random,
@@ -60,7 +60,7 @@ impl AddressWorld {
         v4.chain(self.sample.v6().iter().map(|&peer| CompactAddr::V6(peer))).collect()
     }
 
-    /// All peers, as one sees them who comes and goes.
+    /// All peers, as an observer sees them that joins and leaves.
     fn peers(&mut self) -> HashSet<CompactAddr> {
         let observer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 255));
         self.announce(observer, 1, false, u32::MAX);
@@ -70,7 +70,7 @@ impl AddressWorld {
     }
 }
 
-/// Another address for each number, and for each a /64.
+/// A distinct address for each number; IPv6 ones have distinct /64s.
 fn address(v6: bool, number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
     match v6 {
@@ -79,7 +79,7 @@ fn address(v6: bool, number: u16) -> IpAddr {
     }
 }
 
-/// The addresses that an attacker has by himself.
+/// The addresses of one attacker: one IPv4 address, or those of one /64.
 fn attacker(v6: bool, port: u16) -> IpAddr {
     match v6 {
         false => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66)),
@@ -95,7 +95,7 @@ fn is_attackers(peer: &CompactAddr) -> bool {
 }
 
 #[test]
-fn one_address_does_not_drown_a_swarm() {
+fn one_address_cannot_crowd_out_a_swarm() {
     for v6 in [false, true] {
         for others in [10, 100, 1000] {
             let mut world = AddressWorld::new(16);
@@ -126,9 +126,9 @@ fn one_address_does_not_drown_a_swarm() {
     }
 }
 
-/// Everybody is named as often as everybody else, the attacker's endpoints included.
+/// Every peer is named equally often, including the attacker's.
 #[test]
-fn the_choice_of_peers_stays_even() {
+fn the_choice_of_peers_stays_uniform() {
     for v6 in [false, true] {
         let mut world = AddressWorld::new(16);
         for number in 0..284 {
@@ -149,7 +149,7 @@ fn the_choice_of_peers_stays_even() {
                 *named.entry(bytes).or_default() += 1.0;
             }
         }
-        // 299 others, of which each answer names 50.
+        // Each answer names 50 of 299 other peers.
         assert_eq!(named.len(), 299);
         let chance = 50.0 / 299.0;
         let expected = f64::from(rounds) * chance;
@@ -163,9 +163,9 @@ fn the_choice_of_peers_stays_even() {
 }
 
 #[test]
-fn who_announces_again_stays_and_counts_once() {
+fn a_peer_that_announces_again_stays_and_counts_once() {
     for v6 in [false, true] {
-        // In the least form, in one block, and in many with an index.
+        // Inline peers, an array, and an index.
         for others in [0, 20, 500] {
             for max in [1, 2, 4, 15, 16] {
                 let mut world = AddressWorld::new(u32::from(max));
@@ -175,7 +175,7 @@ fn who_announces_again_stays_and_counts_once() {
                 for port in 1..=max {
                     world.announce(attacker(v6, 0), port, true, 0);
                 }
-                // The first is the last then, and a leecher among seeders.
+                // The oldest becomes the latest, and a leecher among seeders.
                 for _ in 0..3 {
                     let counts = world.announce(attacker(v6, 0), 1, false, 0);
                     assert_eq!(counts.complete, u32::from(max - 1));
@@ -196,9 +196,9 @@ fn who_announces_again_stays_and_counts_once() {
     }
 }
 
-/// Of more than an order can be kept of, too, there are as many as may be, and the last is there.
+/// With more peers than an order distinguishes, their number is still right and the latest are kept.
 #[test]
-fn a_large_limit_is_kept_and_the_last_is_never_the_one_to_go() {
+fn a_large_limit_holds_and_the_latest_peers_are_kept() {
     for v6 in [false, true] {
         let mut world = AddressWorld::new(100);
         for port in 1..=5000 {
@@ -215,7 +215,7 @@ fn a_large_limit_is_kept_and_the_last_is_never_the_one_to_go() {
 }
 
 #[test]
-fn what_is_not_limited_has_any_number() {
+fn only_private_addresses_are_unlimited() {
     let unlimited = [
         "127.0.0.1",
         "10.1.2.3",
@@ -267,7 +267,7 @@ fn what_is_not_limited_has_any_number() {
     }
 }
 
-/// In a small swarm and in a large one.
+/// In a small swarm (scanned) and in a large one (indexed).
 #[test]
 fn an_exempt_address_of_a_limited_64_is_not_counted() {
     for others in [0, 500] {
@@ -291,7 +291,7 @@ fn an_exempt_address_of_a_limited_64_is_not_counted() {
 #[derive(Clone, Debug)]
 struct Sequence {
     max: u32,
-    /// Of each announce the address, the port, whether it is a seeder, and seconds before it.
+    /// Address family, address, port, whether it is a seeder, and the seconds since the last one.
     announces: Vec<(bool, u16, u16, bool, u32)>,
 }
 
@@ -315,15 +315,14 @@ impl Arbitrary for Sequence {
     }
 }
 
-/// Nobody has more than he may, all are counted, and who is kept is one of the last of his
-/// address.
+/// No address exceeds its limit, all peers are counted, and each address keeps its latest ones.
 fn keeps_the_latest(sequence: Sequence) {
     let mut world = AddressWorld::new(sequence.max);
-    // The endpoints of each address, the last that announced at the end, and who seeds.
+    // The peers of each address, the latest last, and whether each is a seeder.
     let mut latest: BTreeMap<(bool, u16), Vec<(u16, bool)>> = BTreeMap::new();
     for &(v6, number, port, seeder, seconds) in &sequence.announces {
         world.now += seconds;
-        // IPv6 addresses of one /64 are one.
+        // IPv6 addresses in one /64 count as one address.
         let ip = |port: u16| match address(v6, number) {
             IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() + u128::from(port))),
             v4 => v4,
@@ -346,6 +345,6 @@ fn keeps_the_latest(sequence: Sequence) {
 }
 
 #[test]
-fn who_is_kept_is_among_the_last_of_his_address() {
+fn an_address_keeps_its_latest_peers() {
     QuickCheck::new().tests(150).quickcheck(keeps_the_latest as fn(Sequence));
 }

@@ -1,5 +1,5 @@
-//! Which torrent goes for a new one when there are as many as may be: one with one peer that has
-//! announced once, and each of those as likely as any other.
+//! Which torrent a new one replaces when the tables are full: an unconfirmed one (one peer, which has
+//! announced once), each with the same probability.
 
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ fn info_hash(torrent: u32) -> InfoHash {
     info_hash
 }
 
-/// The announce of a peer, of either family by turns of the torrents.
+/// An announce; the torrents alternate between the address families.
 fn request(torrent: u32, peer: u8, event: PeerEvent) -> AnnounceRequest {
     let peer = match torrent.is_multiple_of(2) {
         true => CompactAddr::V4([203, 0, 113, peer, 1, 1]),
@@ -74,7 +74,7 @@ fn a_new_torrent_takes_the_place_of_one_that_was_announced_once() {
     world.announce(1, 1, PeerEvent::None);
     world.announce(1, 2, PeerEvent::None);
     world.announce(2, 1, PeerEvent::None);
-    // Its only download goes with it, else that would be the way to stay.
+    // Its completed download does not protect it, or made-up torrents would report one.
     world.announce(3, 1, PeerEvent::Completed);
     for torrent in [4, 5] {
         let counts = world.announce(torrent, 1, PeerEvent::None);
@@ -89,19 +89,19 @@ fn a_new_torrent_takes_the_place_of_one_that_was_announced_once() {
         assert_eq!(world.sample.replaced(), None);
     }
     assert!(world.is_known(0) && world.is_known(1) && !world.is_known(2) && !world.is_known(3));
-    // None is left that could go.
+    // No unconfirmed torrent is left.
     world.announce(6, 1, PeerEvent::None);
     assert_eq!(
         (world.sample.replaced(), world.sample.capacity_error()),
         (None, Some(CapacityError::Torrents))
     );
     assert!(!world.is_known(6));
-    // A peer that leaves and comes back has announced more than once, and so has what is left
-    // of two.
+    // A peer that leaves and comes back has announced more than once, and so has a torrent with
+    // one of two peers left.
     world.announce(1, 2, PeerEvent::Stopped);
     world.announce(6, 1, PeerEvent::None);
     assert_eq!(world.sample.capacity_error(), Some(CapacityError::Torrents));
-    // A stranger's goodbye is no announce of the one peer.
+    // `Stopped` from an address that is not in the torrent does not confirm it.
     world.announce(0, 1, PeerEvent::Stopped);
     world.announce(7, 1, PeerEvent::None);
     world.announce(7, 9, PeerEvent::Stopped);
@@ -114,67 +114,71 @@ fn a_new_torrent_takes_the_place_of_one_that_was_announced_once() {
     assert_eq!(peers, world.swarms.totals().peers);
 }
 
-/// Whether a chi-square statistic is what even chances give: six standard deviations.
-fn is_even(statistic: f64, freedom: f64) -> bool {
+/// Whether a chi-square statistic fits a uniform distribution: within six standard deviations.
+fn is_uniform(statistic: f64, freedom: f64) -> bool {
     (statistic - freedom).abs() < 6.0 * (2.0 * freedom).sqrt() + 6.0
 }
 
 #[test]
-fn each_is_as_likely_as_any_other() {
-    // Few torrents in as many shards, and several to a shard, of some more than of others.
-    for (singles, newcomers, rounds) in [(10, 1, 4000), (10, 4, 1000), (3000, 1000, 50)] {
+fn every_unconfirmed_torrent_is_equally_likely() {
+    // Few torrents, each in its own shard; and several in a shard, some of them confirmed.
+    for (unconfirmed, new_torrents, rounds) in [(10, 1, 4000), (10, 4, 1000), (3000, 1000, 50)] {
         let secret = RandomState::new();
-        let mut gone = vec![0.0; singles as usize];
-        let established = singles / 2;
+        let mut gone = vec![0.0; unconfirmed as usize];
+        let established = unconfirmed / 2;
         for round in 0..rounds {
-            let mut world = EvictionWorld::new(u64::from(singles + established), &secret, round);
-            (0..singles).for_each(|torrent| {
+            let mut world =
+                EvictionWorld::new(u64::from(unconfirmed + established), &secret, round);
+            (0..unconfirmed).for_each(|torrent| {
                 world.announce(torrent, 1, PeerEvent::None);
             });
-            (singles..singles + established).for_each(|torrent| world.establish(torrent));
-            let first = singles + established;
-            (first..first + newcomers).for_each(|torrent| world.establish(torrent));
-            for torrent in 0..singles {
+            (unconfirmed..unconfirmed + established).for_each(|torrent| world.establish(torrent));
+            let first = unconfirmed + established;
+            (first..first + new_torrents).for_each(|torrent| world.establish(torrent));
+            for torrent in 0..unconfirmed {
                 gone[torrent as usize] += f64::from(u8::from(!world.is_known(torrent)));
             }
-            assert!((singles..first + newcomers).all(|torrent| world.is_known(torrent)));
+            assert!((unconfirmed..first + new_torrents).all(|torrent| world.is_known(torrent)));
         }
-        assert_eq!(gone.iter().sum::<f64>(), rounds as f64 * f64::from(newcomers));
-        let chance = f64::from(newcomers) / f64::from(singles);
+        assert_eq!(gone.iter().sum::<f64>(), rounds as f64 * f64::from(new_torrents));
+        let chance = f64::from(new_torrents) / f64::from(unconfirmed);
         let expected = rounds as f64 * chance;
         let squares = gone.iter().map(|count| (count - expected).powi(2));
-        let freedom = f64::from(singles - 1);
+        let freedom = f64::from(unconfirmed - 1);
         let statistic =
-            squares.sum::<f64>() / (expected * (1.0 - chance)) * freedom / f64::from(singles);
-        assert!(is_even(statistic, freedom), "{singles} {newcomers}: {statistic} of {freedom}");
+            squares.sum::<f64>() / (expected * (1.0 - chance)) * freedom / f64::from(unconfirmed);
+        assert!(
+            is_uniform(statistic, freedom),
+            "{unconfirmed} {new_torrents}: {statistic} of {freedom}"
+        );
     }
 }
 
-/// So many torrents that a shard is not looked through.
+/// So many torrents that a shard is probed, not scanned.
 #[test]
-fn each_is_as_likely_in_a_large_table() {
-    const SINGLES: u32 = 400_000;
-    const NEWCOMERS: u32 = 100_000;
+fn every_unconfirmed_torrent_is_equally_likely_in_a_large_table() {
+    const UNCONFIRMED: u32 = 400_000;
+    const NEW_TORRENTS: u32 = 100_000;
     const GROUPS: u32 = 40;
-    let mut world = EvictionWorld::new(u64::from(SINGLES), &RandomState::new(), 5);
-    (0..SINGLES).for_each(|torrent| {
+    let mut world = EvictionWorld::new(u64::from(UNCONFIRMED), &RandomState::new(), 5);
+    (0..UNCONFIRMED).for_each(|torrent| {
         world.announce(torrent, 1, PeerEvent::None);
     });
-    (SINGLES..SINGLES + NEWCOMERS).for_each(|torrent| world.establish(torrent));
-    assert!((SINGLES..SINGLES + NEWCOMERS).all(|torrent| world.is_known(torrent)));
-    let expected = f64::from(NEWCOMERS / GROUPS);
+    (UNCONFIRMED..UNCONFIRMED + NEW_TORRENTS).for_each(|torrent| world.establish(torrent));
+    assert!((UNCONFIRMED..UNCONFIRMED + NEW_TORRENTS).all(|torrent| world.is_known(torrent)));
+    let expected = f64::from(NEW_TORRENTS / GROUPS);
     let statistic: f64 = (0..GROUPS)
         .map(|group| {
-            let torrents = group * (SINGLES / GROUPS)..(group + 1) * (SINGLES / GROUPS);
+            let torrents = group * (UNCONFIRMED / GROUPS)..(group + 1) * (UNCONFIRMED / GROUPS);
             let gone = torrents.filter(|&torrent| !world.is_known(torrent)).count() as f64;
             (gone - expected).powi(2) / (expected * 0.75)
         })
         .sum();
-    assert!(is_even(statistic, f64::from(GROUPS - 1)), "{statistic}");
+    assert!(is_uniform(statistic, f64::from(GROUPS - 1)), "{statistic}");
 }
 
-/// In a table full of made-up torrents, while ever more come: a real one is mostly still there when
-/// its peer announces again, and then it stays.
+/// The tables are full of made-up torrents and more keep coming: a real one is mostly still there
+/// when its peer announces again, and then it stays.
 #[test]
 fn made_up_torrents_replace_one_another() {
     let mut world = EvictionWorld::new(10_000, &RandomState::new(), 6);
@@ -189,7 +193,7 @@ fn made_up_torrents_replace_one_another() {
     let mut kept = 0;
     for torrent in 4000..4200 {
         world.announce(torrent, 1, PeerEvent::None);
-        // Of 6000 that may go.
+        // There are 6000 unconfirmed torrents.
         announce_made_up(&mut world, 100);
         kept += u32::from(world.is_known(torrent));
         world.establish(torrent);
@@ -200,7 +204,7 @@ fn made_up_torrents_replace_one_another() {
 }
 
 #[test]
-fn threads_at_once_end_in_right_totals() {
+fn concurrent_threads_keep_the_totals_right() {
     const THREADS: u32 = 4;
     let swarms = Arc::new(Swarms::new(config(300), RandomState::new()));
     let work = |thread: u32| {
@@ -210,7 +214,7 @@ fn threads_at_once_end_in_right_totals() {
             let mut sample = Sample::with_capacity(10);
             let mut replaced = 0;
             for _ in 0..60_000 {
-                // Often the same torrent as another thread's.
+                // The threads often use the same torrent.
                 let torrent = random.below(700);
                 let event = if random.below(8) == 0 { PeerEvent::Stopped } else { PeerEvent::None };
                 let a = request(torrent, thread as u8, event);

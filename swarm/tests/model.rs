@@ -1,11 +1,10 @@
-//! The swarm tables against a model that is obviously right: plain maps, one look at everything
-//! for each question, nothing remembered that could be computed.
+//! The swarm tables against an obviously correct model: plain maps that are scanned for every query
+//! and store nothing that can be computed.
 //!
-//! A scenario is a list of steps, generated at random, with few torrents and few peers so that
-//! they meet, and with crowds that carry a swarm over every change of its representation. After
-//! each step all that can be seen from outside must agree. A failure prints the scenario, made
-//! as small as it gets, seed included: it is the whole input, so [`Scenario::run`] on it repeats
-//! the failure.
+//! A scenario is a random list of steps. It has few torrents and few peers, so that they collide, and
+//! groups of peers large enough to take a swarm through every representation. After each step
+//! everything visible through the public interface must agree. A failure prints the shrunk scenario
+//! with its seed, which is the whole input: [`Scenario::run`] repeats it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -20,14 +19,14 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 const TORRENTS: u8 = 3;
 const TIMEOUT_S: u32 = 200;
-/// What a peer may live beyond the timeout: two ticks of a 25th of it, one round of the sweep of a
-/// quarter of it, and the second that the sweep works in.
+/// How long a peer may stay beyond the timeout: two ticks of a 25th of it, one sweep round of a
+/// quarter of it, and the second in which the sweep runs.
 const GRACE_S: u32 = 2 * (TIMEOUT_S / 25) + SWEEP_S;
 const SWEEP_S: u32 = TIMEOUT_S / 4 + 1;
 const SAMPLE_MAX: u32 = 60;
-/// Addresses that the peers of a family are spread over: each has every twelfth of them.
+/// The peers of a family are spread over this many addresses: each has every twelfth peer.
 const ADDRESSES: u16 = 12;
-/// That of these numbers is private, and that is exempt.
+/// The numbers of a private and of an exempt address.
 const PRIVATE: u16 = 3;
 const EXEMPT: u16 = 4;
 
@@ -43,9 +42,9 @@ enum Step {
         event: PeerEvent,
         numwant: u32,
     },
-    /// Time passes, and the sweep does what is due then.
+    /// Time passes, and the sweep runs.
     Wait { seconds: u32 },
-    /// The sweep, in a hurry, does not keep a torrent.
+    /// A full round of the sweep that does not keep a torrent.
     Drop { torrent: u8 },
 }
 
@@ -80,13 +79,13 @@ impl Arbitrary for Step {
             PeerEvent::Stopped,
         ];
         let event = one_of(g, &events);
-        let crowd = one_of(g, &[1, 1, 1, 2, 4, 60, 130, 170]);
+        let count = one_of(g, &[1, 1, 1, 2, 4, 60, 130, 170]);
         Step::Announce {
             torrent: u8::arbitrary(g) % TORRENTS,
             v6: bool::arbitrary(g),
             first: one_of(g, &[0, 1, 2, 3, 5, 50, 120, 160]),
-            count: crowd,
-            // Most that complete are seeders; some clients report it with something left.
+            count: count,
+            // Some clients report `completed` with something left.
             seeder: if event == PeerEvent::Completed {
                 u8::arbitrary(g) > 30
             } else {
@@ -131,7 +130,7 @@ fn info_hash(torrent: u8) -> InfoHash {
     [torrent; 20]
 }
 
-/// IPv6 addresses of one number differ, but share 64 bits.
+/// IPv6 addresses with one number are different addresses in one /64.
 fn ip(v6: bool, number: u16) -> IpAddr {
     match (v6, number % ADDRESSES) {
         (false, PRIVATE) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
@@ -155,9 +154,9 @@ fn is_exempt(ip: IpAddr) -> bool {
 #[derive(Clone, Copy)]
 struct ModelPeer {
     seeder: bool,
-    /// When it announced last.
+    /// The time of its last announce.
     seen: u32,
-    /// How many announces there were before.
+    /// The number of announces before its last one.
     order: u64,
 }
 
@@ -165,9 +164,9 @@ struct ModelPeer {
 struct ModelSwarm {
     peers: BTreeMap<(bool, u16), ModelPeer>,
     downloaded: u32,
-    /// When its last peer went.
+    /// When its last peer was removed.
     empty_since: Option<u32>,
-    /// There was more than one announce of one peer.
+    /// It is no longer unconfirmed: there was more than one announce.
     is_established: bool,
 }
 
@@ -200,7 +199,7 @@ struct ModelWorld {
     now: u32,
     /// Announces so far.
     announces: u64,
-    /// The model. A torrent is known exactly if it is in here.
+    /// The model; it contains exactly the torrents that the tables know.
     model: BTreeMap<u8, ModelSwarm>,
 }
 
@@ -259,7 +258,7 @@ impl ModelWorld {
         self.check_sample(torrent, peer, a);
     }
 
-    /// Whether this announce is for a new torrent, and another is to go for it.
+    /// Whether this announce is for a new torrent that replaces another.
     fn replaces_torrent(&self, torrent: u8, a: &AnnounceRequest) -> bool {
         a.event != PeerEvent::Stopped
             && self.scenario.peers_per_torrent_max > 0
@@ -268,8 +267,7 @@ impl ModelWorld {
             && self.model.values().any(|swarm| !swarm.is_established)
     }
 
-    /// One torrent, and no more, of those with one peer that has announced once has gone for
-    /// another.
+    /// Exactly one torrent has been replaced, and it was unconfirmed.
     fn drop_replaced(&mut self, for_torrent: u8) {
         assert_eq!(self.model.len() as u64, self.scenario.torrents_max);
         assert!(!self.model.contains_key(&for_torrent));
@@ -281,7 +279,7 @@ impl ModelWorld {
         assert!(!swarm.is_established && swarm.peers.len() == 1, "{gone} went");
     }
 
-    /// Which peer goes for a new one, if its address has as many as it may.
+    /// The peer that a new one replaces, if its address is at its limit.
     fn replaced(&self, torrent: u8, (v6, number): (bool, u16)) -> Option<(bool, u16)> {
         let address = number % ADDRESSES;
         let max = match self.scenario.peers_per_address_max {
@@ -300,7 +298,7 @@ impl ModelWorld {
         (of_address().count() == max).then_some(*oldest.0)
     }
 
-    /// The model's announce.
+    /// Applies an announce to the model.
     fn expect(&mut self, torrent: u8, peer: (bool, u16), a: &AnnounceRequest) -> TorrentCounts {
         self.announces += 1;
         if a.event == PeerEvent::Stopped {
@@ -346,7 +344,7 @@ impl ModelWorld {
         swarm.counts()
     }
 
-    /// Whether the answer names the right number of the right peers.
+    /// The answer names the right number of eligible peers.
     fn check_sample(&self, torrent: u8, announcer: (bool, u16), a: &AnnounceRequest) {
         let answer: Vec<CompactAddr> = self
             .sample
@@ -386,8 +384,8 @@ impl ModelWorld {
         }
     }
 
-    /// Time passes. What must be gone then is, what must not is not, and what is between the two
-    /// leaves of itself, so that the model stays exact.
+    /// Time passes. Peers that must be expired are gone, and those that must not be are there. Those in
+    /// between, which may be either, leave by `Stopped`, so that the model stays exact.
     fn wait(&mut self, seconds: u32) {
         self.now += seconds;
         for part in &mut self.sweeps {
@@ -426,7 +424,7 @@ impl ModelWorld {
                 swarm.is_established = true;
             }
             if swarm.peers.is_empty() {
-                // The torrent goes with its downloads when the sweep comes by.
+                // The sweep removes the torrent with its downloads when it visits it.
                 let empty_since = *swarm.empty_since.get_or_insert(now);
                 let downloaded = self.swarms.scrape(&info_hash(torrent)).downloaded;
                 assert!(downloaded == 0 || downloaded == swarm.downloaded);
@@ -438,8 +436,7 @@ impl ModelWorld {
         }
     }
 
-    /// In no time at all a torrent goes, whoever is in it and whatever was downloaded. So do
-    /// others that have no peers any more: the sweep has come by.
+    /// A full round removes a torrent with all peers and downloads, and all torrents without peers.
     fn drop_torrent(&mut self, torrent: u8) {
         let keep = |known: &InfoHash| *known != info_hash(torrent);
         for part in &mut self.sweeps {
@@ -450,7 +447,7 @@ impl ModelWorld {
         self.model.retain(|_, swarm| !swarm.peers.is_empty());
     }
 
-    /// Whether all that can be asked for agrees with the model.
+    /// All queries agree with the model.
     fn compare(&self) {
         assert_eq!(self.swarms.totals(), self.totals());
         for torrent in 0..TORRENTS {
@@ -490,12 +487,12 @@ impl ModelWorld {
 
 #[test]
 fn tables_agree_with_the_model() {
-    // A step may be of 170 announces, each with a look at everything.
+    // A step has up to 170 announces, and the model scans everything for each.
     QuickCheck::new().tests(120).quickcheck(Scenario::run as fn(Scenario));
 }
 
-/// One family, the other, and both by turns: from one peer to 300 and back, each time the seeders
-/// first or the leechers first, with an announce by each peer at every size.
+/// From one peer to 300 and back, of either family and of both alternating, with the seeders or the
+/// leechers first.
 #[test]
 fn every_size_up_and_down_agrees_with_the_model() {
     for (families, seeders_first) in [
@@ -532,9 +529,9 @@ fn every_size_up_and_down_agrees_with_the_model() {
     }
 }
 
-/// Peers that announce in time stay for ever; one that falls silent goes when it must.
+/// Peers that keep announcing stay; one that stops announcing expires in time.
 #[test]
-fn who_keeps_announcing_stays_and_who_falls_silent_goes() {
+fn a_peer_expires_only_after_it_stops_announcing() {
     let announce = |first, count| Step::Announce {
         torrent: 1,
         v6: false,
@@ -546,7 +543,7 @@ fn who_keeps_announcing_stays_and_who_falls_silent_goes() {
     };
     let mut steps = vec![announce(0, 200)];
     for _ in 0..40 {
-        // 4000 seconds: a stamp of one byte comes round four times meanwhile.
+        // 4000 seconds: stamps wrap around four times.
         steps.extend([Step::Wait { seconds: 100 }, announce(0, 100)]);
     }
     let scenario = Scenario {
