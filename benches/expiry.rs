@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use annulus::clock::Clock;
 use annulus::config::Protocol;
 use annulus::connection::Timeouts;
-use annulus::server::Server;
-use annulus::worker::{self, Worker};
+use annulus::server::{Server, ServerParts};
+use annulus::worker::{EvictionCoordinator, Worker, WorkerConfig, WorkerParts};
 use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, Waker, steady_memory};
 use annulus_swarm::{Random, Sample, SwarmConfig, Swarms, Sweep};
 
@@ -64,10 +64,11 @@ fn run(name: &str, torrents: u32) {
         println!("{name}: {:.1} bytes of memory each", memory as f64 / f64::from(PEERS));
     }
 
+    let limit = Arc::new(ConnectionLimit::unlimited());
     let ring = Epoll::new(EngineConfig {
         listeners: Vec::new(),
         waker: Waker::new().expect("an eventfd"),
-        limit: Arc::new(ConnectionLimit::unlimited()),
+        limit: Arc::clone(&limit),
         accepts_per_turn: 1,
         send_buffer_bytes: 64 * 1024,
         arena_bytes: 256 * 1024,
@@ -78,20 +79,24 @@ fn run(name: &str, torrents: u32) {
     let clock = Clock::start();
     let mut worker = Worker::new(
         ring,
-        Server::new(Arc::clone(&swarms), Protocol::default(), 1),
-        None,
-        Arc::clone(&swarms),
-        Sweep::new(0, 1),
-        Arc::new(AtomicBool::new(false)),
-        worker::WorkerConfig {
-            listeners: 0,
-            secured_from: 0,
-            scratch_bytes: 0,
-            patience: Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 },
-            send_s: 20,
-            shutdown_s: 1,
+        WorkerParts {
+            config: WorkerConfig {
+                listeners: 0,
+                tls_from: 0,
+                tls_buffer_bytes: 0,
+                timeouts: Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 },
+                send_s: 20,
+                shutdown_s: 1,
+            },
+            server: Server::new(ServerParts::new(Arc::clone(&swarms), Protocol::default(), 1)),
+            acceptor: None,
+            proxy_protocol: None,
+            sweep: Sweep::new(0, 1),
+            stop: Arc::new(AtomicBool::new(false)),
+            evictions: Arc::new(EvictionCoordinator::alone(limit)),
+            index: 0,
+            now_s: 0,
         },
-        0,
     );
     let start = Instant::now();
     let mut turns: Vec<u64> = Vec::new();

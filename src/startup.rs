@@ -35,9 +35,9 @@ use crate::os::{
 };
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
-use crate::server::{Server, response_bytes_max};
+use crate::server::{Server, ServerParts, response_bytes_max};
 use crate::tls::{TlsContext, encrypted_bytes_max};
-use crate::worker::{Room, Timeouts, WorkerConfig};
+use crate::worker::{EvictionCoordinator, Timeouts, WorkerConfig, WorkerParts};
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
 use listen::{BoundAddress, InheritedSockets, ListenOptions};
@@ -89,7 +89,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let options = |optional| ListenOptions { config, owner: sandbox.ids(), optional };
     let optional = config.listen.len() > 1 || !https.is_empty();
     let plain = options(optional).listen(&config.listen, &mut passed, &mut groups)?;
-    let secured_from = plain.len() as ListenerIndex;
+    let tls_from = plain.len() as ListenerIndex;
     let optional = https.len() > 1 || !plain.is_empty();
     let secured = options(optional).listen(&https, &mut passed, &mut groups)?;
     let introduced = plain.iter().chain(&secured).enumerate();
@@ -121,15 +121,23 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let wakers: io::Result<Vec<Waker>> = (0..workers).map(|_| Waker::new()).collect();
     let wakers = wakers.context("eventfd")?;
     let limit = ConnectionLimit::new(connections_max, nearly_all(connections_max));
-    let room = Arc::new(Room::new(Arc::new(limit), &wakers));
+    let evictions = Arc::new(EvictionCoordinator::new(Arc::new(limit), &wakers));
     for (index, (listeners, waker)) in groups.into_iter().zip(wakers).enumerate() {
-        let server = Server::new(Arc::clone(&swarms), config.protocol.clone(), seed(index));
-        let plan = Plan {
-            settings: WorkerConfig {
+        let server = Server::new(ServerParts {
+            swarms: Arc::clone(&swarms),
+            protocol: config.protocol.clone(),
+            seed: seed(index),
+            forwarded: Forwarded::new(&config.proxy),
+            access_list: access.as_deref().map(SharedAccessList::cache),
+            rate_limiter: ledger.clone().map(RateLimiter::new),
+            counters: Arc::clone(&counters[index]),
+        });
+        let parts = WorkerParts {
+            config: WorkerConfig {
                 listeners: listeners.len() as ListenerIndex,
-                secured_from,
-                scratch_bytes: reply_bytes,
-                patience: Timeouts {
+                tls_from,
+                tls_buffer_bytes: reply_bytes,
+                timeouts: Timeouts {
                     handshake_s: config.connections.handshake_timeout_s,
                     header_s: config.connections.header_timeout_s,
                     idle_s: config.connections.idle_timeout_s,
@@ -137,25 +145,24 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
                 send_s: config.connections.send_timeout_s,
                 shutdown_s: config.connections.shutdown_timeout_s,
             },
-            room: Arc::clone(&room),
-            number: index,
+            server,
+            acceptor: tls.as_deref().map(TlsContext::acceptor),
+            proxy_protocol: ProxyProtocol::new(&config.proxy, introduced),
+            sweep: Sweep::new(index, workers),
+            stop: Arc::clone(&stop),
+            evictions: Arc::clone(&evictions),
+            index,
+            now_s: clock.now_s(),
+        };
+        let plan = Plan {
+            parts,
             listeners,
             waker: waker.clone(),
             reply_bytes: match tls {
                 Some(_) => encrypted_bytes_max(reply_bytes).max(FLIGHT_BYTES_MAX),
                 None => reply_bytes,
             },
-            acceptor: tls.as_deref().map(TlsContext::acceptor),
-            introductions: ProxyProtocol::new(&config.proxy, introduced),
-            server: server
-                .behind(Forwarded::new(&config.proxy))
-                .guarded(access.as_deref().map(SharedAccessList::cache))
-                .limited(ledger.clone().map(RateLimiter::new)),
-            sweep: Sweep::new(index, workers),
-            swarms: Arc::clone(&swarms),
-            stop: Arc::clone(&stop),
             clock,
-            counters: Arc::clone(&counters[index]),
         };
         let engine = config.engine;
         let why_epoll = match &chosen {

@@ -16,12 +16,12 @@
 
 mod budget;
 mod close;
+mod eviction;
+mod eviction_lists;
 mod io;
 mod listeners;
 mod memory;
-mod order;
 mod progress;
-mod room;
 mod slot;
 mod streaming;
 mod timer_wheel;
@@ -34,8 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use annulus_ring::{
-    AcceptEnd, ConnectionLimit, Event, Key, ListenerIndex, RecvMode, Ring, Socket,
-    sort_freed_memory,
+    AcceptEnd, Event, Key, ListenerIndex, RecvMode, Ring, Socket, sort_freed_memory,
 };
 use slab::Slab;
 
@@ -49,10 +48,10 @@ use crate::proxy::ProxyProtocol;
 use crate::rate_limit::ConnectionPermit;
 use crate::server::Server;
 use crate::tls::{HandshakeState, TlsAcceptor};
-use annulus_swarm::{InfoHash, Swarms, Sweep, SweepStatus};
+use annulus_swarm::{Sweep, SweepStatus};
+pub use eviction::EvictionCoordinator;
+use eviction_lists::{EvictionList, EvictionLists};
 use listeners::Listeners;
-use order::{List, Order};
-pub use room::Room;
 use slot::{Phase, Slot};
 use timer_wheel::TimerWheel;
 
@@ -62,15 +61,34 @@ pub struct WorkerConfig {
     /// Listeners of its ring.
     pub listeners: ListenerIndex,
     /// The first of them that speaks TLS; all after it do too.
-    pub secured_from: ListenerIndex,
+    pub tls_from: ListenerIndex,
     /// Bytes of replies that are encrypted at once.
-    pub scratch_bytes: usize,
+    pub tls_buffer_bytes: usize,
     /// How long clients may take to ask.
-    pub patience: Timeouts,
+    pub timeouts: Timeouts,
     /// Seconds that a client may go without taking anything of its answers.
     pub send_s: u32,
     /// Seconds that a shutdown may take.
     pub shutdown_s: u32,
+}
+
+/// What a worker is made of, besides its ring.
+pub struct WorkerParts {
+    pub config: WorkerConfig,
+    pub server: Server,
+    /// For the listeners with TLS.
+    pub acceptor: Option<TlsAcceptor>,
+    /// For the listeners that expect a PROXY header.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// The worker's share of the swarms, to remove expired peers from.
+    pub sweep: Sweep,
+    /// Set when the worker is to stop; its ring is woken then.
+    pub stop: Arc<AtomicBool>,
+    /// Shared by all workers, with the limit of connections that their rings have.
+    pub evictions: Arc<EvictionCoordinator>,
+    /// Its number among the workers, from 0.
+    pub index: usize,
+    pub now_s: u32,
 }
 
 /// One worker: a ring, a server, and the connections between them.
@@ -78,18 +96,17 @@ pub struct Worker<R> {
     ring: R,
     server: Server,
     acceptor: Option<TlsAcceptor>,
-    introductions: Option<ProxyProtocol>,
+    proxy_protocol: Option<ProxyProtocol>,
     scratch: TlsBuffers,
-    swarms: Arc<Swarms>,
     sweep: Sweep,
     sweeping: bool,
     stop: Arc<AtomicBool>,
     settings: WorkerConfig,
     slots: Slab<Slot>,
     wheel: TimerWheel,
-    order: Order,
+    order: EvictionLists,
     doors: Listeners,
-    room: Arc<Room>,
+    room: Arc<EvictionCoordinator>,
     /// Which of the workers it is.
     seat: usize,
     /// Nearly as many connections are open as may be, with all workers.
@@ -132,38 +149,30 @@ pub struct Worker<R> {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker that accepts at once. It leaves when `stop` is set and its ring is woken.
-    /// `acceptor` is for the listeners that speak TLS, where there are any.
-    #[expect(clippy::too_many_arguments, reason = "the one place where a worker is put together")]
-    pub fn new(
-        mut ring: R,
-        server: Server,
-        acceptor: Option<TlsAcceptor>,
-        swarms: Arc<Swarms>,
-        sweep: Sweep,
-        stop: Arc<AtomicBool>,
-        settings: WorkerConfig,
-        now_s: u32,
-    ) -> Worker<R> {
-        let mut doors = Listeners::new(settings.listeners);
+    /// A worker that accepts at once. [`Worker::run`] ends when `stop` is set and the ring woken.
+    pub fn new(mut ring: R, parts: WorkerParts) -> Worker<R> {
+        let WorkerParts { config, server, acceptor, now_s, .. } = parts;
+        let mut doors = Listeners::new(config.listeners);
         doors.open(&mut ring);
+        let counters = Arc::clone(server.counters());
+        counters.turned_s.set(u64::from(now_s));
+        let tls_bytes = if acceptor.is_some() { config.tls_buffer_bytes } else { 0 };
         Worker {
             ring,
             server,
-            scratch: TlsBuffers::new(if acceptor.is_some() { settings.scratch_bytes } else { 0 }),
             acceptor,
-            introductions: None,
-            swarms,
-            sweep,
+            proxy_protocol: parts.proxy_protocol,
+            scratch: TlsBuffers::new(tls_bytes),
+            sweep: parts.sweep,
             sweeping: false,
-            stop,
-            settings,
+            stop: parts.stop,
+            settings: config,
             slots: Slab::new(),
             wheel: TimerWheel::new(now_s),
-            order: Order::new(),
+            order: EvictionLists::new(),
             doors,
-            room: Arc::new(Room::alone(Arc::new(ConnectionLimit::unlimited()))),
-            seat: 0,
+            room: parts.evictions,
+            seat: parts.index,
             crowded: false,
             full: false,
             asked_others: false,
@@ -185,26 +194,8 @@ impl<R: Ring> Worker<R> {
             turn: 1,
             now_s,
             shutdown_at_s: None,
-            counters: Arc::default(),
+            counters,
         }
-    }
-
-    /// The same, but it and its server count for everybody to see.
-    pub fn counting(self, counters: Arc<Counters>) -> Worker<R> {
-        counters.turned_s.set(u64::from(self.now_s));
-        Worker { server: self.server.counting(Arc::clone(&counters)), counters, ..self }
-    }
-
-    /// The same, one of several whose connections are limited together: that of this number, from
-    /// 0. Its ring has the same limit.
-    pub fn sharing(self, room: Arc<Room>, number: usize) -> Worker<R> {
-        Worker { room, seat: number, ..self }
-    }
-
-    /// The same, with listeners on which proxies introduce clients.
-    pub fn behind(mut self, introductions: Option<ProxyProtocol>) -> Worker<R> {
-        self.introductions = introductions;
-        self
     }
 
     /// Turns the loop until told to stop and done; `clock` tells the time since the start.
@@ -251,7 +242,7 @@ impl<R: Ring> Worker<R> {
         self.answered_before = self.server.answered();
         self.server.set_now(now_s);
         self.crowded = self.room.limit().is_nearly_reached();
-        if self.server.renew_access() {
+        if self.server.refresh_access_list() {
             self.sweep.start_full_round();
             self.sweeping = true;
         }
@@ -278,8 +269,7 @@ impl<R: Ring> Worker<R> {
         self.doors.open_freed(&mut self.ring);
         self.counters.connections.set(self.slots.len() as u64);
         if self.sweeping {
-            let keep = |info_hash: &InfoHash| self.server.serves(info_hash);
-            self.sweeping = self.swarms.sweep(&mut self.sweep, now_s, keep) == SweepStatus::Pending;
+            self.sweeping = self.server.sweep(&mut self.sweep) == SweepStatus::Pending;
             sort_freed_memory();
         }
     }
@@ -360,12 +350,12 @@ impl<R: Ring> Worker<R> {
     fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: Option<IpAddr>) {
         (self.full, self.asked_others) = (false, false);
         let acceptor = match &self.acceptor {
-            Some(acceptor) if listener >= self.settings.secured_from => Some(acceptor),
+            Some(acceptor) if listener >= self.settings.tls_from => Some(acceptor),
             _ => None,
         };
-        let introduced = match &mut self.introductions {
-            Some(introductions) if introductions.expected_at(listener) => {
-                Some(introductions.may_come_from(peer, self.now_s))
+        let introduced = match &mut self.proxy_protocol {
+            Some(proxy_protocol) if proxy_protocol.expected_at(listener) => {
+                Some(proxy_protocol.may_come_from(peer, self.now_s))
             }
             _ => None,
         };
@@ -376,7 +366,7 @@ impl<R: Ring> Worker<R> {
             (_, Some(peer)) => self.server.admit(peer, acceptor.is_some()),
         };
         let Some(ticket) = ticket else { return self.ring.reset(socket) };
-        let patience = &self.settings.patience;
+        let timeouts = &self.settings.timeouts;
         let connection = match acceptor.map(TlsAcceptor::accept) {
             Some(Some(mut session)) => {
                 if acceptor.is_some_and(TlsAcceptor::needs_local_address)
@@ -384,13 +374,13 @@ impl<R: Ring> Worker<R> {
                 {
                     session.connected_to(address.ip());
                 }
-                Connection::new(peer, Some(session), self.now_s, patience)
+                Connection::new(peer, Some(session), self.now_s, timeouts)
             }
             Some(None) => {
                 self.server.release(ticket);
                 return self.reject(socket, Rejection::NoMemory);
             }
-            None => Connection::new(peer, None, self.now_s, patience),
+            None => Connection::new(peer, None, self.now_s, timeouts),
         };
         let connection = match introduced {
             Some(trusted) => connection.proxy_protocol(trusted),
@@ -419,7 +409,7 @@ impl<R: Ring> Worker<R> {
         let slot = entry.insert(Slot::new(connection, socket, self.generation));
         self.wheel.set(index as u32, slot.deadline_s);
         let key = slot.key(index);
-        self.order.append(index as u32, List::Unanswered);
+        self.order.append(index as u32, EvictionList::Unanswered);
         key
     }
 

@@ -16,4 +16,6 @@ mod page;
 mod places;
 mod process;
 mod refusal;
+mod response;
 mod scrape;
+mod server;

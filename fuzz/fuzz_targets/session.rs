@@ -12,7 +12,7 @@ use annulus::config::Protocol;
 use annulus::connection::{
     Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn,
 };
-use annulus::server::Server;
+use annulus::server::{Server, ServerParts};
 use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
 
@@ -28,7 +28,7 @@ fn server() -> Server {
         peer_timeout_s: 2700,
     };
     let swarms = Arc::new(Swarms::new(settings, RandomState::new()));
-    Server::new(swarms, Protocol::default(), 1)
+    Server::new(ServerParts::new(swarms, Protocol::default(), 1))
 }
 
 thread_local! {

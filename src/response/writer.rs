@@ -41,17 +41,17 @@ impl Writer<'_> {
     pub(super) fn head(
         &mut self,
         status: Status,
-        envelope: ResponseOptions,
+        options: ResponseOptions,
         body_len: Option<usize>,
     ) {
-        self.head_with(status, envelope, body_len, &[]);
+        self.head_with(status, options, body_len, &[]);
     }
 
     /// The same, with a header line more, given in parts.
     pub(super) fn head_with(
         &mut self,
         status: Status,
-        envelope: ResponseOptions,
+        options: ResponseOptions,
         body_len: Option<usize>,
         header: &[&[u8]],
     ) {
@@ -61,7 +61,7 @@ impl Writer<'_> {
             self.put(b"\r\n");
         }
         self.put(b"Content-Type: text/plain\r\n");
-        match (envelope.keep_alive, envelope.http10) {
+        match (options.keep_alive, options.http10) {
             (false, _) => self.put(b"Connection: close\r\n"),
             (true, true) => self.put(b"Connection: keep-alive\r\n"),
             (true, false) => {}

@@ -4,7 +4,6 @@ use std::io;
 use std::mem;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
@@ -17,12 +16,7 @@ use crate::admin::EngineInfo;
 use crate::clock::Clock;
 use crate::limits::{ACCEPTS_PER_TURN_MAX, ARENA_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::log;
-use crate::metrics::Counters;
-use crate::proxy::ProxyProtocol;
-use crate::server::Server;
-use crate::tls::TlsAcceptor;
-use crate::worker::{Room, Worker, WorkerConfig};
-use annulus_swarm::{Swarms, Sweep};
+use crate::worker::{Worker, WorkerParts};
 
 /// The workers' threads, and what wakes them.
 pub(super) type Workers = Vec<(JoinHandle<io::Result<()>>, Waker)>;
@@ -33,21 +27,11 @@ pub(super) type Started = Result<(EngineInfo, String), String>;
 /// Everything one worker is made of, on the way to its thread: a ring must be built by the
 /// thread that uses it.
 pub(super) struct Plan {
-    pub(super) settings: WorkerConfig,
-    pub(super) room: Arc<Room>,
-    /// Its place among the workers, from 0.
-    pub(super) number: usize,
+    pub(super) parts: WorkerParts,
     pub(super) listeners: Vec<Listener>,
     pub(super) waker: Waker,
     pub(super) reply_bytes: usize,
-    pub(super) acceptor: Option<TlsAcceptor>,
-    pub(super) introductions: Option<ProxyProtocol>,
-    pub(super) server: Server,
-    pub(super) swarms: Arc<Swarms>,
-    pub(super) sweep: Sweep,
-    pub(super) stop: Arc<AtomicBool>,
     pub(super) clock: Clock,
-    pub(super) counters: Arc<Counters>,
 }
 
 impl Plan {
@@ -93,7 +77,7 @@ impl Plan {
         EngineConfig {
             listeners,
             waker: self.waker.clone(),
-            limit: Arc::clone(self.room.limit()),
+            limit: Arc::clone(self.parts.evictions.limit()),
             accepts_per_turn: ACCEPTS_PER_TURN_MAX,
             send_buffer_bytes: self.reply_bytes,
             arena_bytes: ARENA_BYTES,
@@ -108,11 +92,8 @@ impl Plan {
         described: (EngineInfo, String),
         started: &Sender<Started>,
     ) -> io::Result<()> {
-        let Plan { settings, acceptor, server, swarms, sweep, stop, clock, .. } = self;
-        let now_s = clock.now_s();
-        let worker = Worker::new(ring, server, acceptor, swarms, sweep, stop, settings, now_s);
-        let worker = worker.sharing(self.room, self.number);
-        let mut worker = worker.behind(self.introductions).counting(self.counters);
+        let Plan { parts, clock, .. } = self;
+        let mut worker = Worker::new(ring, parts);
         let _ = started.send(Ok(described));
         let result = worker.run(|| clock.now());
         if let Err(error) = &result {

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use annulus_ring::{Key, RecvMode, Ring, Socket};
 
 use super::Worker;
-use super::order::List;
+use super::eviction_lists::EvictionList;
 use super::progress::{ONLY_FIN, UNKNOWN};
 use super::slot::Phase;
 use crate::connection::{Action, Connection, Progress, RequestError};
@@ -21,7 +21,7 @@ impl<R: Ring> Worker<R> {
         let slot = &mut self.slots[key.slot() as usize];
         slot.phase = Phase::Lingering;
         self.ring.shutdown(&slot.socket, Shutdown::Write);
-        self.order.append(key.slot(), List::Lingering);
+        self.order.append(key.slot(), EvictionList::Lingering);
         self.watch(key, LINGER_S);
         self.receive(key, RecvMode::Multishot);
     }
@@ -159,7 +159,7 @@ impl<R: Ring> Worker<R> {
             UNKNOWN if unsent == 0 => return false,
             _ if unsent == 0 => {
                 self.slots[key.slot() as usize].unsent = UNKNOWN;
-                self.set_deadline(key, self.settings.patience.idle_s);
+                self.set_deadline(key, self.settings.timeouts.idle_s);
             }
             _ if before == UNKNOWN || self.has_progressed(before, unsent) => {
                 self.set_deadline(key, self.settings.send_s);
@@ -255,9 +255,9 @@ impl<R: Ring> Worker<R> {
         let began_s = at_s.saturating_sub(self.settings.shutdown_s);
         let waits_since_s = match overdue(connection) {
             WaitingFor::Handshake => {
-                connection.deadline_s().saturating_sub(self.settings.patience.handshake_s)
+                connection.deadline_s().saturating_sub(self.settings.timeouts.handshake_s)
             }
-            _ => connection.deadline_s().saturating_sub(self.settings.patience.header_s),
+            _ => connection.deadline_s().saturating_sub(self.settings.timeouts.header_s),
         };
         let has_had_time = connection.has_answered()
             || self.now_s >= began_s.min(waits_since_s).saturating_add(LINGER_S);

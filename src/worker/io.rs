@@ -4,7 +4,7 @@ use std::mem;
 
 use annulus_ring::{Errno, Key, RecvBuf, RecvEnd, RecvMode, Ring, Socket};
 
-use super::order::List;
+use super::eviction_lists::EvictionList;
 use super::progress::UNKNOWN;
 use super::slot::Phase;
 use super::{Worker, WorkerConfig};
@@ -65,18 +65,18 @@ impl<R: Ring> Worker<R> {
     /// Answers what `bytes` and those kept before them complete.
     pub(super) fn serve(&mut self, key: Key, bytes: &mut [u8]) {
         let out = self.ring.send_buffer();
-        let WorkerConfig { patience, .. } = &self.settings;
+        let WorkerConfig { timeouts, .. } = &self.settings;
         let (server, scratch) = (&mut self.server, &mut self.scratch);
         let slot = &mut self.slots[key.slot() as usize];
         let stops = self.shutdown_at_s.is_some() && slot.owed == 0;
         // Who has sent more than was read at once is answered to its end.
         let makes_room = (self.crowded || slot.evicted) && !slot.full;
-        server.close_connections(stops || makes_room);
+        server.set_closing(stops || makes_room);
         let before = slot.held_bytes();
         let connection = &mut slot.connection;
         self.handshakes += u32::from(connection.may_be_costly(bytes));
         let handshake = connection.handshake();
-        let mut turn = Turn { handler: server, now_s: self.now_s, timeouts: patience, out };
+        let mut turn = Turn { handler: server, now_s: self.now_s, timeouts: timeouts, out };
         let progress = connection.receive(bytes, scratch, &mut turn);
         if handshake == Some(HandshakeState::InProgress)
             && let Some(HandshakeState::Done { tls13, resumed }) = connection.handshake()
@@ -143,7 +143,7 @@ impl<R: Ring> Worker<R> {
         let listed = slot.listed_idle && slot.deadline_s == before_s;
         if slot.connection.has_answered() && !listed {
             slot.listed_idle = true;
-            self.order.append(key.slot(), List::Idle);
+            self.order.append(key.slot(), EvictionList::Idle);
         }
         if bytes > 1 {
             // Fewer than these may have come by then: `expire` has them read.
@@ -294,7 +294,7 @@ impl<R: Ring> Worker<R> {
     }
 
     pub(super) fn on_sent(&mut self, key: Key, result: Result<(), Errno>) {
-        let idle_s = self.settings.patience.idle_s;
+        let idle_s = self.settings.timeouts.idle_s;
         let Some(slot) = self.slot(key) else { return };
         slot.sending = false;
         slot.unsent = UNKNOWN;
@@ -308,7 +308,7 @@ impl<R: Ring> Worker<R> {
                 let slot = &mut self.slots[key.slot() as usize];
                 if slot.phase == Phase::Serving {
                     slot.listed_idle = true;
-                    self.order.append(key.slot(), List::Idle);
+                    self.order.append(key.slot(), EvictionList::Idle);
                 }
                 self.go_on(key);
             }

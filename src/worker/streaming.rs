@@ -13,7 +13,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn begin_stream(&mut self, key: Key) {
         let slot = &mut self.slots[key.slot() as usize];
         slot.phase = Phase::Streaming;
-        slot.stream = Some(Box::new(self.server.begin_stream()));
+        slot.stream = Some(Box::new(self.server.begin_full_scrape()));
         self.set_deadline(key, self.settings.send_s);
         self.queue(key);
     }
@@ -34,7 +34,7 @@ impl<R: Ring> Worker<R> {
         let before = slot.held_bytes();
         let Some(stream) = &mut slot.stream else { return };
         let (out, server) = (self.ring.send_buffer(), &mut self.server);
-        let write = |out: &mut [u8]| server.stream(stream, out);
+        let write = |out: &mut [u8]| server.write_scrape_chunk(stream, out);
         let (len, more) = slot.connection.stream_chunk(&mut self.scratch, out, write);
         self.counters.bytes_sent.add(len as u64);
         if len > 0 {
@@ -53,7 +53,7 @@ impl<R: Ring> Worker<R> {
     /// Frees what a stream holds, if the connection has one.
     pub(super) fn end_stream(&mut self, key: Key) {
         if self.slots[key.slot() as usize].stream.take().is_some() {
-            self.server.end_stream();
+            self.server.end_full_scrape();
         }
     }
 }

@@ -14,9 +14,9 @@ use annulus::limits::{
     RESPONSE_BATCH_BYTES, RESPONSE_BYTES_MAX,
 };
 use annulus::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
-use annulus::server::{Server, response_bytes_max};
+use annulus::server::{Server, ServerParts, response_bytes_max};
 use annulus::tls::encrypted_bytes_max;
-use annulus::worker::{Room, Worker, WorkerConfig};
+use annulus::worker::{EvictionCoordinator, Worker, WorkerConfig, WorkerParts};
 use annulus_ring::Ring;
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
@@ -115,19 +115,19 @@ fn build_limited(
     let clock_ms = Rc::new(Cell::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let replies_bytes = response_bytes_max(&protocol) + faults.batch_bytes;
-    let secured = scripts.iter().any(|script| script.secured);
-    let settings = WorkerConfig {
+    let tls = scripts.iter().any(|script| script.secured);
+    let config = WorkerConfig {
         listeners: LISTENERS,
-        secured_from: SECURED_FROM,
-        scratch_bytes: replies_bytes,
-        patience: Timeouts { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
+        tls_from: SECURED_FROM,
+        tls_buffer_bytes: replies_bytes,
+        timeouts: Timeouts { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
         send_s: SEND_S,
         shutdown_s: SHUTDOWN_S,
     };
     let ring = FakeRing::new(
         scripts,
         faults,
-        match secured {
+        match tls {
             true => encrypted_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX),
             false => replies_bytes,
         },
@@ -136,13 +136,20 @@ fn build_limited(
         Arc::clone(&stop),
         trace.clone(),
     );
-    let room = Arc::new(Room::alone(Arc::clone(&ring.limit)));
-    let server = Server::new(Arc::clone(&swarms), protocol, seed);
-    let server = server.limited(ledger.map(RateLimiter::new));
-    let sweep = Sweep::new(0, 1);
-    let acceptor = secured.then(acceptor);
-    let worker = Worker::new(ring, server, acceptor, Arc::clone(&swarms), sweep, stop, settings, 0);
-    (worker.sharing(room, 0), clock_ms, swarms)
+    let limiter = ledger.map(RateLimiter::new);
+    let server = ServerParts::new(Arc::clone(&swarms), protocol, seed);
+    let parts = WorkerParts {
+        config,
+        server: Server::new(ServerParts { rate_limiter: limiter, ..server }),
+        acceptor: tls.then(acceptor),
+        proxy_protocol: None,
+        sweep: Sweep::new(0, 1),
+        stop,
+        evictions: Arc::new(EvictionCoordinator::alone(Arc::clone(&ring.limit))),
+        index: 0,
+        now_s: 0,
+    };
+    (Worker::new(ring, parts), clock_ms, swarms)
 }
 
 /// Lets these clients talk to a worker until all have left and it has stopped.

@@ -16,8 +16,8 @@ use annulus::config::{CertificateFiles, Protocol};
 use annulus::connection::{Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn};
 use annulus::os::FileSource;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
-use annulus::server::Server;
-use annulus::tls::{TlsAcceptor, Certificates, TlsContext, encrypted_bytes_max};
+use annulus::server::{Server, ServerParts};
+use annulus::tls::{Certificates, TlsAcceptor, TlsContext, encrypted_bytes_max};
 use annulus::clock::Clock;
 use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
@@ -59,7 +59,7 @@ impl Service {
             peer_timeout_s: 2700,
         };
         let swarms = Arc::new(Swarms::new(settings, RandomState::new()));
-        let server = Server::new(swarms, Protocol::default(), 1);
+        let server = Server::new(ServerParts::new(swarms, Protocol::default(), 1));
         let replies_bytes = server.response_bytes_max() + room;
         let connection = match secured {
             true => {

@@ -9,7 +9,7 @@ use annulus_ring::{ConnectionLimit, Key, Ring, Waker};
 
 use super::Worker;
 use super::close::overdue;
-use super::order::List;
+use super::eviction_lists::EvictionList;
 use super::progress::ONLY_FIN;
 use super::slot::Phase;
 use crate::connection::Connection;
@@ -28,9 +28,9 @@ const UNANSWERED: u32 = 1 << 31;
 
 /// What the workers tell each other about their connections.
 #[derive(Debug)]
-pub struct Room {
+pub struct EvictionCoordinator {
     limit: Arc<ConnectionLimit>,
-    seats: Vec<Seat>,
+    seats: Vec<WorkerEntry>,
     /// Connections that are being closed to make room.
     leaving: AtomicUsize,
     /// One line for all workers.
@@ -40,7 +40,7 @@ pub struct Room {
 /// One worker, as the others see it: on a cache line of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Seat {
+struct WorkerEntry {
     /// The one that is alone needs none.
     waker: Option<Waker>,
     /// Which of its connections is to be closed first, about: [`Worker::first_to_go`].
@@ -49,9 +49,9 @@ struct Seat {
     asked: AtomicU32,
 }
 
-impl Seat {
-    fn new(waker: Option<Waker>) -> Seat {
-        Seat { waker, first_to_go: AtomicU32::new(NEVER), asked: AtomicU32::new(0) }
+impl WorkerEntry {
+    fn new(waker: Option<Waker>) -> WorkerEntry {
+        WorkerEntry { waker, first_to_go: AtomicU32::new(NEVER), asked: AtomicU32::new(0) }
     }
 
     /// How many connections it is asked to close since it looked last.
@@ -65,17 +65,17 @@ impl Seat {
     }
 }
 
-impl Room {
+impl EvictionCoordinator {
     /// For workers that are woken by these, in their order.
-    pub fn new(limit: Arc<ConnectionLimit>, wakers: &[Waker]) -> Room {
-        let seats = wakers.iter().map(|waker| Seat::new(Some(waker.clone()))).collect();
-        Room { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
+    pub fn new(limit: Arc<ConnectionLimit>, wakers: &[Waker]) -> EvictionCoordinator {
+        let seats = wakers.iter().map(|waker| WorkerEntry::new(Some(waker.clone()))).collect();
+        EvictionCoordinator { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
     }
 
     /// For one worker.
-    pub fn alone(limit: Arc<ConnectionLimit>) -> Room {
-        let seats = vec![Seat::new(None)];
-        Room { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
+    pub fn alone(limit: Arc<ConnectionLimit>) -> EvictionCoordinator {
+        let seats = vec![WorkerEntry::new(None)];
+        EvictionCoordinator { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
     }
 
     /// How many connections there may be, and are.
@@ -101,8 +101,9 @@ impl Room {
     /// and which that is, if one may be closed at `now_s`.
     fn first_to_go_beside(&self, own: usize, now_s: u32) -> Option<(usize, u32)> {
         let others = self.seats.iter().enumerate().filter(|&(index, _)| index != own);
-        let first =
-            |(index, seat): (usize, &Seat)| (index, seat.first_to_go.load(Ordering::Relaxed));
+        let first = |(index, seat): (usize, &WorkerEntry)| {
+            (index, seat.first_to_go.load(Ordering::Relaxed))
+        };
         others
             .map(first)
             .min_by_key(|&(_, first)| first)
@@ -180,14 +181,16 @@ impl<R: Ring> Worker<R> {
     /// that: 0 if one is over, else since when the longest idle one is idle, else from when on one
     /// that is not answered may be closed, with a mark.
     fn first_to_go(&self) -> u32 {
-        if self.order.first(List::Lingering).is_some() && self.lingering_tried_s != self.now_s {
+        if self.order.first(EvictionList::Lingering).is_some()
+            && self.lingering_tried_s != self.now_s
+        {
             return 0;
         }
         let first = |list| self.slots.get(self.order.first(list)? as usize);
-        if let Some(slot) = first(List::Idle) {
-            return slot.connection.deadline_s().saturating_sub(self.settings.patience.idle_s);
+        if let Some(slot) = first(EvictionList::Idle) {
+            return slot.connection.deadline_s().saturating_sub(self.settings.timeouts.idle_s);
         }
-        first(List::Unanswered).map_or(NEVER, |slot| {
+        first(EvictionList::Unanswered).map_or(NEVER, |slot| {
             UNANSWERED | self.evictable_from_s(&slot.connection, overdue(&slot.connection))
         })
     }
@@ -196,14 +199,14 @@ impl<R: Ring> Worker<R> {
     /// close. Whether there was one.
     fn close_lingering(&mut self) -> bool {
         for _ in 0..LINGERING_LOOKS {
-            let Some(index) = self.order.first(List::Lingering) else { break };
+            let Some(index) = self.order.first(EvictionList::Lingering) else { break };
             let Some(slot) = self.slots.get(index as usize) else { break };
             let key = slot.key(index as usize);
             if slot.phase != Phase::Lingering || slot.evicted {
                 self.order.remove(index);
             } else if self.unsent(key) > ONLY_FIN || self.ring.unread_bytes(&slot.socket) > 0 {
                 self.lingering_tried_s = self.now_s;
-                self.order.append(index, List::Lingering);
+                self.order.append(index, EvictionList::Lingering);
             } else {
                 self.order.remove(index);
                 self.room.leaving.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +226,7 @@ impl<R: Ring> Worker<R> {
         if self.close_lingering() {
             return true;
         }
-        for list in [List::Idle, List::Unanswered] {
+        for list in [EvictionList::Idle, EvictionList::Unanswered] {
             for _ in 0..EVICTIONS_PER_TURN_MAX {
                 let Some(index) = self.order.first(list) else { break };
                 let Some(slot) = self.slots.get_mut(index as usize) else { break };
@@ -233,10 +236,14 @@ impl<R: Ring> Worker<R> {
                     // It comes back to the end of a list when it waits for its client again.
                     slot.listed_idle = false;
                     self.order.remove(index);
-                } else if (list == List::Idle) != (waits_for == WaitingFor::Idle) {
+                } else if (list == EvictionList::Idle) != (waits_for == WaitingFor::Idle) {
                     // It has begun a request since, or ended it.
-                    slot.listed_idle = list == List::Unanswered;
-                    let other = if list == List::Idle { List::Unanswered } else { List::Idle };
+                    slot.listed_idle = list == EvictionList::Unanswered;
+                    let other = if list == EvictionList::Idle {
+                        EvictionList::Unanswered
+                    } else {
+                        EvictionList::Idle
+                    };
                     self.order.append(index, other);
                 } else if slot.sent_turn == turn
                     || self.evictable_from_s(&self.slots[index as usize].connection, waits_for)
@@ -259,10 +266,10 @@ impl<R: Ring> Worker<R> {
     /// From when on a connection has had the time that is left to it when others wait: all but the
     /// idle ones have a share of what they have else.
     fn evictable_from_s(&self, connection: &Connection, waits_for: WaitingFor) -> u32 {
-        let patience = &self.settings.patience;
+        let timeouts = &self.settings.timeouts;
         let allowed_s = match waits_for {
-            WaitingFor::Handshake => patience.handshake_s,
-            WaitingFor::Header => patience.header_s,
+            WaitingFor::Handshake => timeouts.handshake_s,
+            WaitingFor::Header => timeouts.header_s,
             WaitingFor::Idle | WaitingFor::Send => return 0,
         };
         connection.deadline_s().saturating_sub(allowed_s - allowed_s / UNANSWERED_SHARE)

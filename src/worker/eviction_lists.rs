@@ -8,7 +8,7 @@ const NONE: u32 = u32::MAX;
 
 /// Which of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum List {
+pub(super) enum EvictionList {
     /// Connections that have had an answer and say nothing.
     Idle = 0,
     /// Connections whose first request, or handshake, has not come to its end.
@@ -26,7 +26,7 @@ struct Link {
 const UNLINKED: Link = Link { next: NONE, previous: NONE };
 
 /// The lists, over the slots of a slab.
-pub(super) struct Order {
+pub(super) struct EvictionLists {
     links: Vec<Link>,
     heads: [u32; 3],
     tails: [u32; 3],
@@ -34,9 +34,9 @@ pub(super) struct Order {
     changed: bool,
 }
 
-impl Order {
-    pub(super) fn new() -> Order {
-        Order { links: Vec::new(), heads: [NONE; 3], tails: [NONE; 3], changed: false }
+impl EvictionLists {
+    pub(super) fn new() -> EvictionLists {
+        EvictionLists { links: Vec::new(), heads: [NONE; 3], tails: [NONE; 3], changed: false }
     }
 
     /// Whether the first of a list may be another since this was last asked, or the same anew.
@@ -45,7 +45,7 @@ impl Order {
     }
 
     /// Moves `slot` to the end of a list, from wherever it is.
-    pub(super) fn append(&mut self, slot: u32, list: List) {
+    pub(super) fn append(&mut self, slot: u32, list: EvictionList) {
         self.remove(slot);
         let index = slot as usize;
         if index >= self.links.len() {
@@ -83,7 +83,7 @@ impl Order {
     }
 
     /// The slot that has been in a list for longest.
-    pub(super) fn first(&self, list: List) -> Option<u32> {
+    pub(super) fn first(&self, list: EvictionList) -> Option<u32> {
         Some(self.heads[list as usize]).filter(|&slot| slot != NONE)
     }
 }
@@ -99,7 +99,7 @@ mod tests {
     fn keeps_the_order_whatever_comes_and_goes() {
         for seed in 0..50 {
             let mut random = Random::seeded(seed);
-            let mut order = Order::new();
+            let mut order = EvictionLists::new();
             let mut model = [VecDeque::new(), VecDeque::new()];
             for _ in 0..2000 {
                 let slot = random.below(12);
@@ -107,20 +107,24 @@ mod tests {
                 match random.below(3) {
                     0 => order.remove(slot),
                     1 => {
-                        order.append(slot, List::Idle);
+                        order.append(slot, EvictionList::Idle);
                         model[0].push_back(slot);
                     }
                     _ => {
-                        order.append(slot, List::Unanswered);
+                        order.append(slot, EvictionList::Unanswered);
                         model[1].push_back(slot);
                     }
                 }
-                for (list, model) in [List::Idle, List::Unanswered].into_iter().zip(&model) {
+                for (list, model) in
+                    [EvictionList::Idle, EvictionList::Unanswered].into_iter().zip(&model)
+                {
                     assert_eq!(order.first(list), model.front().copied(), "seed {seed}");
                 }
             }
             // The whole of both, from the front.
-            for (list, model) in [List::Idle, List::Unanswered].into_iter().zip(model) {
+            for (list, model) in
+                [EvictionList::Idle, EvictionList::Unanswered].into_iter().zip(model)
+            {
                 for slot in model {
                     assert_eq!(order.first(list), Some(slot), "seed {seed}");
                     order.remove(slot);
