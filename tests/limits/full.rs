@@ -294,6 +294,7 @@ fn every_worker_has_unfinished_requests_make_room(engine: Engine) {
         let _unfinished = unfinished(&tracker);
         observed.wait_sample("annulus_connections_open", 1.0);
         answered(&tracker);
+        observed.wait_sample("annulus_connections_open", 0.0);
     }
     assert_eq!(observed.labelled_samples(EVICTED), ["waiting_for=header 2"]);
     let in_time = observed.labelled_samples("annulus_connections_timed_out_total");

@@ -78,7 +78,9 @@ fn checks_health(engine: Engine) {
             let observed = AdminClient::of(&site.tracker);
             let config = example(&site, site.secured, VERSIONS[1]);
             let config = replaced(&config, "option httpchk GET /\n", check);
-            let soon = "default-server check inter 20ms fall 10 rise 1000000\n";
+            // A slow answer is no failure: only a wrong one makes haproxy give up for good.
+            let soon = "timeout check 30s\n\
+                        default-server check inter 50ms fall 10 rise 1000000\n";
             let haproxy = start(&replaced(&config, "default-server check\n", soon));
             wait_for("checks", || (observed.sample(answered) >= 20.0).then_some(()));
             // Were they not to its liking, it would have given up for good.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -204,6 +204,14 @@ impl Tracker {
     pub(crate) fn assert_logged(&self, part: &str) {
         let said = self.wait_log(|lines| lines.iter().any(|line| line.contains(part)));
         assert!(said, "no line with {part:?}:\n{}", self.log());
+    }
+
+    /// Waits until nobody can connect to this address of its: from then on each of its workers is
+    /// stopping.
+    #[track_caller]
+    pub(crate) fn wait_refusal(&self, address: SocketAddr) {
+        let refuses = || TcpStream::connect(address).is_err();
+        wait_for("the listeners to close", || refuses().then_some(()));
     }
 
     /// Its process id.
