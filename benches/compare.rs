@@ -1,229 +1,101 @@
-//! The comparison: Annulus and its peers under the same load, and the document about it.
+//! The comparison: Annulus and its peers under the same load, kept as JSON, tables and charts.
 //!
-//! `cargo bench --bench compare` starts the floor (see `floor.rs`), this tracker on both of its
-//! engines, and nginx, opentracker (over TLS behind hitch) and aquatic_http where they are
-//! installed, each pinned to one CPU, has `annulus-load` ask them in turn from another, and
-//! writes `docs/performance.md` with its charts and the raw results. `--render` writes the
-//! document again from the committed results. The servers and their configurations are those
-//! of `wire.rs`.
-//!
-//! Beside that it asks this tracker with one worker and with two, on both CPUs, and counts what
-//! threads wait for and miss in its tables.
-//!
-//! It needs setpriv, taskset, prlimit, openssl and a C compiler, and two CPUs; cache misses are
-//! counted by perf, where the processor's counters can be had, or by valgrind.
+//! It measures what `wire` measures, and beside that latencies at a given rate, and this tracker with
+//! one worker and with two.
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-#[path = "tables/announcement.rs"]
-mod announcement;
-#[path = "compare/chart.rs"]
-mod chart;
-#[path = "wire/check.rs"]
-mod check;
-#[path = "wire/client.rs"]
-#[expect(dead_code, reason = "idle connections are not measured here")]
-mod client;
-#[path = "wire/configurations.rs"]
-mod configurations;
-#[path = "compare/contention.rs"]
-mod contention;
-#[path = "compare/document.rs"]
-mod document;
-#[path = "wire/endpoint.rs"]
-mod endpoint;
-#[path = "compare/figures.rs"]
-mod figures;
-#[path = "floor/server.rs"]
-mod floor;
-#[path = "wire/handshake.rs"]
-mod handshake;
-#[path = "compare/json.rs"]
-mod json;
-#[path = "compare/load.rs"]
-mod load;
-#[path = "wire/machine.rs"]
-#[expect(dead_code, reason = "the facts go into a document")]
-mod machine;
-#[path = "compare/measure.rs"]
-mod measure;
-#[path = "wire/memory.rs"]
-#[expect(dead_code, reason = "the figures go into a document")]
-mod memory;
-#[path = "compare/options.rs"]
-mod options;
-#[path = "wire/process.rs"]
-mod process;
-#[path = "compare/results.rs"]
-mod results;
-#[path = "compare/row.rs"]
-mod row;
-#[path = "compare/scaling.rs"]
-mod scaling;
-#[path = "wire/servers.rs"]
-#[expect(dead_code, reason = "the document has titles of its own")]
-mod servers;
-#[path = "compare/sharing.rs"]
-mod sharing;
-#[path = "compare/spread.rs"]
-mod spread;
-#[path = "wire/tls.rs"]
-#[expect(dead_code, reason = "wrk is not used here")]
-mod tls;
-#[path = "wire/torrents.rs"]
-mod torrents;
+use annulus_bench::net::{KeepAlive, Transport};
+use annulus_bench::options::{BenchOptions, Known};
+use annulus_bench::results::Results;
+use annulus_bench::servers::{DESCRIPTORS, ServerKind};
+use annulus_bench::{charts, load, machine, memory, repository, rows, scratch, tables};
+use anyhow::{Context, Result};
 
-use configurations::DESCRIPTORS;
-use contention::CONTEND;
-use figures::CHARTS;
-use floor::{Connections, Service};
-use handshake::MEASURE_HANDSHAKES;
-use memory::{ANNOUNCES, Memory};
-use options::{Options, USAGE};
-use process::{pin_self, raise_descriptors};
-use results::{Filled, Results};
-use servers::{SERVE_FLOOR, Server, installed};
+const USAGE: &str = "\
+usage: cargo bench --bench compare -- [OPTIONS]
+  --rounds N      measurements of each server and row (default 3)
+  --seconds S     seconds of each measurement (default 3)
+  --row ROW       only these rows: keep, close (and at a rate), each with TLS beside, memory or
+                  workers (this tracker with one and with two); may be repeated
+  --server NAME   only this server: floor, annulus, annulus-epoll, nginx, opentracker or
+                  aquatic_http; may be repeated
+  --slow          fill aquatic_http's memory too (three to five minutes)
+  --render        measure nothing: make charts and tables again from the results
+Writes docs/performance/ and the tables of docs/performance.md; with --row or --server, which make
+a trial, it prints tables instead. Servers are found in the path, in /usr/sbin or ~/.cargo/bin:
+  apt-get install nginx opentracker hitch openssl
+  cargo install aquatic_http --version 0.9.0 --locked
+It needs setpriv, taskset, openssl and two CPUs.";
 
-/// The programs without which nothing can be measured.
-const NEEDED: [&str; 3] = ["setpriv", "taskset", "prlimit"];
-
-/// Where the document goes, below the root of the repository.
-const DOCUMENT: &str = "docs/performance.md";
-
-/// Where its charts and the results go.
-const BESIDE: &str = "docs/performance";
-
-/// The results' file.
-const RESULTS: &str = "results.json";
+const ROWS: [&str; 4] = ["keep", "close", "memory", "workers"];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.as_slice() {
-        [word, arguments @ ..] if word == SERVE_FLOOR => return serve_floor(arguments),
-        [word, arguments @ ..] if word == MEASURE_HANDSHAKES => {
-            return measure_handshakes(arguments);
+    annulus_bench::init!();
+    annulus_bench::run(USAGE, &[], || {
+        let known = Known { rows: &ROWS, servers: &ServerKind::all(), flags: &["slow", "render"] };
+        let mut options = BenchOptions::parse(&known)?;
+        let is_trial = !options.rows.is_empty() || options.names_servers;
+        if options.rows.is_empty() {
+            options.rows = ROWS.map(str::to_owned).into();
         }
-        [word, arguments @ ..] if word == CONTEND => return contend(arguments),
-        _ => {}
-    }
-    // `cargo test --all-targets` runs benchmarks too, but without this argument.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let options = match Options::parse(arguments.into_iter()) {
-        Ok(options) => options,
-        Err(complaint) => {
-            eprintln!("{complaint}\n{USAGE}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if let Err(complaint) = compare(&options) {
-        eprintln!("compare: {complaint}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+        compare(&options, is_trial).map(|()| true)
+    })
 }
 
-fn serve_floor(arguments: &[String]) -> ExitCode {
-    let Some(service) = Service::parse(arguments) else { return ExitCode::FAILURE };
-    let error = floor::serve(service).unwrap_err();
-    eprintln!("floor: {error}");
-    ExitCode::FAILURE
-}
-
-fn measure_handshakes(arguments: &[String]) -> ExitCode {
-    let Err(error) = handshake::print_median(arguments) else { return ExitCode::SUCCESS };
-    eprintln!("{error}");
-    ExitCode::FAILURE
-}
-
-fn contend(arguments: &[String]) -> ExitCode {
-    let Some(counted) = contention::contend(arguments) else { return ExitCode::FAILURE };
-    println!("{counted}");
-    ExitCode::SUCCESS
-}
-
-fn compare(options: &Options) -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let file = root.join(BESIDE).join(RESULTS);
-    let failed = |path: &Path, error| format!("{}: {error}", path.display());
-    if !options.render {
-        load::program().map_err(|error| error.to_string())?;
-        let measured = measure(options)?;
-        if options.trial {
-            let trial = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare-trial.json");
-            fs::write(&trial, measured.json()).map_err(|error| failed(&trial, error))?;
-            println!("{}\nThe results are in {}.", document::write(&measured), trial.display());
+fn compare(options: &BenchOptions, is_trial: bool) -> Result<()> {
+    let file = repository("docs/performance/results.json");
+    if !options.has_flag("render") {
+        let results = measure(options)?;
+        if is_trial {
+            let trial = scratch("compare-trial.json");
+            write(&trial, &results.json()?)?;
+            for table in tables::NAMES.split(' ').filter_map(|name| tables::of(&results, name)) {
+                println!("{table}");
+            }
+            println!("The results are in {}.", trial.display());
             return Ok(());
         }
-        fs::create_dir_all(root.join(BESIDE)).map_err(|error| failed(&file, error))?;
-        fs::write(&file, measured.json()).map_err(|error| failed(&file, error))?;
+        write(&file, &results.json()?)?;
     }
-    let text = fs::read_to_string(&file).map_err(|error| failed(&file, error))?;
-    let results = Results::parse(&text)?;
-    let drawn =
-        CHARTS.iter().map(|chart| (format!("{BESIDE}/{}", chart.file), chart.svg(&results)));
-    for (path, text) in drawn.chain([(DOCUMENT.to_owned(), document::write(&results))]) {
-        let path = root.join(path);
-        fs::write(&path, text).map_err(|error| failed(&path, error))?;
+    let results: Results = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    for (name, svg) in charts::all(&results) {
+        write(&file.with_file_name(name), &svg)?;
     }
-    Ok(())
+    let document = repository("docs/performance.md");
+    write(&document, &tables::fill(&fs::read_to_string(&document)?, &results)?)
 }
 
-fn measure(options: &Options) -> Result<Results, String> {
-    if let Some(missing) = NEEDED.iter().find(|program| installed(program).is_none()) {
-        return Err(format!("{missing} is needed and not installed"));
-    }
-    pin_self().map_err(|error| format!("two CPUs are needed: {error}"))?;
-    raise_descriptors(DESCRIPTORS).map_err(|error| format!("too few descriptors: {error}"))?;
-    tls::prepare().map_err(|error| format!("no TLS: {error}"))?;
-    let facts = machine::facts().into_iter();
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+fn measure(options: &BenchOptions) -> Result<Results> {
+    annulus_bench::prepare(DESCRIPTORS)?;
+    load::build()?;
+    let slow = if options.has_flag("slow") { " --slow" } else { "" };
     let (rounds, seconds) = (options.rounds as u64, options.seconds);
-    let slow = if options.slow { " --slow" } else { "" };
     let program = "cargo bench --bench compare --";
-    let mut results = Results {
-        command: format!("{program} --rounds {rounds} --seconds {seconds}{slow}"),
-        facts: facts.map(|(name, fact)| (name.to_owned(), fact)).collect(),
-        rounds,
-        seconds,
-        ..Results::default()
-    };
-    if options.keep {
-        measure::measure(Connections::Keep, options, &mut results);
+    let command = format!("{program} --rounds {rounds} --seconds {seconds}{slow}");
+    let facts = machine::facts();
+    let mut results = Results { command, facts, rounds, seconds, ..Results::default() };
+    for (keep_alive, at_rate) in [(KeepAlive::Keep, false), (KeepAlive::Close, true)] {
+        if options.names(keep_alive.word()) {
+            rows::measure(keep_alive, &Transport::ALL, at_rate, options, &mut results);
+        }
     }
-    if options.close {
-        measure::measure(Connections::Close, options, &mut results);
-    }
-    if options.memory {
+    if options.names("memory") {
         // Both engines keep the same.
-        let one_engine = |server: &&Server| **server != Server::AnnulusEpoll;
-        let trackers = options.servers.iter().filter(|server| server.is_tracker());
-        let in_time = |server: &&Server| options.slow || server.takes_pipelined();
-        let measured = trackers.filter(one_engine).filter(in_time);
-        results.memory = measured.map(|server| fill(*server)).collect();
+        results.memory = memory::measure_all(&options.servers, |server| {
+            server.is_tracker()
+                && server != ServerKind::AnnulusEpoll
+                && (options.has_flag("slow") || server != ServerKind::Aquatic)
+        });
     }
-    if options.workers {
-        results.workers = scaling::measure(options);
-    }
-    if options.tables {
-        results.tables = contention::measure()?;
+    if options.names("workers") {
+        results.workers = rows::measure_workers(options);
     }
     Ok(results)
-}
-
-/// Measures a tracker's memory, in the way in which it takes announces fastest.
-fn fill(server: Server) -> Filled {
-    eprintln!("compare: memory, {}", server.name());
-    let connections = match server {
-        Server::Opentracker => Connections::Close,
-        _ => Connections::Keep,
-    };
-    let outcome = Memory::measure(server, connections);
-    let outcome = outcome.map_err(|error| error.to_string());
-    let outcome =
-        outcome.map(|memory| [ANNOUNCES, memory.before, memory.after].map(|number| number as f64));
-    Filled { server: server.name().to_owned(), outcome }
 }

@@ -1,13 +1,10 @@
 //! How long a turn of the loop lasts while ten million peers expire.
 //!
-//! `cargo bench --bench expiry`. A real worker on a real ring, with a table filled before
-//! and a peer timeout so short that everything expires within seconds, far faster than any
-//! configuration allows. Every turn is timed from the ring's wake-up to its next wait: what
-//! a client that comes in that turn would wait for. Nothing is asserted of times. Told beside
-//! them is the memory that the peers took.
+//! `cargo bench --bench expiry`. A real worker on a real ring, with swarms filled before and a peer
+//! timeout so short that everything expires within seconds, far faster than any configuration
+//! allows. Every turn is timed from the ring's wake-up to its next wait: that long a client waits
+//! that comes in that turn. Nothing is asserted of times. The memory of the peers is printed too.
 
-use std::fs;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -17,18 +14,13 @@ use annulus::config::Protocol;
 use annulus::connection::Timeouts;
 use annulus::server::{Server, ServerParts};
 use annulus::worker::{EvictionCoordinator, Worker, WorkerConfig, WorkerParts};
+use annulus_bench::process::status;
+use annulus_bench::swarms::{announce_request, unbounded};
 use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, Waker, steady_memory};
-use annulus_swarm::{Random, Sample, SwarmConfig, Swarms, Sweep};
-
-#[path = "tables/announcement.rs"]
-mod announcement;
-
-use announcement::announcement;
+use annulus_swarm::{Random, Sample, Sweep};
 
 const PEERS: u32 = 10_000_000;
-/// Seconds: the table is filled well within it, and all of it expires soon after.
 const PEER_TIMEOUT_S: u32 = 60;
-/// Memory of a process that has had no table yet is less.
 const FRESH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const GIVE_UP: Duration = Duration::from_secs(200);
 
@@ -40,25 +32,16 @@ fn main() {
 }
 
 fn run(name: &str, torrents: u32) {
-    let swarms = Arc::new(Swarms::new(
-        SwarmConfig {
-            torrents_max: u64::MAX,
-            peers_max: u64::MAX,
-            peers_per_torrent_max: u32::MAX,
-            peers_per_address_max: 16,
-            peer_timeout_s: PEER_TIMEOUT_S,
-        },
-        RandomState::new(),
-    ));
+    let swarms = Arc::new(unbounded(PEER_TIMEOUT_S));
     let memory_before = resident_bytes();
     let mut random = Random::seeded(1);
     let mut sample = Sample::with_capacity(1);
     for client in 0..PEERS {
-        let announcement = announcement(random.below(torrents), client, 0);
-        swarms.announce(&announcement, 0, &mut random, &mut sample);
+        let announce = announce_request(random.below(torrents), client, 0);
+        swarms.announce(&announce, 0, &mut random, &mut sample);
     }
     assert_eq!(swarms.totals().peers, u64::from(PEERS));
-    // The second table is made of what the first has left.
+    // The second swarms reuse what the first have left.
     if memory_before < FRESH_BYTES_MAX {
         let memory = resident_bytes() - memory_before;
         println!("{name}: {:.1} bytes of memory each", memory as f64 / f64::from(PEERS));
@@ -129,10 +112,6 @@ fn run(name: &str, torrents: u32) {
     );
 }
 
-/// Resident memory of this process: VmRSS, which the kernel tells in units of 1024 bytes.
 fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("proc(5) is there");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has it");
-    let kibibytes = line.split_whitespace().nth(1).expect("a number");
-    kibibytes.parse::<u64>().expect("a number") * 1024
+    status("self", "VmRSS:").expect("proc(5)") * 1024
 }

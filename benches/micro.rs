@@ -1,30 +1,24 @@
 //! What the parts of a request cost, in memory and one at a time: parse, look up in an access
 //! list, announce, encode.
 //!
-//! `cargo bench --bench micro`. Each measurement checks its answer, and calls what the
+//! `cargo bench --bench micro`. Each measurement checks its result, and calls what the
 //! server calls. Figures are nanoseconds: the best and the median of some rounds, since
 //! noise only ever adds.
 
-use std::hash::RandomState;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Barrier;
+use std::thread;
 use std::time::Instant;
 
 use annulus::access_list::AccessList;
 use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
+use annulus_bench::process::status;
+use annulus_bench::swarms::{NUMWANT, announce_request, unbounded};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
-use annulus_swarm::{InfoHash, Random, Sample, SwarmConfig, Swarms};
+use annulus_swarm::{InfoHash, Random, Sample};
 
-#[path = "tables/announcement.rs"]
-mod announcement;
-
-use announcement::announcement;
-
-/// Rounds of each measurement.
 const ROUNDS: usize = 15;
-/// What a client asks for that says nothing.
-const NUMWANT: u32 = 50;
-/// The bounds that the server works with.
 const BOUNDS: Bounds = Bounds {
     request_line_bytes_max: annulus::limits::REQUEST_LINE_BYTES_MAX,
     head_bytes_max: annulus::limits::HEAD_BYTES_MAX,
@@ -40,6 +34,12 @@ fn main() {
     }
     for peers in [10_000, 1_000_000, 10_000_000] {
         announce(peers);
+    }
+    println!("\nof 1,000 announces, by threads: waits for a lock, sleeps, preemptions");
+    for (name, torrents) in [("one torrent", 1), ("10,000 torrents", 10_000)] {
+        for threads in [1, 2, 4, 8, 16] {
+            contend(name, torrents, threads);
+        }
     }
 }
 
@@ -92,26 +92,26 @@ fn parse() {
 }
 
 fn encode() {
-    let swarms = empty();
+    let swarms = unbounded(2700);
     let mut random = Random::seeded(1);
     let mut sample = Sample::with_capacity(200);
     for client in 0..300 {
-        swarms.announce(&announcement(0, client, NUMWANT), 0, &mut random, &mut sample);
+        swarms.announce(&announce_request(0, client, NUMWANT), 0, &mut random, &mut sample);
     }
     let mut out = vec![0; response::announce_bytes_max(200)];
     for (numwant, compact) in [(0, true), (50, true), (200, true), (50, false)] {
-        let counts = swarms.announce(&announcement(0, 7, numwant), 0, &mut random, &mut sample);
-        let answer = AnnounceResponse {
+        let counts = swarms.announce(&announce_request(0, 7, numwant), 0, &mut random, &mut sample);
+        let parts = AnnounceResponse {
             counts,
             external: IpAddr::V4(Ipv4Addr::LOCALHOST),
             intervals: Intervals { interval_s: 1800, min_interval_s: 900 },
             sample: &sample,
             compact,
         };
-        let envelope = ResponseOptions { http10: false, keep_alive: true, head_only: false };
+        let options = ResponseOptions { http10: false, keep_alive: true, head_only: false };
         let form = if compact { "compact" } else { "dictionaries" };
         measure(&format!("encode {numwant} peers, {form}"), 50_000, |_| {
-            let len = response::announce(black_box(&mut out), envelope, &answer);
+            let len = response::announce(black_box(&mut out), options, &parts);
             assert!(out[..len].starts_with(b"HTTP/1.1 200 OK\r\n") && out[len - 1] == b'e');
             assert!(len > numwant as usize * 6);
         });
@@ -146,14 +146,14 @@ fn look_up(hashes: usize) {
 /// Announces of known peers into a table of `peers`, ten to a torrent on average, some
 /// torrents far larger than others.
 fn announce(peers: u32) {
-    let swarms = empty();
+    let swarms = unbounded(2700);
     let mut random = Random::seeded(2);
     let mut sample = Sample::with_capacity(200);
     let torrents = peers / 10;
     let mut known = Vec::with_capacity(peers as usize);
     for client in 0..peers {
         let torrent = skewed(&mut random, torrents);
-        let filled = announcement(torrent, client, 0);
+        let filled = announce_request(torrent, client, 0);
         swarms.announce(&filled, 0, &mut random, &mut sample);
         known.push(torrent);
     }
@@ -161,7 +161,7 @@ fn announce(peers: u32) {
     let mut order = Random::seeded(3);
     measure(&format!("announce, 50 wanted, {peers} peers"), 100_000, |_| {
         let client = order.below(peers);
-        let again = announcement(known[client as usize], client, NUMWANT);
+        let again = announce_request(known[client as usize], client, NUMWANT);
         let counts = swarms.announce(&again, 1, &mut random, &mut sample);
         let eligible = counts.complete + counts.incomplete - 1;
         let given = sample.v4().len() as u32;
@@ -171,20 +171,52 @@ fn announce(peers: u32) {
     let mut order = Random::seeded(4);
     measure(&format!("scrape, {peers} peers"), 100_000, |_| {
         let torrent = known[order.below(peers) as usize];
-        let counts = swarms.scrape(&announcement(torrent, 0, 0).info_hash);
+        let counts = swarms.scrape(&announce_request(torrent, 0, 0).info_hash);
         assert!(counts.complete + counts.incomplete > 0);
     });
 }
 
-fn empty() -> Swarms {
-    let settings = SwarmConfig {
-        torrents_max: u64::MAX,
-        peers_max: u64::MAX,
-        peers_per_torrent_max: u32::MAX,
-        peers_per_address_max: 16,
-        peer_timeout_s: 2700,
+/// Threads that announce to the same swarms of 50,000 peers at the same time, more threads than
+/// cores: what can be counted, not times. A sleep is a wait that lasted: a voluntary context switch.
+fn contend(name: &str, torrents: u32, threads: u32) {
+    const PEERS: u32 = 50_000;
+    const ANNOUNCES: u32 = 4_000_000;
+    let swarms = unbounded(2700);
+    let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(NUMWANT));
+    for client in 0..PEERS {
+        let announce = announce_request(client % torrents, client, 0);
+        swarms.announce(&announce, 0, &mut random, &mut sample);
+    }
+    let barrier = Barrier::new(threads as usize);
+    let work = |number: u32| {
+        let mut random = Random::seeded(number.into());
+        let mut sample = Sample::with_capacity(NUMWANT);
+        let switches = || {
+            ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]
+                .map(|name| status("thread-self", name).expect("proc(5)"))
+        };
+        barrier.wait();
+        let before = switches();
+        for _ in 0..ANNOUNCES / threads {
+            let client = random.below(PEERS);
+            let again = announce_request(client % torrents, client, NUMWANT);
+            let counts = swarms.announce(&again, 1, &mut random, &mut sample);
+            assert!(counts.complete + counts.incomplete >= PEERS / torrents);
+        }
+        let after = switches();
+        [after[0] - before[0], after[1] - before[1]]
     };
-    Swarms::new(settings, RandomState::new())
+    let counts = thread::scope(|scope| {
+        let work = &work;
+        let all: Vec<_> = (0..threads).map(|number| scope.spawn(move || work(number))).collect();
+        all.into_iter().fold([0, 0], |[sleeps, preempted], one| {
+            let own = one.join().expect("no thread panics");
+            [sleeps + own[0], preempted + own[1]]
+        })
+    });
+    let each = [swarms.lock_waits(), counts[0], counts[1]]
+        .map(|count| count as f64 * 1000.0 / f64::from(ANNOUNCES));
+    println!("{name:<44} {threads:>2} {:>8.2} {:>8.2} {:>8.2}", each[0], each[1], each[2]);
 }
 
 /// A number below `n`, small ones far more often.

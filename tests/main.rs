@@ -18,6 +18,7 @@ mod limits;
 mod log;
 mod packaging;
 mod page;
+mod performance;
 mod proxy;
 mod seccomp;
 mod support;

@@ -1,79 +1,64 @@
-//! One address that wants it all, as a process of its own.
+//! One address that takes all it can get, as a process of its own.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, io};
 
+use annulus_bench::Helper;
+use annulus_bench::net::{KeepAlive, Transport, connect};
+use annulus_bench::process::{LOAD_CPU, pinned, stop};
+use annulus_bench::servers::RunningServer;
+use annulus_bench::tls::client_config;
+use anyhow::{Context, Result, bail};
 use rustls::ClientConnection;
-use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::process::{LOAD_CPU, pinned, stop};
-use crate::tls::client_configuration;
+use crate::request;
 
-/// The argument with which this executable attacks.
-pub(crate) const ATTACK: &str = "attack-from-one-address";
+/// Attacks as the arguments say (kind, address, seconds), and prints attempts and answered ones.
+pub(crate) const HELPER: Helper = ("attack-from-one-address", |arguments| {
+    let [name, to, seconds] = arguments else { bail!("three arguments are needed") };
+    let attack = Attack::ALL.into_iter().find(|attack| attack.name() == name);
+    let [made, answered] = attack.context("no such attack")?.run(to.parse()?, seconds.parse()?)?;
+    println!("{made} {answered}");
+    Ok(())
+});
 
-/// The address.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 4, 0, 1);
 
-/// Connections that it works with at a time.
+/// Threads with a connection each, and announces that are pipelined on one.
 const THREADS: usize = 32;
+const PIPELINED: usize = 50;
 
-/// Announces that are sent at once where they are not sent singly.
-const PIPELINE: usize = 50;
-
-/// Time to wait for an answer.
-const WAIT: Duration = Duration::from_secs(2);
+const RESPONSE_WAIT: Duration = Duration::from_secs(2);
 
 /// What an attacker does, as fast as it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attack {
     /// Connects, announces once, and again.
     Connections,
-    /// Announces by the dozen, over connections that stay open if they may.
+    /// Pipelines announces, over connections that stay open if they may.
     Requests,
-    /// Has the tracker answer the first step of a TLS handshake, and leaves.
+    /// Lets the tracker answer the first flight of a TLS handshake, and leaves.
     Handshakes,
 }
 
-/// What an attacker got.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Spoils {
-    /// Requests or handshakes begun.
-    pub(crate) attempts: u64,
-    /// Those of them that got more than a refusal.
-    pub(crate) answered: u64,
-}
+/// Requests or handshakes begun, and those of them that got more than a refusal.
+pub(crate) type Attempts = [u64; 2];
 
-impl Spoils {
-    pub(crate) fn add(&mut self, other: Spoils) {
-        self.attempts += other.attempts;
-        self.answered += other.answered;
-    }
-}
-
-/// A running attacker.
+/// A running attacker; dropping it stops it.
 pub(crate) struct Attacker(Child);
 
 impl Attacker {
-    /// Waits for its end; what it got.
-    ///
-    /// # Errors
-    ///
-    /// If it failed.
-    pub(crate) fn spoils(mut self) -> io::Result<Spoils> {
-        let mut said = String::new();
-        if let Some(stdout) = &mut self.0.stdout {
-            stdout.read_to_string(&mut said)?;
-        }
-        let mut numbers = said.split_whitespace().map_while(|number| number.parse().ok());
-        match (numbers.next(), numbers.next()) {
-            (Some(attempts), Some(answered)) => Ok(Spoils { attempts, answered }),
-            _ => Err(io::Error::other("the attacker failed")),
-        }
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Result<Attempts> {
+        let printed = io::read_to_string(self.0.stdout.take().context("stdout is piped")?)?;
+        let mut numbers = printed.split_whitespace().map_while(|number| number.parse().ok());
+        let (made, answered) = numbers.next().zip(numbers.next()).context("the attacker failed")?;
+        Ok([made, answered])
     }
 }
 
@@ -86,7 +71,6 @@ impl Drop for Attacker {
 impl Attack {
     pub(crate) const ALL: [Attack; 3] = [Attack::Connections, Attack::Requests, Attack::Handshakes];
 
-    /// As the table has it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Attack::Connections => "connections",
@@ -96,125 +80,82 @@ impl Attack {
     }
 
     /// Starts an attacker for so many seconds.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be started.
-    pub(crate) fn begin(
-        self,
-        plain: SocketAddr,
-        secured: SocketAddr,
-        seconds: u64,
-    ) -> io::Result<Attacker> {
-        let to = if self == Attack::Handshakes { secured } else { plain };
-        let mut command: Command = pinned(LOAD_CPU, "nice");
-        command.args(["-n", "19"]).arg(std::env::current_exe()?);
-        command.args([ATTACK, self.name(), &to.to_string(), &seconds.to_string()]);
+    pub(crate) fn begin(self, tracker: &RunningServer, seconds: u64) -> Result<Attacker> {
+        let is_tls = self == Attack::Handshakes;
+        let transport = if is_tls { Transport::Tls } else { Transport::Plain };
+        let to = tracker.endpoint(transport)?.address;
+        let mut command = pinned(LOAD_CPU, "nice");
+        command.args(["-n", "19"]).arg(env::current_exe()?);
+        command.args([HELPER.0, self.name(), &to.to_string(), &seconds.to_string()]);
         Ok(Attacker(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
     }
 
-    /// One attempt, or a dozen, on `connection` if there is one, which is left there if it goes
-    /// on.
+    fn run(self, to: SocketAddr, seconds: u64) -> Result<Attempts> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let (bytes, made) = match self {
+            Attack::Connections => (request(KeepAlive::Close), 1),
+            Attack::Requests => (request(KeepAlive::Keep).repeat(PIPELINED), PIPELINED as u64),
+            Attack::Handshakes => (client_hello(to)?, 1),
+        };
+        let (all_made, all_answered) = (AtomicU64::new(0), AtomicU64::new(0));
+        let work = || {
+            let mut kept = None;
+            while Instant::now() < until {
+                // Resets are expected.
+                let answered = self.attempt(to, &bytes, &mut kept).unwrap_or(0);
+                all_made.fetch_add(made, Ordering::Relaxed);
+                all_answered.fetch_add(answered, Ordering::Relaxed);
+            }
+        };
+        thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
+        Ok([all_made.into_inner(), all_answered.into_inner()])
+    }
+
+    /// Sends `bytes`, on `kept` if there is a connection, and leaves the connection there if it goes
+    /// on. Returns how many requests were answered.
     fn attempt(
         self,
         to: SocketAddr,
         bytes: &[u8],
-        connection: &mut Option<TcpStream>,
-    ) -> io::Result<Spoils> {
-        let mut stream = match connection.take() {
+        kept: &mut Option<TcpStream>,
+    ) -> io::Result<u64> {
+        let mut stream = match kept.take() {
             Some(stream) => stream,
-            None => connect(to)?,
+            None => {
+                let socket = connect(SOURCE, to, RESPONSE_WAIT)?;
+                // The end is a reset and leaves nothing behind on this side.
+                socket.set_linger(Some(Duration::ZERO))?;
+                socket.into()
+            }
         };
         stream.write_all(bytes)?;
-        if self == Attack::Handshakes {
-            let got = stream.read(&mut [0; 4096])?;
-            return Ok(Spoils { attempts: 0, answered: u64::from(got > 0) });
-        }
-        let wanted = if self == Attack::Requests { PIPELINE } else { 1 };
+        let wanted = match self {
+            Attack::Handshakes => return Ok(u64::from(stream.read(&mut [0; 4096])? > 0)),
+            Attack::Requests => PIPELINED,
+            Attack::Connections => 1,
+        };
         let mut received = Vec::new();
         while count(&received, b"5:peers") < wanted {
             let mut space = [0; 16 * 1024];
             let got = stream.read(&mut space)?;
             received.extend_from_slice(&space[..got]);
             if got == 0 || count(&received, b"14:failure reason") > 0 {
-                let answered = count(&received, b"5:peers") as u64;
-                return Ok(Spoils { attempts: 0, answered });
+                return Ok(count(&received, b"5:peers") as u64);
             }
         }
         if self == Attack::Requests {
-            *connection = Some(stream);
+            *kept = Some(stream);
         }
-        Ok(Spoils { attempts: 0, answered: wanted as u64 })
+        Ok(wanted as u64)
     }
 }
 
-/// Attacks as the arguments say, and prints what it got.
-///
-/// # Errors
-///
-/// If the arguments are wrong or there is no certificate.
-pub(crate) fn attack(arguments: &[String]) -> io::Result<()> {
-    let [name, to, seconds] = arguments else { return Err(ErrorKind::InvalidInput.into()) };
-    let attack = Attack::ALL.into_iter().find(|attack| attack.name() == name);
-    let attack = attack.ok_or(ErrorKind::InvalidInput)?;
-    let to: SocketAddr = to.parse().map_err(io::Error::other)?;
-    let seconds = seconds.parse().map_err(io::Error::other)?;
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let (bytes, attempts) = match attack {
-        Attack::Connections => (announce(to, "Connection: close\r\n"), 1),
-        Attack::Requests => (announce(to, "").repeat(PIPELINE), PIPELINE as u64),
-        Attack::Handshakes => (hello(to)?, 1),
-    };
-    let bytes = Arc::new(bytes);
-    let threads: Vec<_> = (0..THREADS)
-        .map(|_| {
-            let bytes = Arc::clone(&bytes);
-            thread::spawn(move || {
-                let mut spoils = Spoils::default();
-                let mut connection = None;
-                while Instant::now() < until {
-                    spoils.attempts += attempts;
-                    // A reset is what it expects.
-                    spoils.add(attack.attempt(to, &bytes, &mut connection).unwrap_or_default());
-                }
-                spoils
-            })
-        })
-        .collect();
-    let mut all = Spoils::default();
-    for thread in threads {
-        all.add(thread.join().map_err(|_| io::Error::other("a thread panicked"))?);
-    }
-    println!("{} {}", all.attempts, all.answered);
-    Ok(())
-}
-
-/// An announce, always of the same torrent.
-pub(crate) fn announce(to: SocketAddr, lines: &str) -> Vec<u8> {
-    format!(
-        "GET /announce?info_hash=%124Vx%9A%BC%DE%F1%23Eg%89%AB%CD%EF%124Vx%9A\
-         &peer_id=-LT2080-wSbE0(NH6881&port=6881&uploaded=0&downloaded=0&left=201000&numwant=50\
-         &compact=1 HTTP/1.1\r\nHost: {to}\r\nUser-Agent: attack\r\n{lines}\r\n"
-    )
-    .into_bytes()
-}
-
-/// The first record of a client.
-pub(crate) fn hello(to: SocketAddr) -> io::Result<Vec<u8>> {
-    let client = ClientConnection::new(client_configuration()?, to.ip().into());
+/// The first record of a TLS client.
+pub(crate) fn client_hello(to: SocketAddr) -> Result<Vec<u8>> {
+    let mut client = ClientConnection::new(client_config()?, to.ip().into())?;
     let mut hello = Vec::new();
-    client.map_err(io::Error::other)?.write_tls(&mut hello)?;
+    client.write_tls(&mut hello)?;
     Ok(hello)
-}
-
-/// Connects, so that the end is a reset and leaves nothing behind on this side.
-fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    socket.bind(&SocketAddrV4::new(SOURCE, 0).into())?;
-    socket.set_linger(Some(Duration::ZERO))?;
-    socket.set_read_timeout(Some(WAIT))?;
-    socket.connect(&to.into())?;
-    Ok(socket.into())
 }
 
 fn count(haystack: &[u8], needle: &[u8]) -> usize {
