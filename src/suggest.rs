@@ -2,8 +2,8 @@
 
 use strsim::osa_distance;
 
-/// The candidate most like `word`, if any is like enough: a third of its letters may
-/// differ, two letters swapped count as one. Case, and `-` for `_`, do not count at all.
+/// The candidate most similar to `word`, if at most a third of its letters differ. Two swapped
+/// letters are one difference; upper case and `-` for `_` are none. The first of equals is taken.
 pub(crate) fn suggest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
@@ -13,7 +13,6 @@ pub(crate) fn suggest<'c>(
         let differences = osa_distance(&word, &folded(candidate));
         (differences <= (candidate.len() / 3).max(1)).then_some((differences, candidate))
     };
-    // `min_by_key` keeps the first of equals: the order of the candidates decides.
     let best = candidates.into_iter().filter_map(near).min_by_key(|(differences, _)| *differences);
     best.map(|(_, candidate)| candidate)
 }

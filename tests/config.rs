@@ -231,7 +231,7 @@ fn what_a_file_says_is_what_is_configured() {
 }
 
 #[test]
-fn unknown_names_get_the_nearest_known_one() {
+fn unknown_names_get_a_suggestion() {
     refused(
         "unknown",
         &[
@@ -389,7 +389,7 @@ fn values_of_another_type_get_the_type() {
                     "annulus.toml:5: protocol.full_scrape = \"yes\": expected true or false",
                     "annulus.toml:6: protocol.peer_timeout = [1]: \
                      expected a whole number of seconds, 60 to 172800",
-                    // The upper end is the answer encoder's affair.
+                    // The upper bound follows from the size of responses.
                     &format!(
                         "annulus.toml:7: protocol.max_numwant = a table: \
                          expected a whole number of peers, 1 to {}",
@@ -422,7 +422,7 @@ fn values_of_another_type_get_the_type() {
 #[test]
 fn contradictions_name_both_keys() {
     refused(
-        "relations",
+        "constraints",
         &[
             (
                 "[protocol]\ninterval = 600\n",
@@ -451,7 +451,7 @@ fn contradictions_name_both_keys() {
                    because of limits.requests_per_second = 20 (line 2)"],
             ),
             (
-                // A value that is refused stands in no relation.
+                // A value that is refused contradicts nothing.
                 "[protocol]\ninterval = 10\nmin_interval = 80000\n",
                 &["annulus.toml:2: protocol.interval = 10: must be 60 to 86400 seconds"],
             ),
@@ -510,6 +510,26 @@ fn listen_entries_say_what_is_wrong_with_them() {
 }
 
 #[test]
+fn near_misses_of_addresses_get_a_hint() {
+    for (text, hint) in [
+        ("3000", "a port alone: write \"0.0.0.0:3000\""),
+        ("*:80", "a port alone: write \"0.0.0.0:80\""),
+        ("127.0.0.1", "the port is missing: write \"127.0.0.1:3000\""),
+        ("[::1]", "an IPv6 address goes in brackets"),
+        ("::1:3000", "an IPv6 address goes in brackets"),
+        ("localhost:3000", "not an IP address with a port"),
+        ("127.0.0.1:70000", "not an IP address with a port"),
+        ("70000", "not an IP address with a port"),
+        ("", "not an IP address with a port"),
+        ("/run/annulus.sock", "a path: write \"unix:/run/annulus.sock\""),
+    ] {
+        let error = Config::parse(&format!("listen = [\"{text}\"]"), "hint").unwrap_err();
+        let start = format!("hint:1: listen = \"{text}\": {hint}");
+        assert!(error.to_string().starts_with(&start), "{text}: {error}");
+    }
+}
+
+#[test]
 fn syntax_is_located() {
     refused(
         "syntax",
@@ -552,9 +572,9 @@ fn syntax_is_located() {
     );
 }
 
-/// Whatever a slip does to a file, the answer is a configuration or lines that name the file.
+/// After any change of one character the result is a configuration, or errors that name the file.
 #[test]
-fn no_slip_of_one_character_is_fatal() {
+fn no_typo_panics() {
     let keys = |line: &&str| !line.starts_with('#') && !line.is_empty();
     let printed: String =
         DEFAULT_TOML.lines().filter(keys).map(|line| line.to_string() + "\n").collect();

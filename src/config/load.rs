@@ -144,89 +144,83 @@ impl Tls {
 }
 
 fn broken_constraints(config: &Config) -> Vec<Constraint> {
-    let Config { listen, protocol, limits, tls, access, proxy, privileges, operations, .. } =
-        config;
     let mut broken = Vec::new();
     let mut require = |holds: bool, key, because_of, must_be: String| {
         if !holds {
             broken.push(Constraint { key, because_of, must_be });
         }
     };
-
+    let Config { protocol, limits, access, privileges, .. } = config;
     let interval_s = protocol.interval_s;
-    require(
-        protocol.min_interval_s <= interval_s,
-        "protocol.min_interval",
-        "protocol.interval",
-        format!("at most {interval_s}"),
-    );
     let spread_s = (interval_s * INTERVAL_SPREAD_PERCENT).div_ceil(100);
     let timeout_s_min = interval_s + spread_s + PEER_TIMEOUT_GRACE_S;
-    require(
-        protocol.peer_timeout_s >= timeout_s_min,
-        "protocol.peer_timeout",
-        "protocol.interval",
-        format!("at least {timeout_s_min}"),
-    );
-    require(
-        protocol.default_numwant <= protocol.max_numwant,
-        "protocol.default_numwant",
-        "protocol.max_numwant",
-        format!("at most {}", protocol.max_numwant),
-    );
-    let requests = limits.requests_per_second;
-    require(
-        limits.request_burst == 0 || limits.request_burst >= requests,
-        "limits.request_burst",
-        "limits.requests_per_second",
-        format!("0, or at least {requests}"),
-    );
+    let holds = protocol.min_interval_s <= interval_s;
+    let must_be = format!("at most {interval_s}");
+    require(holds, "protocol.min_interval", "protocol.interval", must_be);
+    let holds = protocol.peer_timeout_s >= timeout_s_min;
+    let must_be = format!("at least {timeout_s_min}");
+    require(holds, "protocol.peer_timeout", "protocol.interval", must_be);
+    let holds = protocol.default_numwant <= protocol.max_numwant;
+    let must_be = format!("at most {}", protocol.max_numwant);
+    require(holds, "protocol.default_numwant", "protocol.max_numwant", must_be);
 
-    let some_address = || "one address or more".to_string();
-    let some_listen = !listen.is_empty() || !tls.listen.is_empty();
-    require(some_listen, "listen", "tls.listen", some_address());
+    let requests = limits.requests_per_second;
+    let holds = limits.request_burst == 0 || limits.request_burst >= requests;
+    let must_be = format!("0, or at least {requests}");
+    require(holds, "limits.request_burst", "limits.requests_per_second", must_be);
+
+    let holds = access.mode == AccessMode::Off || !access.file.as_os_str().is_empty();
+    require(holds, "access.file", "access.mode", "the path of a file".to_string());
+
+    for (key, is_set) in [
+        ("privileges.group", !privileges.group.is_empty()),
+        ("privileges.chroot", !privileges.chroot.as_os_str().is_empty()),
+    ] {
+        let holds = !is_set || !privileges.user.is_empty();
+        require(holds, "privileges.user", key, "the name of a user".to_string());
+    }
+    broken.extend(broken_addresses(config));
+    broken
+}
+
+/// Of keys that have addresses.
+fn broken_addresses(config: &Config) -> Vec<Constraint> {
+    let Config { listen, tls, proxy, operations, .. } = config;
+    let mut broken = Vec::new();
+    let mut require = |holds: bool, key, because_of, must_be: &str| {
+        if !holds {
+            broken.push(Constraint { key, because_of, must_be: must_be.to_string() });
+        }
+    };
+    let https = widened(&tls.listen);
+    let holds = !listen.is_empty() || !https.is_empty();
+    require(holds, "listen", "tls.listen", "one address or more");
     for (key, own, because_of, others) in [
         ("tls.listen", &tls.listen, "listen", listen),
         ("operations.listen", &operations.listen, "listen", listen),
-        ("operations.listen", &operations.listen, "tls.listen", &widened(&tls.listen)),
+        ("operations.listen", &operations.listen, "tls.listen", &https),
     ] {
         let shared = own.iter().find(|own| others.iter().any(|it| overlaps(&(**own).into(), it)));
         if let Some(shared) = shared {
-            require(false, key, because_of, format!("without \"{shared}\""));
+            require(false, key, because_of, &format!("without \"{shared}\""));
         }
     }
     let most = LISTENERS_MAX - listen.len();
-    require(tls.listen.len() <= most, "tls.listen", "listen", format!("at most {most} addresses"));
-    require(
-        tls.listen.is_empty() || !tls.certificates.is_empty(),
-        "tls.certificates",
-        "tls.listen",
-        "one certificate or more".to_string(),
-    );
+    require(https.len() <= most, "tls.listen", "listen", &format!("at most {most} addresses"));
+    let holds = https.is_empty() || !tls.certificates.is_empty();
+    require(holds, "tls.certificates", "tls.listen", "one certificate or more");
 
-    require(
-        access.mode == AccessMode::Off || !access.file.as_os_str().is_empty(),
-        "access.file",
-        "access.mode",
-        "the path of a file".to_string(),
-    );
-    let user = || "the name of a user".to_string();
-    let has_user = !privileges.user.is_empty();
-    let needs_none = privileges.group.is_empty();
-    require(has_user || needs_none, "privileges.user", "privileges.group", user());
-    let needs_none = privileges.chroot.as_os_str().is_empty();
-    require(has_user || needs_none, "privileges.user", "privileges.chroot", user());
-
-    let is_trusted = !proxy.trusted.is_empty();
     let by_unix = proxy.header.is_empty() || listen.iter().any(ListenAddress::is_unix);
-    require(is_trusted || by_unix, "proxy.trusted", "proxy.header", some_address());
+    let holds = by_unix || !proxy.trusted.is_empty();
+    require(holds, "proxy.trusted", "proxy.header", "one address or more");
     let by_unix = proxy.protocol_listen.iter().all(ListenAddress::is_unix);
-    require(is_trusted || by_unix, "proxy.trusted", "proxy.protocol_listen", some_address());
-    let known = [listen.clone(), widened(&tls.listen)].concat();
+    let holds = by_unix || !proxy.trusted.is_empty();
+    require(holds, "proxy.trusted", "proxy.protocol_listen", "one address or more");
+    let known = [listen.clone(), https].concat();
     if let Some(stray) = proxy.protocol_listen.iter().find(|it| !known.contains(it)) {
         let hint = meant(stray, &known).map_or(String::new(), |meant| format!(" (\"{meant}\"?)"));
         let must_be = format!("addresses of listen or tls.listen, not \"{stray}\"{hint}");
-        require(false, "proxy.protocol_listen", "listen", must_be);
+        require(false, "proxy.protocol_listen", "listen", &must_be);
     }
     broken
 }

@@ -24,7 +24,6 @@ const RANGES_FORM: &str =
     "a list of addresses and ranges, like [\"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\"]";
 const RANGE_FORM: &str = "an address or a range in quotes, like \"10.0.0.0/8\"";
 const HEADER_FORM: &str = "the name of a header, like \"X-Forwarded-For\", or \"\" for none";
-const PATH_FORM: &str = "the path of a file, in quotes";
 
 /// What the access list means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,22 +213,27 @@ pub(super) fn account<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::E
 }
 
 pub(super) fn path<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
-    text(from, PATH_FORM, |text| match is_path(text) {
-        true => Ok(PathBuf::from(text)),
-        false => Err(format!("expected {PATH_FORM}")),
-    })
+    path_text(from, "the path of a file, in quotes", is_path)
 }
 
 pub(super) fn path_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
-    let form = format!("{PATH_FORM}, or \"\"");
-    text(from, &form, |text| match text.is_empty() || is_path(text) {
+    let allowed = |text: &str| text.is_empty() || is_path(text);
+    path_text(from, "the path of a file, in quotes, or \"\"", allowed)
+}
+
+fn path_text<'de, D: Deserializer<'de>>(
+    from: D,
+    form: &str,
+    allowed: impl Fn(&str) -> bool,
+) -> Result<PathBuf, D::Error> {
+    text(from, form, |text| match allowed(text) {
         true => Ok(PathBuf::from(text)),
         false => Err(format!("expected {form}")),
     })
 }
 
-/// Whether `text` can name a file and is not the content of one: a private key that was pasted
-/// here would be printed wherever the path is.
+/// Whether `text` can name a file. A private key that was pasted here is none: it would be printed
+/// wherever the path is.
 fn is_path(text: &str) -> bool {
     !text.is_empty() && !text.contains(char::is_control) && !text.starts_with("-----BEGIN")
 }
@@ -275,13 +279,10 @@ fn addresses<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     parse: impl Fn(&[T], &str) -> Result<T, String>,
 ) -> Result<Vec<T>, D::Error> {
-    deserializer.deserialize_seq(List {
-        form: ADDRESSES_FORM,
-        entry_form: ADDRESS_FORM,
-        len_max: LISTENERS_MAX,
-        parse,
-        entries: PhantomData,
-    })
+    let form = ADDRESSES_FORM;
+    let len_max = LISTENERS_MAX;
+    let entries = PhantomData;
+    deserializer.deserialize_seq(List { form, entry_form: ADDRESS_FORM, len_max, parse, entries })
 }
 
 /// `address`, unless the kernel would refuse it beside those `listed` before it.
@@ -366,16 +367,12 @@ fn address_hint(text: &str) -> String {
 
 /// Addresses, and ranges such as `10.0.0.0/8`.
 pub(super) fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
-    from.deserialize_seq(List {
-        form: RANGES_FORM,
-        entry_form: RANGE_FORM,
-        len_max: usize::MAX,
-        parse: |listed: &[IpNet], text: &str| match range(text)? {
-            range if listed.contains(&range) => Err("is listed twice".to_string()),
-            range => Ok(range),
-        },
-        entries: PhantomData,
-    })
+    let parse = |listed: &[IpNet], text: &str| match range(text)? {
+        range if listed.contains(&range) => Err("is listed twice".to_string()),
+        range => Ok(range),
+    };
+    let (form, len_max, entries) = (RANGES_FORM, usize::MAX, PhantomData);
+    from.deserialize_seq(List { form, entry_form: RANGE_FORM, len_max, parse, entries })
 }
 
 fn range(text: &str) -> Result<IpNet, String> {

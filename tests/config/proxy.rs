@@ -1,12 +1,14 @@
-//! The keys of `[proxy]`: ranges of addresses, a header's name, and what has to hold between
-//! them and the addresses that are listened on.
+//! The keys of `[proxy]`: ranges of addresses, a header's name, and the constraints
+//! between them and the addresses that are listened on.
+
+use std::net::IpAddr;
 
 use annulus::config::{Config, Proxy};
 
 use super::refused;
 
 #[test]
-fn lists_and_names_are_taken_as_they_are() {
+fn proxies_are_configured() {
     let text = "listen = [\"127.0.0.1:3000\", \"[::1]:3000\"]\n\
                 [proxy]\n\
                 protocol_listen = [\"[::1]:3000\"]\n\
@@ -52,6 +54,53 @@ fn ranges_say_what_is_wrong_with_them() {
 }
 
 #[test]
+fn near_misses_of_ranges_get_a_hint() {
+    for (text, hint) in [
+        ("2001:db8::1/32", "there are bits set after the first 32: write \"2001:db8::/32\""),
+        ("10.0.0.1/0", "there are bits set after the first 0: write \"0.0.0.0/0\""),
+        ("10.0.0.0/33", "after the / must be 0 to 32 bits"),
+        ("10.0.0.0/", "after the / must be 0 to 32 bits"),
+        ("10.0.0.0/+8", "after the / must be 0 to 32 bits"),
+        ("10.0.0.0/255.0.0.0", "after the / must be 0 to 32 bits"),
+        ("::/129", "after the / must be 0 to 128 bits"),
+        ("::ffff:10.0.0.0/104", "an IPv4 address written as IPv6"),
+        ("[2001:db8::]/32", "brackets are for ports only: write \"2001:db8::/32\""),
+        ("[::1]", "brackets are for ports only: write \"::1\""),
+        ("10.0.0.1:80", "write the address without a port"),
+        ("[::1]:80", "write the address without a port"),
+        ("10/8", "not an IP address or a range"),
+        ("proxy.example", "not an IP address or a range"),
+        ("", "not an IP address or a range"),
+    ] {
+        let error = Config::parse(&format!("[limits]\nexempt = [\"{text}\"]"), "hint").unwrap_err();
+        let start = format!("hint:2: limits.exempt = \"{text}\": {hint}");
+        assert!(error.to_string().starts_with(&start), "{text}: {error}");
+    }
+}
+
+#[test]
+fn ranges_contain_the_addresses_that_begin_with_their_bits() {
+    for (range, inside, outside) in [
+        ("10.0.0.0/8", "10.0.0.0 10.255.255.255", "9.255.255.255 11.0.0.0 a00::"),
+        ("10.1.2.4/31", "10.1.2.4 10.1.2.5", "10.1.2.3 10.1.2.6"),
+        ("10.1.2.3", "10.1.2.3", "10.1.2.2 ::ffff:10.1.2.3"),
+        ("0.0.0.0/0", "0.0.0.0 255.255.255.255", ":: ::ffff:1.2.3.4"),
+        ("::/0", ":: ffff:: ::1.2.3.4", "0.0.0.0"),
+        ("2001:db8::8/125", "2001:db8::8 2001:db8::f", "2001:db8::7 2001:db8::10"),
+        ("::1", "::1", "::2 0.0.0.1"),
+    ] {
+        let text = format!("[proxy]\ntrusted = [\"{range}\"]");
+        let trusted = Config::parse(&text, "ranges").unwrap().proxy.trusted;
+        for (ips, expected) in [(inside, true), (outside, false)] {
+            for ip in ips.split(' ') {
+                let ip: IpAddr = ip.parse().unwrap();
+                assert_eq!(trusted[0].contains(&ip), expected, "{ip} in {range}");
+            }
+        }
+    }
+}
+
+#[test]
 fn headers_are_names() {
     let form = "the name of a header, like \"X-Forwarded-For\", or \"\" for none";
     let trusted = "trusted = [\"10.0.0.1\"]";
@@ -79,7 +128,7 @@ fn headers_are_names() {
 }
 
 #[test]
-fn nobody_is_believed_who_is_not_trusted() {
+fn headers_need_trusted_proxies() {
     let lists = "listen = [\"0.0.0.0:3000\", \"[::]:3000\"] (the default)";
     refused(
         "trusted",
@@ -114,7 +163,7 @@ fn nobody_is_believed_who_is_not_trusted() {
     );
 }
 
-/// Who comes by a Unix socket is trusted without a list.
+/// Whatever connects through a Unix socket is trusted.
 #[test]
 fn unix_sockets_need_no_trusted_addresses() {
     let both = "listen = [\"unix:/run/a\", \"[::]:1\", \"unix:/run/b\"]\n[proxy]\n\

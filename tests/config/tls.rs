@@ -135,10 +135,16 @@ fn addresses_of_http_and_https_go_together() {
                    listen = [\"0.0.0.0:3000\", \"[::]:3000\"] (the default)"],
             ),
             (
-                // A list that is refused stands in no relation.
+                // A list that is refused contradicts nothing.
                 "listen = []\n[tls]\nlisten = [\"443\"]\n",
                 &["annulus.toml:3: tls.listen = \"443\": a port alone: \
                    write \"0.0.0.0:443\", \"[::]:443\", or both"],
+            ),
+            (
+                // Nor does a list with an entry that is refused.
+                "[tls]\nlisten = [\"[::]:443\"]\ncertificates = [{ chain = \"\", key = \"b\" }]\n",
+                &["annulus.toml:3: tls.certificates.chain = \"\": \
+                   expected the path of a file, in quotes"],
             ),
             (
                 "[tls]\nlisten = [\"[::]:443\"]\ncertificates = [1]\n",
