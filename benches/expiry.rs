@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use annulus::clock::Clock;
-use annulus::config::Protocol;
+use annulus::config::ProtocolConfig;
 use annulus::connection::Timeouts;
 use annulus::server::{Server, ServerParts};
 use annulus::worker::{EvictionCoordinator, Worker, WorkerConfig, WorkerParts};
@@ -71,7 +71,11 @@ fn run(name: &str, torrents: u32) {
                 send_s: 20,
                 shutdown_s: 1,
             },
-            server: Server::new(ServerParts::new(Arc::clone(&swarms), Protocol::default(), 1)),
+            server: Server::new(ServerParts::new(
+                Arc::clone(&swarms),
+                ProtocolConfig::default(),
+                1,
+            )),
             acceptor: None,
             proxy_protocol: None,
             sweep: Sweep::new(0, 1),

@@ -35,16 +35,16 @@ pub struct Config {
     pub workers: usize,
     #[serde(deserialize_with = "value::engine")]
     pub engine: EngineChoice,
-    pub protocol: Protocol,
-    pub swarms: Swarms,
-    pub connections: Connections,
-    pub limits: Limits,
-    pub tls: Tls,
-    pub access: Access,
-    pub proxy: Proxy,
-    pub privileges: Privileges,
-    pub operations: Operations,
-    pub log: Log,
+    pub protocol: ProtocolConfig,
+    pub swarms: SwarmLimits,
+    pub connections: ConnectionsConfig,
+    pub limits: ClientLimits,
+    pub tls: TlsConfig,
+    pub access: AccessConfig,
+    pub proxy: ProxyConfig,
+    pub privileges: PrivilegesConfig,
+    pub operations: OperationsConfig,
+    pub log: LogConfig,
 }
 
 impl Default for Config {
@@ -55,16 +55,16 @@ impl Default for Config {
             listen: all_addresses.map(ListenAddress::from).to_vec(),
             workers: 0,
             engine: EngineChoice::Auto,
-            protocol: Protocol::default(),
-            swarms: Swarms::default(),
-            connections: Connections::default(),
-            limits: Limits::default(),
-            tls: Tls::default(),
-            access: Access::default(),
-            proxy: Proxy::default(),
-            privileges: Privileges::default(),
-            operations: Operations::default(),
-            log: Log::default(),
+            protocol: ProtocolConfig::default(),
+            swarms: SwarmLimits::default(),
+            connections: ConnectionsConfig::default(),
+            limits: ClientLimits::default(),
+            tls: TlsConfig::default(),
+            access: AccessConfig::default(),
+            proxy: ProxyConfig::default(),
+            privileges: PrivilegesConfig::default(),
+            operations: OperationsConfig::default(),
+            log: LogConfig::default(),
         }
     }
 }
@@ -72,7 +72,7 @@ impl Default for Config {
 /// What clients are sent, and what of their parameters is used.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Protocol {
+pub struct ProtocolConfig {
     /// BEP 3 `interval`. Clients are sent up to
     /// [`INTERVAL_SPREAD_PERCENT`](crate::limits::INTERVAL_SPREAD_PERCENT) percent more.
     #[serde(rename = "interval")]
@@ -102,9 +102,9 @@ pub struct Protocol {
     pub redirect: String,
 }
 
-impl Default for Protocol {
-    fn default() -> Protocol {
-        Protocol {
+impl Default for ProtocolConfig {
+    fn default() -> ProtocolConfig {
+        ProtocolConfig {
             interval_s: 1800,
             min_interval_s: 900,
             peer_timeout_s: 2700,
@@ -123,7 +123,7 @@ impl Default for Protocol {
 /// How much is stored.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Swarms {
+pub struct SwarmLimits {
     pub max_torrents: usize,
     /// In all torrents together.
     pub max_peers: usize,
@@ -132,9 +132,9 @@ pub struct Swarms {
     pub max_peers_per_address: u32,
 }
 
-impl Default for Swarms {
-    fn default() -> Swarms {
-        Swarms {
+impl Default for SwarmLimits {
+    fn default() -> SwarmLimits {
+        SwarmLimits {
             max_torrents: 20_000_000,
             max_peers: 100_000_000,
             max_peers_per_torrent: 1_000_000,
@@ -146,7 +146,7 @@ impl Default for Swarms {
 /// How many connections are open, and for how long.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Connections {
+pub struct ConnectionsConfig {
     /// 0: what the file descriptor limit allows, less a reserve.
     pub max: usize,
     #[serde(rename = "handshake_timeout")]
@@ -163,9 +163,9 @@ pub struct Connections {
     pub shutdown_timeout_s: u32,
 }
 
-impl Default for Connections {
-    fn default() -> Connections {
-        Connections {
+impl Default for ConnectionsConfig {
+    fn default() -> ConnectionsConfig {
+        ConnectionsConfig {
             max: 0,
             handshake_timeout_s: 10,
             header_timeout_s: 10,
@@ -179,7 +179,7 @@ impl Default for Connections {
 /// Limits of each client address. By default there are none.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct ClientLimits {
     /// 0 is no limit.
     pub connections_per_address: u32,
     /// 0 is no limit.
@@ -189,14 +189,14 @@ pub struct Limits {
     pub request_burst: u32,
     /// Leading bits that the IPv6 addresses of one subscriber have in common.
     pub ipv6_prefix: u32,
-    /// Addresses without limits, [`Swarms::max_peers_per_address`] included.
+    /// Addresses without limits, [`SwarmLimits::max_peers_per_address`] included.
     #[serde(deserialize_with = "value::ranges")]
     pub exempt: Vec<IpNet>,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for ClientLimits {
+    fn default() -> ClientLimits {
+        ClientLimits {
             connections_per_address: 0,
             requests_per_second: 0,
             request_burst: 0,
@@ -209,7 +209,7 @@ impl Default for Limits {
 /// HTTPS, beside plain HTTP.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Tls {
+pub struct TlsConfig {
     /// None of them overlaps with [`Config::listen`].
     #[serde(deserialize_with = "value::tcp_addresses")]
     pub listen: Vec<SocketAddr>,
@@ -239,7 +239,7 @@ pub struct CertificateFiles {
 /// Which torrents are served.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Access {
+pub struct AccessConfig {
     #[serde(deserialize_with = "value::access_mode")]
     pub mode: AccessMode,
     /// The list, one info hash a line. Empty only with [`AccessMode::Off`]. From
@@ -256,7 +256,7 @@ pub struct Access {
 /// Proxies between clients and the tracker. By default there are none.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Proxy {
+pub struct ProxyConfig {
     /// Where they connect from. Not empty if anything below is not, unless they connect by a Unix
     /// socket.
     #[serde(deserialize_with = "value::ranges")]
@@ -264,7 +264,7 @@ pub struct Proxy {
     /// The name of the header that has the client's address; empty for none.
     #[serde(deserialize_with = "value::header_name")]
     pub header: String,
-    /// Those of [`Config::listen`] and [`Tls::listen`] on which every connection begins with a
+    /// Those of [`Config::listen`] and [`TlsConfig::listen`] on which every connection begins with a
     /// header of the PROXY protocol.
     #[serde(deserialize_with = "value::listen_addresses")]
     pub protocol_listen: Vec<ListenAddress>,
@@ -273,7 +273,7 @@ pub struct Proxy {
 /// What the process may do once it listens.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Privileges {
+pub struct PrivilegesConfig {
     /// A name of /etc/passwd or a number; empty to stay the user that started the process.
     #[serde(deserialize_with = "value::account")]
     pub user: String,
@@ -286,25 +286,25 @@ pub struct Privileges {
     pub chroot: PathBuf,
     pub landlock: bool,
     #[serde(skip)]
-    pub places: Places,
+    pub places: KeyLocations,
 }
 
-/// `FILE:LINE` of keys of [`Privileges`], to begin messages with; empty where the key is.
+/// `FILE:LINE` of keys of [`PrivilegesConfig`], to begin messages with; empty where the key is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct KeyLocations {
     pub user: String,
     pub group: String,
     pub chroot: String,
 }
 
-impl Default for Privileges {
-    fn default() -> Privileges {
-        Privileges {
+impl Default for PrivilegesConfig {
+    fn default() -> PrivilegesConfig {
+        PrivilegesConfig {
             user: String::new(),
             group: String::new(),
             chroot: PathBuf::new(),
             landlock: true,
-            places: Places::default(),
+            places: KeyLocations::default(),
         }
     }
 }
@@ -312,7 +312,7 @@ impl Default for Privileges {
 /// Where metrics and health checks are served.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Operations {
+pub struct OperationsConfig {
     /// None of them overlaps with the addresses for clients.
     #[serde(deserialize_with = "value::tcp_addresses")]
     pub listen: Vec<SocketAddr>,
@@ -321,15 +321,15 @@ pub struct Operations {
 /// What is logged, to standard error.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Log {
+pub struct LogConfig {
     #[serde(deserialize_with = "value::level")]
     pub level: Level,
     #[serde(deserialize_with = "value::format")]
     pub format: Format,
 }
 
-impl Default for Log {
-    fn default() -> Log {
-        Log { level: Level::Info, format: Format::Auto }
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig { level: Level::Info, format: Format::Auto }
     }
 }

@@ -35,8 +35,8 @@ pub enum UnknownClient {
 
 impl Forwarded {
     /// The header as configured, if one is.
-    pub fn new(config: &config::Proxy) -> Option<Forwarded> {
-        let config::Proxy { header, trusted, .. } = config;
+    pub fn new(config: &config::ProxyConfig) -> Option<Forwarded> {
+        let config::ProxyConfig { header, trusted, .. } = config;
         (!header.is_empty()).then(|| Forwarded {
             header: header.clone(),
             always_with_port: header.eq_ignore_ascii_case("CloudFront-Viewer-Address"),
@@ -131,7 +131,7 @@ const _: () = assert!(LISTENERS_MAX <= u64::BITS as usize);
 
 impl ProxyProtocol {
     /// `listeners` is a bit set: bit 0 is the listener of index 0. `None` if it is empty.
-    pub fn new(config: &config::Proxy, listeners: u64) -> Option<ProxyProtocol> {
+    pub fn new(config: &config::ProxyConfig, listeners: u64) -> Option<ProxyProtocol> {
         let trusted = config.trusted.clone();
         let untrusted = WarningLimiter::default();
         (listeners != 0).then_some(ProxyProtocol { listeners, trusted, untrusted })

@@ -20,7 +20,7 @@ use external_addresses::ExternalAddresses;
 
 use crate::access_list::AccessListCache;
 use crate::addresses::is_unreachable;
-use crate::config::Protocol;
+use crate::config::ProtocolConfig;
 use crate::connection::{Disposition, Handler, RequestError, Response};
 use crate::limits::{FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, RESPONSE_BYTES_MAX};
 use crate::metrics::Counters;
@@ -42,7 +42,7 @@ const _: () = assert!(response::continue_scrape_bytes_max(CHUNK_TORRENTS) <= RES
 /// What a server is made of. `None` is what is not limited, or not configured.
 pub struct ServerParts {
     pub swarms: Arc<Swarms>,
-    pub protocol: Protocol,
+    pub protocol: ProtocolConfig,
     /// Of the random choices: peers in a response, and intervals.
     pub seed: u64,
     /// Trusted proxies that name the client in a header of each request.
@@ -54,7 +54,7 @@ pub struct ServerParts {
 
 impl ServerParts {
     /// For a server without limits.
-    pub fn new(swarms: Arc<Swarms>, protocol: Protocol, seed: u64) -> ServerParts {
+    pub fn new(swarms: Arc<Swarms>, protocol: ProtocolConfig, seed: u64) -> ServerParts {
         ServerParts {
             swarms,
             protocol,
@@ -70,7 +70,7 @@ impl ServerParts {
 /// One worker's server: its own buffers and randomness, and a handle on the shared swarms.
 pub struct Server {
     swarms: Arc<Swarms>,
-    protocol: Protocol,
+    protocol: ProtocolConfig,
     forwarded: Option<Forwarded>,
     external_addresses: Option<ExternalAddresses>,
     access_list: Option<AccessListCache>,
@@ -464,7 +464,7 @@ fn peer_event(announce: &Announce<'_>) -> PeerEvent {
 }
 
 /// The most bytes that any response takes with this configuration, headers included.
-pub fn response_bytes_max(protocol: &Protocol) -> usize {
+pub fn response_bytes_max(protocol: &ProtocolConfig) -> usize {
     let announce = response::announce_bytes_max(protocol.max_numwant);
     let scrape = response::scrape_bytes_max(protocol.max_scrape_torrents);
     let chunk =

@@ -51,7 +51,7 @@ use workers::{Plan, Workers, leave};
 /// Why the tracker cannot start or go on, and what would help.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     steady_memory();
-    let config::Log { level, format } = config.log;
+    let config::LogConfig { level, format } = config.log;
     Logger { level, format }.begin();
     // Before any descriptor is opened, which might take the number of one that was not passed.
     let mut passed = InheritedSockets::take()?;

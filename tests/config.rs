@@ -12,8 +12,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use annulus::config::{
-    Access, AccessMode, BadLines, CertificateFiles, Config, Connections, DEFAULT_TOML, Limits, Log,
-    Operations, Places, Privileges, Protocol, Proxy, Swarms, Tls,
+    AccessConfig, AccessMode, BadLines, CertificateFiles, ClientLimits, Config, ConnectionsConfig,
+    DEFAULT_TOML, KeyLocations, LogConfig, OperationsConfig, PrivilegesConfig, ProtocolConfig,
+    ProxyConfig, SwarmLimits, TlsConfig,
 };
 use annulus::log::{Format, Level};
 use annulus_ring::EngineChoice;
@@ -144,7 +145,7 @@ fn what_a_file_says_is_what_is_configured() {
         listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6969".parse().unwrap()],
         workers: 3,
         engine: EngineChoice::IoUring,
-        protocol: Protocol {
+        protocol: ProtocolConfig {
             interval_s: 3600,
             min_interval_s: 1000,
             peer_timeout_s: 4021,
@@ -157,13 +158,13 @@ fn what_a_file_says_is_what_is_configured() {
             external_ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
             redirect: "https://example.org/".to_string(),
         },
-        swarms: Swarms {
+        swarms: SwarmLimits {
             max_torrents: 101,
             max_peers: 102,
             max_peers_per_torrent: 103,
             max_peers_per_address: 17,
         },
-        connections: Connections {
+        connections: ConnectionsConfig {
             max: 104,
             header_timeout_s: 11,
             idle_timeout_s: 12,
@@ -171,7 +172,7 @@ fn what_a_file_says_is_what_is_configured() {
             send_timeout_s: 13,
             shutdown_timeout_s: 14,
         },
-        tls: Tls {
+        tls: TlsConfig {
             listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6970".parse().unwrap()],
             certificates: vec![CertificateFiles {
                 chain: "one.pem".into(),
@@ -180,31 +181,31 @@ fn what_a_file_says_is_what_is_configured() {
             }],
             post_quantum: true,
         },
-        access: Access {
+        access: AccessConfig {
             mode: AccessMode::Allow,
             file: "torrents.txt".into(),
             bad_lines: BadLines::Refuse,
             place: "here:35".to_string(),
         },
-        proxy: Proxy {
+        proxy: ProxyConfig {
             trusted: vec!["127.0.0.1/32".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
             header: "X-Real-IP".to_string(),
             protocol_listen: vec!["[::1]:6970".parse().unwrap()],
         },
-        privileges: Privileges {
+        privileges: PrivilegesConfig {
             user: "tracker".to_string(),
             group: "65533".to_string(),
             chroot: "empty".into(),
             landlock: false,
-            places: Places {
+            places: KeyLocations {
                 user: "here:42".to_string(),
                 group: "here:43".to_string(),
                 chroot: "here:44".to_string(),
             },
         },
-        operations: Operations { listen: vec!["127.0.0.1:6971".parse().unwrap()] },
-        log: Log { level: Level::Warning, format: Format::Plain },
-        limits: Limits {
+        operations: OperationsConfig { listen: vec!["127.0.0.1:6971".parse().unwrap()] },
+        log: LogConfig { level: Level::Warning, format: Format::Plain },
+        limits: ClientLimits {
             connections_per_address: 105,
             requests_per_second: 106,
             request_burst: 107,

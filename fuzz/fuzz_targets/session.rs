@@ -8,7 +8,7 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use annulus::config::Protocol;
+use annulus::config::ProtocolConfig;
 use annulus::connection::{
     Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn,
 };
@@ -28,7 +28,7 @@ fn server() -> Server {
         peer_timeout_s: 2700,
     };
     let swarms = Arc::new(Swarms::new(settings, RandomState::new()));
-    Server::new(ServerParts::new(swarms, Protocol::default(), 1))
+    Server::new(ServerParts::new(swarms, ProtocolConfig::default(), 1))
 }
 
 thread_local! {

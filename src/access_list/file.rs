@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use annulus_swarm::InfoHash;
 
 use super::AccessList;
-use crate::config::{Access, AccessMode, BadLines};
+use crate::config::{AccessConfig, AccessMode, BadLines};
 use crate::limits::{ACCESS_BAD_LINES_SHOWN, ACCESS_ENTRIES_MAX, ACCESS_LINE_BYTES_MAX};
 use crate::os::FileSource;
 use crate::text_file::not_utf8;
@@ -37,8 +37,11 @@ impl AccessList {
     /// lines and the operator did not choose to skip them. Each error is one line that begins with
     /// its place: in the configuration for the file as a whole, in the file for a line of it. The
     /// first [`ACCESS_BAD_LINES_SHOWN`] bad lines are listed.
-    pub fn load(config: &Access, source: &FileSource) -> Result<LoadedAccessList, Vec<String>> {
-        let Access { file, bad_lines, place, .. } = config;
+    pub fn load(
+        config: &AccessConfig,
+        source: &FileSource,
+    ) -> Result<LoadedAccessList, Vec<String>> {
+        let AccessConfig { file, bad_lines, place, .. } = config;
         let path = file.display();
         let opened = source.open(file).and_then(|file| Ok((hashes_max(&file)?, file)));
         let read = opened.map_err(unreadable).and_then(|(hashes_max, file)| {
@@ -63,8 +66,8 @@ impl AccessList {
     }
 
     /// A warning if no torrent is served with this list.
-    pub fn warning(&self, config: &Access) -> Option<String> {
-        let Access { mode, file, place, .. } = config;
+    pub fn warning(&self, config: &AccessConfig) -> Option<String> {
+        let AccessConfig { mode, file, place, .. } = config;
         (*mode == AccessMode::Allow && self.is_empty()).then(|| {
             format!(
                 "{place}: access.file: {}: no info hashes: no torrent is served",

@@ -42,7 +42,7 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 /// A key, with its table; the lowest and the highest value; and their unit, in the plural.
-pub(super) struct Bounds(
+pub(super) struct NumericKey(
     pub(super) &'static str,
     pub(super) u64,
     pub(super) u64,
@@ -65,7 +65,7 @@ pub(super) struct Document<'t> {
     text: &'t str,
     root: Spanned<DeTable<'t>>,
     /// All keys and tables of the file, whatever is taken out of `root`.
-    places: Vec<Place>,
+    places: Vec<KeySpan>,
     /// The keys that had values which were taken out.
     refused: Vec<String>,
     /// With their lines.
@@ -73,7 +73,7 @@ pub(super) struct Document<'t> {
 }
 
 /// Where a key and its value stand, as bytes of the text.
-struct Place {
+struct KeySpan {
     /// With its table.
     name: String,
     key: Range<usize>,
@@ -88,7 +88,7 @@ impl<'t> Document<'t> {
     pub(super) fn parse(
         text: &'t str,
         file: &'t str,
-        bounds: &[Bounds],
+        bounds: &[NumericKey],
     ) -> Result<Document<'t>, ConfigErrors> {
         // Some editors begin a file with a byte order mark. TOML allows it.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -102,7 +102,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    fn syntax_error(&self, error: &Error, bounds: &[Bounds]) -> String {
+    fn syntax_error(&self, error: &Error, bounds: &[NumericKey]) -> String {
         let span = error.span().unwrap_or_default();
         let before = self.text.get(..span.start).unwrap_or_default();
         let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
@@ -113,9 +113,9 @@ impl<'t> Document<'t> {
             }
             _ if message == "duplicate key" => self.duplicate(&span),
             // `30s` is read as text without quotes. That it is no number helps more.
-            Some(Place { name, .. }) => {
-                let bounds = bounds.iter().find(|Bounds(key, ..)| key == name);
-                let what = bounds.map_or(message.to_string(), Bounds::form);
+            Some(KeySpan { name, .. }) => {
+                let bounds = bounds.iter().find(|NumericKey(key, ..)| key == name);
+                let what = bounds.map_or(message.to_string(), NumericKey::form);
                 match self.excerpt(&span) {
                     shown if shown.is_empty() => format!("{name} has no value: {what}"),
                     shown => format!("{name} = {shown}: {what}"),
@@ -130,11 +130,11 @@ impl<'t> Document<'t> {
     fn duplicate(&self, span: &Range<usize>) -> String {
         let name = self.excerpt(span);
         let name = name.trim_matches(['"', '\'']);
-        let same = |place: &&Place| {
+        let same = |place: &&KeySpan| {
             place.key.start < span.start && place.name.rsplit('.').next() == Some(name)
         };
         match self.places.iter().filter(same).max_by_key(|place| place.key.start) {
-            Some(Place { name, key, .. }) => {
+            Some(KeySpan { name, key, .. }) => {
                 format!("duplicate key \"{name}\", first on line {}", self.line(key.start))
             }
             None => format!("duplicate key \"{name}\""),
@@ -169,8 +169,8 @@ impl<'t> Document<'t> {
     }
 
     /// Refuses what is no whole number and has to be one, and numbers that are out of bounds.
-    pub(super) fn check_bounds(&mut self, all: &[Bounds]) {
-        for bounds @ Bounds(key, min, max, unit) in all {
+    pub(super) fn check_bounds(&mut self, all: &[NumericKey]) {
+        for bounds @ NumericKey(key, min, max, unit) in all {
             let Some(value) = self.value(key) else { continue };
             let what = match value.get_ref() {
                 // Digits too many for 64 bits are out of bounds like any number too large.
@@ -223,7 +223,7 @@ impl<'t> Document<'t> {
             return;
         }
         let line = self.line(at.start);
-        let described = |name, place: Option<&Place>| match place {
+        let described = |name, place: Option<&KeySpan>| match place {
             None => {
                 let value = defaults.place(name).map(|place| defaults.excerpt(&place.value));
                 format!("{name} = {} (the default)", value.unwrap_or_default())
@@ -273,7 +273,7 @@ impl<'t> Document<'t> {
         format!("{}:{}", self.file, self.line(at))
     }
 
-    fn place(&self, name: &str) -> Option<&Place> {
+    fn place(&self, name: &str) -> Option<&KeySpan> {
         self.places.iter().find(|place| place.name == name)
     }
 
@@ -309,7 +309,7 @@ impl<'t> Document<'t> {
             known.filter(|name| !table.is_empty() || is_known_table(name) == is_table).collect();
         let full = |key: &str| if table.is_empty() { key.into() } else { format!("{table}.{key}") };
         let elsewhere = || {
-            let same = |place: &&Place| place.name.rsplit('.').next() == Some(key);
+            let same = |place: &&KeySpan| place.name.rsplit('.').next() == Some(key);
             self.places.iter().find(same).map(|place| place.name.clone())
         };
         let guess = suggest(key, known.iter().copied()).map(full);
@@ -340,9 +340,9 @@ impl<'t> Document<'t> {
     }
 }
 
-impl Bounds {
+impl NumericKey {
     fn form(&self) -> String {
-        let Bounds(_, min, max, unit) = self;
+        let NumericKey(_, min, max, unit) = self;
         format!("expected a whole number of {unit}, {} to {}", grouped(*min), grouped(*max))
     }
 }
@@ -352,13 +352,13 @@ fn is_table(value: &Spanned<DeValue<'_>>) -> bool {
 }
 
 /// Adds the places of all keys of `table`, whose own name `prefix` is, and of its tables.
-fn list_places(table: &DeTable<'_>, prefix: &str, places: &mut Vec<Place>) {
+fn list_places(table: &DeTable<'_>, prefix: &str, places: &mut Vec<KeySpan>) {
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
         if let DeValue::Table(keys) = value.get_ref() {
             list_places(keys, &format!("{name}."), places);
         }
-        places.push(Place { name, key: key.span(), value: value.span() });
+        places.push(KeySpan { name, key: key.span(), value: value.span() });
     }
 }
 

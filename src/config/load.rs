@@ -6,9 +6,9 @@ use std::path::Path;
 use annulus_ring::ListenAddress;
 use annulus_swarm::TORRENTS_MAX;
 
-use super::document::{Bounds, ConfigErrors, Constraint, Document};
+use super::document::{ConfigErrors, Constraint, Document, NumericKey};
 use super::value::{overlaps, widened};
-use super::{AccessMode, CertificateFiles, Config, DEFAULT_TOML, Tls};
+use super::{AccessMode, CertificateFiles, Config, DEFAULT_TOML, TlsConfig};
 
 use crate::limits::{
     CONFIG_BYTES_MAX, INTERVAL_SPREAD_PERCENT, LISTENERS_MAX, NUMWANT_MAX, PEER_TIMEOUT_GRACE_S,
@@ -17,28 +17,28 @@ use crate::limits::{
 use crate::text_file::{not_utf8, read_bounded};
 
 /// Of every key whose value is a number.
-const BOUNDS: &[Bounds] = &[
-    Bounds("workers", 0, WORKERS_MAX as u64, "threads"),
-    Bounds("protocol.interval", 60, 86_400, "seconds"),
-    Bounds("protocol.min_interval", 30, 86_400, "seconds"),
-    Bounds("protocol.peer_timeout", 60, 172_800, "seconds"),
-    Bounds("protocol.default_numwant", 0, NUMWANT_MAX as u64, "peers"),
-    Bounds("protocol.max_numwant", 1, NUMWANT_MAX as u64, "peers"),
-    Bounds("protocol.max_scrape_torrents", 64, SCRAPE_TORRENTS_MAX as u64, "torrents"),
-    Bounds("swarms.max_torrents", 1, TORRENTS_MAX as u64, "torrents"),
-    Bounds("swarms.max_peers", 1, 4_000_000_000, "peers"),
-    Bounds("swarms.max_peers_per_torrent", 1, 100_000_000, "peers"),
-    Bounds("swarms.max_peers_per_address", 0, PEERS_PER_ADDRESS_MAX as u64, "endpoints"),
-    Bounds("connections.max", 0, 10_000_000, "connections"),
-    Bounds("connections.handshake_timeout", 1, 300, "seconds"),
-    Bounds("connections.header_timeout", 1, 300, "seconds"),
-    Bounds("connections.idle_timeout", 1, 3600, "seconds"),
-    Bounds("connections.send_timeout", 1, 300, "seconds"),
-    Bounds("connections.shutdown_timeout", 0, 600, "seconds"),
-    Bounds("limits.connections_per_address", 0, u16::MAX as u64, "connections"),
-    Bounds("limits.requests_per_second", 0, REQUESTS_PER_SECOND_MAX as u64, "requests"),
-    Bounds("limits.request_burst", 0, REQUESTS_PER_SECOND_MAX as u64 * 60, "requests"),
-    Bounds("limits.ipv6_prefix", 32, 64, "bits"),
+const BOUNDS: &[NumericKey] = &[
+    NumericKey("workers", 0, WORKERS_MAX as u64, "threads"),
+    NumericKey("protocol.interval", 60, 86_400, "seconds"),
+    NumericKey("protocol.min_interval", 30, 86_400, "seconds"),
+    NumericKey("protocol.peer_timeout", 60, 172_800, "seconds"),
+    NumericKey("protocol.default_numwant", 0, NUMWANT_MAX as u64, "peers"),
+    NumericKey("protocol.max_numwant", 1, NUMWANT_MAX as u64, "peers"),
+    NumericKey("protocol.max_scrape_torrents", 64, SCRAPE_TORRENTS_MAX as u64, "torrents"),
+    NumericKey("swarms.max_torrents", 1, TORRENTS_MAX as u64, "torrents"),
+    NumericKey("swarms.max_peers", 1, 4_000_000_000, "peers"),
+    NumericKey("swarms.max_peers_per_torrent", 1, 100_000_000, "peers"),
+    NumericKey("swarms.max_peers_per_address", 0, PEERS_PER_ADDRESS_MAX as u64, "endpoints"),
+    NumericKey("connections.max", 0, 10_000_000, "connections"),
+    NumericKey("connections.handshake_timeout", 1, 300, "seconds"),
+    NumericKey("connections.header_timeout", 1, 300, "seconds"),
+    NumericKey("connections.idle_timeout", 1, 3600, "seconds"),
+    NumericKey("connections.send_timeout", 1, 300, "seconds"),
+    NumericKey("connections.shutdown_timeout", 0, 600, "seconds"),
+    NumericKey("limits.connections_per_address", 0, u16::MAX as u64, "connections"),
+    NumericKey("limits.requests_per_second", 0, REQUESTS_PER_SECOND_MAX as u64, "requests"),
+    NumericKey("limits.request_burst", 0, REQUESTS_PER_SECOND_MAX as u64 * 60, "requests"),
+    NumericKey("limits.ipv6_prefix", 32, 64, "bits"),
 ];
 
 impl Config {
@@ -133,7 +133,7 @@ impl Config {
     }
 }
 
-impl Tls {
+impl TlsConfig {
     /// A warning about certificates that no client gets. It begins with their place.
     pub fn warning(&self) -> Option<String> {
         let CertificateFiles { place, .. } = self.certificates.first()?;

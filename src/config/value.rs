@@ -48,12 +48,12 @@ pub enum BadLines {
 }
 
 /// Reads a string by `parse`. `form` completes "expected".
-struct Text<'f, F> {
+struct StringVisitor<'f, F> {
     form: &'f str,
     parse: F,
 }
 
-impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Text<'_, F> {
+impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for StringVisitor<'_, F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +65,7 @@ impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Text<'_, F> {
     }
 }
 
-impl<'de, T, F: FnOnce(&str) -> Result<T, String>> DeserializeSeed<'de> for Text<'_, F> {
+impl<'de, T, F: FnOnce(&str) -> Result<T, String>> DeserializeSeed<'de> for StringVisitor<'_, F> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
@@ -74,7 +74,7 @@ impl<'de, T, F: FnOnce(&str) -> Result<T, String>> DeserializeSeed<'de> for Text
 }
 
 /// Reads a list of strings by `parse`, which also gets the entries before.
-struct List<T, F> {
+struct ListVisitor<T, F> {
     form: &'static str,
     entry_form: &'static str,
     len_max: usize,
@@ -82,7 +82,7 @@ struct List<T, F> {
     entries: PhantomData<T>,
 }
 
-impl<'de, T, F: Fn(&[T], &str) -> Result<T, String>> Visitor<'de> for List<T, F> {
+impl<'de, T, F: Fn(&[T], &str) -> Result<T, String>> Visitor<'de> for ListVisitor<T, F> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +93,9 @@ impl<'de, T, F: Fn(&[T], &str) -> Result<T, String>> Visitor<'de> for List<T, F>
         let mut entries = Vec::new();
         loop {
             let parse = |text: &str| (self.parse)(&entries, text);
-            let Some(entry) = list.next_element_seed(Text { form: self.entry_form, parse })? else {
+            let Some(entry) =
+                list.next_element_seed(StringVisitor { form: self.entry_form, parse })?
+            else {
                 return Ok(entries);
             };
             if entries.len() == self.len_max {
@@ -112,7 +114,7 @@ fn text<'de, D: Deserializer<'de>, T>(
     form: &str,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<T, D::Error> {
-    deserializer.deserialize_str(Text { form, parse })
+    deserializer.deserialize_str(StringVisitor { form, parse })
 }
 
 fn one_of<'de, D: Deserializer<'de>, T: Copy>(
@@ -282,7 +284,13 @@ fn addresses<'de, D: Deserializer<'de>, T>(
     let form = ADDRESSES_FORM;
     let len_max = LISTENERS_MAX;
     let entries = PhantomData;
-    deserializer.deserialize_seq(List { form, entry_form: ADDRESS_FORM, len_max, parse, entries })
+    deserializer.deserialize_seq(ListVisitor {
+        form,
+        entry_form: ADDRESS_FORM,
+        len_max,
+        parse,
+        entries,
+    })
 }
 
 /// `address`, unless the kernel would refuse it beside those `listed` before it.
@@ -372,7 +380,7 @@ pub(super) fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D
         range => Ok(range),
     };
     let (form, len_max, entries) = (RANGES_FORM, usize::MAX, PhantomData);
-    from.deserialize_seq(List { form, entry_form: RANGE_FORM, len_max, parse, entries })
+    from.deserialize_seq(ListVisitor { form, entry_form: RANGE_FORM, len_max, parse, entries })
 }
 
 fn range(text: &str) -> Result<IpNet, String> {

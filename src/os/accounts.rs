@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 
 use super::Ids;
-use crate::config::{Places, Privileges};
+use crate::config::{KeyLocations, PrivilegesConfig};
 use crate::limits::ACCOUNTS_BYTES_MAX;
 use crate::text_file::read_bounded;
 
@@ -19,9 +19,12 @@ const GROUP: &str = "/etc/group";
 /// # Errors
 /// There is no such user or group, or the user is root. One line that begins with the place in
 /// the configuration and ends with a cure.
-pub(super) fn ids(config: &Privileges) -> anyhow::Result<Option<Ids>> {
-    let Privileges {
-        user, group, places: Places { user: user_place, group: group_place, .. }, ..
+pub(super) fn ids(config: &PrivilegesConfig) -> anyhow::Result<Option<Ids>> {
+    let PrivilegesConfig {
+        user,
+        group,
+        places: KeyLocations { user: user_place, group: group_place, .. },
+        ..
     } = config;
     if user.is_empty() {
         return Ok(None);
@@ -93,7 +96,7 @@ fn group_by(groups: &str, name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ids, Privileges, group_by, ids, number, user_by};
+    use super::{Ids, PrivilegesConfig, group_by, ids, number, user_by};
 
     const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n# daemon:x:9:9\n\nbroken:x:7\n\
                          short:x:8:9\nodd:x:-1:1::\nall:x:4294967295:1::\n\
@@ -144,7 +147,7 @@ mod tests {
         }
         let config = |user: &str, group: &str| {
             let (user, group) = (user.to_string(), group.to_string());
-            ids(&Privileges { user, group, ..Privileges::default() })
+            ids(&PrivilegesConfig { user, group, ..PrivilegesConfig::default() })
         };
         assert_eq!(config("", "").unwrap(), None);
         // Presumably not in /etc/passwd.

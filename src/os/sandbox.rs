@@ -13,13 +13,13 @@ use super::file_broker::FileBroker;
 use super::file_source::FileSource;
 use super::privileges::{Ids, drop_privileges, may_change_user};
 use super::{accounts, landlock};
-use crate::config::{AccessMode, CertificateFiles, Config, Privileges};
+use crate::config::{AccessMode, CertificateFiles, Config, PrivilegesConfig};
 use crate::log;
 
 /// What is to be given up. Its user, group and directory exist.
 #[derive(Debug)]
 pub struct Sandbox<'c> {
-    config: &'c Privileges,
+    config: &'c PrivilegesConfig,
     ids: Option<Ids>,
     /// The files that are read again at a reload.
     paths: Vec<PathBuf>,
@@ -53,7 +53,7 @@ impl Sandbox<'_> {
     pub fn file_source(&self) -> anyhow::Result<FileSource> {
         let Some(ids) = self.ids else { return Ok(FileSource::Direct) };
         if !may_change_user() {
-            let Privileges { user, places, .. } = self.config;
+            let PrivilegesConfig { user, places, .. } = self.config;
             bail!(
                 "{}: privileges.user = {user:?}: only root can become another user: start it by \
                  root (CAP_SETUID and CAP_SETGID), or leave the user empty",
@@ -72,7 +72,7 @@ impl Sandbox<'_> {
     /// # Errors
     /// It fails, or a privilege is left: the process must not go on.
     pub fn enter(&self) -> anyhow::Result<()> {
-        let Privileges { user, chroot: directory, landlock, places, .. } = self.config;
+        let PrivilegesConfig { user, chroot: directory, landlock, places, .. } = self.config;
         if !directory.as_os_str().is_empty() {
             chroot(directory).and_then(|()| env::set_current_dir("/")).map_err(|error| {
                 let path = directory.display();
@@ -107,8 +107,8 @@ impl Sandbox<'_> {
 }
 
 /// Fails unless the directory that is to be the root, if any, is safe from the user.
-fn check_directory(config: &Privileges, ids: Ids) -> anyhow::Result<()> {
-    let Privileges { user, chroot, places, .. } = config;
+fn check_directory(config: &PrivilegesConfig, ids: Ids) -> anyhow::Result<()> {
+    let PrivilegesConfig { user, chroot, places, .. } = config;
     if chroot.as_os_str().is_empty() {
         return Ok(());
     }

@@ -84,8 +84,11 @@ pub struct ClientTable {
 impl RateLimitConfig {
     /// As configured, if anything is limited. Trusted proxies are exempt: their address stands for
     /// many clients.
-    pub fn new(limits: &config::Limits, proxy: &config::Proxy) -> Option<RateLimitConfig> {
-        let &config::Limits { connections_per_address, requests_per_second, .. } = limits;
+    pub fn new(
+        limits: &config::ClientLimits,
+        proxy: &config::ProxyConfig,
+    ) -> Option<RateLimitConfig> {
+        let &config::ClientLimits { connections_per_address, requests_per_second, .. } = limits;
         let burst = match limits.request_burst {
             0 => requests_per_second * REQUEST_BURST_S,
             burst => burst,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addresses::is_private;
-use crate::config::Protocol;
+use crate::config::ProtocolConfig;
 use annulus_swarm::{CompactAddr, Sample};
 
 /// The addresses that stand for private ones where somebody from elsewhere asks.
@@ -20,8 +20,8 @@ const WORD_BITS: usize = u64::BITS as usize;
 
 impl ExternalAddresses {
     /// As configured, if any is.
-    pub(super) fn new(protocol: &Protocol) -> Option<ExternalAddresses> {
-        let Protocol { external_ipv4: v4, external_ipv6: v6, .. } = *protocol;
+    pub(super) fn new(protocol: &ProtocolConfig) -> Option<ExternalAddresses> {
+        let ProtocolConfig { external_ipv4: v4, external_ipv6: v6, .. } = *protocol;
         let told = Box::new([0; PORTS / WORD_BITS]);
         (v4.is_some() || v6.is_some()).then_some(ExternalAddresses { v4, v6, told })
     }

@@ -26,7 +26,7 @@ const RETIRE_PAUSE: Duration = Duration::from_millis(5);
 
 /// TLS as configured, or nothing where no address asks for it.
 pub(super) fn secure(
-    config: &config::Tls,
+    config: &config::TlsConfig,
     files: &FileSource,
 ) -> anyhow::Result<Option<TlsContext>> {
     if config.listen.is_empty() {
@@ -59,7 +59,7 @@ fn keep(what: &str, mistakes: &[String]) {
 
 /// The access list as configured, or nothing where all torrents are served.
 pub(super) fn restrict(
-    config: &config::Access,
+    config: &config::AccessConfig,
     files: &FileSource,
 ) -> anyhow::Result<Option<SharedAccessList>> {
     let allows = match config.mode {
@@ -80,8 +80,8 @@ pub(super) fn restrict(
 /// What reads the files again, and has what was read take effect.
 pub(super) struct Reloader {
     pub(super) files: FileSource,
-    pub(super) tls: Option<(Arc<TlsContext>, config::Tls)>,
-    pub(super) access: Option<(Arc<SharedAccessList>, config::Access)>,
+    pub(super) tls: Option<(Arc<TlsContext>, config::TlsConfig)>,
+    pub(super) access: Option<(Arc<SharedAccessList>, config::AccessConfig)>,
     /// Wake the workers.
     pub(super) wakers: Vec<Waker>,
     pub(super) notifier: Arc<Notifier>,
@@ -193,7 +193,7 @@ impl Reloader {
         &self,
         progress: &Progress,
         tls: &TlsContext,
-        config: &config::Tls,
+        config: &config::TlsConfig,
     ) -> Option<()> {
         let loaded = Certificates::load(&config.certificates, &self.files, Clock::unix_s());
         progress.apply(|| match loaded {
@@ -211,7 +211,12 @@ impl Reloader {
     }
 
     /// Reads the access list again, and goes by the new one if nothing is wrong with it.
-    fn reload_list(&self, progress: &Progress, access: &SharedAccessList, config: &config::Access) {
+    fn reload_list(
+        &self,
+        progress: &Progress,
+        access: &SharedAccessList,
+        config: &config::AccessConfig,
+    ) {
         let loaded = AccessList::load(config, &self.files).map(|loaded| {
             let change = access.change_to(&loaded.list);
             (loaded, change)
@@ -242,7 +247,7 @@ impl Reloader {
 }
 
 /// Says what is to be said of a list that is to take the place of another, and whether it may.
-fn may_replace(change: ListChange, list: &AccessList, config: &config::Access) -> bool {
+fn may_replace(change: ListChange, list: &AccessList, config: &config::AccessConfig) -> bool {
     let file = format!("{}: access.file: {}", config.place, config.file.display());
     match change {
         ListChange::Ordinary => warn(list.warning(config).as_slice()),

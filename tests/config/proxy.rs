@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use annulus::config::{Config, Proxy};
+use annulus::config::{Config, ProxyConfig};
 
 use super::refused;
 
@@ -13,7 +13,8 @@ fn proxies_are_configured() {
                 [proxy]\n\
                 protocol_listen = [\"[::1]:3000\"]\n\
                 trusted = [\"::/0\", \"10.0.0.0/8\", \"::1\"]\n";
-    let Proxy { trusted, header, protocol_listen } = Config::parse(text, "here").unwrap().proxy;
+    let ProxyConfig { trusted, header, protocol_listen } =
+        Config::parse(text, "here").unwrap().proxy;
     let trusted: Vec<String> = trusted.iter().map(|range| range.to_string()).collect();
     assert_eq!(trusted, ["::/0", "10.0.0.0/8", "::1/128"]);
     assert_eq!(header, "");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use annulus::access_list::{AccessList, SharedAccessList};
-use annulus::config::Protocol;
+use annulus::config::ProtocolConfig;
 use annulus::connection::{BOUNDS, Handler};
 use annulus::limits::RESPONSE_BYTES_MAX;
 use annulus::server::{Server, ServerParts};
@@ -61,7 +61,7 @@ fn a_torrent_that_is_not_served_is_not_shown_though_it_is_there() {
     let file = |hash: &str, seeders| format!("20:{hash}d8:completei{seeders}e10:downloadedi0e");
     for denied in [None, Some(b'a'), Some(b'b')] {
         let list = AccessList::new(denied.map(|letter| [letter; 20]).into_iter().collect());
-        let protocol = Protocol { full_scrape: true, ..Protocol::default() };
+        let protocol = ProtocolConfig { full_scrape: true, ..ProtocolConfig::default() };
         let access_list = Some(SharedAccessList::new(list, false).cache());
         let parts = ServerParts::new(swarms(), protocol, 1);
         let mut server = Server::new(ServerParts { access_list, ..parts });
@@ -90,7 +90,7 @@ fn a_torrent_that_is_not_served_is_not_shown_though_it_is_there() {
 fn a_client_that_nobody_can_reach_is_refused() {
     let target = format!("/announce?info_hash={}&port=1", "a".repeat(20));
     for trusted in [false, true] {
-        let protocol = Protocol { trust_ip_parameters: trusted, ..Protocol::default() };
+        let protocol = ProtocolConfig { trust_ip_parameters: trusted, ..ProtocolConfig::default() };
         let mut server = Server::new(ServerParts::new(swarms(), protocol, 1));
         let client = "fe80::1".parse().unwrap();
         let failed = ask_from(client, &mut server, &target);

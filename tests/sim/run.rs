@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use annulus::config::Protocol;
+use annulus::config::ProtocolConfig;
 use annulus::connection::Timeouts;
 use annulus::limits::{
     BUFFERED_BYTES_MAX, FLIGHT_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX,
@@ -68,8 +68,8 @@ impl Report {
 }
 
 /// The protocol of all runs: short answers, so that many fit where bytes are counted.
-fn protocol() -> Protocol {
-    Protocol { max_scrape_torrents: 64, full_scrape: true, ..Protocol::default() }
+fn protocol() -> ProtocolConfig {
+    ProtocolConfig { max_scrape_torrents: 64, full_scrape: true, ..ProtocolConfig::default() }
 }
 
 /// Limits of an address in a run: these, and nothing else.

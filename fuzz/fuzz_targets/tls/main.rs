@@ -12,7 +12,7 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
-use annulus::config::{CertificateFiles, Protocol};
+use annulus::config::{CertificateFiles, ProtocolConfig};
 use annulus::connection::{Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn};
 use annulus::os::FileSource;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
@@ -59,7 +59,7 @@ impl Service {
             peer_timeout_s: 2700,
         };
         let swarms = Arc::new(Swarms::new(settings, RandomState::new()));
-        let server = Server::new(ServerParts::new(swarms, Protocol::default(), 1));
+        let server = Server::new(ServerParts::new(swarms, ProtocolConfig::default(), 1));
         let replies_bytes = server.response_bytes_max() + room;
         let connection = match secured {
             true => {
