@@ -1,77 +1,75 @@
-//! What a tracker may answer a load: how the bytes were cut never matters, every question has one
-//! fate, and no body makes its judge panic.
+//! Responses that a tracker may send to the load tester: how the bytes are split never matters,
+//! every request has one outcome, and no body makes the validator panic.
 #![no_main]
 
-use annulus_load::check::{Announced, check_announce, check_scrape};
-use annulus_load::client::{Asked, Client, Judge, Standing};
-use annulus_load::fault::{Fault, Oddities, Oddity, Wrong};
-use annulus_load::request::Question;
-use annulus_load::tls::Resumption;
+use annulus_load::body::{AnnounceContext, check_announce, check_scrape};
+use annulus_load::client::{ConnectionStatus, LoadClient, PendingRequest, Validator};
+use annulus_load::failure::{Failure, FailureKind, Warning, WarningCounts};
+use annulus_load::request::RequestKind;
+use annulus_load::tls::TlsHandshake;
 use libfuzzer_sys::fuzz_target;
 
-/// Questions on the connection.
-const QUESTIONS: u32 = 3;
+/// Requests on the connection.
+const REQUESTS: u32 = 3;
 
 #[derive(Debug, PartialEq)]
-enum Fate {
-    Answered(Vec<u8>),
-    Failed(Fault),
+enum RequestOutcome {
+    Response(Vec<u8>),
+    Failed(FailureKind),
 }
 
 #[derive(Default)]
-struct Notes {
-    fates: Vec<Fate>,
-}
+struct OutcomeRecorder(Vec<RequestOutcome>);
 
-impl Judge for Notes {
-    fn answered(&mut self, _: &Asked, body: &[u8], _: Oddities) {
-        let announced = Announced { numwant: 50, own: None, known: None };
-        if let Ok(answer) = check_announce(body, &announced) {
-            assert!(answer.peers <= 100, "more than was asked for, in either family");
+impl Validator for OutcomeRecorder {
+    fn on_response(&mut self, _: &PendingRequest, body: &[u8], _: WarningCounts) {
+        let context = AnnounceContext { numwant: 50, own: None, known: None };
+        if let Ok(checked) = check_announce(body, &context) {
+            assert!(checked.entries <= 50, "more than were asked for");
         }
-        if let Ok(answer) = check_scrape(body, |hash| hash.len() == 20) {
-            assert!(answer.torrents <= body.len() as u64 / 20);
+        if let Ok(checked) = check_scrape(body, |hash| hash.len() == 20) {
+            assert!(checked.entries <= body.len() as u64 / 20);
         }
-        self.fates.push(Fate::Answered(body.to_vec()));
+        self.0.push(RequestOutcome::Response(body.to_vec()));
     }
-    fn failed(&mut self, _: &Asked, wrong: Wrong) {
-        self.fates.push(Fate::Failed(wrong.fault));
+    fn on_failure(&mut self, _: &PendingRequest, failure: Failure) {
+        self.0.push(RequestOutcome::Failed(failure.kind));
     }
-    fn odd(&mut self, _: Oddity) {}
-    fn disturbed(&mut self, _: Wrong) {}
-    fn shaken(&mut self, _: Resumption) {}
+    fn on_other_failure(&mut self, _: Failure) {}
+    fn on_warning(&mut self, _: Warning) {}
+    fn on_handshake(&mut self, _: TlsHandshake) {}
 }
 
 fuzz_target!(|input: &[u8]| {
-    let whole = converse(input, input.len().max(1));
-    assert_eq!(converse(input, 1), whole, "cut into bytes");
-    assert_eq!(converse(input, 7), whole, "cut into sevens");
-    assert!(whole.0.len() + whole.1 == QUESTIONS as usize, "a question without a fate");
+    let whole = outcomes(input, input.len().max(1));
+    assert_eq!(outcomes(input, 1), whole, "in single bytes");
+    assert_eq!(outcomes(input, 7), whole, "in pieces of seven");
+    assert_eq!(whole.0.len() + whole.1, REQUESTS as usize, "a request without an outcome");
 });
 
-/// The fates of all questions, where the answers come in pieces of so many bytes, and how many
-/// are left to be asked anew.
-fn converse(input: &[u8], piece: usize) -> (Vec<Fate>, usize) {
-    let (mut client, mut notes) = (Client::default(), Notes::default());
+/// The outcomes of all requests when the responses arrive in pieces of so many bytes, and how many
+/// requests are left to be sent again.
+fn outcomes(input: &[u8], piece: usize) -> (Vec<RequestOutcome>, usize) {
+    let (mut client, mut recorder) = (LoadClient::default(), OutcomeRecorder::default());
     client.begin(None).expect("there is no TLS to begin");
-    for member in 0..QUESTIONS {
-        client.ask(Question::Scrape { member }, 0);
+    for peer in 0..REQUESTS {
+        client.add_request(RequestKind::Scrape { peer }, 0);
     }
     let mut out = [0; 4096];
     client.fill(&mut out, &mut [0; 16], 100, 0, |_, _, _| 1).expect("there is no TLS to fail");
     let mut pieces = input.chunks(piece);
     let end = loop {
-        let standing = match pieces.next() {
-            Some(piece) => client.receive(piece, &mut notes),
-            None => break client.end(&mut notes),
+        let status = match pieces.next() {
+            Some(piece) => client.receive(piece, &mut recorder),
+            None => break client.end(&mut recorder),
         };
-        if standing != Ok(Standing::Open) {
-            break standing;
+        if status != Ok(ConnectionStatus::Open) {
+            break status;
         }
     };
     match end {
-        Ok(_) => client.ended(),
-        Err(wrong) => client.broken(&wrong, &mut notes),
+        Ok(_) => client.requeue(),
+        Err(failure) => client.fail(&failure, &mut recorder),
     }
-    (notes.fates, client.waiting())
+    (recorder.0, client.pending())
 }

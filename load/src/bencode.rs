@@ -1,36 +1,35 @@
-//! Bencode (BEP 3), read strictly and where it lies.
+//! A strict reader of bencode (BEP 3) that copies nothing.
 
-/// Lists and dictionaries within each other: more than any answer has.
+/// Nested lists and dictionaries at most, more than any response has.
 const DEPTH_MAX: u32 = 16;
 
-/// The bytes are no bencode.
+/// The bytes are not bencode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct MalformedBencode;
 
-/// A reader of values, one behind the other.
+/// Reads values one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct Scan<'a> {
+pub(crate) struct BencodeReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Scan<'a> {
-    /// Reads from the first byte on.
-    pub(super) fn new(bytes: &'a [u8]) -> Scan<'a> {
-        Scan { rest: bytes }
+impl<'a> BencodeReader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> BencodeReader<'a> {
+        BencodeReader { rest: bytes }
     }
 
     /// What was not read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The byte that comes next, which tells the type of the next value.
-    pub(super) fn peek(&self) -> Option<u8> {
+    /// The next byte, which decides the type of the next value.
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
     }
 
-    /// Takes `byte` if it comes next.
-    pub(super) fn take(&mut self, byte: u8) -> bool {
+    /// Reads `byte` if it comes next.
+    pub(crate) fn take(&mut self, byte: u8) -> bool {
         match self.rest.split_first() {
             Some((first, rest)) if *first == byte => {
                 self.rest = rest;
@@ -40,63 +39,53 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A string.
-    ///
-    /// # Errors
-    /// There is none, its length has leading zeros, or it is longer than what is left.
-    pub(super) fn string(&mut self) -> Result<&'a [u8], Malformed> {
-        let length = self.digits(b':')?;
-        let length = usize::try_from(length).map_err(|_| Malformed)?;
-        let (string, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
+    pub(crate) fn string(&mut self) -> Result<&'a [u8], MalformedBencode> {
+        let length = usize::try_from(self.digits(b':')?).map_err(|_| MalformedBencode)?;
+        let (string, rest) = self.rest.split_at_checked(length).ok_or(MalformedBencode)?;
         self.rest = rest;
         Ok(string)
     }
 
     /// An integer of at most 63 bits and a sign.
-    ///
-    /// # Errors
-    /// There is none, or it has leading zeros, or is minus zero.
-    pub(super) fn integer(&mut self) -> Result<i64, Malformed> {
+    pub(crate) fn integer(&mut self) -> Result<i64, MalformedBencode> {
         if !self.take(b'i') {
-            return Err(Malformed);
+            return Err(MalformedBencode);
         }
         let negative = self.take(b'-');
         match self.digits(b'e')? {
-            0 if negative => Err(Malformed),
+            0 if negative => Err(MalformedBencode),
             number if negative => Ok(-number),
             number => Ok(number),
         }
     }
 
-    /// Digits up to `end`, which is taken too.
-    fn digits(&mut self, end: u8) -> Result<i64, Malformed> {
+    /// Digits without leading zeros up to `end`, which is read too.
+    fn digits(&mut self, end: u8) -> Result<i64, MalformedBencode> {
         let mut number: i64 = 0;
         for (at, &byte) in self.rest.iter().enumerate() {
             match byte {
                 b'0'..=b'9' if at == 0 || number > 0 => {
                     let digit = i64::from(byte - b'0');
-                    let tens = number.checked_mul(10);
-                    number = tens.and_then(|tens| tens.checked_add(digit)).ok_or(Malformed)?;
+                    let number_and_digit =
+                        number.checked_mul(10).and_then(|n| n.checked_add(digit));
+                    number = number_and_digit.ok_or(MalformedBencode)?;
                 }
                 _ if byte == end && at > 0 => {
                     self.rest = &self.rest[at + 1..];
                     return Ok(number);
                 }
-                _ => return Err(Malformed),
+                _ => return Err(MalformedBencode),
             }
         }
-        Err(Malformed)
+        Err(MalformedBencode)
     }
 
-    /// Any value; whether all dictionaries in it are sorted.
-    ///
-    /// # Errors
-    /// It is malformed, or too deep.
-    pub(super) fn skip(&mut self) -> Result<bool, Malformed> {
+    /// Reads any value. Returns whether all dictionaries in it are sorted.
+    pub(crate) fn skip(&mut self) -> Result<bool, MalformedBencode> {
         self.skip_within(DEPTH_MAX)
     }
 
-    fn skip_within(&mut self, depth: u32) -> Result<bool, Malformed> {
+    fn skip_within(&mut self, depth: u32) -> Result<bool, MalformedBencode> {
         match self.peek() {
             Some(b'i') => self.integer().map(|_| true),
             Some(b'0'..=b'9') => self.string().map(|_| true),
@@ -114,7 +103,7 @@ impl<'a> Scan<'a> {
                 }
                 Ok(sorted)
             }
-            _ => Err(Malformed),
+            _ => Err(MalformedBencode),
         }
     }
 }
@@ -123,10 +112,10 @@ impl<'a> Scan<'a> {
 mod tests {
     use quickcheck::quickcheck;
 
-    use super::{Malformed, Scan};
+    use super::{BencodeReader, MalformedBencode};
 
     #[test]
-    fn what_bencode_is() {
+    fn bencode_is_read() {
         for (text, sorted) in [
             (&b"i0e"[..], true),
             (b"i-42e", true),
@@ -139,43 +128,28 @@ mod tests {
             (b"ld1:b0:1:a0:ee", false),
             (b"i9223372036854775807e", true),
         ] {
-            let mut scan = Scan::new(text);
-            assert_eq!(scan.skip(), Ok(sorted), "{}", text.escape_ascii());
-            assert!(scan.rest().is_empty());
+            let mut reader = BencodeReader::new(text);
+            assert_eq!(reader.skip(), Ok(sorted), "{}", text.escape_ascii());
+            assert!(reader.rest().is_empty());
         }
     }
 
     #[test]
-    fn what_it_is_not() {
+    fn anything_else_is_refused() {
         let deep = [b"l".repeat(100), b"e".repeat(100)].concat();
-        for text in [
-            &b""[..],
-            b"i",
-            b"ie",
-            b"i-e",
-            b"i-0e",
-            b"i01e",
-            b"i9223372036854775808e",
-            b"i1",
-            b"01:a",
-            b"2:a",
-            b":",
-            b"-1:a",
-            b"l",
-            b"d1:a",
-            b"di1ei2ee",
-            b"x",
-            b"99999999999999999999:a",
-            &deep,
-        ] {
-            assert_eq!(Scan::new(text).skip(), Err(Malformed), "{}", text.escape_ascii());
+        let texts =
+            "|i|ie|i-e|i-0e|i01e|i9223372036854775808e|i1|01:a|2:a|:|-1:a|l|d1:a|di1ei2ee|x";
+        let texts = texts.split('|').map(str::as_bytes);
+        for text in texts.chain([&b"99999999999999999999:a"[..], &deep]) {
+            let skipped = BencodeReader::new(text).skip();
+            assert_eq!(skipped, Err(MalformedBencode), "{}", text.escape_ascii());
         }
     }
 
     quickcheck! {
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) -> bool {
-            let mut scan = Scan::new(&bytes);
-            scan.skip().is_err() || scan.rest().len() < bytes.len()
+            let mut reader = BencodeReader::new(&bytes);
+            reader.skip().is_err() || reader.rest().len() < bytes.len()
         }
     }
 }

@@ -1,131 +1,126 @@
-//! One connection to the tracker as a state machine over bytes, without I/O.
+//! One connection to the tracker as a state machine without I/O.
 //!
-//! Questions go in and requests come out; bytes that arrived go in and judged answers come out,
-//! in the order of the questions. Time is a number of nanoseconds given by the caller.
+//! Requests and received bytes go in; bytes to send and validated responses come out, in the
+//! order of the requests. Time is in nanoseconds and given by the caller.
 
 use std::collections::VecDeque;
 use std::mem;
 
-use super::fault::{Fault, Oddities, Oddity, Wrong};
-use super::http::{Framing, Head, join_chunks, parse_head};
-use super::request::Question;
-use crate::tls::ClientSession;
-use crate::tls::Resumption;
+use crate::failure::{Failure, FailureKind, Warning, WarningCounts};
+use crate::http::{BodyFraming, ResponseHead, join_chunks, parse_head};
+use crate::request::RequestKind;
+use crate::tls::{TlsClientSession, TlsHandshake};
 
 /// Bytes of a body at most.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes that TLS adds to a request at most, of whatever length.
-pub const SEALED_EXTRA: usize = 128;
+/// Bytes that TLS adds to a request at most.
+pub const TLS_OVERHEAD_BYTES_MAX: usize = 128;
 
-/// A question, and since when it waits.
+/// A request without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// What is asked.
-    pub question: Question,
+pub struct PendingRequest {
+    pub kind: RequestKind,
     /// When it should have been sent.
     pub due_ns: u64,
     /// When it was sent, if it was.
     pub sent_ns: u64,
 }
 
-/// Who judges answers, and counts what becomes of questions.
-pub trait Judge {
-    /// An answer with status 200 and this body came.
-    fn answered(&mut self, asked: &Asked, body: &[u8], oddities: Oddities);
-    /// No good answer came, or comes.
-    fn failed(&mut self, asked: &Asked, wrong: Wrong);
-    /// Something was odd that is no answer's.
-    fn odd(&mut self, oddity: Oddity);
-    /// Something was wrong that is no answer's.
-    fn disturbed(&mut self, wrong: Wrong);
-    /// Keys were agreed on.
-    fn shaken(&mut self, handshake: Resumption);
+/// Validates responses, and counts the outcome of each request.
+pub trait Validator {
+    /// A response with status 200 and this body arrived.
+    fn on_response(&mut self, request: &PendingRequest, body: &[u8], warnings: WarningCounts);
+    /// There is no response with status 200, and none will come.
+    fn on_failure(&mut self, request: &PendingRequest, failure: Failure);
+    /// A failure that concerns no request.
+    fn on_other_failure(&mut self, failure: Failure);
+    /// A warning that concerns no body.
+    fn on_warning(&mut self, warning: Warning);
+    fn on_handshake(&mut self, handshake: TlsHandshake);
 }
 
 /// What is to be done with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It goes on.
+pub enum ConnectionStatus {
     Open,
-    /// It is over; questions without an answer were never heard and may be asked anew.
+    /// It is to be closed. The server never read the pending requests; they may be sent again.
     Ended,
 }
 
-/// One connection, or the place of successive ones.
+/// A connection, or a sequence of connections one after the other.
 #[derive(Default)]
-pub struct Client {
-    session: Option<Box<ClientSession>>,
-    /// Whether keys were agreed on, if there is a session.
-    shaken: bool,
-    /// Without an answer; the first `sent` of them were sent on this connection.
-    asked: VecDeque<Asked>,
-    sent: usize,
-    /// Received and not used.
-    pending: Vec<u8>,
-    /// The body of chunks.
+pub struct LoadClient {
+    session: Option<Box<TlsClientSession>>,
+    /// Whether the handshake is done, if there is a session.
+    handshaken: bool,
+    /// Requests without a response; the first `in_flight` were sent on this connection.
+    pending: VecDeque<PendingRequest>,
+    in_flight: usize,
+    /// Received bytes of an incomplete response.
+    received: Vec<u8>,
+    /// The body of a chunked response.
     body: Vec<u8>,
-    /// What TLS wants to be sent.
-    outgoing: Vec<u8>,
-    /// Requests made on this connection.
-    requests: u64,
-    /// Whether the last of them said that it is.
+    /// TLS records to send.
+    records: Vec<u8>,
+    /// Requests sent on this connection.
+    sent: u64,
+    /// Whether the last of them had "Connection: close".
     closing: bool,
-    /// Whether any was answered on this connection.
-    answered: bool,
+    /// Whether there was a response on this connection.
+    responded: bool,
 }
 
-impl Client {
-    /// A connection was made; begins its handshake if it has a session.
+impl LoadClient {
+    /// Resets the state for a new connection, and begins the handshake if it has a session.
     ///
     /// # Errors
     /// TLS cannot begin.
-    pub fn begin(&mut self, session: Option<ClientSession>) -> Result<(), Wrong> {
-        self.session = session.map(Box::new);
-        self.shaken = false;
-        self.sent = 0;
-        self.requests = 0;
-        self.closing = false;
-        self.answered = false;
-        self.pending.clear();
-        self.outgoing.clear();
+    pub fn begin(&mut self, session: Option<TlsClientSession>) -> Result<(), Failure> {
+        *self = LoadClient {
+            session: session.map(Box::new),
+            pending: mem::take(&mut self.pending),
+            received: mem::take(&mut self.received),
+            body: mem::take(&mut self.body),
+            records: mem::take(&mut self.records),
+            ..LoadClient::default()
+        };
+        self.received.clear();
+        self.records.clear();
         match &mut self.session {
-            Some(session) => session
-                .open(&[], &mut self.pending, &mut self.outgoing)
-                .map_err(|what| Wrong::because(Fault::Tls, what)),
+            Some(session) => session.open(&[], &mut self.received, &mut self.records),
             None => Ok(()),
         }
     }
 
-    /// Adds a question.
-    pub fn ask(&mut self, question: Question, due_ns: u64) {
-        self.asked.push_back(Asked { question, due_ns, sent_ns: 0 });
+    pub fn add_request(&mut self, kind: RequestKind, due_ns: u64) {
+        self.pending.push_back(PendingRequest { kind, due_ns, sent_ns: 0 });
     }
 
-    /// Questions without an answer.
-    pub fn waiting(&self) -> usize {
-        self.asked.len()
+    /// Requests without a response, sent or not.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
     }
 
-    /// Questions that were sent and have no answer.
+    /// Requests without a response that were sent.
     pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Requests sent on this connection.
+    pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Requests made on this connection.
-    pub fn requests(&self) -> u64 {
-        self.requests
+    /// The oldest pending request.
+    pub fn first(&self) -> Option<&PendingRequest> {
+        self.pending.front()
     }
 
-    /// The question that has waited longest.
-    pub fn first(&self) -> Option<&Asked> {
-        self.asked.front()
-    }
-
-    /// Writes what is to be sent now: of TLS, and requests, `requests_max` in all of the
-    /// connection. `write` renders one, the last or not, into a buffer as long as `scratch`;
-    /// `out` has room for one of them, sealed, behind a flight of TLS. Returns how many bytes it
-    /// wrote to `out`, and how many requests.
+    /// Writes what is to be sent now, with at most `requests_max` requests of this connection in
+    /// all. `write` renders a request, the last or not, into a buffer as long as `scratch`; `out`
+    /// has room for one, encrypted, after a TLS flight. Returns how many bytes were written to
+    /// `out`, and how many requests.
     ///
     /// # Errors
     /// TLS fails.
@@ -135,213 +130,228 @@ impl Client {
         scratch: &mut [u8],
         requests_max: u64,
         now_ns: u64,
-        mut write: impl FnMut(&mut [u8], Question, bool) -> usize,
-    ) -> Result<(usize, u64), Wrong> {
+        mut write: impl FnMut(&mut [u8], RequestKind, bool) -> usize,
+    ) -> Result<(usize, u64), Failure> {
         let (mut written, mut requests) = (0, 0);
-        while self.may_ask(requests_max)
-            && out.len() - written >= self.outgoing.len() + scratch.len() + SEALED_EXTRA
+        while self.may_send(requests_max)
+            && out.len() - written >= self.records.len() + scratch.len() + TLS_OVERHEAD_BYTES_MAX
         {
-            let asked = &mut self.asked[self.sent];
-            asked.sent_ns = now_ns;
+            let request = &mut self.pending[self.in_flight];
+            request.sent_ns = now_ns;
+            self.in_flight += 1;
             self.sent += 1;
-            self.requests += 1;
             requests += 1;
-            self.closing = self.requests == requests_max;
+            self.closing = self.sent == requests_max;
             match &mut self.session {
                 Some(session) => {
-                    let len = write(scratch, asked.question, self.closing);
-                    session
-                        .seal(&scratch[..len], &mut self.outgoing)
-                        .map_err(|what| Wrong::because(Fault::Tls, what))?;
+                    let len = write(scratch, request.kind, self.closing);
+                    session.seal(&scratch[..len], &mut self.records)?;
                 }
-                None => written += write(&mut out[written..], asked.question, self.closing),
+                None => written += write(&mut out[written..], request.kind, self.closing),
             }
         }
-        let len = self.outgoing.len().min(out.len() - written);
-        out[written..written + len].copy_from_slice(&self.outgoing[..len]);
-        self.outgoing.drain(..len);
+        let len = self.records.len().min(out.len() - written);
+        out[written..written + len].copy_from_slice(&self.records[..len]);
+        self.records.drain(..len);
         Ok((written + len, requests))
     }
 
-    /// Whether [`Client::fill`] has something to write.
-    pub fn has_to_send(&self, requests_max: u64) -> bool {
-        !self.outgoing.is_empty() || self.may_ask(requests_max)
+    /// Whether [`LoadClient::fill`] would write anything.
+    pub fn has_output(&self, requests_max: u64) -> bool {
+        !self.records.is_empty() || self.may_send(requests_max)
     }
 
-    fn may_ask(&self, requests_max: u64) -> bool {
-        let ready = self.session.is_none() || self.shaken;
-        ready && self.sent < self.asked.len() && self.requests < requests_max
+    fn may_send(&self, requests_max: u64) -> bool {
+        !self.is_handshaking() && self.in_flight < self.pending.len() && self.sent < requests_max
     }
 
-    /// Takes bytes that arrived. Where it does not go on, the caller closes the connection and
-    /// says so by [`Client::ended`] or [`Client::broken`].
+    /// Processes received bytes. When the connection does not stay open, the caller closes it and
+    /// calls [`LoadClient::requeue`] or, after an error, [`LoadClient::fail`].
     ///
     /// # Errors
-    /// What is wrong with them.
-    pub fn receive(&mut self, bytes: &[u8], judge: &mut impl Judge) -> Result<Standing, Wrong> {
+    /// The failure of the connection.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        validator: &mut impl Validator,
+    ) -> Result<ConnectionStatus, Failure> {
         let Some(session) = &mut self.session else {
-            if !self.pending.is_empty() {
-                self.pending.extend_from_slice(bytes);
-                return self.take_pending(judge);
+            if !self.received.is_empty() {
+                self.received.extend_from_slice(bytes);
+                return self.process_received(validator);
             }
-            let (used, standing) = self.take(bytes, judge)?;
-            self.pending.extend_from_slice(&bytes[used..]);
-            return Ok(standing);
+            let (used, status) = self.process(bytes, validator)?;
+            self.received.extend_from_slice(&bytes[used..]);
+            return Ok(status);
         };
-        let opened = session.open(bytes, &mut self.pending, &mut self.outgoing);
-        let ended = session.has_ended();
-        if !self.shaken
+        let opened = session.open(bytes, &mut self.received, &mut self.records);
+        let peer_closed = session.peer_closed();
+        if !self.handshaken
             && let Some(handshake) = session.handshake()
         {
-            self.shaken = true;
-            judge.shaken(handshake);
+            self.handshaken = true;
+            validator.on_handshake(handshake);
         }
-        let standing = self.take_pending(judge)?;
-        opened.map_err(|what| Wrong::because(Fault::Tls, what))?;
-        if ended && standing == Standing::Open { self.end(judge) } else { Ok(standing) }
+        let status = self.process_received(validator)?;
+        opened?;
+        match status {
+            ConnectionStatus::Open if peer_closed => self.end(validator),
+            status => Ok(status),
+        }
     }
 
-    /// The server's side has ended: answers that last up to it are whole.
+    /// Processes the end of the server's side, which completes a body without a length.
     ///
     /// # Errors
-    /// It ended before an answer did.
-    pub fn end(&mut self, judge: &mut impl Judge) -> Result<Standing, Wrong> {
+    /// It ended within a response or in place of one.
+    pub fn end(&mut self, validator: &mut impl Validator) -> Result<ConnectionStatus, Failure> {
         if self.is_handshaking() {
-            return Err(Wrong::because(Fault::Tls, "the connection ended in the handshake"));
+            return Err(Failure::new(FailureKind::Tls, "the connection ended in the handshake"));
         }
-        let pending = mem::take(&mut self.pending);
-        if let Ok(Some(head)) = parse_head(&pending)
-            && self.sent > 0
-            && head.framing == Framing::UntilEnd
+        let received = mem::take(&mut self.received);
+        if let Ok(Some(head)) = parse_head(&received)
+            && self.in_flight > 0
+            && head.framing == BodyFraming::UntilEnd
         {
-            self.deliver(&head, &pending[head.bytes..], judge);
-            return Ok(Standing::Ended);
+            self.deliver(&head, &received[head.bytes..], validator);
+            return Ok(ConnectionStatus::Ended);
         }
-        // A server may end a connection between two answers; what it did not hear then is asked
-        // anew (RFC 9112 section 9.3.1).
-        if !pending.is_empty() || (self.sent > 0 && !self.is_between_answers()) {
-            return Err(Fault::EndedEarly.into());
+        // A server may close between two responses; requests that it did not read are sent again
+        // (RFC 9112 section 9.3.1).
+        if !received.is_empty() || (self.in_flight > 0 && !self.is_between_responses()) {
+            return Err(FailureKind::EndedEarly.into());
         }
         if !self.closing {
-            judge.odd(Oddity::ClosedKept);
+            validator.on_warning(Warning::ClosedKept);
         }
-        Ok(Standing::Ended)
+        Ok(ConnectionStatus::Ended)
     }
 
-    /// Whether an answer was whole, and of the next one, which may not be the last of the
-    /// connection, nothing has come.
-    pub fn is_between_answers(&self) -> bool {
-        self.answered && !self.closing && self.pending.is_empty()
+    /// Whether a response was complete and nothing of the next one arrived, which is not the last
+    /// of the connection.
+    pub fn is_between_responses(&self) -> bool {
+        self.responded && !self.closing && self.received.is_empty()
     }
 
-    /// What was asked and not answered will be asked anew.
-    pub fn ended(&mut self) {
-        self.sent = 0;
+    /// All pending requests will be sent on the next connection.
+    pub fn requeue(&mut self) {
+        self.in_flight = 0;
     }
 
-    /// Whether keys are still being agreed on.
     pub fn is_handshaking(&self) -> bool {
-        self.session.is_some() && !self.shaken
+        self.session.is_some() && !self.handshaken
     }
 
-    /// What was sent has failed, or all that waits if none was.
-    pub fn broken(&mut self, wrong: &Wrong, judge: &mut impl Judge) {
-        let failed = if self.sent > 0 { self.sent } else { self.asked.len() };
+    /// Fails the requests in flight, or all pending ones if none is in flight.
+    pub fn fail(&mut self, failure: &Failure, validator: &mut impl Validator) {
+        let failed = if self.in_flight > 0 { self.in_flight } else { self.pending.len() };
         if failed == 0 {
-            judge.disturbed(wrong.clone());
+            validator.on_other_failure(failure.clone());
         }
-        for asked in self.asked.drain(..failed) {
-            judge.failed(&asked, wrong.clone());
+        for request in self.pending.drain(..failed) {
+            validator.on_failure(&request, failure.clone());
         }
-        self.sent = 0;
+        self.in_flight = 0;
     }
 
-    fn take_pending(&mut self, judge: &mut impl Judge) -> Result<Standing, Wrong> {
-        let mut pending = mem::take(&mut self.pending);
-        let (used, standing) = self.take(&pending, judge)?;
-        pending.drain(..used);
-        self.pending = pending;
-        Ok(standing)
+    fn process_received(
+        &mut self,
+        validator: &mut impl Validator,
+    ) -> Result<ConnectionStatus, Failure> {
+        let mut received = mem::take(&mut self.received);
+        let (used, status) = self.process(&received, validator)?;
+        received.drain(..used);
+        self.received = received;
+        Ok(status)
     }
 
-    /// Delivers the answers that are whole in `bytes`. Returns how many bytes they take.
-    fn take(&mut self, bytes: &[u8], judge: &mut impl Judge) -> Result<(usize, Standing), Wrong> {
+    /// Delivers the complete responses in `bytes`. Returns how many bytes they take.
+    fn process(
+        &mut self,
+        bytes: &[u8],
+        validator: &mut impl Validator,
+    ) -> Result<(usize, ConnectionStatus), Failure> {
         let mut used = 0;
         while used < bytes.len() {
             let rest = &bytes[used..];
-            if self.sent == 0 {
-                return Err(Fault::Surplus.into());
+            if self.in_flight == 0 {
+                return Err(FailureKind::Surplus.into());
             }
             let Some(head) = parse_head(rest)? else { break };
             if head.is_interim() {
                 used += head.bytes;
                 continue;
             }
-            let body = &rest[head.bytes..];
-            let length = match head.framing {
-                Framing::Length(length) if length > BODY_BYTES_MAX => {
-                    return Err(Fault::TooLong.into());
-                }
-                Framing::Length(length) if length <= body.len() => length,
-                Framing::Chunked => {
-                    let mut joined = mem::take(&mut self.body);
-                    let length = join_chunks(body, &mut joined, BODY_BYTES_MAX)?;
-                    if length.is_some() {
-                        self.deliver(&head, &joined, judge);
-                    }
-                    self.body = joined;
-                    match length {
-                        Some(length) => {
-                            used += head.bytes + length;
-                            if !head.keep_alive {
-                                return Ok((bytes.len(), Standing::Ended));
-                            }
-                            continue;
-                        }
-                        None => break,
-                    }
-                }
-                Framing::UntilEnd if body.len() > BODY_BYTES_MAX => {
-                    return Err(Fault::TooLong.into());
-                }
-                Framing::Length(_) | Framing::UntilEnd => break,
+            let Some(length) = self.deliver_body(&head, &rest[head.bytes..], validator)? else {
+                break;
             };
-            self.deliver(&head, &body[..length], judge);
             used += head.bytes + length;
             if !head.keep_alive {
                 if used < bytes.len() {
-                    judge.disturbed(Fault::Surplus.into());
+                    validator.on_other_failure(FailureKind::Surplus.into());
                 }
-                return Ok((bytes.len(), Standing::Ended));
+                return Ok((bytes.len(), ConnectionStatus::Ended));
             }
         }
-        Ok((used, Standing::Open))
+        Ok((used, ConnectionStatus::Open))
     }
 
-    /// Has the first question answered.
-    fn deliver(&mut self, head: &Head, body: &[u8], judge: &mut impl Judge) {
-        let Some(asked) = self.asked.pop_front() else { return };
-        self.sent -= 1;
-        self.answered = true;
+    /// Delivers the response whose body begins with `bytes`. Returns the length of the body, or
+    /// `None` if it is incomplete.
+    fn deliver_body(
+        &mut self,
+        head: &ResponseHead,
+        bytes: &[u8],
+        validator: &mut impl Validator,
+    ) -> Result<Option<usize>, Failure> {
+        match head.framing {
+            BodyFraming::Length(length) if length > BODY_BYTES_MAX => {
+                Err(FailureKind::TooLong.into())
+            }
+            BodyFraming::Length(length) => {
+                let Some(body) = bytes.get(..length) else { return Ok(None) };
+                self.deliver(head, body, validator);
+                Ok(Some(length))
+            }
+            BodyFraming::Chunked => {
+                let mut body = mem::take(&mut self.body);
+                let length = join_chunks(bytes, &mut body, BODY_BYTES_MAX)?;
+                if length.is_some() {
+                    self.deliver(head, &body, validator);
+                }
+                self.body = body;
+                Ok(length)
+            }
+            BodyFraming::UntilEnd if bytes.len() > BODY_BYTES_MAX => {
+                Err(FailureKind::TooLong.into())
+            }
+            BodyFraming::UntilEnd => Ok(None),
+        }
+    }
+
+    /// Passes a response on as that of the oldest request.
+    fn deliver(&mut self, head: &ResponseHead, body: &[u8], validator: &mut impl Validator) {
+        let Some(request) = self.pending.pop_front() else { return };
+        self.in_flight -= 1;
+        self.responded = true;
         if !head.keep_alive && !self.closing {
-            judge.odd(Oddity::ClosedKept);
+            validator.on_warning(Warning::ClosedKept);
         }
         if head.status != 200 {
-            return judge.failed(&asked, Wrong::because(Fault::Status, head.status));
+            return validator.on_failure(&request, Failure::new(FailureKind::Status, head.status));
         }
         if head.encoded {
-            return judge.failed(&asked, Fault::Compressed.into());
+            return validator.on_failure(&request, FailureKind::Compressed.into());
         }
-        let mut oddities = Oddities::default();
+        let mut warnings = WarningCounts::default();
         match head.framing {
-            Framing::Chunked => oddities.note(Oddity::Chunked),
-            Framing::UntilEnd => oddities.note(Oddity::NoLength),
-            Framing::Length(_) => {}
+            BodyFraming::Chunked => warnings.count(Warning::Chunked),
+            BodyFraming::UntilEnd => warnings.count(Warning::NoLength),
+            BodyFraming::Length(_) => {}
         }
-        judge.answered(&asked, body, oddities);
+        validator.on_response(&request, body, warnings);
     }
 }
 
 #[cfg(test)]
-#[path = "client/tests.rs"]
 mod tests;

@@ -1,51 +1,41 @@
-//! The program: from a command line to an exit status.
+//! The program: from the command line to an exit status.
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use annulus_load::file::print_default;
-use annulus_load::flags::{self, Action};
-use annulus_load::run;
+use annulus_load::options::{LOAD_TOML, LoadCommand, help, parse_arguments};
+use annulus_load::run::{print, run};
 
-/// A failure, or an answer that is not as it should be.
-const FAILED: u8 = 1;
-/// A wrong command line, or wrong options.
-const MISUSED: u8 = 2;
+/// A failure, or a response that is not correct.
+const STATUS_FAILED: u8 = 1;
+const STATUS_WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let done = match flags::parse(env::args_os().skip(1)) {
-        Ok(Action::Run(options)) => run(&options),
-        Ok(Action::PrintConfig) => print(&print_default()).map(|()| true),
-        Ok(Action::Help) => print(&flags::help()).map(|()| true),
-        Err(what) => {
-            complain(&format!("{what}\nannulus-load --help explains the flags"));
-            return ExitCode::from(MISUSED);
+    let done = match parse_arguments(env::args_os().skip(1)) {
+        Ok(LoadCommand::Run(options)) => run(&options),
+        Ok(LoadCommand::PrintConfig) => print(LOAD_TOML).map(|()| true),
+        Ok(LoadCommand::Help) => print(&help()).map(|()| true),
+        Ok(LoadCommand::Version) => {
+            print(concat!("annulus-load ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| true)
+        }
+        Err(mistakes) => {
+            complain(&format!("{mistakes}\nannulus-load --help explains the flags"));
+            return ExitCode::from(STATUS_WRONG_USAGE);
         }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
-        Err(what) => {
-            complain(&what);
-            ExitCode::from(FAILED)
+        Ok(false) => ExitCode::from(STATUS_FAILED),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(STATUS_FAILED)
         }
     }
 }
 
-/// A reader that has seen enough (`annulus-load -p | head`) is no failure; a full disk is.
-fn print(text: &str) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(format!("standard output: {error}"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// To standard error; if that is gone too, the exit status has to say it.
-fn complain(what: &str) {
-    let _ = writeln!(io::stderr(), "annulus-load: {what}");
+/// If standard error is closed, the exit status is left.
+fn complain(error: &str) {
+    let _ = writeln!(io::stderr(), "annulus-load: {error}");
 }

@@ -1,50 +1,49 @@
-//! What is asked: torrents, and the peers that announce them. All of it follows from the seed.
+//! What a run announces: torrents, and peers in them. All of it follows from the seed.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use super::check::Peer;
-use super::options::Options;
-use super::popularity::Ranks;
-use crate::InfoHash;
-use crate::random::Random;
-use crate::sources::AddressRange;
+use ipnet::IpNet;
+
+use crate::options::{LoadOptions, parse_sources};
+use crate::popularity::TorrentPicker;
+use crate::random::SeededRandom;
+
+/// The 20 bytes that identify a torrent (BEP 3).
+pub type LoadInfoHash = [u8; 20];
 
 /// The lowest port of a peer.
 const PORT_FIRST: u16 = 1025;
 
-/// Ports that peers have. A prime, so that addresses and ports, both taken in turn, meet in
-/// every combination before any comes again.
+/// How many ports peers have. It is prime, so that addresses and ports, both taken in turn, are
+/// combined in every way before a combination repeats.
 const PORTS: u32 = 64_499;
 
-/// One peer: it announces one torrent.
+/// A peer in one torrent.
 #[derive(Clone, Copy, Debug)]
-pub struct Member {
+pub struct PlannedPeer {
     /// Index of its torrent.
     pub torrent: u32,
-    /// Whether it has all of it.
     pub seeder: bool,
 }
 
-/// All that is asked for.
-pub struct Plan {
-    /// The info hashes, the most popular first.
-    hashes: Vec<InfoHash>,
-    /// They again as they stand in a URL, one behind the other, and where each begins.
+pub struct LoadPlan {
+    /// The most popular first.
+    hashes: Vec<LoadInfoHash>,
+    /// The hashes as they are in a URL, one after the other, and where each begins.
     encoded: Vec<u8>,
     starts: Vec<u32>,
-    members: Vec<Member>,
-    sources: Option<(AddressRange, u32)>,
+    peers: Vec<PlannedPeer>,
+    /// The addresses of peers, from the first on, and how many are used.
+    sources: Option<(IpNet, u32)>,
 }
 
-impl Plan {
-    /// Makes the plan of some options.
-    ///
+impl LoadPlan {
     /// # Errors
-    /// The file of torrents cannot be read or has a line that is no info hash.
-    pub fn new(options: &Options) -> Result<Plan, String> {
-        let mut random = Random::seeded(options.seed);
+    /// The file of torrents cannot be read, or has a line that is not an info hash.
+    pub fn new(options: &LoadOptions) -> Result<LoadPlan, String> {
+        let mut random = SeededRandom::new(options.seed);
         let hashes = match options.torrents_file.as_str() {
             "" => (0..options.torrents).map(|_| random_hash(&mut random)).collect(),
             path => read_hashes(Path::new(path))?,
@@ -56,107 +55,110 @@ impl Plan {
             encode(hash, &mut encoded);
         }
         starts.push(u32::try_from(encoded.len()).map_err(|_| "too many torrents")?);
-        let ranks = Ranks::new(options, hashes.len() as u32);
-        let member = |_| Member {
-            torrent: ranks.draw(&mut random),
+        let picker = TorrentPicker::new(options, hashes.len() as u32);
+        let peer = |_| PlannedPeer {
+            torrent: picker.pick(&mut random),
             seeder: u64::from(random.below(100)) < options.seeders,
         };
-        let members = (0..options.peers).map(member).collect();
-        let sources = options.sources.parse::<AddressRange>().ok().map(|range| {
-            let count = range.addresses().min(u128::from(options.peers));
+        let peers = (0..options.peers).map(peer).collect();
+        let sources = parse_sources(&options.sources)?.map(|range| {
+            let count = range_size(range).min(u128::from(options.peers));
             (range, count as u32)
         });
-        Ok(Plan { hashes, encoded, starts, members, sources })
+        Ok(LoadPlan { hashes, encoded, starts, peers, sources })
     }
 
-    /// Peers there are; at least one.
-    pub fn members(&self) -> u32 {
-        self.members.len() as u32
+    /// How many peers there are, at least one.
+    pub fn peers(&self) -> u32 {
+        self.peers.len() as u32
     }
 
-    /// The peer number `at`, counted around.
-    pub fn member(&self, at: u32) -> Member {
-        self.members[at as usize % self.members.len()]
+    /// Peer number `at`, modulo their count.
+    pub fn peer(&self, at: u32) -> PlannedPeer {
+        self.peers[at as usize % self.peers.len()]
     }
 
-    /// The port of a peer.
-    pub fn port(&self, at: u32) -> u16 {
-        PORT_FIRST + (at % PORTS) as u16
+    pub fn port(&self, peer: u32) -> u16 {
+        PORT_FIRST + (peer % PORTS) as u16
     }
 
-    /// The address that a peer connects from, if that is given.
-    pub fn source(&self, at: u32) -> Option<IpAddr> {
+    /// The address that a peer connects from; `None` leaves it to the kernel.
+    pub fn source(&self, peer: u32) -> Option<IpAddr> {
         let (range, count) = self.sources?;
-        // The first of several is a network's own.
-        let skipped = u128::from(range.addresses() > u128::from(count));
-        Some(range.address(u128::from(at % count) + skipped))
+        // The first address of a network is not a host's: it is skipped if there are enough.
+        let skipped = u128::from(range_size(range) > u128::from(count));
+        let at = u128::from(peer % count) + skipped;
+        Some(match range.network() {
+            IpAddr::V4(first) => Ipv4Addr::from(first.to_bits() + at as u32).into(),
+            IpAddr::V6(first) => Ipv6Addr::from(first.to_bits() + at).into(),
+        })
     }
 
-    /// Whether a peer can be one of ours; `local` is our address where none is given.
-    pub fn knows(&self, peer: Peer, local: Option<IpAddr>) -> bool {
-        let ports = PORTS.min(self.members());
-        let port = peer.port.checked_sub(PORT_FIRST).is_some_and(|at| u32::from(at) < ports);
+    /// Whether a peer can be one of this plan; `local` is their address if there are no sources.
+    pub fn contains(&self, peer: SocketAddr, local: Option<IpAddr>) -> bool {
+        let ports = PORTS.min(self.peers());
+        let port = peer.port().checked_sub(PORT_FIRST).is_some_and(|at| u32::from(at) < ports);
         port && match self.sources {
-            Some((range, _)) => range.contains(peer.ip),
-            None => local == Some(peer.ip),
+            Some((range, _)) => range.contains(&peer.ip()),
+            None => local == Some(peer.ip()),
         }
     }
 
-    /// The info hash of a torrent.
-    pub fn hash(&self, torrent: u32) -> &InfoHash {
+    pub fn hash(&self, torrent: u32) -> &LoadInfoHash {
         &self.hashes[torrent as usize]
     }
 
-    /// The info hash of a torrent, as it stands in a URL.
+    /// The info hash of a torrent as it is in a URL.
     pub fn encoded(&self, torrent: u32) -> &[u8] {
         let [from, to] = [0, 1].map(|more| self.starts[torrent as usize + more] as usize);
         &self.encoded[from..to]
     }
 }
 
-fn random_hash(random: &mut Random) -> InfoHash {
-    let mut hash = InfoHash::default();
+/// How many addresses a range has; `u128::MAX` for all of IPv6.
+fn range_size(range: IpNet) -> u128 {
+    let bits = range.max_prefix_len() - range.prefix_len();
+    1_u128.checked_shl(bits.into()).unwrap_or(u128::MAX)
+}
+
+fn random_hash(random: &mut SeededRandom) -> LoadInfoHash {
+    let mut hash = LoadInfoHash::default();
     for part in hash.chunks_mut(8) {
         part.copy_from_slice(&random.bits().to_le_bytes()[..part.len()]);
     }
     hash
 }
 
-/// As Transmission writes it: lower-case digits, and the unreserved characters of RFC 3986 as
-/// they are.
-fn encode(hash: &InfoHash, into: &mut Vec<u8>) {
+/// Like Transmission: lower-case digits, and the unreserved characters of RFC 3986 as they are.
+fn encode(hash: &LoadInfoHash, into: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for &byte in hash {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(byte),
-            _ => {
-                into.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-            }
+            _ => into.extend([b'%', DIGITS[byte as usize >> 4], DIGITS[byte as usize & 15]]),
         }
     }
 }
 
-fn read_hashes(path: &Path) -> Result<Vec<InfoHash>, String> {
+fn read_hashes(path: &Path) -> Result<Vec<LoadInfoHash>, String> {
     let name = path.display();
     let text =
         fs::read_to_string(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
     let mut hashes = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let entry = line.split('#').next().unwrap_or_default().trim();
-        if entry.is_empty() {
-            continue;
+        if !entry.is_empty() {
+            hashes.push(decode(entry).ok_or_else(|| {
+                format!("{name}:{}: expected an info hash of 40 hexadecimal digits", at + 1)
+            })?);
         }
-        let hash = decode(entry).ok_or_else(|| {
-            format!("{name}:{}: expected an info hash of 40 hexadecimal digits", at + 1)
-        })?;
-        hashes.push(hash);
     }
     if hashes.is_empty() { Err(format!("{name}: has no info hash")) } else { Ok(hashes) }
 }
 
-fn decode(digits: &str) -> Option<InfoHash> {
-    let mut hash = InfoHash::default();
-    if digits.len() != 2 * hash.len() || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
+fn decode(digits: &str) -> Option<LoadInfoHash> {
+    let mut hash = LoadInfoHash::default();
+    if digits.len() != 2 * hash.len() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     for (at, byte) in hash.iter_mut().enumerate() {
@@ -168,81 +170,62 @@ fn decode(digits: &str) -> Option<InfoHash> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::SocketAddr;
 
-    use super::{Plan, decode};
-    use crate::check::Peer;
-    use crate::options::Options;
+    use super::{LoadPlan, decode};
+    use crate::options::LoadOptions;
 
-    fn plan(options: &Options) -> Plan {
-        Plan::new(&Options { torrents: 100, peers: 1000, ..options.clone() }).unwrap()
+    fn plan(seed: u64, sources: &str) -> LoadPlan {
+        let sources = sources.to_owned();
+        let defaults = LoadOptions::default();
+        LoadPlan::new(&LoadOptions { torrents: 100, peers: 1000, seed, sources, ..defaults })
+            .unwrap()
     }
 
     #[test]
     fn a_plan_follows_from_the_seed() {
-        let (one, same) = (plan(&Options::default()), plan(&Options::default()));
-        let other = plan(&Options { seed: 2, ..Options::default() });
+        let (one, same, other) = (plan(1, ""), plan(1, ""), plan(2, ""));
         let torrents =
-            |plan: &Plan| (0..1000).map(|at| plan.member(at).torrent).collect::<Vec<_>>();
+            |plan: &LoadPlan| (0..1000).map(|at| plan.peer(at).torrent).collect::<Vec<_>>();
         assert_eq!(torrents(&one), torrents(&same));
         assert_eq!(one.hash(3), same.hash(3));
         assert_ne!(torrents(&one), torrents(&other));
         assert_ne!(one.hash(3), other.hash(3));
-        let seeders = (0..1000).filter(|at| one.member(*at).seeder).count();
+        let seeders = (0..1000).filter(|at| one.peer(*at).seeder).count();
         assert!((400..600).contains(&seeders), "{seeders}");
     }
 
     #[test]
-    fn hashes_stand_in_urls_as_they_should() {
-        let plan = plan(&Options::default());
-        for torrent in 0..100 {
-            let mut decoded = Vec::new();
-            let mut rest = plan.encoded(torrent);
-            while let Some((&first, more)) = rest.split_first() {
-                let (byte, more) = match first {
-                    b'%' => {
-                        let digits = str::from_utf8(&more[..2]).unwrap();
-                        (u8::from_str_radix(digits, 16).unwrap(), &more[2..])
-                    }
-                    _ => (first, more),
-                };
-                decoded.push(byte);
-                rest = more;
-            }
-            assert_eq!(decoded, plan.hash(torrent));
-        }
-    }
-
-    #[test]
-    fn sources_are_taken_in_turn_and_known_again() {
-        let options = Options { sources: "127.1.0.0/24".to_owned(), ..Options::default() };
-        let plan = plan(&options);
+    fn sources_are_taken_in_turn_and_recognised() {
+        let plan = plan(1, "127.1.0.0/24");
         let peers: HashSet<_> = (0..1000).map(|at| (plan.source(at), plan.port(at))).collect();
         assert_eq!(peers.len(), 1000);
         let addresses: HashSet<_> = (0..1000).map(|at| plan.source(at)).collect();
         assert_eq!(addresses.len(), 256);
-        let peer = |ip: [u8; 4], port| Peer { ip: IpAddr::V4(Ipv4Addr::from(ip)), port };
-        assert!(plan.knows(peer([127, 1, 0, 9], 1025), None));
-        assert!(plan.knows(peer([127, 1, 0, 9], 2024), None));
-        assert!(!plan.knows(peer([127, 1, 0, 9], 2025), None));
-        assert!(!plan.knows(peer([127, 1, 0, 9], 1024), None));
-        assert!(!plan.knows(peer([127, 1, 1, 9], 1025), None));
-        let large = Options { sources: "127.0.0.0/8".to_owned(), ..Options::default() };
-        let first = Plan::new(&large).unwrap().source(0);
-        assert_eq!(first, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        for (peer, contained) in [
+            ("127.1.0.9:1025", true),
+            ("127.1.0.9:2024", true),
+            ("127.1.0.9:2025", false),
+            ("127.1.0.9:1024", false),
+            ("127.1.1.9:1025", false),
+        ] {
+            assert_eq!(plan.contains(peer.parse().unwrap(), None), contained, "{peer}");
+        }
+        let large = self::plan(1, "127.0.0.0/8");
+        assert_eq!(large.source(0), Some("127.0.0.1".parse().unwrap()));
     }
 
     #[test]
-    fn without_sources_the_own_address_is_known() {
-        let plan = plan(&Options::default());
-        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    fn without_sources_the_local_address_is_recognised() {
+        let plan = plan(1, "");
+        let peer: SocketAddr = "127.0.0.1:1030".parse().unwrap();
         assert_eq!(plan.source(5), None);
-        assert!(plan.knows(Peer { ip, port: 1030 }, Some(ip)));
-        assert!(!plan.knows(Peer { ip, port: 1030 }, None));
+        assert!(plan.contains(peer, Some(peer.ip())));
+        assert!(!plan.contains(peer, None));
     }
 
     #[test]
-    fn digits_are_a_hash_or_not() {
+    fn info_hashes_have_forty_digits() {
         assert_eq!(decode(&"0a".repeat(20)), Some([10; 20]));
         for digits in ["", "0a", &"0a".repeat(21), &"0g".repeat(20), &"é".repeat(20)] {
             assert_eq!(decode(digits), None, "{digits}");

@@ -1,243 +1,217 @@
-//! What is said of a run: lines while it goes on, a report for people, one for programs.
+//! The reports of a run: a line while it goes on, a text for people, and JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::fault::{FAULTS, Fault, ODDITIES};
-use super::option::Value;
-use super::options::{OPTIONS, Options, allowed};
-use super::series::{PERCENTILE_NAMES, Point, latency_ms};
-use super::tally::Tally;
+use serde::Serialize;
 
-/// Details of a fault that people are shown.
+use crate::failure::{FailureKind, Warning};
+use crate::options::{LoadOptions, allowed_names};
+use crate::stats::{LatencyPercentiles, LoadStats, SeriesPoint};
+
+/// Details of a failure that the text has.
 const DETAILS_SHOWN: usize = 5;
 
 /// A run that is over.
-pub struct Outcome<'a> {
-    /// What was to be done.
-    pub options: &'a Options,
-    /// Where it was done: address and engine.
+pub struct LoadReport<'a> {
+    pub options: &'a LoadOptions,
+    /// The address of the tracker, and the engine.
     pub place: String,
-    /// Threads that asked.
     pub workers: u32,
-    /// How long it took, with the wait for the last answers.
+    /// How long the run took, with the wait for the last responses.
     pub seconds: f64,
-    /// What was counted in each second.
-    pub points: Vec<Point>,
-    /// What was counted in all.
-    pub total: Tally,
+    /// About one for each second.
+    pub points: Vec<SeriesPoint>,
+    pub total: LoadStats,
 }
 
-/// One line about the present: the last interval, and what is left to do. It fits into the 80
-/// columns of a terminal unless its numbers are very large.
-pub fn live_line(point: &Point, faults: u64, left_s: f64) -> String {
-    let [p50, _, p99, _, max] = point.latency_ms.map(three_digits);
+/// The line about the last interval. It fits into 80 columns unless its numbers are very large.
+pub fn live_line(point: &SeriesPoint, faults: u64, left_s: f64) -> String {
+    let LatencyPercentiles { p50, p99, max, .. } = point.latency_ms;
     format!(
-        "{}/s  in flight {}  faults {faults}  p50 {p50}  p99 {p99}  max {max} ms  {:.0} s left",
+        "{}/s  in flight {}  faults {faults}  p50 {}  p99 {}  max {} ms  {:.0} s left",
         separated(point.rate.round() as u64),
         point.in_flight,
+        three_digits(p50),
+        three_digits(p99),
+        three_digits(max),
         left_s.max(0.0)
     )
 }
 
-impl Outcome<'_> {
-    /// Faults that are failures.
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    version: &'a str,
+    options: &'a LoadOptions,
+    url: &'a str,
+    place: &'a str,
+    seed: u64,
+    connections: u64,
+    workers: u32,
+    offered_rate: u64,
+    good: u64,
+    failures: u64,
+    #[serde(flatten)]
+    total: &'a LoadStats,
+    latencies: u64,
+    seconds: f64,
+    rate: f64,
+    latency_mean_ms: f64,
+    latency_ms: LatencyPercentiles,
+    faults: BTreeMap<&'a str, JsonFault<'a>>,
+    oddities: BTreeMap<&'a str, u64>,
+    series: &'a [SeriesPoint],
+}
+
+#[derive(Serialize)]
+struct JsonFault<'a> {
+    count: u64,
+    allowed: bool,
+    details: BTreeMap<&'a str, u64>,
+}
+
+impl LoadReport<'_> {
+    /// Failures that are not allowed.
     pub fn failures(&self) -> u64 {
-        let failing = FAULTS.iter().filter(|fault| !self.allows(**fault));
-        failing.map(|fault| self.total.faults.count(*fault)).sum()
+        self.failed_kinds().filter(|kind| !self.allows(*kind)).map(|kind| self.count(kind)).sum()
     }
 
-    /// Whether there were answers, and all as they should be.
+    /// Whether there were responses, and all were correct.
     pub fn is_good(&self) -> bool {
         self.failures() == 0 && self.total.good() > 0
     }
 
-    fn allows(&self, fault: Fault) -> bool {
-        allowed(&self.options.allow).any(|name| name == fault.name())
+    fn allows(&self, kind: FailureKind) -> bool {
+        allowed_names(&self.options.allow).any(|name| name == kind.name())
     }
 
-    /// Good answers a second.
+    fn count(&self, kind: FailureKind) -> u64 {
+        self.total.failures.of(kind)
+    }
+
+    /// The kinds that there were.
+    fn failed_kinds(&self) -> impl Iterator<Item = FailureKind> {
+        FailureKind::ALL.iter().copied().filter(|kind| self.count(*kind) > 0)
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = Warning::ALL.iter().map(|it| (it.name(), self.total.warnings.of(*it)));
+        counts.filter(|(_, count)| *count > 0)
+    }
+
+    /// Correct responses per second.
     fn rate(&self) -> f64 {
         self.total.good() as f64 / self.seconds.max(1e-9)
     }
 
-    /// How much of its processors the program used, in hundredths.
-    fn busy_percent(&self) -> f64 {
-        self.total.cpu_ns as f64 / 1e7 / self.seconds.max(1e-9) / f64::from(self.workers)
-    }
-
-    /// Microseconds of a processor for each request, or for each that could not be sent.
-    fn cpu_us(&self) -> f64 {
-        let requests = self.total.sent.max(self.total.latencies.count()).max(1);
-        self.total.cpu_ns as f64 / 1e3 / requests as f64
-    }
-
     /// For people.
     pub fn text(&self) -> String {
-        let Outcome { options, place, total, .. } = self;
+        let LoadReport { options, place, total, .. } = self;
         let pace = match options.rate {
-            0 => "as fast as is answered".to_owned(),
+            0 => "as fast as the tracker responds".to_owned(),
             rate => format!("{} requests a second", separated(rate)),
         };
-        let mut text = format!(
-            "{} ({place})\n{}, {}, {pace}, seed {}\n\n",
-            options.url,
-            counted(options.connections, "connection"),
-            counted(u64::from(self.workers), "thread"),
-            options.seed
-        );
-        let mut line = |name: &str, what: String| {
+        let connections = counted(options.connections, "connection");
+        let threads = counted(u64::from(self.workers), "thread");
+        let (url, seed) = (&options.url, options.seed);
+        let mut text =
+            format!("{url} ({place})\n{connections}, {threads}, {pace}, seed {seed}\n\n");
+        let mut line = |name: &str, what: &str| {
             let _ = writeln!(text, "{name:<14}{what}");
         };
-        line("rate", format!("{} good answers a second", separated(self.rate().round() as u64)));
-        let latency: Vec<String> = PERCENTILE_NAMES
-            .iter()
-            .zip(latency_ms(total))
-            .map(|(name, ms)| format!("{name} {}", milliseconds(ms)))
-            .collect();
-        line("latency", latency.join("  "));
-        let duration = format!("{:.2} s", self.seconds);
-        let good = separated(total.good());
-        line(
-            "requests",
-            format!("{} sent, {good} good answers, {duration}", separated(total.sent)),
-        );
-        line(
-            "announces",
-            format!("{}, {} peers", separated(total.announces), separated(total.peers)),
-        );
-        let (scrapes, torrents) = (separated(total.scrapes), separated(total.torrents));
-        line("scrapes", format!("{scrapes}, {torrents} torrents"));
-        let secure = match (total.full_handshakes, total.resumed_handshakes) {
+        let rate = separated(self.rate().round() as u64);
+        line("rate", &format!("{rate} correct responses a second"));
+        let LatencyPercentiles { p50, p90, p99, p999, max } = total.latency_ms();
+        let latencies = [("p50", p50), ("p90", p90), ("p99", p99), ("p99.9", p999), ("max", max)];
+        let latencies = latencies.map(|(name, ms)| format!("{name} {}", milliseconds(ms)));
+        line("latency", &latencies.join("  "));
+        let (sent, good) = (separated(total.requests_sent), separated(total.good()));
+        line("requests", &format!("{sent} sent, {good} correct responses, {:.2} s", self.seconds));
+        let [announces, peers, scrapes, torrents] =
+            [total.announces, total.peers, total.scrapes, total.torrents].map(separated);
+        line("announces", &format!("{announces}, {peers} peers"));
+        line("scrapes", &format!("{scrapes}, {torrents} torrents"));
+        let tls = match (total.full_handshakes, total.resumed_handshakes) {
             (0, 0) => String::new(),
             (full, resumed) => {
                 format!(", TLS: {} full, {} resumed", separated(full), separated(resumed))
             }
         };
-        line("connections", format!("{}{secure}", separated(total.connections)));
-        line("received", format!("{} bytes", separated(total.received_bytes)));
-        let (busy, cpu) = (self.busy_percent(), self.cpu_us());
-        line(
-            "this program",
-            format!("{busy:.0} % of a processor each thread, {cpu:.2} us a request"),
-        );
+        line("connections", &format!("{}{tls}", separated(total.connections)));
+        line("received", &format!("{} bytes", separated(total.received_bytes)));
+        let cpu_s = total.cpu_ns as f64 / 1e9;
+        let busy = 100.0 * cpu_s / self.seconds.max(1e-9) / f64::from(self.workers);
+        let requests = total.requests_sent.max(total.latencies.len()).max(1);
+        let cpu_us = cpu_s * 1e6 / requests as f64;
+        line("this program", &format!("{busy:.0} % CPU per thread, {cpu_us:.2} us per request"));
         if busy > 90.0 {
-            line("", "It was the limit, not the tracker: more workers may find more.".to_owned());
+            line("", "It was the bottleneck, not the tracker: try more workers.");
         }
-        for fault in FAULTS.iter().filter(|fault| total.faults.count(**fault) > 0) {
-            let kind = if self.allows(*fault) { "allowed" } else { "FAULT" };
-            line(kind, format!("{} {}", separated(total.faults.count(*fault)), fault.name()));
-            let details = total.faults.details(*fault);
+        for kind in self.failed_kinds() {
+            let allowed = if self.allows(kind) { "allowed" } else { "FAULT" };
+            line(allowed, &format!("{} {}", separated(self.count(kind)), kind.name()));
+            let details = total.failures.details(kind);
             for (detail, count) in details.iter().take(DETAILS_SHOWN) {
-                line("", format!("    {} {detail}", separated(*count)));
+                line("", &format!("    {} {detail}", separated(*count)));
             }
             if details.len() > DETAILS_SHOWN {
-                line("", format!("    and {} others", details.len() - DETAILS_SHOWN));
+                line("", &format!("    and {} others", details.len() - DETAILS_SHOWN));
             }
         }
-        for oddity in ODDITIES.iter().filter(|oddity| total.oddities.count(**oddity) > 0) {
-            line("odd", format!("{} {}", separated(total.oddities.count(*oddity)), oddity.name()));
+        for (name, count) in self.warnings() {
+            line("odd", &format!("{} {name}", separated(count)));
         }
         let verdict = match (self.failures(), total.good()) {
-            (0, 0) => "there was no answer".to_owned(),
-            (0, _) => "every answer is as it should be".to_owned(),
+            (0, 0) => "there was no response".to_owned(),
+            (0, _) => "all responses are correct".to_owned(),
             (failures, _) => format!("{} failures", separated(failures)),
         };
-        line("verdict", verdict);
+        line("verdict", &verdict);
         text
     }
 
     /// For programs: one JSON object.
     pub fn json(&self) -> String {
-        let Outcome { options, place, total, .. } = self;
-        let latencies = |ms: &[f64; 5]| {
-            let pairs =
-                PERCENTILE_NAMES.iter().zip(ms).map(|(name, ms)| format!("\"{name}\":{ms:.4}"));
-            pairs.collect::<Vec<String>>().join(",")
+        let LoadReport { options, place, total, .. } = self;
+        let fault = |kind: FailureKind| {
+            let details = total.failures.details(kind).into_iter().collect();
+            (
+                kind.name(),
+                JsonFault { count: self.count(kind), allowed: self.allows(kind), details },
+            )
         };
-        let faults = FAULTS.iter().filter(|fault| total.faults.count(**fault) > 0).map(|fault| {
-            let details = total.faults.details(*fault).into_iter();
-            let details = details.map(|(detail, count)| format!("{}:{count}", quoted(detail)));
-            format!(
-                "{}:{{\"count\":{},\"allowed\":{},\"details\":{{{}}}}}",
-                quoted(fault.name()),
-                total.faults.count(*fault),
-                self.allows(*fault),
-                details.collect::<Vec<String>>().join(",")
-            )
-        });
-        let oddities = ODDITIES.iter().filter(|oddity| total.oddities.count(**oddity) > 0);
-        let oddities = oddities
-            .map(|oddity| format!("{}:{}", quoted(oddity.name()), total.oddities.count(*oddity)));
-        let points = self.points.iter().map(|point| {
-            format!(
-                "{{\"at_s\":{:.3},\"rate\":{:.1},\"faults\":{},\"in_flight\":{},\
-                 \"latency_ms\":{{{}}}}}",
-                point.at_s,
-                point.rate,
-                point.faults,
-                point.in_flight,
-                latencies(&point.latency_ms)
-            )
-        });
-        let mut told = (*options).clone();
-        let told = OPTIONS.iter().map(|option| {
-            let value = match option.value(&mut told) {
-                Value::Bare(text) => text,
-                Value::Quoted(text) => quoted(&text),
-            };
-            format!("{}:{value}", quoted(option.name))
-        });
-        let mut fields = vec![
-            format!("\"version\":{}", quoted(env!("CARGO_PKG_VERSION"))),
-            format!("\"options\":{{{}}}", told.collect::<Vec<String>>().join(",")),
-            format!("\"url\":{}", quoted(&options.url)),
-            format!("\"place\":{}", quoted(place)),
-        ];
-        let mut number = |name: &str, value: u64| fields.push(format!("\"{name}\":{value}"));
-        number("seed", options.seed);
-        number("connections", options.connections);
-        number("workers", u64::from(self.workers));
-        number("offered_rate", options.rate);
-        number("sent", total.sent);
-        number("good", total.good());
-        number("failures", self.failures());
-        number("announces", total.announces);
-        number("peers", total.peers);
-        number("scrapes", total.scrapes);
-        number("torrents", total.torrents);
-        number("connections_made", total.connections);
-        number("full_handshakes", total.full_handshakes);
-        number("resumed_handshakes", total.resumed_handshakes);
-        number("received_bytes", total.received_bytes);
-        number("latencies", total.latencies.count());
-        number("cpu_ns", total.cpu_ns);
-        fields.push(format!("\"seconds\":{:.6}", self.seconds));
-        fields.push(format!("\"rate\":{:.1}", self.rate()));
-        fields.push(format!("\"latency_mean_ms\":{:.4}", total.latencies.mean_ns() / 1e6));
-        fields.push(format!("\"latency_ms\":{{{}}}", latencies(&latency_ms(total))));
-        fields.push(format!("\"faults\":{{{}}}", faults.collect::<Vec<String>>().join(",")));
-        fields.push(format!("\"oddities\":{{{}}}", oddities.collect::<Vec<String>>().join(",")));
-        fields.push(format!("\"series\":[{}]", points.collect::<Vec<String>>().join(",\n  ")));
-        format!("{{{}}}\n", fields.join(",\n "))
+        let report = JsonReport {
+            version: env!("CARGO_PKG_VERSION"),
+            options,
+            url: &options.url,
+            place,
+            seed: options.seed,
+            connections: options.connections,
+            workers: self.workers,
+            offered_rate: options.rate,
+            good: total.good(),
+            failures: self.failures(),
+            total,
+            latencies: total.latencies.len(),
+            seconds: rounded(self.seconds, 6),
+            rate: rounded(self.rate(), 1),
+            latency_mean_ms: rounded(total.latencies.mean() / 1e6, 4),
+            latency_ms: total.latency_ms(),
+            faults: self.failed_kinds().map(fault).collect(),
+            oddities: self.warnings().collect(),
+            series: &self.points,
+        };
+        serde_json::to_string_pretty(&report).expect("all keys are strings") + "\n"
     }
 }
 
-/// A string of JSON (RFC 8259 section 7).
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
+/// To so many decimal places.
+pub(crate) fn rounded(number: f64, places: i32) -> f64 {
+    let unit = 10_f64.powi(places);
+    (number * unit).round() / unit
 }
 
-/// A latency, to three digits or to the microsecond.
+/// With a unit that fits: in ms, or in s from ten on.
 fn milliseconds(ms: f64) -> String {
     match ms {
         ..10_000.0 => three_digits(ms) + " ms",
@@ -245,7 +219,6 @@ fn milliseconds(ms: f64) -> String {
     }
 }
 
-/// The same without its unit.
 fn three_digits(ms: f64) -> String {
     match ms {
         ..10.0 => format!("{ms:.3}"),
@@ -254,31 +227,25 @@ fn three_digits(ms: f64) -> String {
     }
 }
 
-/// So many of something.
+/// `2 threads`.
 fn counted(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {what}{plural}", separated(number))
 }
 
-/// In groups of three.
+/// In groups of three digits.
 fn separated(number: u64) -> String {
     let digits = number.to_string();
-    let first = (digits.len() - 1) % 3 + 1;
-    let (head, tail) = digits.split_at(first);
-    tail.as_bytes().chunks(3).fold(head.to_owned(), |mut text, group| {
-        text.push(',');
-        text.extend(group.iter().copied().map(char::from));
-        text
-    })
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().flat_map(str::from_utf8).collect();
+    groups.join(",")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, live_line, milliseconds, quoted, separated};
-    use crate::fault::{Fault, Wrong};
-    use crate::options::Options;
-    use crate::series::Point;
-    use crate::tally::Tally;
+    use super::{LatencyPercentiles, LoadReport, SeriesPoint, live_line, milliseconds, separated};
+    use crate::failure::{Failure, FailureKind};
+    use crate::options::LoadOptions;
+    use crate::stats::LoadStats;
 
     #[test]
     fn numbers_are_readable() {
@@ -293,9 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn the_line_about_the_present_fits_into_a_terminal() {
-        let latency_ms = [8.123, 9.0, 99.94, 2000.0, 3001.0];
-        let point = Point { at_s: 3.0, rate: 147_520.4, faults: 7, in_flight: 64, latency_ms };
+    fn the_live_line_fits_into_a_terminal() {
+        let latency_ms =
+            LatencyPercentiles { p50: 8.123, p90: 9.0, p99: 99.94, p999: 2000.0, max: 3001.0 };
+        let point =
+            SeriesPoint { at_s: 3.0, rate: 147_520.4, faults: 7, in_flight: 64, latency_ms };
         let line = live_line(&point, 12, 57.2);
         assert_eq!(
             line,
@@ -305,18 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\n\u{1}é"), "\"a\\\"b\\\\c\\u000a\\u0001é\"");
-    }
-
-    #[test]
-    fn only_faults_that_are_not_allowed_fail() {
-        let mut total = Tally { announces: 1, ..Tally::default() };
-        total.faults.note(Wrong::because(Fault::Refused, "no"));
-        total.faults.note(Fault::OwnAddress.into());
-        let judged = |allow: &str, total: &Tally| {
-            let options = Options { allow: allow.to_owned(), ..Options::default() };
-            let outcome = Outcome {
+    fn allowed_failures_do_not_fail_the_run() {
+        let mut failed = LoadStats { announces: 1, ..LoadStats::default() };
+        failed.failures.count(Failure::new(FailureKind::Refused, "no"));
+        failed.failures.count(FailureKind::OwnAddress.into());
+        for (allow, total, expected) in [
+            ("", &failed, (2, false)),
+            ("refused", &failed, (1, false)),
+            ("refused, own-address", &failed, (0, true)),
+            ("", &LoadStats::default(), (0, false)),
+        ] {
+            let options = LoadOptions { allow: allow.to_owned(), ..LoadOptions::default() };
+            let report = LoadReport {
                 options: &options,
                 place: String::new(),
                 workers: 1,
@@ -324,11 +293,7 @@ mod tests {
                 points: Vec::new(),
                 total: total.clone(),
             };
-            (outcome.failures(), outcome.is_good())
-        };
-        assert_eq!(judged("", &total), (2, false));
-        assert_eq!(judged("refused", &total), (1, false));
-        assert_eq!(judged("refused, own-address", &total), (0, true));
-        assert_eq!(judged("", &Tally::default()), (0, false));
+            assert_eq!((report.failures(), report.is_good()), expected, "{allow}");
+        }
     }
 }

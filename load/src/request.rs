@@ -1,67 +1,59 @@
-//! Requests to bytes, in the words of a real client: Transmission 4.0.5, but that it takes no
-//! compressed answers, for they are to be read.
+//! Writes requests like those of Transmission 4.0.5, but without compression.
 
-use super::plan::Plan;
-use super::target::Target;
+use crate::plan::LoadPlan;
+use crate::random::SeededRandom;
+use crate::tracker_url::TrackerUrl;
 
-/// One thing to ask.
+/// What a request asks for. Peers are numbers of [`LoadPlan::peer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// An announce of this peer of the plan.
-    Announce {
-        /// Its number.
-        member: u32,
-        /// Whether it is its first.
-        started: bool,
-    },
-    /// A scrape of the torrents of as many peers as asked for, from this one on.
-    Scrape {
-        /// Its number.
-        member: u32,
-    },
+pub enum RequestKind {
+    /// `started`: with that event.
+    Announce { peer: u32, started: bool },
+    /// A scrape of the torrents of this peer and those after it.
+    Scrape { peer: u32 },
 }
 
-impl Question {
-    /// The peer that asks, or the first of those whose torrents are asked for.
-    pub fn member(self) -> u32 {
+impl RequestKind {
+    /// The announcing peer, or the first of those whose torrents are scraped.
+    pub fn peer(self) -> u32 {
         match self {
-            Question::Announce { member, .. } | Question::Scrape { member } => member,
+            RequestKind::Announce { peer, .. } | RequestKind::Scrape { peer } => peer,
         }
     }
 }
 
-/// What all requests of a run have in common, rendered beforehand.
-pub struct Requests {
+/// The parts that all requests of a run have in common.
+pub struct RequestTemplates {
     announce: Vec<u8>,
     scrape: Vec<u8>,
-    /// From the number of wanted peers to the end of the query.
+    /// From `numwant` to the end of an announce's query.
     query_end: Vec<u8>,
-    /// From the version on, where the connection stays and where it does not.
-    kept: Vec<u8>,
-    last: Vec<u8>,
+    /// From the version on, for a kept connection and for the last request of one.
+    head_kept: Vec<u8>,
+    head_last: Vec<u8>,
     hashes_per_scrape: u32,
 }
 
 /// Bytes of a percent-encoded info hash at most.
 const HASH_BYTES_MAX: usize = 60;
 
-impl Requests {
-    /// Requests to this target.
-    pub fn new(target: &Target, numwant: u64, hashes_per_scrape: u64) -> Requests {
+impl RequestTemplates {
+    pub fn new(url: &TrackerUrl, numwant: u64, hashes_per_scrape: u64) -> RequestTemplates {
         let head = |connection: &str| {
-            let authority = &target.authority;
-            format!(
+            let authority = &url.authority;
+            let head = format!(
                 " HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: Transmission/4.0.5\r\n\
                  Accept: */*\r\nAccept-Encoding: identity\r\n{connection}\r\n"
-            )
+            );
+            head.into_bytes()
         };
         let query_end = format!("&numwant={numwant}&compact=1&supportcrypto=1");
-        Requests {
-            announce: format!("GET {}info_hash=", target.announce).into_bytes(),
-            scrape: format!("GET {}", target.scrape).into_bytes(),
+        RequestTemplates {
+            announce: format!("GET {}info_hash=", url.announce).into_bytes(),
+            scrape: format!("GET {}", url.scrape).into_bytes(),
             query_end: query_end.into_bytes(),
-            kept: head("").into_bytes(),
-            last: head("Connection: close\r\n").into_bytes(),
+            head_kept: head(""),
+            head_last: head("Connection: close\r\n"),
             hashes_per_scrape: hashes_per_scrape as u32,
         }
     }
@@ -73,61 +65,61 @@ impl Requests {
         let between = "&peer_id=-TR4050-123412345678&port=65535&uploaded=0&downloaded=0\
                        &left=201000&key=12345678&event=started";
         let announce = self.announce.len() + HASH_BYTES_MAX + between.len() + self.query_end.len();
-        scrape.max(announce) + self.last.len()
+        scrape.max(announce) + self.head_last.len()
     }
 
     /// The torrents of a scrape.
-    pub fn scraped(&self, plan: &Plan, member: u32) -> impl Iterator<Item = u32> {
-        (0..self.hashes_per_scrape).map(move |more| plan.member(member.wrapping_add(more)).torrent)
+    pub fn scraped(&self, plan: &LoadPlan, peer: u32) -> impl Iterator<Item = u32> {
+        (0..self.hashes_per_scrape).map(move |more| plan.peer(peer.wrapping_add(more)).torrent)
     }
 
-    /// Writes a request, the last of its connection or not; `out` must hold
-    /// [`Requests::bytes_max`]. Returns its length.
-    pub fn write(&self, out: &mut [u8], plan: &Plan, question: Question, last: bool) -> usize {
-        let mut writer = Writer { out, at: 0 };
-        match question {
-            Question::Announce { member, started } => {
-                let peer = plan.member(member);
+    /// Writes a request, the last of its connection or not, to `out`, which has
+    /// [`RequestTemplates::bytes_max`] bytes. Returns its length.
+    pub fn write(&self, out: &mut [u8], plan: &LoadPlan, kind: RequestKind, last: bool) -> usize {
+        let mut writer = RequestWriter { out, at: 0 };
+        match kind {
+            RequestKind::Announce { peer: number, started } => {
+                let peer = plan.peer(number);
                 writer.put(&self.announce);
                 writer.put(plan.encoded(peer.torrent));
                 writer.put(b"&peer_id=-TR4050-annu");
-                writer.hexadecimal(member);
+                writer.hexadecimal(number);
                 writer.put(b"&port=");
-                writer.decimal(plan.port(member));
+                writer.decimal(plan.port(number));
                 writer.put(b"&uploaded=0&downloaded=0&left=");
                 writer.put(if peer.seeder { b"0" } else { b"201000" });
                 writer.put(b"&key=");
-                writer.hexadecimal(member);
+                writer.hexadecimal(number);
                 writer.put(&self.query_end);
                 if started {
                     writer.put(b"&event=started");
                 }
             }
-            Question::Scrape { member } => {
+            RequestKind::Scrape { peer } => {
                 writer.put(&self.scrape);
-                for (at, torrent) in self.scraped(plan, member).enumerate() {
+                for (at, torrent) in self.scraped(plan, peer).enumerate() {
                     writer.put(if at == 0 { b"info_hash=" } else { b"&info_hash=" });
                     writer.put(plan.encoded(torrent));
                 }
             }
         }
-        writer.put(if last { &self.last } else { &self.kept });
+        writer.put(if last { &self.head_last } else { &self.head_kept });
         writer.at
     }
 }
 
-struct Writer<'a> {
+struct RequestWriter<'a> {
     out: &'a mut [u8],
     at: usize,
 }
 
-impl Writer<'_> {
+impl RequestWriter<'_> {
     fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
 
-    /// Eight digits.
+    /// In eight digits.
     fn hexadecimal(&mut self, number: u32) {
         let digit = |shift: u32| b"0123456789abcdef"[(number >> shift) as usize & 15];
         self.put(&[28, 24, 20, 16, 12, 8, 4, 0].map(digit));
@@ -140,66 +132,128 @@ impl Writer<'_> {
     }
 }
 
+/// The requests of one connection slot: its share of the peers in turn, and scrapes in between.
+pub struct RequestSequence {
+    random: SeededRandom,
+    first: u32,
+    step: u32,
+    peers: u32,
+    next: u32,
+    started: bool,
+    scrapes_percent: u32,
+}
+
+impl RequestSequence {
+    /// For slot `number` of `slots`, of all workers, and `peers` peers.
+    pub fn new(number: u32, slots: u32, peers: u32, scrapes_percent: u32, seed: u64) -> Self {
+        let first = number % peers;
+        let seed = seed ^ (u64::from(number) + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+        let random = SeededRandom::new(seed);
+        let (step, next) = (slots, first);
+        RequestSequence { random, first, step, peers, next, started: true, scrapes_percent }
+    }
+
+    pub fn next_request(&mut self) -> RequestKind {
+        if self.scrapes_percent > 0 && self.random.below(100) < self.scrapes_percent {
+            return RequestKind::Scrape { peer: self.random.below(self.peers) };
+        }
+        let announce = RequestKind::Announce { peer: self.next, started: self.started };
+        match self.next.checked_add(self.step).filter(|next| *next < self.peers) {
+            Some(next) => self.next = next,
+            None => (self.next, self.started) = (self.first, false),
+        }
+        announce
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use annulus_parser::{
-        AnnounceEvent, Bounds, Numwant, Parsed, Target as Path, parse_announce, parse_head,
-        scrape_hashes,
+        AnnounceEvent, Bounds, Numwant, Parsed, Target, parse_announce, parse_head, scrape_hashes,
     };
 
-    use super::{Question, Requests};
-    use crate::options::Options;
-    use crate::plan::Plan;
-    use crate::target::Target;
+    use super::{RequestKind, RequestSequence, RequestTemplates};
+    use crate::options::LoadOptions;
+    use crate::plan::LoadPlan;
+    use crate::tracker_url::TrackerUrl;
 
-    const BOUNDS: Bounds =
-        Bounds { request_line_bytes_max: 8192, head_bytes_max: 16_384, headers_max: 64 };
+    fn templates() -> (LoadPlan, RequestTemplates) {
+        let options = LoadOptions { torrents: 50, peers: 200, ..LoadOptions::default() };
+        let url = TrackerUrl::parse(&options.url, "").unwrap();
+        (LoadPlan::new(&options).unwrap(), RequestTemplates::new(&url, 33, 4))
+    }
 
-    fn requests() -> (Plan, Requests) {
-        let options = Options { torrents: 50, peers: 200, ..Options::default() };
-        let target = Target::parse(&options.url, "").unwrap();
-        (Plan::new(&options).unwrap(), Requests::new(&target, 33, 4))
+    /// The target of a request as the tracker's parser reads it, and whether it is kept alive.
+    fn parsed(request: &[u8]) -> (Target<'_>, bool) {
+        let bounds =
+            Bounds { request_line_bytes_max: 8192, head_bytes_max: 16_384, headers_max: 64 };
+        match parse_head(request, 0, &bounds) {
+            Ok(Parsed::Complete { head, consumed }) if consumed.get() == request.len() => {
+                (head.target, head.keep_alive)
+            }
+            _ => panic!("{}", request.escape_ascii()),
+        }
     }
 
     #[test]
-    fn our_parser_reads_every_announce() {
-        let (plan, requests) = requests();
-        let mut out = vec![0; requests.bytes_max()];
-        for member in 0..200 {
-            let (started, last) = (member % 2 == 0, member % 3 == 0);
-            let question = Question::Announce { member, started };
-            let len = requests.write(&mut out, &plan, question, last);
-            let Ok(Parsed::Complete { head, consumed }) = parse_head(&out[..len], 0, &BOUNDS)
-            else {
-                panic!("{}", out[..len].escape_ascii());
-            };
-            assert_eq!((consumed.get(), head.keep_alive), (len, !last));
-            let Path::Announce(query) = head.target else { panic!("no announce") };
+    fn the_trackers_parser_reads_every_announce() {
+        let (plan, templates) = templates();
+        let mut out = vec![0; templates.bytes_max()];
+        for peer in 0..200 {
+            let (started, last) = (peer % 2 == 0, peer % 3 == 0);
+            let kind = RequestKind::Announce { peer, started };
+            let len = templates.write(&mut out, &plan, kind, last);
+            let (Target::Announce(query), keep_alive) = parsed(&out[..len]) else { panic!() };
             let announce = parse_announce(query).unwrap();
-            assert_eq!(&announce.info_hash, plan.hash(plan.member(member).torrent));
-            assert_eq!(announce.port, plan.port(member));
-            assert_eq!(announce.left == Some(0), plan.member(member).seeder);
+            assert_eq!(keep_alive, !last);
+            assert_eq!(&announce.info_hash, plan.hash(plan.peer(peer).torrent));
+            assert_eq!(announce.port, plan.port(peer));
+            assert_eq!(announce.left == Some(0), plan.peer(peer).seeder);
             assert_eq!(announce.numwant, Numwant::AtMost(33));
             assert_eq!(announce.event == AnnounceEvent::Started, started);
             assert!(announce.compact);
-            assert!((250..400).contains(&len), "{len}");
         }
     }
 
     #[test]
-    fn our_parser_reads_every_scrape() {
-        let (plan, requests) = requests();
-        let mut out = vec![0; requests.bytes_max()];
-        for member in [0, 77, 199, u32::MAX] {
-            let len = requests.write(&mut out, &plan, Question::Scrape { member }, false);
-            let Ok(Parsed::Complete { head, .. }) = parse_head(&out[..len], 0, &BOUNDS) else {
-                panic!("{}", out[..len].escape_ascii());
-            };
-            let Path::Scrape(query) = head.target else { panic!("no scrape") };
+    fn the_trackers_parser_reads_every_scrape() {
+        let (plan, templates) = templates();
+        let mut out = vec![0; templates.bytes_max()];
+        for peer in [0, 77, 199, u32::MAX] {
+            let len = templates.write(&mut out, &plan, RequestKind::Scrape { peer }, false);
+            let (Target::Scrape(query), _) = parsed(&out[..len]) else { panic!() };
             let hashes: Vec<_> = scrape_hashes(query).map(Result::unwrap).collect();
-            let asked: Vec<_> =
-                requests.scraped(&plan, member).map(|torrent| *plan.hash(torrent)).collect();
-            assert_eq!(hashes, asked);
+            let scraped = templates.scraped(&plan, peer).map(|torrent| *plan.hash(torrent));
+            assert_eq!(hashes, scraped.collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn slots_share_the_peers() {
+        let mut seen = vec![0; 100];
+        for number in 0..7 {
+            let mut sequence = RequestSequence::new(number, 7, 100, 0, 1);
+            while let RequestKind::Announce { peer, started: true } = sequence.next_request() {
+                seen[peer as usize] += 1;
+            }
+        }
+        assert_eq!(seen, [1; 100]);
+        // With more slots than peers, several slots announce the same peer.
+        let mut sequence = RequestSequence::new(12, 50, 5, 0, 1);
+        for started in [true, false] {
+            assert_eq!(sequence.next_request(), RequestKind::Announce { peer: 2, started });
+        }
+    }
+
+    #[test]
+    fn the_same_seed_sends_the_same_requests() {
+        let requests = |seed| {
+            let mut sequence = RequestSequence::new(3, 8, 1000, 30, seed);
+            (0..1000).map(|_| sequence.next_request()).collect::<Vec<_>>()
+        };
+        assert_eq!(requests(1), requests(1));
+        assert_ne!(requests(1), requests(2));
+        let scrapes = requests(1).into_iter().filter(|it| matches!(it, RequestKind::Scrape { .. }));
+        assert!((220..380).contains(&scrapes.count()));
     }
 }

@@ -1,25 +1,28 @@
-//! A client's TLS, for `annulus-load`: requests in, records out; records in, answers out.
-//! Without I/O.
+//! The client's side of TLS, by rustls, without I/O.
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::agreement::{PrivateKey, PublicKey, UnparsedPublicKey, X25519, agree};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{self, UnbufferedClientConnection};
-use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{
+    ActiveKeyExchange, CryptoProvider, GetRandomFailed, SharedSecret, SupportedKxGroup,
+    WebPkiSupportedAlgorithms, aws_lc_rs as provider,
+};
+use rustls::ffdhe_groups::FfdheGroup;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, NamedGroup, PeerMisbehaved,
+    RootCertStore, SignatureScheme,
 };
 
-use crate::key_share::LastingX25519;
+use crate::failure::{Failure, FailureKind};
 
-/// Where systems keep the certificates that they trust: Debian and its like, Fedora and its
-/// like, openSUSE, Alpine.
+/// Where systems keep the certificates that they trust: Debian, Fedora, openSUSE, Alpine.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -27,77 +30,99 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Sessions that can be resumed, of all connections of one worker.
+/// Sessions that a worker keeps for resumption.
 const SESSIONS: usize = 256;
 
-/// How the keys of a connection were agreed on.
+/// The kind of a completed handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resumption {
-    /// By a full handshake.
+pub enum TlsHandshake {
     Full,
-    /// From an earlier session.
     Resumed,
 }
 
-/// Which servers are believed.
+/// Which certificates are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust<'a> {
-    /// Those with a certificate of somebody whom the system trusts.
+pub enum TrustAnchors<'a> {
+    /// Those that lead to a certificate of the system.
     System,
-    /// Those with a certificate of somebody in this file (PEM).
+    /// Those that lead to a certificate in this file (PEM).
     File(&'a Path),
     /// All.
-    Anyone,
+    Any,
 }
 
-/// Begins the sessions of one worker.
-pub struct Connector {
+/// Makes the TLS sessions of one worker.
+pub struct TlsConnector {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-impl Connector {
+impl TlsConnector {
     /// For connections to `host`, a name or an address. `resume`: whether sessions are resumed.
     ///
     /// # Errors
-    /// What is wrong with the host or with the certificates to trust.
-    pub fn new(host: &str, trust: Trust<'_>, resume: bool) -> Result<Connector, String> {
+    /// What is wrong with the host or with the trusted certificates.
+    pub fn new(host: &str, trust: TrustAnchors<'_>, resume: bool) -> Result<TlsConnector, String> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| format!("{host}: neither a name nor an address"))?;
+            .map_err(|_| format!("{host}: neither a host name nor an address"))?;
         let provider = Arc::new(client_provider());
         let algorithms = provider.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS: {error}"))?;
-        let mut config = match trust {
-            Trust::Anyone => builder
+        let roots = match trust {
+            TrustAnchors::Any => None,
+            TrustAnchors::File(path) => Some(read_roots(path)?),
+            TrustAnchors::System => {
+                let bundle = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
+                let missing = "this system has no list of trusted certificates: name one by --ca";
+                Some(read_roots(bundle.ok_or(missing)?)?)
+            }
+        };
+        let mut config = match roots {
+            Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
+            None => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anyone { algorithms }))
+                .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate { algorithms }))
                 .with_no_client_auth(),
-            Trust::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
-            Trust::File(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = match resume {
-            true => client::Resumption::in_memory_sessions(SESSIONS),
-            false => client::Resumption::disabled(),
+            true => Resumption::in_memory_sessions(SESSIONS),
+            false => Resumption::disabled(),
         };
-        Ok(Connector { config: Arc::new(config), name })
+        Ok(TlsConnector { config: Arc::new(config), name })
     }
 
     /// A session that has sent nothing yet.
     ///
     /// # Errors
-    /// What rustls says of it.
-    pub fn connect(&self) -> Result<ClientSession, String> {
-        let tls = UnbufferedClientConnection::new(Arc::clone(&self.config), self.name.clone())
-            .map_err(|error| error.to_string())?;
-        Ok(ClientSession { tls, unfinished: Vec::new(), ended: false })
+    /// That of rustls.
+    pub fn connect(&self) -> Result<TlsClientSession, Failure> {
+        let tls = UnbufferedClientConnection::new(Arc::clone(&self.config), self.name.clone());
+        Ok(TlsClientSession { tls: tls.map_err(failed)?, unread: Vec::new(), peer_closed: false })
     }
 }
 
-/// Algorithms that are cheap for both sides come first.
+fn failed(error: Error) -> Failure {
+    Failure::new(FailureKind::Tls, error)
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, String> {
+    let name = path.display();
+    let pem = fs::read(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|error| format!("{name}: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    match roots.add_parsable_certificates(certificates) {
+        (0, _) => Err(format!("{name}: has no certificate that can be trusted")),
+        _ => Ok(roots),
+    }
+}
+
+/// Prefers algorithms that are cheap for both sides.
 fn client_provider() -> CryptoProvider {
+    use provider::{cipher_suite, kx_group};
     CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -110,158 +135,135 @@ fn client_provider() -> CryptoProvider {
             cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
             cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
         ],
-        kx_groups: vec![&LastingX25519, kx_group::SECP256R1, kx_group::SECP384R1],
-        ..aws_lc_rs::default_provider()
-    }
-}
-
-fn system_roots() -> Result<RootCertStore, String> {
-    let found = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
-    roots(found.ok_or("this system has no list of trusted certificates; name one: --ca FILE")?)
-}
-
-fn roots(path: &Path) -> Result<RootCertStore, String> {
-    let name = path.display();
-    let pem = fs::read(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|error| format!("{name}: {error}"))?;
-    let mut roots = RootCertStore::empty();
-    match roots.add_parsable_certificates(certificates) {
-        (0, _) => Err(format!("{name}: has no certificate that can be trusted")),
-        _ => Ok(roots),
+        kx_groups: vec![&FixedX25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        ..provider::default_provider()
     }
 }
 
 /// The TLS of one connection to a server.
-pub struct ClientSession {
+pub struct TlsClientSession {
     tls: UnbufferedClientConnection,
-    /// Received bytes of records that are not whole. rustls remembers places in them.
-    unfinished: Vec<u8>,
-    ended: bool,
+    /// Received bytes of incomplete records, in which rustls remembers positions.
+    unread: Vec<u8>,
+    peer_closed: bool,
 }
 
-impl ClientSession {
-    /// How keys were agreed on, once they are.
-    pub fn handshake(&self) -> Option<Resumption> {
+impl TlsClientSession {
+    /// The kind of the handshake, once it is complete.
+    pub fn handshake(&self) -> Option<TlsHandshake> {
         match self.tls.handshake_kind() {
             _ if self.tls.is_handshaking() => None,
-            Some(HandshakeKind::Resumed) => Some(Resumption::Resumed),
-            _ => Some(Resumption::Full),
+            Some(HandshakeKind::Resumed) => Some(TlsHandshake::Resumed),
+            _ => Some(TlsHandshake::Full),
         }
     }
 
-    /// Whether the server has said that no more comes.
-    pub fn has_ended(&self) -> bool {
-        self.ended
+    /// Whether the server has sent close_notify.
+    pub fn peer_closed(&self) -> bool {
+        self.peer_closed
     }
 
-    /// Takes received bytes; adds to `plain` what they decrypt to, and to `out` what is to be
-    /// sent. With no bytes, it begins.
+    /// Processes received bytes. Appends what they decrypt to to `plain`, and records to send to
+    /// `out`. The first call, without bytes, begins the handshake.
     ///
     /// # Errors
-    /// What is wrong: with the server's certificate, or with its records.
+    /// What is wrong with the server's certificate or its records.
     pub fn open(
         &mut self,
         bytes: &[u8],
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<(), String> {
-        self.unfinished.extend_from_slice(bytes);
+    ) -> Result<(), Failure> {
+        self.unread.extend_from_slice(bytes);
         let mut used = 0;
         let result = loop {
             let UnbufferedStatus { discard, state } =
-                self.tls.process_tls_records(&mut self.unfinished[used..]);
+                self.tls.process_tls_records(&mut self.unread[used..]);
             used += discard;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut records)) => {
-                    let mut failed = None;
+                    let mut error = None;
                     while let Some(record) = records.next_record() {
                         match record {
                             Ok(record) => {
                                 plain.extend_from_slice(record.payload);
                                 used += record.discard;
                             }
-                            Err(error) => failed = Some(error),
+                            Err(this) => error = Some(this),
                         }
                     }
-                    if let Some(error) = failed {
-                        break Err(error.to_string());
+                    if let Some(error) = error {
+                        break Err(failed(error));
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let encoded = append(out, |room| {
-                        data.encode(room).map_err(|error| match error {
-                            EncodeError::InsufficientSize(size) => Some(size.required_size),
-                            EncodeError::AlreadyEncoded => None,
-                        })
-                    });
-                    if !encoded {
-                        break Err("a flight was encoded twice".to_owned());
-                    }
-                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => append(out, |room| {
+                    data.encode(room).map_err(|error| match error {
+                        EncodeError::InsufficientSize(size) => Some(size.required_size),
+                        EncodeError::AlreadyEncoded => None,
+                    })
+                })?,
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.ended = true,
-                // All others wait for the server, or for something to be sent.
+                Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
+                // All others wait for the server, or for something to encrypt.
                 Ok(_) => break Ok(()),
-                Err(error) => break Err(error.to_string()),
+                Err(error) => break Err(failed(error)),
             }
         };
-        self.unfinished.drain(..used);
+        self.unread.drain(..used);
         result
     }
 
-    /// Encrypts `plain`, and adds it to `out`.
+    /// Encrypts `plain` and appends it to `out`.
     ///
     /// # Errors
-    /// There are no keys yet, or no more.
-    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    /// The handshake is not complete, or the keys are used up.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
         loop {
             let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
             match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let sealed = append(out, |room| {
+                    return append(out, |room| {
                         traffic.encrypt(plain, room).map_err(|error| match error {
                             EncryptError::InsufficientSize(size) => Some(size.required_size),
                             EncryptError::EncryptExhausted => None,
                         })
                     });
-                    return if sealed { Ok(()) } else { Err("the keys are worn out".to_owned()) };
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(_) => return Err("nothing can be sent yet".to_owned()),
-                Err(error) => return Err(error.to_string()),
+                Ok(_) => return Err(Failure::new(FailureKind::Tls, "nothing can be sent yet")),
+                Err(error) => return Err(failed(error)),
             }
         }
     }
 }
 
-/// Adds what `write` writes to `out`, given room enough: it tells how much it wrote, or how much
-/// it needs. Whether it could.
+/// Appends what `write` writes to `out`. It returns how many bytes it wrote, or else how many it
+/// needs.
 fn append(
     out: &mut Vec<u8>,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
-) -> bool {
+) -> Result<(), Failure> {
     let from = out.len();
     loop {
         match write(&mut out[from..]) {
             Ok(len) => {
                 out.truncate(from + len);
-                return true;
+                return Ok(());
             }
             Err(Some(size)) if from + size > out.len() => out.resize(from + size, 0),
-            Err(_) => return false,
+            Err(_) => return Err(Failure::new(FailureKind::Tls, "nothing can be sent any more")),
         }
     }
 }
 
-/// Believes every server, even that it has the key of its certificate: to check a signature
-/// costs a client more than anything else of a handshake.
+/// Accepts every certificate, even without a valid signature of the handshake: to verify one
+/// costs a client more than anything else in a handshake.
 #[derive(Debug)]
-struct Anyone {
+struct AcceptAnyCertificate {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -293,5 +295,68 @@ impl ServerCertVerifier for Anyone {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// X25519 (RFC 7748) with one key pair for all connections of the process.
+///
+/// To make a key pair is about an eighth of what a handshake costs a client. A server cannot tell
+/// the difference, and its own part is complete. Sessions are less secret than they should be
+/// (RFC 9325 section 7.4 advises against it), which does not matter for made-up requests.
+#[derive(Debug)]
+struct FixedX25519;
+
+struct FixedKeyPair {
+    private: PrivateKey,
+    public: PublicKey,
+}
+
+impl FixedKeyPair {
+    /// `None` if the system has no randomness for it.
+    fn get() -> Option<&'static FixedKeyPair> {
+        static PAIR: OnceLock<Option<FixedKeyPair>> = OnceLock::new();
+        let make = || {
+            let private = PrivateKey::generate(&X25519).ok()?;
+            let public = private.compute_public_key().ok()?;
+            Some(FixedKeyPair { private, public })
+        };
+        PAIR.get_or_init(make).as_ref()
+    }
+}
+
+impl SupportedKxGroup for FixedX25519 {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
+        let pair = FixedKeyPair::get().ok_or(GetRandomFailed)?;
+        Ok(Box::new(FixedKeyExchange(pair)))
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+
+    fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
+        None
+    }
+}
+
+struct FixedKeyExchange(&'static FixedKeyPair);
+
+impl ActiveKeyExchange for FixedKeyExchange {
+    fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
+        let refused = Error::from(PeerMisbehaved::InvalidKeyShare);
+        let peer = UnparsedPublicKey::new(&X25519, peer);
+        agree(&self.0.private, peer, refused, |secret| Ok(SharedSecret::from(secret)))
+    }
+
+    fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
+        None
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        self.0.public.as_ref()
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::X25519
     }
 }

@@ -1,371 +1,376 @@
-//! One thread of the load: a ring's events on one side, clients on the other.
+//! One thread of the load: the ring's events on one side, clients on the other.
 //!
-//! A turn of the loop gives due questions to slots, lets the ring submit, sleep and harvest,
-//! reads the clock once, and has all that arrived judged. Then every slot that something
-//! happened to goes on: it asks again, sends, connects or closes.
+//! A turn of the loop passes due requests to slots, waits for events, reads the clock once, and
+//! has all that arrived validated. Then every slot that something happened to resumes: it takes
+//! requests, sends, connects or closes.
 //!
-//! A latency begins when its question is due: by the schedule where there is one, and else at
-//! the turn in which the slot was free to ask. It ends when the turn begins that brought the
-//! answer. So what this program takes for itself counts against the tracker, never for it.
+//! A latency begins when its request is due: by the schedule if there is one, and otherwise in the
+//! turn in which its slot was free. It ends at the start of the turn that received the response. So
+//! time that this program takes counts against the tracker, never for it.
 
 mod events;
-mod slot;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::mem;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Connect, Key, RecvMode};
+use annulus_ring::{Connect, Key, RecvMode, Socket};
 
-use super::fault::{Fault, Wrong};
-use super::judge::Counter;
-use super::plan::Plan;
-use super::request::Requests;
-use super::schedule::Schedule;
-use super::tally::Tally;
-use crate::tls::Connector;
-use slot::{Slot, Walk};
+use crate::client::LoadClient;
+use crate::failure::{Failure, FailureKind};
+use crate::request::RequestSequence;
+use crate::schedule::ArrivalSchedule;
+use crate::stats::LoadStats;
+use crate::tls::TlsConnector;
+use crate::validator::CountingValidator;
 
-/// Nanoseconds for which nothing is tried where no connection could be made.
-const REST_NS: u64 = 100_000_000;
+/// Nanoseconds before another attempt when a connection could not be made.
+const RETRY_NS: u64 = 100_000_000;
 
-/// What a worker is told by the options.
+/// What the options mean for one worker.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Where the tracker is.
-    pub target: SocketAddr,
-    /// The number of its first slot, which is the place of one connection at a time.
+pub struct LoadWorkerConfig {
+    pub tracker: SocketAddr,
+    /// The number of its first slot among those of all workers.
     pub first_slot: u32,
-    /// Slots of all workers.
+    /// Slots of all workers, each for one connection at a time.
     pub slots: u32,
-    /// Its own slots.
     pub own_slots: u32,
-    /// Requests on their way on one connection.
+    /// Pending requests of a connection at most.
     pub pipeline: usize,
-    /// Requests on one connection.
     pub requests_per_connection: u64,
-    /// Requests it may make.
     pub requests: u64,
-    /// Percent of requests that are scrapes.
     pub scrapes_percent: u32,
-    /// Nanoseconds for which it asks.
     pub duration_ns: u64,
-    /// Nanoseconds that an answer may take.
     pub timeout_ns: u64,
-    /// Where choices come from.
     pub seed: u64,
 }
 
-/// The moment from which all workers count.
-pub fn begin() -> Instant {
-    Instant::now()
-}
-
-/// What a worker has to tell, about once a second and at its end.
-pub struct Report {
-    /// When, in nanoseconds since the start.
+/// What a worker reports about once a second and at its end.
+pub struct WorkerReport {
+    /// Nanoseconds since the start.
     pub at_ns: u64,
     /// What was counted since the last report.
-    pub tally: Tally,
-    /// Questions that were sent and have no answer yet.
+    pub stats: LoadStats,
+    /// Sent requests without a response.
     pub in_flight: u64,
-    /// It is the last.
+    /// Whether it is the last report.
     pub last: bool,
 }
 
-/// One worker.
-pub struct Worker<R> {
+/// Everything that a worker consists of besides its ring.
+pub struct LoadWorkerParts {
+    pub config: LoadWorkerConfig,
+    /// For HTTPS.
+    pub connector: Option<TlsConnector>,
+    /// Where a rate is given.
+    pub schedule: Option<ArrivalSchedule>,
+    pub validator: CountingValidator,
+    pub reports: Sender<WorkerReport>,
+    /// Set to end the run early. The ring has to be woken then.
+    pub stop: Arc<AtomicBool>,
+    /// The start of all workers.
+    pub start: Instant,
+}
+
+pub struct LoadWorker<R> {
     ring: R,
-    settings: Settings,
-    plan: Arc<Plan>,
-    requests: Arc<Requests>,
-    connector: Option<Connector>,
-    schedule: Option<Schedule>,
-    judge: Counter,
-    reports: Sender<Report>,
-    stop: Arc<AtomicBool>,
-    start: Instant,
-    slots: Vec<Slot>,
-    /// Slots that may be given an arrival, where there is a schedule.
+    parts: LoadWorkerParts,
+    slots: Vec<ConnectionSlot>,
+    /// Slots that can take an arrival, where there is a schedule.
     free: VecDeque<u32>,
-    touched: Vec<u32>,
-    resting: Vec<u32>,
-    rested_ns: u64,
-    /// A request, before it is encrypted.
+    /// Slots that resume in this turn.
+    scheduled: Vec<u32>,
+    /// Slots that could not connect, and when they try again.
+    backoff: Vec<u32>,
+    backoff_until_ns: u64,
+    /// A request before it is encrypted.
     scratch: Vec<u8>,
-    asked: u64,
-    /// The time is up: nothing more is asked.
+    /// Requests that were passed to slots, or were due with none free.
+    requests: u64,
+    /// Whether the time is up.
     over: bool,
     now_ns: u64,
 }
 
-/// Everything that a worker needs but its ring, on its way to its thread.
-pub struct Task {
-    /// What it is told by the options.
-    pub settings: Settings,
-    /// What there is to ask.
-    pub plan: Arc<Plan>,
-    /// How it is asked.
-    pub requests: Arc<Requests>,
-    /// TLS, if it is to be spoken.
-    pub connector: Option<Connector>,
-    /// When to ask, if that is given.
-    pub schedule: Option<Schedule>,
-    /// Who judges the answers.
-    pub judge: Counter,
-    /// Where reports go.
-    pub reports: Sender<Report>,
-    /// Set to end the run early; its ring is to be woken then.
-    pub stop: Arc<AtomicBool>,
-    /// The moment from which all workers count.
-    pub start: Instant,
+/// The place of one connection at a time.
+struct ConnectionSlot {
+    client: LoadClient,
+    sequence: RequestSequence,
+    socket: Option<Socket>,
+    generation: u32,
+    /// The local address of the connection, if it is known.
+    source: Option<IpAddr>,
+    /// When connecting began.
+    connect_ns: u64,
+    connecting: bool,
+    recv_pending: bool,
+    /// Whether an owned send is pending.
+    send_pending: bool,
+    /// Whether the connection is closed, with RST if `Some(true)`, once nothing is pending.
+    closing: Option<bool>,
+    /// Whether the slot is in [`LoadWorker::backoff`].
+    in_backoff: bool,
+    /// Whether the slot is in [`LoadWorker::free`].
+    free: bool,
+    /// Whether the slot is in [`LoadWorker::scheduled`].
+    scheduled: bool,
 }
 
-impl<R: Connect> Worker<R> {
-    /// A worker that has not begun.
-    pub fn new(ring: R, task: Task) -> Worker<R> {
-        let Task { settings, plan, requests, connector, schedule, judge, reports, stop, start } =
-            task;
-        let Settings { first_slot, slots: all, own_slots, scrapes_percent, seed, .. } = settings;
-        let slot = |number| {
-            Slot::new(Walk::new(first_slot + number, all, plan.members(), scrapes_percent, seed))
-        };
-        let slots: Vec<Slot> = (0..own_slots).map(slot).collect();
-        let scratch = vec![0; requests.bytes_max()];
-        Worker {
-            ring,
-            settings,
-            connector,
-            schedule,
-            judge,
-            reports,
-            stop,
-            start,
-            slots,
-            free: VecDeque::new(),
-            touched: Vec::new(),
-            resting: Vec::new(),
-            rested_ns: 0,
-            scratch,
-            asked: 0,
-            over: false,
-            now_ns: 0,
-            plan,
-            requests,
+impl ConnectionSlot {
+    fn new(sequence: RequestSequence) -> ConnectionSlot {
+        ConnectionSlot {
+            client: LoadClient::default(),
+            sequence,
+            socket: None,
+            generation: 0,
+            source: None,
+            connect_ns: 0,
+            connecting: false,
+            recv_pending: false,
+            send_pending: false,
+            closing: None,
+            in_backoff: false,
+            free: false,
+            scheduled: false,
         }
     }
 
-    /// Asks until the time is up or enough was asked, and all is answered or has failed.
-    /// Connections that are open then end with the process.
+    fn key(&self, at: u32) -> Key {
+        Key::new(at, self.generation)
+    }
+}
+
+impl<R: Connect> LoadWorker<R> {
+    pub fn new(ring: R, parts: LoadWorkerParts) -> LoadWorker<R> {
+        let LoadWorkerConfig { first_slot, slots, own_slots, scrapes_percent, seed, .. } =
+            parts.config;
+        let peers = parts.validator.plan.peers();
+        let slot = |at| {
+            let number = first_slot + at;
+            let sequence = RequestSequence::new(number, slots, peers, scrapes_percent, seed);
+            ConnectionSlot::new(sequence)
+        };
+        LoadWorker {
+            ring,
+            slots: (0..own_slots).map(slot).collect(),
+            free: VecDeque::new(),
+            scheduled: Vec::new(),
+            backoff: Vec::new(),
+            backoff_until_ns: 0,
+            scratch: vec![0; parts.validator.templates.bytes_max()],
+            requests: 0,
+            over: false,
+            now_ns: 0,
+            parts,
+        }
+    }
+
+    /// Runs until the time is up or all requests are sent, and every request has its outcome.
+    /// Connections that are open then are closed with the process.
     ///
     /// # Errors
-    /// When the ring has broken.
+    /// The ring fails.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Vec::new();
-        (0..self.settings.own_slots).for_each(|at| self.touch(at));
+        (0..self.parts.config.own_slots).for_each(|at| self.schedule(at));
         loop {
             self.now_ns = self.elapsed_ns();
-            self.judge.now_ns = self.now_ns;
+            self.parts.validator.now_ns = self.now_ns;
             for event in events.drain(..) {
                 self.on_event(event);
             }
-            self.wake_rested();
-            self.give_arrivals();
-            while let Some(at) = self.touched.pop() {
-                self.slots[at as usize].touched = false;
-                self.go_on(at);
+            self.end_backoff();
+            self.assign_arrivals();
+            while let Some(at) = self.scheduled.pop() {
+                self.slots[at as usize].scheduled = false;
+                self.resume(at);
             }
-            self.keep_time();
-            if self.is_done() {
+            self.check_time();
+            if !self.may_request() && self.requests == self.parts.validator.settled {
                 break;
             }
-            match self.pause() {
-                Some(pause) => self.ring.turn_within(&mut events, pause)?,
+            match self.wait_max() {
+                Some(wait_max) => self.ring.turn_within(&mut events, wait_max)?,
                 None => self.ring.turn(&mut events, true)?,
             }
         }
-        self.judge.tally.cpu_ns = thread_cpu_ns();
+        self.parts.validator.stats.cpu_ns = thread_cpu_ns();
         self.report(true);
         Ok(())
     }
 
     fn elapsed_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.parts.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// How long the next turn may last, where something is due that is no event.
-    fn pause(&self) -> Option<Duration> {
-        let arrival = self.schedule.as_ref().filter(|_| self.may_ask() && !self.free.is_empty());
-        let arrival_ns = arrival.map(|schedule| schedule.next_ns());
-        let rested_ns = (!self.resting.is_empty()).then_some(self.rested_ns);
-        let due_ns = arrival_ns.into_iter().chain(rested_ns).min()?;
+    /// How long the next turn may wait, if something is due that is not an event.
+    fn wait_max(&self) -> Option<Duration> {
+        let may_assign = self.may_request() && !self.free.is_empty();
+        let schedule = self.parts.schedule.as_ref().filter(|_| may_assign);
+        let arrival_ns = schedule.map(ArrivalSchedule::next_ns);
+        let backoff_ns = (!self.backoff.is_empty()).then_some(self.backoff_until_ns);
+        let due_ns = arrival_ns.into_iter().chain(backoff_ns).min()?;
         Some(Duration::from_nanos(due_ns.saturating_sub(self.elapsed_ns())))
     }
 
-    /// Lets those go on that have rested.
-    fn wake_rested(&mut self) {
-        if self.now_ns >= self.rested_ns {
-            for at in mem::take(&mut self.resting) {
-                self.slots[at as usize].resting = false;
-                self.touch(at);
+    fn end_backoff(&mut self) {
+        if self.now_ns >= self.backoff_until_ns {
+            for at in mem::take(&mut self.backoff) {
+                self.slots[at as usize].in_backoff = false;
+                self.schedule(at);
             }
         }
     }
 
-    /// Sees whether the time is up, and all that arrived by then was given to somebody. Then
-    /// there were too few connections for what is left.
-    fn keep_time(&mut self) {
-        let end_ns = self.now_ns.min(self.settings.duration_ns - 1);
-        let stopped = self.stop.load(Ordering::Acquire);
-        if self.over || (self.now_ns < self.settings.duration_ns && !stopped) {
+    /// Ends the run if the time is up and no free slot can take what arrived by then. There were
+    /// too few connections for the arrivals that are left.
+    fn check_time(&mut self) {
+        let LoadWorkerConfig { duration_ns, requests, .. } = self.parts.config;
+        let end_ns = self.now_ns.min(duration_ns - 1);
+        let stopped = self.parts.stop.load(Ordering::Acquire);
+        if self.over || (self.now_ns < duration_ns && !stopped) {
             return;
         }
-        if let Some(schedule) = &mut self.schedule {
-            let more = self.asked < self.settings.requests && schedule.next_ns() <= end_ns;
+        if let Some(schedule) = &mut self.parts.schedule {
+            let more = self.requests < requests && schedule.next_ns() <= end_ns;
             if more && !stopped && !self.free.is_empty() {
                 return;
             }
-            while self.asked < self.settings.requests
+            let validator = &mut self.parts.validator;
+            while self.requests < requests
                 && let Some(due_ns) = schedule.take(end_ns)
             {
-                self.asked += 1;
-                self.judge.settled += 1;
-                self.judge.tally.latencies.record(end_ns - due_ns);
-                self.judge.tally.faults.note(Fault::NeverSent.into());
+                self.requests += 1;
+                validator.settled += 1;
+                validator.stats.record_latency(end_ns - due_ns);
+                validator.stats.failures.count(FailureKind::NeverSent.into());
             }
         }
         self.over = true;
     }
 
-    fn give_arrivals(&mut self) {
-        let until_ns = self.now_ns.min(self.settings.duration_ns - 1);
-        while self.may_ask()
-            && let Some(schedule) = &mut self.schedule
+    fn assign_arrivals(&mut self) {
+        let until_ns = self.now_ns.min(self.parts.config.duration_ns - 1);
+        while self.may_request()
+            && let Some(schedule) = &mut self.parts.schedule
             && let Some(&at) = self.free.front()
             && let Some(due_ns) = schedule.take(until_ns)
         {
             self.free.pop_front();
             self.slots[at as usize].free = false;
-            self.ask(at, due_ns);
-            self.touch(at);
-            if self.slots[at as usize].client.waiting() < self.settings.pipeline {
-                self.set_free(at);
-            }
+            self.add_request(at, due_ns);
+            self.schedule(at);
+            self.set_free(at);
         }
     }
 
-    fn ask(&mut self, at: u32, due_ns: u64) {
-        self.asked += 1;
+    fn add_request(&mut self, at: u32, due_ns: u64) {
+        self.requests += 1;
         let slot = &mut self.slots[at as usize];
-        slot.client.ask(slot.walk.question(), due_ns);
+        slot.client.add_request(slot.sequence.next_request(), due_ns);
     }
 
+    /// Lets a slot take an arrival, if it can take one more.
     fn set_free(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        if !slot.free && !slot.resting {
+        let has_room = slot.client.pending() < self.parts.config.pipeline;
+        if has_room && !slot.free && !slot.in_backoff {
             slot.free = true;
             self.free.push_back(at);
         }
     }
 
-    fn touch(&mut self, at: u32) {
+    /// Has a slot resume in this turn.
+    fn schedule(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        if !mem::replace(&mut slot.touched, true) {
-            self.touched.push(at);
+        if !mem::replace(&mut slot.scheduled, true) {
+            self.scheduled.push(at);
         }
     }
 
-    fn may_ask(&self) -> bool {
-        !self.over && self.asked < self.settings.requests
-    }
-
-    /// Whether all that was asked is settled and no more is to be asked.
-    fn is_done(&self) -> bool {
-        !self.may_ask() && self.asked == self.judge.settled
+    fn may_request(&self) -> bool {
+        !self.over && self.requests < self.parts.config.requests
     }
 
     /// Does what a slot can do next.
-    fn go_on(&mut self, at: u32) {
-        let Settings { pipeline, requests_per_connection, .. } = self.settings;
-        let index = at as usize;
-        if self.schedule.is_some() {
-            if self.slots[index].client.waiting() < pipeline {
-                self.set_free(at);
-            }
+    fn resume(&mut self, at: u32) {
+        let LoadWorkerConfig { pipeline, requests_per_connection, .. } = self.parts.config;
+        if self.parts.schedule.is_some() {
+            self.set_free(at);
         } else {
-            while self.may_ask() && self.slots[index].client.waiting() < pipeline {
-                self.ask(at, self.now_ns);
+            while self.may_request() && self.slots[at as usize].client.pending() < pipeline {
+                self.add_request(at, self.now_ns);
             }
         }
-        let slot = &mut self.slots[index];
-        if slot.closing.is_some() || slot.dialing || slot.resting {
+        let slot = &mut self.slots[at as usize];
+        if slot.closing.is_some() || slot.connecting || slot.in_backoff {
             return;
         }
         if slot.socket.is_none() {
-            if slot.client.waiting() > 0 {
-                self.dial(at);
+            if slot.client.pending() > 0 {
+                self.connect(at);
             }
             return;
         }
-        if slot.client.in_flight() == 0 && slot.client.requests() >= requests_per_connection {
-            slot.client.ended();
+        if slot.client.in_flight() == 0 && slot.client.sent() >= requests_per_connection {
+            slot.client.requeue();
             return self.close(at, false);
         }
-        if !slot.sending && slot.client.has_to_send(requests_per_connection) {
+        if !slot.send_pending && slot.client.has_output(requests_per_connection) {
             self.send(at);
         }
         self.receive(at);
     }
 
-    fn dial(&mut self, at: u32) {
+    fn connect(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
         slot.generation = (slot.generation + 1) % Key::GENERATIONS;
-        slot.dialing = true;
-        slot.dialed_ns = self.now_ns;
-        let first = slot.client.first();
-        slot.from = first.and_then(|asked| self.plan.source(asked.question.member()));
-        self.ring.connect(slot.key(at), slot.from, self.settings.target);
+        slot.connecting = true;
+        slot.connect_ns = self.now_ns;
+        let plan = &self.parts.validator.plan;
+        slot.source = slot.client.first().and_then(|request| plan.source(request.kind.peer()));
+        self.ring.connect(slot.key(at), slot.source, self.parts.config.tracker);
     }
 
     fn send(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        let Worker { ring, plan, requests, scratch, judge, settings, now_ns, .. } = self;
-        let write = |room: &mut [u8], question, last| requests.write(room, plan, question, last);
-        let space = ring.send_buffer();
-        let most = settings.requests_per_connection;
-        match slot.client.fill(space, scratch, most, *now_ns, write) {
-            Ok((len, sent)) => {
-                judge.tally.sent += sent;
+        let CountingValidator { plan, templates, stats, .. } = &mut self.parts.validator;
+        let write = |out: &mut [u8], kind, last| templates.write(out, plan, kind, last);
+        let requests_max = self.parts.config.requests_per_connection;
+        let out = self.ring.send_buffer();
+        match slot.client.fill(out, &mut self.scratch, requests_max, self.now_ns, write) {
+            Ok((len, requests)) => {
+                stats.requests_sent += requests;
                 if let Some(socket) = slot.socket.as_ref().filter(|_| len > 0) {
-                    ring.send(slot.key(at), socket, len);
+                    self.ring.send(slot.key(at), socket, len);
                 }
             }
-            Err(wrong) => self.fail(at, &wrong),
+            Err(failure) => self.fail(at, &failure),
         }
     }
 
     fn receive(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        if let Some(socket) = slot.socket.as_ref().filter(|_| !slot.armed) {
-            let once = self.settings.requests_per_connection == 1;
-            slot.armed = true;
-            self.ring.recv(
-                slot.key(at),
-                socket,
-                if once { RecvMode::Once } else { RecvMode::Multishot },
-            );
+        if let Some(socket) = slot.socket.as_ref().filter(|_| !slot.recv_pending) {
+            slot.recv_pending = true;
+            let mode = match self.parts.config.requests_per_connection {
+                1 => RecvMode::Once,
+                _ => RecvMode::Multishot,
+            };
+            self.ring.recv(slot.key(at), socket, mode);
         }
     }
 
-    /// Has all that was sent on a connection failed, and ends it.
-    fn fail(&mut self, at: u32, wrong: &Wrong) {
-        self.slots[at as usize].client.broken(wrong, &mut self.judge);
+    /// Fails the requests of a connection, and resets it.
+    fn fail(&mut self, at: u32, failure: &Failure) {
+        self.slots[at as usize].client.fail(failure, &mut self.parts.validator);
         self.close(at, true);
     }
 
@@ -374,9 +379,9 @@ impl<R: Connect> Worker<R> {
         let slot = &mut self.slots[at as usize];
         if slot.closing.is_none() {
             slot.closing = Some(reset);
-            if let Some(socket) = slot.socket.as_ref().filter(|_| slot.sending) {
+            if let Some(socket) = slot.socket.as_ref().filter(|_| slot.send_pending) {
                 self.ring.shutdown(socket, Shutdown::Both);
-            } else if slot.armed {
+            } else if slot.recv_pending {
                 self.ring.cancel_recv(slot.key(at));
             }
         }
@@ -385,26 +390,27 @@ impl<R: Connect> Worker<R> {
 
     fn close_if_idle(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        if slot.armed || slot.sending {
+        if slot.recv_pending || slot.send_pending {
             return;
         }
         let Some(reset) = slot.closing.take() else { return };
         if let Some(socket) = slot.socket.take() {
             if reset { self.ring.reset(socket) } else { self.ring.close(socket) }
         }
-        self.touch(at);
+        self.schedule(at);
     }
 
     fn report(&mut self, last: bool) {
-        let tally = mem::take(&mut self.judge.tally);
+        let stats = mem::take(&mut self.parts.validator.stats);
         let in_flight = self.slots.iter().map(|slot| slot.client.in_flight() as u64).sum();
-        // Nobody listens any more: there is nobody to tell.
-        let _ = self.reports.send(Report { at_ns: self.now_ns, tally, in_flight, last });
+        // It fails when another worker has failed and the run is over.
+        let report = WorkerReport { at_ns: self.now_ns, stats, in_flight, last };
+        let _ = self.parts.reports.send(report);
     }
 }
 
-/// How long this thread was on a processor (Documentation/scheduler/sched-stats.rst); 0 where
-/// the kernel does not say.
+/// How long this thread was on a processor (Documentation/scheduler/sched-stats.rst); 0 if the
+/// kernel does not count it.
 fn thread_cpu_ns() -> u64 {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0)

@@ -1,5 +1,7 @@
 //! What is said of a command line, or of a file, that makes no sense.
 
+use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use crate::run::load;
@@ -26,10 +28,10 @@ fn usage_is_explained() {
 #[test]
 fn a_file_says_where_it_is_wrong() {
     let path = std::env::temp_dir().join(format!("annulus-load-{}.toml", std::process::id()));
-    std::fs::write(&path, "rate = 5\nconections = 4\n").unwrap();
+    fs::write(&path, "rate = 5\nconections = 4\n").unwrap();
     let name = path.to_str().unwrap();
     refused(&["-c", name], 2, &format!("{name}:2: unknown key \"conections\"; did you mean"));
-    std::fs::remove_file(path).unwrap();
+    fs::remove_file(path).unwrap();
 }
 
 #[test]
@@ -41,22 +43,40 @@ fn what_cannot_begin_says_why() {
     refused(&["--connections", "1000000"], 1, "need more descriptors than the limit");
     // Said before anything is asked: this would be asking for a day.
     let day = ["http://127.0.0.1:1/", "--duration", "86400"];
-    for report in ["--json", "--plot"] {
-        let arguments = [&day[..], &[report, "/nonexistent/report"]].concat();
-        refused(&arguments, 1, "/nonexistent/report: No such file or directory");
-    }
+    let arguments = [&day[..], &["--json", "/nonexistent/report"]].concat();
+    refused(&arguments, 1, "/nonexistent/report: No such file or directory");
 }
 
 #[test]
 fn help_and_defaults_are_printed() {
     for (arguments, part) in [
         (["-h"], "Usage: annulus-load [-c FILE] [URL] [OPTIONS]"),
-        (["--help"], "--hashes-per-scrape N"),
+        (["--help"], "--hashes-per-scrape N "),
         (["-p"], "\nhashes_per_scrape = 1\n"),
         (["--print-config"], "url = \"http://127.0.0.1:3000/announce\"\n"),
     ] {
         let Output { status, stdout, .. } = load(&arguments).output().unwrap();
         let text = String::from_utf8(stdout).unwrap();
         assert!(status.success() && text.contains(part), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn the_man_page_and_the_completions_name_every_flag() {
+    let help = String::from_utf8(load(&["-h"]).output().unwrap().stdout).unwrap();
+    let flags = help.lines().filter(|line| line.starts_with("  "));
+    let flags = flags.filter_map(|line| line.split_once("--")?.1.split(' ').next());
+    assert!(flags.clone().count() > 30, "{help}");
+    for flag in flags {
+        for (file, mark) in [
+            ("annulus-load.1", format!("\\-\\-{}\\fP", flag.replace('-', "\\-"))),
+            ("completions/annulus-load.bash", format!("--{flag} ")),
+            ("completions/annulus-load.fish", format!(" -l {flag} ")),
+            ("completions/_annulus-load", format!("--{flag}")),
+        ] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(file);
+            let text = fs::read_to_string(path).unwrap().replace('"', " ");
+            assert!(text.contains(&mark), "dist/{file} does not name --{flag}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! One run of `annulus-load`: its command line, and what came of it.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -26,8 +25,6 @@ pub(crate) struct Run {
     pub(crate) live: String,
     /// The report for programs.
     pub(crate) json: Value,
-    /// The drawing.
-    pub(crate) svg: String,
 }
 
 /// A run that goes on.
@@ -40,9 +37,9 @@ impl Going {
     /// Begins one on this engine; it is ended with this.
     pub(crate) fn start(engine: TestEngine, url: &str, arguments: &[&str]) -> Going {
         let scratch = TempDirectory::new("run");
-        let [json, svg] = ["json", "svg"].map(|name| path_of(&scratch, name));
+        let json = scratch.path().join("report.json");
         let mut command = load(&[url, "--engine", engine.name(), "--seed", "7"]);
-        command.args(arguments).arg("--json").arg(json).arg("--plot").arg(svg);
+        command.args(arguments).arg("--json").arg(json);
         Going { child: Some(command.spawn().unwrap()), scratch }
     }
 
@@ -64,11 +61,10 @@ impl Going {
         let [text, live] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         let status = status.code().unwrap();
         assert!(status < 2, "{live}");
-        let [json, svg] = ["json", "svg"].map(|name| {
-            fs::read_to_string(path_of(&self.scratch, name)).unwrap_or_else(|_| panic!("{live}"))
-        });
+        let json = self.scratch.path().join("report.json");
+        let json = fs::read_to_string(json).unwrap_or_else(|_| panic!("{live}"));
         let json = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
-        Run { status, text, live, json, svg }
+        Run { status, text, live, json }
     }
 }
 
@@ -79,10 +75,6 @@ impl Drop for Going {
             let _ = child.wait();
         }
     }
-}
-
-fn path_of(scratch: &TempDirectory, name: &str) -> PathBuf {
-    scratch.path().join(name)
 }
 
 impl Run {

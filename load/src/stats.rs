@@ -1,0 +1,251 @@
+//! What is counted: by a worker in an interval, and by all workers in each second and in all.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::failure::{FailureCounts, WarningCounts};
+use crate::report::rounded;
+use crate::worker::WorkerReport;
+
+/// The shortest and the longest latency that are distinguished, in nanoseconds: a microsecond,
+/// and more than any run takes.
+const LATENCY_BOUNDS_NS: (u64, u64) = (1000, 200_000_000_000_000);
+const LATENCY_DIGITS: u8 = 3;
+
+/// The shortest interval that becomes a point of the series, in nanoseconds.
+const POINT_NS_MIN: u64 = 250_000_000;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadStats {
+    #[serde(rename = "sent")]
+    pub requests_sent: u64,
+    /// Correct responses to announces and to scrapes.
+    pub announces: u64,
+    pub scrapes: u64,
+    /// Peers and torrents in them.
+    pub peers: u64,
+    pub torrents: u64,
+    #[serde(rename = "connections_made")]
+    pub connections: u64,
+    pub full_handshakes: u64,
+    pub resumed_handshakes: u64,
+    pub received_bytes: u64,
+    #[serde(skip)]
+    pub failures: FailureCounts,
+    #[serde(skip)]
+    pub warnings: WarningCounts,
+    /// In nanoseconds. Of a request without a response, how long it waited for one.
+    #[serde(skip)]
+    pub latencies: Histogram<u64>,
+    /// Time of threads on a processor, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+impl Default for LoadStats {
+    fn default() -> LoadStats {
+        let (min, max) = LATENCY_BOUNDS_NS;
+        let latencies = Histogram::new_with_bounds(min, max, LATENCY_DIGITS);
+        LoadStats {
+            requests_sent: 0,
+            announces: 0,
+            scrapes: 0,
+            peers: 0,
+            torrents: 0,
+            connections: 0,
+            full_handshakes: 0,
+            resumed_handshakes: 0,
+            received_bytes: 0,
+            failures: FailureCounts::default(),
+            warnings: WarningCounts::default(),
+            latencies: latencies.expect("the bounds are in order"),
+            cpu_ns: 0,
+        }
+    }
+}
+
+impl LoadStats {
+    /// Correct responses.
+    pub fn good(&self) -> u64 {
+        self.announces + self.scrapes
+    }
+
+    pub fn record_latency(&mut self, latency_ns: u64) {
+        self.latencies.saturating_record(latency_ns);
+    }
+
+    pub fn latency_ms(&self) -> LatencyPercentiles {
+        let ms = |ns: u64| rounded(ns as f64 / 1e6, 4);
+        // Without the factor, rounding would make 28 % of 25 a little more than 7, which is 8.
+        let at =
+            |percent: f64| ms(self.latencies.value_at_quantile(percent / 100.0 * (1.0 - 1e-12)));
+        LatencyPercentiles {
+            p50: at(50.0),
+            p90: at(90.0),
+            p99: at(99.0),
+            p999: at(99.9),
+            max: ms(self.latencies.max()),
+        }
+    }
+
+    pub fn add(&mut self, other: LoadStats) {
+        self.requests_sent += other.requests_sent;
+        self.announces += other.announces;
+        self.scrapes += other.scrapes;
+        self.peers += other.peers;
+        self.torrents += other.torrents;
+        self.connections += other.connections;
+        self.full_handshakes += other.full_handshakes;
+        self.resumed_handshakes += other.resumed_handshakes;
+        self.received_bytes += other.received_bytes;
+        self.failures.add(other.failures);
+        self.warnings.add(&other.warnings);
+        self.latencies.add(other.latencies).expect("the bounds are the same");
+        self.cpu_ns += other.cpu_ns;
+    }
+}
+
+/// Latencies in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct LatencyPercentiles {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    #[serde(rename = "p99.9")]
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// What is known of an interval of about a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SeriesPoint {
+    /// Its end, in seconds since the start.
+    pub at_s: f64,
+    /// Correct responses per second.
+    pub rate: f64,
+    pub faults: u64,
+    /// Requests without a response at its end.
+    pub in_flight: u64,
+    pub latency_ms: LatencyPercentiles,
+}
+
+/// Adds up the reports of all workers.
+pub struct StatsCollector {
+    /// Workers that report in this interval.
+    workers: usize,
+    /// Those of them that did.
+    reported: usize,
+    /// Workers that have not sent their last report.
+    running: usize,
+    interval: LoadStats,
+    in_flight: u64,
+    interval_start_ns: u64,
+    total: LoadStats,
+    points: Vec<SeriesPoint>,
+}
+
+impl StatsCollector {
+    pub fn new(workers: usize) -> StatsCollector {
+        StatsCollector {
+            workers,
+            reported: 0,
+            running: workers,
+            interval: LoadStats::default(),
+            in_flight: 0,
+            interval_start_ns: 0,
+            total: LoadStats::default(),
+            points: Vec::new(),
+        }
+    }
+
+    /// Adds a report. Returns the interval if this was the last report of it.
+    pub fn add(&mut self, report: WorkerReport) -> Option<SeriesPoint> {
+        self.interval.add(report.stats);
+        self.in_flight += report.in_flight;
+        self.reported += 1;
+        self.running -= usize::from(report.last);
+        if self.reported < self.workers {
+            return None;
+        }
+        let length_ns = report.at_ns.saturating_sub(self.interval_start_ns);
+        let point = SeriesPoint {
+            at_s: rounded(report.at_ns as f64 / 1e9, 3),
+            rate: rounded(self.interval.good() as f64 * 1e9 / length_ns.max(1) as f64, 1),
+            faults: self.interval.failures.total(),
+            in_flight: self.in_flight,
+            latency_ms: self.interval.latency_ms(),
+        };
+        self.workers = self.running;
+        self.reported = 0;
+        self.interval_start_ns = report.at_ns;
+        self.in_flight = 0;
+        self.total.add(std::mem::take(&mut self.interval));
+        // The rate of a short interval at the end means little.
+        if length_ns >= POINT_NS_MIN || self.points.is_empty() {
+            self.points.push(point);
+        }
+        Some(point)
+    }
+
+    /// Whether all workers have ended.
+    pub fn is_complete(&self) -> bool {
+        self.running == 0
+    }
+
+    /// Failures so far.
+    pub fn failures(&self) -> u64 {
+        self.total.failures.total()
+    }
+
+    /// The intervals and the sum, which has reports of incomplete intervals too.
+    pub fn finish(mut self) -> (Vec<SeriesPoint>, LoadStats) {
+        self.total.add(self.interval);
+        (self.points, self.total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LoadStats, StatsCollector, WorkerReport};
+
+    #[test]
+    fn percentiles_are_not_rounded_up() {
+        let mut stats = LoadStats::default();
+        (1..=1000).for_each(|at| stats.record_latency(at * 1_000_000));
+        let latency_ms = stats.latency_ms();
+        let got = [latency_ms.p50, latency_ms.p90, latency_ms.p99, latency_ms.p999];
+        // To three digits.
+        for (got, expected) in got.into_iter().zip([500.0, 900.0, 990.0, 999.0]) {
+            assert!((got - expected).abs() <= expected / 1000.0, "{latency_ms:?}");
+        }
+        stats.record_latency(u64::MAX);
+        assert_eq!(stats.latencies.len(), 1001);
+        assert!(stats.latency_ms().max >= 200_000_000.0);
+    }
+
+    fn report(at_s: u64, responses: u64, last: bool) -> WorkerReport {
+        let mut stats = LoadStats { announces: responses, ..LoadStats::default() };
+        stats.record_latency(at_s * 1_000_000);
+        WorkerReport { at_ns: at_s * 1_000_000_000, stats, in_flight: 5, last }
+    }
+
+    #[test]
+    fn an_interval_ends_with_the_reports_of_all_workers() {
+        let mut collector = StatsCollector::new(2);
+        assert_eq!(collector.add(report(1, 100, false)), None);
+        let point = collector.add(report(1, 300, false)).unwrap();
+        assert_eq!((point.rate, point.in_flight, point.at_s), (400.0, 10, 1.0));
+        assert_eq!(collector.add(report(3, 10, false)), None);
+        let point = collector.add(report(3, 10, true)).unwrap();
+        assert_eq!(point.rate, 10.0);
+        assert!((2.9..3.1).contains(&point.latency_ms.max), "{point:?}");
+        assert!(!collector.is_complete());
+        assert!(collector.add(report(4, 7, true)).is_some());
+        assert!(collector.is_complete());
+        let (points, total) = collector.finish();
+        assert_eq!((points.len(), total.good(), total.latencies.len()), (3, 427, 5));
+        // A worker that never reports takes nothing from the sum.
+        let mut collector = StatsCollector::new(2);
+        collector.add(report(1, 100, true));
+        assert_eq!(collector.finish().1.good(), 100);
+    }
+}
