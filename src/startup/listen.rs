@@ -26,6 +26,20 @@ pub(super) struct BoundAddress {
     _file: Option<SocketFile>,
 }
 
+impl BoundAddress {
+    /// Logs it, with these marks.
+    pub(super) fn log(&self, marks: &[&str]) {
+        let proxy_protocol = self.proxy_protocol.then_some("PROXY protocol");
+        let marks: Vec<&str> = marks.iter().copied().chain(proxy_protocol).collect();
+        match &marks[..] {
+            [] => log::info(format_args!("listening on {}", self.address)),
+            marks => {
+                log::info(format_args!("listening on {} ({})", self.address, marks.join(", ")));
+            }
+        }
+    }
+}
+
 /// The sockets that were passed to the program, until a configured address claims them.
 pub(super) struct InheritedSockets(Vec<InheritedSocket>);
 

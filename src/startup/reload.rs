@@ -1,7 +1,5 @@
-//! The files beside the configuration: read at the start, and again when asked to, by a thread of
-//! its own, for which nobody waits.
-
-mod progress;
+//! The files beside the configuration: read at the start, and again by a thread of its own, for
+//! which no other thread waits.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,23 +8,23 @@ use std::time::Duration;
 use annulus_ring::Waker;
 use anyhow::{Context, anyhow};
 
+use super::reload_progress::{ReloadDelay, ReloadProgress};
 use crate::access_list::{AccessList, ListChange, LoadedAccessList, SharedAccessList};
 use crate::clock::Clock;
-use crate::config::{self, AccessMode};
+use crate::config::{AccessConfig, AccessMode, TlsConfig};
 use crate::limits::RELOAD_S_MAX;
 use crate::log;
 use crate::os::{FileSource, Notifier, ReloadHealth};
 use crate::tls::{Certificates, LoadedCertificates, TlsContext};
-use progress::{Late, Progress};
 
-/// How often to look whether all workers have let go of what was replaced, and how long after:
-/// a second in all.
+/// How often, and with which pauses, to check whether the workers have dropped a replaced list: a
+/// second in all.
 const RETIRE_TRIES: u32 = 200;
 const RETIRE_PAUSE: Duration = Duration::from_millis(5);
 
-/// TLS as configured, or nothing where no address asks for it.
-pub(super) fn secure(
-    config: &config::TlsConfig,
+/// TLS as configured, or `None` if no address is for it.
+pub(super) fn load_tls(
+    config: &TlsConfig,
     files: &FileSource,
 ) -> anyhow::Result<Option<TlsContext>> {
     if config.listen.is_empty() {
@@ -43,23 +41,22 @@ pub(super) fn secure(
     TlsContext::new(certificates, config.post_quantum).map(Some).map_err(anyhow::Error::msg)
 }
 
-/// Says what works, but should be looked into.
 pub(super) fn warn(warnings: &[String]) {
     for warning in warnings {
         log::warning(format_args!("{warning}"));
     }
 }
 
-/// Says why what was to be reloaded stays as it is.
+/// Logs why what was to be reloaded stays as it is.
 fn keep(what: &str, mistakes: &[String]) {
     for mistake in mistakes {
         log::error(format_args!("{what} kept: {mistake}"));
     }
 }
 
-/// The access list as configured, or nothing where all torrents are served.
-pub(super) fn restrict(
-    config: &config::AccessConfig,
+/// The access list as configured, or `None` if all torrents are served.
+pub(super) fn load_access_list(
+    config: &AccessConfig,
     files: &FileSource,
 ) -> anyhow::Result<Option<SharedAccessList>> {
     let allows = match config.mode {
@@ -77,12 +74,11 @@ pub(super) fn restrict(
     Ok(Some(access))
 }
 
-/// What reads the files again, and has what was read take effect.
+/// What a reload reads, and where it takes effect.
 pub(super) struct Reloader {
     pub(super) files: FileSource,
-    pub(super) tls: Option<(Arc<TlsContext>, config::TlsConfig)>,
-    pub(super) access: Option<(Arc<SharedAccessList>, config::AccessConfig)>,
-    /// Wake the workers.
+    pub(super) tls: Option<(Arc<TlsContext>, TlsConfig)>,
+    pub(super) access: Option<(Arc<SharedAccessList>, AccessConfig)>,
     pub(super) wakers: Vec<Waker>,
     pub(super) notifier: Arc<Notifier>,
     /// What the service manager shows of a tracker that serves.
@@ -91,33 +87,33 @@ pub(super) struct Reloader {
     pub(super) clock: Clock,
 }
 
-/// How reloads are asked for and watched.
-pub(super) struct Reloads {
-    progress: Arc<Progress>,
+/// The thread that reloads, as the main thread sees it.
+pub(super) struct ReloadThread {
+    progress: Arc<ReloadProgress>,
     notifier: Arc<Notifier>,
     status: Arc<str>,
     reload_health: Arc<ReloadHealth>,
 }
 
-impl Reloads {
-    /// Has a reload begin, if one runs after that.
-    pub(super) fn ask(&self) {
-        if self.progress.ask() {
+impl ReloadThread {
+    /// Has a reload begin, after the one that runs, if any.
+    pub(super) fn request(&self) {
+        if self.progress.request() {
             log::warning(format_args!(
                 "the reload that was given up still hangs: the next begins when that has ended"
             ));
         }
     }
 
-    /// Says so if a reload takes too long, and gives it up in the end. To be called about once a
-    /// second while [`Reloads::are_busy`].
-    pub(super) fn watch(&self, now: Duration) {
-        match self.progress.watch(now) {
+    /// Logs that a reload takes long, and gives it up in the end. To be called about once a second
+    /// while [`ReloadThread::are_busy`].
+    pub(super) fn check(&self, now: Duration) {
+        match self.progress.check(now) {
             None => {}
-            Some(Late::Slow(what)) => {
+            Some(ReloadDelay::Slow(what)) => {
                 log::warning(format_args!("the reload takes long: it is still reading the {what}"));
             }
-            Some(Late::GivenUp(what)) => {
+            Some(ReloadDelay::Abandoned(what)) => {
                 self.reload_health.note_reload_hangs(true);
                 log::error(format_args!(
                     "reload given up: the {what} could not be read within {RELOAD_S_MAX} seconds \
@@ -129,29 +125,28 @@ impl Reloads {
         }
     }
 
-    /// Whether a reload is going on, and not given up.
+    /// Whether a reload runs that was not given up.
     pub(super) fn are_busy(&self) -> bool {
         self.progress.is_busy()
     }
 
-    /// Has nothing take effect any more. A thread that hangs is left to the end of the process.
+    /// Nothing takes effect after this. A thread that hangs ends with the process.
     pub(super) fn stop(&self) {
         self.progress.stop();
     }
 }
 
 impl Reloader {
-    /// Reads the files again whenever that is asked for, by a thread that ends with the process.
-    pub(super) fn start(self) -> anyhow::Result<Reloads> {
-        let progress = Arc::<Progress>::default();
-        let reloads = Reloads {
+    /// Starts the thread, which ends with the process.
+    pub(super) fn start(self) -> anyhow::Result<ReloadThread> {
+        let progress = Arc::<ReloadProgress>::default();
+        let handle = ReloadThread {
             progress: Arc::clone(&progress),
             notifier: Arc::clone(&self.notifier),
             status: Arc::clone(&self.status),
             reload_health: Arc::clone(&self.reload_health),
         };
-        let thread = thread::Builder::new().name("reload".to_owned());
-        let thread = thread.spawn(move || {
+        let work = move || {
             loop {
                 progress.begin(|| self.clock.now());
                 self.notifier.reloading();
@@ -165,21 +160,22 @@ impl Reloader {
                     self.notifier.ready(&self.status);
                 }
             }
-        });
-        thread.context("cannot start the reloads' thread")?;
-        Ok(reloads)
+        };
+        let thread = thread::Builder::new().name("reload".to_owned()).spawn(work);
+        thread.context("cannot start the thread for reloads")?;
+        Ok(handle)
     }
 
-    fn reload(&self, progress: &Progress) {
+    fn reload(&self, progress: &ReloadProgress) {
         self.files.reset_timeout();
         if let Some((tls, config)) = &self.tls {
-            progress.read("certificates");
+            progress.set_reading("certificates");
             if self.reload_certificates(progress, tls, config).is_none() {
                 return;
             }
         }
         if let Some((access, config)) = &self.access {
-            progress.read("access list");
+            progress.set_reading("access list");
             self.reload_list(progress, access, config);
         }
         if self.tls.is_none() && self.access.is_none() {
@@ -187,20 +183,20 @@ impl Reloader {
         }
     }
 
-    /// Reads the certificates again, and serves the new ones if nothing is wrong with them; `None`
-    /// if it is too late for that.
+    /// Reads the certificates again, and serves the new ones if they are right. Returns `None` if the
+    /// reload was given up meanwhile.
     fn reload_certificates(
         &self,
-        progress: &Progress,
+        progress: &ReloadProgress,
         tls: &TlsContext,
-        config: &config::TlsConfig,
+        config: &TlsConfig,
     ) -> Option<()> {
         let loaded = Certificates::load(&config.certificates, &self.files, Clock::unix_s());
         progress.apply(|| match loaded {
             Ok(LoadedCertificates { certificates, warnings }) => {
                 warn(&warnings);
                 let described = certificates.describe();
-                // What is said is true: whoever reads it gets the new ones.
+                // Replaced before it is logged: a client that connects after the line gets them.
                 tls.replace(certificates);
                 for certificate in described {
                     log::info(format_args!("certificates reloaded: {certificate}"));
@@ -210,12 +206,12 @@ impl Reloader {
         })
     }
 
-    /// Reads the access list again, and goes by the new one if nothing is wrong with it.
+    /// Reads the access list again, and applies the new one if it is right.
     fn reload_list(
         &self,
-        progress: &Progress,
+        progress: &ReloadProgress,
         access: &SharedAccessList,
-        config: &config::AccessConfig,
+        config: &AccessConfig,
     ) {
         let loaded = AccessList::load(config, &self.files).map(|loaded| {
             let change = access.change_to(&loaded.list);
@@ -237,8 +233,7 @@ impl Reloader {
             }
         });
         if let Some(before) = replaced.flatten() {
-            // Whoever reads that it is done finds every worker at the new list, and the memory of
-            // the old one given back.
+            // Logged only when every worker has the new list and the old one's memory is free.
             retire(before, &self.wakers);
             let described = access.describe();
             progress.apply(|| log::info(format_args!("access list reloaded: {described}")));
@@ -246,8 +241,8 @@ impl Reloader {
     }
 }
 
-/// Says what is to be said of a list that is to take the place of another, and whether it may.
-fn may_replace(change: ListChange, list: &AccessList, config: &config::AccessConfig) -> bool {
+/// Whether a list may replace the present one. Logs what is remarkable about the change.
+fn may_replace(change: ListChange, list: &AccessList, config: &AccessConfig) -> bool {
     let file = format!("{}: access.file: {}", config.place, config.file.display());
     match change {
         ListChange::Ordinary => warn(list.warning(config).as_slice()),
@@ -266,8 +261,8 @@ fn may_replace(change: ListChange, list: &AccessList, config: &config::AccessCon
     true
 }
 
-/// Waits until no worker has the list any more: the last to let go of a large one is a
-/// millisecond at it, and that is better this thread.
+/// Waits until no worker has the list any more: to free a large one takes a millisecond, which this
+/// thread should spend and no worker.
 fn retire(list: Arc<AccessList>, wakers: &[Waker]) {
     wakers.iter().for_each(Waker::wake);
     for _ in 0..RETIRE_TRIES {

@@ -159,6 +159,8 @@ fn a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck(engine: Engine) {
     assert_eq!(said.kind(), ErrorKind::WouldBlock);
     socket.set_nonblocking(false).unwrap();
     drop(stopped);
+    let log = tracker.log();
+    assert_eq!(log.matches("is stuck for").count(), 1, "{log}");
     for _ in 0..3 {
         assert_eq!(told(&socket), [ALIVE]);
     }
