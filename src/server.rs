@@ -133,7 +133,8 @@ impl Handler for Server {
                 respond(self.page(target, closing, out), closing)
             }
         };
-        self.counters.requests.add((request_type, AddressFamily::of(source), self.outcome));
+        let key = ((request_type, AddressFamily::of(source)), self.outcome);
+        self.counters.requests.add(key);
         self.answered += 1;
         response
     }

@@ -128,10 +128,8 @@ fn route(source: &StatsSource, path: &[u8], query: &[u8]) -> AdminResponse {
         b"/health" => health(source.health(), source.obstacle()),
         b"/metrics" => AdminResponse::ok(PROMETHEUS, prometheus::write(&source.snapshot())),
         b"/stats.json" => json_response(json::stats(&source.snapshot())),
-        b"/top.json" => match TopQuery::parse(query) {
-            Ok(TopQuery { by, n }) => {
-                json_response(json::torrents(source.ranking().top(by).take(n)))
-            }
+        b"/top.json" => match parse_top_query(query) {
+            Ok((by, n)) => json_response(json::torrents(source.ranking().top(by).take(n))),
             Err(text) => AdminResponse::text("400 Bad Request", text),
         },
         _ => AdminResponse::text(
@@ -165,39 +163,29 @@ fn health(health: Health, obstacle: Option<&str>) -> AdminResponse {
     }
 }
 
-/// The parameters of `/top.json`.
-struct TopQuery {
-    by: RankBy,
-    /// The number of torrents, from 1 to [`TOP_TORRENTS_MAX`].
-    n: usize,
-}
-
-impl TopQuery {
-    /// Parses a query as in `by=seeders&n=10`. The defaults are `leechers` and
-    /// [`TOP_TORRENTS_DEFAULT`]; other parameters are ignored.
-    ///
-    /// # Errors
-    /// The text of the error response.
-    fn parse(query: &[u8]) -> Result<TopQuery, String> {
-        let mut parsed = TopQuery { by: RankBy::Leechers, n: TOP_TORRENTS_DEFAULT };
-        for parameter in query.split(|&byte| byte == b'&') {
-            if let Some(by) = parameter.strip_prefix(b"by=") {
-                parsed.by = match by {
-                    b"leechers" => RankBy::Leechers,
-                    b"seeders" => RankBy::Seeders,
-                    b"downloads" => RankBy::Downloads,
-                    _ => return Err("by must be leechers, seeders or downloads\n".to_owned()),
-                };
-            } else if let Some(n) = parameter.strip_prefix(b"n=") {
-                // `parse` accepts a sign too.
-                let n =
-                    n.iter().all(u8::is_ascii_digit).then(|| str::from_utf8(n).ok()?.parse().ok());
-                parsed.n = n
-                    .flatten()
-                    .filter(|n| (1..=TOP_TORRENTS_MAX).contains(n))
-                    .ok_or_else(|| format!("n must be a number from 1 to {TOP_TORRENTS_MAX}\n"))?;
-            }
+/// The order and the number of torrents that a query as in `by=seeders&n=10` asks `/top.json` for.
+/// The defaults are `leechers` and [`TOP_TORRENTS_DEFAULT`]; other parameters are ignored.
+///
+/// # Errors
+/// The text of the error response.
+fn parse_top_query(query: &[u8]) -> Result<(RankBy, usize), String> {
+    let (mut by, mut n) = (RankBy::Leechers, TOP_TORRENTS_DEFAULT);
+    for parameter in query.split(|&byte| byte == b'&') {
+        if let Some(value) = parameter.strip_prefix(b"by=") {
+            by = match value {
+                b"leechers" => RankBy::Leechers,
+                b"seeders" => RankBy::Seeders,
+                b"downloads" => RankBy::Downloads,
+                _ => return Err("by must be leechers, seeders or downloads\n".to_owned()),
+            };
+        } else if let Some(value) = parameter.strip_prefix(b"n=") {
+            // `parse` alone would accept a sign too.
+            let digits = value.iter().all(u8::is_ascii_digit).then_some(value);
+            n = match digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok()) {
+                Some(n @ 1..=TOP_TORRENTS_MAX) => n,
+                _ => return Err(format!("n must be a number from 1 to {TOP_TORRENTS_MAX}\n")),
+            };
         }
-        Ok(parsed)
     }
+    Ok((by, n))
 }

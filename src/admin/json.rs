@@ -96,12 +96,12 @@ fn swarms(snapshot: &Snapshot<'_>) -> impl Serialize {
 }
 
 fn requests(counters: &Counters) -> impl Serialize {
-    let requests = |wanted| counters.requests.sum(|(kind, ..)| kind == wanted);
+    let requests = |wanted| counters.requests.sum(|((kind, _), _)| kind == wanted);
     object! {
         announces: requests(RequestType::Announce),
         scrapes: requests(RequestType::Scrape),
         pages: requests(RequestType::Page),
-        failed: counters.requests.sum(|(_, _, outcome)| outcome == RequestOutcome::Failed),
+        failed: counters.requests.sum(|(_, outcome)| outcome == RequestOutcome::Failed),
         failures: &counters.failures,
     }
 }

@@ -29,7 +29,7 @@ const NAMES: [&str; 7] = [
 ];
 
 /// For each of [`NAMES`], how much there was since the start.
-type Totals = [u64; NAMES.len()];
+type RateTotals = [u64; NAMES.len()];
 
 /// For each of [`NAMES`], how much there is per second, in tenths.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -43,12 +43,12 @@ impl Serialize for Rates {
 
 /// Samples of the last minutes, the oldest first: seconds since the start, and totals.
 #[derive(Debug, Default)]
-pub(super) struct RateHistory(VecDeque<(u32, Totals)>);
+pub(super) struct RateHistory(VecDeque<(u32, RateTotals)>);
 
 impl RateHistory {
     /// Adds a sample of second `now_s`: to be called every [`SAMPLE_S`] seconds.
     pub(super) fn sample(&mut self, now_s: u32, counters: &Counters) {
-        let requests = |wanted| counters.requests.sum(|(kind, ..)| kind == wanted);
+        let requests = |wanted| counters.requests.sum(|((kind, _), _)| kind == wanted);
         self.add(
             now_s,
             [
@@ -63,7 +63,7 @@ impl RateHistory {
         );
     }
 
-    fn add(&mut self, now_s: u32, totals: Totals) {
+    fn add(&mut self, now_s: u32, totals: RateTotals) {
         if self.0.len() == SAMPLES_MAX {
             self.0.pop_front();
         }

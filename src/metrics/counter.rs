@@ -57,23 +57,6 @@ impl<A: CounterKey, B: CounterKey> CounterKey for (A, B) {
     }
 }
 
-impl<A: CounterKey, B: CounterKey, C: CounterKey> CounterKey for (A, B, C) {
-    const COUNT: usize = A::COUNT * <(B, C)>::COUNT;
-
-    fn index(self) -> usize {
-        (self.0, (self.1, self.2)).index()
-    }
-
-    fn at(index: usize) -> Self {
-        let (a, (b, c)) = <(A, (B, C))>::at(index);
-        (a, b, c)
-    }
-
-    fn labels(self) -> Vec<&'static str> {
-        (self.0, (self.1, self.2)).labels()
-    }
-}
-
 /// A counter for each of the `N` keys.
 pub struct CounterVec<K, const N: usize> {
     counters: [Metric; N],
@@ -113,28 +96,5 @@ impl<K, const N: usize> Default for CounterVec<K, N> {
 impl<K: CounterKey, const N: usize> Serialize for CounterVec<K, N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter().map(|(key, count)| (key.labels().join("_"), count)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::labels::FailureReason;
-    use super::super::{AcceptKey, HandshakeKey, RequestKey};
-    use super::CounterKey;
-
-    fn assert_one_to_one<K: CounterKey>() {
-        let mut labels: Vec<Vec<&str>> = (0..K::COUNT).map(|at| K::at(at).labels()).collect();
-        assert!((0..K::COUNT).all(|index| K::at(index).index() == index));
-        labels.sort();
-        labels.dedup();
-        assert_eq!(labels.len(), K::COUNT);
-    }
-
-    #[test]
-    fn keys_indices_and_labels_are_one_to_one() {
-        assert_one_to_one::<FailureReason>();
-        assert_one_to_one::<RequestKey>();
-        assert_one_to_one::<AcceptKey>();
-        assert_one_to_one::<HandshakeKey>();
     }
 }

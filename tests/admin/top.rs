@@ -21,11 +21,11 @@ test_both_engines!(
 );
 
 /// One torrent of a list: the number of its info hash, seeders, leechers and downloads.
-type Row = (u8, u64, u64, u64);
+type TopRow = (u8, u64, u64, u64);
 
 /// The list for this query.
 #[track_caller]
-fn top(admin: &AdminClient, query: &str) -> Vec<Row> {
+fn top(admin: &AdminClient, query: &str) -> Vec<TopRow> {
     let reply = admin.get(&format!("/top.json{query}"));
     assert_eq!(reply.status, 200, "{query}: {reply:?}");
     assert_eq!(reply.header("content-type"), Some("application/json"));
@@ -100,7 +100,7 @@ fn the_list_has_the_requested_length(engine: Engine) {
         let torrent = TestTorrent::new(&tracker, number);
         torrent.announce_ports(tracker.v4, 1..=u16::from(number / 7) + 1, "left=1");
     }
-    let mut all: Vec<Row> =
+    let mut all: Vec<TopRow> =
         (0..150).map(|number| (number, 0, u64::from(number / 7) + 1, 0)).collect();
     all.sort_by_key(|&(number, _, leechers, _)| (u64::MAX - leechers, number));
     assert_eq!(top(&admin, ""), all[..100]);
