@@ -13,6 +13,10 @@
 //! [`server`] is the page to read first; [`worker`] is what drives it; [`startup`] starts
 //! the workers from a [`config`]. The crate has no `unsafe` of its own: what needs it lives
 //! in the crates `annulus-ring` and `annulus-parser`.
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")
+)]
 #![forbid(unsafe_code)]
 
 pub mod access_list;

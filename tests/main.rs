@@ -2,6 +2,7 @@
 //!
 //! Programs of their own are `sim`, which needs no tracker, and `transfers`, which needs the machine
 //! for itself.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
 mod access;
 mod activation;

@@ -1,5 +1,6 @@
 //! The program of the transfers between real clients, apart from the other tests because they
 //! need the machine for themselves.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
 #[allow(dead_code, unused_imports, unused_macros, reason = "the other tests need more of it")]
 mod support {

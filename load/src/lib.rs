@@ -10,6 +10,10 @@
 //!
 //! [`worker`] is the file to read first. Which requests are sent, and their order on each
 //! connection, follows from the options alone: see [`plan`] and [`request`].
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")
+)]
 #![forbid(unsafe_code)]
 
 mod bencode;

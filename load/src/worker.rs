@@ -206,6 +206,7 @@ impl<R: Connect> LoadWorker<R> {
         Ok(())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the load measures latencies")]
     fn elapsed_ns(&self) -> u64 {
         u64::try_from(self.parts.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }

@@ -1,5 +1,6 @@
 //! `annulus-load` from outside: the real program against the real tracker, and against servers
 //! that respond wrongly, late or not at all.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
 mod asking;
 mod fake;

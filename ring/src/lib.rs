@@ -20,7 +20,10 @@
 //!   none while a [`Ring::send_owned`] of that connection is on its way.
 //! - A socket is closed only when neither a receive nor an owned send is on its way
 //!   (closing is a join).
-
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")
+)]
 #![deny(unsafe_code)]
 
 mod address;

@@ -134,6 +134,7 @@ impl LogQueue {
 }
 
 /// Writes all of it, however long that takes.
+#[expect(clippy::disallowed_methods, reason = "the thread of the log may wait")]
 fn write_all(mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match io::stderr().write(line) {

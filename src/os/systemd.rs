@@ -1,5 +1,6 @@
 //! The protocols of service managers: sockets that they pass (sd_listen_fds(3)) and what they are
 //! told (sd_notify(3)).
+#![expect(clippy::disallowed_types, reason = "sd_notify sends a datagram at start and stop")]
 
 use std::env::{self, VarError};
 use std::ffi::OsStr;

@@ -12,6 +12,7 @@ use crate::tls::TlsContext;
 
 /// Logs when a certificate is about to expire or has expired, and once a day from then on. The
 /// thread ends with the process. What held at `logged_unix_s` was logged already.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which only waits")]
 pub(super) fn start(tls: Arc<TlsContext>, mut logged_unix_s: i64) -> io::Result<()> {
     let work = move || {
         loop {

@@ -155,6 +155,7 @@ impl ListenOptions<'_> {
 
 /// Retries while the address is in use: a tracker that was killed a moment ago holds its port until
 /// the kernel has taken its ring apart.
+#[expect(clippy::disallowed_methods, reason = "at start, before any worker runs")]
 fn retry<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..BIND_TRIES {
         match bind() {

@@ -263,6 +263,7 @@ fn may_replace(change: ListChange, list: &AccessList, config: &AccessConfig) -> 
 
 /// Waits until no worker has the list any more: to free a large one takes a millisecond, which this
 /// thread should spend and no worker.
+#[expect(clippy::disallowed_methods, reason = "the thread of the reloads may wait")]
 fn retire(list: Arc<AccessList>, wakers: &[Waker]) {
     wakers.iter().for_each(Waker::wake);
     for _ in 0..RETIRE_TRIES {

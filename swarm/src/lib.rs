@@ -12,7 +12,10 @@
 //!
 //! Clients choose the keys, so every hash is keyed with a secret of the process: nobody can find
 //! info hashes or addresses that collide.
-
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")
+)]
 #![forbid(unsafe_code)]
 
 mod address_policy;

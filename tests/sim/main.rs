@@ -16,6 +16,7 @@
 //! The fake ring also checks what a ring's user promises ([`ring`]). A failure prints the
 //! seed and what happened last: `ANNULUS_SIM_SEED=n` runs one seed, `ANNULUS_SIM_SEEDS=n` so
 //! many. That the checks can fail is tested by breaking the ring ([`faults::Sabotage`]).
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
 mod answers;
 mod bounds;

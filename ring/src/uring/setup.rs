@@ -171,6 +171,7 @@ impl Uring {
 
     /// Whether multishot receive is known (6.0): tried on a socket that is closed already,
     /// which a kernel that knows it answers with end of stream.
+    #[expect(clippy::disallowed_types, reason = "a probe of the kernel at start")]
     fn try_multishot_recv(&mut self) -> io::Result<bool> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         drop(theirs);
@@ -192,6 +193,7 @@ impl Uring {
     /// Whether a send with MSG_WAITALL that falls short tells by how much: tried on a socket
     /// that takes less than it is given. Linux 5.19 and early 6.0 say EAGAIN instead, and
     /// who believes them sends the same bytes twice.
+    #[expect(clippy::disallowed_types, reason = "a probe of the kernel at start")]
     fn try_send_skip_success(&mut self) -> io::Result<bool> {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
         socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
