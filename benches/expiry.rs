@@ -4,6 +4,7 @@
 //! timeout so short that everything expires within seconds, far faster than any configuration
 //! allows. Every turn is timed from the ring's wake-up to its next wait: that long a client waits
 //! that comes in that turn. Nothing is asserted of times. The memory of the peers is printed too.
+#![allow(clippy::disallowed_methods, reason = "it measures times")]
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

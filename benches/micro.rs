@@ -4,6 +4,7 @@
 //! `cargo bench --bench micro`. Each measurement checks its result, and calls what the
 //! server calls. Figures are nanoseconds: the best and the median of some rounds, since
 //! noise only ever adds.
+#![allow(clippy::disallowed_methods, reason = "it measures times")]
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};

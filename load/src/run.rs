@@ -45,6 +45,7 @@ const RESPONSE_BUFFERS: u16 = 256;
 ///
 /// # Errors
 /// The run cannot begin, a worker fails, or a report cannot be written.
+#[expect(clippy::disallowed_methods, reason = "the load measures latencies")]
 pub fn run(options: &LoadOptions) -> Result<bool, String> {
     let url = TrackerUrl::parse(&options.url, &options.path_suffix)?;
     let address = resolve(options, &url)?;

@@ -1,5 +1,6 @@
 //! The grammar of heads, as tables. Every row is given whole, byte by byte, and so that it ends
 //! where the next byte of memory cannot be read.
+#![allow(clippy::disallowed_methods, reason = "tests may wait")]
 
 use std::time::{Duration, Instant};
 

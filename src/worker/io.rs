@@ -76,7 +76,7 @@ impl<R: Ring> Worker<R> {
         let connection = &mut slot.connection;
         self.handshakes += u32::from(connection.may_be_costly(bytes));
         let handshake = connection.handshake();
-        let mut turn = Turn { handler: server, now_s: self.now_s, timeouts: timeouts, out };
+        let mut turn = Turn { handler: server, now_s: self.now_s, timeouts, out };
         let progress = connection.receive(bytes, scratch, &mut turn);
         if handshake == Some(HandshakeState::InProgress)
             && let Some(HandshakeState::Done { tls13, resumed }) = connection.handshake()

@@ -23,7 +23,7 @@ const CONNECTIONS_AT_RATE: u64 = 256;
 pub const NEVER_SENT: &str = "never-sent";
 
 #[derive(Clone, Copy, Debug)]
-pub struct LoadPlan {
+pub struct LoadJob {
     pub server: ServerKind,
     pub at: Endpoint,
     pub keep_alive: KeepAlive,
@@ -51,15 +51,15 @@ fn program() -> PathBuf {
     tracker().with_file_name("annulus-load")
 }
 
-impl LoadPlan {
+impl LoadJob {
     /// As fast as the server answers, for so many seconds.
     pub fn full_speed(
         server: ServerKind,
         at: Endpoint,
         keep_alive: KeepAlive,
         seconds: u64,
-    ) -> LoadPlan {
-        LoadPlan { server, at, keep_alive, seconds, rate: 0, requests: 0, spread: false }
+    ) -> LoadJob {
+        LoadJob { server, at, keep_alive, seconds, rate: 0, requests: 0, spread: false }
     }
 
     /// Runs it, on a CPU of its own if it is not spread. Returns the report, without the options:

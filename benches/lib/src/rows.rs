@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::{Result, anyhow, ensure};
 
 use crate::handshake::BareHandshake;
-use crate::load::LoadPlan;
+use crate::load::LoadJob;
 use crate::net::{Endpoint, KeepAlive, Transport, check, response};
 use crate::options::BenchOptions;
 use crate::results::{LoadedRun, Results, Row, Run};
@@ -101,8 +101,8 @@ pub fn measure_workers(options: &BenchOptions) -> Vec<Run> {
                 let (workers, started) = &started[turn];
                 eprintln!("workers, {row:?}, {workers}");
                 let outcome = started.as_ref().map_err(Clone::clone).and_then(|(running, at)| {
-                    let plan = LoadPlan::full_speed(server, *at, keep_alive, options.seconds);
-                    run(running, LoadPlan { spread: true, ..plan }).map_err(shown)
+                    let plan = LoadJob::full_speed(server, *at, keep_alive, options.seconds);
+                    run(running, LoadJob { spread: true, ..plan }).map_err(shown)
                 });
                 let server = server.name().to_owned();
                 all.push(Run { row, server, workers: *workers, outcome: outcome.into() });
@@ -138,7 +138,7 @@ fn start_all(
                         warm_up(*server, at, keep_alive)?;
                     } else {
                         check(*server, at, keep_alive)?;
-                        LoadPlan::full_speed(*server, at, keep_alive, 1).run()?;
+                        LoadJob::full_speed(*server, at, keep_alive, 1).run()?;
                     }
                     Ok(at)
                 });
@@ -157,8 +157,8 @@ impl Subject {
         let name = self.server.name();
         eprintln!("{row:?}, {name}");
         let outcome = self.state.clone().and_then(|(running, at)| {
-            let plan = LoadPlan::full_speed(self.server, at, self.keep_alive, seconds);
-            let once = || run(&running, LoadPlan { rate, ..plan }).map_err(shown);
+            let plan = LoadJob::full_speed(self.server, at, self.keep_alive, seconds);
+            let once = || run(&running, LoadJob { rate, ..plan }).map_err(shown);
             let first = once()?;
             if self.server.waits_for_itself(self.transport) || first.waited() <= WAITED_MAX {
                 return Ok(first);
@@ -185,7 +185,7 @@ fn in_turn(count: usize, round: usize) -> impl Iterator<Item = usize> {
 }
 
 /// One run of the load, and what the server had of the CPU meanwhile.
-fn run(running: &RunningServer, plan: LoadPlan) -> Result<LoadedRun> {
+fn run(running: &RunningServer, plan: LoadJob) -> Result<LoadedRun> {
     let before = running.cpu_time()?;
     let report = plan.run()?;
     let cpu = running.cpu_time()?.since(before);
@@ -247,6 +247,6 @@ fn start(
 /// responses name fewer peers.
 fn warm_up(server: ServerKind, at: Endpoint, keep_alive: KeepAlive) -> Result<()> {
     check(server, at, keep_alive)?;
-    let plan = LoadPlan::full_speed(server, at, keep_alive, FILL_SECONDS_MAX);
-    LoadPlan { requests: LOAD_ANNOUNCES, ..plan }.run().map(drop)
+    let plan = LoadJob::full_speed(server, at, keep_alive, FILL_SECONDS_MAX);
+    LoadJob { requests: LOAD_ANNOUNCES, ..plan }.run().map(drop)
 }
