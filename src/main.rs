@@ -1,4 +1,4 @@
-//! The program: from a command line to an exit status.
+//! The program, from the command line to the exit status.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -6,18 +6,19 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use annulus::access_list::{AccessList, LoadedAccessList};
+use annulus::access_list::AccessList;
 use annulus::cli::{self, Command};
 use annulus::clock::Clock;
 use annulus::config::{AccessMode, Config, DEFAULT_TOML};
 use annulus::log;
 use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
-use annulus::tls::{Certificates, LoadedCertificates};
+use annulus::tls::Certificates;
+use anyhow::Context;
 
-/// A wrong configuration, or a failure.
-const FAILED: u8 = 1;
-/// A wrong command line.
-const MISUSED: u8 = 2;
+/// The exit status for a wrong configuration or a failure.
+const FAILURE: u8 = 1;
+/// The exit status for a wrong command line.
+const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1).peekable();
@@ -27,8 +28,8 @@ fn main() -> ExitCode {
     let command = match cli::parse(arguments) {
         Ok(command) => command,
         Err(error) => {
-            complain(&format!("annulus: {error}\nannulus --help explains the flags"));
-            return ExitCode::from(MISUSED);
+            report(&format!("annulus: {error}\nannulus --help explains the flags"));
+            return ExitCode::from(USAGE_ERROR);
         }
     };
     let done = match command {
@@ -40,9 +41,9 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            complain(&what);
-            ExitCode::from(FAILED)
+        Err(error) => {
+            report(&format!("{error:#}"));
+            ExitCode::from(FAILURE)
         }
     }
 }
@@ -55,45 +56,48 @@ fn serve(path: Option<&Path>) -> ExitCode {
         log::failure(&format!("{error:#}"));
     }
     log::flush();
-    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
 }
 
-fn check(path: Option<&Path>) -> Result<(), String> {
-    let config = Config::load(path).map_err(|errors| errors.to_string())?;
-    config.warning().iter().for_each(|warning| complain(warning));
-    config.tls.warning().iter().for_each(|warning| complain(warning));
+/// Checks the configuration and all files that it names.
+fn check(path: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    let warn = |warning: &String| report(warning);
+    config.warning().iter().chain(&config.tls.warning()).for_each(warn);
+    let source = FileSource::Direct;
     if !config.tls.certificates.is_empty() {
-        let certificates = &config.tls.certificates;
-        let LoadedCertificates { warnings, .. } =
-            Certificates::load(certificates, &FileSource::Direct, Clock::unix_s())
-                .map_err(|mistakes| mistakes.join("\n"))?;
-        warnings.iter().for_each(|warning| complain(warning));
+        let files = &config.tls.certificates;
+        let loaded = Certificates::load(files, &source, Clock::unix_s()).map_err(joined)?;
+        loaded.warnings.iter().for_each(warn);
     }
     if config.access.mode != AccessMode::Off {
-        let LoadedAccessList { list, warnings } =
-            AccessList::load(&config.access, &FileSource::Direct)
-                .map_err(|mistakes| mistakes.join("\n"))?;
-        warnings.iter().chain(&list.warning(&config.access)).for_each(|it| complain(it));
+        let loaded = AccessList::load(&config.access, &source).map_err(joined)?;
+        loaded.warnings.iter().chain(&loaded.list.warning(&config.access)).for_each(warn);
     }
-    Sandbox::plan(&config).map_err(|error| format!("{error:#}"))?;
+    Sandbox::plan(&config)?;
     match path {
         Some(path) => print(&format!("{}: ok\n", path.display())),
         None => print("defaults: ok\n"),
     }
 }
 
-/// A reader that has seen enough (`annulus -p | head`) is no failure; a full disk is.
-fn print(text: &str) -> Result<(), String> {
+fn joined(errors: Vec<String>) -> anyhow::Error {
+    anyhow::Error::msg(errors.join("\n"))
+}
+
+/// Writes to standard output. A reader that closes it early (`annulus -p | head`) is no failure; a
+/// full disk is.
+fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(format!("annulus: standard output: {error}"))
+            Err(error).context("annulus: standard output")
         }
         _ => Ok(()),
     }
 }
 
-/// To standard error; if that is gone too, the exit status has to say it.
-fn complain(what: &str) {
+/// Writes to standard error. If that fails too, the exit status is all that is left.
+fn report(what: &str) {
     let _ = writeln!(io::stderr(), "{what}");
 }

@@ -25,32 +25,3 @@ pub(crate) fn did_you_mean(guess: Option<&str>) -> String {
 fn folded(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::suggest;
-
-    const NAMES: [&str; 4] = ["interval", "min_interval", "peer_timeout", "max"];
-
-    #[test]
-    fn slips_are_recognised() {
-        for (typed, meant) in [
-            ("intervall", "interval"),
-            ("itnerval", "interval"),
-            ("INTERVAL", "interval"),
-            ("min-interval", "min_interval"),
-            ("minInterval", "min_interval"),
-            ("peers_timeout", "peer_timeout"),
-            ("mx", "max"),
-        ] {
-            assert_eq!(suggest(typed, NAMES), Some(meant), "{typed}");
-        }
-    }
-
-    #[test]
-    fn the_unlike_is_not_guessed_at() {
-        for typed in ["", "m", "banana", "timeout", "interval_of_announce"] {
-            assert_eq!(suggest(typed, NAMES), None, "{typed}");
-        }
-    }
-}

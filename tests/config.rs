@@ -282,6 +282,25 @@ fn unknown_names_get_a_suggestion() {
 }
 
 #[test]
+fn suggestions_are_similar() {
+    for (typed, meant) in [
+        ("itnerval", "interval"),
+        ("INTERVAL", "interval"),
+        ("minInterval", "min_interval"),
+        ("peers_timeout", "peer_timeout"),
+        ("redirekt", "redirect"),
+    ] {
+        let error = Config::parse(&format!("[protocol]\n{typed} = 1"), "typed").unwrap_err();
+        let hint = format!("\"protocol.{typed}\"; did you mean \"protocol.{meant}\"?");
+        assert!(error.to_string().ends_with(&hint), "{error}");
+    }
+    for typed in ["m", "banana", "timeout", "interval_of_announce"] {
+        let error = Config::parse(&format!("[protocol]\n{typed} = 1"), "typed").unwrap_err();
+        assert!(error.to_string().contains("; the keys here are interval, "), "{error}");
+    }
+}
+
+#[test]
 fn values_out_of_bounds_get_the_bounds() {
     refused(
         "bounds",
@@ -589,10 +608,11 @@ fn no_typo_panics() {
             // In place of a character, before it, and at the end.
             for rest in [&text[at + 1..], &text[at..], ""] {
                 let slipped = format!("{}{slip}{rest}", &text[..at]);
-                let Err(mistakes) = Config::parse(&slipped, "slip.toml") else { continue };
+                let Err(errors) = Config::parse(&slipped, "slip.toml") else { continue };
+                let errors = errors.to_string();
                 refused += 1;
-                assert!(mistakes.lines().next().is_some(), "{slipped}");
-                for line in mistakes.lines() {
+                assert!(errors.lines().next().is_some(), "{slipped}");
+                for line in errors.lines() {
                     assert!(line.starts_with("slip.toml:"), "{line}\n{slipped}");
                     assert!(!line.contains(char::is_control), "{line}\n{slipped}");
                 }
@@ -631,15 +651,34 @@ fn a_file_that_is_no_text_is_refused() {
         said(dir.check(b"# a\n# \xc3\xa9 \xe9\n")),
         "annulus.toml:2: not UTF-8 (byte 0xe9)\n"
     );
-    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-    for (mark, from) in [("\u{feff}", "UTF-16"), ("", "UTF-16LE")] {
+    let wide = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        text.encode_utf16().flat_map(bytes).collect()
+    };
+    let marked = "\u{feff}workers = 1\n";
+    let mut cut_off = wide(&"0".repeat(1000), u16::to_le_bytes);
+    cut_off.pop();
+    for (bytes, from) in [
+        (wide(marked, u16::to_le_bytes), "UTF-16"),
+        (wide(marked, u16::to_be_bytes), "UTF-16"),
+        (wide(&marked[3..], u16::to_le_bytes), "UTF-16LE"),
+        (wide(&marked[3..], u16::to_be_bytes), "UTF-16BE"),
+        (wide("a\n", u16::to_le_bytes), "UTF-16LE"),
+        (wide("\u{feff}", u16::to_le_bytes), "UTF-16"),
+        (cut_off, "UTF-16LE"),
+        (b"\xff\xfe\0\0a\0\0\0".to_vec(), "UTF-32"),
+        (b"\0\0\xfe\xff\0\0\0a".to_vec(), "UTF-32"),
+    ] {
+        let name = &from[..6];
         assert_eq!(
-            said(dir.check(wide(&format!("{mark}workers = 1\n")))),
+            said(dir.check(bytes)),
             format!(
-                "annulus.toml: text in UTF-16: save it as UTF-8, or convert it by \
+                "annulus.toml: text in {name}: save it as UTF-8, or convert it by \
                  \"iconv -f {from} -t UTF-8\"\n"
             )
         );
+    }
+    for bytes in [&b"a\0"[..], b"a\0bcdefg\0h", &[0; 100]] {
+        assert!(!said(dir.check(bytes)).contains("UTF"), "{bytes:?}");
     }
     let long = "# 3456789 123456\n".repeat(16 * 1024);
     assert_eq!(
@@ -806,8 +845,8 @@ fn printed_bounds_are_the_bounds() {
         // Another key may contradict the value, but its bounds must not.
         let refused = |value: i128| {
             let parsed = Config::parse(&format!("{name} = {value}\n"), "bounds");
-            parsed.is_err_and(|mistakes| {
-                let first = mistakes.lines().next().unwrap().replace('_', "");
+            parsed.is_err_and(|errors| {
+                let first = errors.to_string().lines().next().unwrap().replace('_', "");
                 first.contains(&format!("= {value}: must be {min} to {max} "))
             })
         };

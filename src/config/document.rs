@@ -26,13 +26,6 @@ const SHOWN_CHARS_MAX: usize = 48;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub(super) Vec<String>);
 
-impl ConfigErrors {
-    /// One line per error, without line ends.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-}
-
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.join("\n").fmt(f)

@@ -176,11 +176,9 @@ pub(super) fn external_ipv4<'de, D>(from: D) -> Result<Option<Ipv4Addr>, D::Erro
 where
     D: Deserializer<'de>,
 {
-    let form = "\"\", or an IPv4 address like \"203.0.113.7\"";
-    text(from, form, |text| match public(text, form)? {
-        None => Ok(None),
-        Some(IpAddr::V4(ip)) => Ok(Some(ip)),
-        Some(IpAddr::V6(_)) => Err("is IPv6: write it to external_ipv6".to_string()),
+    public(from, "\"\", or an IPv4 address like \"203.0.113.7\"", |ip| match ip {
+        IpAddr::V4(ip) => Ok(ip),
+        IpAddr::V6(_) => Err("is IPv6: write it to external_ipv6"),
     })
 }
 
@@ -189,24 +187,26 @@ where
     D: Deserializer<'de>,
 {
     let form = "\"\", or an IPv6 address like \"2001:db8::7\", without brackets";
-    text(from, form, |text| match public(text, form)? {
-        None => Ok(None),
-        Some(IpAddr::V6(ip)) => Ok(Some(ip)),
-        Some(IpAddr::V4(_)) => Err("is IPv4: write it to external_ipv4".to_string()),
+    public(from, form, |ip| match ip {
+        IpAddr::V6(ip) => Ok(ip),
+        IpAddr::V4(_) => Err("is IPv4: write it to external_ipv4"),
     })
 }
 
-fn public(text: &str, form: &str) -> Result<Option<IpAddr>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let ip: IpAddr = text
-        .parse()
-        .map_err(|_| format!("expected {form} (no port, and names are not looked up)"))?;
-    match ip.to_canonical() {
-        ip if is_public(ip) => Ok(Some(ip)),
-        _ => Err("must be a public address: others cannot reach this one".to_string()),
-    }
+/// A public address that `family` accepts, or nothing.
+fn public<'de, D: Deserializer<'de>, T>(
+    from: D,
+    form: &str,
+    family: impl Fn(IpAddr) -> Result<T, &'static str>,
+) -> Result<Option<T>, D::Error> {
+    text(from, form, |text| match text.parse().map(|ip: IpAddr| ip.to_canonical()) {
+        _ if text.is_empty() => Ok(None),
+        Err(_) => Err(format!("expected {form} (no port, and names are not looked up)")),
+        Ok(ip) if !is_public(ip) => {
+            Err("must be a public address: others cannot reach this one".to_string())
+        }
+        Ok(ip) => Ok(Some(family(ip)?)),
+    })
 }
 
 /// The name of a user or a group, or its number.
