@@ -1,5 +1,4 @@
-//! Access lists from outside: the real binary on real sockets, on either engine, before and
-//! after an operator changes the list.
+//! Access lists, on either engine: their effect, their reload, and their errors.
 
 mod hanging;
 mod lease;

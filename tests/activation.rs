@@ -1,5 +1,5 @@
-//! Started by a service manager: sockets are passed in, and it is told how the program is. The
-//! manager is played by the tests.
+//! Service activation and notification: the tests act as the service manager, pass sockets and
+//! receive messages.
 
 mod manager;
 mod notified;

@@ -1,5 +1,5 @@
-//! Clients that mean no good, and the tracker all the others rely on meanwhile: nothing a
-//! client does or leaves undone may hold a connection, memory or a processor for long.
+//! Hostile clients: none of them may hold a connection, memory or a processor for long, and other
+//! clients are served meanwhile.
 
 mod exhaustion;
 mod garbage;

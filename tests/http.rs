@@ -1,10 +1,9 @@
-//! The program from outside: the real binary on real sockets, on either engine, held to every
-//! promise of its protocol.
+//! The program over real sockets, on either engine: its HTTP interface.
 //!
-//! `announce` and `scrape` are what clients may ask, and `places` where, `answer` what they are
-//! told, `delivery` how it arrives, `framing` and `refusal` the HTTP around it, `page` what people
-//! and robots see, `limit` and `process` the rest of what operators rely on, and `corpus` what
-//! real clients were heard to say.
+//! `announce` and `scrape` test the parameters, `places` the paths, `answer` the responses,
+//! `delivery` how they arrive, `framing` and `refusal` the HTTP around them, `page` the page for
+//! people and robots, `limit` and `process` operation, and `corpus` recorded requests of real
+//! clients.
 
 mod announce;
 mod answer;

@@ -1,12 +1,10 @@
-//! HTTPS from outside: the real binary on real sockets, on either engine, before clients that
-//! verify its certificates. What is said inside is `tests/http`'s affair; here it is what TLS
-//! adds to it.
+//! HTTPS over real sockets, on either engine, with clients that verify certificates. The HTTP
+//! inside is tested by `http`.
 //!
-//! `addresses` is who gets which certificate without a name, `agreement` what other people's
-//! clients and the tracker agree on, `resumption` how they save themselves the half of it,
-//! `conversation` the HTTP inside, `delivery` how its answers arrive, `life` how connections begin
-//! and end, `segments` what TCP carries of that end, `garbage` those that mean no good, and
-//! `reload` what happens to all of them when the certificates are renewed.
+//! `addresses` tests certificates for addresses, `agreement` the versions and keys negotiated with
+//! other clients, `resumption` session tickets, `conversation` the HTTP inside, `delivery` how
+//! responses arrive, `life` how connections begin and end, `segments` the TCP segments of the end,
+//! `garbage` invalid records, and `reload` the renewal of certificates.
 
 mod addresses;
 mod agreement;

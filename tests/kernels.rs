@@ -1,10 +1,10 @@
-//! Boots Debian's kernels and runs the tracker on them, with its defaults: 5.10 (Debian
-//! 11) lacks what makes io_uring worth while, so the tracker must serve by epoll; 6.1
-//! (Debian 12) and 6.12 have it, and 6.12 can also forbid it by a sysctl. Each has another
-//! part of Landlock, 5.10 none, and on each the tracker can become another user.
+//! Boots Debian's kernels and runs the tracker on them with its defaults. 5.10 (Debian 11) lacks
+//! what the io_uring engine needs, so the tracker must use epoll; 6.1 (Debian 12) and 6.12 have it,
+//! and a sysctl of 6.12 can forbid it. Each has a different version of Landlock, 5.10 none, and on
+//! each the tracker can run as another user.
 //!
-//! The guest is emulated in software, so that no virtualisation is needed, and holds the
-//! static program and a static busybox: the same file runs on all of them.
+//! The guest is emulated in software, so no virtualisation is needed. It holds the static program
+//! and a static busybox.
 
 mod cpio;
 
@@ -21,16 +21,16 @@ use crate::support::process::KillOnDrop;
 use crate::support::requirements::{TempDir, can_run, missing_programs, print_uncaptured};
 use cpio::Archive;
 
-/// From power-on to the end. Alone, a boot takes a few seconds.
+/// The limit of a boot, from power-on to power-off. Alone, it takes a few seconds.
 const BOOT_MAX: Duration = Duration::from_secs(180);
 
-/// Megabytes of the guest; the program is there twice while the archive is unpacked.
+/// The guest's memory in megabytes; the program is there twice while the archive is unpacked.
 const GUEST_MEMORY_MB: usize = 512;
 
 const QEMU: &str = "qemu-system-x86_64";
 const BUSYBOX: &str = "/bin/busybox";
 
-/// One boot at a time: two at once on two cores would each need the other's time limit.
+/// One boot at a time: a boot uses a whole processor.
 static ONE_BOOT: Mutex<()> = Mutex::new(());
 
 #[test]
@@ -76,7 +76,7 @@ struct Report {
 }
 
 impl Report {
-    /// Boots `kernel`; none if the test is to be skipped.
+    /// Boots `kernel`; `None` if the test is to be skipped.
     fn of(kernel: &str) -> Option<Report> {
         let mut missing = missing_programs(&[QEMU]);
         let kernel_file = kernels_directory().map(|directory| directory.join(kernel));
@@ -100,7 +100,7 @@ impl Report {
         Some(Report { console: boot(&kernel_file.expect("checked above"), &archive) })
     }
 
-    /// What follows `@tag ` in the lines that have it.
+    /// The rest of the lines with `@tag `.
     fn lines(&self, tag: &str) -> Vec<&str> {
         let tag = format!("@{tag} ");
         let tagged = self.console.lines().filter_map(|line| line.split_once(&tag));
@@ -125,14 +125,14 @@ impl Report {
         print_uncaptured(&format!("{}: {line}", self.lines("kernel").join("")));
     }
 
-    /// The line that names the engine gives one of `reasons`.
+    /// The engine's log line contains one of `reasons`.
     fn check_reason(&self, run: &str, reasons: &[&str]) {
         let line = self.engine(run);
         let given = reasons.iter().any(|reason| line.contains(reason));
         assert!(given, "none of {reasons:?} in {line:?}\n{}", self.console);
     }
 
-    /// It could also serve as another user, in an empty directory.
+    /// It also served as another user, in an empty directory.
     fn check_dropped(&self) {
         let log = self.lines("log dropped");
         let said = log.iter().any(|line| line.contains("running as user 65534 (65534)"));
@@ -140,15 +140,15 @@ impl Report {
         self.check_service("dropped");
     }
 
-    /// It had of Landlock what this kernel has.
+    /// It used the part of Landlock that this kernel has.
     fn check_landlock(&self, had: &str) {
         let log = self.lines("log default");
         let said = log.iter().any(|line| line.ends_with(had));
         assert!(said, "no line that ends with {had:?}\n{}", self.console);
     }
 
-    /// Each leecher's answer names the seeder that announced before it over the same
-    /// address family, and the tracker left when asked to.
+    /// Each leecher's response contains the seeder that announced before it over the same address
+    /// family, and the tracker stopped on SIGTERM.
     fn check_service(&self, run: &str) {
         // 50001 and 50003, in BEP 23's and BEP 7's form.
         let seeder_v4 = b"5:peers6:\x7f\x00\x00\x01\xc3\x51";
@@ -171,8 +171,8 @@ impl Report {
     }
 }
 
-/// `$ANNULUS_KERNELS`, or `kernels/` in cargo's target directory (which has one more
-/// level when a target is named): where tests/packages puts them.
+/// `$ANNULUS_KERNELS`, or `kernels/` in cargo's target directory, which has one more level if a
+/// target is named: tests/packages puts them there.
 fn kernels_directory() -> Option<PathBuf> {
     if let Some(directory) = env::var_os("ANNULUS_KERNELS") {
         return Some(PathBuf::from(directory));
@@ -193,7 +193,7 @@ fn initramfs() -> Vec<u8> {
     archive.finish()
 }
 
-/// Boots and returns what the guest wrote until it ended or its time was over.
+/// Boots; returns the output of the guest until its end or the time limit.
 fn boot(kernel: &Path, initramfs: &Path) -> String {
     let mut guest = KillOnDrop(
         Command::new(QEMU)
@@ -203,7 +203,7 @@ fn boot(kernel: &Path, initramfs: &Path) -> String {
             .arg(kernel)
             .arg("-initrd")
             .arg(initramfs)
-            // panic=-1: a guest whose init is lost ends at once instead of in time.
+            // panic=-1: a guest that panics reboots at once, which ends qemu.
             .args(["-append", "console=ttyS0 quiet panic=-1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -230,7 +230,7 @@ fn boot(kernel: &Path, initramfs: &Path) -> String {
     format!("{console}\n{ended}")
 }
 
-/// The bytes of `text`, or none of them if it is not hexadecimal.
+/// The bytes of hexadecimal `text`; empty if it is invalid.
 fn decode_hex(text: &str) -> Vec<u8> {
     let digits: Option<Vec<u8>> =
         text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();

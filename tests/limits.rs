@@ -1,8 +1,9 @@
-//! What one address may take: the real binary, two workers, on either engine.
+//! Limits for one address: the program with two workers, on either engine.
 //!
-//! `connections` and `requests` are the two limits, `proxied` whose they are behind proxies,
-//! `crowding` is what one address has in a torrent, `full` is what becomes of the connections of
-//! all addresses together, and `attack` is one address that wants everything while others announce.
+//! `connections` and `requests` test the two limits, `proxied` the limits of clients behind
+//! proxies, `crowding` the limit of peers in a torrent, `full` the limit of all connections,
+//! `unread` connections whose response is not read, and `attack` an attacker while other clients
+//! announce.
 
 mod attack;
 mod client_table;
@@ -18,13 +19,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::support::client::HttpClient;
 
-/// One of the addresses 127.0.7.0 to 127.0.7.255, all of this machine.
+/// A loopback address, 127.0.7.0 to 127.0.7.255.
 fn address(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 7, number).into()
 }
 
 impl HttpClient {
-    /// Sends this and waits for what comes of it: whether bytes come back and not a reset.
+    /// Sends this and waits for the result: whether bytes come back and not a reset.
     #[track_caller]
     fn is_answered(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.send(bytes);

@@ -12,7 +12,7 @@ fn dist(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("dist").join(name)
 }
 
-/// What a program prints, standard output first. It has to succeed.
+/// The output of a program, standard output first. It must succeed.
 #[track_caller]
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();

@@ -1,11 +1,9 @@
-//! Behind proxies: the real binary on either engine, and whose word on a client's address it
-//! takes.
+//! Behind proxies, on either engine: which client address the tracker uses.
 //!
-//! `forwarded` is the header, `introduction` the PROXY protocol, both by hand; `pieces` is the
-//! latter cut at every byte, in memory. `external` is what is told of peers of the tracker's own
-//! network, with a header to have clients from everywhere. `local` is a Unix socket in place of an
-//! address, and `link_local` an address that nobody else can reach. `nginx` and `haproxy` are
-//! Debian's own, with the configurations that are given away as examples.
+//! `forwarded` tests the header, `introduction` the PROXY protocol; `pieces` splits the latter at
+//! every byte, in memory. `external` tests what replaces private addresses. `local` is a Unix
+//! socket, and `link_local` a link-local client. `nginx` and `haproxy` run Debian's programs with
+//! the example configurations.
 
 mod external;
 mod forwarded;

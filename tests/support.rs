@@ -1,4 +1,5 @@
-//! What the tests share: the tracker as a process, clients, and what a machine must have.
+//! Support that all tests share: the tracker as a process, clients, certificates, and the programs
+//! and rights that a machine must have.
 
 pub(crate) mod access_list;
 pub(crate) mod admin;

@@ -1,7 +1,7 @@
-//! Whole files travel between real clients that only the tracker can introduce to each
-//! other: over IPv4 and IPv6, through both of its engines, by HTTP and by HTTPS. Every client
-//! seeds and leeches at least twice over each address family it speaks, and once more by
-//! HTTPS if it speaks that. Two leech from a magnet link too, with nothing but seeders there.
+//! Files are transferred between real clients that can find each other only through the tracker:
+//! over IPv4 and IPv6, with both engines, by HTTP and HTTPS. Every client seeds and leeches at
+//! least twice over each address family that it supports, and once more by HTTPS. Two clients also
+//! leech from a magnet link, with nothing but seeders in the swarm.
 
 mod clients;
 mod network;
@@ -26,38 +26,38 @@ use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
 use network::{Family, Network};
 use trust::Trust;
 
-/// Not a whole number of blocks of 16 KiB, the unit in which peers ask for pieces.
+/// Not a multiple of 16 KiB, the size of a block.
 const FILE_BYTES: usize = 1_500_007;
 
-/// Transfers at the same time, each with two hosts of its own.
+/// Parallel transfers, each with two hosts.
 const LANES: u8 = 2;
 
-/// How long the tracker may not know of a seeder. Clients hash the file first.
+/// How long a seeder may take to announce. Clients hash the file first.
 const SEEDER_MAX: Duration = Duration::from_secs(20);
 
 /// How long a transfer may take; most take one to five seconds.
 const TRANSFER_MAX: Duration = Duration::from_secs(60);
 
-/// How long after it a leecher may still count as one.
+/// How long after the transfer a leecher may still be counted as one.
 const COMPLETION_MAX: Duration = Duration::from_secs(15);
 
 const POLL: Duration = Duration::from_millis(250);
 
-/// How peers speak with the trackers.
+/// How peers connect to the tracker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Http,
     Https,
 }
 
-/// What a leecher begins with.
+/// What a leecher starts from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     Torrent,
     Magnet,
 }
 
-/// Each client with the next so many of them, to which it seeds.
+/// Pairs of each client as seeder with each of the next `leechers` clients.
 fn circle(clients: &[Client], leechers: usize) -> Vec<(Client, Client)> {
     let steps = 1..=leechers;
     let pairs = steps.flat_map(|step| {
@@ -97,15 +97,15 @@ fn files_travel_with_https_over_ipv6() {
     transfers("https6", Family::V6, &pairs, Scheme::Https, Start::Torrent);
 }
 
-/// Without metadata libtorrent calls itself a leecher, and aria2 a seeder.
+/// Without metadata libtorrent reports itself as a leecher, and aria2 as a seeder.
 #[test]
 fn files_travel_from_magnets() {
     let clients = [Client::Aria2, Client::Libtorrent];
     transfers("magnet", Family::V4, &circle(&clients, 2), Scheme::Http, Start::Magnet);
 }
 
-/// The control: were there another way for peers to find each other, the transfers above
-/// would say nothing of the tracker.
+/// The control: if peers could find each other without the tracker, the transfers would prove
+/// nothing.
 #[test]
 fn peers_of_different_trackers_do_not_meet() {
     const PATIENCE: Duration = Duration::from_secs(12);
@@ -131,7 +131,7 @@ fn peers_of_different_trackers_do_not_meet() {
     let there = elsewhere.make_torrent(&seeded, &torrents[1], 64 * 1024).expect("a torrent");
     assert_eq!(here, there, "the same torrent at both trackers");
 
-    // libtorrent knows the most ways to find peers.
+    // libtorrent has the most ways to find peers.
     let _seeder = Client::Libtorrent.start(&network, 0, &transfer.share("seeder", &torrents[0]));
     let _leecher = Client::Libtorrent.start(&network, 1, &transfer.share("leecher", &torrents[1]));
     let is_known = |to: &Transfer<'_>| to.scrape(&here).is_some_and(|it| it.all() == 1);
@@ -140,7 +140,7 @@ fn peers_of_different_trackers_do_not_meet() {
     assert!(!wait_until(PATIENCE, || leeched.exists()), "they met without the tracker's help");
 }
 
-/// Runs the transfers from the first to the second of each pair.
+/// Transfers from the first to the second client of each pair.
 fn transfers(
     name: &'static str,
     family: Family,
@@ -151,7 +151,7 @@ fn transfers(
     if !can_run("the transfers between clients", &missing()) {
         return;
     }
-    // Declared in the order in which they are needed: dropped in the opposite one.
+    // Dropped in the opposite order of their declaration.
     let scratch = TempDir::new(name);
     let network = Network::new(name, family, 2 * LANES);
     let trust = (scheme == Scheme::Https).then(|| Trust::new(network.hub_address()));
@@ -210,7 +210,7 @@ fn missing() -> Vec<String> {
     missing
 }
 
-/// A tracker in the hub: of HTTPS alone with certificates, of HTTP alone without.
+/// A tracker in the hub: HTTPS only with certificates, HTTP only without.
 fn start_tracker(network: &Network, engine: &str, trust: Option<&Trust>) -> Tracker {
     let address = SocketAddr::new(network.hub_address(), 0);
     let own = format!("workers = 2\nengine = \"{engine}\"\n");
@@ -235,20 +235,19 @@ fn announce_url(tracker: &Tracker, scheme: Scheme) -> String {
     format!("{scheme}://{}/announce", addresses[0])
 }
 
-/// One transfer, apart from who takes part.
+/// The conditions of one transfer.
 struct Transfer<'a> {
     network: &'a Network,
     announce: String,
-    /// Whom the peers trust to know the tracker, if it speaks TLS.
+    /// The root certificate that peers trust, if the tracker uses TLS.
     trusted: Option<PathBuf>,
     hosts: (u8, u8),
     directory: &'a Path,
-    /// What the leecher begins with.
     start: Start,
 }
 
 impl Transfer<'_> {
-    /// Runs it. An `Ok` holds a remark or nothing.
+    /// Runs the transfer. `Ok` holds a remark or nothing.
     fn run(&self, seeder: Client, leecher: Client) -> Result<&'static str, String> {
         let seeded = self.directory.join("seeder/file.bin");
         let leeched = self.directory.join("leecher/file.bin");
@@ -259,7 +258,7 @@ impl Transfer<'_> {
         let wanted = sha256(&seeded)?;
 
         let mut seeding = seeder.start(self.network, self.hosts.0, &self.share("seeder", &torrent));
-        // A leecher that comes before the seeder would not ask again for minutes. (A
+        // A leecher that announces before the seeder would not announce again for minutes. (A
         // ctorrent that has yet to check its file announces itself as a leecher.)
         if !wait_until(SEEDER_MAX, || self.scrape(&info_hash).is_some_and(|it| it.all() > 0)) {
             return Err(format!("no seeder at the tracker\n{}", seeding.last_words()));
@@ -288,7 +287,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// What the peer in the role of seeder or leecher is given.
+    /// The files of a peer in the role of seeder or leecher.
     fn share<'a>(&'a self, role: &str, torrent: &'a Path) -> Share<'a> {
         Share {
             torrent,
@@ -314,8 +313,8 @@ impl Transfer<'_> {
         format!("magnet:?xt=urn:btih:{info_hash}&tr={tracker}")
     }
 
-    /// Makes the torrent and returns its info hash in hexadecimal. It is private unless it is to
-    /// be had by a magnet link: of a private torrent, peers do not tell each other the metadata.
+    /// Creates the torrent and returns its info hash in hexadecimal. It is private unless it is
+    /// leeched from a magnet link: peers do not exchange the metadata of private torrents.
     fn make_torrent(&self, file: &Path, torrent: &Path, piece: usize) -> Result<String, String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transfers/make_torrent.py");
         let mut command = Command::new(PYTHON);
@@ -325,7 +324,7 @@ impl Transfer<'_> {
         Ok(output(command)?.trim().to_owned())
     }
 
-    /// What the tracker says of a torrent; none if it gives no answer that is one.
+    /// The tracker's counts of a torrent; `None` if there is no valid scrape response.
     fn scrape(&self, info_hash: &str) -> Option<SeederCounts> {
         let hash: String = info_hash.as_bytes().chunks(2).fold(String::new(), |mut hash, byte| {
             hash.push('%');
@@ -346,7 +345,7 @@ impl Transfer<'_> {
     }
 }
 
-/// A scrape's answer for one torrent.
+/// The counts of a scrape response.
 #[derive(Debug)]
 struct SeederCounts {
     complete: u64,
@@ -359,7 +358,7 @@ impl SeederCounts {
     }
 }
 
-/// Whether `holds` became true within `longest`.
+/// Waits for `holds`; returns whether it became true within `longest`.
 fn wait_until(longest: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + longest;
     loop {
@@ -393,7 +392,7 @@ fn sha256(path: &Path) -> Result<String, String> {
     Ok(line.split(' ').next().unwrap_or_default().to_owned())
 }
 
-/// What `command` writes to its standard output, if it succeeds.
+/// The standard output of `command`, if it succeeds.
 fn output(mut command: Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {

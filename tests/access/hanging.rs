@@ -1,4 +1,4 @@
-//! Reloads that do not come to an end: nobody but they wait for the file.
+//! Reloads that hang while reading a file: the tracker keeps serving.
 
 use super::lease::Lease;
 use crate::support::access_list::{AccessListTracker, list_line};
@@ -7,11 +7,11 @@ use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
 test_both_engines!(
     a_stop_does_not_wait_for_it,
-    one_more_follows_however_many_are_asked_for,
-    the_log_says_that_it_takes_long,
+    any_number_of_signals_causes_one_more_reload,
+    a_long_reload_is_logged,
 );
 
-/// A tracker in the middle of a reload that hangs.
+/// A tracker with a hanging reload.
 #[track_caller]
 fn hanging(engine: Engine) -> (AccessListTracker, Lease) {
     let operations = "[operations]\nlisten = [\"127.0.0.1:0\"]\n";
@@ -40,7 +40,7 @@ fn a_stop_does_not_wait_for_it(engine: Engine) {
     assert_eq!(reloads(&log), 0, "{log}");
 }
 
-fn one_more_follows_however_many_are_asked_for(engine: Engine) {
+fn any_number_of_signals_causes_one_more_reload(engine: Engine) {
     let (mut listed, lease) = hanging(engine);
     for _ in 0..10 {
         listed.tracker.signal("HUP");
@@ -56,7 +56,7 @@ fn one_more_follows_however_many_are_asked_for(engine: Engine) {
     assert_eq!(reloads(&log), 3, "{log}");
 }
 
-fn the_log_says_that_it_takes_long(engine: Engine) {
+fn a_long_reload_is_logged(engine: Engine) {
     let (listed, lease) = hanging(engine);
     listed.tracker.assert_logged("warning: the reload takes long: it is still reading the access");
     drop(lease);
@@ -64,14 +64,14 @@ fn the_log_says_that_it_takes_long(engine: Engine) {
     listed.assert_serves(&[1, 2, 3]);
 }
 
-/// Which takes its time: a lease holds others back for 45 seconds, if nobody has set another time.
+/// Takes long: a lease holds back the reader for 45 seconds by default.
 #[test]
-fn what_hangs_for_too_long_is_given_up() {
+fn a_reload_that_hangs_too_long_is_abandoned() {
     let (listed, lease) = hanging(Engine::Epoll);
     let tracker = &listed.tracker;
     tracker.assert_logged("the reload takes long");
     let given_up = "error: reload given up: the access list could not be read within 40 seconds";
-    // Twice as long as for anything else.
+    // Twice the usual timeout.
     tracker.wait_log(|log| log.iter().any(|line| line.contains(given_up)));
     tracker.assert_logged(given_up);
     let health = || {
@@ -84,7 +84,7 @@ fn what_hangs_for_too_long_is_given_up() {
     let hangs = "ok\ncertificates and access list cannot be reloaded: a reload hangs";
     let told = health();
     let ended = "the reload that was given up has ended: nothing of it is used";
-    // The kernel may have taken the lease away by now.
+    // The kernel may have broken the lease by now.
     assert!(told.starts_with(hangs) || tracker.log().contains(ended), "{told}");
     listed.assert_serves(&[1, 2]);
     drop(lease);

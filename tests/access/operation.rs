@@ -1,4 +1,4 @@
-//! What a list does while it stays as it is, and what keeps a tracker from starting.
+//! The effect of a list, and the errors that prevent a start.
 
 use crate::support::access_list::{AccessListTracker, REFUSAL, list_line, refusal_reason};
 use crate::support::client::{HttpClient, fetch, get_request};
@@ -35,7 +35,7 @@ fn all_but_what_is_denied_is_served(engine: Engine) {
 }
 
 fn a_list_may_look_like_any_text(engine: Engine) {
-    // Hashes with letters, so that their case matters.
+    // Hashes with letters, whose case must not matter.
     let list = format!(
         "\u{feff}{}\r\n\r\n# a comment\r\n  {} the name of it\r\n{}# another\r\n{}{}\r\n{}",
         "aB".repeat(20),
@@ -50,7 +50,7 @@ fn a_list_may_look_like_any_text(engine: Engine) {
     for number in [0xab, 0xcd, 0xef, 0xfa, 0x0c] {
         listed.torrent(number).announce(1, "");
     }
-    // A v2 hash in full: cut, like that of the list.
+    // A full v2 hash: truncated, like that of the list.
     let whole = format!("{}{}", "%FA".repeat(20), "%99".repeat(12));
     let target = format!("/announce?info_hash={whole}&port=1");
     assert_eq!(parse_announce(&fetch(listed.tracker.v4, get_request(&target))).incomplete, 1);
@@ -64,7 +64,7 @@ fn whatever_is_announced_is_refused(engine: Engine) {
     for event in ["started", "completed", "stopped", "", "numwant=0"] {
         client.send(get_request(&torrent.target(1, &format!("left=0&event={event}"))));
         assert_eq!(refusal_reason(&client.read_response()), REFUSAL, "{event}");
-        // The connection goes on.
+        // The connection stays open.
         client.send(get_request(&other.target(1, "")));
         parse_announce(&client.read_response());
     }
@@ -118,12 +118,12 @@ fn bad_lines_may_be_skipped(engine: Engine) {
 }
 
 fn a_missing_list_keeps_it_from_starting(engine: Engine) {
-    // Whatever is to become of bad lines.
+    // Whether bad lines are skipped or not.
     let tables = "[access]\nmode = \"allow\"\nfile = \"none.txt\"\nbad_lines = \"skip\"\n";
     let mut tracker = Tracker::launch(&config(engine, 1, tables), &[]);
     let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
-    // In the configuration's sixth line.
+    // Line 6 of the configuration.
     assert!(log.contains(".toml:6: access.file: ") && log.contains("cannot be read"), "{log}");
     assert!(!log.contains("listening on"), "{log}");
 }

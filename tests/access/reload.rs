@@ -1,4 +1,4 @@
-//! Lists that are changed while everybody goes on.
+//! Lists are changed while clients are served.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,22 +13,22 @@ use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
 test_both_engines!(
     under_load,
-    by_either_signal,
-    what_is_not_served_any_more_is_dropped,
-    what_cannot_be_used_is_not,
+    either_signal_reloads,
+    torrents_that_are_not_served_any_more_are_removed,
+    unusable_lists_are_not_used,
     an_allow_list_that_has_become_empty_is_not_used,
     a_list_that_loses_most_is_used_with_a_warning,
     an_empty_list_is_used_where_it_always_was,
-    what_is_no_file_is_not_waited_for,
+    special_files_are_refused,
     nothing_to_reload,
-    a_list_is_gone_when_the_next_is_in_use,
+    a_replaced_list_is_freed,
 );
 
-/// Every announce is answered, by the list before or the one after; and from the log line on
-/// by the one after.
+/// Every announce is answered by the old list or the new one, and after the log line by the new
+/// one.
 fn under_load(engine: Engine) {
     const THREADS: usize = 4;
-    /// Should it not be told to end before.
+    /// If it is not told to end before.
     const LOAD_MAX: Duration = Duration::from_secs(120);
     let began = Instant::now();
     let listed = AccessListTracker::start(engine, "allow", list_line(1) + &list_line(2), "");
@@ -62,7 +62,7 @@ fn under_load(engine: Engine) {
             some_more();
             let serves = round % 2 == 1;
             listed.relist(if serves { list_line(1) + &list_line(2) } else { list_line(1) });
-            // By whatever worker they come to.
+            // By every worker.
             for _ in 0..8 {
                 let reply = fetch(listed.tracker.v4, &at_times);
                 if serves {
@@ -78,7 +78,7 @@ fn under_load(engine: Engine) {
     });
 }
 
-fn by_either_signal(engine: Engine) {
+fn either_signal_reloads(engine: Engine) {
     let listed = AccessListTracker::start(engine, "deny", list_line(1), "");
     for (signal, number) in [("HUP", 2), ("USR1", 3)] {
         listed.write(list_line(number));
@@ -91,22 +91,22 @@ fn by_either_signal(engine: Engine) {
     }
 }
 
-/// Not shown at once; and soon forgotten, so that it begins anew when it is served again.
-fn what_is_not_served_any_more_is_dropped(engine: Engine) {
+/// Hidden at once, and soon removed, so that it starts empty when it is served again.
+fn torrents_that_are_not_served_any_more_are_removed(engine: Engine) {
     let listed = AccessListTracker::start(engine, "deny", "", "[swarms]\nmax_torrents = 2\n");
     let (torrent, other) = (listed.torrent(1), listed.torrent(2));
-    // So many that no slice of a sweep takes them all out.
+    // So many that a sweep needs several slices.
     torrent.announce_ports(listed.tracker.v4, 1..=1000, "left=0&event=completed&numwant=0");
     torrent.announce(1001, "left=1");
     other.announce(1, "left=0");
     other.announce(1, "left=0");
-    // There is no room for a third: both were announced more than once.
+    // The tables are full: both torrents were announced more than once.
     assert_eq!(listed.torrent(3).announce(1, "").incomplete, 0);
     let before = torrent.scrape();
     assert_eq!((before.complete, before.downloaded, before.incomplete), (1000, 1000, 1));
     listed.relist(list_line(1));
     assert_eq!(torrent.scrape(), Default::default());
-    // There is when the first has gone.
+    // There is room when the first is removed.
     wait_for("room for another torrent", || {
         (listed.torrent(3).announce(1, "").incomplete == 1).then_some(())
     });
@@ -115,7 +115,7 @@ fn what_is_not_served_any_more_is_dropped(engine: Engine) {
     assert_eq!(other.scrape().complete, 1);
 }
 
-fn what_cannot_be_used_is_not(engine: Engine) {
+fn unusable_lists_are_not_used(engine: Engine) {
     let listed = AccessListTracker::start(engine, "allow", list_line(1), "");
     listed.write(list_line(2) + "what?");
     let verdict = listed.reload("HUP");
@@ -126,7 +126,7 @@ fn what_cannot_be_used_is_not(engine: Engine) {
     listed.assert_serves(&[1]);
     listed.remove_list();
     let verdict = listed.reload("HUP");
-    // In the configuration's sixth line.
+    // Line 6 of the configuration.
     for part in ["access list kept: ", ".toml:6: access.file: ", "list.txt: cannot be read"] {
         assert!(verdict.contains(part), "no {part:?} in {verdict}");
     }
@@ -135,7 +135,7 @@ fn what_cannot_be_used_is_not(engine: Engine) {
     listed.assert_serves(&[2]);
 }
 
-/// However it has become empty. A restart takes it.
+/// For any way to become empty. A restart accepts it.
 fn an_allow_list_that_has_become_empty_is_not_used(engine: Engine) {
     let listed = AccessListTracker::start(
         engine,
@@ -155,13 +155,13 @@ fn an_allow_list_that_has_become_empty_is_not_used(engine: Engine) {
     }
     listed.relist(list_line(3));
     listed.assert_serves(&[3]);
-    // What is measured against is what is served.
+    // The comparison is with the list in use.
     listed.write("");
     assert!(listed.reload("USR1").contains("of 1,"));
     listed.assert_serves(&[3]);
 }
 
-/// Counted are those that are gone, not those that are there.
+/// The number is that of removed hashes, not of remaining ones.
 fn a_list_that_loses_most_is_used_with_a_warning(engine: Engine) {
     for mode in ["allow", "deny"] {
         let listed =
@@ -202,8 +202,8 @@ fn an_empty_list_is_used_where_it_always_was(engine: Engine) {
     assert!(!listed.tracker.log().contains(" warning: "), "{}", listed.tracker.log());
 }
 
-/// A pipe without a writer would be waited for, and a device may have no end.
-fn what_is_no_file_is_not_waited_for(engine: Engine) {
+/// Opening a pipe without a writer would block, and a device may have no end.
+fn special_files_are_refused(engine: Engine) {
     let listed = AccessListTracker::start(engine, "deny", list_line(1), "");
     for command in [&["mkfifo"][..], &["ln", "-s", "/dev/zero"]] {
         listed.remove_list();
@@ -223,10 +223,10 @@ fn nothing_to_reload(engine: Engine) {
     listed.assert_serves(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
 
-/// Its memory too: of a large list there are two only while the next one is read.
-fn a_list_is_gone_when_the_next_is_in_use(engine: Engine) {
+/// Its memory is freed too: two large lists exist only while the next one is read.
+fn a_replaced_list_is_freed(engine: Engine) {
     const ENTRIES: u32 = 300_000;
-    // Half a list.
+    // Half the size of a list.
     const SLACK_BYTES: u64 = ENTRIES as u64 * 18 / 2;
     let list: String = (0..ENTRIES).map(|n| format!("{:08x}{n:032x}\n", n << 12)).collect();
     let listed = AccessListTracker::start(engine, "deny", &list, "");

@@ -1,4 +1,4 @@
-//! What systemd does to a service, as far as the program can see.
+//! What systemd does to start a service.
 
 use std::env::temp_dir;
 use std::io::{Read, Write};
@@ -8,22 +8,22 @@ use std::process::{Command, Stdio};
 
 use crate::support::tracker::{Engine, TIMEOUT, Tracker};
 
-/// Passes its standard input and output on as descriptors 3 and 4. The shell becomes the
-/// program, so its process id is the one that the variables have to name.
+/// Passes its standard input and output as descriptors 3 and 4. The shell executes the program, so
+/// its process id is that in LISTEN_PID.
 const PASS: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; \
                     [ \"$WATCHDOG_PID\" != own ] || export WATCHDOG_PID=$$; exec \"$@\"";
 
-/// A service and the sockets that are kept for it.
+/// A service and its sockets.
 pub(crate) struct Service {
     pub(crate) config: String,
     /// At most two.
     pub(crate) sockets: Vec<OwnedFd>,
-    /// More environment: `NAME=value`.
+    /// Further environment: `NAME=value`.
     pub(crate) environment: Vec<String>,
 }
 
 impl Service {
-    /// Two workers that listen on these addresses, with these sockets.
+    /// A service of two workers that listen on these addresses, with these sockets.
     pub(crate) fn new(engine: Engine, listen: &[SocketAddr], sockets: Vec<OwnedFd>) -> Service {
         let listen: Vec<String> = listen.iter().map(|address| format!("\"{address}\"")).collect();
         let (listen, engine) = (listen.join(", "), engine.name());
@@ -31,7 +31,7 @@ impl Service {
         Service { config, sockets, environment: Vec::new() }
     }
 
-    /// Starts the program, which may yet fail.
+    /// Starts the program without waiting for it: it may fail.
     pub(crate) fn launch(&self) -> Tracker {
         let socket = |at: usize| {
             let socket = self.sockets.get(at).map(|socket| socket.try_clone().unwrap());
@@ -47,7 +47,7 @@ impl Service {
         Tracker::spawn(command, &temp_dir(), &self.config)
     }
 
-    /// Starts it, and waits until it listens on so many addresses.
+    /// Starts it, and waits until it listens on this number of addresses.
     #[track_caller]
     pub(crate) fn start(&self, addresses: usize) -> Tracker {
         let tracker = self.launch();
@@ -57,7 +57,7 @@ impl Service {
         tracker
     }
 
-    /// Asserts that it does not start, and says why in a line with all of `parts`.
+    /// Asserts that it does not start, and logs a line with all of `parts`.
     #[track_caller]
     pub(crate) fn refused(&self, parts: &[&str]) {
         let (status, log) = self.launch().wait_exit();
@@ -74,7 +74,7 @@ pub(crate) fn socket() -> (OwnedFd, SocketAddr) {
     (listener.into(), address)
 }
 
-/// Announces on a connection of its own; what went wrong if it is not answered.
+/// Announces on a new connection; returns the error if there is no response.
 pub(crate) fn announce(to: SocketAddr) -> Result<(), String> {
     let mut stream =
         TcpStream::connect_timeout(&to, TIMEOUT).map_err(|error| format!("connecting: {error}"))?;

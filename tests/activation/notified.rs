@@ -1,4 +1,4 @@
-//! What the manager is told.
+//! Notifications to the service manager.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
@@ -12,13 +12,13 @@ use super::manager::Service;
 use super::traced::Traced;
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines};
 
-test_both_engines!(a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck);
+test_both_engines!(a_stuck_worker_stops_the_messages_to_the_watchdog);
 
-/// The next message, line by line.
+/// The lines of the next message.
 #[track_caller]
 fn told(socket: &UnixDatagram) -> Vec<String> {
     let mut message = [0; 4096];
-    // With a time limit, a wait may end because the process was stopped meanwhile (signal(7)).
+    // A wait with a timeout may end early because the process was stopped meanwhile (signal(7)).
     let length = loop {
         match socket.recv(&mut message) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -28,8 +28,8 @@ fn told(socket: &UnixDatagram) -> Vec<String> {
     String::from_utf8_lossy(&message[..length]).lines().map(str::to_owned).collect()
 }
 
-/// Runs a service whose manager listens at `name`, from its start to its end.
-fn told_of_a_life(socket: &UnixDatagram, name: &str) {
+/// Runs a service from start to stop; its manager listens on `name`.
+fn notifies_of_start_reload_and_stop(socket: &UnixDatagram, name: &str) {
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let ours = "127.0.0.1:0".parse().unwrap();
     let mut service = Service::new(Engine::Epoll, &[ours], Vec::new());
@@ -59,26 +59,29 @@ fn told_of_a_life(socket: &UnixDatagram, name: &str) {
 fn at_an_abstract_name() {
     let name = format!("annulus-test-{}", id());
     let address = UnixAddress::from_abstract_name(&name).unwrap();
-    told_of_a_life(&UnixDatagram::bind_addr(&address).unwrap(), &format!("@{name}"));
+    notifies_of_start_reload_and_stop(
+        &UnixDatagram::bind_addr(&address).unwrap(),
+        &format!("@{name}"),
+    );
 }
 
 #[test]
 fn at_a_path() {
     let path = std::env::temp_dir().join(format!("annulus-test-{}.notify", id()));
     let socket = UnixDatagram::bind(&path).unwrap();
-    told_of_a_life(&socket, path.to_str().unwrap());
+    notifies_of_start_reload_and_stop(&socket, path.to_str().unwrap());
     std::fs::remove_file(&path).unwrap();
 }
 
 #[test]
-fn a_manager_that_is_not_there_is_no_reason_not_to_serve() {
+fn a_missing_manager_does_not_prevent_serving() {
     let ours = "127.0.0.1:0".parse().unwrap();
     let mut service = Service::new(Engine::Epoll, &[ours], Vec::new());
     service.environment.push("NOTIFY_SOCKET=/nonexistent/notify".to_owned());
     service.start(1).assert_logged("the service manager at NOTIFY_SOCKET cannot be told");
 }
 
-/// A service whose manager is told that it is alive, or should not be, with these variables.
+/// A service with these watchdog variables, which must or must not send watchdog messages.
 fn watched(engine: Engine, environment: &[&str]) -> (UnixDatagram, Tracker) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -94,9 +97,9 @@ fn watched(engine: Engine, environment: &[&str]) -> (UnixDatagram, Tracker) {
 
 const ALIVE: &str = "WATCHDOG=1";
 
-/// Without an operations listener too, and whatever it is told besides.
+/// Without an admin listener too, and beside all other messages.
 #[test]
-fn the_watchdog_is_told_again_and_again() {
+fn the_watchdog_gets_messages() {
     for pid in ["WATCHDOG_PID=own", "A=b"] {
         let (socket, mut tracker) = watched(Engine::Epoll, &["WATCHDOG_USEC=200000", pid]);
         let mut alive = 0;
@@ -119,10 +122,9 @@ fn the_watchdog_is_told_again_and_again() {
     }
 }
 
-/// Who would restart it for being silent is not there, or waits for another process, or has not
-/// said for how long.
+/// The watchdog variables are absent, are for another process, or have no period.
 #[test]
-fn a_watchdog_that_does_not_wait_for_it_is_told_nothing() {
+fn a_watchdog_for_another_process_gets_no_messages() {
     for (environment, warning) in [
         (&["WATCHDOG_USEC=100000", "WATCHDOG_PID=1"][..], None),
         (&["WATCHDOG_PID=own"], None),
@@ -133,7 +135,7 @@ fn a_watchdog_that_does_not_wait_for_it_is_told_nothing() {
     ] {
         let (socket, mut tracker) = watched(Engine::Epoll, environment);
         warning.into_iter().for_each(|warning| tracker.assert_logged(warning));
-        // Some periods of one that was told.
+        // Some periods of a service that sends messages.
         thread::sleep(Duration::from_millis(300));
         tracker.signal("HUP");
         for expected in ["READY=1", "RELOADING=1", "READY=1"] {
@@ -145,8 +147,8 @@ fn a_watchdog_that_does_not_wait_for_it_is_told_nothing() {
     }
 }
 
-/// What the watchdog is told is what `/health` tells others: one stuck worker is one too many.
-fn a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck(engine: Engine) {
+/// The watchdog has the same view as `/health`: one stuck worker is a failure.
+fn a_stuck_worker_stops_the_messages_to_the_watchdog(engine: Engine) {
     let (socket, tracker) = watched(engine, &["WATCHDOG_USEC=200000"]);
     assert_eq!([told(&socket).swap_remove(0), told(&socket).swap_remove(0)], ["READY=1", ALIVE]);
     let stopped = Traced::stop(tracker.pid(), "worker-1");
@@ -166,11 +168,11 @@ fn a_watchdog_is_told_nothing_of_a_tracker_that_is_stuck(engine: Engine) {
     }
 }
 
-/// It is not waited for either.
+/// The tracker does not wait for the manager.
 #[test]
-fn a_manager_that_does_not_read_holds_up_nobody() {
+fn a_manager_that_does_not_read_does_not_block() {
     let (_unread, mut tracker) = watched(Engine::Epoll, &["WATCHDOG_USEC=20000"]);
-    // More than wait in its socket (net.unix.max_dgram_qlen).
+    // More than its socket queues (net.unix.max_dgram_qlen).
     thread::sleep(Duration::from_millis(500));
     tracker.signal("TERM");
     let (status, log) = tracker.wait_exit();

@@ -1,4 +1,4 @@
-//! Which sockets are taken, and why others are not.
+//! Passed sockets: which are accepted, and why others are refused.
 
 use std::env::temp_dir;
 use std::io::{ErrorKind, Read, Write};
@@ -33,7 +33,7 @@ fn one_is_passed_and_one_is_bound(engine: Engine) {
     }
 }
 
-/// Two sockets of one address, over which the kernel spreads connections.
+/// Two sockets with one address, between which the kernel distributes connections.
 pub(crate) fn group() -> (Vec<OwnedFd>, SocketAddr) {
     let listen = |address: SocketAddr| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -50,7 +50,7 @@ pub(crate) fn group() -> (Vec<OwnedFd>, SocketAddr) {
 fn each_of_a_group_is_served(engine: Engine) {
     let (sockets, address) = group();
     let _tracker = Service::new(engine, &[address], sockets).start(1);
-    // All 64 into one of the two queues by chance: once in 10^19 runs.
+    // The chance that all 64 land in one of two queues is 1 in 10^19.
     for _ in 0..64 {
         announce(address).unwrap();
     }
@@ -71,7 +71,7 @@ fn those_for_https_and_operations_are_served(engine: Engine) {
     tracker.assert_logged(&format!("{https} was passed (first.socket)"));
     tracker.assert_logged(&format!("{operations} was passed (second.socket)"));
     tracker.assert_logged(&format!("operations on {operations}"));
-    // Only who expects TLS says this.
+    // Only a listener with TLS answers this.
     assert!(announce(https).unwrap_err().contains("This port speaks TLS"));
     let mut stream = TcpStream::connect(operations).unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
@@ -80,7 +80,7 @@ fn those_for_https_and_operations_are_served(engine: Engine) {
     assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
 }
 
-/// As `ListenStream=/run/annulus/http.sock` makes one.
+/// As `ListenStream=/run/annulus/http.sock` creates one.
 fn unix_sockets_are_served_and_kept(engine: Engine) {
     let scratch = TempDir::new(&format!("passed-unix-{}", engine.name()));
     let path = scratch.path().join("socket");
@@ -93,7 +93,7 @@ fn unix_sockets_are_served_and_kept(engine: Engine) {
     for _ in 0..2 {
         let mut tracker = service.start(1);
         tracker.assert_logged(&format!("{address} was passed (first.socket)"));
-        // Both workers wait at it.
+        // Both workers accept from it.
         for _ in 0..20 {
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -120,7 +120,7 @@ fn more_sockets_than_workers_are_refused() {
 }
 
 #[test]
-fn a_socket_that_nobody_asked_for_is_refused() {
+fn a_socket_that_is_not_configured_is_refused() {
     let (passed, address) = socket();
     let ours = "127.0.0.1:0".parse().unwrap();
     let service = Service::new(Engine::Epoll, &[ours], vec![passed]);
@@ -128,7 +128,7 @@ fn a_socket_that_nobody_asked_for_is_refused() {
 }
 
 #[test]
-fn a_socket_for_more_or_less_than_what_was_asked_for_is_refused() {
+fn a_socket_that_is_wider_or_narrower_than_configured_is_refused() {
     for (passed, ours) in [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")] {
         let passed: OwnedFd = TcpListener::bind((passed, 0)).unwrap().into();
         let address = TcpListener::from(passed.try_clone().unwrap()).local_addr().unwrap();
@@ -171,7 +171,7 @@ fn address_of_any() -> SocketAddr {
 }
 
 #[test]
-fn a_descriptor_that_is_not_there_is_refused() {
+fn a_missing_descriptor_is_refused() {
     let (sockets, address) = group();
     let mut service = Service::new(Engine::Epoll, &[address], sockets);
     service.environment.push("LISTEN_FDS=40".to_owned());
@@ -179,7 +179,7 @@ fn a_descriptor_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn what_was_passed_to_another_process_is_left_alone() {
+fn sockets_for_another_process_are_ignored() {
     let service = Service::new(Engine::Epoll, &[address_of_any()], Vec::new());
     let mut command = Command::new("env");
     command.args(["LISTEN_PID=1", "LISTEN_FDS=7", env!("CARGO_BIN_EXE_annulus")]);
@@ -188,7 +188,7 @@ fn what_was_passed_to_another_process_is_left_alone() {
 }
 
 #[test]
-fn a_passed_socket_defers_accepting_like_our_own() {
+fn a_passed_socket_has_defer_accept() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let passed = listener.try_clone().unwrap().into();

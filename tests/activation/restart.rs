@@ -1,4 +1,4 @@
-//! A restart under load: whoever keeps the sockets keeps the clients.
+//! Restarts under load: while the manager holds the sockets, no connection is refused.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,12 +10,12 @@ use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 test_both_engines!(
     refuses_no_connection,
     refuses_no_connection_on_a_socket_per_worker,
-    after_a_crash_leaves_nobody_waiting,
+    after_a_crash_serves_queued_connections,
 );
 
 const CLIENTS: usize = 8;
 const RESTARTS: usize = 6;
-/// Announces answered between two restarts.
+/// Announces that are answered between two restarts.
 const ANNOUNCES: u32 = 200;
 
 fn refuses_no_connection(engine: Engine) {
@@ -28,7 +28,7 @@ fn refuses_no_connection_on_a_socket_per_worker(engine: Engine) {
     restarted_under_load(&Service::new(engine, &[address], sockets), address);
 }
 
-fn after_a_crash_leaves_nobody_waiting(engine: Engine) {
+fn after_a_crash_serves_queued_connections(engine: Engine) {
     let (sockets, address) = super::passed::group();
     let service = Service::new(engine, &[address], sockets);
     under_load(address, |answered| {
@@ -39,12 +39,12 @@ fn after_a_crash_leaves_nobody_waiting(engine: Engine) {
             // Killed.
             drop(tracker);
         }
-        // What a killed tracker had accepted is lost; what waited in the queue is not.
+        // Connections that a killed tracker had accepted are lost; those in the queue are not.
         service.start(1)
     });
 }
 
-/// Restarts under load, in which every single announce must be answered.
+/// Restarts under load; every announce must be answered.
 fn restarted_under_load(service: &Service, address: SocketAddr) {
     let failures = under_load(address, |answered| {
         for _ in 0..RESTARTS {
@@ -60,8 +60,8 @@ fn restarted_under_load(service: &Service, address: SocketAddr) {
     assert_eq!(failures, Vec::<String>::new());
 }
 
-/// Announces without a pause, each on a connection of its own, while `act` acts; what it leaves
-/// running serves those that still wait. Returns what went wrong with announces.
+/// Announces continuously, on a new connection each, while `act` runs; the tracker that `act`
+/// returns serves those that still wait. Returns the errors of announces.
 fn under_load(address: SocketAddr, act: impl FnOnce(&AtomicU32) -> Tracker) -> Vec<String> {
     let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
@@ -79,7 +79,7 @@ fn under_load(address: SocketAddr, act: impl FnOnce(&AtomicU32) -> Tracker) -> V
                 })
             })
             .collect();
-        // Stopped also if it panics, for the scope waits for its threads.
+        // Stopped also on a panic: the scope waits for its threads.
         let stopping = StopOnDrop(&stop);
         let _last = act(&answered);
         drop(stopping);

@@ -1,10 +1,10 @@
-//! One thread of a process that is made to stand still, as a debugger does it (ptrace(2)).
+//! A thread of another process that is stopped by ptrace(2), as a debugger does.
 
 use std::fs;
 use std::io;
 use std::ptr;
 
-/// A thread that stands still while this is there. To be dropped by the thread that made it.
+/// A thread that stays stopped until this is dropped, which the thread that created it must do.
 pub(crate) struct Traced(libc::pid_t);
 
 impl Traced {

@@ -32,7 +32,7 @@ fn more_connections_than_configured(engine: Engine) {
     flood(&tracker, |_| {});
 }
 
-/// However many come while it looks away, no more are let in than there is room for.
+/// Connections that arrive while the tracker is stopped do not exceed the limit.
 fn more_connections_than_configured_in_one_moment(engine: Engine) {
     let tables = format!("[connections]\nmax = 600\n{PATIENT}");
     let tracker = Tracker::start_with(engine, 2, &tables, &[]);
@@ -51,14 +51,14 @@ fn more_connections_than_configured_in_one_moment(engine: Engine) {
     }
     let most = baseline + 600;
     assert!(tracker.descriptors() <= most, "{} of {most}", tracker.descriptors());
-    // The last of all, once those before it are gone.
+    // The last connection is served once those before it are closed.
     let mut last = held.pop().unwrap();
     drop(held);
     last.send(&whole[50..]);
     parse_announce(&last.read_response());
 }
 
-/// The limit may be lowered, or that of the whole system be reached, when nobody expects it.
+/// The descriptor limit is lowered while the tracker runs, or the system's limit is reached.
 fn descriptors_run_out_all_the_same(engine: Engine) {
     let tables = format!("[connections]\nmax = 150\n{PATIENT}");
     let tracker = Tracker::start_with(engine, 1, &tables, &[]);
@@ -67,15 +67,15 @@ fn descriptors_run_out_all_the_same(engine: Engine) {
         let limit = tracker.descriptors() - 60;
         let limit = format!("--nofile={limit}:{limit}");
         assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
-        // io_uring looks at the limit when it begins to accept: as room is made, it begins
-        // again.
+        // io_uring checks the limit when an accept starts, which happens again when a connection is
+        // closed.
         held.truncate(100);
     });
     tracker.assert_logged("cannot accept connections");
 }
 
-/// Opens far too many connections, each with half a request, and sees the tracker through it.
-/// In the middle, `meddle` may do something to those that are in.
+/// Opens far more connections than allowed, each with half a request, and checks the tracker. In
+/// the middle, `meddle` changes the open connections.
 fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<HttpClient>)) {
     let torrent = TestTorrent::new(tracker, 1);
     let whole = get_request(&torrent.target(1, ""));
@@ -98,7 +98,7 @@ fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<HttpClient>)) {
     let log = tracker.log();
     assert!(log.lines().count() < 12, "{log}");
 
-    // As some leave, those that waited outside are let in and served, the newest too.
+    // When some are closed, waiting connections are accepted and served, the newest too.
     let waiting = flood.split_off(flood.len() - 50);
     drop(flood);
     for mut client in waiting {
@@ -124,8 +124,8 @@ fn a_flood_does_not_delay_the_end(engine: Engine) {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// More requests in one moment than there are buffers to receive them in, from clients that
-/// are gone by then and others that are not.
+/// More requests at once than there are receive buffers, from clients that are gone by then and
+/// from others.
 fn everything_at_once(engine: Engine) {
     let tracker = Tracker::start_with(engine, 1, "", &[]);
     let torrent = TestTorrent::new(&tracker, 1);

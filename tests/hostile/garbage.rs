@@ -1,4 +1,4 @@
-//! Clients that send what is no request, or go away in the middle of one.
+//! Clients that send garbage, or disconnect in the middle of a request.
 
 use std::io::Write;
 use std::thread;
@@ -9,13 +9,13 @@ use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
 test_both_engines!(
-    noise_is_answered_or_closed,
+    garbage_gets_a_response_or_a_close,
     a_megabyte_of_header,
     resets_at_any_point,
     ten_thousand_connections,
 );
 
-/// Numbers that are the same in every run (Marsaglia's xorshift).
+/// A generator with the same numbers in every run (Marsaglia's xorshift).
 struct Noise(u64);
 
 impl Noise {
@@ -30,7 +30,7 @@ impl Noise {
         (self.next() % bound as u64) as usize
     }
 
-    /// Nothing but noise, or a request with some in it.
+    /// Random bytes, or a request with some in it.
     fn blob(&mut self, valid: &[u8]) -> Vec<u8> {
         if self.below(3) == 0 {
             let length = 1 + self.below(3000);
@@ -51,13 +51,13 @@ impl Noise {
     }
 }
 
-fn noise_is_answered_or_closed(engine: Engine) {
+fn garbage_gets_a_response_or_a_close(engine: Engine) {
     let tracker = Tracker::start(engine, "[connections]\nheader_timeout = 1\nidle_timeout = 1");
     let valid = get_request(&TestTorrent::new(&tracker, 1).target(1, "left=0&compact=1"));
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut answered = 0;
     let mut end = |client: HttpClient, blob: &[u8]| {
-        // `drain` fails where nothing comes and nothing ends.
+        // `read_all` fails unless the connection is closed.
         let got = client.read_all();
         assert!(got.is_empty() || got.starts_with(b"HTTP/1.1 "), "to \"{}\"", blob.escape_ascii());
         answered += usize::from(!got.is_empty());
@@ -65,12 +65,12 @@ fn noise_is_answered_or_closed(engine: Engine) {
     for _ in 0..1400 {
         let blob = noise.blob(&valid);
         let mut client = HttpClient::connect(tracker.v4);
-        // It may have been refused and closed before its end.
+        // The tracker may have responded and closed before the end of the request.
         let _ = client.stream.write_all(&blob);
         let _ = client.stream.shutdown(std::net::Shutdown::Write);
         end(client, &blob);
     }
-    // Those that wait for an answer have to be given up by the tracker.
+    // The tracker must drop those that wait for a response.
     for _ in 0..2 {
         let waiting: Vec<(HttpClient, Vec<u8>)> = (0..300)
             .map(|_| {

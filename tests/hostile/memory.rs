@@ -1,4 +1,5 @@
-//! What the unanswered bytes of many connections cost: what is bounded is memory, not their length.
+//! Memory held by unanswered bytes of many connections: the bound is on memory, not on the number
+//! of bytes.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -24,24 +25,23 @@ test_both_engines!(
 const PATIENT: &str = "[connections]\n\
     handshake_timeout = 300\nheader_timeout = 300\nidle_timeout = 300\nsend_timeout = 300\n";
 
-/// Bytes that connections of one worker may hold: `BUFFERED_BYTES_MAX`.
+/// The bound on bytes held for connections of one worker: `BUFFERED_BYTES_MAX`.
 const HELD_BYTES_MAX: u64 = 8 << 20;
-/// Bytes by which a process may be larger than that: what one turn receives and answers, and the
-/// gaps that an allocator has.
+/// The allowance above that bound for what one turn receives and sends, and for fragmentation.
 const LEEWAY_BYTES: u64 = 12 << 20;
-/// Bytes of address space: the process would end if it asked for more.
+/// The limit of the address space: the process aborts if an allocation exceeds it.
 const ADDRESS_SPACE: &[&str] = &["prlimit", "--as=268435456"];
 
-/// Requests that a connection sends at once.
+/// Requests that a connection sends in one burst.
 const BURST: usize = 100;
 
 fn announce(tracker: &Tracker) -> Vec<u8> {
     get_request(&TestTorrent::new(tracker, 1).target(1, "numwant=0"))
 }
 
-/// Asserts that connections are hardly larger than idle ones while they have sent the first byte
-/// of a request, or of a record with one, behind a burst that is answered: by `begin`, which gives
-/// what `complete` is to send.
+/// Asserts that connections take hardly more memory than idle ones when a burst of requests was
+/// answered and the first byte of another request, or of a record with one, has been received.
+/// `begin` opens one, and returns the bytes that `complete` sends.
 #[track_caller]
 fn assert_pinned_little<S: Read + Write>(
     tracker: &Tracker,
@@ -83,7 +83,7 @@ fn nor_does_it_in_tls(engine: Engine) {
     let site = TlsTracker::start(engine, PATIENT);
     let settings = Arc::new(client_config(&site.authority, &TLS13));
     let held = (0..300).map(|_| connect_tls(site.v4, &settings)).collect();
-    // Each request in a record of its own, and the first byte of one more.
+    // Each request in its own record, and the first byte of another record.
     let begin = |client: &mut HttpClient<TlsStream>| {
         let mut seal = |times: usize| {
             let mut records = Vec::new();
@@ -105,7 +105,8 @@ fn nor_does_it_in_tls(engine: Engine) {
     assert_pinned_little(&site.tracker, held, begin, complete);
 }
 
-/// Has many more connections hold bytes than may, by `hoard`, while others are served.
+/// Makes connections hold more bytes than the bound allows, by `hoard`, while other clients are
+/// served.
 #[track_caller]
 fn assert_bounded(tracker: &Tracker, workers: u64, mut hoard: impl FnMut() -> HttpClient) {
     const HOARDS: usize = 2000;
@@ -126,7 +127,7 @@ fn assert_bounded(tracker: &Tracker, workers: u64, mut hoard: impl FnMut() -> Ht
     tracker.assert_logged("connections hold more than 8 MiB");
     let some = format!("some of {HOARDS} connections to be reset");
     wait_for(some, || (tracker.descriptors() < descriptors + HOARDS).then_some(()));
-    // Whose request comes in two pieces is none of them.
+    // A client whose request comes in two segments is not affected.
     modest.send(&announce[50..]);
     parse_announce(&modest.read_response());
     let more = tracker.resident_bytes().saturating_sub(start);
@@ -143,7 +144,7 @@ fn half_sent_heads_are_bounded_together(engine: Engine) {
     });
 }
 
-/// A handshake message of the longest record, without its end.
+/// A handshake message of maximum length without its end.
 fn half_sent_records_are_bounded_together(engine: Engine) {
     let site = TlsTracker::start(engine, PATIENT);
     let mut hello = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03".to_vec();
@@ -160,7 +161,7 @@ fn unread_answers_are_bounded_together(engine: Engine) {
     let tracker = Tracker::start_with(engine, 1, &tables, ADDRESS_SPACE);
     let hashes: Vec<String> =
         (0..170).map(|number| format!("info_hash=torrent-{number:012}")).collect();
-    // Each is answered with 11 kB, of which the first may fit the connection and more do not.
+    // Each response has 11 kB; the first may fit the socket buffer, the following ones do not.
     let scrape = request("GET", &format!("/scrape?{}", hashes.join("&")), "HTTP/1.1", "");
     let scrapes = scrape.repeat(8);
     assert_bounded(&tracker, 1, || {
@@ -170,8 +171,8 @@ fn unread_answers_are_bounded_together(engine: Engine) {
     });
 }
 
-/// Connects with so small a receive buffer, and in segments so small, that the other side has room
-/// for some tens of kilobytes only: the kernel makes it by what segments there are.
+/// Connects with so small a receive buffer and maximum segment size that the tracker's send buffer
+/// holds only some tens of kilobytes.
 fn connect_narrow(to: SocketAddr) -> HttpClient {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();

@@ -1,4 +1,4 @@
-//! Clients that take their time: to ask, to end a request, to read an answer.
+//! Slow clients: they send slowly, stop in the middle of a request, or do not read.
 
 use std::io::{ErrorKind, Write};
 use std::thread;
@@ -9,25 +9,25 @@ use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
 test_both_engines!(
-    who_says_nothing_is_closed,
-    half_a_request_is_answered_in_the_end,
+    silent_clients_are_closed,
+    half_a_request_gets_a_timeout_response,
     bytes_do_not_prolong_a_request,
-    who_asks_no_more_is_closed,
-    line_ends_keep_nothing_open,
-    who_does_not_read_is_cut_off,
-    who_does_not_read_the_last_answer_is_cut_off,
-    who_does_not_read_costs_no_time,
+    idle_clients_are_closed,
+    empty_lines_do_not_extend_a_timeout,
+    clients_that_do_not_read_are_reset,
+    clients_that_do_not_read_the_last_response_are_reset,
+    clients_that_do_not_read_use_no_processor_time,
 );
 
 const QUICK: &str = "[connections]\nheader_timeout = 1\nidle_timeout = 1\nsend_timeout = 2";
 
-/// The kernel holds back a connection without bytes for some seconds; then its time begins.
-fn who_says_nothing_is_closed(engine: Engine) {
+/// TCP_DEFER_ACCEPT delays a connection without data for some seconds; then its timeout starts.
+fn silent_clients_are_closed(engine: Engine) {
     let tracker = Tracker::start(engine, QUICK);
     let silent: Vec<HttpClient> = (0..50).map(|_| HttpClient::connect(tracker.v4)).collect();
     let mut blank: Vec<HttpClient> = (0..50).map(|_| HttpClient::connect(tracker.v4)).collect();
     blank.iter_mut().for_each(|client| client.send("\r\n"));
-    // Nothing was asked, so nothing is answered.
+    // No request, so no response.
     blank.into_iter().for_each(HttpClient::expect_close);
     for client in silent {
         assert!(client.read_all().is_empty());
@@ -35,7 +35,7 @@ fn who_says_nothing_is_closed(engine: Engine) {
     TestTorrent::new(&tracker, 1).announce(1, "");
 }
 
-fn half_a_request_is_answered_in_the_end(engine: Engine) {
+fn half_a_request_gets_a_timeout_response(engine: Engine) {
     let tracker = Tracker::start(engine, QUICK);
     let whole = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     let mut fresh = HttpClient::connect(tracker.v4);
@@ -67,7 +67,7 @@ fn bytes_do_not_prolong_a_request(engine: Engine) {
         assert_eq!(client.read_response().status, 408);
         let took = start.elapsed();
         assert!(took >= Duration::from_secs(1), "cut off after {took:?}");
-        // All of the bytes would have taken 22 seconds.
+        // Sending all bytes would take 22 seconds.
         assert!(took < Duration::from_secs(15), "cut off after {took:?} only");
     };
     let mut later = HttpClient::connect(tracker.v4);
@@ -79,7 +79,7 @@ fn bytes_do_not_prolong_a_request(engine: Engine) {
     });
 }
 
-fn who_asks_no_more_is_closed(engine: Engine) {
+fn idle_clients_are_closed(engine: Engine) {
     let tracker = Tracker::start(engine, QUICK);
     let target = TestTorrent::new(&tracker, 1).target(1, "");
     let mut clients: Vec<HttpClient> = (0..50).map(|_| HttpClient::connect(tracker.v4)).collect();
@@ -92,15 +92,15 @@ fn who_asks_no_more_is_closed(engine: Engine) {
     }
 }
 
-/// They are skipped between requests, but are none.
-fn line_ends_keep_nothing_open(engine: Engine) {
-    // Longer than a tick of the tracker's clock, or a renewal would not show.
+/// Empty lines between requests are skipped and do not extend the timeout.
+fn empty_lines_do_not_extend_a_timeout(engine: Engine) {
+    // Longer than a tick of the tracker's clock, or an extension would not show.
     let tables = "[connections]\nheader_timeout = 2\nidle_timeout = 2";
     let tracker = Tracker::start(engine, tables);
     let drip = |client: HttpClient| {
         let start = Instant::now();
         client.stream.set_nonblocking(true).unwrap();
-        // Until the end, or a reset, can be read.
+        // Until the connection is closed or reset.
         while client.stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
         {
             assert!(start.elapsed() < TIMEOUT, "open after {:?}", start.elapsed());
@@ -118,14 +118,14 @@ fn line_ends_keep_nothing_open(engine: Engine) {
     });
 }
 
-/// A client with little room, which does not wait for more.
+/// A non-blocking client with a small receive buffer.
 fn deaf(tracker: &Tracker) -> HttpClient {
     let client = HttpClient::connect_small_window(tracker.v4);
     client.stream.set_nonblocking(true).unwrap();
     client
 }
 
-fn who_does_not_read_is_cut_off(engine: Engine) {
+fn clients_that_do_not_read_are_reset(engine: Engine) {
     let tracker = Tracker::start_with(engine, 1, QUICK, &[]);
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=200, "");
@@ -137,20 +137,22 @@ fn who_does_not_read_is_cut_off(engine: Engine) {
     while !deaf.is_empty() {
         deaf.retain_mut(|(client, at)| client.write_until_full(&requests, at).is_ok());
         most = most.max(tracker.resident_bytes());
-        // The others are not concerned.
+        // Other clients are served.
         torrent.announce(1, "");
         assert!(start.elapsed() < TIMEOUT, "{} are not cut off", deaf.len());
         thread::sleep(Duration::from_millis(20));
     }
     assert!(start.elapsed() > Duration::from_secs(1), "cut off after {:?}", start.elapsed());
     let growth = most.saturating_sub(baseline.1);
-    // Twenty times what is kept of one, a megabyte, and as much again for the allocator.
+    // Twenty times the bytes held for one connection, a megabyte, and as much again for the
+    // allocator.
     assert!(growth < 40 << 20, "{growth} bytes more");
     wait_for("their descriptors", || (tracker.descriptors() <= baseline.0).then_some(()));
 }
 
-/// Nothing of it is received or answered any more, and still it does not hold its connection.
-fn who_does_not_read_the_last_answer_is_cut_off(engine: Engine) {
+/// The connection has had its last response: nothing more of it is received or answered, and it
+/// must not stay open.
+fn clients_that_do_not_read_the_last_response_are_reset(engine: Engine) {
     let tracker = Tracker::start(engine, QUICK);
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=200, "");
@@ -170,9 +172,9 @@ fn who_does_not_read_the_last_answer_is_cut_off(engine: Engine) {
     torrent.announce(1, "");
 }
 
-/// Neither the bytes that wait for such a client nor those of it that wait, nor its end, keep
-/// the tracker busy.
-fn who_does_not_read_costs_no_time(engine: Engine) {
+/// Bytes that wait for the client, bytes that wait from it, and its FIN must not keep the tracker
+/// busy.
+fn clients_that_do_not_read_use_no_processor_time(engine: Engine) {
     let tables = "[connections]\nheader_timeout = 300\nidle_timeout = 300\nsend_timeout = 300";
     let tracker = Tracker::start(engine, tables);
     let torrent = TestTorrent::new(&tracker, 1);

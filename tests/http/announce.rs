@@ -1,4 +1,4 @@
-//! What an announce may say: every form of every parameter that is understood.
+//! The parameters of an announce, in every accepted form.
 
 use std::net::IpAddr;
 
@@ -14,21 +14,22 @@ test_both_engines!(
     wrong_info_hashes_fail,
     names_and_values_are_decoded_leniently,
     ports,
-    who_has_nothing_left_is_a_seeder,
+    a_peer_with_nothing_left_is_a_seeder,
     events,
     a_download_is_counted_once,
     numbers_of_peers,
     compact_is_advisory,
     paths,
-    a_stray_nul_is_swallowed,
+    a_nul_after_a_request_is_ignored,
 );
 
-/// Every byte, escaped in either case and raw where a request line can hold it.
+/// Every byte, percent-encoded in either case, and raw where a request line allows it.
 fn any_byte_may_be_in_an_info_hash(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let mut client = HttpClient::connect(tracker.v4);
     for byte in 0..=255_u8 {
-        // Space and controls end a request target; the others mean something in a query.
+        // A space or control character ends the request target; the other excluded ones have a
+        // meaning in a query.
         let raw = byte > b' ' && byte != 0x7f && !b"&?%+".contains(&byte);
         let torrent = TestTorrent::new(&tracker, byte);
         let mut forms = vec![
@@ -110,7 +111,7 @@ fn names_and_values_are_decoded_leniently(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let hash = "%41".repeat(20);
     let raw = "A".repeat(20);
-    // Each names the same torrent and a port of its own, and says left=0.
+    // Each announces the same torrent with `left=0` and its own port.
     let queries = [
         format!("info_hash={hash}&port=1&left=0"),
         format!("left=0&port=2&info_hash={raw}"),
@@ -139,7 +140,7 @@ fn names_and_values_are_decoded_leniently(engine: Engine) {
     let tail = b"&port=16&left=0&trackerid=\xc3\xa9\xff\x80&\xff=\xfe HTTP/1.1\r\n\r\n";
     let raw_bytes = [b"GET /announce?info_hash=AAAAAAAAAAAAAAAAAAAA", &tail[..]].concat();
     assert_eq!(parse_announce(&fetch(tracker.v4, raw_bytes)).complete, 16);
-    // The ports were those meant.
+    // Exactly these ports were stored.
     let mut ports: Vec<u16> = TestTorrent::new(&tracker, b'A')
         .announce(20, "left=1&numwant=200")
         .peers
@@ -174,7 +175,7 @@ fn ports(engine: Engine) {
     assert_eq!(torrent.scrape().incomplete, 3);
 }
 
-fn who_has_nothing_left_is_a_seeder(engine: Engine) {
+fn a_peer_with_nothing_left_is_a_seeder(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     let mut client = HttpClient::connect(tracker.v4);
@@ -214,7 +215,7 @@ fn events(engine: Engine) {
     let answer = torrent.announce(7, "event=stopped&numwant=200");
     assert_eq!((answer.incomplete, answer.peers), (6, vec![]), "peers are wasted on who leaves");
     assert_eq!(torrent.announce(7, "event=stopped").incomplete, 6);
-    // Nothing comes into being because somebody leaves it.
+    // A `stopped` event does not create a torrent.
     let unknown = TestTorrent::new(&tracker, 2);
     assert_eq!(unknown.announce(1, "event=stopped&left=0").complete, 0);
     assert_eq!(unknown.scrape(), ScrapeCounts::default());
@@ -226,7 +227,7 @@ fn a_download_is_counted_once(engine: Engine) {
     for (port, rest, downloaded) in [
         (1, "left=5&event=started", 0),
         (1, "left=0&event=completed", 1),
-        // aria2 with pipelining sends it twice.
+        // aria2 with pipelining sends `completed` twice.
         (1, "left=0&event=completed", 1),
         (1, "left=0", 1),
         (2, "left=0&event=started", 1),
@@ -321,8 +322,8 @@ fn paths(engine: Engine) {
     assert_eq!(torrent.announce(2, "").peers, [(own, 1).into()]);
 }
 
-/// One client sends its request with the NUL that ends a C string.
-fn a_stray_nul_is_swallowed(engine: Engine) {
+/// One client sends the NUL that terminates a C string after its request.
+fn a_nul_after_a_request_is_ignored(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     let target = torrent.target(1, "");
@@ -341,7 +342,7 @@ fn a_stray_nul_is_swallowed(engine: Engine) {
     client.send(&last);
     parse_announce(&client.read_response());
     client.expect_close();
-    // In a segment of its own, and so after the answer is on its way.
+    // In its own segment, and so after the response was sent.
     let mut client = HttpClient::connect(tracker.v4);
     client.send(&last[..last.len() - 1]);
     let _ = std::io::Write::write(&mut client.stream, b"\0");

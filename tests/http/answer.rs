@@ -1,4 +1,4 @@
-//! What an announce is answered with.
+//! Announce responses.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,10 +10,10 @@ use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 test_both_engines!(
     keys_are_sorted_and_complete,
     intervals_are_spread,
-    nobody_gets_itself,
+    no_client_gets_itself,
     seeders_get_no_seeders,
-    a_magnet_that_begins_gets_seeders,
-    samples_differ_and_reach_everybody,
+    a_magnet_link_that_starts_gets_seeders,
+    samples_differ_and_include_every_peer,
     a_peer_is_an_address_and_a_port,
     both_families_get_a_fair_share,
     addresses_given_by_clients_are_ignored,
@@ -22,7 +22,7 @@ test_both_engines!(
 
 const LOCALHOST_6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// An address of this machine of its own for each number.
+/// A loopback address for each number.
 fn local(number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(127, 1, high, low))
@@ -47,8 +47,8 @@ fn keys_are_sorted_and_complete(engine: Engine) {
     let stopped = torrent.announce_from(local(7), 1, "event=stopped");
     assert_eq!(stopped.body.keys(), expected);
     if has_v6() {
-        // `peers` is there for a client that has only IPv6 too: some take its absence for an
-        // error.
+        // `peers` is present for a client that has only IPv6 too: some clients treat its absence as
+        // an error.
         expected.push("peers6");
         let torrent = TestTorrent::new(&tracker, 2);
         let alone = torrent.announce_from(LOCALHOST_6, 1, "");
@@ -75,14 +75,14 @@ fn intervals_are_spread(engine: Engine) {
         client.send(get_request(&torrent.target(1, "")));
         intervals.insert(parse_announce(&client.read_response()).body.integer("interval"));
     }
-    // `announced` has checked the bounds, 1800 and 1980. Of 181 values, 500 draws leave some
-    // eleven out.
+    // `parse_announce` has checked the bounds, 1800 and 1980. Of 181 values, 500 draws miss about
+    // eleven.
     assert!(intervals.len() > 120, "{} different intervals", intervals.len());
     assert!(intervals.iter().any(|&interval| interval < 1830));
     assert!(intervals.iter().any(|&interval| interval > 1950));
 }
 
-fn nobody_gets_itself(engine: Engine) {
+fn no_client_gets_itself(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     for number in 1..=40 {
@@ -106,7 +106,7 @@ fn seeders_get_no_seeders(engine: Engine) {
     assert_eq!(of_seeder.peers.len(), 20);
     assert!(of_seeder.peers.iter().all(|peer| peer.port() > 100));
     assert_eq!(torrent.announce(101, "left=1&numwant=200").peers.len(), 49);
-    // Who has become a seeder is given to leechers, and no longer to seeders.
+    // A peer that became a seeder is given to leechers, and no longer to seeders.
     torrent.announce(101, "left=0&event=completed");
     assert_eq!(torrent.announce(1, "left=0&numwant=200").peers.len(), 19);
     assert_eq!(torrent.announce(102, "left=1&numwant=200").peers.len(), 49);
@@ -114,8 +114,8 @@ fn seeders_get_no_seeders(engine: Engine) {
     assert_eq!(torrent.announce(1, "left=0&numwant=200").peers.len(), 18);
 }
 
-/// aria2 and rqbit call themselves seeders as long as they do not know what there is to have.
-fn a_magnet_that_begins_gets_seeders(engine: Engine) {
+/// aria2 and rqbit report `left=0` while they do not have the metadata.
+fn a_magnet_link_that_starts_gets_seeders(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=30, "left=0");
@@ -129,7 +129,7 @@ fn a_magnet_that_begins_gets_seeders(engine: Engine) {
     assert_eq!(torrent.announce(101, &format!("{begins}&numwant=0")).peers.len(), 0);
     let written_otherwise = "%6ceft=00&event=st%61rted&dow%6eloaded=%30";
     assert_eq!(torrent.announce(101, written_otherwise).peers.len(), 31);
-    // Whatever says less, or more, is what it was.
+    // Other combinations have their usual meaning.
     for rest in [
         "left=0&downloaded=0",
         "left=0&downloaded=0&event=",
@@ -142,13 +142,13 @@ fn a_magnet_that_begins_gets_seeders(engine: Engine) {
     ] {
         assert_eq!(torrent.announce(102, &format!("{rest}&numwant=200")).peers, [], "{rest}");
     }
-    // The peers that it is told of are told of it, when they want to know of seeders.
+    // The peers in its response get it in theirs, if they ask for seeders.
     torrent.announce(100, "left=5&downloaded=3");
     let seeder = torrent.announce(1, "left=0&numwant=200");
     assert_eq!((seeder.complete, seeder.incomplete, seeder.peers.len()), (32, 1, 1));
 }
 
-fn samples_differ_and_reach_everybody(engine: Engine) {
+fn samples_differ_and_include_every_peer(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=300, "");
@@ -165,7 +165,7 @@ fn samples_differ_and_reach_everybody(engine: Engine) {
         }
         last = peers;
     }
-    // Each is expected 33 times, with a standard deviation of 5.
+    // Each is drawn 33 times on average, with a standard deviation of 5.
     let seldom = seen[1..].iter().min().unwrap();
     let often = seen[1..].iter().max().unwrap();
     assert!(*seldom >= 3 && *often <= 75, "from {seldom} to {often} times");
@@ -178,7 +178,7 @@ fn a_peer_is_an_address_and_a_port(engine: Engine) {
     assert_eq!(torrent.announce(1, same_id).incomplete, 1);
     assert_eq!(torrent.announce(2, same_id).incomplete, 2);
     assert_eq!(torrent.announce_from(local(1), 1, same_id).incomplete, 3);
-    // Nobody else can speak for a peer by knowing its id; at its address it may change it.
+    // A peer id alone does not identify a peer; from the same address it may change.
     torrent.announce_from(local(2), 1, &format!("{same_id}&event=stopped"));
     assert_eq!(torrent.scrape().incomplete, 3);
     assert_eq!(torrent.announce(1, "peer_id=-YY0000-bbbbbbbbbbbb&key=2").incomplete, 3);
@@ -206,11 +206,11 @@ fn both_families_get_a_fair_share(engine: Engine) {
         assert_eq!(answer.incomplete, 201, "{source} {rest}");
         let of_own = answer.peers.iter().filter(|peer| peer.is_ipv4() == source.is_ipv4()).count();
         assert_eq!((of_own, answer.peers.len() - of_own), (own, other), "{source} {rest}");
-        // Leave again: the next is to find what this one found.
+        // Leave again, so that the next client finds the same swarm.
         torrent.announce_from(source, 1000, "event=stopped");
     }
     assert_eq!(torrent.scrape(), ScrapeCounts { incomplete: 200, ..ScrapeCounts::default() });
-    // A few of its own family, and the rest is filled up.
+    // A few of the client's own family, and the rest filled up with the other.
     let few = TestTorrent::new(&tracker, 2);
     few.announce_ports(v6, 1..=100, "");
     few.announce_ports(tracker.v4, 1..=3, "");
@@ -251,7 +251,7 @@ fn addresses_given_by_clients_are_honoured_where_allowed(engine: Engine) {
         ("ipv4=192.0.2.2&ipv6=2001:db8::2", &["192.0.2.2:6881", "[2001:db8::2]:6881"]),
         ("ip=192.0.2.1&ipv6=2001:db8::2", &["192.0.2.1:6881", "[2001:db8::2]:6881"]),
         ("ip=192.0.2.1&ipv4=192.0.2.2", &["192.0.2.1:6881"]),
-        // What cannot be read, or is of the wrong family, is as good as not there.
+        // An invalid address, or one of the wrong family, is ignored.
         ("ip=tracker.example", &["127.0.0.1:6881"]),
         ("ip=", &["127.0.0.1:6881"]),
         ("ipv4=2001:db8::1", &["127.0.0.1:6881"]),
@@ -262,7 +262,7 @@ fn addresses_given_by_clients_are_honoured_where_allowed(engine: Engine) {
         ("ipv4=192.0.2.2:65536", &["127.0.0.1:6881"]),
         ("ipv6=[2001:db8::2]:http", &["127.0.0.1:6881"]),
         ("ipv6=[2001:db8::2]6891", &["127.0.0.1:6881"]),
-        // So is what nobody can be reached at.
+        // So is an address that no peer can be reached at.
         ("ip=0.0.0.0", &["127.0.0.1:6881"]),
         ("ip=224.0.0.1", &["127.0.0.1:6881"]),
         ("ip=240.0.0.1&ipv4=192.0.2.2", &["192.0.2.2:6881"]),
@@ -275,7 +275,7 @@ fn addresses_given_by_clients_are_honoured_where_allowed(engine: Engine) {
         ("ipv6=fe80::1", &["127.0.0.1:6881"]),
         ("ipv6=ff0e::1", &["127.0.0.1:6881"]),
         ("ip=192.0.2.1&ipv6=::", &["192.0.2.1:6881"]),
-        // But not what means something to a part of the world.
+        // But not an address that is reachable in a part of the network.
         ("ip=10.0.0.1", &["10.0.0.1:6881"]),
         ("ip=100.64.0.1", &["100.64.0.1:6881"]),
         ("ip=fc00::1", &["[fc00::1]:6881"]),
@@ -291,11 +291,11 @@ fn addresses_given_by_clients_are_honoured_where_allowed(engine: Engine) {
         let peers = torrent.announce_from(local(1), 9, "ip=198.51.100.1").peers;
         let expected: Vec<SocketAddr> = expected.iter().map(|peer| peer.parse().unwrap()).collect();
         assert_eq!(peers, expected, "{rest}");
-        // Leaving is believed of the same addresses.
+        // `stopped` applies to the same addresses.
         torrent.announce(6881, &format!("{rest}&event=stopped"));
         assert_eq!(torrent.scrape().incomplete, 1, "{rest}");
     }
-    // A pair of addresses that completes has completed once.
+    // A pair of addresses counts one completion.
     let torrent = TestTorrent::new(&tracker, 200);
     let pair = "ipv6=2001:db8::2";
     torrent.announce(1, &format!("{pair}&left=1"));

@@ -1,4 +1,4 @@
-//! Requests recorded from real clients, byte for byte: each is answered, and none is refused.
+//! Requests recorded from real clients, byte for byte: each gets a successful response.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn every_recorded_request_is_answered(engine: Engine) {
     assert!(recordings.len() >= 100, "only {} recordings", recordings.len());
     for path in recordings {
         let request = fs::read(&path).unwrap();
-        // On a connection of its own, and once more on the same if that is to be kept.
+        // On a new connection, and once more on the same one if it stays open.
         let mut client = HttpClient::connect(tracker.v4);
         client.send(&request);
         let reply = client.read_response();

@@ -1,4 +1,4 @@
-//! Answers arrive whole, however slowly they are read: whatever ends the connection after them.
+//! Responses arrive complete, however slowly the client reads and however the connection ends.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -11,25 +11,25 @@ use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines};
 test_both_engines!(
     slow_readers_get_all_answers,
     slow_readers_get_all_answers_at_a_stop,
-    requests_that_wait_at_a_stop_are_answered,
-    a_word_behind_the_last_request_costs_no_answer,
-    a_word_after_the_last_request_costs_no_answer,
-    idle_clients_do_not_hold_up_a_stop,
+    waiting_requests_are_answered_at_a_stop,
+    bytes_behind_the_last_request_lose_no_response,
+    bytes_after_the_last_request_lose_no_response,
+    idle_clients_do_not_delay_a_stop,
 );
 
-/// Bytes that slow readers take a second.
+/// The rate of slow readers, bytes a second.
 const SLOW: usize = 20_000;
-/// Peers of each answer in the long form: some six kilobytes.
+/// Peers in each response in the long form: about six kilobytes.
 const PEERS: u16 = 200;
 
-/// Much more than the kernel can have sent to a narrow client, and than it can keep for us.
+/// Much more than fits the client's receive buffer and the tracker's send buffer.
 const ANSWERS: usize = 20;
 
 fn long_announce(torrent: &TestTorrent<'_>) -> Vec<u8> {
     get_request(&torrent.target(1, "numwant=200&compact=0"))
 }
 
-/// Reads the answers to announces, and how many others there are behind them.
+/// Counts the announce responses, and the other responses after them.
 fn answers_in(mut client: HttpClient<impl Read + Write>) -> (usize, usize) {
     let (mut announces, mut others) = (0, 0);
     while !client.all_read() {
@@ -45,7 +45,7 @@ fn answers_in(mut client: HttpClient<impl Read + Write>) -> (usize, usize) {
 }
 
 fn slow_readers_get_all_answers(engine: Engine) {
-    // Without regard to how long all of it takes.
+    // The total time has no limit.
     let tracker = Tracker::start(engine, "[connections]\nsend_timeout = 4\nidle_timeout = 1");
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=PEERS, "");
@@ -58,7 +58,7 @@ fn slow_readers_get_all_answers(engine: Engine) {
         (1, get_request("/nothing")),
         (1, b"POST / HTTP/1.1\r\nHost: t\r\n\r\n".to_vec()),
         (1, b"nonsense\r\n\r\n".to_vec()),
-        // Half a request, which is answered when its time is over.
+        // Half a request, which gets a response at its timeout.
         (1, b"GET /announce".to_vec()),
         (0, last.into_bytes()),
     ];
@@ -106,8 +106,8 @@ fn slow_readers_get_all_answers_at_a_stop(engine: Engine) {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// More requests than are received of a client that does not read.
-fn requests_that_wait_at_a_stop_are_answered(engine: Engine) {
+/// More pipelined requests than the tracker receives from a client that does not read.
+fn waiting_requests_are_answered_at_a_stop(engine: Engine) {
     let mut tracker = Tracker::start(engine, "[connections]\nshutdown_timeout = 60");
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=PEERS, "");
@@ -127,8 +127,8 @@ fn requests_that_wait_at_a_stop_are_answered(engine: Engine) {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// Some clients send a byte or a line end behind their request, in a segment of its own.
-fn a_word_behind_the_last_request_costs_no_answer(engine: Engine) {
+/// Some clients send a byte or a line end after their request, in its own segment.
+fn bytes_behind_the_last_request_lose_no_response(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=PEERS, "");
@@ -145,8 +145,8 @@ fn a_word_behind_the_last_request_costs_no_answer(engine: Engine) {
     }
 }
 
-/// The same, when its answers are still being read.
-fn a_word_after_the_last_request_costs_no_answer(engine: Engine) {
+/// The same, while the client is still reading responses.
+fn bytes_after_the_last_request_lose_no_response(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=PEERS, "");
@@ -163,8 +163,8 @@ fn a_word_after_the_last_request_costs_no_answer(engine: Engine) {
     }
 }
 
-/// Whether they go themselves or not.
-fn idle_clients_do_not_hold_up_a_stop(engine: Engine) {
+/// Whether the clients close their connections or not.
+fn idle_clients_do_not_delay_a_stop(engine: Engine) {
     let mut fastest = TIMEOUT;
     for _ in 0..5 {
         let mut tracker = Tracker::start(engine, "");
@@ -181,6 +181,6 @@ fn idle_clients_do_not_hold_up_a_stop(engine: Engine) {
         assert_eq!(status.code(), Some(0), "{log}");
         idle.into_iter().for_each(HttpClient::expect_close);
     }
-    // Closed connections may linger for two seconds: of five stops, one at least was not so late.
+    // Closed connections may linger for two seconds: at least one of five stops must take less.
     assert!(fastest < Duration::from_millis(1500), "the fastest of five stops took {fastest:?}");
 }

@@ -1,4 +1,4 @@
-//! Requests and replies on a connection: which go on, which end it, and in what order.
+//! Requests and responses on a connection: which keep it open, which close it, and their order.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -12,7 +12,7 @@ use crate::support::torrent::{TestTorrent, failure_reason, parse_announce, parse
 use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 test_both_engines!(
-    who_keeps_a_connection,
+    which_requests_keep_a_connection,
     heads,
     headers_in_any_case_and_order,
     line_ends,
@@ -27,7 +27,7 @@ test_both_engines!(
     byte_by_byte,
 );
 
-fn who_keeps_a_connection(engine: Engine) {
+fn which_requests_keep_a_connection(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let target = TestTorrent::new(&tracker, 1).target(1, "");
     for (version, headers, kept) in [
@@ -55,7 +55,7 @@ fn who_keeps_a_connection(engine: Engine) {
         parse_announce(&reply);
         let says = reply.header("connection");
         if kept {
-            // HTTP/1.0 has to be told; HTTP/1.1 knows.
+            // HTTP/1.0 needs `Connection: keep-alive` in the response; HTTP/1.1 does not.
             let expected = (version == "HTTP/1.0").then_some("keep-alive");
             assert_eq!(says, expected, "{version} {headers}");
             client.send(request("GET", &target, "HTTP/1.1", ""));
@@ -65,7 +65,7 @@ fn who_keeps_a_connection(engine: Engine) {
             client.expect_close();
         }
     }
-    // A failure is no reason to part.
+    // A failure does not close the connection.
     let mut client = HttpClient::connect(tracker.v4);
     for _ in 0..3 {
         client.send(get_request("/announce"));
@@ -135,7 +135,8 @@ fn line_ends(engine: Engine) {
     }
 }
 
-/// As many at once as fit anywhere, or nowhere; the answers are told apart by their counts.
+/// Pipelines of all lengths, with and without room for all responses; the counts tell the responses
+/// apart.
 fn pipelined_requests(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     for (count, torrent) in [3, 100, 1000].into_iter().zip(1..) {
@@ -185,7 +186,7 @@ fn pipelined_requests_of_all_kinds(engine: Engine) {
     client.expect_close();
 }
 
-/// Answers that the client's buffers have no room for wait, and lose neither bytes nor order.
+/// Responses that do not fit the client's buffers wait, without loss and in order.
 fn a_slow_reader_gets_every_answer(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
@@ -217,7 +218,7 @@ fn a_slow_reader_gets_every_answer(engine: Engine) {
             assert_eq!(client.read_response().status, 400, "{after}");
         }
         client.expect_close();
-        // So that the next finds them new.
+        // So that the next iteration finds the torrents unknown.
         for port in 201..=2200 {
             torrent.announce(port, "event=stopped");
         }
@@ -258,8 +259,8 @@ fn a_close_in_a_pipeline(engine: Engine) {
     assert_eq!(torrent.scrape().incomplete, 2);
 }
 
-/// A line end behind the last of many requests, which are as long as a receive buffer and are
-/// answered in more than one turn: closing before it is read would reset the answers away.
+/// An empty line after many pipelined requests that fill the receive buffer and take more than one
+/// turn: closing before it is read would reset the connection.
 fn a_close_at_the_end_of_what_was_received(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
@@ -300,7 +301,7 @@ fn half_closed_connections(engine: Engine) {
     }
 }
 
-/// The same answer wherever a request is cut in two.
+/// The response is the same wherever the request is split in two segments.
 fn split_at_every_byte(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
@@ -311,7 +312,7 @@ fn split_at_every_byte(engine: Engine) {
     let mut client = HttpClient::connect(tracker.v4);
     for at in 1..whole.len() {
         client.send(&whole[..at]);
-        // Long enough to arrive by itself, most of the time; the answer must not depend on it.
+        // Usually long enough for a segment to arrive alone; the response must not depend on it.
         thread::sleep(Duration::from_micros(300));
         client.send(&whole[at..]);
         let answer = parse_announce(&client.read_response());
@@ -345,7 +346,7 @@ fn byte_by_byte(engine: Engine) {
     let mistake = b"GET /announce HTTP/1.1\r\nbad header: x\r\n";
     let mut client = HttpClient::connect(tracker.v4);
     for byte in mistake {
-        // It may be refused before the last byte.
+        // The tracker may respond before the last byte.
         if client.stream.write_all(&[*byte]).is_err() {
             break;
         }

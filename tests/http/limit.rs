@@ -1,4 +1,4 @@
-//! Full tables: a newcomer is answered like anybody, but not stored.
+//! Full tables: a new peer gets a response, but is not stored.
 
 use crate::support::torrent::{ScrapeCounts, TestTorrent};
 use crate::support::tracker::{Engine, Tracker, test_both_engines};
@@ -20,22 +20,22 @@ fn torrents(engine: Engine) {
     assert_eq!(known(&tracker, 10), 10);
     for number in 11..=20 {
         let torrent = TestTorrent::new(&tracker, number);
-        // Twice, for nothing may be left behind by the first.
+        // Twice: the first announce must leave nothing behind.
         assert!(torrent.announce(1, "left=0").peers.is_empty());
         assert!(torrent.announce(2, "left=1").peers.is_empty());
     }
     assert_eq!(known(&tracker, 20), 10);
-    // What is known goes on, for newcomers too.
+    // Stored torrents are served as before, and accept new peers.
     assert_eq!(TestTorrent::new(&tracker, 1).announce(2, "").incomplete, 2);
 }
 
-/// A newcomer takes the place of a torrent with one peer that has announced once.
+/// A new torrent replaces one with a single peer that has announced once.
 fn torrents_that_were_announced_once(engine: Engine) {
     let tracker = Tracker::start(engine, "[swarms]\nmax_torrents = 10");
     for number in 1..=10 {
         TestTorrent::new(&tracker, number).announce(1, "left=0&event=completed");
     }
-    // One whose peer announces again, and one with two peers.
+    // A torrent whose peer announces again, and one with two peers.
     TestTorrent::new(&tracker, 1).announce(1, "left=0");
     TestTorrent::new(&tracker, 2).announce(2, "left=1");
     for number in 11..=100 {
@@ -50,7 +50,7 @@ fn torrents_that_were_announced_once(engine: Engine) {
     for number in [1, 2].into_iter().chain(93..=100) {
         assert_eq!(TestTorrent::new(&tracker, number).scrape().complete, 1, "{number}");
     }
-    // Now there is none that could go.
+    // Now no torrent can be replaced.
     assert!(TestTorrent::new(&tracker, 101).announce(1, "left=0").peers.is_empty());
     assert!(TestTorrent::new(&tracker, 101).announce(2, "left=1").peers.is_empty());
     assert_eq!(known(&tracker, 101), 10);
@@ -69,10 +69,10 @@ fn peers(engine: Engine) {
     }
     assert!(TestTorrent::new(&tracker, 3).announce(1, "").peers.is_empty());
     assert_eq!(TestTorrent::new(&tracker, 3).scrape(), ScrapeCounts::default());
-    // Who is stored stays, and may become a seeder.
+    // Stored peers stay, and may become seeders.
     assert_eq!(one.announce(1, "left=0&event=completed").complete, 1);
     assert_eq!(one.scrape(), ScrapeCounts { complete: 1, downloaded: 1, incomplete: 5 });
-    // Who leaves makes room.
+    // A peer that stops makes room.
     other.announce(1, "event=stopped");
     one.announce(100, "");
     assert_eq!((one.scrape().incomplete, other.scrape().incomplete), (6, 3));
@@ -91,7 +91,7 @@ fn peers_of_a_torrent(engine: Engine) {
     torrent.announce(2, "event=stopped");
     torrent.announce(20, "");
     assert_eq!(torrent.scrape().incomplete, 3);
-    // The others are not concerned.
+    // Other torrents are not affected.
     let other = TestTorrent::new(&tracker, 2);
     other.announce_ports(tracker.v4, 1..=3, "");
     assert_eq!(other.scrape().incomplete, 3);

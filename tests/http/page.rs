@@ -1,4 +1,4 @@
-//! What people, robots and load balancers find who come to the tracker's port.
+//! What people, robots and load balancers get from the tracker's port.
 
 use crate::support::admin::{AdminClient, OPERATIONS};
 use crate::support::client::{HttpClient, fetch, get_request, request};
@@ -6,13 +6,13 @@ use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 test_both_engines!(
-    a_visitor_is_told_what_this_is,
-    a_visitor_is_sent_elsewhere,
-    robots_are_sent_away,
-    who_asks_for_options_is_told,
+    a_visitor_gets_a_page,
+    a_visitor_is_redirected,
+    robots_are_disallowed,
+    options_list_the_methods,
 );
 
-fn a_visitor_is_told_what_this_is(engine: Engine) {
+fn a_visitor_gets_a_page(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     for target in ["/", "/?from=a+link", "http://tracker.example/"] {
         let reply = fetch(tracker.v4, get_request(target));
@@ -23,7 +23,7 @@ fn a_visitor_is_told_what_this_is(engine: Engine) {
     }
 }
 
-fn a_visitor_is_sent_elsewhere(engine: Engine) {
+fn a_visitor_is_redirected(engine: Engine) {
     let url = format!("https://example.org/{}", "x".repeat(1000));
     let tracker = Tracker::start(engine, &format!("[protocol]\nredirect = \"{url}\""));
     for method in ["GET", "HEAD"] {
@@ -35,7 +35,7 @@ fn a_visitor_is_sent_elsewhere(engine: Engine) {
     assert_eq!(fetch(tracker.v4, get_request("/favicon.ico")).status, 404);
 }
 
-fn robots_are_sent_away(engine: Engine) {
+fn robots_are_disallowed(engine: Engine) {
     let tracker = Tracker::start(engine, "[protocol]\nredirect = \"http://example.org\"");
     for target in ["/robots.txt", "http://tracker.example:3000/robots.txt"] {
         let reply = fetch(tracker.v4, get_request(target));
@@ -45,8 +45,8 @@ fn robots_are_sent_away(engine: Engine) {
     }
 }
 
-/// Whatever they are asked of, and whatever else the connection is for.
-fn who_asks_for_options_is_told(engine: Engine) {
+/// For any path, and whether the connection stays open or not.
+fn options_list_the_methods(engine: Engine) {
     let tables = format!("[protocol]\nredirect = \"http://example.org\"\n{OPERATIONS}");
     let tracker = Tracker::start(engine, &tables);
     let torrent = TestTorrent::new(&tracker, 1);
@@ -57,7 +57,7 @@ fn who_asks_for_options_is_told(engine: Engine) {
             ("HTTP/1.1", "", true),
             ("HTTP/1.1", "Connection: close\r\n", false),
             ("HTTP/1.1", "Content-Length: 0\r\n", true),
-            // As HAProxy does it.
+            // As HAProxy sends it.
             ("HTTP/1.0", "", false),
             ("HTTP/1.0", "Connection: keep-alive\r\n", true),
         ] {

@@ -1,4 +1,5 @@
-//! Announces and scrapes at whatever place users' announce URLs lead to, and what stays a page.
+//! The paths of announces and scrapes, as users' announce URLs have them, and the paths of the
+//! page.
 
 use crate::support::admin::{AdminClient, OPERATIONS};
 use crate::support::client::{HttpClient, fetch, get_request, request};
@@ -9,16 +10,16 @@ use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 test_both_engines!(
     an_announce_is_one_anywhere,
-    a_scrape_is_one_where_the_path_says_so,
+    a_path_with_scrape_is_a_scrape,
     a_failure_is_bencoded_anywhere,
-    padding_behind_values_is_passed_over,
-    what_has_no_info_hash_stays_a_page,
-    a_limit_is_told_to_clients_as_to_clients,
+    padding_after_values_is_ignored,
+    without_an_info_hash_it_is_a_page,
+    rate_limited_clients_get_a_bencoded_failure,
 );
 
 const REQUESTS: &str = "annulus_requests_total";
 
-/// With a page elsewhere, which clients are not to be led to.
+/// With a redirect for the page, which clients of announces must not get.
 fn start(engine: Engine) -> (Tracker, AdminClient) {
     let tables = format!("[protocol]\nredirect = \"https://example.org\"\n{OPERATIONS}");
     let tracker = Tracker::start(engine, &tables);
@@ -74,7 +75,7 @@ fn an_announce_is_one_anywhere(engine: Engine) {
             assert_eq!(parse_announce(&reply).incomplete, port, "{target}");
             assert!(!reply.has_connection_close(), "{target}");
         }
-        // And wherever in the query the info hash is.
+        // At any position of the info hash in the query.
         let target = format!("{place}port={port}&left=0&info_hash={hash}&compact=1");
         assert_eq!(
             parse_announce(&fetch(tracker.v4, get_request(&target))).complete,
@@ -91,7 +92,7 @@ fn an_announce_is_one_anywhere(engine: Engine) {
     assert_eq!(observed.labelled_samples(REQUESTS), [all]);
 }
 
-fn a_scrape_is_one_where_the_path_says_so(engine: Engine) {
+fn a_path_with_scrape_is_a_scrape(engine: Engine) {
     let (tracker, observed) = start(engine);
     TestTorrent::new(&tracker, 1).announce(1, "");
     let hash = percent_encoded(&[1; 20]);
@@ -123,7 +124,7 @@ fn a_scrape_is_one_where_the_path_says_so(engine: Engine) {
     );
 }
 
-/// What is wrong with an announce is told as to a client, and the connection goes on.
+/// An announce with an error gets a bencoded failure, and the connection stays open.
 fn a_failure_is_bencoded_anywhere(engine: Engine) {
     let (tracker, observed) = start(engine);
     let hash = percent_encoded(&[1; 20]);
@@ -145,7 +146,7 @@ fn a_failure_is_bencoded_anywhere(engine: Engine) {
     );
 }
 
-fn padding_behind_values_is_passed_over(engine: Engine) {
+fn padding_after_values_is_ignored(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let hash = percent_encoded(&[1; 20]);
     for (padding, port) in ["%0D", "%0d%0A", "%20", "+", "%09", "/", "%20/%0D"].iter().zip(1..) {
@@ -173,7 +174,7 @@ fn padding_behind_values_is_passed_over(engine: Engine) {
         ));
         assert_eq!(files[0].1.incomplete, port, "{padding}");
     }
-    // A hash that ends in such bytes is whole.
+    // An info hash that ends in such bytes is complete.
     let hash = percent_encoded(b"aaaaaaaaaaaaaaaaa/ \r");
     assert_eq!(
         parse_scrape(&fetch(tracker.v4, get_request(&format!("/scrape?info_hash={hash}"))))[0].0,
@@ -181,7 +182,7 @@ fn padding_behind_values_is_passed_over(engine: Engine) {
     );
 }
 
-fn what_has_no_info_hash_stays_a_page(engine: Engine) {
+fn without_an_info_hash_it_is_a_page(engine: Engine) {
     let (tracker, observed) = start(engine);
     for (target, status) in [
         ("/", 302),
@@ -207,7 +208,7 @@ fn what_has_no_info_hash_stays_a_page(engine: Engine) {
         observed.labelled_samples(REQUESTS),
         ["kind=page,family=ipv4,outcome=answered 7", "kind=page,family=ipv4,outcome=failed 8",]
     );
-    // These two say by their path what they are.
+    // The path of these two decides what they are.
     assert!(
         failure_reason(&fetch(tracker.v4, get_request("/announce")))
             .contains("info_hash is missing")
@@ -217,7 +218,7 @@ fn what_has_no_info_hash_stays_a_page(engine: Engine) {
     );
 }
 
-fn a_limit_is_told_to_clients_as_to_clients(engine: Engine) {
+fn rate_limited_clients_get_a_bencoded_failure(engine: Engine) {
     let limits = "[limits]\nrequests_per_second = 1\nrequest_burst = 1\n";
     let tracker = Tracker::start(engine, limits);
     let target = format!("/?info_hash={}&port=1", percent_encoded(&[1; 20]));

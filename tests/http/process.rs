@@ -44,7 +44,7 @@ fn an_address_in_use(engine: Engine) {
     );
 }
 
-/// SO_REUSEPORT would let both listen, and the kernel would split every swarm in two.
+/// With SO_REUSEPORT both would listen, and the kernel would split every swarm in two.
 fn two_trackers_on_one_port(engine: Engine) {
     let first = Tracker::start(engine, "");
     for address in [Some(first.v4), first.v6].into_iter().flatten() {
@@ -58,7 +58,7 @@ fn two_trackers_on_one_port(engine: Engine) {
 
 fn a_signal_stops_it(engine: Engine) {
     for signal in ["TERM", "INT"] {
-        // Nothing is in flight, so that this bound is not used up.
+        // No request is in flight, so that this bound is not reached.
         let mut tracker = Tracker::start(engine, "[connections]\nshutdown_timeout = 300");
         let torrent = TestTorrent::new(&tracker, 1);
         let mut idle: Vec<HttpClient> = (0..20)
@@ -84,7 +84,7 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     let (v4, target) = (tracker.v4, TestTorrent::new(&tracker, 1).target(1, ""));
     let request = get_request(&target);
     let (first, rest) = request.split_at(request.len() / 2);
-    // Half of a first request, half of a later one, and a pipeline that was not read.
+    // Half of a first request, half of a later one, and a pipeline whose responses were not read.
     let mut fresh = HttpClient::connect(v4);
     fresh.send(first);
     let mut later = HttpClient::connect(v4);
@@ -111,7 +111,7 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// Whoever does not go is left behind, half a request not without an answer.
+/// Connections that stay open are closed; half a request gets a response.
 fn a_stop_is_bounded(engine: Engine) {
     let tables = "[connections]\nshutdown_timeout = 1\nheader_timeout = 300\nsend_timeout = 300";
     let mut tracker = Tracker::start(engine, tables);
@@ -151,17 +151,17 @@ fn other_signals_do_not_stop_it(engine: Engine) {
 }
 
 fn few_descriptors(engine: Engine) {
-    // Too few for anything.
+    // Too few to start.
     let text = config(engine, 2, "");
     let (status, log) = Tracker::launch(&text, &["prlimit", "--nofile=64:64"]).wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("limit of open files (64)") && log.contains("ulimit -n"), "{log}");
-    // Fewer than were asked for.
+    // Fewer than configured.
     let runner = ["prlimit", "--nofile=256:256"];
     let tracker = Tracker::start_with(engine, 2, "[connections]\nmax = 10000", &runner);
     tracker.assert_logged("connections.max = 10000 is more than the limit of open files (256)");
     TestTorrent::new(&tracker, 1).announce(1, "");
-    // A soft limit is raised as far as it goes.
+    // The soft limit is raised to the hard limit.
     let runner = ["prlimit", "--nofile=64:1024"];
     let tracker = Tracker::start_with(engine, 2, "", &runner);
     TestTorrent::new(&tracker, 1).announce(1, "");

@@ -1,4 +1,4 @@
-//! What is no request that is served: every mistake gets its answer, and none is reset away.
+//! Requests with errors: each gets its response, and no response is lost by a reset.
 
 use std::io::Write;
 use std::thread;
@@ -13,35 +13,35 @@ use crate::support::torrent::{TestTorrent, failure_reason, parse_announce, perce
 use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 test_both_engines!(
-    every_mistake_has_its_answer,
-    a_refused_head_has_no_body,
+    every_error_has_its_response,
+    an_error_response_to_head_has_no_body,
     methods,
     long_request_lines,
     large_heads,
     many_headers,
     bodies,
-    a_refusal_outlives_what_follows_it,
+    an_error_response_survives_further_bytes,
     tls_on_a_plain_port,
-    a_request_that_breaks_off,
+    a_request_that_is_cut_off,
 );
 
-/// What a mistake comes to.
+/// The expected result of an error.
 enum Outcome {
-    /// This status, and the end of the connection.
+    /// This status, and the connection is closed.
     Closed(u16),
-    /// A failure with this in its reason, and the connection goes on.
+    /// A bencoded failure with this text in its reason, and the connection stays open.
     Failed(&'static str),
 }
 
-/// A request that makes a mistake, and what is to come of it. There is no catch-all, so that
-/// no mistake can be without its request.
+/// A request with this error, and the expected result. The match has no catch-all, so every error
+/// has a request.
 fn example(error: Error) -> (Vec<u8>, Outcome) {
     use Outcome::{Closed, Failed};
     let hash = "a".repeat(20);
     let lines = |lines: &str| format!("GET /announce HTTP/1.1\r\n{lines}").into_bytes();
     let query = |query: &str| get_request(&format!("/announce?{query}"));
     match error {
-        // A SOCKS client's greeting.
+        // The greeting of a SOCKS client.
         Error::MethodMalformed => (b"\x05\x01\0".to_vec(), Closed(400)),
         Error::MethodNotAllowed => (request("PUT", "/announce", "HTTP/1.1", ""), Closed(405)),
         Error::TargetMalformed => (get_request("/ann\tounce"), Closed(400)),
@@ -75,12 +75,12 @@ fn example(error: Error) -> (Vec<u8>, Outcome) {
     }
 }
 
-fn every_mistake_has_its_answer(engine: Engine) {
+fn every_error_has_its_response(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let torrent = TestTorrent::new(&tracker, 1);
     for error in Error::ALL {
         let (bytes, outcome) = example(error);
-        // Alone; and behind requests that are right, whose answers come first.
+        // Alone, and after valid requests, which are answered first.
         for before in [0, 1, 5] {
             let mut client = HttpClient::connect(tracker.v4);
             client
@@ -113,8 +113,8 @@ fn every_mistake_has_its_answer(engine: Engine) {
     }
 }
 
-/// Whatever is wrong with it, and be it only that it never ends.
-fn a_refused_head_has_no_body(engine: Engine) {
+/// For every error, and for a request that never ends.
+fn an_error_response_to_head_has_no_body(engine: Engine) {
     let tracker = Tracker::start(engine, "[connections]\nheader_timeout = 1");
     let head = |bytes: &[u8]| {
         let rest = bytes.strip_prefix(b"GET ")?;
@@ -145,7 +145,7 @@ fn a_refused_head_has_no_body(engine: Engine) {
         heads += 1;
     }
     assert!(heads > 15, "{heads}");
-    // Broken off, or too slow.
+    // Cut off by FIN, or too slow.
     for (breaks_off, status) in [(true, 400), (false, 408)] {
         for begun in ["HEAD", "\r\nHEAD /announce", "HEAD / HTTP/1.1\r\nHost: tracker\r\n"] {
             let mut client = HttpClient::connect(tracker.v4);
@@ -186,8 +186,8 @@ fn methods(engine: Engine) {
     }
 }
 
-/// Clients read why, of an announce and a scrape, in the only form that they read; people of all
-/// else.
+/// Announces and scrapes get the reason in bencode, the only form that clients read; other requests
+/// get it in plain text.
 fn long_request_lines(engine: Engine) {
     let tracker = Tracker::start(engine, OPERATIONS);
     let torrent = TestTorrent::new(&tracker, 1);
@@ -205,15 +205,15 @@ fn long_request_lines(engine: Engine) {
     let scrapes = places.map(|place| (format!("{place}info_hash={hash}&x="), true));
     let places = ["/announce?", "/?", "?", "/a/b/c?", "http://tracker?", "/announce%20?x=y&"];
     let announces = places.map(|place| (format!("{place}info_hash={hash}&port=1&x="), false));
-    // Only the path may be there yet.
+    // Perhaps only the path has been received.
     let paths = [("/announce?x=".to_owned(), false), ("/scrape?x=".to_owned(), true)];
     let mut count = 0.0;
     for (start, is_scrape) in scrapes.into_iter().chain(announces).chain(paths) {
         for (length, rest) in [(REQUEST_LINE_BYTES_MAX + 1, 0), (15_000, 60), (100_000, 60)] {
             let line = long(&start, length);
-            // Whole, and without its end.
+            // With and without its end.
             for bytes in [&line[..], &line[..line.len() - rest]] {
-                // Alone, and behind what is right.
+                // Alone, and after a valid request.
                 for before in [0, 3] {
                     let mut client = HttpClient::connect(tracker.v4);
                     let right = get_request(&torrent.target(1, "")).repeat(before);
@@ -243,7 +243,7 @@ fn long_request_lines(engine: Engine) {
             client.expect_close();
         }
     }
-    // Without a body for who asks so.
+    // Without a body in response to HEAD.
     let mut client = HttpClient::connect(tracker.v4);
     client.send([b"HEAD", &long(&announce, 20_000)[3..]].concat());
     assert_eq!(client.read_response_head().status, 200);
@@ -271,7 +271,7 @@ fn large_heads(engine: Engine) {
             client.expect_close();
         }
     }
-    // The last request of a connection, as long as one, two and three receive buffers.
+    // The last request of a connection, of the length of one, two and three receive buffers.
     for length in [4096, 8192, 12_288] {
         let close = "Connection: close\r\n";
         let header = format!("{close}x: {}\r\n", "y".repeat(length - around - close.len()));
@@ -287,7 +287,7 @@ fn many_headers(engine: Engine) {
     let target = TestTorrent::new(&tracker, 1).target(1, "");
     for (count, status) in [(63, 200), (64, 200), (127, 200), (128, 431)] {
         let mut client = HttpClient::connect(tracker.v4);
-        // Beside `Host`.
+        // Besides `Host`.
         client.send(request("GET", &target, "HTTP/1.1", &"X-Forwarded: 1\r\n".repeat(count)));
         assert_eq!(client.read_response().status, status, "{count}");
     }
@@ -321,8 +321,8 @@ fn bodies(engine: Engine) {
     parse_announce(&client.read_response());
 }
 
-/// A close with unread bytes would have the kernel reset the connection, and the answer with it.
-fn a_refusal_outlives_what_follows_it(engine: Engine) {
+/// A close with unread bytes makes the kernel reset the connection, and the response is lost.
+fn an_error_response_survives_further_bytes(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let target = TestTorrent::new(&tracker, 1).target(1, "");
     for size in [1, 5_000, 200_000] {
@@ -338,7 +338,7 @@ fn a_refusal_outlives_what_follows_it(engine: Engine) {
                 let body = vec![b'x'; size];
                 if pause {
                     client.send(&head);
-                    // The client writes on while the answer is on its way, or has closed it.
+                    // The client writes while the response is on its way, or after it has closed.
                     thread::sleep(Duration::from_millis(30));
                     if status == 200 || status == 404 {
                         let _ = client.stream.write_all(&body);
@@ -350,8 +350,8 @@ fn a_refusal_outlives_what_follows_it(engine: Engine) {
                 }
                 let reply = client.read_response();
                 assert_eq!(reply.status, status, "{size} bytes, paused: {pause}");
-                // A client that sends on after the answer to a request that was whole, and
-                // was its last, may find nobody there.
+                // A client that sends after the response to a complete last request may find the
+                // connection closed.
                 if !(pause && (status == 200 || status == 404)) {
                     client.expect_close();
                 }
@@ -362,14 +362,14 @@ fn a_refusal_outlives_what_follows_it(engine: Engine) {
 
 fn tls_on_a_plain_port(engine: Engine) {
     let tracker = Tracker::start(engine, "[connections]\nheader_timeout = 300");
-    // The start of a ClientHello: a handshake record of TLS 1.0, 512 bytes, of which not all
-    // are sent. Nothing is waited for.
+    // The start of a ClientHello: a handshake record of TLS 1.0 of 512 bytes, most of which are not
+    // sent. The tracker does not wait for them.
     let mut hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
     hello.resize(400, 0xab);
     for bytes in [&hello[..1], &hello[..5], &hello] {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(bytes);
-        // Most say what they got, and whoever reads that sees what is wrong.
+        // Most clients show the text that they received.
         let reply = client.read_response();
         assert_eq!(
             (reply.status, reply.has_connection_close()),
@@ -382,7 +382,7 @@ fn tls_on_a_plain_port(engine: Engine) {
     }
 }
 
-fn a_request_that_breaks_off(engine: Engine) {
+fn a_request_that_is_cut_off(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     let whole = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     for length in [1, 3, 20, whole.len() - 1] {
@@ -399,7 +399,7 @@ fn a_request_that_breaks_off(engine: Engine) {
         assert_eq!(client.read_response().status, 400, "{length}");
         client.expect_close();
     }
-    // Nothing at all, or nothing but line ends, is no request.
+    // No bytes, or only empty lines, are not a request.
     for nothing in ["", "\r\n\r\n"] {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(nothing);

@@ -1,4 +1,4 @@
-//! Scrapes: of some torrents, and of all.
+//! Scrapes of some torrents, and full scrapes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,8 +22,8 @@ test_both_engines!(
     more_than_allowed,
     as_many_as_can_be_allowed,
     wrong_scrapes_fail,
-    a_full_scrape_is_off_unless_switched_on,
-    a_full_scrape_names_all_torrents,
+    a_full_scrape_is_off_by_default,
+    a_full_scrape_lists_all_torrents,
     several_full_scrapes_at_once,
 );
 
@@ -50,7 +50,7 @@ fn several_torrents(engine: Engine) {
         (vec![200; 20], ScrapeCounts { complete: 2, downloaded: 1, incomplete: 1 }),
     ];
     assert_eq!(files, expected);
-    // Asking has made nothing known.
+    // A scrape does not create a torrent.
     assert_eq!(TestTorrent::new(&tracker, 9).announce(1, "").incomplete, 1);
 
     let mut client = HttpClient::connect(tracker.v4);
@@ -61,7 +61,7 @@ fn several_torrents(engine: Engine) {
     assert_eq!(head.status, 200);
     let length = |body: &[u8]| body.len().to_string();
     assert_eq!(head.header("content-length"), Some(&*length(&whole.body)));
-    // With the other parameters that clients repeat here, and a version 2 hash.
+    // With the parameters that clients repeat here, and a version 2 info hash.
     let odd = format!(
         "/scrape?passkey=x&info_hash={}{}&port=0",
         percent_encoded(&[200; 20]),
@@ -79,7 +79,7 @@ fn as_many_as_transmission_asks_for(engine: Engine) {
                    Accept-Encoding: deflate, gzip, br, zstd\r\n";
     let mut scrape =
         request("GET", &target((0..64).map(|number| [number; 20])), "HTTP/1.1", headers);
-    // Longer than the 4076 bytes that it sends, so that it takes two receive buffers.
+    // Longer than Transmission's 4076 bytes, so that it takes two receive buffers.
     assert!(scrape.len() > 4096, "{}", scrape.len());
     let mut client = HttpClient::connect(tracker.v4);
     for _ in 0..2 {
@@ -90,7 +90,7 @@ fn as_many_as_transmission_asks_for(engine: Engine) {
             assert_eq!(counts.incomplete, i64::from(info_hash[0] % 2 == 0));
         }
     }
-    // In three segments, as over a real path.
+    // In three segments, as on a real path.
     let last = scrape.split_off(2800);
     let middle = scrape.split_off(1400);
     for part in [scrape, middle, last] {
@@ -114,7 +114,7 @@ fn more_than_allowed(engine: Engine) {
             assert!(reason.contains(&format!("{max} torrents")), "{count}: {reason}");
             assert_eq!(decode(&reply.body).text("retry in"), "never");
         }
-        // Repetitions and what is wrong count too.
+        // Repeated and invalid info hashes count too.
         let same = target(std::iter::repeat_n([1; 20], usize::from(max) + 1));
         for target in [same, format!("{}&info_hash=%", of(max)), format!("{}%", of(max + 1))] {
             client.send(get_request(&target));
@@ -129,7 +129,7 @@ fn more_than_allowed(engine: Engine) {
     }
 }
 
-/// As many as can be allowed can be asked for, with every byte percent-encoded and a passkey.
+/// The largest configurable number of info hashes, with every byte percent-encoded and a passkey.
 fn as_many_as_can_be_allowed(engine: Engine) {
     let config = |max: usize| format!("[protocol]\nmax_scrape_torrents = {max}\n");
     let mut wrong = Tracker::launch(&config(100_000), &[]);
@@ -168,7 +168,7 @@ fn wrong_scrapes_fail(engine: Engine) {
     }
 }
 
-fn a_full_scrape_is_off_unless_switched_on(engine: Engine) {
+fn a_full_scrape_is_off_by_default(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     TestTorrent::new(&tracker, 1).announce(1, "");
     let mut client = HttpClient::connect(tracker.v4);
@@ -180,7 +180,7 @@ fn a_full_scrape_is_off_unless_switched_on(engine: Engine) {
     }
 }
 
-fn a_full_scrape_names_all_torrents(engine: Engine) {
+fn a_full_scrape_lists_all_torrents(engine: Engine) {
     let tracker = Tracker::start(engine, FULL);
     let read = |version: &str| {
         let mut client = HttpClient::connect(tracker.v4);
@@ -205,11 +205,11 @@ fn a_full_scrape_names_all_torrents(engine: Engine) {
     for version in ["HTTP/1.0", "HTTP/1.1", "HTTP/1.1"] {
         assert_eq!(read(version), hashes, "{version}");
     }
-    // A head only, and no body behind it.
+    // Only a head, without a body.
     client.send(request("HEAD", "/scrape", "HTTP/1.1", ""));
     assert_eq!(client.read_response_head().status, 200);
     client.expect_close();
-    // One that its client gives up does not keep the next from being answered.
+    // An aborted full scrape does not block the next one.
     for _ in 0..20 {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(get_request("/scrape"));
@@ -227,7 +227,7 @@ fn failed_scrape(tracker: &Tracker) -> bool {
     client.read_all().windows(14).any(|part| part == b"failure reason")
 }
 
-/// The torrents of a full scrape, in the order that bencode wants.
+/// The torrents of a full scrape in order of their info hashes.
 fn files_of_all(body: &[u8]) -> BTreeMap<[u8; 20], ScrapeCounts> {
     let mut rest = body.strip_prefix(b"d5:filesd").expect("the start of a scrape");
     let mut files = BTreeMap::new();
@@ -250,7 +250,7 @@ fn files_of_all(body: &[u8]) -> BTreeMap<[u8; 20], ScrapeCounts> {
 }
 
 fn several_full_scrapes_at_once(engine: Engine) {
-    // More than the kernel takes off the tracker's hands while its client does not read.
+    // More than the socket buffers hold while the client does not read.
     let buffers = fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").unwrap();
     let buffer: u32 = buffers.split_whitespace().last().unwrap().parse().unwrap();
     if buffer > 8 << 20 {
@@ -286,10 +286,10 @@ fn several_full_scrapes_at_once(engine: Engine) {
     let reply = client.read_response();
     assert!(failure_reason(&reply).contains("later"));
     assert_eq!(decode(&reply.body).integer("retry in"), 1);
-    // Whoever leaves makes room, and nobody waits for those that do not read.
+    // An aborted scrape makes room, and stalled ones do not block others.
     drop(stalled.pop());
     wait_for("a full scrape", || (!failed_scrape(&tracker)).then_some(()));
-    // They go on as soon as they are read, all at once and each at its pace.
+    // They continue when they are read, all at once.
     thread::scope(|scope| {
         for (number, mut client) in stalled.into_iter().enumerate().take(4) {
             scope.spawn(move || {

@@ -1,4 +1,4 @@
-//! The server without connections: what cannot be brought about from outside.
+//! The server without connections: cases that cannot be produced over a socket.
 
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
@@ -53,9 +53,9 @@ fn ask_from(client: IpAddr, server: &mut Server, target: &str) -> String {
     String::from_utf8_lossy(&out[..len]).into_owned()
 }
 
-/// While the sweep has not come by yet.
+/// Before the sweep has removed it.
 #[test]
-fn a_torrent_that_is_not_served_is_not_shown_though_it_is_there() {
+fn a_stored_torrent_that_is_not_served_is_hidden() {
     let [a, b] = ["a", "b"].map(|letter| letter.repeat(20));
     let scrape = format!("/scrape?info_hash={a}&info_hash={b}");
     let file = |hash: &str, seeders| format!("20:{hash}d8:completei{seeders}e10:downloadedi0e");
@@ -85,9 +85,9 @@ fn a_torrent_that_is_not_served_is_not_shown_though_it_is_there() {
     }
 }
 
-/// A connection may come from a link-local address of IPv6, which is told to nobody.
+/// A connection may come from a link-local IPv6 address, which is not given to other clients.
 #[test]
-fn a_client_that_nobody_can_reach_is_refused() {
+fn an_unreachable_client_is_refused() {
     let target = format!("/announce?info_hash={}&port=1", "a".repeat(20));
     for trusted in [false, true] {
         let protocol = ProtocolConfig { trust_ip_parameters: trusted, ..ProtocolConfig::default() };
@@ -95,7 +95,7 @@ fn a_client_that_nobody_can_reach_is_refused() {
         let client = "fe80::1".parse().unwrap();
         let failed = ask_from(client, &mut server, &target);
         assert!(failed.contains("nobody can reach"), "{failed}");
-        // Unless it may say where it can be reached, and does.
+        // Unless it is allowed to name a reachable address, and does.
         let told = ask_from(client, &mut server, &format!("{target}&ip=2001:db8::1"));
         assert_eq!(told.contains("nobody can reach"), !trusted, "{told}");
     }

@@ -1,4 +1,4 @@
-//! Clients that name no host, and get a certificate by the address that they connect to.
+//! Clients without SNI get a certificate by the address that they connect to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Command, Stdio};
@@ -13,13 +13,13 @@ use crate::support::tls_client::{VERSIONS, client_config};
 use crate::support::tls_tracker::{HOST, TlsTracker};
 use crate::support::tracker::{Engine, Tracker, config, has_v6, test_both_engines};
 
-test_both_engines!(each_address_has_its_own, a_reload_brings_addresses);
+test_both_engines!(each_address_has_its_own_certificate, a_reload_changes_addresses);
 
-/// An address that nobody connects to here.
+/// An address that no client connects to here.
 const ELSEWHERE: &str = "127.0.0.9";
 
-/// A tracker that listens on every address, with these certificates: for each a name of its files
-/// and the names in it.
+/// Starts a tracker that listens on every address, with these certificates: each the name of its
+/// files and the names in it.
 fn start(
     engine: Engine,
     certificates: &[(&str, &str)],
@@ -43,8 +43,8 @@ fn start(
     (TlsTracker { tracker, v4, v6, authority }, issued)
 }
 
-/// Asserts which certificate a client gets that connects to `address` and takes it for `host`: by
-/// either version of TLS, and by whatever worker.
+/// Asserts which certificate a client gets that connects to `address` and expects `host`: with
+/// either version of TLS, from any worker.
 #[track_caller]
 fn shows(site: &TlsTracker, address: IpAddr, host: &str, certificate: &CertificateDer<'_>) {
     let port = if address.is_ipv4() { site.v4.port() } else { site.v6.unwrap().port() };
@@ -61,7 +61,7 @@ fn shows(site: &TlsTracker, address: IpAddr, host: &str, certificate: &Certifica
     }
 }
 
-fn each_address_has_its_own(engine: Engine) {
+fn each_address_has_its_own_certificate(engine: Engine) {
     let first = format!("DNS:{HOST},IP:{ELSEWHERE}");
     let (site, issued) = start(
         engine,
@@ -75,27 +75,27 @@ fn each_address_has_its_own(engine: Engine) {
     let two = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
     shows(&site, two, "127.0.0.2", &issued[1]);
     shows(&site, Ipv4Addr::new(127, 0, 0, 3).into(), "127.0.0.3", &issued[3]);
-    // What no certificate is for gets the first, which this client can verify.
+    // An address without a certificate gets the first one, which this client can verify.
     shows(&site, Ipv4Addr::LOCALHOST.into(), ELSEWHERE, &issued[0]);
-    // A name comes before the address.
+    // SNI has precedence over the address.
     shows(&site, two, HOST, &issued[0]);
     shows(&site, Ipv4Addr::LOCALHOST.into(), "two.test", &issued[1]);
     if has_v6() {
         shows(&site, Ipv6Addr::LOCALHOST.into(), "::1", &issued[2]);
     }
-    // Some send an address for a name, which is as if they sent none (RFC 6066 section 3).
+    // Some clients send an address as SNI, which is treated as no SNI (RFC 6066 section 3).
     for name in ["127.0.0.2", "127.0.0.3", "two.test"] {
         let to = format!("127.0.0.2:{}", site.v4.port());
         let mut openssl = Command::new("openssl");
         openssl.args(["s_client", "-connect", &to, "-servername", name]);
         let output = openssl.stdin(Stdio::null()).output().unwrap();
-        // Versions of openssl differ in their spaces.
+        // Versions of openssl print different spaces.
         let said = String::from_utf8_lossy(&output.stdout).replace(' ', "");
         assert!(said.contains("subject=CN=two\n"), "{name}:\n{said}");
     }
 }
 
-fn a_reload_brings_addresses(engine: Engine) {
+fn a_reload_changes_addresses(engine: Engine) {
     let (site, issued) =
         start(engine, &[("first", &format!("DNS:{HOST}")), ("other", "DNS:other.test")]);
     let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
@@ -105,7 +105,7 @@ fn a_reload_brings_addresses(engine: Engine) {
     assert!(verdict.contains("certificates reloaded"), "{verdict}");
     shows(&site, localhost, "127.0.0.1", &other);
     shows(&site, localhost, HOST, &issued[0]);
-    // And takes them away again.
+    // And removes them.
     site.authority.issue_for("other", "DNS:other.test", KeyKind::P256);
     let first =
         site.authority.issue_for("first", &format!("DNS:{HOST},IP:{ELSEWHERE}"), KeyKind::P256);

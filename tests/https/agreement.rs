@@ -1,5 +1,5 @@
-//! What `openssl s_client` and `curl` agree on with the tracker: versions, keys, names and
-//! protocols. Both verify its chain against the test's own root.
+//! What `openssl s_client` and `curl` negotiate with the tracker: versions, keys, names and
+//! protocols. Both verify its chain with the test's own root.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::support::tracker::{Engine, TIMEOUT, test_both_engines};
 
 test_both_engines!(
     versions_and_keys,
-    a_stranger_is_not_trusted,
+    an_unknown_root_is_not_trusted,
     protocols,
     names,
     kinds_of_keys_for_one_name,
@@ -24,14 +24,14 @@ test_both_engines!(
     curl_over_ipv6,
 );
 
-/// What a program said on both of its outputs, and whether it was content.
+/// The output of a program, standard output and error, and whether it succeeded.
 pub(crate) struct Said {
     pub(crate) text: String,
     pub(crate) content: bool,
 }
 
 impl Said {
-    /// Asserts that each of these is a part of what it said.
+    /// Asserts that its output contains each of these.
     #[track_caller]
     pub(crate) fn assert(&self, parts: &[&str]) {
         for part in parts {
@@ -40,20 +40,20 @@ impl Said {
     }
 }
 
-/// Runs a program, no longer than a test may wait, with these bytes as its input.
+/// Runs a program with this input, with a time limit.
 pub(crate) fn run(program: &str, arguments: &[&str], input: &[u8]) -> Said {
     let mut command = Command::new("timeout");
     command.arg(TIMEOUT.as_secs().to_string()).arg(program).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may have ended without reading them.
+    // It may exit without reading its input.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     Said { text, content: output.status.success() }
 }
 
-/// Announces by `openssl s_client`, which ends when the tracker does.
+/// Announces by `openssl s_client`, which exits when the tracker closes the connection.
 pub(crate) fn s_client(site: &TlsTracker, trust: &Path, arguments: &[&str]) -> Said {
     let to = site.v4.to_string();
     let mut all = vec!["s_client", "-connect", &to, "-CAfile", trust.to_str().unwrap()];
@@ -92,8 +92,8 @@ fn versions_and_keys(engine: Engine) {
     }
 }
 
-/// The control: the clients of these tests do verify.
-fn a_stranger_is_not_trusted(engine: Engine) {
+/// The control: these clients do verify.
+fn an_unknown_root_is_not_trusted(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let stranger = Authority::new(&[]);
     let said = s_client(&site, &stranger.root(), &["-servername", HOST]);
@@ -116,7 +116,7 @@ fn protocols(engine: Engine) {
             (&["-alpn", "h2,http/1.1"], "ALPN protocol: http/1.1"),
             (&["-alpn", "http/1.0,http/1.1"], "ALPN protocol: http/1.1"),
             (&["-alpn", "http/1.0"], "ALPN protocol: http/1.0"),
-            // Most clients do not ask.
+            // Most clients send no ALPN.
             (&[], "No ALPN negotiated"),
         ] {
             let arguments = [&["-servername", HOST, version], offer].concat();
@@ -150,7 +150,7 @@ fn names(engine: Engine) {
     }
 }
 
-/// Who cannot verify the first certificate of a host gets its second.
+/// A client that cannot verify the first certificate of a host gets its second.
 fn kinds_of_keys_for_one_name(engine: Engine) {
     let site =
         TlsTracker::start_with(engine, &[(HOST, KeyKind::P256), ("old.test", KeyKind::Rsa)], "");
@@ -172,7 +172,7 @@ fn kinds_of_keys_for_one_name(engine: Engine) {
     }
 }
 
-/// Who cannot be served learns why.
+/// A client without a common cipher gets an alert.
 fn nothing_in_common(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     for version in ["-tls1_2", "-tls1_3"] {
@@ -185,7 +185,7 @@ fn nothing_in_common(engine: Engine) {
     }
 }
 
-/// Announces twice by curl, to the host of this name, which is to be at the address.
+/// Announces twice by curl to the host of this name at this address.
 fn curl(site: &TlsTracker, to: SocketAddr, host: &str, trust: &Path, arguments: &[&str]) -> Said {
     let port = to.port();
     let target = TestTorrent::new(&site.tracker, 1).target(1, "left=1");
@@ -219,7 +219,7 @@ fn curl_by_versions_and_keys(engine: Engine) {
     }
 }
 
-/// HTTP/1.0 is then all that it offers.
+/// curl then offers only HTTP/1.0.
 fn curl_by_the_older_http(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     for version in ["1.2", "1.3"] {
@@ -230,7 +230,7 @@ fn curl_by_the_older_http(engine: Engine) {
     }
 }
 
-/// By an address instead of a name, so without SNI.
+/// By address instead of name, so without SNI.
 fn curl_over_ipv6(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let Some(v6) = site.v6 else { return eprintln!("skipped: no IPv6") };

@@ -1,5 +1,5 @@
-//! HTTP inside TLS: the same requests and answers as outside, however they lie in records,
-//! and an end that nobody could have forged.
+//! HTTP inside TLS: the same requests and responses as without TLS, however they are split into
+//! records, and an authenticated end.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown};
@@ -21,10 +21,10 @@ test_both_engines!(
     byte_by_byte,
     heads,
     the_last_answer,
-    what_follows_the_last_answer,
+    bytes_after_the_last_request,
     a_client_that_ends,
     a_client_that_ends_within_a_request,
-    a_client_that_ends_without_a_word,
+    a_client_that_ends_without_close_notify,
     the_same_answers,
     the_same_swarms,
 );
@@ -46,7 +46,7 @@ fn one_connection_many_requests(engine: Engine) {
     }
 }
 
-/// In one record and answered in several; the answers are told apart by their counts.
+/// Sent in one record and answered in several; the counts tell the responses apart.
 fn pipelined_requests(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     for (mut client, number) in site.connect_by_each().into_iter().zip(1..) {
@@ -63,7 +63,7 @@ fn pipelined_requests(engine: Engine) {
     }
 }
 
-/// The same answer wherever a request is cut in two records.
+/// The response is the same wherever the request is split in two records.
 fn split_at_every_byte(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let torrent = TestTorrent::new(&site.tracker, 1);
@@ -80,7 +80,7 @@ fn split_at_every_byte(engine: Engine) {
     }
 }
 
-/// Every byte in a record of its own, and the records' bytes in segments as they may.
+/// Every byte in its own record, and the records in segments of any size.
 fn byte_by_byte(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let whole = get_request(&TestTorrent::new(&site.tracker, 1).target(1, "")).repeat(2);
@@ -137,8 +137,8 @@ fn the_last_answer(engine: Engine) {
     }
 }
 
-/// What came after the end of the talk must not reset the last answer away, nor be answered.
-fn what_follows_the_last_answer(engine: Engine) {
+/// Bytes after the last request must not reset the last response away, and are not answered.
+fn bytes_after_the_last_request(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let torrent = TestTorrent::new(&site.tracker, 1);
     let close = request("GET", &torrent.target(1, ""), "HTTP/1.1", "Connection: close\r\n");
@@ -146,7 +146,7 @@ fn what_follows_the_last_answer(engine: Engine) {
         for mut client in site.connect_by_each() {
             let after = get_request(&torrent.target(9, "")).repeat(100);
             client.send([end, &after].concat());
-            // It may be closed by now.
+            // The connection may be closed by now.
             let _ = client.stream.write(&after);
             let reply = client.read_response();
             assert_eq!((reply.status, reply.has_connection_close()), (status, true));
@@ -195,8 +195,8 @@ fn a_client_that_ends_within_a_request(engine: Engine) {
     }
 }
 
-/// TCP's end alone is no goodbye, but what was asked before it is answered.
-fn a_client_that_ends_without_a_word(engine: Engine) {
+/// A FIN without close_notify is no valid end, but earlier requests are answered.
+fn a_client_that_ends_without_close_notify(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for requests in [0, 1, 20] {
@@ -207,13 +207,13 @@ fn a_client_that_ends_without_a_word(engine: Engine) {
             for _ in 0..requests {
                 parse_announce(&client.read_response());
             }
-            // With close_notify or without, but not by a reset.
+            // With or without close_notify, but not by a reset.
             client.stream.sock.read_to_end(&mut Vec::new()).unwrap();
         }
     }
 }
 
-/// An answer without what is drawn by lot.
+/// A response without its random parts.
 fn settled(reply: &HttpResponse) -> Vec<(Vec<u8>, Bencode)> {
     let answer = decode(&reply.body);
     let entries = answer.entries().iter().filter(|(key, _)| key != b"interval");
@@ -262,7 +262,7 @@ fn the_same_answers(engine: Engine) {
     }
 }
 
-/// Who came by HTTP is told to those who come by HTTPS, and the other way round.
+/// Peers that announced by HTTP are given to clients of HTTPS, and the reverse.
 fn the_same_swarms(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let by_https = |to, target: &str| {

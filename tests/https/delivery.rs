@@ -1,4 +1,5 @@
-//! Answers arrive whole through TLS too, however slowly they are read, and close_notify after them.
+//! Responses arrive complete over TLS too, however slowly the client reads, followed by
+//! close_notify.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,10 +14,10 @@ use crate::support::tracker::{Engine, TIMEOUT, test_both_engines};
 test_both_engines!(
     slow_readers_get_all_answers,
     slow_readers_get_all_answers_at_a_stop,
-    idle_clients_do_not_hold_up_a_stop,
+    idle_clients_do_not_delay_a_stop,
 );
 
-/// Bytes that slow readers take a second.
+/// The rate of slow readers, bytes a second.
 const SLOW: usize = 20_000;
 const ANSWERS: usize = 20;
 
@@ -31,7 +32,7 @@ fn narrow(site: &TlsTracker) -> Vec<HttpClient<TlsStream>> {
     VERSIONS.iter().map(connect).collect()
 }
 
-/// Announces whose answers have some six kilobytes.
+/// Announces with responses of about six kilobytes.
 fn long_announces(site: &TlsTracker) -> Vec<u8> {
     let torrent = TestTorrent::new(&site.tracker, 1);
     torrent.announce_ports(site.tracker.v4, 1..=200, "");
@@ -81,8 +82,8 @@ fn slow_readers_get_all_answers_at_a_stop(engine: Engine) {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// Whether they go themselves or not.
-fn idle_clients_do_not_hold_up_a_stop(engine: Engine) {
+/// Whether the clients close their connections or not.
+fn idle_clients_do_not_delay_a_stop(engine: Engine) {
     let mut fastest = TIMEOUT;
     for _ in 0..5 {
         let mut site = TlsTracker::start(engine, "");
@@ -92,7 +93,7 @@ fn idle_clients_do_not_hold_up_a_stop(engine: Engine) {
             client.send(&announce);
             parse_announce(&client.read_response());
         }
-        // Nor do those that have had time for a first request.
+        // Nor do connections older than the deadline for a first request.
         let mut silent = site.connect_by_each();
         silent.iter_mut().for_each(HttpClient::handshake);
         thread::sleep(Duration::from_secs(3));
@@ -103,6 +104,6 @@ fn idle_clients_do_not_hold_up_a_stop(engine: Engine) {
         assert_eq!(status.code(), Some(0), "{log}");
         idle.into_iter().chain(silent).for_each(HttpClient::expect_close_notify);
     }
-    // Closed connections may linger for two seconds: of five stops, one at least was not so late.
+    // Closed connections may linger for two seconds: at least one of five stops must take less.
     assert!(fastest < Duration::from_millis(1500), "the fastest of five stops took {fastest:?}");
 }

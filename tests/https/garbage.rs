@@ -1,5 +1,5 @@
-//! Bytes that are no TLS, or not yet, or no longer: each is answered by an alert or closed at
-//! once, and the tracker goes on.
+//! Bytes that are not valid TLS at some point of a connection: each gets an alert or a close at
+//! once, and the tracker keeps serving.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -14,25 +14,25 @@ use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
 test_both_engines!(
-    what_is_no_handshake,
-    what_is_no_handshake_any_more,
-    a_hello_with_mistakes,
-    records_with_mistakes,
-    requests_ahead_of_a_mistake,
+    bytes_that_are_no_handshake,
+    bytes_in_place_of_encrypted_records,
+    a_damaged_client_hello,
+    damaged_records,
+    requests_before_a_damaged_record,
     resets_at_any_point,
 );
 
-/// Nobody is closed for being slow here.
+/// No timeout ends a connection here.
 const PATIENT: &str = "[connections]\nhandshake_timeout = 300\nheader_timeout = 300\n\
                        idle_timeout = 300";
 
-/// A record of a type, with what its header says of its length.
+/// A record of this type, with this length in its header.
 fn record(kind: u8, length: u16, content: &[u8]) -> Vec<u8> {
     let [high, low] = length.to_be_bytes();
     [&[kind, 3, 3, high, low], content].concat()
 }
 
-/// Whether these are alerts, at least one, all of them fatal, and nothing else.
+/// Whether the bytes are fatal alerts only, at least one.
 fn are_alerts(bytes: &[u8]) -> bool {
     let (alerts, rest) = bytes.as_chunks::<7>();
     !alerts.is_empty()
@@ -40,7 +40,7 @@ fn are_alerts(bytes: &[u8]) -> bool {
         && alerts.iter().all(|alert| matches!(alert, [0x15, 3, _, 0, 2, 2, _]))
 }
 
-fn what_is_no_handshake(engine: Engine) {
+fn bytes_that_are_no_handshake(engine: Engine) {
     let site = TlsTracker::start(engine, PATIENT);
     let sslv2_hello = [
         &[0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10][..],
@@ -67,19 +67,19 @@ fn what_is_no_handshake(engine: Engine) {
         ),
     ] {
         let mut client = HttpClient::connect(site.v4);
-        // It may be refused before its end.
+        // The tracker may respond before the end.
         let _ = client.stream.write_all(&bytes);
-        // `drain` fails where nothing ends.
+        // `read_all` fails unless the connection is closed.
         let said = client.read_all();
-        // None answers an alert, which is an end.
+        // An alert gets no response; it ends the connection.
         let fits = if bytes[0] == 21 { said.is_empty() } else { are_alerts(&said) };
         assert!(fits, "to {what}: \"{}\"", said.escape_ascii());
     }
     site.assert_serves();
 }
 
-/// Garbage where encrypted records should be.
-fn what_is_no_handshake_any_more(engine: Engine) {
+/// Garbage in place of encrypted records.
+fn bytes_in_place_of_encrypted_records(engine: Engine) {
     let site = TlsTracker::start(engine, PATIENT);
     for bytes in [
         record(23, 100, &[0; 100]),
@@ -98,15 +98,15 @@ fn what_is_no_handshake_any_more(engine: Engine) {
             if let Err(error) = client.stream.sock.read_to_end(&mut said) {
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
             }
-            // An alert, encrypted, or nothing.
+            // An encrypted alert, or nothing.
             assert!(said.len() < 50, "to a record of type {}: {said:x?}", bytes[0]);
         }
     }
     site.assert_serves();
 }
 
-/// A hello that differs from a good one in a byte, or lacks some.
-fn a_hello_with_mistakes(engine: Engine) {
+/// A ClientHello with one byte changed, or with bytes missing.
+fn a_damaged_client_hello(engine: Engine) {
     let site = TlsTracker::start(engine, PATIENT);
     for version in VERSIONS {
         let hello = client_hello(&Arc::new(client_config(&site.authority, version)));
@@ -122,7 +122,7 @@ fn a_hello_with_mistakes(engine: Engine) {
     site.assert_serves();
 }
 
-/// Sends bytes and an end, and sees them answered by records, or by nothing, and an end.
+/// Sends bytes and FIN, and expects records or nothing, and then the end.
 #[track_caller]
 fn finish(site: &TlsTracker, bytes: &[u8]) {
     let mut client = HttpClient::connect(site.v4);
@@ -133,11 +133,11 @@ fn finish(site: &TlsTracker, bytes: &[u8]) {
     assert!(sane, "to \"{}\": \"{}\"", bytes.escape_ascii(), said.escape_ascii());
 }
 
-/// A good handshake, and then a record that was changed on its way.
-fn records_with_mistakes(engine: Engine) {
+/// A complete handshake, and then a record that was changed on its way.
+fn damaged_records(engine: Engine) {
     let site = TlsTracker::start(engine, PATIENT);
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
-    // From its length on; of what is before it, TLS 1.3 does not care.
+    // From its length on: TLS 1.3 ignores the type and version before it.
     for at in [3, 4, 5, 20, announce.len()] {
         for mut client in site.connect_by_each() {
             client.handshake();
@@ -155,8 +155,8 @@ fn records_with_mistakes(engine: Engine) {
     site.assert_serves();
 }
 
-/// What came before a mistake is answered, even if all of it came at once.
-fn requests_ahead_of_a_mistake(engine: Engine) {
+/// Requests before an error are answered, even if all bytes arrive at once.
+fn requests_before_a_damaged_record(engine: Engine) {
     let site = TlsTracker::start(engine, PATIENT);
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     let target = TestTorrent::new(&site.tracker, 1).target(1, "");
@@ -180,11 +180,11 @@ fn requests_ahead_of_a_mistake(engine: Engine) {
                 }
                 bytes.extend(&mistake);
                 client.stream.sock.write_all(&bytes).unwrap();
-                let (told, end) = hear(&mut client);
+                let (told, end) = read_plaintext(&mut client);
                 let answers = told.windows(13).filter(|part| part == b"HTTP/1.1 200 ").count();
                 let expected = records * requests + usize::from(closes);
                 assert_eq!(answers, expected, "ahead of \"{}\"", mistake.escape_ascii());
-                // It may have been told that this is all before the mistake arrived.
+                // The response may say that it is the last before the error arrives.
                 let told = closes && end.is_none();
                 let alerted = matches!(end, Some(Error::AlertReceived(_)));
                 assert!(told || alerted, "no alert, but {end:?}");
@@ -194,8 +194,8 @@ fn requests_ahead_of_a_mistake(engine: Engine) {
     site.assert_serves();
 }
 
-/// All that is still said, and what it ends with but for an end.
-fn hear(client: &mut HttpClient<TlsStream>) -> (Vec<u8>, Option<Error>) {
+/// All plaintext that is still received, and the error that ends it, if any.
+fn read_plaintext(client: &mut HttpClient<TlsStream>) -> (Vec<u8>, Option<Error>) {
     let TlsStream { conn, sock } = &mut client.stream;
     let (mut records, mut told) = (Vec::new(), Vec::new());
     sock.read_to_end(&mut records).unwrap();
@@ -203,7 +203,7 @@ fn hear(client: &mut HttpClient<TlsStream>) -> (Vec<u8>, Option<Error>) {
     while !rest.is_empty() {
         conn.read_tls(&mut rest).unwrap();
         let outcome = conn.process_new_packets();
-        // Fails where there is nothing more to be read yet.
+        // Fails if nothing more can be read yet.
         let _ = conn.reader().read_to_end(&mut told);
         if let Err(error) = outcome {
             return (told, Some(error));

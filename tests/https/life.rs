@@ -1,4 +1,4 @@
-//! How connections begin and end: in time, and with a word.
+//! How connections begin and end: timeouts, alerts and close_notify.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use crate::support::tracker::{Engine, TIMEOUT, test_both_engines, wait_for};
 test_both_engines!(
     handshakes_end_in_time,
     bytes_do_not_prolong_a_handshake,
-    tls_at_a_plain_port_is_told_so,
+    tls_on_a_plain_port_gets_a_response,
     too_many_key_updates_end_with_an_alert,
     a_handshake_is_not_a_request,
-    half_a_request_is_answered_in_the_end,
-    who_asks_no_more_is_told_goodbye,
+    half_a_request_gets_a_timeout_response,
+    idle_clients_get_close_notify,
     http_where_tls_is_spoken,
     tls_where_http_is_spoken,
-    handshakes_that_nobody_reads,
-    who_does_not_read_is_cut_off,
+    clients_that_do_not_read_their_handshake,
+    clients_that_do_not_read_are_reset,
     what_is_in_flight_is_answered,
     a_stop_is_bounded,
 );
 
-/// Nothing but the handshake may end in time here.
+/// Only the handshake timeout can expire here.
 const BRIEF: &str = "[connections]\nhandshake_timeout = 1\nheader_timeout = 300\n\
                      idle_timeout = 300\nsend_timeout = 300";
 
@@ -39,14 +39,14 @@ fn handshakes_end_in_time(engine: Engine) {
     let mut stalled = Vec::new();
     for version in VERSIONS {
         let hello = client_hello(&Arc::new(client_config(&site.authority, version)));
-        // Nothing, parts of the hello, and all of it, whose answer is not answered.
+        // No bytes, parts of the ClientHello, and all of it, after which the client stays silent.
         for length in [0, 1, 5, 6, hello.len() / 2, hello.len() - 1, hello.len()] {
             let mut client = HttpClient::connect(site.v4);
             client.send(&hello[..length]);
             stalled.push(client);
         }
     }
-    // `drain` fails where nothing ends.
+    // `read_all` fails unless the connection is closed.
     for client in stalled {
         let said = client.read_all();
         assert!(said.is_empty() || matches!(said[0], 0x15 | 0x16), "\"{}\"", said.escape_ascii());
@@ -55,8 +55,8 @@ fn handshakes_end_in_time(engine: Engine) {
     site.assert_serves();
 }
 
-/// More key updates in a row than anybody needs: what was asked before is answered, and the end
-/// comes with an alert, a close_notify.
+/// More key updates in a row than allowed: earlier requests are answered, and an alert or
+/// close_notify ends the connection.
 fn too_many_key_updates_end_with_an_alert(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     for together in [true, false] {
@@ -70,15 +70,15 @@ fn too_many_key_updates_end_with_an_alert(engine: Engine) {
             }
         }
         client.send(b"");
-        // Without an alert, it is an end that rustls takes for an attack.
+        // Without an alert or close_notify, rustls reports an unexpected end.
         client.expect_close_notify();
     }
     site.assert_serves();
 }
 
-/// Whatever TLS begins with, at once or in pieces, however much of it comes: the answer is read to
+/// A ClientHello at once or in pieces, and any number of further bytes: the response can be read to
 /// its end.
-fn tls_at_a_plain_port_is_told_so(engine: Engine) {
+fn tls_on_a_plain_port_gets_a_response(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let hello =
         |version| client_hello(&Arc::new(client_config(&site.authority, VERSIONS[version])));
@@ -88,13 +88,13 @@ fn tls_at_a_plain_port_is_told_so(engine: Engine) {
         for piece in [begun.len(), 1000, 1] {
             let mut client = HttpClient::connect(site.tracker.v4);
             for piece in begun.chunks(piece).take(10) {
-                // It may have been answered before the last piece.
+                // The tracker may respond before the last piece.
                 let _ = client.stream.write_all(piece);
             }
             let reply = client.read_response();
             assert_eq!((reply.status, reply.has_connection_close()), (400, true), "{begun:?}");
             let said = String::from_utf8(reply.body).unwrap();
-            // The first byte alone need not say that it is a hello of SSL 2.0.
+            // The first byte alone need not be that of an SSL 2.0 hello.
             assert!(said.contains("write http://") || begun[0] == 128, "{said}");
             client.expect_close();
         }
@@ -106,7 +106,7 @@ fn bytes_do_not_prolong_a_handshake(engine: Engine) {
     let hello = client_hello(&Arc::new(client_config(&site.authority, VERSIONS[1])));
     let client = HttpClient::connect(site.v4);
     client.stream.set_nonblocking(true).unwrap();
-    // All of it would take half a minute.
+    // Sending all of it would take half a minute.
     let pause = Duration::from_secs(30) / hello.len() as u32;
     let sent = hello.iter().take_while(|byte| {
         thread::sleep(pause);
@@ -118,7 +118,7 @@ fn bytes_do_not_prolong_a_handshake(engine: Engine) {
     site.assert_serves();
 }
 
-/// Who has shaken hands and says nothing is closed too, but not without a word.
+/// A client that completes the handshake and stays silent gets close_notify.
 fn a_handshake_is_not_a_request(engine: Engine) {
     let tables = "[connections]\nhandshake_timeout = 1\nheader_timeout = 1\nidle_timeout = 300";
     let site = TlsTracker::start(engine, tables);
@@ -127,7 +127,7 @@ fn a_handshake_is_not_a_request(engine: Engine) {
     silent.into_iter().for_each(HttpClient::expect_close_notify);
 }
 
-fn half_a_request_is_answered_in_the_end(engine: Engine) {
+fn half_a_request_gets_a_timeout_response(engine: Engine) {
     let tables = "[connections]\nhandshake_timeout = 300\nheader_timeout = 1\nidle_timeout = 300";
     let site = TlsTracker::start(engine, tables);
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
@@ -144,7 +144,7 @@ fn half_a_request_is_answered_in_the_end(engine: Engine) {
     }
 }
 
-fn who_asks_no_more_is_told_goodbye(engine: Engine) {
+fn idle_clients_get_close_notify(engine: Engine) {
     let tables = "[connections]\nhandshake_timeout = 300\nheader_timeout = 300\nidle_timeout = 1";
     let site = TlsTracker::start(engine, tables);
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
@@ -192,7 +192,7 @@ fn tls_where_http_is_spoken(engine: Engine) {
         let settings = Arc::new(client_config(&site.authority, version));
         let mut client = HttpClient::connect(site.tracker.v4);
         client.send(client_hello(&settings));
-        // An end, and no reset.
+        // A close and no reset.
         client.stream.read_to_end(&mut Vec::new()).unwrap();
         let mut client = connect_tls(site.tracker.v4, &settings);
         let refused = client.stream.conn.complete_io(&mut client.stream.sock).unwrap_err();
@@ -204,7 +204,7 @@ fn tls_where_http_is_spoken(engine: Engine) {
     TestTorrent::new(&site.tracker, 1).announce(1, "");
 }
 
-fn handshakes_that_nobody_reads(engine: Engine) {
+fn clients_that_do_not_read_their_handshake(engine: Engine) {
     let site = TlsTracker::start(engine, BRIEF);
     let baseline = site.tracker.descriptors();
     let hello = client_hello(&Arc::new(client_config(&site.authority, VERSIONS[1])));
@@ -221,7 +221,7 @@ fn handshakes_that_nobody_reads(engine: Engine) {
     site.assert_serves();
 }
 
-/// Writes requests until there is no room for more, from a connection that must not block.
+/// Writes requests until the socket has no room; the connection must be non-blocking.
 fn stuff(client: &mut HttpClient<TlsStream>, requests: &[u8]) -> io::Result<()> {
     let TlsStream { conn, sock } = &mut client.stream;
     loop {
@@ -236,7 +236,7 @@ fn stuff(client: &mut HttpClient<TlsStream>, requests: &[u8]) -> io::Result<()> 
     }
 }
 
-fn who_does_not_read_is_cut_off(engine: Engine) {
+fn clients_that_do_not_read_are_reset(engine: Engine) {
     let site = TlsTracker::start(engine, "[connections]\nsend_timeout = 2");
     let torrent = TestTorrent::new(&site.tracker, 1);
     torrent.announce_ports(site.tracker.v4, 1..=200, "");
@@ -257,12 +257,13 @@ fn who_does_not_read_is_cut_off(engine: Engine) {
     while !deaf.is_empty() {
         deaf.retain_mut(|client| stuff(client, &requests).is_ok());
         most = most.max(site.tracker.resident_bytes());
-        // The others are not concerned.
+        // Other clients are served.
         site.assert_serves();
         assert!(start.elapsed() < TIMEOUT, "{} are not cut off", deaf.len());
     }
     let growth = most.saturating_sub(baseline.1);
-    // What is kept of twenty, as bytes and as records, and as much again for the allocator.
+    // The bytes held for twenty connections, in plaintext and in records, and as much again for the
+    // allocator.
     assert!(growth < 80 << 20, "{growth} bytes more");
     wait_for("their descriptors", || (site.tracker.descriptors() <= baseline.0).then_some(()));
 }
@@ -312,7 +313,7 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// Whoever does not go is left behind, in a handshake or after it.
+/// Connections that stay open are closed, in the handshake or after it.
 fn a_stop_is_bounded(engine: Engine) {
     let tables = "[connections]\nshutdown_timeout = 1\nhandshake_timeout = 300\n\
                   header_timeout = 300\nsend_timeout = 300";
@@ -332,7 +333,7 @@ fn a_stop_is_bounded(engine: Engine) {
         assert_eq!((reply.status, reply.has_connection_close()), (408, true));
         client.expect_close_notify();
     }
-    // Waits no longer than for anything that is to happen at once, which is not 300 seconds.
+    // Ends within the usual timeout, which is less than 300 seconds.
     let (status, log) = site.tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");
     drop(stalled);

@@ -1,4 +1,4 @@
-//! Certificates that are renewed while everybody goes on.
+//! Certificates are renewed while clients are served.
 
 use std::fs;
 use std::io;
@@ -18,13 +18,13 @@ use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
 test_both_engines!(
     under_load,
-    to_another_kind_of_key,
-    of_one_among_several,
-    tickets_go_on,
-    what_cannot_be_used_is_not,
+    another_kind_of_key,
+    one_of_several_certificates,
+    tickets_stay_valid,
+    unusable_certificates_are_not_used,
 );
 
-/// Asserts that newcomers are shown this certificate, by whatever worker they come to.
+/// Asserts that new connections get this certificate, from every worker.
 #[track_caller]
 fn shows(site: &TlsTracker, certificate: &CertificateDer<'_>) {
     for _ in 0..8 {
@@ -37,7 +37,7 @@ fn shows(site: &TlsTracker, certificate: &CertificateDer<'_>) {
 
 fn under_load(engine: Engine) {
     const THREADS: usize = 8;
-    /// Of one thread, should it not be told to end before.
+    /// The limit of one thread, if it is not told to end before.
     const CONNECTIONS_MAX: usize = 2000;
     let site = TlsTracker::start(engine, "");
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
@@ -84,7 +84,7 @@ fn under_load(engine: Engine) {
     });
 }
 
-fn to_another_kind_of_key(engine: Engine) {
+fn another_kind_of_key(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     for key in [KeyKind::Rsa, KeyKind::P256] {
         let renewed = site.authority.issue(HOST, key);
@@ -94,7 +94,7 @@ fn to_another_kind_of_key(engine: Engine) {
     }
 }
 
-fn of_one_among_several(engine: Engine) {
+fn one_of_several_certificates(engine: Engine) {
     let hosts = [("first.test", KeyKind::P256), (HOST, KeyKind::P256)];
     let site = TlsTracker::start_with(engine, &hosts, "");
     for _ in 0..2 {
@@ -105,7 +105,7 @@ fn of_one_among_several(engine: Engine) {
     }
 }
 
-fn tickets_go_on(engine: Engine) {
+fn tickets_stay_valid(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     for version in VERSIONS {
@@ -125,7 +125,7 @@ fn tickets_go_on(engine: Engine) {
     }
 }
 
-fn what_cannot_be_used_is_not(engine: Engine) {
+fn unusable_certificates_are_not_used(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let first = site.authority.issue(HOST, KeyKind::P256);
     site.reload("HUP");
@@ -148,7 +148,7 @@ fn what_cannot_be_used_is_not(engine: Engine) {
     for (why, break_it) in mistakes {
         break_it().unwrap();
         let verdict = site.reload("HUP");
-        // In the configuration's sixth line.
+        // Line 6 of the configuration.
         let place = ".toml:6: tls.certificates: ";
         for part in ["certificates kept: ", place, why] {
             assert!(verdict.contains(part), "no {part:?} in {verdict}");

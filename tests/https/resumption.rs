@@ -1,5 +1,5 @@
-//! Sessions that go on over another connection, whichever worker it comes to: the kernel
-//! spreads connections by their source ports, and every connection has its own.
+//! Sessions are resumed on another connection, by any worker: the kernel spreads connections by
+//! their source ports.
 
 use rustls::HandshakeKind;
 
@@ -12,8 +12,8 @@ use crate::support::tracker::{Engine, test_both_engines};
 
 test_both_engines!(one_session_by_openssl, one_session_after_another, a_ticket_without_a_request);
 
-/// Connections that resume. That all of them meet the same of two workers is as likely as as
-/// many tosses of a coin that show one side.
+/// The number of connections that resume a session. The chance that all of them meet the same of
+/// two workers is that of as many tosses of a coin that all show the same side.
 const CONNECTIONS: usize = 30;
 
 fn one_session_by_openssl(engine: Engine) {
@@ -31,7 +31,7 @@ fn one_session_by_openssl(engine: Engine) {
     }
 }
 
-/// With each connection's ticket the next one resumes.
+/// Each connection resumes with the ticket of the previous one.
 fn one_session_after_another(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
@@ -48,7 +48,7 @@ fn one_session_after_another(engine: Engine) {
     }
 }
 
-/// Who shakes hands and waits is told its ticket too, and not only when its time is over.
+/// A client that completes the handshake and waits gets its ticket before its timeout.
 fn a_ticket_without_a_request(engine: Engine) {
     let site = TlsTracker::start(engine, "[connections]\nheader_timeout = 300");
     let settings = resuming_config(&site.authority, VERSIONS[1]);

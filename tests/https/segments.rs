@@ -1,4 +1,4 @@
-//! What TCP carries of the last answer, as a capture on the loopback device has it.
+//! The TCP segments of the last response, captured on the loopback device.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -12,9 +12,9 @@ use crate::support::tls_tracker::TlsTracker;
 use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, test_both_engines};
 
-test_both_engines!(the_answer_the_farewell_and_the_end_are_one_segment);
+test_both_engines!(response_close_notify_and_fin_are_one_segment);
 
-fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
+fn response_close_notify_and_fin_are_one_segment(engine: Engine) {
     let mut missing = missing_programs(&["python3"]);
     missing.extend(missing_root("for a capture"));
     if !can_run("the_answer_the_farewell_and_the_end_are_one_segment", &missing) {
@@ -23,7 +23,7 @@ fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
     let site = TlsTracker::start(engine, "");
     let target = TestTorrent::new(&site.tracker, 1).target(1, "");
     let last = request("GET", &target, "HTTP/1.1", "Connection: close\r\n");
-    // TLS 1.2 has a flight more: the server's part ends the handshake there.
+    // TLS 1.2 has one more flight: the tracker's part ends the handshake.
     for (number_before, (version, mut client)) in
         [2, 1].into_iter().zip(VERSIONS.iter().zip(site.connect_by_each()))
     {
@@ -38,7 +38,7 @@ fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
         assert!(end.bytes > 0 && end.is_end, "{told}");
         assert!(before.iter().all(|it| it.bytes > 0 && !it.is_end), "{told}");
     }
-    // As it is without TLS.
+    // As without TLS.
     let mut client = HttpClient::connect(site.tracker.v4);
     let capture = Capture::begin(&client.stream);
     client.send(&last);
@@ -52,19 +52,19 @@ fn the_answer_the_farewell_and_the_end_are_one_segment(engine: Engine) {
 /// A segment from the tracker that is more than an acknowledgement.
 #[derive(Debug)]
 struct Segment {
-    /// Bytes of payload.
+    /// Its payload in bytes.
     bytes: usize,
-    /// Whether it carries FIN.
+    /// Whether it has FIN.
     is_end: bool,
 }
 
-/// Looks at what comes to one socket until its end has come.
+/// Reads the segments to one socket until FIN.
 struct Capture {
     program: KillOnDrop,
     lines: BufReader<ChildStdout>,
 }
 
-/// Packets of IPv4 on `lo`, which passes each twice, once outgoing.
+/// IPv4 packets on `lo`, where each is captured twice, once as outgoing.
 const PROGRAM: &str = "
 import socket, struct, sys
 ours, theirs = map(int, sys.argv[1:])

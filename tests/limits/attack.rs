@@ -1,4 +1,4 @@
-//! One address that wants everything, on a tracker that serves others.
+//! One address attacks a tracker that serves others.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,18 +22,18 @@ const LIMITS: &str = "[connections]\nidle_timeout = 300\n\
 const BURST: u64 = 200;
 const PER_S: u64 = 100;
 
-/// Clients that behave, each at an address of its own.
+/// Other clients, each with its own address.
 const CLIENTS: u8 = 20;
-/// Announces of each, over one connection and over as many.
+/// Announces of each, half of them over one connection and half over one connection each.
 const ROUNDS: usize = 15;
-/// Connections that an attacker opens, unless the others are done before.
+/// Connections that an attacker opens, unless the others finish before.
 const CONNECTIONS_MAX: usize = 30_000;
-/// Announces that it sends at once.
+/// Announces that it pipelines.
 const REQUESTS: usize = 50;
-/// Connections that it holds meanwhile without asking for anything.
+/// Silent connections that it holds meanwhile.
 const HELD: usize = 15;
 
-/// What the attackers were given.
+/// The results of the attackers.
 #[derive(Default)]
 struct Loot {
     served: u64,
@@ -41,8 +41,8 @@ struct Loot {
     reset: u64,
 }
 
-/// Opens connections and asks much on each, until the others are done and it was stopped in
-/// both ways.
+/// Opens connections and pipelines announces until the others have finished and both limits have
+/// applied.
 fn flood(to: SocketAddr, from: IpAddr, announce: &[u8], done: &AtomicBool) -> Loot {
     let mut loot = Loot::default();
     for _ in 0..CONNECTIONS_MAX {
@@ -119,12 +119,12 @@ fn one_address_attacks_and_the_others_are_served(engine: Engine) {
         done.store(true, Ordering::Relaxed);
         let [first, second] = floods.map(|flood| flood.join().unwrap());
         let hellos = hellos.join().unwrap();
-        // Each of them panicked over the first answer that it was not given.
+        // Each client panics if a response is missing.
         assert!(served.iter().all(|other| other.is_ok()));
         (first, second, hellos)
     });
     drop(held);
-    // A second may begin while the others are counted.
+    // A second may begin during the count.
     let most = BURST + PER_S * (2 + start.elapsed().as_secs());
     let served = first.served + second.served + hellos;
     assert!(served <= most, "{served} of at most {most} were given to one address");

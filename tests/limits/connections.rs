@@ -1,4 +1,4 @@
-//! Connections of one address at a time.
+//! The limit of connections for one address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines, wait_for};
 
 test_both_engines!(
-    an_address_is_held_to_its_connections,
+    connections_of_an_address_are_limited,
     by_https_too,
     over_ipv6,
-    who_is_exempt_holds_any_number,
-    nobody_is_limited_by_default,
+    exempt_addresses_hold_any_number,
+    there_is_no_limit_by_default,
 );
 
 const PATIENT: &str = "[connections]\nidle_timeout = 300\nheader_timeout = 300";
@@ -26,7 +26,7 @@ fn limited(max: u32) -> String {
     format!("{PATIENT}\n[limits]\nconnections_per_address = {max}")
 }
 
-/// Connects and announces. The connection, if it was not reset.
+/// Connects and announces. Returns the connection unless it was reset.
 #[track_caller]
 fn hold(tracker: &Tracker, from: IpAddr, to: SocketAddr) -> Option<HttpClient> {
     let mut client = HttpClient::connect_from(from, to);
@@ -37,7 +37,7 @@ fn hold(tracker: &Tracker, from: IpAddr, to: SocketAddr) -> Option<HttpClient> {
     })
 }
 
-fn an_address_is_held_to_its_connections(engine: Engine) {
+fn connections_of_an_address_are_limited(engine: Engine) {
     let tracker = Tracker::start(engine, &limited(5));
     let hold = |number| hold(&tracker, address(number), tracker.v4);
     let mut held: Vec<HttpClient> = (0..5).map(|_| hold(1).expect("within the limit")).collect();
@@ -48,13 +48,13 @@ fn an_address_is_held_to_its_connections(engine: Engine) {
         "a connection from 127.0.7.1 is refused: it has as many as \
          limits.connections_per_address = 5 allows",
     );
-    // Neither another address is concerned, nor what is there already.
+    // Other addresses and existing connections are not affected.
     let _others: Vec<HttpClient> = (0..5).map(|_| hold(2).expect("another address")).collect();
     for client in &mut held {
         client.send(get_request(&TestTorrent::new(&tracker, 1).target(1, "")));
         parse_announce(&client.read_response());
     }
-    // Whoever goes makes room for one.
+    // A closed connection makes room for one.
     for _ in 0..3 {
         drop(held.pop());
         held.push(wait_for("room for another connection", || hold(1)));
@@ -75,7 +75,7 @@ fn by_https_too(engine: Engine) {
     let held = [hold(1), hold(1)];
     let mut third = HttpClient::connect_from(address(1), site.v4);
     assert!(!third.is_answered(client_hello(&settings)), "more than the limit");
-    // It is one limit for both.
+    // HTTP and HTTPS share the limit.
     let mut plain = HttpClient::connect_from(address(1), site.tracker.v4);
     assert!(!plain.is_answered(&announce), "more than the limit");
     hold(2);
@@ -96,7 +96,7 @@ fn over_ipv6(engine: Engine) {
     assert!(hold().is_none(), "more than the limit");
 }
 
-fn who_is_exempt_holds_any_number(engine: Engine) {
+fn exempt_addresses_hold_any_number(engine: Engine) {
     let exempt = "exempt = [\"127.0.7.1\", \"127.0.7.128/25\"]";
     let tracker = Tracker::start(engine, &format!("{}\n{exempt}", limited(2)));
     let hold = |number| hold(&tracker, address(number), tracker.v4);
@@ -106,7 +106,7 @@ fn who_is_exempt_holds_any_number(engine: Engine) {
     }
 }
 
-fn nobody_is_limited_by_default(engine: Engine) {
+fn there_is_no_limit_by_default(engine: Engine) {
     let tracker = Tracker::start(engine, PATIENT);
     let held: Vec<HttpClient> =
         (0..300).filter_map(|_| hold(&tracker, address(1), tracker.v4)).collect();

@@ -1,5 +1,5 @@
-//! One address in a torrent: its clients are those that a trusted proxy names, since addresses of
-//! this machine are not limited.
+//! Peers of one address in a torrent. The client addresses come from a trusted proxy, because
+//! loopback addresses are not limited.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,18 +8,18 @@ use crate::support::torrent::{ParsedAnnounce, ScrapeCounts, TestTorrent, parse_a
 use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 test_both_engines!(
-    one_address_does_not_drown_a_torrent,
-    the_oldest_endpoint_goes_and_the_last_stays,
-    a_64_is_one_address,
-    who_is_not_limited,
-    a_full_torrent_takes_who_replaces_himself,
+    one_address_does_not_fill_a_torrent,
+    the_oldest_peer_is_replaced_and_the_last_stays,
+    a_prefix_of_64_bits_is_one_address,
+    addresses_without_a_limit,
+    a_full_torrent_replaces_peers_of_the_same_address,
 );
 
 const PROXY: &str = "[proxy]\ntrusted = [\"127.0.0.1\"]\nheader = \"X-Forwarded-For\"\n";
-/// Announces that are sent before their answers are read.
+/// Announces that are pipelined.
 const PIPELINED: usize = 50;
 
-/// A tracker, and a connection of its proxy.
+/// A tracker and one connection of its proxy.
 struct OneProxy {
     tracker: Tracker,
     proxy: HttpClient,
@@ -36,7 +36,7 @@ impl OneProxy {
         self.fill(&[(client.to_owned(), port)], rest).pop().unwrap()
     }
 
-    /// Announces all of these, some at once, and reads the answers.
+    /// Announces all of these in pipelines, and reads the responses.
     fn fill(&mut self, clients: &[(String, u16)], rest: &str) -> Vec<ParsedAnnounce> {
         let torrent = TestTorrent::new(&self.tracker, 1);
         let mut answers = Vec::new();
@@ -55,7 +55,7 @@ impl OneProxy {
         TestTorrent::new(&self.tracker, 1).scrape()
     }
 
-    /// The ports of all peers at an address, up to 200, as one sees them who comes and goes.
+    /// The ports of all peers at an address, up to 200.
     fn ports(&mut self, ip: &str) -> Vec<u16> {
         let ip: IpAddr = ip.parse().unwrap();
         let all = self.announce("203.0.113.250", 1, "left=1&numwant=200").peers;
@@ -71,7 +71,7 @@ fn of_ports(client: &str, ports: impl Iterator<Item = u16>) -> Vec<(String, u16)
     ports.map(|port| (client.to_owned(), port)).collect()
 }
 
-fn one_address_does_not_drown_a_torrent(engine: Engine) {
+fn one_address_does_not_fill_a_torrent(engine: Engine) {
     const ATTACKER: &str = "198.51.100.66";
     let mut site = OneProxy::start(engine, "");
     let others: Vec<(String, u16)> =
@@ -90,12 +90,12 @@ fn one_address_does_not_drown_a_torrent(engine: Engine) {
     }
 }
 
-fn the_oldest_endpoint_goes_and_the_last_stays(engine: Engine) {
+fn the_oldest_peer_is_replaced_and_the_last_stays(engine: Engine) {
     const CLIENT: &str = "198.51.100.1";
     let mut site = OneProxy::start(engine, "[swarms]\nmax_peers_per_address = 4");
     site.fill(&of_ports(CLIENT, 1..=4), "left=1");
     assert_eq!(site.ports(CLIENT), [1, 2, 3, 4]);
-    // Who is there announces again, and nobody is new.
+    // Stored peers announce again; none is new.
     site.fill(&of_ports(CLIENT, 1..=4), "left=1");
     assert_eq!(site.announce(CLIENT, 1, "left=0&event=completed").complete, 1);
     assert_eq!(site.scrape(), ScrapeCounts { complete: 1, downloaded: 1, incomplete: 3 });
@@ -105,18 +105,18 @@ fn the_oldest_endpoint_goes_and_the_last_stays(engine: Engine) {
     site.announce(CLIENT, 6, "left=0");
     assert_eq!(site.ports(CLIENT), [1, 3, 5, 6]);
     assert_eq!(site.scrape(), ScrapeCounts { complete: 3, downloaded: 1, incomplete: 1 });
-    // The one seeder goes for a leecher.
+    // The only seeder is replaced by a leecher.
     site.announce(CLIENT, 7, "left=1");
     assert_eq!(site.ports(CLIENT), [3, 5, 6, 7]);
     assert_eq!(site.scrape(), ScrapeCounts { complete: 2, downloaded: 1, incomplete: 2 });
-    // Who leaves makes room, and another address is not concerned.
+    // A stopped peer makes room, and other addresses are not affected.
     site.announce(CLIENT, 6, "event=stopped");
     site.announce("198.51.100.2", 9, "left=1");
     site.announce(CLIENT, 8, "left=1");
     assert_eq!((site.ports(CLIENT), site.ports("198.51.100.2")), (vec![3, 5, 7, 8], vec![9]));
 }
 
-fn a_64_is_one_address(engine: Engine) {
+fn a_prefix_of_64_bits_is_one_address(engine: Engine) {
     let mut site = OneProxy::start(engine, "");
     let of_64 = |net: &str| -> Vec<(String, u16)> {
         (1..=100).map(|host| (format!("{net}:{host:x}:1:2:{host:x}"), host)).collect()
@@ -130,7 +130,7 @@ fn a_64_is_one_address(engine: Engine) {
     assert_eq!(site.ports("2001:db8:0:2:1:1:2:1"), [] as [u16; 0], "the first is not");
 }
 
-fn who_is_not_limited(engine: Engine) {
+fn addresses_without_a_limit(engine: Engine) {
     let exempt = "[limits]\nexempt = [\"198.51.100.0/24\", \"2001:db8:5::/48\"]";
     let mut site = OneProxy::start(engine, exempt);
     let mut sum = 0;
@@ -148,7 +148,7 @@ fn who_is_not_limited(engine: Engine) {
         sum += stored;
         assert_eq!(site.scrape().incomplete, sum, "{client}");
     }
-    // The host itself, without a proxy.
+    // The loopback address, without a proxy.
     let torrent = TestTorrent::new(&site.tracker, 1);
     let direct = Tracker::start(engine, "");
     let own = TestTorrent::new(&direct, 1);
@@ -159,8 +159,8 @@ fn who_is_not_limited(engine: Engine) {
     assert_eq!(unlimited.scrape().incomplete, 300);
 }
 
-/// One's own oldest endpoint makes room where there is none for others.
-fn a_full_torrent_takes_who_replaces_himself(engine: Engine) {
+/// In a full torrent, a client replaces the oldest peer of its own address.
+fn a_full_torrent_replaces_peers_of_the_same_address(engine: Engine) {
     let bounds = "[swarms]\nmax_peers = 4\nmax_peers_per_torrent = 3\nmax_peers_per_address = 2";
     let mut site = OneProxy::start(engine, bounds);
     site.fill(&of_ports("203.0.113.1", 1..=2), "left=1");

@@ -1,4 +1,4 @@
-//! As many connections as may be, of all workers together: the idle ones make room for who comes.
+//! The limit of connections of all workers together: idle connections make room for new ones.
 
 use std::sync::Arc;
 use std::thread;
@@ -17,17 +17,17 @@ use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_
 test_both_engines!(
     idle_clients_make_room_for_new_ones,
     the_longest_idle_one_goes_first,
-    by_https_it_is_told_so,
+    https_responses_say_so_too,
     behind_the_proxy_protocol_too,
     near_the_limit_answers_end_their_connections,
-    who_stays_after_the_last_answer_makes_room,
-    every_place_is_good_for_every_worker,
-    an_unfinished_request_is_not_waited_for_when_others_come,
-    every_worker_has_unfinished_requests_make_room,
+    connections_that_stay_after_the_last_response_make_room,
+    every_worker_can_use_every_place,
+    an_unfinished_request_makes_room_for_new_connections,
+    unfinished_requests_of_other_workers_make_room,
     a_burst_stays_out_of_the_reserve,
 );
 
-/// The limit of these tests, and how many of them are nearly all.
+/// The limit in these tests, and the number from which responses close their connections.
 const MAX: usize = 16;
 const NEARLY: usize = 14;
 
@@ -45,7 +45,7 @@ fn announce(tracker: &Tracker) -> Vec<u8> {
     get_request(&TestTorrent::new(tracker, 1).target(1, ""))
 }
 
-/// A client that has had an answer, and whether it may keep its connection.
+/// A client that has received a response, and whether its connection stays open.
 fn answered(tracker: &Tracker) -> (HttpClient, bool) {
     let mut client = HttpClient::connect(tracker.v4);
     client.send(announce(tracker));
@@ -54,15 +54,15 @@ fn answered(tracker: &Tracker) -> (HttpClient, bool) {
     (client, !reply.has_connection_close())
 }
 
-/// One that has said half of what it wants.
+/// A client that has sent half a request.
 fn unfinished(tracker: &Tracker) -> HttpClient {
     let mut client = HttpClient::connect(tracker.v4);
     client.send("GET /announce");
     client
 }
 
-/// Fills a tracker with idle clients, as many as may stay, and others that are not idle. The idle
-/// ones, the longest idle first.
+/// Fills a tracker with idle and busy clients. Returns both; the idle ones in the order of their
+/// age.
 fn fill(tracker: &Tracker, observed: &AdminClient) -> (Vec<HttpClient>, Vec<HttpClient>) {
     let idle: Vec<(HttpClient, bool)> = (1..NEARLY).map(|_| answered(tracker)).collect();
     assert!(idle.iter().all(|(_, kept)| *kept));
@@ -82,7 +82,7 @@ fn idle_clients_make_room_for_new_ones(engine: Engine) {
             assert!(!kept && tracker.descriptors() <= most);
             drop(client);
         }
-        // All at once, too, and more of them than are idle.
+        // All at once, too, and more than there are idle ones.
         let mut waiting: Vec<HttpClient> = (0..3 * MAX)
             .map(|_| {
                 let mut client = HttpClient::connect(tracker.v4);
@@ -93,7 +93,7 @@ fn idle_clients_make_room_for_new_ones(engine: Engine) {
         for client in &mut waiting {
             parse_announce(&client.read_response());
         }
-        // Nobody else has lost his connection.
+        // No other client has lost its connection.
         for client in &mut busy {
             client.send(" HTTP/1.1\r\n\r\n");
             client.read_response();
@@ -112,15 +112,16 @@ fn the_longest_idle_one_goes_first(engine: Engine) {
         let tracker = Tracker::start_with(engine, workers, &tables(MAX), &[]);
         let observed = AdminClient::of(&tracker);
         let (mut idle, _busy) = fill(&tracker, &observed);
-        // All but one are heard again, more than a second later.
+        // All but one send a request more than a second later.
         thread::sleep(Duration::from_millis(2200));
         let longest = idle.remove(5);
         for client in &mut idle {
             client.send(announce(&tracker));
-            // Nearly as many are open as may be.
+            // Nearly the limit is open.
             client.read_response();
         }
-        // Those are closed for it, so the place of none is needed until others have come.
+        // Their responses close their connections, so no other connection is closed until others
+        // have connected.
         drop(idle);
         observed.wait_sample("annulus_connections_open", 4.0);
         let _idle: Vec<HttpClient> = (0..NEARLY - 5).map(|_| answered(&tracker).0).collect();
@@ -132,7 +133,7 @@ fn the_longest_idle_one_goes_first(engine: Engine) {
     }
 }
 
-fn by_https_it_is_told_so(engine: Engine) {
+fn https_responses_say_so_too(engine: Engine) {
     for version in [&TLS12, &TLS13] {
         let site = TlsTracker::start(engine, &tables(MAX));
         let observed = AdminClient::of(&site.tracker);
@@ -152,10 +153,10 @@ fn by_https_it_is_told_so(engine: Engine) {
             let mut client = connect_tls(site.v4, &settings);
             client.send(&request);
             assert!(client.read_response().has_connection_close());
-            // With close_notify, without which reading fails.
+            // With close_notify: without it reading fails.
             client.expect_close();
         }
-        // One that comes before the last has left its place needs another's.
+        // A client that connects before the previous one is closed needs the place of another.
         let evicted = observed.sample(&format!("{EVICTED}{{waiting_for=\"idle\"}}"));
         assert!((1.0..12.0).contains(&evicted), "{evicted}");
         let ended = idle.iter_mut().filter_map(|client| {
@@ -188,7 +189,7 @@ fn behind_the_proxy_protocol_too(engine: Engine) {
     };
     let idle: Vec<_> = (1..NEARLY).map(|at| ask(at % 2 == 0)).collect();
     assert!(idle.iter().all(|(closes, ..)| !closes));
-    // Proxies that do not say whom they speak for, and that are not idle for that.
+    // Proxies that have sent a part of a PROXY header are not idle.
     let _busy: Vec<HttpClient> = (NEARLY..=MAX)
         .map(|_| {
             let mut client = HttpClient::connect(behind.introduced);
@@ -229,25 +230,25 @@ fn near_the_limit_answers_end_their_connections(engine: Engine) {
     assert_eq!(client.read_response().header("connection"), Some("keep-alive"));
 }
 
-/// Who was told that his connection is closed and does not close it has no right to it either, even
-/// where many do so.
-fn who_stays_after_the_last_answer_makes_room(engine: Engine) {
+/// Clients that do not close their connection after its last response are closed, even if there are
+/// many.
+fn connections_that_stay_after_the_last_response_make_room(engine: Engine) {
     let tracker = Tracker::start_with(engine, 2, &tables(MAX), &[]);
     let begun = Instant::now();
     let _staying: Vec<HttpClient> = (0..20 * MAX).map(|_| answered(&tracker).0).collect();
-    // At two seconds for every place it would take forty.
+    // With a linger of two seconds for each it would take forty.
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
 }
 
-/// The kernel spreads connections over workers by their addresses, and so unevenly.
-fn every_place_is_good_for_every_worker(engine: Engine) {
+/// The kernel distributes connections to workers by their addresses, and so unevenly.
+fn every_worker_can_use_every_place(engine: Engine) {
     for _ in 0..3 {
         let tracker = Tracker::start_with(engine, 4, &tables(8), &[]);
         let observed = AdminClient::of(&tracker);
         assert_eq!(observed.sample("annulus_connections_limit"), 8.0);
         let mut clients: Vec<HttpClient> = (0..8).map(|_| unfinished(&tracker)).collect();
         observed.wait_sample("annulus_connections_open", 8.0);
-        // Whoever goes, whichever worker had him, makes room for whoever comes.
+        // A closed connection of any worker makes room for a connection of any worker.
         for _ in 0..12 {
             let mut waiting = HttpClient::connect(tracker.v4);
             waiting.send(announce(&tracker));
@@ -262,7 +263,7 @@ fn every_place_is_good_for_every_worker(engine: Engine) {
     }
 }
 
-fn an_unfinished_request_is_not_waited_for_when_others_come(engine: Engine) {
+fn an_unfinished_request_makes_room_for_new_connections(engine: Engine) {
     let text = "[connections]\nmax = 4\nheader_timeout = 8\nhandshake_timeout = 8\n";
     let site = TlsTracker::start(engine, &format!("{text}{OPERATIONS}"));
     let tracker = &site.tracker;
@@ -285,8 +286,8 @@ fn an_unfinished_request_is_not_waited_for_when_others_come(engine: Engine) {
     drop(plain);
 }
 
-/// Nor if another worker has it, as is likely: the kernel chooses one for each who comes.
-fn every_worker_has_unfinished_requests_make_room(engine: Engine) {
+/// Neither if another worker has it, as is likely.
+fn unfinished_requests_of_other_workers_make_room(engine: Engine) {
     let text = "[connections]\nmax = 1\nheader_timeout = 16\nhandshake_timeout = 16\n";
     let tracker = Tracker::start_with(engine, 8, &format!("{text}{OPERATIONS}"), &[]);
     let observed = AdminClient::of(&tracker);
@@ -301,7 +302,7 @@ fn every_worker_has_unfinished_requests_make_room(engine: Engine) {
     assert!(in_time.is_empty(), "{in_time:?}");
 }
 
-/// However many come in one moment, with few descriptors.
+/// A burst of connections with few descriptors.
 fn a_burst_stays_out_of_the_reserve(engine: Engine) {
     let tables = format!("[connections]\nheader_timeout = 300\n{OPERATIONS}");
     let tracker = Tracker::start_with(engine, 2, &tables, &["prlimit", "--nofile=256:256"]);

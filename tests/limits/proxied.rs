@@ -1,4 +1,4 @@
-//! Behind proxies, which connect from 127.0.0.1: limits are those of the clients that they name.
+//! Behind proxies, which connect from 127.0.0.1: limits apply to the clients that they name.
 
 use std::net::SocketAddr;
 
@@ -11,9 +11,9 @@ use crate::support::tracker::{Engine, test_both_engines, wait_for};
 
 test_both_engines!(
     clients_in_a_header_have_their_own_requests,
-    introduced_clients_have_their_own_connections,
-    introduced_clients_are_refused_before_their_handshake,
-    who_may_not_introduce_is_counted_itself,
+    clients_of_the_proxy_protocol_have_their_own_connections,
+    clients_of_the_proxy_protocol_are_refused_before_their_handshake,
+    an_untrusted_proxy_is_counted_itself,
 );
 
 const CONNECTIONS: &str =
@@ -29,7 +29,7 @@ fn clients_in_a_header_have_their_own_requests(engine: Engine) {
         request("GET", &site.target(1), "HTTP/1.1", &line)
     };
     let scrape = format!("/scrape?info_hash={}", percent_encoded(&[1; 20]));
-    // A proxy holds as many connections as it wants.
+    // A proxy holds any number of connections.
     let mut proxy: Vec<HttpClient> =
         (0..10).map(|_| HttpClient::connect(site.tracker.v4)).collect();
     for client in &mut proxy {
@@ -52,7 +52,7 @@ fn clients_in_a_header_have_their_own_requests(engine: Engine) {
         assert!(failure_reason(&reply).contains("too many requests"), "{client}");
         assert!(!reply.has_connection_close(), "the connection is the proxy's");
     }
-    // A scrape counts like an announce.
+    // A scrape is charged like an announce.
     let by_proxy = proxy.last_mut().unwrap();
     let line = "X-Forwarded-For: 203.0.113.9\r\n";
     by_proxy.send(request("GET", &scrape, "HTTP/1.1", line).repeat(BURST + 1));
@@ -60,15 +60,15 @@ fn clients_in_a_header_have_their_own_requests(engine: Engine) {
         assert!(!by_proxy.read_response().body.starts_with(b"d14:failure"));
     }
     assert!(failure_reason(&by_proxy.read_response()).contains("too many requests"));
-    // What the proxy asks for itself is not limited.
+    // Requests of the proxy itself are not limited.
     for _ in 0..10 * BURST {
         by_proxy.send(get_request(&scrape));
         assert!(!by_proxy.read_response().body.starts_with(b"d14:failure"));
     }
 }
 
-/// Connects by a proxy that introduces this client, and announces. The connection, if it was
-/// not reset.
+/// Connects through a proxy that names this client, and announces. Returns the connection unless it
+/// was reset.
 #[track_caller]
 fn introduced(site: &ProxiedTracker, client: &str) -> Option<HttpClient> {
     let family = if client.contains(':') { "TCP6" } else { "TCP4" };
@@ -81,7 +81,7 @@ fn introduced(site: &ProxiedTracker, client: &str) -> Option<HttpClient> {
     })
 }
 
-fn introduced_clients_have_their_own_connections(engine: Engine) {
+fn clients_of_the_proxy_protocol_have_their_own_connections(engine: Engine) {
     let site = ProxiedTracker::start_with(engine, "", CONNECTIONS);
     let mut held = Vec::new();
     for (client, same) in [
@@ -100,7 +100,7 @@ fn introduced_clients_have_their_own_connections(engine: Engine) {
     let again = wait_for("room for another", || introduced(&site, "203.0.113.7"));
     assert!(introduced(&site, "203.0.113.7").is_none(), "a third once more");
     drop(again);
-    // Who is nobody's proxy is the proxy.
+    // A header from an address that is not trusted does not count: the address itself is charged.
     let health = || {
         let mut connection = HttpClient::connect(site.introduced);
         connection.send([b"PROXY UNKNOWN\r\n", &site.announce(1)[..]].concat());
@@ -110,7 +110,7 @@ fn introduced_clients_have_their_own_connections(engine: Engine) {
     let _checks: Vec<HttpClient> = (0..10).map(|_| health()).collect();
 }
 
-fn introduced_clients_are_refused_before_their_handshake(engine: Engine) {
+fn clients_of_the_proxy_protocol_are_refused_before_their_handshake(engine: Engine) {
     let site = ProxiedTracker::start_with(engine, "", CONNECTIONS);
     let hello = client_hello(&site.client_config());
     let shakes_hands = |client: &str| {
@@ -124,8 +124,8 @@ fn introduced_clients_are_refused_before_their_handshake(engine: Engine) {
     assert!(shakes_hands("203.0.113.8").is_some(), "another");
 }
 
-/// It would be refused, but only when it says something.
-fn who_may_not_introduce_is_counted_itself(engine: Engine) {
+/// The limit applies when the first bytes arrive.
+fn an_untrusted_proxy_is_counted_itself(engine: Engine) {
     let tables = format!("{CONNECTIONS}\nrequests_per_second = 1\nrequest_burst = 5");
     let site = ProxiedTracker::start_with(engine, "", &tables);
     let knock = |to: SocketAddr| {

@@ -1,7 +1,7 @@
-//! Requests of one address in a second.
+//! The limit of requests a second for one address.
 //!
-//! A second may begin at any time and give something back: what is counted is held to as many
-//! seconds as can have begun, and what is to be refused is tried again until it is.
+//! A second may begin at any time and refill the bucket: the tests allow for the seconds that can
+//! have begun, and repeat what is to be refused until it is.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,25 +16,25 @@ use crate::support::torrent::{TestTorrent, failure_reason, parse_announce, perce
 use crate::support::tracker::{Engine, Tracker, test_both_engines, wait_for};
 
 test_both_engines!(
-    an_address_is_held_to_its_requests,
-    whatever_is_asked_is_refused_in_its_own_way,
-    what_is_no_request_is_charged,
-    who_goes_on_is_reset,
+    requests_of_an_address_are_limited,
+    each_kind_of_request_is_refused_in_its_form,
+    invalid_requests_are_charged,
+    clients_that_continue_are_reset,
     a_handshake_is_refused_before_it_begins,
-    who_is_exempt_asks_as_often_as_it_likes,
+    exempt_addresses_are_not_limited,
 );
 
 const LIMITS: &str = "[limits]\nrequests_per_second = 1\nrequest_burst = 5";
 const BURST: u64 = 5;
 
-/// Tries, often enough for a second to begin after some of them.
+/// Attempts: enough for a second to begin after some of them.
 const TRIES: u32 = 20;
 
 fn announce(tracker: &Tracker) -> Vec<u8> {
     get_request(&TestTorrent::new(tracker, 1).target(1, ""))
 }
 
-/// Asserts that this says to come later, and why.
+/// Asserts that this response tells the client to retry later, and the reason.
 #[track_caller]
 fn is_put_off(reply: &HttpResponse) {
     assert!(failure_reason(reply).starts_with("too many requests come from your address"));
@@ -43,8 +43,7 @@ fn is_put_off(reply: &HttpResponse) {
     assert!(reply.has_connection_close());
 }
 
-/// Sends so many announces in one piece, and reads how many of them were served before one was
-/// refused, if one was.
+/// Pipelines announces, and returns how many were served before one was refused, if one was.
 #[track_caller]
 fn served_of(tracker: &Tracker, client: &mut HttpClient, count: usize) -> u64 {
     client.send(announce(tracker).repeat(count));
@@ -59,7 +58,7 @@ fn served_of(tracker: &Tracker, client: &mut HttpClient, count: usize) -> u64 {
     count as u64
 }
 
-fn an_address_is_held_to_its_requests(engine: Engine) {
+fn requests_of_an_address_are_limited(engine: Engine) {
     let start = Instant::now();
     let tracker = Tracker::start(engine, LIMITS);
     let mut client = HttpClient::connect_from(address(1), tracker.v4);
@@ -71,7 +70,7 @@ fn an_address_is_held_to_its_requests(engine: Engine) {
         "requests from 127.0.7.1 are refused: they are more than limits.requests_per_second = 1 \
          allows",
     );
-    // Another address is served, over several connections and whichever worker they come to.
+    // Another address is served, over several connections and by any worker.
     for _ in 0..BURST {
         let mut other = HttpClient::connect_from(address(2), tracker.v4);
         other.send(announce(&tracker));
@@ -85,7 +84,7 @@ fn an_address_is_held_to_its_requests(engine: Engine) {
     });
 }
 
-fn whatever_is_asked_is_refused_in_its_own_way(engine: Engine) {
+fn each_kind_of_request_is_refused_in_its_form(engine: Engine) {
     let tracker = Tracker::start(engine, LIMITS);
     let scrape = format!("/scrape?info_hash={}", percent_encoded(&[1; 20]));
     let spent = |number, target| {
@@ -109,8 +108,8 @@ fn whatever_is_asked_is_refused_in_its_own_way(engine: Engine) {
     }
 }
 
-/// Else garbage would be free.
-fn what_is_no_request_is_charged(engine: Engine) {
+/// Otherwise garbage would not be limited.
+fn invalid_requests_are_charged(engine: Engine) {
     let tracker = Tracker::start(engine, LIMITS);
     let refused = (0..TRIES as u8).any(|number| {
         let connect = || HttpClient::connect_from(address(number), tracker.v4);
@@ -126,7 +125,7 @@ fn what_is_no_request_is_charged(engine: Engine) {
     assert!(refused, "an announce was served after each flood");
 }
 
-fn who_goes_on_is_reset(engine: Engine) {
+fn clients_that_continue_are_reset(engine: Engine) {
     let start = Instant::now();
     let tracker = Tracker::start(engine, LIMITS);
     let (mut served, mut told, mut reset) = (0, 0, 0);
@@ -151,7 +150,7 @@ fn who_goes_on_is_reset(engine: Engine) {
     assert_eq!(reset, 10, "{served} were served and {told} were told");
     assert!(told >= 4 && told <= 4 * begun_s, "{told} were told in {begun_s} seconds");
     assert!(served >= BURST && served <= BURST + begun_s, "{served} in {begun_s} seconds");
-    // Another address is not.
+    // Another address is not affected.
     let mut other = HttpClient::connect_from(address(2), tracker.v4);
     assert!(other.is_answered(announce(&tracker)));
 }
@@ -168,7 +167,7 @@ fn a_handshake_is_refused_before_it_begins(engine: Engine) {
         !secure.is_answered(client_hello(&settings))
     });
     assert!(refused, "a handshake was begun after each flood");
-    // A handshake by itself is charged too.
+    // A handshake alone is charged too.
     let refused = (0..TRIES).any(|_| {
         (0..=BURST).any(|_| {
             let mut secure = HttpClient::connect_from(address(2), site.v4);
@@ -183,7 +182,7 @@ fn a_handshake_is_refused_before_it_begins(engine: Engine) {
     }
 }
 
-fn who_is_exempt_asks_as_often_as_it_likes(engine: Engine) {
+fn exempt_addresses_are_not_limited(engine: Engine) {
     let tracker = Tracker::start(engine, &format!("{LIMITS}\nexempt = [\"127.0.7.0/31\"]"));
     for number in [0, 1] {
         let mut client = HttpClient::connect_from(address(number), tracker.v4);

@@ -1,5 +1,5 @@
-//! Clients that do not read their last answer. It falls short, and its connection, which was to be
-//! closed with it, stays open for the rest: it has to count until it is gone.
+//! Clients that do not read their last response. A part of it stays unsent, and its connection,
+//! which was to be closed with it, stays open for the rest: it counts until it is closed.
 
 use std::io::Write;
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -17,18 +17,18 @@ use crate::support::torrent::{LOCALHOST, TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
 test_both_engines!(
-    they_count_for_their_address,
-    they_count_though_they_have_ended,
-    they_count_by_https_too,
-    they_count_for_whom_a_proxy_names,
-    they_count_among_all_connections,
+    unread_connections_count_for_their_address,
+    half_closed_connections_count,
+    https_connections_count_too,
+    connections_count_for_the_client_that_a_proxy_names,
+    unread_connections_count_among_all,
 );
 
-/// As many connections as are tried, and as few as may be open.
+/// The connections that are tried, and the limit.
 const TRIED: usize = 40;
 const MAX: usize = 5;
 
-/// Torrents of the last answer, and room for the hashes of all in a request.
+/// Torrents in the last response; their hashes fit one request.
 const TORRENTS: u32 = 172;
 const TABLES: &str = "[connections]\n\
     header_timeout = 300\nidle_timeout = 300\nsend_timeout = 300\n\
@@ -38,8 +38,8 @@ fn limited() -> String {
     format!("{TABLES}[limits]\nconnections_per_address = {MAX}")
 }
 
-/// Requests whose answers a narrow client's connection has room for, and a last one, whose answer
-/// of 11 kB it may not have.
+/// Requests whose responses fit the socket buffers, and a last one, whose response of 11 kB may not
+/// fit.
 fn requests(tracker: &Tracker) -> Vec<u8> {
     let mut all = get_request(&TestTorrent::new(tracker, 1).target(1, "")).repeat(100);
     let hash = |number: u32| format!("info_hash=torrent-{number:012}");
@@ -49,8 +49,8 @@ fn requests(tracker: &Tracker) -> Vec<u8> {
     all
 }
 
-/// Connects with so small a receive buffer, and in segments so small, that the other side has room
-/// for some tens of kilobytes only: the kernel makes it by what segments there are.
+/// Connects with so small a receive buffer and maximum segment size that the tracker's send buffer
+/// holds only some tens of kilobytes.
 fn connect(source: IpAddr, to: SocketAddr) -> HttpClient {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
@@ -62,8 +62,8 @@ fn connect(source: IpAddr, to: SocketAddr) -> HttpClient {
     HttpClient::new(socket.into())
 }
 
-/// Has every one of the connections ask, and read nothing: those that may be open stay open, and no
-/// others do.
+/// Sends requests on every connection and reads nothing: the allowed ones stay open, the others do
+/// not.
 #[track_caller]
 fn assert_counted(tracker: &Tracker, mut ask: impl FnMut()) {
     let before = tracker.descriptors();
@@ -72,18 +72,18 @@ fn assert_counted(tracker: &Tracker, mut ask: impl FnMut()) {
     wait_for(what, || (tracker.descriptors() == before + MAX).then_some(()));
 }
 
-fn they_count_for_their_address(engine: Engine) {
+fn unread_connections_count_for_their_address(engine: Engine) {
     let tracker = Tracker::start(engine, &limited());
     let requests = requests(&tracker);
     let mut held = Vec::new();
     assert_counted(&tracker, || {
         let mut client = connect(address(1), tracker.v4);
-        // Who is refused may hear of it while it sends.
+        // A refused connection may be reset while the client sends.
         let _ = client.stream.write_all(&requests);
         held.push(client);
     });
     tracker.assert_logged("a connection from 127.0.7.1 is refused");
-    // Whoever goes makes room for one.
+    // A closed connection makes room for one.
     drop(held);
     wait_for("room for another connection", || {
         let mut client = HttpClient::connect_from(address(1), tracker.v4);
@@ -91,9 +91,9 @@ fn they_count_for_their_address(engine: Engine) {
     });
 }
 
-/// All answers have gone to the kernel, and no more is asked: they are still to be taken.
-fn they_count_though_they_have_ended(engine: Engine) {
-    // One worker takes them in their order.
+/// All responses are in the socket buffers, the client has sent FIN, and it still has to read.
+fn half_closed_connections_count(engine: Engine) {
+    // One worker processes them in order.
     let tracker = Tracker::start_with(engine, 1, &limited(), &[]);
     let requests = get_request(&TestTorrent::new(&tracker, 1).target(1, "")).repeat(100);
     let mut held = Vec::new();
@@ -112,7 +112,7 @@ fn they_count_though_they_have_ended(engine: Engine) {
     wait_for("the place of who has taken all", || (tracker.descriptors() < before).then_some(()));
 }
 
-fn they_count_by_https_too(engine: Engine) {
+fn https_connections_count_too(engine: Engine) {
     let site = TlsTracker::start(engine, &limited());
     let settings = Arc::new(client_config(&site.authority, &TLS13));
     let requests = requests(&site.tracker);
@@ -124,7 +124,7 @@ fn they_count_by_https_too(engine: Engine) {
     });
 }
 
-fn they_count_for_whom_a_proxy_names(engine: Engine) {
+fn connections_count_for_the_client_that_a_proxy_names(engine: Engine) {
     let site = ProxiedTracker::start_with(engine, "", &limited());
     let header = b"PROXY TCP4 203.0.113.7 203.0.113.7 1 2\r\n".to_vec();
     let requests = [header, requests(&site.tracker)].concat();
@@ -136,8 +136,8 @@ fn they_count_for_whom_a_proxy_names(engine: Engine) {
     });
 }
 
-/// Without a limit for each address there is still one for all of them together.
-fn they_count_among_all_connections(engine: Engine) {
+/// Without a limit for each address the limit of all connections applies.
+fn unread_connections_count_among_all(engine: Engine) {
     let tables = TABLES.replace("[connections]\n", &format!("[connections]\nmax = {MAX}\n"));
     let tracker = Tracker::start_with(engine, 1, &tables, &[]);
     let requests = requests(&tracker);

@@ -20,7 +20,7 @@ fn is_here(test: &str) -> bool {
     can_run(test, &missing)
 }
 
-/// Runs the image under this profile, until it listens and has named its engine so.
+/// Runs the image under this profile, until it listens and has logged its engine.
 #[track_caller]
 pub(crate) fn serves_with(engine: &str, profile: &Path) {
     let runner = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packaging/container.py");
@@ -38,7 +38,7 @@ fn the_default_profile_leaves_epoll() {
         return;
     }
     let scratch = TempDir::new("default-profile");
-    // Docker's answers EPERM to all that it does not list, this one ENOSYS.
+    // Docker's profile returns EPERM for all calls that it does not list, this one ENOSYS.
     let text = fs::read_to_string(DEFAULT).unwrap();
     let docker = text.replace("\"defaultErrnoRet\": 38", "\"defaultErrnoRet\": 1");
     assert_ne!(docker, text);
@@ -59,7 +59,7 @@ fn the_widened_profile_gives_io_uring() {
 }
 
 #[test]
-fn what_is_no_profile_is_not_widened() {
+fn an_invalid_profile_is_refused() {
     let output = Command::new(dist("seccomp")).arg(dist("Dockerfile")).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("not a seccomp profile"));

@@ -1,5 +1,5 @@
-//! The units, as systemd's own tools judge them. Whether the service lives under its filter of
-//! system calls is seen in a container that has the same one.
+//! The units, checked by systemd's own tools. That the service can run under its system call filter
+//! is tested in a container with the same filter.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -9,10 +9,10 @@ use super::container::serves_with;
 use super::{dist, printed};
 use crate::support::requirements::{TempDir, can_run, missing_programs};
 
-/// Tenths: what systemd calls well protected ends at 2.0.
+/// In tenths; systemd calls a service well protected below 2.0.
 const EXPOSURE_MAX: &str = "15";
 
-/// The units in a directory, the program in them being this one.
+/// A directory with the units, which run this program.
 fn units() -> TempDir {
     let scratch = TempDir::new("units");
     for name in ["annulus.service", "annulus.socket"] {
@@ -24,17 +24,17 @@ fn units() -> TempDir {
 }
 
 #[test]
-fn systemd_understands_them_and_finds_them_hardened() {
-    let test = "units::systemd_understands_them_and_finds_them_hardened";
+fn systemd_accepts_the_units_and_rates_them_hardened() {
+    let test = "units::systemd_accepts_the_units_and_rates_them_hardened";
     if !can_run(test, &missing_programs(&["systemd-analyze"])) {
         return;
     }
     let scratch = units();
     let [service, socket] = ["annulus.service", "annulus.socket"].map(|it| scratch.path().join(it));
     let mut verify = Command::new("systemd-analyze");
-    // The pages of the manual are not installed where the tests run.
+    // The manual pages are not installed here.
     verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &socket]);
-    // A key that it does not know is a warning, and no failure.
+    // An unknown key is a warning only.
     assert_eq!(printed(&mut verify), "");
 
     let mut security = Command::new("systemd-analyze");
@@ -61,7 +61,7 @@ fn calls(sets: &HashMap<&str, Vec<&str>>, name: &str) -> BTreeSet<String> {
     }
 }
 
-/// What the unit's SystemCallFilter= lines leave, as a profile of Docker's form.
+/// The system calls that the unit's SystemCallFilter= lines allow, as a profile in Docker's format.
 fn profile() -> String {
     let listed = printed(Command::new("systemd-analyze").args(["--no-pager", "syscall-filter"]));
     let mut sets: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -93,8 +93,8 @@ fn profile() -> String {
 }
 
 #[test]
-fn the_filter_of_system_calls_leaves_what_the_service_needs() {
-    let test = "units::the_filter_of_system_calls_leaves_what_the_service_needs";
+fn the_system_call_filter_allows_what_the_service_needs() {
+    let test = "units::the_system_call_filter_allows_what_the_service_needs";
     let programs = ["systemd-analyze", "runc", "setpriv", "python3"];
     if !can_run(test, &missing_programs(&programs)) {
         return;

@@ -1,4 +1,4 @@
-//! The header: where a proxy is trusted, and only there.
+//! The header of a trusted proxy, and of others.
 
 use std::net::IpAddr;
 
@@ -9,17 +9,17 @@ use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 
 test_both_engines!(
     every_form,
-    what_anybody_may_have,
-    what_nobody_can_have,
+    addresses_that_clients_can_have,
+    addresses_that_no_client_can_have,
     ports_without_brackets,
-    who_does_not_say_is_told_so,
-    a_stranger_is_not_believed,
+    a_missing_header_is_a_failure,
+    an_untrusted_proxy_is_ignored,
     any_name,
     over_ipv6,
     not_configured,
 );
 
-/// Announces one of the torrents with these header lines.
+/// Announces a torrent with these header lines.
 #[track_caller]
 fn announce(
     client: &mut HttpClient,
@@ -41,13 +41,13 @@ fn every_form(engine: Engine) {
         ("X-Forwarded-For:[2001:db8::1]\n", "2001:db8::1"),
         ("X-Forwarded-For: [2001:db8::1]:567\r\n", "2001:db8::1"),
         ("X-Forwarded-For: ::ffff:203.0.113.7\r\n", "203.0.113.7"),
-        // What the client claims stands at the left.
+        // The part that the client sent is on the left.
         ("X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n", "203.0.113.7"),
         ("X-Forwarded-For: 127.0.0.1,203.0.113.7\r\n", "203.0.113.7"),
         ("X-Forwarded-For: unknown, , ?, 203.0.113.7\r\n", "203.0.113.7"),
         ("X-Forwarded-For: 198.51.100.1\r\nx-forwarded-for: 203.0.113.7\r\n", "203.0.113.7"),
         ("X-Forwarded-For: ?\r\nHost: a\r\nX-Forwarded-For: 203.0.113.7\r\n", "203.0.113.7"),
-        // Proxies that are trusted stand at the right.
+        // Trusted proxies are on the right.
         ("X-Forwarded-For: 198.51.100.1, 203.0.113.7 ,10.1.2.3\r\n", "203.0.113.7"),
         ("X-Forwarded-For: 203.0.113.7,10.1.2.3,2001:db8:1::9,127.0.0.1:80\r\n", "203.0.113.7"),
         ("X-Forwarded-For: 203.0.113.7, ::ffff:10.1.2.3\r\n", "203.0.113.7"),
@@ -56,7 +56,7 @@ fn every_form(engine: Engine) {
              X-Forwarded-For: 10.9.9.9, 10.1.2.3\r\nX-Forwarded-For: 10.1.2.4\r\n",
             "203.0.113.7",
         ),
-        // Nobody else: a client in a proxy's own network.
+        // No other address: a client in a proxy's own network.
         ("X-Forwarded-For: 10.9.9.9, 10.1.2.3\r\n", "10.9.9.9"),
         ("X-Forwarded-For: 10.9.9.9\r\nX-Forwarded-For: 10.1.2.3, 10.1.2.4\r\n", "10.9.9.9"),
         ("X-Forwarded-For: 127.0.0.1\r\n", "127.0.0.1"),
@@ -71,8 +71,8 @@ fn every_form(engine: Engine) {
     }
 }
 
-/// Of special ranges, those whose addresses others can reach from somewhere.
-fn what_anybody_may_have(engine: Engine) {
+/// Addresses of special ranges that can be reached from a part of the network.
+fn addresses_that_clients_can_have(engine: Engine) {
     let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     let mut client = HttpClient::connect(site.tracker.v4);
     for (ip, torrent) in [
@@ -101,7 +101,7 @@ fn what_anybody_may_have(engine: Engine) {
     }
 }
 
-fn what_nobody_can_have(engine: Engine) {
+fn addresses_that_no_client_can_have(engine: Engine) {
     let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     let mut client = HttpClient::connect(site.tracker.v4);
     for ip in UNREACHABLE {
@@ -111,7 +111,7 @@ fn what_nobody_can_have(engine: Engine) {
             let said = failure_reason(&announce(&mut client, &site, 1, &lines));
             assert!(said.contains("unreadable"), "{value}: {said}");
         }
-        // What the client claims does not count.
+        // The part that the client sent does not count.
         let lines = format!("X-Forwarded-For: {ip}, 203.0.113.7\r\n");
         let reply = announce(&mut client, &site, 2, &lines);
         assert_eq!(external_ip(&reply), "203.0.113.7".parse::<IpAddr>().unwrap(), "{ip}");
@@ -123,7 +123,7 @@ fn what_nobody_can_have(engine: Engine) {
     site.tracker.assert_logged("the proxy 127.0.0.1 sent no readable X-Forwarded-For");
 }
 
-/// As CloudFront writes them.
+/// As CloudFront writes it.
 fn ports_without_brackets(engine: Engine) {
     for header in ["CloudFront-Viewer-Address", "cloudfront-viewer-address"] {
         let site = ProxiedTracker::start(engine, header);
@@ -153,8 +153,8 @@ fn ports_without_brackets(engine: Engine) {
     }
 }
 
-/// The request fails, and nothing but the request.
-fn who_does_not_say_is_told_so(engine: Engine) {
+/// The request fails, and the connection stays open.
+fn a_missing_header_is_a_failure(engine: Engine) {
     let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     let mut client = HttpClient::connect(site.tracker.v4);
     for (lines, reason) in [
@@ -173,7 +173,7 @@ fn who_does_not_say_is_told_so(engine: Engine) {
         let said = failure_reason(&announce(&mut client, &site, 1, lines));
         assert!(said.contains("proxy") && said.contains(reason), "{lines}: {said}");
         site.assert_peers(1, &[]);
-        // A scrape needs no address.
+        // A scrape needs no client address.
         client.send(get_request(&format!("/scrape?info_hash={}", percent_encoded(&[1; 20]))));
         assert_eq!(parse_scrape(&client.read_response()).len(), 1);
     }
@@ -189,7 +189,7 @@ fn who_does_not_say_is_told_so(engine: Engine) {
     client.expect_close();
 }
 
-fn a_stranger_is_not_believed(engine: Engine) {
+fn an_untrusted_proxy_is_ignored(engine: Engine) {
     let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     let mut client = HttpClient::connect_from(CLIENT, site.tracker.v4);
     for (lines, torrent) in [
@@ -238,7 +238,7 @@ fn over_ipv6(engine: Engine) {
     }
 }
 
-/// Without a header's name all are ignored, a trusted proxy's too.
+/// Without a configured header all headers are ignored, a trusted proxy's too.
 fn not_configured(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     let mut client = HttpClient::connect(site.tracker.v4);

@@ -1,4 +1,4 @@
-//! Debian's HAProxy, with the example that is given away.
+//! Debian's HAProxy with the example configuration.
 
 use std::fmt::Display;
 use std::fs;
@@ -23,11 +23,10 @@ test_both_engines!(
 
 const EXAMPLE: &str = include_str!("../../dist/haproxy.cfg.example");
 
-/// How the two versions of the PROXY protocol are asked for.
+/// The options for the two versions of the PROXY protocol.
 const VERSIONS: [&str; 2] = ["send-proxy", "send-proxy-v2"];
 
-/// The example on an address of its own, its streams to this address of the tracker, and by
-/// this version.
+/// The example on its own address, with this address of the tracker for streams, and this version.
 fn example(site: &ProxiedTracker, streams_to: impl Display, version: &str) -> String {
     let passed = format!("server annulus {streams_to} {version}\n");
     let config = replaced(EXAMPLE, "server annulus 127.0.0.1:3443 send-proxy-v2\n", &passed);
@@ -42,7 +41,7 @@ fn example(site: &ProxiedTracker, streams_to: impl Display, version: &str) -> St
     replaced(&config, "/etc/haproxy/tracker.pem", &certificate(site))
 }
 
-/// A file with chain and key, as HAProxy wants them.
+/// A file with chain and key, as HAProxy expects.
 fn certificate(site: &ProxiedTracker) -> String {
     let parts = ["pem", "key"].map(|end| site.authority.path(&format!("{HOST}.{end}")));
     let parts = parts.map(|part| fs::read_to_string(part).unwrap());
@@ -51,7 +50,7 @@ fn certificate(site: &ProxiedTracker) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-/// One process in the foreground.
+/// Runs one process in the foreground.
 fn start(config: &str) -> Program {
     Program::start(&["haproxy", "-db", "-q", "-f", "@CONFIG@"], config)
 }
@@ -65,7 +64,7 @@ fn ends_tls(engine: Engine) {
     }
 }
 
-/// By GET, as in the example, and by OPTIONS, as if nothing is said.
+/// By GET, as in the example, and by OPTIONS, which is HAProxy's default.
 fn checks_health(engine: Engine) {
     if !is_here("haproxy::checks_health", "haproxy", None) {
         return;
@@ -78,12 +77,12 @@ fn checks_health(engine: Engine) {
             let observed = AdminClient::of(&site.tracker);
             let config = example(&site, site.secured, VERSIONS[1]);
             let config = replaced(&config, "option httpchk GET /\n", check);
-            // A slow answer is no failure: only a wrong one makes haproxy give up for good.
+            // Only wrong responses count as failed checks, not slow ones.
             let soon = "timeout check 30s\n\
                         default-server check inter 50ms fall 10 rise 1000000\n";
             let haproxy = start(&replaced(&config, "default-server check\n", soon));
             wait_for("checks", || (observed.sample(answered) >= 20.0).then_some(()));
-            // Were they not to its liking, it would have given up for good.
+            // After failed checks it would not use the tracker again.
             tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
             assert!(observed.labelled_samples("annulus_failures_total").is_empty());
         }

@@ -1,4 +1,4 @@
-//! The PROXY protocol: who is introduced, and who should have been.
+//! The PROXY protocol: required, trusted and invalid headers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -24,25 +24,25 @@ test_both_engines!(
     split_at_every_byte,
     byte_by_byte,
     tls_where_none_is_spoken,
-    what_is_none,
-    who_cannot_be_reached,
-    strangers,
+    invalid_headers,
+    unreachable_clients,
+    untrusted_proxies,
     a_health_check,
-    who_does_not_go_on,
-    in_front_of_a_header,
+    incomplete_headers_time_out,
+    together_with_a_request_header,
     other_listeners,
     certificates_of_addresses,
 );
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A header of version 2 with these addresses' and ports' bytes.
+/// A version 2 header with these bytes of addresses and ports.
 fn version_2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [SIGNATURE, &[command, family], &length, rest].concat()
 }
 
-/// Headers for a client at 203.0.113.7, one of either version.
+/// Headers for a client at 203.0.113.7, one for each version.
 fn headers() -> [Vec<u8>; 2] {
     let addresses = [203, 0, 113, 7, 127, 0, 0, 1, 0xdc, 0x04, 0x01, 0xbb];
     [b"PROXY TCP4 203.0.113.7 127.0.0.1 56324 443\r\n".to_vec(), version_2(0x21, 0x11, &addresses)]
@@ -50,14 +50,14 @@ fn headers() -> [Vec<u8>; 2] {
 
 const INTRODUCED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
-/// Announces behind `header`, which is sent in these pieces, over TLS or not.
+/// Announces after `header`, which is sent in these pieces, with TLS or without.
 #[track_caller]
 fn announce(site: &ProxiedTracker, torrent: u8, secured: bool, pieces: &[&[u8]]) -> HttpResponse {
     let to = if secured { site.secured } else { site.introduced };
     let mut client = HttpClient::connect(to);
     for (piece, index) in pieces.iter().zip(0..) {
         if index > 0 {
-            // Long enough to arrive by itself, most of the time.
+            // Usually long enough for a segment to arrive alone.
             thread::sleep(Duration::from_micros(300));
         }
         client.send(piece);
@@ -92,10 +92,10 @@ fn every_form(engine: Engine) {
         (version_2(0x21, 0x00, &[]), "127.0.0.1"),
         (version_2(0x20, 0x11, &[203, 0, 113, 7, 127, 0, 0, 1, 0, 1, 0, 2]), "127.0.0.1"),
         (version_2(0x20, 0x00, &[]), "127.0.0.1"),
-        // A client by UDP or a UNIX socket, which is as good as none.
+        // A client of UDP or a Unix socket: the header names no usable address.
         (version_2(0x21, 0x12, &[203, 0, 113, 7, 127, 0, 0, 1, 0, 1, 0, 2]), "127.0.0.1"),
         (version_2(0x21, 0x31, &[b'/'; 216]), "127.0.0.1"),
-        // As long as it may be.
+        // Of maximum length.
         (version_2(0x21, 0x11, &[1; 4080]), "1.1.1.1"),
     ] {
         for secured in [false, true] {
@@ -117,7 +117,7 @@ fn split_at_every_byte(engine: Engine) {
             }
         }
     }
-    // What stands behind a header may come with it, in part or whole.
+    // Bytes after a header may arrive with it, in part or complete.
     let request = site.announce(1).repeat(2);
     for header in headers() {
         let whole = [&header[..], &request].concat();
@@ -143,7 +143,7 @@ fn byte_by_byte(engine: Engine) {
     }
 }
 
-/// Who speaks TLS behind a header, where none is expected, is told so.
+/// A client that sends TLS after a header where none is expected gets an HTTP response.
 fn tls_where_none_is_spoken(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     let hello = client_hello(&site.client_config());
@@ -165,8 +165,7 @@ fn tls_where_none_is_spoken(engine: Engine) {
     }
 }
 
-/// Asserts that a connection ends with these first bytes: in words where they would be
-/// understood.
+/// Asserts that a connection with these first bytes is closed, with a message if it can be read.
 #[track_caller]
 fn refused(site: &ProxiedTracker, mut client: HttpClient, secured: bool, bytes: &[u8]) {
     client.send(bytes);
@@ -181,7 +180,7 @@ fn refused(site: &ProxiedTracker, mut client: HttpClient, secured: bool, bytes: 
     site.assert_peers(1, &[]);
 }
 
-fn what_is_none(engine: Engine) {
+fn invalid_headers(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     let hello = client_hello(&site.client_config());
     let announce = site.announce(1);
@@ -210,8 +209,8 @@ fn what_is_none(engine: Engine) {
     client.expect_close();
 }
 
-/// The announce fails, and nothing but the announce.
-fn who_cannot_be_reached(engine: Engine) {
+/// The announce fails, and the connection stays open.
+fn unreachable_clients(engine: Engine) {
     let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     for ip in UNREACHABLE {
         let ip: IpAddr = ip.parse().unwrap();
@@ -238,8 +237,8 @@ fn who_cannot_be_reached(engine: Engine) {
     site.assert_peers(1, &[]);
 }
 
-/// Nobody but a trusted proxy may introduce anybody.
-fn strangers(engine: Engine) {
+/// Only a trusted proxy may send a header.
+fn untrusted_proxies(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     for header in headers() {
         for (to, secured) in [(site.introduced, false), (site.secured, true)] {
@@ -251,7 +250,7 @@ fn strangers(engine: Engine) {
     site.tracker.assert_logged("a connection to a PROXY listener from 127.0.0.9, which is not");
 }
 
-/// A balancer connects, says that it is itself, and leaves.
+/// A balancer connects, sends LOCAL, and disconnects.
 fn a_health_check(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     for header in [version_2(0x20, 0x00, &[]), b"PROXY UNKNOWN\r\n".to_vec()] {
@@ -264,7 +263,7 @@ fn a_health_check(engine: Engine) {
     }
 }
 
-fn who_does_not_go_on(engine: Engine) {
+fn incomplete_headers_time_out(engine: Engine) {
     let brief = "[connections]\nheader_timeout = 1\nhandshake_timeout = 1\nidle_timeout = 300";
     let site = ProxiedTracker::start_with(engine, "", brief);
     let baseline = site.tracker.descriptors();
@@ -277,7 +276,7 @@ fn who_does_not_go_on(engine: Engine) {
             client
         })
     });
-    // `drain` fails where nothing ends.
+    // `read_all` fails unless the connection is closed.
     for client in clients.collect::<Vec<HttpClient>>() {
         let said = client.read_all();
         assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "), "{}", said.escape_ascii());
@@ -285,8 +284,8 @@ fn who_does_not_go_on(engine: Engine) {
     wait_for("their descriptors", || (site.tracker.descriptors() <= baseline).then_some(()));
 }
 
-/// Where both are configured, the header counts if the proxy introduced is trusted.
-fn in_front_of_a_header(engine: Engine) {
+/// With both configured, the request header counts if the address of the PROXY header is trusted.
+fn together_with_a_request_header(engine: Engine) {
     let site = ProxiedTracker::start(engine, "X-Forwarded-For");
     let ask = |introduced: &str, lines: &str| {
         let mut client = HttpClient::connect(site.introduced);
@@ -305,7 +304,7 @@ fn in_front_of_a_header(engine: Engine) {
     site.assert_client(1, &ask("10.1.2.3", lines), "198.51.100.1".parse().unwrap());
 }
 
-/// Elsewhere a header of the protocol is what it always was: no request.
+/// On other listeners a PROXY header is an invalid request.
 fn other_listeners(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     let statuses = [405, 400];
@@ -318,8 +317,8 @@ fn other_listeners(engine: Engine) {
     site.assert_peers(1, &[]);
 }
 
-/// A client that names no host gets the certificate of the address that it connected to, which is
-/// the proxy's.
+/// A client without SNI gets the certificate of the address that it connected to, which is the
+/// proxy's.
 fn certificates_of_addresses(engine: Engine) {
     let authority = Authority::new(&[]);
     let own = authority.issue(HOST, KeyKind::P256);
@@ -347,7 +346,7 @@ fn certificates_of_addresses(engine: Engine) {
         (b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n".to_vec(), "198.51.100.1", &v4),
         (b"PROXY TCP6 2001:db8::9 2001:db8::2 1 2\r\n".to_vec(), "2001:db8::2", &v6),
         (version_2(0x21, 0x21, &mapped.concat()), "198.51.100.1", &v4),
-        // Of whom the proxy knows nothing has connected to where it connects to.
+        // A PROXY header without addresses: the connection's own address decides.
         (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1", &local),
         (version_2(0x20, 0x00, &[]), "127.0.0.1", &local),
         (b"PROXY TCP4 203.0.113.7 198.51.100.9 1 2\r\n".to_vec(), HOST, &own),

@@ -1,4 +1,4 @@
-//! A client that connects from a link-local address of IPv6, in a network of its own.
+//! A client that connects from a link-local IPv6 address, in its own network namespace.
 
 use std::process::Command;
 
@@ -6,16 +6,16 @@ use crate::support::requirements::{can_run, missing_programs, missing_root};
 use crate::support::torrent::percent_encoded;
 use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
 
-test_both_engines!(is_told_that_nobody_can_reach_it);
+test_both_engines!(link_local_clients_fail);
 
-/// Makes the network, and then becomes the program.
+/// Sets up the network, and then executes the program.
 const NETWORK: &str = "ip link set lo up && ip -6 addr add fe80::7/64 dev lo nodad && \
                        exec \"$0\" \"$@\"";
 
-fn is_told_that_nobody_can_reach_it(engine: Engine) {
+fn link_local_clients_fail(engine: Engine) {
     let mut missing = missing_programs(&["unshare", "nsenter", "ip", "curl"]);
     missing.extend(missing_root("to make a network"));
-    let test = "link_local::is_told_that_nobody_can_reach_it";
+    let test = "link_local::link_local_clients_fail";
     if !can_run(test, &missing) || !has_v6() {
         return;
     }
@@ -35,7 +35,7 @@ fn is_told_that_nobody_can_reach_it(engine: Engine) {
     let announce = format!("/announce?info_hash={hash}&port=1");
     let failed = ask("fe80::7%25lo", &announce);
     assert!(failed.contains("nobody can reach a peer at the address"), "{failed}");
-    // Nobody is stored but who can be reached.
+    // Only reachable peers are stored.
     assert!(ask("::1", &announce).contains("10:incompletei1e"));
     let scraped = ask("fe80::7%25lo", &format!("/scrape?info_hash={hash}"));
     assert!(scraped.contains("10:incompletei1e"), "{scraped}");

@@ -1,4 +1,4 @@
-//! A Unix socket for proxies on the same host: who comes through it, and the life of its file.
+//! A Unix socket for proxies on the same host: its clients, and the life of its file.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -17,34 +17,34 @@ use crate::support::torrent::{
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
 
 test_both_engines!(
-    a_header_says_who_asks,
-    an_introduction_says_who_asks,
-    a_header_behind_an_introduction,
-    what_is_no_request_is_answered_and_closed,
+    a_request_header_names_the_client,
+    a_proxy_header_names_the_client,
+    a_request_header_after_a_proxy_header,
+    invalid_requests_are_answered_and_closed,
     requests_in_a_row,
-    who_reads_late_gets_all,
-    what_follows_the_last_request_does_no_harm,
+    late_readers_get_all_responses,
+    bytes_after_the_last_request_are_harmless,
     many_connections,
     the_proxy_is_not_limited_but_its_clients_are,
-    nothing_tells_who_asks,
+    without_a_source_of_client_addresses,
     beside_nothing_else,
     what_is_in_flight_is_answered_at_a_stop,
     the_file_is_for_user_and_group_and_goes_with_the_tracker,
     a_file_left_behind_is_replaced,
     a_file_in_use_is_not,
-    what_is_no_socket_is_kept,
+    a_file_that_is_no_socket_is_kept,
     without_a_directory,
-    anothers_file_is_kept,
+    a_file_of_another_process_is_kept,
 );
 
-/// A tracker that listens at Unix sockets, and by TCP where it is looked at from.
+/// A tracker that listens on Unix sockets, and on TCP for the test's own requests.
 pub(crate) struct Local {
     pub(crate) tracker: Tracker,
     scratch: TempDir,
 }
 
 impl Local {
-    /// With this header, and further tables.
+    /// Starts one with this header and further tables.
     pub(crate) fn start(engine: Engine, header: &str, tables: &str) -> Local {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl Local {
         connect(&self.path(name))
     }
 
-    /// Asserts that the torrent has peers at these addresses, and no other.
+    /// Asserts that the torrent's peers have exactly these addresses.
     #[track_caller]
     fn holds(&self, torrent: u8, expected: &[&str]) {
         let swarm = TestTorrent::new(&self.tracker, torrent);
@@ -123,7 +123,7 @@ fn scrape() -> Vec<u8> {
     get_request(&format!("/scrape?info_hash={}", percent_encoded(&[9; 20])))
 }
 
-fn a_header_says_who_asks(engine: Engine) {
+fn a_request_header_names_the_client(engine: Engine) {
     let local = Local::start(engine, "X-Forwarded-For", "");
     let mut client = local.connect("plain");
     for (value, expected) in [
@@ -137,7 +137,7 @@ fn a_header_says_who_asks(engine: Engine) {
         assert_eq!(ip, expected.parse::<IpAddr>().unwrap());
     }
     local.holds(1, &["203.0.113.7", "203.0.113.8", "2001:db8::7", "10.0.0.1"]);
-    // Who does not say, or says what nobody can have, is told so; a scrape and a page need none.
+    // A missing or impossible address is a failure; a scrape and a page need none.
     let unreachable = UNREACHABLE.map(|ip| (format!("X-Forwarded-For: {ip}\r\n"), "unreadable"));
     let silent = [(String::new(), "missing"), ("X-Forwarded-For: ?\r\n".into(), "unreadable")];
     for (lines, word) in silent.into_iter().chain(unreachable) {
@@ -154,7 +154,7 @@ fn a_header_says_who_asks(engine: Engine) {
     client.expect_close();
 }
 
-fn an_introduction_says_who_asks(engine: Engine) {
+fn a_proxy_header_names_the_client(engine: Engine) {
     let local = Local::start(engine, "", "");
     let v2 = [
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(),
@@ -172,7 +172,7 @@ fn an_introduction_says_who_asks(engine: Engine) {
         parse_scrape(&client.read_response());
     }
     local.holds(1, &["203.0.113.7", "2001:db8::7", "203.0.113.9"]);
-    // A health check is the proxy's own, and the proxy is nowhere that could be told.
+    // A health check comes from the proxy itself, which has no address here.
     for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
         let mut client = local.connect("proxied");
         client.send([header, &scrape()].concat());
@@ -187,7 +187,7 @@ fn an_introduction_says_who_asks(engine: Engine) {
     client.expect_close();
 }
 
-fn a_header_behind_an_introduction(engine: Engine) {
+fn a_request_header_after_a_proxy_header(engine: Engine) {
     let trusting = "trusted = [\"10.0.0.0/8\"]";
     let local = Local::start(engine, "X-Forwarded-For", trusting);
     for (introduced, expected) in [("203.0.113.7", "203.0.113.7"), ("10.1.2.3", "198.51.100.1")] {
@@ -196,7 +196,7 @@ fn a_header_behind_an_introduction(engine: Engine) {
         client.send(announce(1, "X-Forwarded-For: 198.51.100.1\r\n"));
         assert_eq!(external_ip(&client.read_response()), expected.parse::<IpAddr>().unwrap());
     }
-    // Whom it introduces is not a Unix socket's any more: what he says is anybody's word.
+    // After a PROXY header the client is not local any more, and its request header is not trusted.
     let mut client = local.connect("proxied");
     client.send("PROXY TCP4 0.0.0.0 127.0.0.1 1 2\r\n");
     client.send(announce(1, "X-Forwarded-For: 198.51.100.2\r\n"));
@@ -204,7 +204,7 @@ fn a_header_behind_an_introduction(engine: Engine) {
     local.holds(1, &["203.0.113.7", "198.51.100.1"]);
 }
 
-fn what_is_no_request_is_answered_and_closed(engine: Engine) {
+fn invalid_requests_are_answered_and_closed(engine: Engine) {
     let local = Local::start(engine, "X-Forwarded-For", "");
     for (bytes, status) in [
         (&b"\x00\x01\x02 nonsense\r\n\r\n"[..], 400),
@@ -222,7 +222,7 @@ fn what_is_no_request_is_answered_and_closed(engine: Engine) {
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.read_response().status, 400);
     client.expect_close();
-    // Gone without a word, before and after a request.
+    // Closed without a request, and after one.
     drop(local.connect("plain"));
     let mut client = local.connect("plain");
     client.send(scrape());
@@ -245,7 +245,7 @@ fn requests_in_a_row(engine: Engine) {
             parse_announce(&client.read_response());
         }
     }
-    // However they are cut.
+    // However they are split.
     for at in 1..one.len() {
         client.send(&one[..at]);
         if at % 16 == 0 {
@@ -256,8 +256,8 @@ fn requests_in_a_row(engine: Engine) {
     }
 }
 
-/// More than a socket holds, from somebody who reads when all is said.
-fn who_reads_late_gets_all(engine: Engine) {
+/// More than the socket buffers hold, from a client that reads when it has sent everything.
+fn late_readers_get_all_responses(engine: Engine) {
     const COUNT: usize = 1500;
     let local = Local::start(engine, "X-Forwarded-For", "");
     TestTorrent::new(&local.tracker, 1).announce_ports(local.tracker.v4, 1..=200, "left=0");
@@ -277,7 +277,7 @@ fn who_reads_late_gets_all(engine: Engine) {
     writing.join().unwrap();
 }
 
-fn what_follows_the_last_request_does_no_harm(engine: Engine) {
+fn bytes_after_the_last_request_are_harmless(engine: Engine) {
     let local = Local::start(engine, "X-Forwarded-For", "");
     let last = announce(1, "X-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n");
     let mut client = local.connect("plain");
@@ -326,7 +326,7 @@ fn the_proxy_is_not_limited_but_its_clients_are(engine: Engine) {
     assert!(refused.count() > 0);
     client.send(announce(1, "X-Forwarded-For: 203.0.113.8\r\n"));
     parse_announce(&client.read_response());
-    // Those that are introduced count as connections of theirs.
+    // Connections count for the client in the PROXY header.
     let introduced = || {
         let mut client = local.connect("proxied");
         client.send([b"PROXY TCP4 203.0.113.9 127.0.0.1 1 2\r\n", &scrape()[..]].concat());
@@ -338,8 +338,8 @@ fn the_proxy_is_not_limited_but_its_clients_are(engine: Engine) {
     assert!(!introduced().1, "a second connection");
 }
 
-/// It starts all the same, for scrapes and health checks need nobody's address.
-fn nothing_tells_who_asks(engine: Engine) {
+/// It starts nevertheless: scrapes and health checks need no client address.
+fn without_a_source_of_client_addresses(engine: Engine) {
     let local = Local::start(engine, "", "");
     local.tracker.assert_logged("plain\": nothing tells where its clients are");
     let mut client = local.connect("plain");
@@ -394,7 +394,7 @@ fn what_is_in_flight_is_answered_at_a_stop(engine: Engine) {
     local.tracker.assert_logged("stopping");
     for mut client in begun {
         client.send(&one[20..]);
-        // It may yet be the last answer before the stop, which has the connection end as well.
+        // It may be the last response before the stop, which closes the connection too.
         parse_announce(&client.read_response());
         client.expect_close();
     }
@@ -417,7 +417,7 @@ fn the_file_is_for_user_and_group_and_goes_with_the_tracker(engine: Engine) {
     }
 }
 
-/// Whoever was killed could not remove it.
+/// A killed tracker cannot remove its file.
 fn a_file_left_behind_is_replaced(engine: Engine) {
     let mut local = Local::start(engine, "X-Forwarded-For", "");
     for _ in 0..2 {
@@ -437,11 +437,11 @@ fn a_file_in_use_is_not(engine: Engine) {
     let (status, log) = Local::launch(engine, &local.scratch, "X-Forwarded-For", "").wait_exit();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("cannot listen on unix:") && log.contains("another annulus"), "{log}");
-    // The first is none the worse.
+    // The first keeps serving.
     let mut client = local.connect("plain");
     client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n"));
     parse_announce(&client.read_response());
-    // Nor is somebody else whose queue is full.
+    // Neither is one in use whose queue is full.
     let scratch = TempDir::new(&format!("unix-full-{}", engine.name()));
     let listener = UnixListener::bind(scratch.path().join("plain")).unwrap();
     let full = socket2::Socket::from(listener);
@@ -452,7 +452,7 @@ fn a_file_in_use_is_not(engine: Engine) {
     assert!(log.contains("another program"), "{log}");
 }
 
-fn what_is_no_socket_is_kept(engine: Engine) {
+fn a_file_that_is_no_socket_is_kept(engine: Engine) {
     let scratch = TempDir::new(&format!("unix-file-{}", engine.name()));
     let file = scratch.path().join("plain");
     fs::write(&file, "precious").unwrap();
@@ -471,8 +471,8 @@ fn without_a_directory(engine: Engine) {
     assert!(log.contains("make its directory first"), "{log}");
 }
 
-/// What has taken the place of its own stays.
-fn anothers_file_is_kept(engine: Engine) {
+/// A file that has replaced its own is kept.
+fn a_file_of_another_process_is_kept(engine: Engine) {
     let mut local = Local::start(engine, "X-Forwarded-For", "");
     let aside = local.path("plain.aside");
     fs::rename(local.path("plain"), &aside).unwrap();

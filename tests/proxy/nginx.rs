@@ -1,4 +1,4 @@
-//! Debian's nginx, with the example that is given away.
+//! Debian's nginx with the example configuration.
 
 use std::fmt::Display;
 
@@ -21,7 +21,7 @@ test_both_engines!(
 
 const EXAMPLE: &str = include_str!("../../dist/nginx.conf.example");
 
-/// The example on an address of its own, its streams to this address of the tracker.
+/// The example on its own address, with this address of the tracker for streams.
 fn example(site: &ProxiedTracker, streams_to: impl Display) -> String {
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let paths: String = paths.map(|name| format!("{name}_temp_path @DIR@/{name};\n")).concat();
@@ -41,7 +41,7 @@ fn example(site: &ProxiedTracker, streams_to: impl Display) -> String {
     replaced(&config, "/etc/nginx/privkey.pem", key.to_str().unwrap())
 }
 
-/// One process in the foreground.
+/// Runs one process in the foreground.
 fn start(config: &str) -> Program {
     let mode = "daemon off; master_process off; pid @DIR@/pid; error_log stderr;";
     let command = ["nginx", "-e", "stderr", "-c", "@CONFIG@", "-g", mode];

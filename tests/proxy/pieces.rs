@@ -1,4 +1,4 @@
-//! The PROXY protocol in memory, where every cut is certain to be one.
+//! The PROXY protocol in memory, where the position of every split is certain.
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::support::tls_tracker::HOST;
 const TIMEOUTS: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const REQUEST: &[u8] = b"GET /announce HTTP/1.1\r\n\r\n";
 
-/// Says to every request who asks.
+/// Responds to every request with the client's address.
 struct Mirror;
 
 impl Handler for Mirror {
@@ -49,8 +49,8 @@ fn put(text: &str, out: &mut [u8]) -> usize {
     text.len()
 }
 
-/// What is answered to these pieces, and whether the connection was closed over it. `keep`: the
-/// first arrives while others have their turn.
+/// The responses to these pieces, and whether the connection was closed with an error. `keep`: the
+/// first piece arrives while the connection waits for its turn.
 fn converse(trusted: bool, pieces: &[&[u8]], keep: bool) -> (String, bool) {
     let peer = Some("10.0.0.1".parse().unwrap());
     let mut connection = Connection::new(peer, None, 0, &TIMEOUTS).proxy_protocol(trusted);
@@ -113,7 +113,7 @@ fn cuts_never_matter() {
     }
 }
 
-/// TLS begins behind the header, wherever that is cut.
+/// TLS begins after the header, wherever that is split.
 #[test]
 fn tls_comes_after_the_header() {
     let authority = Authority::new(&[]);

@@ -1,4 +1,4 @@
-//! Other people's proxies: started on an address of their own, and stopped with the test.
+//! Proxy programs: each runs on its own address and is killed when the test ends.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -13,10 +13,10 @@ use crate::support::tls_client::over_tls;
 use crate::support::torrent::parse_announce;
 use crate::support::tracker::{has_v6, wait_for};
 
-/// Where the examples listen in place of ports 80 and 443, which need not be anybody's to take.
+/// The ports that replace 80 and 443 of the examples.
 pub(crate) const HTTP: u16 = 8080;
 pub(crate) const HTTPS: u16 = 8444;
-/// Where they listen for what they pass through.
+/// The port for streams that they pass through.
 pub(crate) const PASSED: u16 = 8443;
 
 /// A running proxy.
@@ -24,25 +24,25 @@ pub(crate) struct Program {
     child: Child,
     scratch: TempDir,
     ip: Ipv4Addr,
-    /// What it is to add to each of its ports for IPv6, which has one address here for all.
+    /// The offset of its IPv6 ports: all programs share the IPv6 loopback address.
     offset_v6: u16,
 }
 
 impl Program {
-    /// Runs a program by `command`, in which `@CONFIG@` and `@DIR@` stand for its configuration
-    /// and a directory of its own, and waits until it listens on all its ports. In `config` the
-    /// address to listen on is `@IP@`, and `@IPV6@`, unless this machine has no IPv6.
+    /// Runs `command`, in which `@CONFIG@` and `@DIR@` stand for its configuration file and its
+    /// directory, and waits until it listens on all its ports. In `config`, `@IP@` and `@IPV6@`
+    /// stand for its addresses; without IPv6, lines with the latter are left out.
     #[track_caller]
     pub(crate) fn start(command: &[&str], config: &str) -> Program {
         static COUNT: AtomicU8 = AtomicU8::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Nobody else has such an address on this machine, so its ports are free.
+        // No other process uses this address, so its ports are free.
         let [.., high, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 1 + high % 250, low, count);
         let scratch = TempDir::new(&format!("proxy-{count}"));
         let directory = scratch.path().to_str().unwrap();
         let file = format!("{directory}/config");
-        // Below those that the kernel gives away by itself.
+        // Below the kernel's ephemeral ports.
         let offset_v6 = 2000 + 500 * (u16::from(count) % 40) + u16::from(low);
         let lines = config.lines().filter(|line| has_v6() || !line.contains("@IPV6@"));
         let mut config: String = lines.map(|line| format!("{line}\n")).collect();
@@ -69,12 +69,12 @@ impl Program {
         program
     }
 
-    /// One of its ports.
+    /// Its address with this port.
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip.into(), port)
     }
 
-    /// The same of IPv6.
+    /// Its IPv6 address with this port.
     fn at_v6(&self, port: u16) -> SocketAddr {
         SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port + self.offset_v6)
     }
@@ -95,7 +95,7 @@ impl Drop for Program {
     }
 }
 
-/// Whether this machine has the program, and the file that it needs beside it.
+/// Whether this machine has the program and the file that it needs.
 pub(crate) fn is_here(test: &str, program: &str, file: Option<&str>) -> bool {
     let mut missing = missing_programs(&[program]);
     let lacking = file.filter(|file| !Path::new(file).exists());
@@ -103,15 +103,15 @@ pub(crate) fn is_here(test: &str, program: &str, file: Option<&str>) -> bool {
     missing.is_empty() || can_run(test, &missing)
 }
 
-/// Replaces what must be there.
+/// Replaces `old`, which must occur.
 #[track_caller]
 pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
     assert!(text.contains(old), "no {old:?} in\n{text}");
     text.replace(old, new)
 }
 
-/// Asserts that two clients of a proxy are told apart, over one connection each, several
-/// requests on it, and whatever they claim of themselves.
+/// Asserts that the tracker sees the addresses of two clients behind a proxy, with several requests
+/// on a connection each and with forged headers.
 #[track_caller]
 pub(crate) fn tells_clients_apart(
     site: &ProxiedTracker,
@@ -143,7 +143,8 @@ pub(crate) fn tells_clients_apart(
     site.assert_peers(torrent, &clients);
 }
 
-/// Asserts that a client of IPv6 is told of, on all ports, although proxy and tracker speak IPv4.
+/// Asserts that the tracker sees the address of an IPv6 client on all ports, although the proxy
+/// connects by IPv4.
 #[track_caller]
 pub(crate) fn tells_of_ipv6(site: &ProxiedTracker, program: &Program) {
     if !has_v6() {
@@ -163,7 +164,7 @@ pub(crate) fn tells_of_ipv6(site: &ProxiedTracker, program: &Program) {
     }
 }
 
-/// The same of the ports that end no TLS at the tracker.
+/// The same for the ports without TLS at the tracker.
 #[track_caller]
 pub(crate) fn tells_of_ipv6_in_plain(site: &ProxiedTracker, program: &Program) {
     if !has_v6() {

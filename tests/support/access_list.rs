@@ -1,4 +1,4 @@
-//! A tracker with an access list, and what it says of it.
+//! A tracker with an access list.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,17 +9,18 @@ use super::requirements::TempDir;
 use super::torrent::{TestTorrent, failure_reason};
 use super::tracker::{Engine, Tracker, config, has_v6, wait_for};
 
-/// What an announce of a torrent that is not served is told.
+/// The failure reason of an announce for a torrent that is not served.
 pub(crate) const REFUSAL: &str = "this tracker does not serve this torrent";
 
-/// A tracker with a list, in a directory of their own.
+/// A tracker with a list, in a directory of its own.
 pub(crate) struct AccessListTracker {
     pub(crate) tracker: Tracker,
     directory: TempDir,
 }
 
 impl AccessListTracker {
-    /// One of two workers with a list of this text; `tables` are added to the configuration.
+    /// Starts a tracker of two workers with a list of this text; `tables` are added to the
+    /// configuration.
     pub(crate) fn start(
         engine: Engine,
         mode: &str,
@@ -32,7 +33,7 @@ impl AccessListTracker {
         listed
     }
 
-    /// The same, which may yet fail.
+    /// The same, without waiting for it: it may fail to start.
     pub(crate) fn launch(
         engine: Engine,
         mode: &str,
@@ -47,24 +48,24 @@ impl AccessListTracker {
         AccessListTracker { tracker, directory }
     }
 
-    /// Where the list is.
+    /// The path of the list.
     pub(crate) fn list(&self) -> PathBuf {
         self.directory.path().join("list.txt")
     }
 
-    /// Puts another list in the place of the one there is.
+    /// Replaces the list by a rename.
     pub(crate) fn write(&self, list: impl AsRef<[u8]>) {
         let [new, list_file] = ["new.txt", "list.txt"].map(|name| self.directory.path().join(name));
         fs::write(&new, list).unwrap();
         fs::rename(new, list_file).unwrap();
     }
 
-    /// Takes the list away.
+    /// Removes the list.
     pub(crate) fn remove_list(&self) {
         fs::remove_file(self.directory.path().join("list.txt")).unwrap();
     }
 
-    /// Tells the tracker to read its list again, and waits for what it says of it.
+    /// Makes the tracker reload its list, and waits for the log line about it.
     #[track_caller]
     pub(crate) fn reload(&self, signal: &str) -> String {
         let verdicts = || {
@@ -80,7 +81,7 @@ impl AccessListTracker {
         })
     }
 
-    /// Gives another list, which is fine.
+    /// Replaces the list and reloads it, which must succeed.
     #[track_caller]
     pub(crate) fn relist(&self, list: impl AsRef<[u8]>) {
         self.write(list);
@@ -92,7 +93,7 @@ impl AccessListTracker {
         TestTorrent::new(&self.tracker, number)
     }
 
-    /// Asserts that of all torrents up to 9 it serves these.
+    /// Asserts that of the torrents 0 to 9 exactly these are served.
     #[track_caller]
     pub(crate) fn assert_serves(&self, numbers: &[u8]) {
         for number in 0..10 {
@@ -111,7 +112,7 @@ impl AccessListTracker {
     }
 }
 
-/// The reason of a failure that lasts for as long as the list is what it is.
+/// The reason of a failure that asks the client to retry no sooner than in an hour.
 #[track_caller]
 pub(crate) fn refusal_reason(reply: &HttpResponse) -> String {
     let reason = failure_reason(reply);

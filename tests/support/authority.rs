@@ -1,6 +1,6 @@
-//! Certificates made by the `openssl` command: a root that clients are told to trust, an
-//! authority below it that they have never heard of, and what that one issues to trackers. So
-//! they verify a tracker only if it sends its whole chain.
+//! Certificates made by the `openssl` command: a root that clients trust, an intermediate
+//! certificate that they do not know, and leaf certificates for trackers. A client verifies a
+//! tracker only if the tracker sends its whole chain.
 
 use std::fs;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::requirements::TempDir;
 
-/// What openssl would otherwise read from the machine's own configuration.
+/// The configuration of openssl, so that it does not read the machine's own.
 const CONFIG: &str = "\
 [req]
 distinguished_name = nothing
@@ -47,8 +47,7 @@ commonName = optional
 organizationName = optional
 ";
 
-/// The kinds of keys, each in the older of its two forms in PEM: the newer one, PKCS#8, is
-/// that of all the other tests of certificates.
+/// The kinds of keys, each in its traditional PEM form. The other tests of certificates use PKCS#8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
     /// RSA of 2048 bits, as PKCS#1.
@@ -58,10 +57,9 @@ pub(crate) enum KeyKind {
 }
 
 impl KeyKind {
-    /// Every kind.
     pub(crate) const ALL: [KeyKind; 2] = [KeyKind::Rsa, KeyKind::P256];
 
-    /// The command that makes one, and how its file begins.
+    /// The openssl command that makes a key, and the first line of its file.
     fn recipe(self) -> (&'static [&'static str], &'static str) {
         match self {
             KeyKind::Rsa => (&["genrsa", "-traditional"], "-----BEGIN RSA PRIVATE KEY-----"),
@@ -73,15 +71,15 @@ impl KeyKind {
     }
 }
 
-/// A certification authority, with a directory of its own for all that it issues.
+/// A certification authority, with a directory for all that it issues.
 pub(crate) struct Authority {
     scratch: TempDir,
-    /// Where the hosts are that it vouches for.
+    /// The addresses of the hosts that it issues certificates for.
     addresses: Vec<IpAddr>,
 }
 
 impl Authority {
-    /// A new one, which nobody trusts yet, for hosts at these addresses.
+    /// A new authority for hosts at these addresses.
     pub(crate) fn new(addresses: &[IpAddr]) -> Authority {
         let scratch = TempDir::new("authority");
         let authority = Authority { scratch, addresses: addresses.to_vec() };
@@ -93,7 +91,7 @@ impl Authority {
         authority
     }
 
-    /// Where everything is.
+    /// The directory.
     pub(crate) fn directory(&self) -> &Path {
         self.scratch.path()
     }
@@ -103,19 +101,19 @@ impl Authority {
         self.path("root.pem")
     }
 
-    /// Issues `NAME.pem`, a chain, and `NAME.key`, instead of those that may be there, for the
-    /// host of this name. Its certificate.
+    /// Issues `NAME.pem`, a chain, and `NAME.key` for the host of this name, and replaces existing
+    /// ones. Returns the leaf certificate.
     pub(crate) fn issue(&self, name: &str, key: KeyKind) -> CertificateDer<'static> {
         self.issue_as(name, name, key)
     }
 
-    /// The same, but for the host of another name.
+    /// The same, for a host of another name.
     pub(crate) fn issue_as(&self, name: &str, host: &str, key: KeyKind) -> CertificateDer<'static> {
         let addresses = self.addresses.iter().map(|address| format!(",IP:{address}"));
         self.issue_for(name, &format!("DNS:{host}{}", addresses.collect::<String>()), key)
     }
 
-    /// The same, but for what its certificate is to name, as in "DNS:example.org,IP:192.0.2.1".
+    /// The same, with these names in the certificate, as in "DNS:example.org,IP:192.0.2.1".
     pub(crate) fn issue_for(
         &self,
         name: &str,
@@ -131,8 +129,8 @@ impl Authority {
         CertificateDer::from_pem_file(&file).unwrap()
     }
 
-    /// Makes `NAME.pem` and `NAME.key` of a host of this name, which are valid from one second to
-    /// another and signed by themselves.
+    /// Makes `NAME.pem` and `NAME.key` for the host of this name: a self-signed certificate with
+    /// this period of validity.
     pub(crate) fn issue_until(&self, name: &str, from_unix_s: u64, until_unix_s: u64) {
         fs::write(self.path("ca.cnf"), CA_CONFIG).unwrap();
         fs::write(self.path("index.txt"), "").unwrap();
@@ -180,7 +178,8 @@ impl Authority {
         assert!(text.starts_with(beginning), "{key:?}: {}", text.lines().next().unwrap());
     }
 
-    /// Makes `NAME.pem` for `NAME.key`, signed by the authority `above` or by itself.
+    /// Makes `NAME.pem` for `NAME.key`, signed by the authority `above`, or self-signed without
+    /// one.
     fn certify(&self, name: &str, above: Option<&str>, extensions: &str, more: &[&str]) {
         let [key, out, subject] = [".key", ".pem", ""].map(|end| format!("{name}{end}"));
         let subject = format!("/CN={subject}");

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-/// A value.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Bencode {
     Integer(i64),
@@ -127,7 +126,7 @@ fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
     Some(bytes.to_vec())
 }
 
-/// The text before `end`, which is taken too.
+/// The text before `end`; consumes both.
 fn until<'b>(rest: &mut &'b [u8], end: u8) -> Option<&'b str> {
     let at = rest.iter().position(|&byte| byte == end)?;
     let text = std::str::from_utf8(&rest[..at]).ok()?;

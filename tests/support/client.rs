@@ -1,5 +1,5 @@
-//! A client that sees every byte: it sends what it is told to, and reads replies strictly.
-//! What it reads from and writes to is TCP, or something above it.
+//! An HTTP client for tests: it sends given bytes and parses responses strictly. Its connection is
+//! TCP or anything that reads and writes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -10,24 +10,23 @@ use socket2::{Domain, Socket, Type};
 
 use super::tracker::TIMEOUT;
 
-/// One connection.
 pub(crate) struct HttpClient<S = TcpStream> {
     pub(crate) stream: S,
-    /// Read and not yet taken for a reply.
+    /// Bytes received that are not yet part of a response.
     unread: Vec<u8>,
 }
 
-/// A reply, read to its last byte.
+/// A response, read to its last byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
-    /// Name, in lower case, and value.
+    /// Names in lower case, and values.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
 impl HttpResponse {
-    /// The value of a header, if it is there; it must not be there twice.
+    /// The value of a header, if there is one; there must not be two.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -35,7 +34,7 @@ impl HttpResponse {
         value
     }
 
-    /// Whether it says that the connection ends with it.
+    /// Whether it has `Connection: close`.
     pub(crate) fn has_connection_close(&self) -> bool {
         self.header("connection") == Some("close")
     }
@@ -54,7 +53,7 @@ impl HttpClient {
         HttpClient::of(socket.into())
     }
 
-    /// Connects with so small a receive buffer that the other side soon has to wait.
+    /// Connects with so small a receive buffer that the tracker soon has to wait.
     pub(crate) fn connect_small_window(to: SocketAddr) -> HttpClient {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -69,8 +68,8 @@ impl HttpClient {
         HttpClient::new(stream)
     }
 
-    /// Writes `bytes` over and over until there is no room for more, from `at` on, which it
-    /// moves: to be called again when there may be. The connection must not block.
+    /// Writes `bytes` repeatedly until the socket has no room, beginning at offset `at`, which it
+    /// advances. The connection must be non-blocking.
     pub(crate) fn write_until_full(&mut self, bytes: &[u8], at: &mut usize) -> io::Result<()> {
         loop {
             match self.stream.write(&bytes[*at % bytes.len()..]) {
@@ -81,7 +80,7 @@ impl HttpClient {
         }
     }
 
-    /// Ends this side; the other may still be read.
+    /// Shuts down the sending side.
     pub(crate) fn shutdown_write(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
@@ -92,7 +91,7 @@ impl HttpClient {
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Asserts that nothing more has come, and that the connection is open.
+    /// Asserts that nothing is received for this long, and that the connection stays open.
     #[track_caller]
     pub(crate) fn expect_silence(&mut self, time: Duration) {
         self.stream.set_read_timeout(Some(time)).unwrap();
@@ -104,7 +103,7 @@ impl HttpClient {
 }
 
 impl<S: Read + Write> HttpClient<S> {
-    /// A client that has nothing to read yet.
+    /// A client on an established connection.
     pub(crate) fn new(stream: S) -> HttpClient<S> {
         HttpClient { stream, unread: Vec::new() }
     }
@@ -114,7 +113,7 @@ impl<S: Read + Write> HttpClient<S> {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Reads a reply to a GET, whose length must be given.
+    /// Reads a response with a Content-Length and its body.
     #[track_caller]
     pub(crate) fn read_response(&mut self) -> HttpResponse {
         let mut reply = self.read_response_head();
@@ -126,7 +125,7 @@ impl<S: Read + Write> HttpClient<S> {
         reply
     }
 
-    /// Reads a reply to a HEAD, which has no body.
+    /// Reads the head of a response that has no body, as to a HEAD request.
     #[track_caller]
     pub(crate) fn read_response_head(&mut self) -> HttpResponse {
         let end = loop {
@@ -142,7 +141,7 @@ impl<S: Read + Write> HttpClient<S> {
         read_head(std::str::from_utf8(&head[..end]).unwrap())
     }
 
-    /// Reads a reply that the end of the connection ends.
+    /// Reads a response without a Content-Length to the end of the connection.
     #[track_caller]
     pub(crate) fn read_response_to_end(mut self) -> HttpResponse {
         let mut reply = self.read_response_head();
@@ -152,13 +151,13 @@ impl<S: Read + Write> HttpClient<S> {
         reply
     }
 
-    /// Asserts that the other side ends orderly, without another byte.
+    /// Asserts that the tracker closes the connection without sending another byte.
     #[track_caller]
     pub(crate) fn expect_close(mut self) {
         self.expect_end();
     }
 
-    /// The same, of a connection that there is more to see of.
+    /// The same, for a connection that is used further.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
         if self.unread.is_empty() {
@@ -173,7 +172,7 @@ impl<S: Read + Write> HttpClient<S> {
         }
     }
 
-    /// Reads until the other side ends or resets; everything that came.
+    /// Reads until the tracker closes or resets the connection; returns all bytes.
     #[track_caller]
     pub(crate) fn read_all(mut self) -> Vec<u8> {
         loop {
@@ -186,8 +185,8 @@ impl<S: Read + Write> HttpClient<S> {
         }
     }
 
-    /// Reads to the end, which must be orderly, so many bytes a second. Replies are taken from what
-    /// has come.
+    /// Reads to an orderly end of the connection at this rate. The bytes remain to be parsed as
+    /// responses.
     #[track_caller]
     pub(crate) fn read_slowly(&mut self, bytes_per_s: usize) {
         let start = Instant::now();
@@ -205,7 +204,7 @@ impl<S: Read + Write> HttpClient<S> {
         }
     }
 
-    /// Whether all that has come is taken for replies.
+    /// Whether all received bytes were parsed as responses.
     pub(crate) fn all_read(&self) -> bool {
         self.unread.is_empty()
     }
@@ -242,17 +241,17 @@ fn read_head(head: &str) -> HttpResponse {
     HttpResponse { status: code.parse().unwrap(), headers: headers.collect(), body: Vec::new() }
 }
 
-/// A request for `target`, as a browser's fetch would write it.
+/// A GET request for `target`.
 pub(crate) fn get_request(target: &str) -> Vec<u8> {
     request("GET", target, "HTTP/1.1", "")
 }
 
-/// A request with these header lines beside `Host`, each with its line end.
+/// A request with these header lines besides `Host`, each with its line end.
 pub(crate) fn request(method: &str, target: &str, version: &str, headers: &str) -> Vec<u8> {
     format!("{method} {target} {version}\r\nHost: tracker\r\n{headers}\r\n").into_bytes()
 }
 
-/// Sends one request on a connection of its own and reads its reply.
+/// Sends a request on a new connection and reads the response.
 #[track_caller]
 pub(crate) fn fetch(to: SocketAddr, request: impl AsRef<[u8]>) -> HttpResponse {
     let mut client = HttpClient::connect(to);

@@ -1,4 +1,4 @@
-//! Processes that a test starts, and what `/proc` says of the tracker's.
+//! Processes that a test starts, and the tracker's figures in `/proc`.
 
 use std::fs;
 use std::process::Child;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::tracker::Tracker;
 
-/// One of them, which ends with this.
+/// A process that is killed when the value is dropped.
 pub(crate) struct KillOnDrop(pub(crate) Child);
 
 impl Drop for KillOnDrop {
@@ -17,19 +17,19 @@ impl Drop for KillOnDrop {
 }
 
 impl Tracker {
-    /// Descriptors that it holds.
+    /// The number of its open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// Bytes of its resident memory.
+    /// Its resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// The processor time it has used, in user space and in the kernel.
+    /// Its processor time, in user space and in the kernel.
     pub(crate) fn processor_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let (_, after_name) = stat.rsplit_once(") ").unwrap();

@@ -15,18 +15,18 @@ use super::tls_tracker::HOST;
 use super::torrent::{TestTorrent, parse_announce};
 use super::tracker::{Engine, Tracker};
 
-/// Clients' addresses, none of which is trusted.
+/// Addresses of clients; none is trusted.
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 pub(crate) const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10));
 const OBSERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 200));
 
-/// Addresses at which nobody can be reached.
+/// Addresses that no peer can be reached at.
 pub(crate) const UNREACHABLE: [&str; 14] = [
     "0.0.0.0",
     "0.1.2.3",
     "224.0.0.1",
     "239.255.255.255",
-    // As Cloudflare's Pseudo IPv4 makes them up.
+    // From the range of Cloudflare's Pseudo IPv4.
     "240.16.0.1",
     "254.252.239.103",
     "255.255.255.255",
@@ -39,24 +39,24 @@ pub(crate) const UNREACHABLE: [&str; 14] = [
     "ff02::1",
 ];
 
-/// A running tracker of that kind.
+/// A running tracker behind proxies.
 pub(crate) struct ProxiedTracker {
-    /// It listens at [`Tracker::v4`] without the PROXY protocol.
+    /// It listens on [`Tracker::v4`] without the PROXY protocol.
     pub(crate) tracker: Tracker,
-    /// Where it wants the PROXY protocol, without TLS.
+    /// The address that expects the PROXY protocol, without TLS.
     pub(crate) introduced: SocketAddr,
-    /// The same, with TLS for [`HOST`].
+    /// The address that expects the PROXY protocol, with TLS for [`HOST`].
     pub(crate) secured: SocketAddr,
-    /// The Unix socket where it goes by the header.
+    /// The Unix socket without the PROXY protocol.
     pub(crate) local: PathBuf,
-    /// The Unix socket where it wants the PROXY protocol.
+    /// The Unix socket that expects the PROXY protocol.
     pub(crate) local_introduced: PathBuf,
-    /// What clients are to trust.
+    /// The authority that clients have to trust.
     pub(crate) authority: Authority,
 }
 
 impl ProxiedTracker {
-    /// A tracker of two workers that reads this header.
+    /// Starts a tracker of two workers that reads this header.
     pub(crate) fn start(engine: Engine, header: &str) -> ProxiedTracker {
         ProxiedTracker::start_with(engine, header, "")
     }
@@ -93,12 +93,12 @@ impl ProxiedTracker {
         ProxiedTracker { tracker, introduced, secured, local, local_introduced, authority }
     }
 
-    /// What clients with TLS go by.
+    /// The TLS configuration of clients.
     pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
         Arc::new(client_config(&self.authority, &TLS13))
     }
 
-    /// A request that announces one of the torrents, by a port of the same number.
+    /// A request that announces a torrent; the port is the torrent's number.
     pub(crate) fn announce(&self, torrent: u8) -> Vec<u8> {
         get_request(&self.target(torrent))
     }
@@ -108,15 +108,15 @@ impl ProxiedTracker {
         TestTorrent::new(&self.tracker, torrent).target(u16::from(torrent), "left=1")
     }
 
-    /// Asserts that this answer, and everybody else's from now on, are about a client at this
-    /// address and no other.
+    /// Asserts that this response, and the responses to others from now on, name this client
+    /// address.
     #[track_caller]
     pub(crate) fn assert_client(&self, torrent: u8, reply: &HttpResponse, client: IpAddr) {
         assert_eq!(external_ip(reply), client);
         self.assert_peers(torrent, &[client]);
     }
 
-    /// Asserts that the torrent has a peer at each of these addresses, and no other.
+    /// Asserts that the torrent's peers have exactly these addresses.
     #[track_caller]
     pub(crate) fn assert_peers(&self, torrent: u8, clients: &[IpAddr]) {
         let swarm = TestTorrent::new(&self.tracker, torrent);
@@ -130,7 +130,7 @@ impl ProxiedTracker {
     }
 }
 
-/// The address that an announce's answer gives its client.
+/// The `external ip` of an announce response.
 #[track_caller]
 pub(crate) fn external_ip(reply: &HttpResponse) -> IpAddr {
     match parse_announce(reply).body.get("external ip") {

@@ -1,4 +1,4 @@
-//! What the system tests need of the machine, and how they say that it is not there.
+//! What tests need of the machine, and the message if it is missing.
 
 use std::env;
 use std::fs;
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Decides whether a test can run. `missing` holds what the machine lacks, one item each.
+/// Decides whether a test can run. `missing` lists what the machine lacks.
 ///
 /// False means "skip", and only with `ANNULUS_SKIP_SYSTEM=1` in the environment.
 ///
 /// # Panics
-/// When something is missing: a test that did not run must not look like one that passed.
+/// If something is missing: a skipped test must not look like a passed one.
 pub(crate) fn can_run(test: &str, missing: &[String]) -> bool {
     if env::var_os("ANNULUS_SKIP_SYSTEM").is_some_and(|value| value == "1") {
         print_uncaptured(&format!("SKIPPED {test}: ANNULUS_SKIP_SYSTEM=1 (missing: {missing:?})"));
@@ -29,8 +29,8 @@ pub(crate) fn can_run(test: &str, missing: &[String]) -> bool {
     true
 }
 
-/// Writes a line that is shown even for a test that passes: the test runner captures what
-/// the print macros write, and nothing else.
+/// Writes a line that is shown even if the test passes: the test runner captures only the print
+/// macros.
 pub(crate) fn print_uncaptured(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -49,13 +49,13 @@ pub(crate) fn missing_programs(programs: &[&str]) -> Vec<String> {
     missing.map(|name| format!("the program {name}")).collect()
 }
 
-/// What a test that needs them for `purpose` lacks, as an item for `can_run`.
+/// The missing rights of root, as an item for [`can_run`]; `purpose` says what they are for.
 pub(crate) fn missing_root(purpose: &str) -> Option<String> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     (!is_root).then(|| format!("the rights of root, {purpose}"))
 }
 
-/// A directory that goes away with its value.
+/// A directory that is removed when the value is dropped.
 pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
@@ -70,7 +70,6 @@ impl TempDir {
         TempDir(path)
     }
 
-    /// Its absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! A client of its own making above TLS, by rustls: what [`HttpClient`] does on TCP, and the
-//! moments of TLS that other people's clients keep to themselves.
+//! A TLS client on rustls: [`HttpClient`] over TLS, with access to the handshake and to
+//! close_notify.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,8 +25,8 @@ pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 /// A connection with TLS.
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A client that trusts the authority, speaks HTTP/1.1 by one version of TLS and resumes
-/// nothing.
+/// A configuration that trusts the authority, offers HTTP/1.1 and one version of TLS, and does not
+/// resume sessions.
 pub(crate) fn client_config(
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
@@ -41,7 +41,7 @@ pub(crate) fn client_config(
     settings
 }
 
-/// The same, but it resumes its last session if it can.
+/// The same, with resumption of the last session.
 pub(crate) fn resuming_config(
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
@@ -51,23 +51,23 @@ pub(crate) fn resuming_config(
     Arc::new(settings)
 }
 
-/// Connects to [`HOST`], which is to be at this address. The handshake comes with the first
-/// bytes, or by [`HttpClient::shake_hands`].
+/// Connects to [`HOST`] at this address. The handshake happens with the first bytes, or by
+/// [`HttpClient::handshake`].
 pub(crate) fn connect_tls(to: SocketAddr, settings: &Arc<ClientConfig>) -> HttpClient<TlsStream> {
     over_tls(HttpClient::connect(to), settings)
 }
 
-/// The same over a connection that there is.
+/// The same over an existing connection.
 pub(crate) fn over_tls(plain: HttpClient, settings: &Arc<ClientConfig>) -> HttpClient<TlsStream> {
     HttpClient::new(StreamOwned::new(client_session(settings), plain.stream))
 }
 
-/// A client's side of TLS, without a connection.
+/// The client's side of a TLS session, without a connection.
 pub(crate) fn client_session(settings: &Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(Arc::clone(settings), ServerName::try_from(HOST).unwrap()).unwrap()
 }
 
-/// The first record that a client sends.
+/// The first record of a client.
 pub(crate) fn client_hello(settings: &Arc<ClientConfig>) -> Vec<u8> {
     let mut hello = Vec::new();
     client_session(settings).write_tls(&mut hello).unwrap();
@@ -75,18 +75,18 @@ pub(crate) fn client_hello(settings: &Arc<ClientConfig>) -> Vec<u8> {
 }
 
 impl TlsTracker {
-    /// Connects by the newest version of TLS.
+    /// Connects with TLS 1.3.
     pub(crate) fn connect(&self) -> HttpClient<TlsStream> {
         connect_tls(self.v4, &Arc::new(client_config(&self.authority, &TLS13)))
     }
 
-    /// One connection by each version of TLS.
+    /// Connects with each version of TLS.
     pub(crate) fn connect_by_each(&self) -> [HttpClient<TlsStream>; 2] {
         VERSIONS
             .map(|version| connect_tls(self.v4, &Arc::new(client_config(&self.authority, version))))
     }
 
-    /// Asserts that it answers, whatever was done to it.
+    /// Asserts that announces over each version of TLS are answered.
     #[track_caller]
     pub(crate) fn assert_serves(&self) {
         for mut client in self.connect_by_each() {
@@ -105,20 +105,20 @@ impl HttpClient<TlsStream> {
         }
     }
 
-    /// The certificate that it was shown, in this handshake or the one that it resumes.
+    /// The tracker's certificate, from this handshake or from the resumed session.
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
         &self.stream.conn.peer_certificates().unwrap()[0]
     }
 
-    /// Ends this side as TLS has it, by `close_notify`; the other may still be read.
+    /// Sends close_notify; responses can still be read.
     #[track_caller]
     pub(crate) fn close_notify(&mut self) {
         self.stream.conn.send_close_notify();
         self.stream.flush().unwrap();
     }
 
-    /// Asserts that the other side ends with `close_notify` and then TCP's own end, without
-    /// another byte.
+    /// Asserts that the tracker sends close_notify and then closes the connection, without another
+    /// byte.
     #[track_caller]
     pub(crate) fn expect_close_notify(mut self) {
         self.expect_end();

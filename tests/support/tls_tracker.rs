@@ -1,27 +1,29 @@
-//! A tracker that serves with TLS and without, and the authority that vouches for it.
+//! A tracker with HTTP and HTTPS listeners, and the authority of its certificates.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::authority::{Authority, KeyKind};
 use super::tracker::{Engine, Tracker, config, has_v6, wait_for};
 
-/// The host that a tracker is, unless a test says otherwise.
+/// The default host name of a tracker.
 pub(crate) const HOST: &str = "tracker.test";
 
-/// A running tracker of that kind.
+/// A running tracker with TLS.
 pub(crate) struct TlsTracker {
-    /// What it is without TLS, and its process.
+    /// The process; its addresses are those without TLS.
     pub(crate) tracker: Tracker,
-    /// Where it listens with TLS for IPv4.
+    /// The address with TLS, IPv4.
     pub(crate) v4: SocketAddr,
-    /// The same for IPv6, on a machine that has it.
+    /// The address with TLS, IPv6, if the machine has IPv6.
     pub(crate) v6: Option<SocketAddr>,
-    /// What clients are to trust. It outlives the tracker, which reads from its directory.
+    /// The authority that clients trust. It must outlive the tracker, which reads from its
+    /// directory.
     pub(crate) authority: Authority,
 }
 
 impl TlsTracker {
-    /// Two workers and one certificate, for [`HOST`]; `tables` are added to the configuration.
+    /// Starts a tracker of two workers with one certificate, for [`HOST`]; `tables` are added to
+    /// the configuration.
     pub(crate) fn start(engine: Engine, tables: &str) -> TlsTracker {
         TlsTracker::start_with(engine, &[(HOST, KeyKind::P256)], tables)
     }
@@ -48,8 +50,8 @@ impl TlsTracker {
         TlsTracker { tracker, v4, v6, authority }
     }
 
-    /// Tells the tracker to read its certificates again, and waits for what it says of them,
-    /// in one line a certificate or mistake.
+    /// Makes the tracker reload its certificates, and waits for its log lines: one for each
+    /// certificate or error.
     #[track_caller]
     pub(crate) fn reload(&self, signal: &str) -> String {
         let verdicts = |lines: &[String]| {
@@ -65,8 +67,8 @@ impl TlsTracker {
     }
 }
 
-/// The configuration's table for certificates of these hosts, as [`Authority::issue`] names
-/// their files.
+/// The `[tls]` table with certificates of these hosts, in the files that [`Authority::issue`]
+/// writes.
 fn tls_table(hosts: &[&str]) -> String {
     let v6 = if has_v6() { ", \"[::1]:0\"" } else { "" };
     let file = |host: &&str| format!("{{ chain = \"{host}.pem\", key = \"{host}.key\" }}");

@@ -1,4 +1,4 @@
-//! Announces and scrapes about one torrent, and their answers read as a client does.
+//! Announces and scrapes of one torrent, and the parsing of their responses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,24 +8,24 @@ use super::tracker::Tracker;
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A torrent of a tracker under test.
+/// A torrent at a tracker.
 pub(crate) struct TestTorrent<'t> {
     tracker: &'t Tracker,
     pub(crate) info_hash: [u8; 20],
 }
 
-/// A successful answer to an announce.
+/// A successful announce response.
 #[derive(Clone, Debug)]
 pub(crate) struct ParsedAnnounce {
     pub(crate) body: Bencode,
-    /// Those of `peers`, then those of `peers6`.
+    /// The peers of `peers`, then those of `peers6`.
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) complete: i64,
     pub(crate) downloaded: i64,
     pub(crate) incomplete: i64,
 }
 
-/// What a scrape says of a torrent.
+/// The counts of a torrent in a scrape response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ScrapeCounts {
     pub(crate) complete: i64,
@@ -34,12 +34,12 @@ pub(crate) struct ScrapeCounts {
 }
 
 impl<'t> TestTorrent<'t> {
-    /// One of the tracker's 256 torrents that the tests talk of.
+    /// The torrent whose info hash consists of this byte.
     pub(crate) fn new(tracker: &'t Tracker, number: u8) -> TestTorrent<'t> {
         TestTorrent { tracker, info_hash: [number; 20] }
     }
 
-    /// `/announce` with the info hash, the port, and `rest` behind an `&`.
+    /// The target `/announce` with the info hash, the port, and `rest` after an `&`.
     pub(crate) fn target(&self, port: u16, rest: &str) -> String {
         format!("/announce?info_hash={}&port={port}&{rest}", percent_encoded(&self.info_hash))
     }
@@ -59,7 +59,7 @@ impl<'t> TestTorrent<'t> {
         parse_announce(&client.read_response())
     }
 
-    /// Announces from one address, over one connection, once for each of the ports.
+    /// Announces each of the ports over one connection.
     #[track_caller]
     pub(crate) fn announce_ports(
         &self,
@@ -84,8 +84,7 @@ impl<'t> TestTorrent<'t> {
     }
 }
 
-/// Reads a reply that must be a successful answer to an announce, with everything in it that
-/// such an answer is never without.
+/// Parses a response that must be a successful announce response with all mandatory keys.
 #[track_caller]
 pub(crate) fn parse_announce(reply: &HttpResponse) -> ParsedAnnounce {
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -110,7 +109,7 @@ pub(crate) fn parse_announce(reply: &HttpResponse) -> ParsedAnnounce {
     }
 }
 
-/// Reads a reply that must be a successful answer to a scrape.
+/// Parses a response that must be a successful scrape response.
 #[track_caller]
 pub(crate) fn parse_scrape(reply: &HttpResponse) -> Vec<(Vec<u8>, ScrapeCounts)> {
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -129,7 +128,7 @@ pub(crate) fn parse_scrape(reply: &HttpResponse) -> Vec<(Vec<u8>, ScrapeCounts)>
     files.entries().iter().map(read).collect()
 }
 
-/// The reason of a reply that must be a failure that a client can show to its user.
+/// The failure reason of a response that must be a failure.
 #[track_caller]
 pub(crate) fn failure_reason(reply: &HttpResponse) -> String {
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -163,7 +162,7 @@ pub(crate) fn compact_v6(bytes: &[u8]) -> Vec<SocketAddr> {
     peers.iter().map(read).collect()
 }
 
-/// A peer in the form of BEP 3.
+/// A peer in the dictionary form of BEP 3.
 #[track_caller]
 fn peer_dictionary(peer: &Bencode) -> SocketAddr {
     assert_eq!(peer.keys(), ["ip", "port"]);
@@ -171,7 +170,7 @@ fn peer_dictionary(peer: &Bencode) -> SocketAddr {
     SocketAddr::new(ip, u16::try_from(peer.integer("port")).unwrap())
 }
 
-/// Every byte percent-encoded.
+/// The bytes, all percent-encoded.
 pub(crate) fn percent_encoded(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The program under test: started on ports of its own, watched, and stopped with the test.
+//! The program under test: started on free ports, with its log read, and killed when the test ends.
 
 use std::fmt::Display;
 use std::fs;
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a machine under load may take for anything that is to happen at once.
+/// The time after which a test fails that waits for something. A machine under load needs a part of
+/// it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The tracker's program.
+/// The path of the program.
 pub(crate) const ANNULUS: &str = env!("CARGO_BIN_EXE_annulus");
 
-/// Which engine serves.
+/// The engine of a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     IoUring,
@@ -27,7 +28,7 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    /// What it is called in a configuration.
+    /// Its name in the configuration.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Engine::IoUring => "io_uring",
@@ -35,10 +36,10 @@ impl Engine {
         }
     }
 
-    /// Runs a test, or says why this machine cannot.
+    /// Runs a test, or prints why this machine cannot run it.
     pub(crate) fn test(self, test: fn(Engine)) {
         static REFUSED: OnceLock<Option<String>> = OnceLock::new();
-        // Many tests at once hold many connections.
+        // Tests run in parallel and hold many connections.
         let limit = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
         if self == Engine::IoUring
@@ -51,13 +52,13 @@ impl Engine {
     }
 }
 
-/// Why io_uring cannot be had here, in the program's own words.
+/// The program's reason why io_uring is unavailable, if it is.
 fn io_uring_refused() -> Option<String> {
     let mut tracker = Tracker::launch(&config(Engine::IoUring, 1, ""), &[]);
     tracker.wait_ready(1 + usize::from(has_v6())).err().filter(|log| log.contains("cannot be had"))
 }
 
-/// Makes two tests of each function, one for each engine.
+/// Defines two tests for each function, one for each engine.
 macro_rules! test_both_engines {
     ($($name:ident),+ $(,)?) => {
         mod io_uring {
@@ -70,33 +71,33 @@ macro_rules! test_both_engines {
 }
 pub(crate) use test_both_engines;
 
-/// A running tracker; it ends with this.
+/// A running tracker; it is killed when the value is dropped.
 pub(crate) struct Tracker {
     child: Child,
     config: PathBuf,
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
-    /// Where it listens for IPv4.
+    /// Its IPv4 address without TLS.
     pub(crate) v4: SocketAddr,
-    /// Where it listens for IPv6, on a machine that has it.
+    /// Its IPv6 address without TLS, if the machine has IPv6.
     pub(crate) v6: Option<SocketAddr>,
     exit: Option<ExitStatus>,
 }
 
 #[derive(Default)]
 struct Log {
-    /// The lines so far, and whether there can be no more.
+    /// The lines so far, and whether the log has ended.
     lines: Mutex<(Vec<String>, bool)>,
     changed: Condvar,
 }
 
 impl Tracker {
-    /// A tracker of two workers; `tables` are added to its configuration.
+    /// Starts a tracker of two workers; `tables` are added to its configuration.
     pub(crate) fn start(engine: Engine, tables: &str) -> Tracker {
         Tracker::start_with(engine, 2, tables, &[])
     }
 
-    /// The same, of so many workers, and run by another program if `runner` names one.
+    /// The same with this number of workers, run by the program `runner` unless that is empty.
     pub(crate) fn start_with(
         engine: Engine,
         workers: usize,
@@ -110,12 +111,13 @@ impl Tracker {
         }
     }
 
-    /// A program that was started on this configuration and may yet fail.
+    /// Starts the program with this configuration without waiting for it: it may fail.
     pub(crate) fn launch(text: &str, runner: &[&str]) -> Tracker {
         Tracker::launch_in(&std::env::temp_dir(), text, runner)
     }
 
-    /// The same, with the configuration in a directory that its relative paths begin from.
+    /// The same, with the configuration in a directory that its relative paths are resolved
+    /// against.
     pub(crate) fn launch_in(directory: &Path, text: &str, runner: &[&str]) -> Tracker {
         let mut command = match runner {
             [] => Command::new(ANNULUS),
@@ -129,7 +131,7 @@ impl Tracker {
         Tracker::spawn(command, directory, text)
     }
 
-    /// The same, by this command, to which the configuration is added.
+    /// The same with this command, to which the configuration file is added.
     pub(crate) fn spawn(mut command: Command, directory: &Path, text: &str) -> Tracker {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +154,8 @@ impl Tracker {
         Tracker { child, config, log, reader: Some(reader), v4, v6: None, exit: None }
     }
 
-    /// Waits until it listens on so many addresses without TLS; its log if it does not.
+    /// Waits until it listens on this number of addresses without TLS; returns its log if it does
+    /// not.
     pub(crate) fn wait_ready(&mut self, addresses: usize) -> Result<(), String> {
         for address in self.wait_listening("", addresses)? {
             if address.is_ipv4() { self.v4 = address } else { self.v6 = Some(address) }
@@ -160,8 +163,8 @@ impl Tracker {
         Ok(())
     }
 
-    /// Waits until it listens on so many addresses that its log marks so; its log if it does
-    /// not.
+    /// Waits until it listens on this number of addresses that the log line marks with `mark`;
+    /// returns its log if it does not.
     pub(crate) fn wait_listening(
         &self,
         mark: &str,
@@ -178,7 +181,7 @@ impl Tracker {
         Ok(listening(&self.log.lines.lock().unwrap().0))
     }
 
-    /// Waits for lines that satisfy `enough`; whether they came.
+    /// Waits until the log satisfies `enough`; returns whether it does.
     pub(crate) fn wait_log(&self, enough: impl Fn(&[String]) -> bool) -> bool {
         let waiting = |state: &mut (Vec<String>, bool)| !state.1 && !enough(&state.0);
         let state = self.log.lines.lock().unwrap();
@@ -186,12 +189,12 @@ impl Tracker {
         enough(&state.0)
     }
 
-    /// What it has said so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().0.join("\n")
     }
 
-    /// The first line so far with this in it.
+    /// The first line of its log that contains `part`.
     #[track_caller]
     pub(crate) fn log_line(&self, part: &str) -> String {
         let log = self.log();
@@ -199,39 +202,36 @@ impl Tracker {
         line.unwrap_or_else(|| panic!("no line with {part:?}:\n{log}")).to_owned()
     }
 
-    /// Asserts that it said something like this.
+    /// Waits for a log line that contains `part`.
     #[track_caller]
     pub(crate) fn assert_logged(&self, part: &str) {
         let said = self.wait_log(|lines| lines.iter().any(|line| line.contains(part)));
         assert!(said, "no line with {part:?}:\n{}", self.log());
     }
 
-    /// Waits until nobody can connect to this address of its: from then on each of its workers is
-    /// stopping.
+    /// Waits until connections to this address are refused: then all workers are stopping.
     #[track_caller]
     pub(crate) fn wait_refusal(&self, address: SocketAddr) {
         let refuses = || TcpStream::connect(address).is_err();
         wait_for("the listeners to close", || refuses().then_some(()));
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal, by name.
+    /// Sends the signal of this name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(sent.success(), "kill -s {name}");
     }
 
-    /// Whether it has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.exit.is_none() && self.child.try_wait().unwrap().is_none()
     }
 
-    /// Its exit status and all it said, once it has ended by itself.
+    /// Waits for its exit; returns its status and its log.
     #[track_caller]
     pub(crate) fn wait_exit(&mut self) -> (ExitStatus, String) {
         let status = wait_for("the end of the tracker", || self.child.try_wait().unwrap());
@@ -277,7 +277,7 @@ pub(crate) fn has_v6() -> bool {
     *HAS_V6.get_or_init(|| TcpListener::bind("[::1]:0").is_ok())
 }
 
-/// Waits until `check` gives something.
+/// Waits until `check` returns a value.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: impl Display, mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -1,5 +1,4 @@
-//! How each client is made to share one torrent: unattended, with every way to find peers
-//! but the tracker switched off.
+//! How each client shares one torrent: unattended, with all other ways to find peers switched off.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -23,23 +22,22 @@ pub(crate) enum Client {
     Ctorrent,
 }
 
-/// The port every client listens on; each has a host to itself.
+/// The listening port of every client; each has its own host.
 const PORT: &str = "6881";
 
 /// The programs the clients need.
 pub(crate) const PROGRAMS: [&str; 4] = ["aria2c", "transmission-daemon", "rtorrent", "ctorrent"];
 
-/// Debian's own Python, for which alone Debian's packages are.
+/// Debian's Python, which has Debian's packages.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
-/// What a peer is given.
+/// The files and settings of a peer.
 pub(crate) struct Share<'a> {
-    /// The torrent's file; for aria2 and libtorrent, it may be a magnet link.
+    /// The torrent file; for aria2 and libtorrent, it may be a magnet link.
     pub(crate) torrent: &'a Path,
-    /// The certificate of the one authority whose word on a tracker it takes; without it, it
-    /// has only those that it came with.
+    /// The only root certificate that it trusts; without it, its own ones.
     pub(crate) trusted: Option<&'a Path>,
-    /// The directory of the content: whole if the peer is to seed, empty if to leech.
+    /// The directory of the content: complete for a seeder, empty for a leecher.
     pub(crate) content: PathBuf,
     /// The content's file name.
     pub(crate) file: &'a str,
@@ -48,7 +46,7 @@ pub(crate) struct Share<'a> {
 }
 
 impl Client {
-    /// Those that speak TLS, all of which verify whom they speak with.
+    /// The clients with TLS; all verify certificates.
     pub(crate) const WITH_TLS: [Client; 4] =
         [Client::Aria2, Client::Transmission, Client::Libtorrent, Client::Rtorrent];
 
@@ -66,8 +64,8 @@ impl Client {
         };
         let log = share.state.join("log");
         let output = File::create(&log).expect("a peer's log");
-        // Whatever the machine's user has configured (proxies, certificates, a home full
-        // of clients' settings) must not count.
+        // The settings of the machine's user (proxies, certificates, clients' files) must not
+        // apply.
         let child = command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -84,8 +82,8 @@ impl Client {
         Peer { child, log }
     }
 
-    /// What its environment tells it: whom to trust, where it has no setting for that, and to
-    /// say what is wrong with a tracker, which Transmission else calls "could not connect".
+    /// Environment variables: the trusted root, if there is no setting for it, and verbose errors
+    /// of trackers, which Transmission otherwise calls "could not connect".
     fn environment(self, root: Option<&Path>) -> Vec<(&'static str, &OsStr)> {
         let trust = |variable| root.map(|root| (variable, root.as_os_str()));
         let verbose = ("TR_CURL_VERBOSE", OsStr::new("1"));
@@ -96,16 +94,15 @@ impl Client {
         }
     }
 
-    /// Whether it tells the tracker at once that it has the whole file. rTorrent keeps
-    /// `completed` for its next regular announce when the download was quick; ctorrent
-    /// keeps to the interval too.
+    /// Whether it announces the completion at once. rTorrent delays `completed` until its next
+    /// regular announce if the download was quick; ctorrent keeps to the interval too.
     pub(crate) fn reports_completion_at_once(self) -> bool {
         !matches!(self, Client::Rtorrent | Client::Ctorrent)
     }
 
-    /// Bytes of a piece in a torrent that this client leeches. aria2 reports several new
-    /// pieces by another `bitfield` message, in the middle of a connection, and rTorrent
-    /// and ctorrent hang up on that: a single piece leaves it nothing to report.
+    /// The piece size of a torrent that this client leeches. aria2 reports several new pieces by
+    /// another `bitfield` message in the middle of a connection, on which rTorrent and ctorrent
+    /// disconnect: with a single piece this does not happen.
     pub(crate) fn piece_bytes(self, file_bytes: usize) -> usize {
         if self == Client::Aria2 { file_bytes.next_power_of_two() } else { 64 * 1024 }
     }
@@ -117,7 +114,7 @@ fn aria2(network: &Network, host: u8, share: &Share<'_>) -> Command {
         .args(["--no-conf", "--enable-dht=false", "--enable-dht6=false"])
         .args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"])
         .args(["--file-allocation=none", "--check-integrity=true", "--summary-interval=0"])
-        // A ratio of 0 means: seed for ever.
+        // A ratio of 0 means: seed without end.
         .args(["--seed-ratio=0.0", "--console-log-level=info", "--enable-color=false"])
         .arg(format!("--listen-port={PORT}"))
         .arg("--dir")
@@ -194,14 +191,14 @@ fn ctorrent(network: &Network, host: u8, share: &Share<'_>) -> Command {
     command
 }
 
-/// A running client; dropping the value kills it.
+/// A running client; it is killed when the value is dropped.
 pub(crate) struct Peer {
     child: Child,
     log: PathBuf,
 }
 
 impl Peer {
-    /// The end of what it said, and its exit status if it has left.
+    /// The end of its output, and its exit status if it has exited.
     pub(crate) fn last_words(&mut self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned();
@@ -211,13 +208,12 @@ impl Peer {
         }
     }
 
-    /// Whether this is a part of what it has said.
+    /// Whether its output contains this.
     pub(crate) fn has_said(&self, part: &str) -> bool {
         let log = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&log).contains(part)
     }
 
-    /// Whether it has not left.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

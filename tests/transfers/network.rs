@@ -1,21 +1,18 @@
-//! A network of its own for the peers: a hub, which the tracker runs in, and hosts around
-//! it, each a network namespace with one address. Nothing leads out of it, nothing of it
-//! is in the machine's own network, and UDP is dropped, so that only the tracker can
-//! introduce one peer to another.
+//! A network for the peers: a hub, in which the tracker runs, and hosts around it, each a network
+//! namespace with one address. It has no connection to the machine's network, and UDP is dropped,
+//! so peers can find each other only through the tracker.
 //!
-//! Loopback would not do: Transmission does not dial 127.0.0.0/8.
+//! The loopback network is not enough: Transmission does not connect to 127.0.0.0/8.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::{self, Command};
 
-/// Which of the two internets a network speaks; it has no address of the other.
+/// The address family of a network.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
-    /// IPv4.
     V4,
-    /// IPv6.
     V6,
 }
 
@@ -35,10 +32,10 @@ impl Family {
     }
 }
 
-/// What all names of namespaces begin with; the process that made them comes next.
+/// The prefix of all namespaces' names; the process id follows.
 const PREFIX: &str = "annulus-transfers-";
 
-/// The network; dropping it ends whatever runs in it and removes it.
+/// The network; dropping it kills its processes and removes it.
 pub(crate) struct Network {
     name: &'static str,
     family: Family,
@@ -46,10 +43,10 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Makes a hub and `hosts` hosts; no other network of this process has this name.
+    /// Creates a hub and `hosts` hosts. The name must be unique in this process.
     ///
     /// # Panics
-    /// If `ip` or `nft` fails, with what it said.
+    /// If `ip` or `nft` fails, with its output.
     pub(crate) fn new(name: &'static str, family: Family, hosts: u8) -> Network {
         remove_leftovers();
         let mut network = Network { name, family, namespaces: Vec::new() };
@@ -64,7 +61,7 @@ impl Network {
             network.ip(&hub, &format!("link set host{index} master bridge up"));
             network.ip(&host, "link set wire up");
             network.add_address(&host, "wire", index + 2);
-            // Some clients do not start to announce without a default route.
+            // Some clients do not announce without a default route.
             network.ip(&host, &format!("route add default via {}", family.address(1)));
             let mut nft = command_in(&host, "nft");
             nft.arg(
@@ -82,12 +79,12 @@ impl Network {
         self.family.address(1)
     }
 
-    /// A command for `program`, to be run in the hub.
+    /// A command that runs `program` in the hub.
     pub(crate) fn in_hub(&self, program: &str) -> Command {
         command_in(&self.namespaces[0].0, program)
     }
 
-    /// A command for `program`, to be run in a host.
+    /// A command that runs `program` in a host.
     pub(crate) fn in_host(&self, host: u8, program: &str) -> Command {
         command_in(&self.namespaces[usize::from(host) + 1].0, program)
     }
@@ -114,7 +111,7 @@ impl Network {
     }
 }
 
-/// A network namespace by name; dropping the value ends what runs in it and removes it.
+/// A network namespace; dropping the value kills its processes and removes it.
 struct Namespace(String);
 
 impl Drop for Namespace {
@@ -129,7 +126,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes the namespaces of runs that were killed and could not do so.
+/// Removes the namespaces of test runs that were killed.
 fn remove_leftovers() {
     let Ok(output) = Command::new("ip").args(["netns", "list"]).output() else { return };
     for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -143,7 +140,7 @@ fn remove_leftovers() {
     }
 }
 
-/// `ip netns exec` becomes the program, so the child's process is the program's.
+/// `ip netns exec` executes the program, so the child process is the program.
 fn command_in(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, program]);

@@ -1,5 +1,5 @@
-//! Trackers with certificates, and the control of the transfers by them: every client refuses
-//! a tracker that nobody whom it trusts has vouched for.
+//! Trackers with certificates, and a control: every client refuses a tracker whose root it does not
+//! trust.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -14,23 +14,23 @@ use super::{
 use crate::support::authority::{Authority, KeyKind};
 use crate::support::requirements::{TempDir, can_run};
 
-/// What vouches for the trackers of a network.
+/// The authority of a network's trackers.
 pub(crate) struct Trust(Authority);
 
 impl Trust {
-    /// Certificates for trackers at an address.
+    /// Creates an authority with a certificate for a tracker at this address.
     pub(crate) fn new(address: IpAddr) -> Trust {
         let authority = Authority::new(&[address]);
         authority.issue("tracker", KeyKind::P256);
         Trust(authority)
     }
 
-    /// The file that a client must be given to believe it.
+    /// The root certificate.
     pub(crate) fn root(&self) -> PathBuf {
         self.0.root()
     }
 
-    /// The table of a tracker's configuration with which it listens there.
+    /// The `[tls]` table of a tracker that listens on this address.
     pub(crate) fn tls_table(&self, address: SocketAddr) -> String {
         let [chain, key] = ["tracker.pem", "tracker.key"].map(|file| self.0.path(file));
         format!(
@@ -40,7 +40,7 @@ impl Trust {
     }
 }
 
-/// What a client says of a certificate that it does not trust.
+/// What a client logs about a certificate that it does not trust.
 fn complaint(client: Client) -> &'static str {
     match client {
         Client::Aria2 => "not signed by known authorities",
@@ -52,7 +52,7 @@ fn complaint(client: Client) -> &'static str {
 }
 
 #[test]
-fn strangers_are_not_trusted() {
+fn unknown_roots_are_not_trusted() {
     if !can_run("the control of the transfers with HTTPS", &missing()) {
         return;
     }
@@ -61,7 +61,7 @@ fn strangers_are_not_trusted() {
     let network = Network::new("strangers", Family::V4, clients.len() as u8);
     let trust = Trust::new(network.hub_address());
     let tracker = start_tracker(&network, "auto", Some(&trust));
-    // The scrapes trust it, and the clients do not.
+    // The scrapes trust the root, the clients do not.
     let transfer = Transfer {
         network: &network,
         announce: announce_url(&tracker, Scheme::Https),
