@@ -1,5 +1,4 @@
-//! Certificates as an operator has them: made by `openssl`, listed in a configuration, good
-//! and bad.
+//! Certificate files made by `openssl` and listed in a configuration, valid and invalid ones.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +13,10 @@ use rustls::SignatureScheme;
 use crate::support::authority::CA_CONFIG;
 use crate::support::requirements::TempDir;
 
-/// The first and the last second of a certificate.
+/// The first and the last second of a certificate's validity.
 type Validity = [&'static str; 2];
 
-/// What certificates here are valid for unless it matters.
+/// The default validity of certificates in these tests.
 const SPRING: Validity = ["20260101000000Z", "20260401000000Z"];
 /// The end of `SPRING`.
 const APRIL_UNIX_S: i64 = 1_775_001_600;
@@ -36,7 +35,7 @@ const OLD_VERSION: &str = "is of an old version, without extensions (X.509 v1): 
 const SUPPORTED_KINDS: &str = "damaged, or of a kind that is not supported: ECDSA on P-256, \
                                P-384 or P-521, RSA of 2048 to 8192 bits and Ed25519 are";
 
-/// A directory of its own for one test, gone when the test is.
+/// A temporary directory for certificates.
 struct OpensslDir(TempDir);
 
 impl OpensslDir {
@@ -59,7 +58,7 @@ impl OpensslDir {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// What `openssl` prints when called with `args` here.
+    /// The output of `openssl` with `args`, run in the directory.
     fn openssl(&self, args: &str) -> Vec<u8> {
         let mut openssl = Command::new("openssl");
         let output = openssl.args(args.split_whitespace()).current_dir(self.0.path()).output();
@@ -68,8 +67,8 @@ impl OpensslDir {
         output.stdout
     }
 
-    /// Makes `NAME.pem` for `NAME.key`, signed by `issuer` (which may be the same).
-    /// `request` names the subject and its extensions.
+    /// Makes `NAME.pem` for `NAME.key`, signed by `issuer`, which may be `NAME`. `request` has the
+    /// options for the subject and the extensions.
     fn sign(&self, name: &str, issuer: &str, request: &str, [from, until]: Validity) {
         self.openssl(&format!("req -new -key {name}.key -out {name}.csr {request}"));
         let issuer = match issuer == name {
@@ -82,7 +81,7 @@ impl OpensslDir {
         ));
     }
 
-    /// Makes a certificate for `hosts` and its key, and lists them.
+    /// Makes a key and a certificate for `hosts`, and returns their files.
     fn host(&self, name: &str, hosts: &[&str], validity: Validity) -> CertificateFiles {
         self.openssl(&format!("{P256} -out {name}.key"));
         let hosts: Vec<String> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
@@ -96,7 +95,7 @@ impl OpensslDir {
         CertificateFiles { chain: self.path(chain), key: self.path(key), place }
     }
 
-    /// What is said of `files`, without the directory: mistakes if there are any, else
+    /// The messages about `files`, without the directory: errors if there are any, otherwise
     /// warnings.
     fn said(
         &self,
@@ -113,20 +112,20 @@ impl OpensslDir {
         }
     }
 
-    /// Asserts that exactly this is wrong with `chain` and `key`.
+    /// Asserts that `chain` and `key` are refused with exactly these errors.
     fn refused(&self, chain: &str, key: &str, mistakes: &[&str]) {
         let mistakes: Vec<String> = mistakes.iter().map(|mistake| placed(mistake)).collect();
         let said = self.said(&[self.listed(chain, key)], NOW_UNIX_S);
         assert_eq!(said, Err(mistakes), "{chain} and {key}");
     }
 
-    /// What `annulus --check-config` says of a configuration that lists `entries`.
+    /// The output of `annulus --check-config` for a configuration with `entries`.
     fn check(&self, entries: &str) -> Output {
         self.write("annulus.toml", format!("[tls]\nlisten = [\"[::1]:0\"]\n{entries}"));
         self.check_written()
     }
 
-    /// What it says of the configuration that there is.
+    /// The output for the existing configuration.
     fn check_written(&self) -> Output {
         let mut program = Command::new(env!("CARGO_BIN_EXE_annulus"));
         let config = self.path("annulus.toml");
@@ -138,7 +137,7 @@ fn placed(what: &str) -> String {
     format!("annulus.toml:7: tls.certificates: {what}")
 }
 
-/// The file whose certificate a client that names `host` gets.
+/// The file with the certificate that a client gets whose SNI is `host`.
 fn chosen<'f>(
     certificates: &Certificates,
     files: &'f [CertificateFiles],
@@ -313,7 +312,7 @@ fn damaged_files_are_refused() {
     dir.write("text.pem", chain.replace("\nMI", "\nM~"));
     dir.refused("text.pem", "a.key", &["text.pem: damaged: a block that is not base64"]);
 
-    // Whole blocks of base64, but of less than a certificate.
+    // Complete blocks of base64, but less than a certificate.
     let second = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     dir.write("second.pem", chain.clone() + second);
     dir.refused("second.pem", "a.key", &["second.pem: certificate 2 cannot be parsed"]);
@@ -370,14 +369,15 @@ fn keys_that_do_not_name_their_curve_are_refused() {
         dir.sign("cured", "cured", "-subj /CN=a -addext subjectAltName=DNS:a.example", SPRING);
         assert_eq!(dir.said(&[dir.listed("cured.pem", "cured.key")], NOW_UNIX_S), Ok(vec![]));
     }
-    // Of a curve that is not supported under its own name either.
+    // A curve that is not supported even if it is named.
     dir.openssl("ecparam -name secp256k1 -genkey -noout -param_enc explicit -out other.key");
     let what = "other.key: a key with explicit parameters in place of the name of its curve: \
                 convert it by \"openssl ec -in other.key -param_enc named_curve -out FILE\", \
                 readable only by the user that runs the tracker";
     dir.host("a", &["a.example"], SPRING);
     dir.refused("a.pem", "other.key", &[what]);
-    // Of one that is, it may be why the key does not look like that of the certificate.
+    // With a supported curve, the explicit parameters may be the reason that key and certificate do
+    // not match.
     let what = "sec1.key: not the key of the first certificate in a.pem, and a key with explicit \
                 parameters in place of the name of its curve: convert it by \"openssl ec -in \
                 sec1.key -param_enc named_curve -out FILE\", readable only by the user that runs \
@@ -385,9 +385,9 @@ fn keys_that_do_not_name_their_curve_are_refused() {
     dir.refused("a.pem", "sec1.key", &[what]);
 }
 
-/// What is said of a file goes to a log, which others may read.
+/// Messages about a file go to a log, which others may read.
 #[test]
-fn a_key_is_shown_to_nobody() {
+fn keys_are_not_shown() {
     let dir = OpensslDir::new("secret");
     dir.host("a", &["a.example"], SPRING);
     let key = dir.read("a.key");
@@ -413,7 +413,7 @@ fn a_certificate_without_extensions_is_refused() {
     dir.openssl(&format!("{P256} -out old.key"));
     dir.sign("old", "old", "-subj /CN=a.example", SPRING);
     dir.refused("old.pem", "old.key", &[&format!("old.pem: certificate 1 {OLD_VERSION}")]);
-    // As an issuer's it is warned of, unless it is a root, which clients have themselves.
+    // As an issuer it gets a warning, unless it is a root, which clients have themselves.
     let host = dir.host("a", &["a.example"], SPRING);
     dir.openssl(&format!("{P256} -out middle.key"));
     dir.sign("middle", "a", "-subj /CN=middle", SPRING);
@@ -428,7 +428,7 @@ fn a_certificate_without_extensions_is_refused() {
     let old = placed(&format!("chain.pem: certificate 2 {OLD_VERSION}"));
     let files = CertificateFiles { chain: dir.path("chain.pem"), ..host };
     assert_eq!(dir.said(&[files], NOW_UNIX_S), Ok(vec![old, order(2), order(3)]));
-    // One that stands first by mistake is no reason to have it issued anew.
+    // A root that is first by mistake need not be issued again.
     dir.write("chain.pem", dir.read("old.pem") + &dir.read("a.pem"));
     dir.refused(
         "chain.pem",
@@ -474,7 +474,7 @@ fn validity_is_warned_of() {
         let warning = warning.map(|what| placed(&format!("a.pem: certificate 1 {what}")));
         assert_eq!(dir.said(&files, now), Ok(Vec::from_iter(warning)), "{now}");
     }
-    // A certificate of six days, and one of ten years.
+    // A certificate valid for six days, and one for ten years.
     for (name, until, life_s, notice_s) in [
         ("short", "20260107000000Z", 6 * DAY_S, 2 * DAY_S),
         ("long", "20351230000000Z", 3650 * DAY_S, 30 * DAY_S),
@@ -489,9 +489,9 @@ fn validity_is_warned_of() {
     }
 }
 
-/// Whoever has heard of something is told again when it changes, and once a day.
+/// A warning is repeated when it changes, and once a day.
 #[test]
-fn what_time_changes_is_news() {
+fn changed_warnings_are_repeated() {
     let dir = OpensslDir::new("news");
     let files = [
         dir.host("short", &["a.example"], ["20260101000000Z", "20260107000000Z"]),
@@ -574,8 +574,7 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
         dir.host("exact", &["WWW.example.org.", "Example.NET"], SPRING),
         dir.host("again", &["example.net", "only.example", "only.example"], SPRING),
     ];
-    // The common name counts only where there is no name of a host beside it, and an address
-    // is none.
+    // The common name counts only without a DNS name in subjectAltName; an address is none.
     for (name, request) in [
         ("common", "-subj /CN=Common.example -addext basicConstraints=CA:FALSE"),
         ("address", "-subj /CN=old.example -addext subjectAltName=IP:192.0.2.1"),
@@ -617,7 +616,7 @@ fn a_client_gets_the_certificate_of_the_host_it_names() {
     );
 }
 
-/// The file whose certificate a client gets that names no host and connects to `address`.
+/// The file with the certificate that a client without SNI gets that connects to `address`.
 fn chosen_by<'f>(
     certificates: &Certificates,
     files: &'f [CertificateFiles],
@@ -651,7 +650,7 @@ fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
     ]);
     let LoadedCertificates { certificates, warnings } =
         Certificates::load(&files, &FileSource::Direct, NOW_UNIX_S).unwrap();
-    // One address of several hosts is no mistake.
+    // One address in several certificates is allowed.
     assert!(!warnings.iter().any(|line| line.contains("not served")), "{warnings:?}");
     assert!(certificates.have_addresses());
     for (address, name) in [
@@ -678,7 +677,7 @@ fn a_client_that_names_no_host_gets_the_certificate_of_its_address() {
     assert!(!alone.certificates.have_addresses());
 }
 
-/// Two kinds of keys for one host: the first is for all who can verify it.
+/// Two kinds of keys for one host: clients that can verify the first get it.
 #[test]
 fn a_client_gets_a_certificate_that_it_can_verify() {
     let dir = OpensslDir::new("kinds-of-one-host");
@@ -709,7 +708,7 @@ fn a_client_gets_a_certificate_that_it_can_verify() {
         (Some("A.example."), rsa[1..].to_vec(), "rsa"),
         (Some("www.a.example"), ecdsa.to_vec(), "ecdsa"),
         (Some("www.a.example"), rsa.to_vec(), "wild"),
-        // Where there is no choice, the handshake has to say that it cannot be.
+        // Without an alternative the first is chosen, and the handshake fails.
         (Some("b.example"), ecdsa.to_vec(), "other"),
         (Some("a.example"), vec![SignatureScheme::ED25519], "ecdsa"),
         (None, ecdsa.to_vec(), "ecdsa"),
@@ -741,7 +740,7 @@ fn checking_a_configuration_checks_its_certificates() {
     let both = entry("good") + &entry("old");
     assert_eq!(said(dir.check(&both)), (Some(0), [ok.clone(), format!("{expired}\n")]));
 
-    // Whoever lists certificates wants them served.
+    // Certificates without an address for HTTPS are probably a mistake.
     dir.write("annulus.toml", entry("good"));
     let nobody = "annulus.toml:1: tls.certificates: served to nobody: tls.listen has no address\n";
     assert_eq!(said(dir.check_written()), (Some(0), [ok, nobody.to_string()]));

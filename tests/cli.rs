@@ -1,4 +1,4 @@
-//! The command line, as a shell meets it.
+//! The command line.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,7 +23,7 @@ fn misused(args: &[&str], what: &str) {
     assert!(stdout.is_empty(), "{args:?}");
 }
 
-/// What `args` print, which must be all they do.
+/// The output of `args`, which must succeed.
 fn printed(args: &[&str]) -> String {
     let Output { status, stdout, stderr } = annulus(args).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&stderr), "", "{args:?}");

@@ -1,4 +1,4 @@
-//! Configuration files, good and bad, as an operator meets them: through the program.
+//! Configuration files, valid and invalid, through the program.
 
 mod access;
 mod operations;
@@ -21,7 +21,7 @@ use annulus_ring::EngineChoice;
 
 use crate::support::requirements::TempDir;
 
-/// A directory of its own for one test, gone when the test is.
+/// A temporary directory for a configuration.
 struct ConfigDir(TempDir);
 
 impl ConfigDir {
@@ -33,7 +33,7 @@ impl ConfigDir {
         self.0.path().join(name)
     }
 
-    /// What `annulus --check-config -c annulus.toml` says of `text`.
+    /// The output of `annulus --check-config -c annulus.toml` for `text`.
     fn check(&self, text: impl AsRef<[u8]>) -> Output {
         fs::write(self.path("annulus.toml"), text).unwrap();
         self.run(&["--check-config", "-c", "annulus.toml"])
@@ -45,7 +45,7 @@ impl ConfigDir {
     }
 }
 
-/// Asserts that each file gets exactly these lines, and the status of a wrong one.
+/// Asserts that each file is refused with exactly these lines.
 fn refused(test: &str, files: &[(&str, &[&str])]) {
     let dir = ConfigDir::new(test);
     for (text, lines) in files {
@@ -59,7 +59,7 @@ fn refused(test: &str, files: &[(&str, &[&str])]) {
 }
 
 #[test]
-fn a_good_file_is_said_to_be_ok() {
+fn a_valid_file_is_ok() {
     let dir = ConfigDir::new("good");
     for text in [
         "",
@@ -82,9 +82,9 @@ fn no_file_is_ok() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// No two values alike, so that no key can be taken for another.
+/// No two values are alike, so that keys cannot be confused.
 #[test]
-fn what_a_file_says_is_what_is_configured() {
+fn every_key_sets_its_field() {
     let text = "
         listen = [\"127.0.0.1:0\", \"[::1]:6969\"]
         workers = 3
@@ -455,7 +455,7 @@ fn contradictions_name_both_keys() {
                    must be at least 4020, because of protocol.interval = 3600 (line 2)"],
             ),
             (
-                // 10 percent of 1801 are 180.1: a peer at the very end must not be lost.
+                // 10 percent of 1801 are 180.1: a peer at the very end must not expire.
                 "[protocol]\npeer_timeout = 2041\ninterval = 1801\n",
                 &["annulus.toml:2: protocol.peer_timeout = 2041: \
                    must be at least 2042, because of protocol.interval = 1801 (line 3)"],
@@ -471,7 +471,7 @@ fn contradictions_name_both_keys() {
                    because of limits.requests_per_second = 20 (line 2)"],
             ),
             (
-                // A value that is refused contradicts nothing.
+                // A refused value is not compared with others.
                 "[protocol]\ninterval = 10\nmin_interval = 80000\n",
                 &["annulus.toml:2: protocol.interval = 10: must be 60 to 86400 seconds"],
             ),
@@ -555,7 +555,7 @@ fn syntax_is_located() {
         "syntax",
         &[
             (
-                // What follows an error of the syntax is not looked at.
+                // The rest after a syntax error is not checked.
                 "workers 3\n[protocol]\ninterval = 5\n",
                 &["annulus.toml:1:9: key with no value, expected `=`"],
             ),
@@ -605,7 +605,7 @@ fn no_typo_panics() {
     let mut refused = 0;
     for at in 0..text.len() {
         for slip in slips {
-            // In place of a character, before it, and at the end.
+            // The character replaced, something inserted before it, and the end cut off.
             for rest in [&text[at + 1..], &text[at..], ""] {
                 let slipped = format!("{}{slip}{rest}", &text[..at]);
                 let Err(errors) = Config::parse(&slipped, "slip.toml") else { continue };
@@ -623,7 +623,7 @@ fn no_typo_panics() {
 }
 
 #[test]
-fn what_is_given_twice_is_refused() {
+fn duplicates_are_refused() {
     refused(
         "twice",
         &[
@@ -695,7 +695,7 @@ fn a_file_that_is_no_text_is_refused() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_an_error_whatever_was_asked() {
+fn an_unreadable_file_is_an_error_for_every_flag() {
     let dir = ConfigDir::new("unreadable");
     for args in [&["-c", "absent.toml"][..], &["--check-config", "--config=absent.toml"]] {
         let output = dir.run(args);
@@ -713,7 +713,7 @@ fn a_file_that_cannot_be_read_is_an_error_whatever_was_asked() {
 }
 
 #[test]
-fn a_mistake_keeps_the_tracker_from_starting() {
+fn an_error_prevents_the_start() {
     let dir = ConfigDir::new("start");
     fs::write(dir.path("annulus.toml"), "workers = 1000\n").unwrap();
     let output = dir.run(&["-c", "annulus.toml"]);
@@ -732,7 +732,7 @@ fn the_printed_default_is_the_default() {
     assert!(columns <= Some(80), "{columns:?}");
 }
 
-/// `key = value` in a printed default, perturbed to another value that is allowed.
+/// `key = value` of a printed default with another allowed value.
 fn perturbed(line: &str) -> Option<String> {
     let (key, value) = line.split_once(" = ").filter(|_| !line.starts_with('#'))?;
     let other = match value {
@@ -759,7 +759,7 @@ fn perturbed(line: &str) -> Option<String> {
     Some(format!("{key} = {other}"))
 }
 
-/// The lines of `{:#?}` that are values: one a field, or one an entry of a list.
+/// The lines of `{:#?}` with values: one for each field or entry of a list.
 fn values(config: &Config) -> Vec<String> {
     let text = format!("{config:#?}");
     let is_value = |line: &&str| {
@@ -770,18 +770,19 @@ fn values(config: &Config) -> Vec<String> {
 
 #[test]
 fn every_printed_key_is_read_and_every_field_is_printed() {
-    // There are no addresses for HTTPS without a certificate.
+    // Addresses for HTTPS need a certificate.
     let certificate = "certificates = [{ chain = \"a\", key = \"b\" }]";
     let printed = DEFAULT_TOML.replace("certificates = []", certificate);
-    // Nothing comes from a proxy unless one is trusted.
+    // Keys of proxies need a trusted one.
     let printed = printed.replace("\ntrusted = []", "\ntrusted = [\"::1\"]");
-    // Nor is there an access list without a file.
+    // An access list needs a file.
     let printed = printed.replace("file = \"\"", "file = \"a\"");
-    // Nor a group or another root for nobody.
+    // A group and a root directory need a user.
     let printed = ["user", "group", "chroot"].iter().fold(printed, |printed, key| {
         printed.replace(&format!("\n{key} = \"\""), &format!("\n{key} = \"a\""))
     });
-    // Two tables have a list of the same name: one of the two lines must be known by its value.
+    // Two tables have a list of the same name: one of the two lines must be identified by its
+    // value.
     let (before, after) = printed.rsplit_once("\nlisten = []").unwrap();
     let printed = format!("{before}\nlisten = [\"127.0.0.1:3001\"]{after}");
     let all_values = |text: &str| values(&Config::parse(text, "perturbed").unwrap());
@@ -798,7 +799,7 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
             Some(("certificates", _)) => 7,
             _ => 1,
         };
-        // A line of its own: some keys begin like the end of another.
+        // A whole line: some keys begin like the end of another.
         let text = printed.replace(&format!("\n{line}\n"), &format!("\n{perturbed}\n"));
         assert_eq!(differing(&text), fields, "{perturbed}");
     }
@@ -808,9 +809,9 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     assert!(keys.count() >= 30);
 }
 
-/// A key whose values are numbers, as the printed default describes it.
+/// A numeric key, as the printed default describes it.
 struct Number {
-    /// With its table.
+    /// The key with its table.
     name: String,
     min: u64,
     max: u64,

@@ -1,7 +1,6 @@
-//! Containers refuse io_uring: Docker's and containerd's default seccomp profiles answer
-//! its three system calls with EPERM, sandboxes such as gVisor with ENOSYS. The tracker
-//! must then serve by epoll and say why, or, where the configuration insists on io_uring,
-//! not start and say why.
+//! Containers refuse io_uring: the default seccomp profiles of Docker and containerd return EPERM
+//! for its three system calls, sandboxes such as gVisor ENOSYS. The tracker must then use epoll and
+//! log the reason, or refuse to start if io_uring is configured.
 
 use std::env::temp_dir;
 use std::io::{Read, Write};
@@ -14,8 +13,7 @@ use crate::support::tracker::{ANNULUS, Tracker};
 
 const LISTEN: &str = "listen = [\"127.0.0.1:0\"]\nworkers = 1\n";
 
-/// The tracker's command, run under a filter that fails every io_uring system call with
-/// `errno`.
+/// The tracker's command, run under a filter that fails every io_uring system call with `errno`.
 fn refused(errno: i32) -> Command {
     let mut command = Command::new(ANNULUS);
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -27,7 +25,7 @@ fn refused(errno: i32) -> Command {
     command
 }
 
-/// Installs the filter for this thread and what it executes, for good.
+/// Installs the filter for this thread and the program that it executes.
 fn install_filter(errno: i32) -> std::io::Result<()> {
     let statement = |code: u32, k: u32| instruction(code, 0, 0, k);
     // `offset` skips the comparisons between this one and the last instruction.
@@ -35,8 +33,8 @@ fn install_filter(errno: i32) -> std::io::Result<()> {
         instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, offset, 0, call as u32)
     };
     let mut filter = [
-        // The first field of `struct seccomp_data` is the system call's number. Its
-        // architecture is not looked at: io_uring's numbers are the same on all.
+        // The first field of `struct seccomp_data` is the number of the system call. The
+        // architecture is not checked: the numbers of io_uring are the same on all.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
         refuse(libc::SYS_io_uring_setup, 3),
         refuse(libc::SYS_io_uring_enter, 2),
@@ -74,8 +72,7 @@ fn announce(tracker: SocketAddr, port: u16) -> Vec<u8> {
     answer
 }
 
-/// Starts the tracker under the filter, and checks that it serves by epoll and that the
-/// line naming the engine holds one of `reasons`.
+/// Starts the tracker under the filter, and asserts that it uses epoll and logs one of `reasons`.
 fn serves_by_epoll(errno: i32, reasons: &[&str]) {
     let mut tracker = Tracker::spawn(refused(errno), &temp_dir(), LISTEN);
     tracker.wait_ready(1).expect("the tracker starts");

@@ -73,7 +73,7 @@ fn the_list_is_checked_too() {
     let said = said.replace('\n', ": skipped\n");
     assert_eq!(check("skip", &list), (Some(0), ok(), said));
 
-    // However many there are, what is said of them is of bounded length.
+    // The message is of bounded length for any number of bad lines.
     let list = "x\n".repeat(100);
     let (status, _, said) = check("refuse", &list);
     assert_eq!((status, said.lines().count()), (Some(1), 21));
@@ -101,7 +101,7 @@ fn a_list_that_cannot_be_read_is_named_with_its_place() {
             (&named("/"), &["annulus.toml:2: access.file: /: cannot be read: it is not a file"]),
         ],
     );
-    // Without a mode it is not looked at.
+    // Without a mode the list is not read.
     let dir = ConfigDir::new("list-unused");
     let text = named("none.txt").replace("allow", "off");
     assert_eq!(dir.check(text).status.code(), Some(0));

@@ -99,7 +99,7 @@ fn accounts_must_exist() {
     }
 }
 
-/// Of each directory, all that is wrong with it and what would help.
+/// All that is wrong with each directory of the path, and the cure.
 #[test]
 fn a_chroot_must_be_safe_from_the_user() {
     let dir = ConfigDir::new("chroot");

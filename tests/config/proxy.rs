@@ -1,5 +1,5 @@
-//! The keys of `[proxy]`: ranges of addresses, a header's name, and the constraints
-//! between them and the addresses that are listened on.
+//! The keys of `[proxy]`: ranges of addresses, the name of a header, and their relations to the
+//! listening addresses.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ fn proxies_are_configured() {
     assert_eq!(trusted, ["::/0", "10.0.0.0/8", "::1/128"]);
     assert_eq!(header, "");
     assert_eq!(protocol_listen, ["[::1]:3000".parse().unwrap()]);
-    // Without anything that needs it.
+    // Without a key that needs it.
     let alone = Config::parse("[proxy]\ntrusted = [\"10.0.0.1\"]\nheader = \"\"\n", "alone");
     assert_eq!(alone.unwrap().proxy.trusted.len(), 1);
 }
@@ -176,7 +176,7 @@ fn unix_sockets_need_no_trusted_addresses() {
     assert_eq!(config.warning(), None);
     let silent = Config::parse("listen = [\"unix:/run/a\"]\n", "silent").unwrap().warning();
     assert!(silent.unwrap().starts_with("listen = \"unix:/run/a\": nothing names"));
-    // A path as long as can be.
+    // A path of maximum length.
     let longest = format!("unix:/{}", "a".repeat(106));
     assert!(Config::parse(&format!("listen = [\"{longest}\"]"), "longest").is_ok());
     refused(

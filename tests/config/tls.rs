@@ -1,4 +1,4 @@
-//! The keys of `[tls]`: lists of certificates, and what has to hold between addresses.
+//! The keys of `[tls]`: lists of certificates, and the relations between addresses.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ fn certificates_are_listed_either_way() {
             vec![files("a.pem", "a.key", "here:2"), files("/b.pem", "../b.key", "here:5")];
         assert_eq!(Config::parse(text, "here").unwrap().tls.certificates, expected, "{text}");
 
-        // From a file, a relative path starts where the file is.
+        // From a file, a relative path is resolved against the file's directory.
         let path = dir.path("annulus.toml");
         fs::write(&path, text).unwrap();
         let [first, second] =
@@ -135,7 +135,7 @@ fn addresses_of_http_and_https_go_together() {
                    listen = [\"0.0.0.0:3000\", \"[::]:3000\"] (the default)"],
             ),
             (
-                // A list that is refused contradicts nothing.
+                // A refused list is not compared with others.
                 "listen = []\n[tls]\nlisten = [\"443\"]\n",
                 &["annulus.toml:3: tls.listen = \"443\": a port alone: \
                    write \"0.0.0.0:443\", \"[::]:443\", or both"],
@@ -164,7 +164,7 @@ fn addresses_of_http_and_https_go_together() {
     let end = "...: must be at most 62 addresses, \
                because of listen = [\"0.0.0.0:3000\", \"[::]:3000\"] (the default)";
     assert!(error.starts_with(start) && error.ends_with(end), "{error}");
-    // The kernel gives each its own port.
+    // The kernel assigns each its own port.
     let free = format!("listen = [\"[::1]:0\"]\n[tls]\nlisten = [\"[::1]:0\"]\n{certificate}");
     assert!(Config::parse(&free, "free").is_ok());
     let alone = format!("listen = []\n[tls]\nlisten = [\"[::1]:0\"]\n{certificate}");
