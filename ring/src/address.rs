@@ -5,20 +5,18 @@ use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What the text of the path of a Unix socket begins with.
+/// The prefix of a Unix socket's path.
 const UNIX: &str = "unix:";
 
-/// Where connections are accepted.
+/// An address to accept connections on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// An IP address and a TCP port.
     Tcp(SocketAddr),
-    /// The path of a Unix socket, for connections from the same host.
+    /// A path.
     Unix(PathBuf),
 }
 
 impl ListenAddress {
-    /// The IP address and port, of those that have one.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             ListenAddress::Tcp(address) => Some(*address),
@@ -26,7 +24,6 @@ impl ListenAddress {
         }
     }
 
-    /// Whether it is a Unix socket.
     pub fn is_unix(&self) -> bool {
         matches!(self, ListenAddress::Unix(_))
     }
@@ -41,7 +38,7 @@ impl From<SocketAddr> for ListenAddress {
 impl FromStr for ListenAddress {
     type Err = AddrParseError;
 
-    /// Reads an IP address with a port, or `unix:` and a path, whatever that is.
+    /// Parses an IP address with a port, or `unix:` and any path.
     fn from_str(text: &str) -> Result<ListenAddress, AddrParseError> {
         match text.strip_prefix(UNIX) {
             Some(path) => Ok(ListenAddress::Unix(PathBuf::from(path))),

@@ -1,9 +1,8 @@
-//! All memory that the kernel reads or writes on a connection's behalf.
+//! The memory that the kernel reads or writes for connections.
 //!
-//! A [`Pool`] is one mapping cut into equal receive buffers. A buffer is in exactly one of
-//! three hands: the kernel's (lent through the provided-buffer ring), the pool's free list,
-//! or a [`RecvBuf`]'s, which hands it back when dropped. [`Region`] is a plain mapping, used
-//! for the send arena and for the provided-buffer ring itself.
+//! A [`Pool`] is one mapping cut into equal receive buffers. Each buffer has exactly one owner: the
+//! kernel (through the provided-buffer ring), the pool's free list, or a [`RecvBuf`], which returns
+//! it when dropped. [`Region`] is a plain mapping, for the send arena and the provided-buffer ring.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -13,7 +12,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-/// Zeroed, page-aligned memory from `mmap(2)`, fixed in place for its life.
+/// Zeroed, page-aligned memory from `mmap(2)` at a fixed address.
 pub(crate) struct Region {
     start: NonNull<u8>,
     bytes: usize,
@@ -68,44 +67,41 @@ pub struct Pool {
     memory: Region,
     size: u32,
     count: u16,
-    /// Buffers in nobody's hand.
+    /// Buffers that neither the kernel nor a [`RecvBuf`] owns.
     free: RefCell<Vec<u16>>,
 }
 
 impl Pool {
-    /// `count` buffers of `size` bytes, all free.
-    ///
     /// # Errors
-    /// When the memory cannot be mapped.
+    /// The memory cannot be mapped.
     pub fn new(count: u16, size: u32) -> io::Result<Rc<Pool>> {
         let memory = Region::new(usize::from(count) * size as usize)?;
         let free = RefCell::new((0..count).rev().collect());
         Ok(Rc::new(Pool { memory, size, count, free }))
     }
 
-    /// Checks a free buffer out, `size` bytes long, or `None` if there is none.
+    /// Takes a free buffer, `size` bytes long.
     pub fn take(self: &Rc<Pool>) -> Option<RecvBuf> {
         let id = self.free.borrow_mut().pop()?;
         Some(RecvBuf { pool: Rc::clone(self), id, len: self.size })
     }
 
-    /// Buffers that are neither checked out nor lent to the kernel.
+    /// The number of free buffers.
     pub fn free(&self) -> usize {
         self.free.borrow().len()
     }
 
-    /// Buffers in all.
+    /// The number of all buffers.
     pub fn count(&self) -> u16 {
         self.count
     }
 
-    /// Bytes of one buffer.
     pub(crate) fn size(&self) -> u32 {
         self.size
     }
 
-    /// Moves free buffers to the kernel's hand, `most` at most, by their number and address:
-    /// those first that came back last and are still in the cache.
+    /// Gives up to `most` free buffers to the kernel, by number and address: first those that were
+    /// returned last, which are still in the cache.
     pub(crate) fn provide(&self, most: usize, mut provide: impl FnMut(u16, *mut u8)) {
         let mut free = self.free.borrow_mut();
         let from = free.len().saturating_sub(most);
@@ -117,8 +113,8 @@ impl Pool {
     /// Takes a buffer back from the kernel, which wrote `len` bytes.
     ///
     /// # Safety
-    /// The buffer must have been lent by [`Pool::provide`] and reported back by exactly
-    /// one completion, this one.
+    /// The buffer must have been given by [`Pool::provide`] and be returned by exactly one
+    /// completion, this one.
     pub(crate) unsafe fn take_back(self: &Rc<Pool>, id: u16, len: u32) -> RecvBuf {
         debug_assert!(id < self.count && len <= self.size);
         RecvBuf { pool: Rc::clone(self), id, len: len.min(self.size) }
@@ -137,7 +133,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A checked-out receive buffer: received bytes, in place. Returns to its pool on drop.
+/// Received bytes in a buffer that returns to its pool when dropped.
 pub struct RecvBuf {
     pool: Rc<Pool>,
     id: u16,
@@ -145,12 +141,12 @@ pub struct RecvBuf {
 }
 
 impl RecvBuf {
-    /// Shortens the buffer to the bytes that are meant; never lengthens it.
+    /// Shortens the buffer to `len` bytes; never lengthens it.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(u32::try_from(len).unwrap_or(u32::MAX));
     }
 
-    /// Whether the bytes fill the buffer, so that more may wait in the socket.
+    /// Whether the bytes fill the buffer: more may wait in the socket.
     pub fn is_full(&self) -> bool {
         self.len == self.pool.size
     }
@@ -160,8 +156,8 @@ impl Deref for RecvBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: this buffer is in our hand alone (see the module's head), `len` is at
-        // most its size, and the mapping was zeroed, so all of it is initialised.
+        // SAFETY: this value is the only owner of the buffer (see the module), `len` is at most its
+        // size, and the mapping was zeroed, so all of it is initialised.
         unsafe { std::slice::from_raw_parts(self.pool.address(self.id), self.len as usize) }
     }
 }
@@ -182,6 +178,29 @@ impl Drop for RecvBuf {
 impl fmt::Debug for RecvBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecvBuf {} of {} bytes", self.id, self.len)
+    }
+}
+
+/// A send whose bytes outlive the call that queues it.
+pub(crate) struct OwnedSend {
+    bytes: Box<[u8]>,
+    sent: usize,
+}
+
+impl OwnedSend {
+    pub(crate) fn new(bytes: Box<[u8]>) -> OwnedSend {
+        OwnedSend { bytes, sent: 0 }
+    }
+
+    /// The bytes that are still to be sent.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// Records that so many more bytes were sent; returns whether that was the last of them.
+    pub(crate) fn advance(&mut self, sent: usize) -> bool {
+        self.sent += sent;
+        self.sent == self.bytes.len()
     }
 }
 

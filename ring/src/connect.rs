@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::sys;
 
-/// A TCP socket for a connection to `to`, bound to `from` if there is one.
+/// A TCP socket that is to connect to `to`, bound to `from` if given.
 ///
 /// # Errors
 /// The errno of what was refused: a descriptor, memory, the address.
@@ -21,11 +21,11 @@ pub(crate) fn new_socket(
     let kind = if nonblocking { Type::STREAM.nonblocking() } else { Type::STREAM };
     let socket =
         Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP)).map_err(|e| errno(&e))?;
-    // Requests that are sent one behind the other must not wait for each other's answers.
+    // Pipelined requests must not wait for acknowledgements.
     let _ = socket.set_tcp_nodelay(true);
     if let Some(from) = from {
-        // The port is chosen by `connect`, which knows where to: by then one port serves many
-        // connections to different places. A kernel that cannot chooses it now.
+        // `connect` chooses the port: with the destination known, one port can serve several
+        // connections. A kernel without this option chooses it in `bind`.
         let fd = socket.as_raw_fd();
         let _ = sys::set_option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
         socket.bind(&SockAddr::from(SocketAddr::new(from, 0))).map_err(|e| errno(&e))?;
@@ -33,15 +33,15 @@ pub(crate) fn new_socket(
     Ok(socket.into_raw_fd())
 }
 
-/// The addresses that an engine connects to, each in one place for the engine's life: the
-/// kernel reads an address when it takes the operation, some time after it was queued.
+/// The addresses that an engine connects to. Each stays in one place for the engine's lifetime,
+/// because the kernel reads it when it starts the operation, some time after it was queued.
 #[derive(Default)]
 pub(crate) struct ConnectAddresses {
     addresses: Vec<(SocketAddr, Box<SockAddr>)>,
 }
 
 impl ConnectAddresses {
-    /// Where `to` is as the kernel knows it.
+    /// `to` in the kernel's form.
     pub(crate) fn get_or_add(&mut self, to: SocketAddr) -> &SockAddr {
         let at = self.addresses.iter().position(|(known, _)| *known == to).unwrap_or_else(|| {
             self.addresses.push((to, Box::new(SockAddr::from(to))));
@@ -51,7 +51,6 @@ impl ConnectAddresses {
     }
 }
 
-/// The errno of a system call's failure.
 fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

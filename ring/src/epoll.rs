@@ -1,9 +1,9 @@
-//! The epoll engine: for kernels before 5.19, and wherever io_uring is refused.
+//! The epoll engine: for kernels before 5.19, and where io_uring is not available.
 //!
-//! The same trait by readiness instead of completion: an armed receive is a note in a
-//! slot's state, tried at once for a connection that was just accepted (its bytes are
-//! there, see [`crate::Listener`]) and again whenever the edge-triggered epoll reports the
-//! socket. A connection that is answered and closed at once never enters the epoll set.
+//! It implements the same trait by readiness instead of completion. An armed receive is a note in the
+//! slot's state; it is tried at once for a connection that was just accepted (its bytes have arrived,
+//! see [`crate::Listener`]) and whenever the edge-triggered epoll reports the socket. A connection
+//! that is answered and closed at once never enters the epoll set.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,7 +18,7 @@ use rustix::event::epoll::CreateFlags;
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
-use crate::buffers::Pool;
+use crate::buffers::{OwnedSend, Pool};
 use crate::connect::new_socket;
 use crate::event::{
     AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,
@@ -30,7 +30,7 @@ use crate::sys::{self, Wait};
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
 
-/// Readiness reports taken per turn.
+/// The most readiness reports taken in one `epoll_wait`.
 const REPORTS: usize = 512;
 
 const BOTH_EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
@@ -39,13 +39,7 @@ const CONNECTED: u32 = (libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP) as u32
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const ENDS: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
-/// A send whose bytes wait for the peer to read.
-struct OwnedSend {
-    bytes: Box<[u8]>,
-    sent: usize,
-}
-
-/// What is known of a connection, by its slot.
+/// The state of the connection in a slot.
 #[derive(Default)]
 struct EpollSlot {
     generation: u32,
@@ -53,16 +47,15 @@ struct EpollSlot {
     /// Whether `fd` is in the epoll set.
     watched: bool,
     armed: Option<RecvMode>,
-    /// Whether a read may find bytes (or the end): set by an edge, cleared by a short read.
+    /// Whether a read may find bytes or the end: set by an edge, cleared by a short read.
     readable: bool,
-    /// Whether the end was reported: it may have come with the same edge as bytes.
+    /// Whether the end was reported, perhaps by the same edge as bytes.
     ended: bool,
     owned: Option<OwnedSend>,
-    /// Not connected yet: `fd` is the engine's own until it is.
+    /// The connection is being established, and the engine owns `fd`.
     connecting: bool,
 }
 
-/// The epoll engine.
 pub struct Epoll {
     epoll: OwnedFd,
     timer: File,
@@ -72,17 +65,15 @@ pub struct Epoll {
     listeners: ListenerSet,
     limit: Arc<ConnectionLimit>,
     slots: Vec<EpollSlot>,
-    /// Armed receives worth a try in the coming turn.
+    /// Armed receives to try in the coming turn.
     tries: Vec<Key>,
     reports: Vec<libc::epoll_event>,
     ready: Vec<Event>,
 }
 
 impl Epoll {
-    /// Sets the engine up.
-    ///
     /// # Errors
-    /// When descriptors or memory are refused.
+    /// No descriptor or memory is left.
     pub fn new(config: EngineConfig) -> io::Result<Epoll> {
         let epoll = rustix::event::epoll::create(CreateFlags::CLOEXEC)?;
         let timer = second_timer()?;
@@ -111,12 +102,12 @@ impl Epoll {
         })
     }
 
-    /// The receive buffers, for accounts of where they are.
+    /// The receive buffers, for tests that account for them.
     pub fn pool(&self) -> &Rc<Pool> {
         &self.pool
     }
 
-    /// The state of a connection's slot, made anew if it belonged to an earlier one.
+    /// The state of a connection's slot, reset if it belonged to an earlier connection.
     fn slot(&mut self, key: Key, socket: &Socket) -> &mut EpollSlot {
         let at = key.slot() as usize;
         if at >= self.slots.len() {
@@ -135,13 +126,13 @@ impl Epoll {
         slot
     }
 
-    /// The state that `key` still names, if its connection is not gone.
+    /// The state for `key`, unless the slot belongs to another connection now.
     fn known(&mut self, key: Key) -> Option<&mut EpollSlot> {
         let slot = self.slots.get_mut(key.slot() as usize)?;
         (slot.generation == key.generation()).then_some(slot)
     }
 
-    /// Adds a connection to the epoll set, once; the first report tells its present state.
+    /// Adds a connection to the epoll set once; the first report has its present state.
     fn watch(&mut self, key: Key) {
         let epoll = self.epoll.as_raw_fd();
         let Some(slot) = self.known(key) else { return };
@@ -152,7 +143,7 @@ impl Epoll {
         let token = Token::new(Operation::Recv, key).pack();
         let fd = slot.fd;
         if let Err(errno) = sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, fd, BOTH_EDGES, token) {
-            // No memory for the watch: the connection cannot be served any further.
+            // The kernel has no memory for the watch: the connection cannot be served.
             slot.watched = false;
             let (armed, owned) = (slot.armed.take(), slot.owned.take());
             let connecting = mem::take(&mut slot.connecting);
@@ -169,7 +160,7 @@ impl Epoll {
         }
     }
 
-    /// Reads once for an armed receive.
+    /// One read for an armed receive.
     fn try_recv(&mut self, key: Key) {
         let pool = Rc::clone(&self.pool);
         let Some(slot) = self.known(key) else { return };
@@ -183,8 +174,8 @@ impl Epoll {
             Ok(0) => RecvEnd::Eof,
             Ok(len) => {
                 buffer.truncate(len);
-                // A short read has emptied the socket: the next bytes make a new edge. But
-                // an end that was reported with these bytes makes none of its own.
+                // A short read has emptied the socket, and new bytes make a new edge. An end that was
+                // reported together with these bytes makes none.
                 slot.readable = buffer.is_full() || slot.ended || !slot.watched;
                 let more = mode == RecvMode::Multishot;
                 if !more {
@@ -210,18 +201,14 @@ impl Epoll {
         self.ready.push(Event::RecvEnded { key, end });
     }
 
-    /// Goes on with an owned send.
+    /// Continues an owned send.
     fn try_send(&mut self, key: Key) {
         let Some(slot) = self.known(key) else { return };
         let Some(send) = &mut slot.owned else { return };
         let result = loop {
-            match sys::send(slot.fd, &send.bytes[send.sent..], false) {
-                Ok(sent) => {
-                    send.sent += sent;
-                    if send.sent == send.bytes.len() {
-                        break Ok(());
-                    }
-                }
+            match sys::send(slot.fd, send.rest(), false) {
+                Ok(sent) if send.advance(sent) => break Ok(()),
+                Ok(_) => {}
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return self.watch(key),
                 Err(errno) => break Err(errno),
@@ -231,7 +218,7 @@ impl Epoll {
         self.ready.push(Event::Sent { key, result });
     }
 
-    /// A connection was made or refused, or neither yet.
+    /// The socket of a pending connect is ready, or not yet.
     fn on_connect_ready(&mut self, key: Key, events: u32) {
         let Some(slot) = self.known(key).filter(|_| events & CONNECTED != 0) else { return };
         slot.connecting = false;
@@ -248,7 +235,7 @@ impl Epoll {
         self.ready.push(Event::Connected { key, result });
     }
 
-    /// Accepts what waits at readable listeners, as far as this turn may.
+    /// Accepts from readable listeners as far as the bound of this turn allows.
     fn accept_some(&mut self) {
         while let Some((index, then)) = self.listeners.accept_next(&mut self.ready) {
             if then == WatchChange::Unwatch {
@@ -265,13 +252,12 @@ impl Epoll {
         }
     }
 
-    /// Closes a connection and gives its place back.
+    /// Closes a connection and releases its place.
     fn close_counted(&mut self, fd: i32) {
         sys::close(fd);
         self.limit.release(1);
     }
 
-    /// See [`Ring::turn`].
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
         self.listeners.begin_turn();
         loop {
@@ -344,7 +330,7 @@ impl Ring for Epoll {
         let entry = self.listeners.get(listener);
         let Some(socket) = &entry.listener else { return };
         let token = Token::indexed(Operation::Accept, listener.into()).pack();
-        // One connection wakes one of those that wait at a shared socket, not all.
+        // EPOLLEXCLUSIVE: a connection wakes one of the listeners that share the socket, not all.
         let events = if socket.is_shared() { IN | EXCLUSIVE } else { IN };
         match sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, socket.raw(), events, token) {
             Ok(()) => entry.watched = true,
@@ -371,7 +357,7 @@ impl Ring for Epoll {
                 self.tries.push(key);
             }
         } else {
-            // The first report comes at once if bytes are there already.
+            // If bytes have arrived already, the first report comes at once.
             slot.readable = false;
             self.watch(key);
         }
@@ -410,7 +396,7 @@ impl Ring for Epoll {
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>) {
         let slot = self.slot(key, socket);
         debug_assert!(slot.owned.is_none(), "two owned sends of one connection");
-        slot.owned = Some(OwnedSend { bytes, sent: 0 });
+        slot.owned = Some(OwnedSend::new(bytes));
         self.try_send(key);
     }
 
@@ -422,7 +408,7 @@ impl Ring for Epoll {
         let slot = self.slots.get(key.slot() as usize);
         let slot = slot.filter(|slot| slot.generation == key.generation());
         let owned = slot.and_then(|slot| slot.owned.as_ref());
-        owned.map_or(0, |send| send.bytes.len() - send.sent) + sys::unsent_bytes(socket.raw())
+        owned.map_or(0, |send| send.rest().len()) + sys::unsent_bytes(socket.raw())
     }
 
     fn unread_bytes(&self, socket: &Socket) -> usize {
@@ -485,7 +471,7 @@ impl Drop for Epoll {
     }
 }
 
-/// Sends without waiting; `None` if all went out, else what is left or what failed.
+/// Sends without waiting; `None` if everything was sent, else the rest or the error.
 fn send_now(socket: &Socket, bytes: &[u8], last: bool) -> Option<Result<Box<[u8]>, Errno>> {
     match sys::send(socket.raw(), bytes, last) {
         Ok(sent) if sent == bytes.len() => None,
@@ -495,7 +481,7 @@ fn send_now(socket: &Socket, bytes: &[u8], last: bool) -> Option<Result<Box<[u8]
     }
 }
 
-/// A timer that is readable about once a second, from now on.
+/// A timer that becomes readable every second.
 fn second_timer() -> io::Result<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
     let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;

@@ -1,4 +1,4 @@
-//! What a ring can be asked, and what it answers: the vocabulary shared by the engines.
+//! The interface of the engines: what can be asked of a ring, and the events it reports.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -21,7 +21,7 @@ use crate::waker::Waker;
 pub struct Socket(i32);
 
 impl Socket {
-    /// Wraps a descriptor that nothing else owns.
+    /// Nothing else may own the descriptor.
     pub fn from_raw(fd: i32) -> Socket {
         Socket(fd)
     }
@@ -31,7 +31,7 @@ impl Socket {
         self.0
     }
 
-    /// Our own address on this connection.
+    /// The local address of this connection.
     ///
     /// # Errors
     /// The connection is gone, or has no IP address.
@@ -40,19 +40,19 @@ impl Socket {
     }
 }
 
-/// Index of a listening socket, in the order in which they were given to the engine.
+/// Index of a listening socket, in the order in which the engine got them.
 pub type ListenerIndex = u16;
 
-/// When the next bytes of a connection are expected.
+/// When the next bytes of a connection are expected; chooses the cheapest kind of receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvMode {
-    /// Probably there already (a connection that was just accepted): one receive, tried
-    /// at once. It always ends with its first event.
+    /// Probably now (a connection that was just accepted): one receive, tried at once. It ends with
+    /// its first event.
     Immediate,
-    /// Some time later, and no more after them: one receive that ends with its first event.
+    /// Later, and only once: one receive that ends with its first event.
     Once,
-    /// Some time later (a connection kept alive): a receive that may deliver many events
-    /// and stays armed until one comes with `more == false`.
+    /// Later and repeatedly (keep-alive): a receive that may deliver many events and stays armed
+    /// until one has `more == false`.
     Multishot,
 }
 
@@ -61,35 +61,34 @@ pub enum RecvMode {
 pub enum RecvEnd {
     /// The peer closed its side.
     Eof,
-    /// Every receive buffer is checked out; the bytes wait in the socket. Ask again.
+    /// Every receive buffer is in use; the bytes stay in the socket. Receive again.
     NoBuffers,
     /// [`Ring::cancel_recv`] took effect.
     Cancelled,
-    /// The socket failed with this errno.
     Error(Errno),
 }
 
-/// Why a listener no longer accepts.
+/// Why a listener stopped accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptEnd {
-    /// As many connections are open as may be ([`crate::ConnectionLimit`]), and some wait in the
-    /// kernel's queue. [`Event::Wake`] comes when one is closed, of this engine or another: ask
-    /// again then.
+    /// The limit of open connections ([`crate::ConnectionLimit`]) is reached, and connections wait
+    /// in the kernel's queue. [`Event::Wake`] comes when one is closed, by this engine or another:
+    /// accept again then.
     LimitReached {
-        /// Connections that wait.
+        /// The length of the kernel's queue.
         waiting: u32,
     },
     /// [`Ring::finish_accepting`] took effect: the listener is closed.
     Finished,
-    /// No descriptor or memory is left (EMFILE, ENFILE, ENOBUFS, ENOMEM): ask again once
-    /// one is free. The connection waits in the kernel's queue.
+    /// No descriptor or memory is left (EMFILE, ENFILE, ENOBUFS, ENOMEM). The connection stays in
+    /// the kernel's queue: accept again once something is freed.
     Exhausted(Errno),
-    /// Any other errno.
+    /// Any other error.
     Error(Errno),
 }
 
 impl AcceptEnd {
-    /// What an errno of accepting means.
+    /// The meaning of an error of `accept`.
     pub(crate) fn from_errno(errno: Errno) -> AcceptEnd {
         match errno {
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
@@ -100,74 +99,46 @@ impl AcceptEnd {
     }
 }
 
-/// One thing that happened.
+/// One thing that happened. A `key` is the one given when the operation was queued.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection was accepted. The listener accepts on until [`Event::AcceptEnded`].
+    /// A connection was accepted. The listener goes on until [`Event::AcceptEnded`].
     Accepted {
-        /// The listener it arrived on.
         listener: ListenerIndex,
-        /// The connection.
         socket: Socket,
-        /// The other side's address; a Unix socket has none.
+        /// The client's address; `None` on a Unix socket.
         peer: Option<SocketAddr>,
     },
-    /// The listener no longer accepts.
-    AcceptEnded {
-        /// The listener.
-        listener: ListenerIndex,
-        /// Why.
-        cause: AcceptEnd,
-    },
-    /// Bytes arrived (at least one).
+    /// The listener accepts no more.
+    AcceptEnded { listener: ListenerIndex, cause: AcceptEnd },
+    /// At least one byte arrived.
     Received {
-        /// The connection, as named when the receive was queued.
         key: Key,
-        /// The bytes.
         buffer: RecvBuf,
         /// Whether the receive is still armed.
         more: bool,
     },
     /// A receive ended without bytes; it is no longer armed.
-    RecvEnded {
-        /// The connection, as named when the receive was queued.
-        key: Key,
-        /// Why.
-        end: RecvEnd,
-    },
-    /// A [`Ring::send`] or [`Ring::send_and_close`] did not go out whole.
+    RecvEnded { key: Key, end: RecvEnd },
+    /// A [`Ring::send`] or [`Ring::send_and_close`] did not send everything.
     SendIncomplete {
-        /// The connection, as named when the send was queued.
         key: Key,
-        /// The bytes that are still to be sent ([`Ring::send_owned`]), or the errno of a
-        /// socket that takes no more.
+        /// The bytes still to be sent ([`Ring::send_owned`]), or why the socket takes no more.
         rest: Result<Box<[u8]>, Errno>,
-        /// The socket, returned unclosed, if it had been given to `send_and_close`.
+        /// The socket of a `send_and_close`, which is still open.
         socket: Option<Socket>,
     },
-    /// A [`Ring::send_owned`] ended: all bytes are out, or the socket failed with this
-    /// errno.
-    Sent {
-        /// The connection, as named when the send was queued.
-        key: Key,
-        /// How it ended.
-        result: Result<(), Errno>,
-    },
-    /// A [`Connect::connect`] ended: the connection, or the errno of why there is none
-    /// (ECANCELED after [`Connect::cancel_connect`]).
-    Connected {
-        /// The connection, as named when it was asked for.
-        key: Key,
-        /// How it ended.
-        result: Result<Socket, Errno>,
-    },
-    /// One second has passed, about.
+    /// A [`Ring::send_owned`] ended: everything was sent, or the socket failed.
+    Sent { key: Key, result: Result<(), Errno> },
+    /// A [`Connect::connect`] ended; after [`Connect::cancel_connect`] with ECANCELED.
+    Connected { key: Key, result: Result<Socket, Errno> },
+    /// About one second has passed since the last tick.
     Tick,
-    /// Some thread called [`crate::Waker::wake`].
+    /// A thread called [`crate::Waker::wake`].
     Wake,
 }
 
-/// Closes the sockets of events that nobody will see.
+/// Closes the sockets in events that will not be delivered.
 pub(crate) fn close_sockets(events: &mut Vec<Event>) {
     for event in events.drain(..) {
         match event {
@@ -184,106 +155,101 @@ pub(crate) fn close_sockets(events: &mut Vec<Event>) {
 pub struct EngineConfig {
     /// The listening sockets; [`ListenerIndex`] counts them from 0.
     pub listeners: Vec<Listener>,
-    /// What [`Event::Wake`] is reported for.
+    /// Wakes this engine: see [`Event::Wake`].
     pub waker: Waker,
-    /// Connections that this engine and all others with the same limit may hold together.
+    /// The limit of open connections, shared with other engines.
     pub limit: Arc<ConnectionLimit>,
-    /// Connections that are accepted in one turn at most, from all listeners together.
+    /// The most connections accepted in one turn, from all listeners together.
     pub accepts_per_turn: usize,
-    /// Bytes that [`Ring::send_buffer`] offers at least.
+    /// The least length of [`Ring::send_buffer`].
     pub send_buffer_bytes: usize,
-    /// Bytes of the arena that replies are sent from; at least twice `send_buffer_bytes` is taken.
+    /// The size of the arena that send buffers are cut from; at least twice `send_buffer_bytes`.
     pub arena_bytes: usize,
-    /// Receive buffers, rounded up to a power of two; at most 32768.
+    /// The number of receive buffers, rounded up to a power of two; at most 32768.
     pub recv_buffers: u16,
-    /// Bytes of one receive buffer.
+    /// The size of one receive buffer.
     pub recv_buffer_bytes: u32,
 }
 
-/// An engine: queues operations, submits them once a turn, harvests what completed.
+/// An engine: it queues operations, submits them once a turn, and collects their completions.
 ///
-/// All operations are asynchronous and none fails by itself: whatever goes wrong arrives
-/// as an [`Event`].
+/// No operation fails at once: every failure arrives as an [`Event`].
 pub trait Ring {
-    /// Starts (or starts again, after [`Event::AcceptEnded`]) to accept on a listener: a bounded
-    /// number of connections a turn, and none beyond the limit that the engine was built with.
+    /// Starts to accept on a listener, also after [`Event::AcceptEnded`]: a bounded number of
+    /// connections a turn, and none beyond [`EngineConfig::limit`].
     fn accept(&mut self, listener: ListenerIndex);
 
-    /// Stops accepting for good: what is queued in the kernel at this moment is accepted and
-    /// delivered, as far as the limit of connections allows, then the listener is closed. Ends
-    /// with [`AcceptEnd::Finished`].
+    /// Stops accepting for good: the connections in the kernel's queue at this moment are accepted,
+    /// as far as the limit allows, then the listener is closed. Ends with [`AcceptEnd::Finished`].
     fn finish_accepting(&mut self, listener: ListenerIndex);
 
-    /// Receives. At most one receive of a connection may be armed.
+    /// Receives. At most one receive of a connection may be armed at a time.
     fn recv(&mut self, key: Key, socket: &Socket, mode: RecvMode);
 
-    /// Ends an armed receive. It may still deliver events before its last one.
+    /// Cancels an armed receive. It may still deliver events before its last one.
     fn cancel_recv(&mut self, key: Key);
 
-    /// Space for the next reply, at least as long as the engine was built for. Its
-    /// content does not survive the `send` that follows or the turn.
+    /// Space for the next reply, at least [`EngineConfig::send_buffer_bytes`] long. Its content is
+    /// lost with the next `send` or turn.
     fn send_buffer(&mut self) -> &mut [u8];
 
-    /// Sends the first `len` bytes of [`Ring::send_buffer`]. Nothing is heard of it if
-    /// they go out whole; otherwise one [`Event::SendIncomplete`] at the end of this turn.
+    /// Sends the first `len` bytes of [`Ring::send_buffer`]. If all of them are sent there is no
+    /// event; otherwise one [`Event::SendIncomplete`] at the end of this turn.
     fn send(&mut self, key: Key, socket: &Socket, len: usize);
 
-    /// The same, for the last bytes of a connection: the FIN goes with them. No receive may be
-    /// armed; what has arrived meanwhile is dropped, lest the FIN becomes a RST. If they do not go
-    /// out whole, the socket comes back, unclosed, with [`Event::SendIncomplete`]; otherwise
-    /// nothing is heard of it again.
+    /// The same for the last bytes of a connection: the FIN goes with them. No receive may be armed.
+    /// Unread bytes are dropped first, because closing would otherwise send RST. If the bytes are
+    /// not all sent, [`Event::SendIncomplete`] returns the socket, still open; otherwise there is no
+    /// event.
     fn send_and_close(&mut self, key: Key, socket: Socket, len: usize);
 
-    /// Sends bytes that may wait for the peer to read. Ends with [`Event::Sent`].
+    /// Sends bytes, waiting for the client to read them. Ends with [`Event::Sent`].
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>);
 
-    /// Has receives that are queued from now on wait until so many bytes have arrived, at
-    /// once, or the end (SO_RCVLOWAT, socket(7)). It is a hint: [`RecvMode::Immediate`] does not wait,
-    /// and bytes that are there already count. 1 is what sockets begin with.
+    /// Makes receives that are queued from now on wait for so many bytes or the end of the stream
+    /// (SO_RCVLOWAT, socket(7); initially 1). A hint: [`RecvMode::Immediate`] does not wait, and
+    /// bytes that have arrived count.
     fn set_rcvlowat(&mut self, socket: &Socket, bytes: u32);
 
-    /// Bytes of this connection that its client has not taken: what a [`Ring::send_owned`] holds,
-    /// and what the kernel has sent without an acknowledgement, or not yet (SIOCOUTQ, tcp(7)). A
-    /// FIN on its way counts as one byte. Of a socket that has failed, there are none.
+    /// Bytes that the client has not acknowledged: those that a [`Ring::send_owned`] holds, and those
+    /// in the kernel's send queue (SIOCOUTQ, tcp(7)), where a FIN counts as one. 0 for a socket that
+    /// has failed.
     fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize;
 
-    /// Bytes of the client's that wait to be received (SIOCINQ, tcp(7)).
+    /// Received bytes that wait in the kernel (SIOCINQ, tcp(7)).
     fn unread_bytes(&self, socket: &Socket) -> usize;
 
-    /// Shuts a connection down, at once: what was queued for sending in this turn must
-    /// have been submitted by an earlier turn.
+    /// Shuts the connection down at once. What was queued for sending must have been submitted by an
+    /// earlier turn. An armed receive and an owned send end with their usual events.
     fn shutdown(&mut self, socket: &Socket, how: Shutdown);
 
     /// Closes. Nothing may be armed on the socket.
     fn close(&mut self, socket: Socket);
 
-    /// Closes with RST, for timeouts and abuse. Nothing may be armed on the socket.
+    /// Closes with RST: for timeouts and abuse. Nothing may be armed on the socket.
     fn reset(&mut self, socket: Socket);
 
-    /// Submits what was queued, waits for at least one event if `wait`, and appends what
-    /// happened to `events`. New connections come last: who is connected does not wait for them.
+    /// Submits what was queued, waits for at least one event if `wait`, and appends the events. New
+    /// connections come last, so that established ones do not wait for them.
     ///
-    /// Of any one connection, [`Event::SendIncomplete`] comes before [`Event::Received`]: who
-    /// has seen no short send by then may send again.
+    /// For each connection, [`Event::SendIncomplete`] comes before [`Event::Received`]: when bytes
+    /// arrive without one, the previous send was complete and the next may be queued.
     ///
     /// # Errors
-    /// Only when the engine itself has broken (completions lost, the ring refused): the
-    /// caller cannot go on.
+    /// The engine itself has failed (completions lost, the ring refused): it cannot be used further.
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()>;
 }
 
-/// What an engine does for those who connect to others, besides.
+/// The client side of an engine, which the load tester needs.
 pub trait Connect: Ring {
-    /// Connects to `to`, from the address `from` if one is given and else from the one that
-    /// the kernel chooses. Ends with [`Event::Connected`]. An engine remembers each `to` for
-    /// its life: there should be few.
+    /// Connects to `to`, from the address `from` or else from one that the kernel chooses. Ends with
+    /// [`Event::Connected`]. An engine keeps every `to` for its lifetime: there should be few.
     fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr);
 
-    /// Gives up connecting. Ends with [`Event::Connected`], which may yet be a connection.
+    /// Cancels a connect. It ends with [`Event::Connected`], which may still be a success.
     fn cancel_connect(&mut self, key: Key);
 
-    /// The same as [`Ring::turn`], but waits no longer than `wait`: nothing may have happened
-    /// by then. It may wait less.
+    /// [`Ring::turn`], but waits at most `wait`, perhaps less, and may return without an event.
     ///
     /// # Errors
     /// As for [`Ring::turn`].

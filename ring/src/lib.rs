@@ -1,25 +1,24 @@
 //! Sockets by submission and completion.
 //!
-//! This crate knows bytes, descriptors and completions, and nothing of what the bytes
-//! mean. Its user speaks to one trait, [`Ring`]: operations are queued, [`Ring::turn`]
-//! submits them all at once, waits, and hands back what completed as [`Event`]s. Who connects
-//! to others has [`Connect`] besides.
+//! This crate handles bytes, descriptors and completions, and does not know what the bytes mean. Its
+//! interface is the trait [`Ring`]: operations are queued; [`Ring::turn`] submits them in one system
+//! call, waits, and returns what completed as [`Event`]s. [`Connect`] adds the client side.
 //!
-//! Three engines stand behind the trait: [`Uring`] (io_uring, Linux 5.19 and later),
-//! [`Epoll`] (everything else), and the fake ring of the tests.
+//! Three engines implement the trait: [`Uring`] (io_uring, Linux 5.19 and later), [`Epoll`]
+//! (everything else), and the fake ring of the tests.
 //!
-//! What the crate promises:
-//! - It owns every buffer that the kernel can see, so its users need no `unsafe`. A
-//!   received buffer is checked out as a [`RecvBuf`] and returns to the pool on drop.
-//! - Events are harvested first and handed out as one batch: no callback, no recursion.
-//! - Every operation carries a [`Key`] (slot and generation), so a completion that comes
-//!   after its slot was reused can be told from one that belongs there.
+//! Guarantees of the crate:
+//! - It owns every buffer that the kernel accesses, so its callers need no `unsafe`. A received
+//!   buffer is handed out as a [`RecvBuf`] and returns to the pool when dropped.
+//! - Completions are collected first and handed out as one batch: no callback, no recursion.
+//! - Every operation carries a [`Key`] (slot and generation), so that a completion for an earlier
+//!   connection in the same slot is recognised.
 //!
-//! What its user promises, checked by `debug_assert!`:
-//! - At most one [`Ring::send`] or [`Ring::send_and_close`] per connection and turn, and
-//!   none while a [`Ring::send_owned`] of that connection is on its way.
-//! - A socket is closed only when neither a receive nor an owned send is on its way
-//!   (closing is a join).
+//! Obligations of the caller, checked by `debug_assert!`:
+//! - At most one [`Ring::send`] or [`Ring::send_and_close`] per connection and turn, and none while a
+//!   [`Ring::send_owned`] of that connection is pending.
+//! - A socket is closed only when neither a receive nor an owned send of it is pending.
+
 #![cfg_attr(
     test,
     allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")

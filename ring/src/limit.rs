@@ -1,31 +1,31 @@
-//! How many connections a process may hold, however its engines share them.
+//! The limit of open connections of the process.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::waker::Waker;
 
-/// The limit of open connections that all engines of a process share. Each takes a place before it
-/// accepts a connection, so that there are never more descriptors than the limit, and gives it
-/// back when the descriptor is closed.
+/// The limit of open connections, shared by all engines of a process. An engine takes a place before
+/// it accepts a connection and releases it when the descriptor is closed, so that there are never
+/// more connections than the limit.
 #[derive(Debug)]
 pub struct ConnectionLimit {
     max: usize,
     nearly: usize,
     open: OpenCount,
-    /// Whether `waiters` may hold somebody.
+    /// Whether `waiters` may be non-empty.
     has_waiters: AtomicBool,
-    /// The engines that found connections in a queue and no place for them.
+    /// The engines that found a connection in a queue and no place for it.
     waiters: Mutex<Vec<Waker>>,
 }
 
-/// On a cache line of its own: every engine writes it for every connection.
+/// On its own cache line: every engine writes it for every connection.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct OpenCount(AtomicUsize);
 
 impl ConnectionLimit {
-    /// A limit of `max` connections, which is nearly reached when `nearly` are open.
+    /// At most `max` open connections; `nearly` open ones are close to the limit.
     pub fn new(max: usize, nearly: usize) -> ConnectionLimit {
         ConnectionLimit {
             max,
@@ -36,33 +36,30 @@ impl ConnectionLimit {
         }
     }
 
-    /// None.
     pub fn unlimited() -> ConnectionLimit {
         ConnectionLimit::new(usize::MAX, usize::MAX)
     }
 
-    /// Connections that may be open.
     pub fn max(&self) -> usize {
         self.max
     }
 
-    /// Connections that are open.
     pub fn open(&self) -> usize {
         self.open.0.load(Ordering::SeqCst)
     }
 
-    /// Whether only few more may be opened.
+    /// Whether `nearly` connections are open.
     pub fn is_nearly_reached(&self) -> bool {
         self.open() >= self.nearly
     }
 
-    /// Takes a place for one connection, if there is one.
+    /// Takes a place for one connection; returns whether there was one.
     pub fn acquire(&self) -> bool {
         let more = |open: usize| (open < self.max).then_some(open + 1);
         self.open.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
-    /// The same; if there is none, `waker` is woken, once, when there is.
+    /// The same; if there is none, the next release wakes `waker` once.
     pub(crate) fn acquire_or_wait(&self, waker: &Waker) -> bool {
         if self.acquire() {
             return true;
@@ -73,11 +70,10 @@ impl ConnectionLimit {
         }
         drop(waiters);
         self.has_waiters.store(true, Ordering::SeqCst);
-        // One that was given back before the store above woke nobody.
+        // A place that was released before the store above has woken nobody: try again.
         self.acquire()
     }
 
-    /// Gives places back.
     pub fn release(&self, places: usize) {
         if places == 0 {
             return;

@@ -9,45 +9,45 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::sys;
 
-/// Connections that may wait to be accepted, per worker: as many as the kernel can be told to
-/// let wait, so that `net.core.somaxconn` decides (4096 by default since Linux 5.4).
+/// The queue of connections to accept: as long as the kernel allows, so that `net.core.somaxconn`
+/// decides (4096 by default since Linux 5.4).
 pub(crate) const BACKLOG: i32 = 65_535;
 
-/// How long the kernel holds a connection back until its first bytes are there. HTTP
-/// clients speak first, so an accepted connection can be read at once, and one that never
-/// speaks costs a request socket instead of a connection.
+/// How long the kernel holds a connection back until its first bytes arrive (TCP_DEFER_ACCEPT). A
+/// client of HTTP or TLS sends first, so an accepted connection can be read at once, and a client
+/// that sends nothing costs a request socket instead of a connection.
 const DEFER_ACCEPT: Duration = Duration::from_secs(5);
 
-/// A listening socket: one of a group of ours that shares an address with SO_REUSEPORT, or one
-/// of several over the same socket, or somebody else's that is lent to us.
+/// A listening socket: one of a SO_REUSEPORT group on one address, one of several descriptors of the
+/// same socket, or an inherited one.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
     queue: QueueOwner,
 }
 
-/// Whose the queue is that a listener accepts from.
+/// Who shares the queue that a listener accepts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueOwner {
-    /// This listener's alone: it ends with it.
+    /// Only this listener: the queue ends with it.
     Own,
-    /// That of several listeners of this process: it ends with the last of them.
+    /// Several listeners of this process: the queue ends with the last of them.
     Shared,
-    /// Of somebody who goes on to listen when we do not; lent to one listener.
+    /// Another process, which keeps listening after this one.
     Inherited,
-    /// The same, lent to several: each accepts from it.
+    /// Another process, and several listeners of this one.
     InheritedShared,
 }
 
 impl Listener {
-    /// Binds `count` listeners to one address, so that the kernel spreads connections over
-    /// them, and tells the address (its port is new if `address` had port 0).
+    /// Binds `count` listeners to one address, among which the kernel distributes connections.
+    /// Returns them with the address, whose port the kernel has chosen if it was 0.
     ///
-    /// SO_REUSEPORT would let a second program of the same user join the group unnoticed
-    /// and take half of all connections; a trial bind without it finds such a program.
+    /// With SO_REUSEPORT a second program of the same user could join the group unnoticed and take
+    /// half of the connections. A trial bind without it detects such a program.
     ///
     /// # Errors
-    /// Whatever socket, bind or listen fail with; `AddrInUse` if anyone listens there.
+    /// Those of socket, bind and listen; `AddrInUse` if any program listens there.
     pub fn bind_group(
         address: SocketAddr,
         count: usize,
@@ -57,8 +57,8 @@ impl Listener {
         let bound = trial.local_addr()?.as_socket().unwrap_or(address);
         let listeners: io::Result<Vec<Listener>> =
             (0..count).map(|_| Listener::bind_shared(bound)).collect();
-        // Kept until now, so that a port the kernel chose is not chosen for another's trial
-        // in between. It does not listen, so it is in nobody's way.
+        // Kept until now, so that nobody else gets the port that the kernel chose. It does not
+        // listen, so it takes no connections.
         drop(trial);
         Ok((bound, listeners?))
     }
@@ -74,20 +74,19 @@ impl Listener {
         Ok(Listener { fd: OwnedFd::from(socket), queue: QueueOwner::Own })
     }
 
-    /// A listener over a socket that listens already and was passed to this process; `shared` if
-    /// other listeners of this process are over the same one. It is never drained: what waits in
-    /// its queue is served by whichever process listens there next.
+    /// A listener over an inherited listening socket; `shared` if this process has several over the
+    /// same one. It is never drained: the next process to listen there accepts what is queued.
     ///
     /// # Errors
-    /// When the descriptor is no socket.
+    /// The descriptor is not a socket.
     pub fn inherited(socket: OwnedFd, shared: bool) -> io::Result<Listener> {
         let socket = Socket::from(socket);
         let is_unix = socket.domain()? == Domain::UNIX;
         if !is_unix {
             socket.set_tcp_nodelay(true)?;
         }
-        // A mark of the queue, not of the descriptor: left by an engine, it would have a listener
-        // that is to block report "nothing there" instead.
+        // The flag belongs to the socket, not to the descriptor: an earlier process may have left it
+        // set, and a listener without an engine must block.
         socket.set_nonblocking(false)?;
         if !is_unix {
             defer_accept(&socket);
@@ -107,12 +106,12 @@ impl Listener {
         clones.collect()
     }
 
-    /// Whether others, of this process or of one before it, may wait at the same queue.
+    /// Whether other listeners, of this process or another, accept from the same queue.
     pub(crate) fn shares_queue(&self) -> bool {
         self.queue != QueueOwner::Own
     }
 
-    /// Whether the queue is somebody else's, who goes on to listen there.
+    /// Whether another process keeps the queue when this one stops listening.
     pub(crate) fn is_inherited(&self) -> bool {
         matches!(self.queue, QueueOwner::Inherited | QueueOwner::InheritedShared)
     }
@@ -122,7 +121,7 @@ impl Listener {
         matches!(self.queue, QueueOwner::Shared | QueueOwner::InheritedShared)
     }
 
-    /// The socket, for who does without an engine. It blocks.
+    /// The socket, which blocks, for use without an engine.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
     }
@@ -135,7 +134,7 @@ impl Listener {
         self.fd.as_raw_fd()
     }
 
-    /// Connections that wait to be accepted; if the kernel does not say, `otherwise`.
+    /// The length of the queue of connections; `otherwise` if the kernel does not report it.
     pub(crate) fn waiting(&self, otherwise: u32) -> u32 {
         sys::connections_waiting(self.raw()).unwrap_or(otherwise)
     }
@@ -143,17 +142,16 @@ impl Listener {
 
 fn unbound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Old connections in TIME_WAIT must not keep a restarted tracker from its port.
+    // Old connections in TIME_WAIT must not keep the port from a restarted tracker.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // 0.0.0.0 and [::] are two listeners here, so that each client's family is plain.
+        // 0.0.0.0 and [::] are separate listeners, so IPv6 sockets have no IPv4-mapped clients.
         socket.set_only_v6(true)?;
     }
     Ok(socket)
 }
 
-// Both options below only save packets, and accepted sockets inherit them: a kernel that knows
-// them not serves all the same.
+// Accepted sockets inherit both options below. They only save packets, so failures are ignored.
 
 fn defer_accept(socket: &Socket) {
     let seconds = DEFER_ACCEPT.as_secs() as i32;
@@ -161,7 +159,7 @@ fn defer_accept(socket: &Socket) {
     let _ = sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
 }
 
-/// Has the request acknowledged by the answer. After listen, which resets it.
+/// Delays the acknowledgement of a request until its response. `listen` resets it: to be set after.
 fn save_acknowledgement(socket: &Socket) {
     let _ = sys::set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0);
 }

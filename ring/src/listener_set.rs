@@ -1,7 +1,8 @@
-//! The listeners of one engine: which of them accept, how many at a time, and up to which limit.
+//! The listeners of one engine: which of them accept, how many connections at a time, and within
+//! which limit.
 //!
-//! An engine tells when a listener has become readable, and has what waits there accepted at the
-//! end of its turn, after everything that happened to connections.
+//! The engine reports readable listeners, and accepts from them at the end of its turn, after
+//! everything else that happened.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,43 +16,40 @@ use crate::listener::{BACKLOG, Listener};
 use crate::sys;
 use crate::waker::Waker;
 
-/// What a listener is being asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AcceptState {
     Idle,
     Active,
-    /// To accept what had completed its handshake when it was asked, so many connections, for
-    /// closing would reset them; then to close.
+    /// To accept the connections that waited when it was asked, `left` of them, because closing would
+    /// reset them; then to close.
     Draining {
         left: usize,
     },
 }
 
-/// One listener.
 pub(crate) struct ListenerEntry {
     pub(crate) listener: Option<Listener>,
     pub(crate) accepting: AcceptState,
-    /// Whether the kernel has been asked to tell when it is readable.
+    /// Whether the engine polls it.
     pub(crate) watched: bool,
-    /// Whether it is in the queue of readable ones.
+    /// Whether it is in `readable`.
     queued: bool,
-    /// Connections to accept before the kernel is asked again whether there are more. One at
-    /// first: to find the queue empty costs almost as much as to accept.
+    /// Connections to accept before it is polled again. Initially one: an `accept` that finds the
+    /// queue empty costs almost as much as one that succeeds.
     batch: usize,
-    /// The turn in which it was last accepted from.
+    /// The last turn in which it accepted.
     accepted_turn: u64,
 }
 
-/// What an engine has to do about a listener that was accepted from.
+/// How the engine's polling of a listener has to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchChange {
-    /// To watch it, if it does not.
+    /// Poll it, unless it is polled already.
     Watch,
-    /// To watch it no longer, if it does.
+    /// Stop polling it.
     Unwatch,
 }
 
-/// Why accepting stopped.
 enum AcceptStop {
     QueueEmpty,
     BatchDone,
@@ -66,10 +64,10 @@ pub(crate) struct ListenerSet {
     limit: Arc<ConnectionLimit>,
     waker: Waker,
     accepts_per_turn: usize,
-    /// Connections that may still be accepted in this turn.
+    /// Connections that may still be accepted this turn.
     left: usize,
     turn: u64,
-    /// Whether connections are to be non-blocking.
+    /// Whether accepted sockets are non-blocking.
     nonblocking: bool,
 }
 
@@ -92,7 +90,6 @@ impl ListenerSet {
         }
     }
 
-    /// Takes more listeners.
     pub(crate) fn add(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
         for listener in listeners {
             listener.set_nonblocking()?;
@@ -112,7 +109,7 @@ impl ListenerSet {
         &mut self.all[usize::from(index)]
     }
 
-    /// The listeners that accept and that others may accept from as well.
+    /// The accepting listeners whose queue is shared.
     pub(crate) fn shared_queues(&self) -> Vec<ListenerIndex> {
         let is_meant = |listening: &ListenerEntry| {
             let shared_queues = listening.listener.as_ref().is_some_and(Listener::shares_queue);
@@ -122,7 +119,7 @@ impl ListenerSet {
         all.map(|(index, _)| index as ListenerIndex).collect()
     }
 
-    /// Has a listener accept until it finishes or fails; whether it did not already.
+    /// Starts accepting; returns whether the listener did not accept already.
     pub(crate) fn arm(&mut self, index: ListenerIndex) -> bool {
         let entry = self.get(index);
         let idle = entry.accepting == AcceptState::Idle && entry.listener.is_some();
@@ -132,12 +129,12 @@ impl ListenerSet {
         idle
     }
 
-    /// Has a listener accept what waits at this moment, and then close. The engine says that it is
-    /// readable as soon as it does not watch it.
+    /// Makes a listener accept what waits now and then close. The engine then stops polling it and
+    /// reports it as readable.
     pub(crate) fn finish(&mut self, index: ListenerIndex) {
         let entry = self.get(index);
         let left = match &entry.listener {
-            // What waits there is for whoever listens next.
+            // The next process accepts what waits there.
             Some(listener) if !listener.is_inherited() => listener.waiting(BACKLOG as u32) as usize,
             _ => 0,
         };
@@ -145,7 +142,7 @@ impl ListenerSet {
         entry.batch = usize::MAX;
     }
 
-    /// Connections wait at a listener, or may.
+    /// Connections may wait at a listener.
     pub(crate) fn on_readable(&mut self, index: ListenerIndex) {
         let (turn, most) = (self.turn, self.accepts_per_turn);
         let entry = self.get(index);
@@ -154,25 +151,23 @@ impl ListenerSet {
         }
         entry.queued = true;
         if entry.accepted_turn + 1 >= turn {
-            // More have come at once than were taken.
+            // More connections came than the last batch took.
             entry.batch = entry.batch.saturating_mul(4).min(most);
         }
         self.readable.push_back(index);
     }
 
-    /// Whether there is something to accept.
     pub(crate) fn has_readable(&self) -> bool {
         !self.readable.is_empty()
     }
 
-    /// A new turn begins, in which as many connections may be accepted as in the last.
     pub(crate) fn begin_turn(&mut self) {
         self.turn += 1;
         self.left = self.accepts_per_turn;
     }
 
-    /// Accepts from the next of the readable listeners, and says what is to be done about it;
-    /// `None` if there is none, or enough was accepted in this turn.
+    /// Accepts from the next readable listener; returns how its polling changes. `None` if no
+    /// listener is readable, or the turn's bound is reached.
     pub(crate) fn accept_next(
         &mut self,
         ready: &mut Vec<Event>,
@@ -210,7 +205,7 @@ impl ListenerSet {
                     entry.batch = accepted.max(1);
                     return Some((index, WatchChange::Watch));
                 }
-                // It need not be asked whether there are more: the next turn tries.
+                // No poll: the next turn tries again.
                 AcceptStop::BatchDone if enough => {
                     self.on_readable(index);
                     continue;
@@ -226,7 +221,7 @@ impl ListenerSet {
         None
     }
 
-    /// Accepts at most `batch` connections; how many, and why no more.
+    /// Accepts up to `batch` connections; returns how many, and why it stopped.
     fn accept_up_to(
         &self,
         index: ListenerIndex,
@@ -237,7 +232,7 @@ impl ListenerSet {
             return (0, AcceptStop::QueueEmpty);
         };
         for accepted in 0..batch {
-            // Near the limit no place is taken in vain: it would be missing elsewhere.
+            // Near the limit, do not hold a place for a queue that is empty.
             if self.limit.is_nearly_reached() && listener.waiting(1) == 0 {
                 return (accepted, AcceptStop::QueueEmpty);
             }

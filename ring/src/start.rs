@@ -1,5 +1,5 @@
-//! Which engine this machine gets: found by trying, never by version number, for kernels
-//! are patched and containers lie.
+//! Selects the engine: by trying, not by version number, because kernels have backports and
+//! containers restrict them.
 
 use std::fs;
 use std::io;
@@ -10,32 +10,30 @@ use crate::limit::ConnectionLimit;
 use crate::uring::{Capabilities, SetupError, TaskWork, Uring};
 use crate::waker::Waker;
 
-/// Which engine to use.
+/// The configured engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// io_uring where it is to be had and good, else epoll.
+    /// io_uring if this machine has it with all that is needed, else epoll.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring, or an error.
     IoUring,
-    /// epoll.
     Epoll,
 }
 
-/// Which engine it is.
+/// The engine in use.
 #[derive(Debug)]
 pub enum SelectedEngine {
-    /// io_uring with these capabilities.
     Uring(Capabilities),
-    /// epoll, and why not io_uring: `None` if it was asked for.
+    /// Why it is not io_uring; `None` if epoll was configured.
     Epoll(Option<String>),
 }
 
 impl SelectedEngine {
-    /// Tries what `choice` allows.
+    /// Selects an engine that `choice` allows.
     ///
     /// # Errors
-    /// Why io_uring, asked for by name, is not to be had, and what would help.
+    /// io_uring was required and is not available: the cause and the cure.
     pub fn probe(choice: EngineChoice) -> Result<SelectedEngine, String> {
         if choice == EngineChoice::Epoll {
             return Ok(SelectedEngine::Epoll(None));
@@ -61,7 +59,7 @@ impl SelectedEngine {
         }
     }
 
-    /// The engine, its flags and why not better, in one line for the start-up log.
+    /// One line for the start-up log: the engine, its flags, and what is missing.
     pub fn describe(&self) -> String {
         match self {
             SelectedEngine::Epoll(None) => "engine epoll, as configured".to_owned(),
@@ -72,7 +70,7 @@ impl SelectedEngine {
 }
 
 impl Capabilities {
-    /// The flags in use, and what a newer kernel would add, in one line.
+    /// One line: the flags in use, and what a newer kernel would add.
     pub fn describe(&self) -> String {
         let mut flags = vec!["SUBMIT_ALL"];
         let mut missing = Vec::new();
@@ -156,7 +154,7 @@ fn explain_setup(error: &io::Error) -> String {
                     "io_uring_setup is refused ({error}): a security module or a sandbox \
                      forbids it"
                 ),
-                // A worker that has given up its power cannot look any more.
+                // A worker without privileges may not read the setting.
                 Err(_) => format!(
                     "io_uring_setup is refused ({error}): kernel.io_uring_disabled, a security \
                      module or a sandbox forbids it to this user"

@@ -1,10 +1,7 @@
-//! The 64 bits that travel with every operation through the kernel.
-//!
-//! `operation:8 | generation:24 | slot:32`, packed and unpacked here and nowhere else.
+//! The 64 bits of user data of every operation: `operation:8 | generation:24 | slot:32`.
 
-/// Names a connection: a slot of its owner's slab, and which of the slot's successive
-/// tenants is meant. A completion whose generation is not the slot's present one belongs
-/// to a connection that is gone.
+/// Identifies a connection: a slot of its owner's slab, and the generation of the slot's occupant. A
+/// completion with another generation than the slot's present one is for an earlier connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     slot: u32,
@@ -12,7 +9,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Generations are counted modulo this.
+    /// Generations wrap at this value.
     pub const GENERATIONS: u32 = 1 << 24;
 
     /// `generation` is taken modulo [`Key::GENERATIONS`].
@@ -20,18 +17,16 @@ impl Key {
         Key { slot, generation: generation % Key::GENERATIONS }
     }
 
-    /// The slot.
     pub fn slot(self) -> u32 {
         self.slot
     }
 
-    /// The generation, below [`Key::GENERATIONS`].
+    /// Below [`Key::GENERATIONS`].
     pub fn generation(self) -> u32 {
         self.generation
     }
 }
 
-/// What an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Operation {
@@ -62,7 +57,6 @@ const OPERATIONS: [Operation; 11] = [
     Operation::CancelConnect,
 ];
 
-/// An operation and the connection it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) operation: Operation,
@@ -74,7 +68,7 @@ impl Token {
         Token { operation, key }
     }
 
-    /// A token for something that is not a connection: a listener, a send of this turn.
+    /// For an operation without a connection: `index` is a listener, or a send of this turn.
     pub(crate) fn indexed(operation: Operation, index: u32) -> Token {
         Token { operation, key: Key::new(index, 0) }
     }
@@ -85,7 +79,7 @@ impl Token {
             | u64::from(self.key.slot)
     }
 
-    /// `None` for bits that [`Token::pack`] cannot have made.
+    /// `None` for bits that [`Token::pack`] does not produce.
     pub(crate) fn unpack(bits: u64) -> Option<Token> {
         let operation = *OPERATIONS.get(((bits >> 56) as usize).checked_sub(1)?)?;
         let key = Key::new(bits as u32, (bits >> 32) as u32 & (Key::GENERATIONS - 1));

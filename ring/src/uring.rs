@@ -1,15 +1,14 @@
 //! The io_uring engine, for Linux 5.19 and later.
 //!
-//! What makes it sound, since the kernel works on memory behind the compiler's back:
-//! 1. Received bytes go to the pool's buffers, lent and taken back one by one.
-//! 2. [`Ring::send`] reads from the arena with MSG_DONTWAIT: such a send is over when the
-//!    `enter` that submitted it returns, and says so by a completion only if it fell short.
-//!    The arena is reused only after that `enter`, and what fell short is copied out first.
+//! The kernel accesses memory that the compiler does not know about. This is sound because:
+//! 1. Received bytes go to the pool's buffers; each is given to the kernel and taken back singly.
+//! 2. [`Ring::send`] reads from the arena with MSG_DONTWAIT. Such a send is over when the `enter` that
+//!    submitted it returns, and has a completion only if it was short. The arena is reused only
+//!    after that `enter`, and the rest of a short send is copied out first.
 //! 3. [`Ring::send_owned`] keeps its bytes in `owned` until their completion.
-//! 4. The eventfd's read target lives in `PinnedData`, boxed, as long as the ring.
-//! 5. Addresses to connect to stay in `connect_addresses` as long as the ring; the kernel copies them when
-//!    it takes the operation.
-//! 6. On drop, whatever the kernel may still write to is leaked rather than freed.
+//! 4. The eventfd is read into `PinnedData`, which is boxed and lives as long as the ring.
+//! 5. `connect_addresses` live as long as the ring; the kernel copies one when it starts a connect.
+//! 6. On drop, whatever the kernel may still write to is leaked, not freed.
 #![allow(unsafe_code)]
 
 mod accepting;
@@ -36,7 +35,7 @@ use sqe::{
     send_skip_success,
 };
 
-use crate::buffers::{Pool, Region};
+use crate::buffers::{OwnedSend, Pool, Region};
 use crate::connect::{ConnectAddresses, new_socket};
 use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, close_sockets};
 use crate::limit::ConnectionLimit;
@@ -45,7 +44,7 @@ use crate::sys::{self, Wait};
 use crate::token::{Key, Operation, Token};
 use crate::waker::Waker;
 
-/// Where the kernel writes for as long as the ring lives.
+/// Memory that the kernel accesses for as long as the ring lives.
 struct PinnedData {
     tick: Timespec,
     wake_count: u64,
@@ -59,22 +58,15 @@ struct ArenaSend {
     close: Option<Socket>,
 }
 
-/// A send whose bytes must outlive the call.
-struct OwnedSend {
-    fd: i32,
-    bytes: Box<[u8]>,
-    sent: usize,
-}
-
 /// The io_uring engine. Must be built on the thread that uses it.
 pub struct Uring {
     ring: ManuallyDrop<IoUring>,
     pool: ManuallyDrop<Rc<Pool>>,
-    /// The provided-buffer ring: `pool.count()` entries, the tail inside the first.
+    /// The provided-buffer ring: `pool.count()` entries; its tail is inside the first.
     provided: ManuallyDrop<Region>,
     provided_tail: u16,
-    /// Buffers in the kernel's hand, and how many it is to have: few at first, so that the same
-    /// ones are used again and again, and twice as many whenever they run out.
+    /// Buffers that the kernel has, and how many it is to have: few at first, so that the same ones
+    /// stay in the cache, and twice as many whenever they run out.
     provided_count: usize,
     provided_target: usize,
     arena: Region,
@@ -84,34 +76,32 @@ pub struct Uring {
     waker: Waker,
     listeners: ListenerSet,
     limit: Arc<ConnectionLimit>,
-    /// Connections that the coming `enter` closes.
+    /// Connections that the coming `enter` closes; their places are released after it.
     closing: usize,
     sends: Vec<ArenaSend>,
-    owned: ManuallyDrop<HashMap<Key, OwnedSend>>,
+    owned: ManuallyDrop<HashMap<Key, (i32, OwnedSend)>>,
     connect_addresses: ConnectAddresses,
-    /// The descriptors that are being connected.
     connecting: HashMap<Key, i32>,
-    /// Harvested completions: user data, result, flags.
+    /// Collected completions: user data, result, flags.
     cqes: Vec<(u64, i32, u32)>,
     cqes_spare: Vec<(u64, i32, u32)>,
-    /// Completions are being acted on: a flush meanwhile only collects.
+    /// Completions are being dispatched: a nested flush only collects.
     dispatching: bool,
-    /// What fell short, to be told before anything else: who first heard of new bytes would
-    /// send again, ahead of the rest.
+    /// Short sends. They are delivered first: if received bytes came before them, the caller would
+    /// send a new reply ahead of the rest of the last one.
     short_sends: Vec<Event>,
     ready: Vec<Event>,
-    /// An `enter` that failed outside of a turn: reported by the next.
+    /// An `enter` outside of a turn has failed: the next turn returns the error.
     broken: Option<io::Error>,
     capabilities: Capabilities,
 }
 
 impl Uring {
-    /// What this kernel offers.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
 
-    /// The receive buffers, for accounts of where they are.
+    /// The receive buffers, for tests that account for them.
     pub fn pool(&self) -> &Rc<Pool> {
         &self.pool
     }
@@ -120,7 +110,7 @@ impl Uring {
         !self.short_sends.is_empty() || !self.ready.is_empty()
     }
 
-    /// Gives the kernel the buffers that it is to have, if as many are free.
+    /// Gives the kernel as many buffers as it is to have, or as are free.
     fn provide_buffers(&mut self) {
         let missing = self.provided_target.saturating_sub(self.provided_count);
         let base = self.provided.as_ptr().cast::<BufRingEntry>();
@@ -149,23 +139,23 @@ impl Uring {
         }
     }
 
-    /// Queues one entry, submitting first if the queue is full.
+    /// Queues one entry, after a flush if the queue is full.
     fn push(&mut self, entry: Entry) {
         loop {
-            // SAFETY: every entry pushed here points only to memory named at the head of
-            // this file, which outlives the operation as explained there.
+            // SAFETY: every entry pushed here points only to memory listed at the head of this
+            // file, which outlives the operation as explained there.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
             self.flush(Wait::No);
             if self.broken.is_some() {
-                // The queue may stay full for ever; the coming turn tells.
+                // The queue may stay full forever; the coming turn returns the error.
                 return;
             }
         }
     }
 
-    /// Submits all that is queued and runs completions; waits for one of them as it is told.
+    /// Submits what is queued and collects completions, waiting for one as `wait` says.
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let limit = match wait {
             Wait::AtMost(wait) => Some(Timespec::from(wait)),
@@ -196,14 +186,14 @@ impl Uring {
                 }
             };
             match result {
-                // Fewer than queued: without SUBMIT_ALL, or for lack of memory. Again.
+                // Not all were taken: without SUBMIT_ALL, or for lack of memory. Try again.
                 Ok(taken) if (taken as u32) < queued => want = 0,
                 Ok(_) => return Ok(()),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
-                    // What was queued had been taken before the wait.
+                    // The wait timed out; what was queued has been submitted before it.
                     Some(libc::ETIME) => return Ok(()),
-                    // The completion queue must be emptied before more is submitted.
+                    // The completion queue must be emptied before more can be submitted.
                     Some(libc::EBUSY | libc::EAGAIN) => {
                         self.collect();
                         want = 0;
@@ -214,26 +204,25 @@ impl Uring {
         }
     }
 
-    /// Moves completions out of the ring, before any is acted on.
+    /// Moves completions out of the ring before any is dispatched.
     fn collect(&mut self) {
         for completion in self.ring.completion() {
             self.cqes.push((completion.user_data(), completion.result(), completion.flags()));
         }
     }
 
-    /// See [`Ring::turn`].
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
         self.listeners.begin_turn();
         loop {
-            // Sockets to be closed after their last send are closed by the next `enter`:
-            // do not sleep before it, their clients wait for it.
+            // Sockets that close after their last send are closed by the next `enter`: do not sleep
+            // before it, their clients wait for the FIN.
             let closing = self.sends.iter().any(|send| send.close.is_some());
-            // Others may wait for the places of those that are closed by this one.
+            // Other engines may wait for the places of connections that this `enter` closes.
             let awaited = self.closing > 0 && self.limit.is_nearly_reached();
             let quiet = !self.has_events() && !self.listeners.has_readable();
             let sleep = quiet && !closing && !awaited && self.broken.is_none();
             if sleep {
-                // Closed before the sleep begins; far from the limit that moment is nobody's loss.
+                // Released slightly before the close: harmless when far from the limit.
                 self.limit.release(mem::take(&mut self.closing));
             }
             self.flush(if sleep { wait } else { Wait::No });
@@ -252,10 +241,10 @@ impl Uring {
         Ok(())
     }
 
-    /// One `enter`, and everything that follows from its completions: when this returns,
-    /// all sends from the arena are over.
+    /// One `enter` and the dispatch of its completions: when this returns, all sends from the arena
+    /// are over.
     fn flush(&mut self, wait: Wait) {
-        // What the user has let go of since: this `enter` may find bytes waiting for it.
+        // Buffers that were dropped since: this `enter` may find bytes for them.
         self.provide_buffers();
         match self.enter(wait) {
             Ok(()) => self.limit.release(mem::take(&mut self.closing)),
@@ -271,8 +260,8 @@ impl Uring {
             self.collect();
         }
         if self.dispatching {
-            // A full queue while acting: what was collected waits its turn, so that the
-            // order of a connection's completions is kept.
+            // A flush during dispatch, because the queue was full: its completions are dispatched
+            // after the present ones, so that those of a connection stay in order.
             return;
         }
         self.dispatching = true;
@@ -287,7 +276,7 @@ impl Uring {
         self.dispatching = false;
     }
 
-    /// Copies out what the arena's sends left over, and closes the sockets of the others.
+    /// Copies out the rests of short arena sends, and closes the sockets of complete last ones.
     fn finish_arena_sends(&mut self) {
         if self.sends.is_empty() {
             return;
@@ -309,19 +298,19 @@ impl Uring {
     }
 
     fn push_owned(&mut self, key: Key) {
-        let Some(send) = self.owned.get(&key) else { return };
-        let rest = &send.bytes[send.sent..];
+        let Some((fd, send)) = self.owned.get(&key) else { return };
+        let rest = send.rest();
         let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-        // Without MSG_WAITALL, which would not tell how far it has come.
-        let entry = opcode::Send::new(Fd(send.fd), rest.as_ptr(), len)
+        // Without MSG_WAITALL: then the completion reports how much was sent.
+        let entry = opcode::Send::new(Fd(*fd), rest.as_ptr(), len)
             .flags(libc::MSG_NOSIGNAL)
             .build()
             .user_data(Token::new(Operation::SendOwned, key).pack());
         self.push(entry);
     }
 
-    /// Drops what has arrived since, which would make the close that follows a RST. Mostly there is
-    /// nothing, and then the completion says EAGAIN.
+    /// Drops bytes that have arrived since the last receive, which would turn the coming close into
+    /// a RST. Mostly there are none, and the completion is EAGAIN.
     fn push_discard(&mut self, fd: i32) {
         let entry = discard_unread(fd).user_data(Token::indexed(Operation::Close, 0).pack());
         self.push(entry);
@@ -338,8 +327,8 @@ impl Uring {
 
     fn queue_arena_send(&mut self, key: Key, fd: i32, len: usize, close: Option<Socket>) {
         debug_assert!(len <= self.send_buffer_bytes && !self.owned.contains_key(&key));
-        // Submission and the record of it must not be separated by a flush, which would
-        // forget the record: make room first.
+        // A flush between the submission and its record in `sends` would drop the record: make room
+        // first.
         if self.ring.submission().is_full() {
             self.flush(Wait::No);
         }
@@ -384,7 +373,7 @@ impl Ring for Uring {
     fn finish_accepting(&mut self, listener: ListenerIndex) {
         self.listeners.finish(listener);
         if self.listeners.get(listener).watched {
-            // As long as the kernel polls the socket, closing it would not end it.
+            // While the kernel polls the socket, closing the descriptor would not close it.
             self.push(cancel_poll(listener));
         } else {
             self.listeners.on_readable(listener);
@@ -412,7 +401,7 @@ impl Ring for Uring {
 
     fn send_buffer(&mut self) -> &mut [u8] {
         if self.arena.len() - self.arena_used < self.send_buffer_bytes {
-            // All sends queued so far are over after this, so the arena is free again.
+            // All sends queued so far are over after this, so the whole arena is free.
             self.flush(Wait::No);
             self.arena_used = 0;
         }
@@ -428,8 +417,7 @@ impl Ring for Uring {
     }
 
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>) {
-        let send = OwnedSend { fd: socket.raw(), bytes, sent: 0 };
-        let before = self.owned.insert(key, send);
+        let before = self.owned.insert(key, (socket.raw(), OwnedSend::new(bytes)));
         debug_assert!(before.is_none(), "two owned sends of one connection");
         self.push_owned(key);
     }
@@ -439,7 +427,7 @@ impl Ring for Uring {
     }
 
     fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize {
-        let owned = self.owned.get(&key).map_or(0, |send| send.bytes.len() - send.sent);
+        let owned = self.owned.get(&key).map_or(0, |(_, send)| send.rest().len());
         owned + sys::unsent_bytes(socket.raw())
     }
 
@@ -495,10 +483,9 @@ impl Connect for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // First what is queued, closes above all, and nothing may be submitted after the
-        // cancelling. Then everything is asked to end and given one chance to; what the
-        // kernel still holds is leaked, for ring teardown goes on after its descriptor is
-        // closed.
+        // First submit what is queued, above all closes; after the cancellation nothing may be
+        // submitted. Then cancel everything and collect once. What the kernel still holds is
+        // leaked, because the teardown of a ring goes on after its descriptor is closed.
         self.flush(Wait::No);
         self.flush(Wait::No);
         let cancelled = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
@@ -517,8 +504,8 @@ impl Drop for Uring {
             && self.broken.is_none()
             && self.owned.is_empty()
             && !self.ring.submission().cq_overflow();
-        // SAFETY: each field is dropped at most once, here, and not used afterwards; the
-        // ring's descriptor goes first, then the memory that it had been given.
+        // SAFETY: each field is dropped at most once, here, and not used afterwards; the ring's
+        // descriptor goes first, then the memory that the kernel was given.
         unsafe {
             ManuallyDrop::drop(&mut self.ring);
             if idle {

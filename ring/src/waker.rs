@@ -1,4 +1,4 @@
-//! Waking a worker from another thread: an eventfd that its engine waits for.
+//! Wakes a worker from another thread, by an eventfd that its engine polls.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,24 +7,21 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes one engine out of its wait; clones wake the same engine.
+/// Ends the wait of one engine; clones wake the same engine.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<File>);
 
 impl Waker {
-    /// A waker that is not yet rung.
-    ///
     /// # Errors
-    /// When no descriptor is left.
+    /// No descriptor is left.
     pub fn new() -> io::Result<Waker> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Waker(Arc::new(File::from(fd))))
     }
 
-    /// Makes the engine report [`crate::Event::Wake`], once for any number of calls that
-    /// come before it does.
+    /// Makes the engine report [`crate::Event::Wake`]: once for all calls before it does.
     pub fn wake(&self) {
-        // Fails only where the counter is at its maximum: the engine is rung already.
+        // Fails only if the counter is at its maximum: then a wake is pending already.
         let _ = (&*self.0).write(&1u64.to_ne_bytes());
     }
 
@@ -32,12 +29,11 @@ impl Waker {
         self.0.as_raw_fd()
     }
 
-    /// Resets the counter.
     pub(crate) fn clear(&self) {
         let _ = (&*self.0).read(&mut [0; 8]);
     }
 
-    /// Whether a wake is still to be reported.
+    /// Whether a wake has not been reported yet.
     #[cfg(test)]
     pub(crate) fn is_pending(&self) -> bool {
         let mut count = [0; 8];

@@ -39,20 +39,17 @@ impl AddressWorld {
     }
 
     fn announce(&mut self, ip: IpAddr, port: u16, seeder: bool, numwant: u32) -> TorrentCounts {
-        self.report(ip, port, seeder, numwant, PeerEvent::None)
+        self.process(AnnounceRequest {
+            info_hash: INFO_HASH,
+            peer: CompactAddr::new(ip, port),
+            seeder,
+            event: PeerEvent::None,
+            numwant,
+        })
     }
 
-    fn report(
-        &mut self,
-        ip: IpAddr,
-        port: u16,
-        seeder: bool,
-        numwant: u32,
-        event: PeerEvent,
-    ) -> TorrentCounts {
-        let peer = CompactAddr::new(ip, port);
-        let a = AnnounceRequest { info_hash: INFO_HASH, peer, seeder, event, numwant };
-        self.swarms.announce(&a, self.now, &mut self.random, &mut self.sample)
+    fn process(&mut self, request: AnnounceRequest) -> TorrentCounts {
+        self.swarms.announce(&request, self.now, &mut self.random, &mut self.sample)
     }
 
     fn answer(&self) -> Vec<CompactAddr> {
@@ -65,7 +62,13 @@ impl AddressWorld {
         let observer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 255));
         self.announce(observer, 1, false, u32::MAX);
         let peers = self.answer();
-        self.report(observer, 1, false, 0, PeerEvent::Stopped);
+        self.process(AnnounceRequest {
+            info_hash: INFO_HASH,
+            peer: CompactAddr::new(observer, 1),
+            seeder: false,
+            event: PeerEvent::Stopped,
+            numwant: 0,
+        });
         peers.into_iter().collect()
     }
 }

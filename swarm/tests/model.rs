@@ -84,7 +84,7 @@ impl Arbitrary for Step {
             torrent: u8::arbitrary(g) % TORRENTS,
             v6: bool::arbitrary(g),
             first: one_of(g, &[0, 1, 2, 3, 5, 50, 120, 160]),
-            count: count,
+            count,
             // Some clients report `completed` with something left.
             seeder: if event == PeerEvent::Completed {
                 u8::arbitrary(g) > 30

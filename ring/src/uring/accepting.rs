@@ -1,4 +1,4 @@
-//! Listeners: when they are polled, and when they are accepted from.
+//! Polling of listeners, and accepting from them.
 
 use std::io;
 
@@ -11,15 +11,15 @@ use crate::listener::Listener;
 use crate::listener_set::{AcceptState, WatchChange};
 
 impl Uring {
-    /// Takes listeners beside those it was built with, counted on from them.
+    /// Adds listeners; their indices follow those of the existing ones.
     ///
     /// # Errors
-    /// When one is not open.
+    /// A descriptor is not open.
     pub fn add(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
         self.listeners.add(listeners)
     }
 
-    /// Asks the kernel to tell when a connection waits, unless it has been asked.
+    /// Polls a listener, unless it is polled already.
     pub(super) fn watch_listener(&mut self, index: ListenerIndex) {
         let entry = self.listeners.get(index);
         let Some(listener) = entry.listener.as_ref().filter(|_| !entry.watched) else { return };
@@ -28,7 +28,7 @@ impl Uring {
         self.push(poll);
     }
 
-    /// The poll of a listener has ended: it is readable, or the poll was cancelled to close it.
+    /// The poll of a listener has completed: it is readable, or the poll was cancelled to close it.
     pub(super) fn on_listener_polled(&mut self, index: u32, result: i32) {
         let index = index as ListenerIndex;
         let entry = self.listeners.get(index);
@@ -42,20 +42,19 @@ impl Uring {
         }
     }
 
-    /// Accepts what waits at readable listeners, as far as this turn may.
+    /// Accepts from readable listeners as far as the bound of this turn allows.
     pub(super) fn accept_some(&mut self) {
         while let Some((index, change)) = self.listeners.accept_next(&mut self.ready) {
-            // A poll that was made before it was known that there is no room harms nobody.
+            // Unwatch: a poll that is already queued does no harm.
             if change == WatchChange::Watch {
                 self.watch_listener(index);
             }
         }
     }
 
-    /// Looks into the queues that others wait at too. The kernel wakes one of those that wait
-    /// there; that one may be about to stop, or be what is left of a killed process whose ring the
-    /// kernel takes apart in its own time, and then nobody hears of the connection until the next
-    /// one comes.
+    /// Checks shared queues once a second without a poll. The kernel wakes only one of the pollers of
+    /// such a queue. That one may be about to stop, or belong to a killed process whose ring is still
+    /// being torn down: then the connection would wait for the next one to arrive.
     pub(super) fn accept_from_shared_queues(&mut self) {
         for index in self.listeners.shared_queues() {
             self.listeners.on_readable(index);

@@ -1,4 +1,4 @@
-//! What each completion means, and the event that comes of it.
+//! From completions to events.
 
 use io_uring::cqueue;
 use rustix::io::Errno;
@@ -37,10 +37,10 @@ impl Uring {
     }
 
     pub(super) fn on_recv(&mut self, key: Key, result: i32, flags: u32) {
-        // The buffer first, whatever else this completion means: it must not be lost.
+        // The buffer first, whatever else this completion says: it must not be lost.
         let buffer = cqueue::buffer_select(flags).map(|id| {
             self.provided_count -= 1;
-            // SAFETY: the kernel names the lent buffer that this completion returns.
+            // SAFETY: the kernel names the provided buffer that this completion returns.
             unsafe { self.pool.take_back(id, u32::try_from(result).unwrap_or(0)) }
         });
         let more = cqueue::more(flags);
@@ -87,21 +87,20 @@ impl Uring {
     }
 
     fn on_owned_send(&mut self, key: Key, result: i32) {
-        let Some(send) = self.owned.get_mut(&key) else {
+        let Some((_, send)) = self.owned.get_mut(&key) else {
             debug_assert!(false, "an owned send of nobody");
             return;
         };
         let result = match result {
             1.. => {
-                send.sent += result as usize;
-                if send.sent < send.bytes.len() {
+                if !send.advance(result as usize) {
                     return self.push_owned(key);
                 }
                 Ok(())
             }
-            0 if send.bytes.is_empty() => Ok(()),
+            0 if send.rest().is_empty() => Ok(()),
             0 => Err(Errno::PIPE),
-            // The kernel gives up after so many fruitless polls (128): ours is not to.
+            // The kernel gives up after 128 fruitless polls; this engine does not.
             _ if matches!(-result, libc::EAGAIN | libc::EINTR) => return self.push_owned(key),
             _ => Err(Errno::from_raw_os_error(-result)),
         };

@@ -1,5 +1,4 @@
-//! Setting a ring up: the best flags that the kernel takes, found by trying, and what else
-//! it can do, found the same way.
+//! Sets a ring up with the best flags and features that the kernel has, found by trying them.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -20,18 +19,18 @@ use crate::listener_set::ListenerSet;
 use crate::sys::Wait;
 use crate::token::{Key, Operation, Token};
 
-/// Submissions per `enter`: a full queue only means one more `enter`.
+/// The submission queue; when it is full, one more `enter` empties it.
 const SUBMISSIONS: u32 = 512;
-/// Completions the ring can hold; overflow is survivable but ends multishots.
+/// The completion queue; an overflow is handled, but ends multishot receives.
 const COMPLETIONS: u32 = 4096;
-/// The smallest queues worth starting with, where locked memory is scarce.
+/// The smallest submission queue tried, when locked memory is scarce.
 const SUBMISSIONS_MIN: u32 = 64;
-/// Receive buffers that the kernel has until it has once needed more.
+/// Receive buffers that the kernel gets initially.
 const PROVIDED_FIRST: usize = 64;
-/// The least arena: more than a Unix socket of the smallest send buffer takes at once.
+/// The smallest arena: more than a Unix socket with the smallest send buffer takes at once.
 const ARENA_BYTES_MIN: usize = 64 * 1024;
 
-/// The task-work mode that the kernel offers: what decides io_uring's speed.
+/// How the kernel runs completion work, which decides io_uring's speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskWork {
     /// SINGLE_ISSUER and DEFER_TASKRUN: completions run when the worker asks (6.1).
@@ -40,17 +39,16 @@ pub enum TaskWork {
     Cooperative,
 }
 
-/// What this kernel's io_uring can do, found by trying.
+/// The features of this kernel's io_uring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The task-work mode.
     pub task_work: TaskWork,
     /// IORING_SETUP_NO_SQARRAY (6.6).
     pub no_sqarray: bool,
     /// Multishot receive (6.0).
     pub multishot_recv: bool,
-    /// A send that must go out whole and does not tells how much went (6.1): only then can
-    /// sends that do go out whole stay silent.
+    /// A short send with MSG_WAITALL reports how much was sent (6.1). Only then can complete sends
+    /// do without a completion.
     pub skip_success_sends: bool,
     /// Entries of the submission queue.
     pub submissions: u32,
@@ -58,12 +56,12 @@ pub struct Capabilities {
     pub completions: u32,
 }
 
-/// Which step of setting a ring up failed.
+/// The step of the set-up that failed.
 #[derive(Debug)]
 pub enum SetupError {
     /// `io_uring_setup(2)`.
     Setup(io::Error),
-    /// Neither task-work mode is known: the kernel is older than 5.19.
+    /// Neither task-work mode exists: the kernel is older than 5.19.
     TaskWork,
     /// Registering provided buffers (5.19).
     Buffers(io::Error),
@@ -72,28 +70,22 @@ pub enum SetupError {
 }
 
 impl Uring {
-    /// Sets a ring up with the best flags this kernel takes, found by trying.
-    ///
     /// # Errors
-    /// The step that failed, and how.
+    /// The step that failed.
     pub fn new(config: EngineConfig) -> Result<Uring, SetupError> {
         Uring::with(set_up(&SETUPS, SUBMISSIONS)?, config, true)
     }
 
-    /// The same as small as can be, to see what there is: its memory is given back only some
-    /// time after it, and must not be missing where the real ones are set up.
-    ///
-    /// # Errors
-    /// As for [`Uring::new`].
+    /// A minimal ring, to find the capabilities. The kernel frees its memory with a delay, and it
+    /// must not be missing when the workers set up theirs.
     pub(crate) fn probe(config: EngineConfig) -> Result<Uring, SetupError> {
         Uring::with(set_up(&SETUPS, SUBMISSIONS_MIN)?, config, true)
     }
 
-    /// The same with only what Linux 5.19 has, so that its paths can be tried on any later
-    /// kernel too.
+    /// Only what Linux 5.19 has, to test those paths on any later kernel.
     ///
     /// # Errors
-    /// As for [`Uring::new`].
+    /// The step that failed.
     pub fn with_oldest_features(config: EngineConfig) -> Result<Uring, SetupError> {
         Uring::with(set_up(&SETUPS[SETUPS.len() - 1..], SUBMISSIONS)?, config, false)
     }
@@ -169,8 +161,8 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Whether multishot receive is known (6.0): tried on a socket that is closed already,
-    /// which a kernel that knows it answers with end of stream.
+    /// Whether the kernel has multishot receive (6.0): tried on a socket whose peer is closed; it
+    /// must report the end of the stream.
     #[expect(clippy::disallowed_types, reason = "a probe of the kernel at start")]
     fn try_multishot_recv(&mut self) -> io::Result<bool> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -183,16 +175,16 @@ impl Uring {
         let mut known = false;
         for (_, result, flags) in mem::take(&mut self.cqes) {
             known |= result == 0;
-            // Gives a buffer back, if the kernel took one for this.
+            // Returns the buffer, if the kernel used one.
             self.on_recv(token.key, result, flags);
         }
         self.ready.clear();
         Ok(known)
     }
 
-    /// Whether a send with MSG_WAITALL that falls short tells by how much: tried on a socket
-    /// that takes less than it is given. Linux 5.19 and early 6.0 say EAGAIN instead, and
-    /// who believes them sends the same bytes twice.
+    /// Whether a short send with MSG_WAITALL reports how much was sent: tried on a socket that takes
+    /// less than it is given. Linux 5.19 and early 6.0 report EAGAIN instead; relying on that would
+    /// send bytes twice.
     #[expect(clippy::disallowed_types, reason = "a probe of the kernel at start")]
     fn try_send_skip_success(&mut self) -> io::Result<bool> {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -208,11 +200,11 @@ impl Uring {
     }
 }
 
-/// Task work and NO_SQARRAY, from the newest kernel's to the oldest's.
+/// Combinations of task work and NO_SQARRAY, from the newest kernel to the oldest.
 const SETUPS: [(TaskWork, bool); 3] =
     [(TaskWork::Deferred, true), (TaskWork::Deferred, false), (TaskWork::Cooperative, false)];
 
-/// Tries the flags from the best downwards.
+/// Tries the combinations in order.
 fn set_up(
     ladder: &[(TaskWork, bool)],
     submissions_max: u32,
@@ -234,7 +226,7 @@ fn set_up(
                 Ok(ring) => return Ok((ring, task_work, no_sqarray)),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINVAL) => break,
-                    // Charged to RLIMIT_MEMLOCK: a smaller ring may fit.
+                    // Counted against RLIMIT_MEMLOCK: a smaller ring may fit.
                     Some(libc::ENOMEM) if submissions > SUBMISSIONS_MIN => submissions /= 2,
                     _ => return Err(SetupError::Setup(error)),
                 },

@@ -1,4 +1,4 @@
-//! The submissions that this engine makes, as entries that lack only their user data.
+//! Submission queue entries, without their user data.
 
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
@@ -8,7 +8,6 @@ use crate::event::ListenerIndex;
 use crate::sys::DISCARDED_BYTES_MAX;
 use crate::token::{Operation, Token};
 
-/// The one group of provided buffers.
 pub(super) const GROUP: u16 = 0;
 /// IORING_RECVSEND_POLL_FIRST: do not try before the socket is ready (5.19).
 pub(super) const POLL_FIRST: u16 = 1;
@@ -26,29 +25,29 @@ pub(super) struct WaitLimit {
 }
 
 impl WaitLimit {
-    /// To be used only while `time` is where it is.
+    /// The result is valid only while `time` stays in place.
     pub(super) fn new(time: &Timespec) -> WaitLimit {
         let time = std::ptr::from_ref(time) as u64;
         WaitLimit { signals: 0, signals_bytes: 0, min_wait_us: 0, time }
     }
 }
 
-/// A send of which nothing is heard if it goes out whole.
+/// A send without a completion if everything is sent.
 pub(super) fn send_skip_success(fd: i32, bytes: &[u8], more: i32) -> Entry {
-    // MSG_WAITALL makes a short send count as a failure, which is not kept quiet.
+    // MSG_WAITALL makes a short send a failure, which is not skipped.
     opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
         .flags(SEND_FLAGS | libc::MSG_WAITALL | more)
         .build()
         .flags(Flags::SKIP_SUCCESS)
 }
 
-/// A send that tells in any case how much went.
+/// A send whose completion always reports how much was sent.
 pub(super) fn send_reported(fd: i32, bytes: &[u8], more: i32) -> Entry {
     opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).flags(SEND_FLAGS | more).build()
 }
 
-/// A receive of what is there, which is dropped: with MSG_TRUNC TCP writes nothing to the buffer
-/// (tcp(7)), and any other socket fails at its null address (EFAULT).
+/// A receive that drops what has arrived: with MSG_TRUNC TCP writes nothing to the buffer (tcp(7)),
+/// and any other socket fails at the null address (EFAULT).
 pub(super) fn discard_unread(fd: i32) -> Entry {
     opcode::Recv::new(Fd(fd), std::ptr::null_mut(), DISCARDED_BYTES_MAX as u32)
         .flags(libc::MSG_DONTWAIT | libc::MSG_TRUNC)
@@ -65,7 +64,7 @@ pub(super) fn recv_once(fd: i32, priority: u16, size: u32) -> Entry {
 }
 
 pub(super) fn recv_multishot(fd: i32) -> Entry {
-    // By hand, since the crate's RecvMulti takes no POLL_FIRST. The length must be 0.
+    // Not RecvMulti of the crate, which takes no POLL_FIRST. The length must be 0.
     opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0)
         .ioprio(MULTISHOT | POLL_FIRST)
         .buf_group(GROUP)
@@ -73,10 +72,10 @@ pub(super) fn recv_multishot(fd: i32) -> Entry {
         .flags(Flags::BUFFER_SELECT)
 }
 
-/// Tells once when a connection waits at a listener. Polled and accepted in two steps, they come in
-/// bounded numbers: a multishot accept takes all that wait, and those that come meanwhile.
+/// Completes once when a connection waits at a listener. Polling and accepting in two steps bounds
+/// the number of connections: a multishot accept takes all that wait, and all that come later.
 pub(super) fn poll_listener(fd: i32, is_shared: bool, listener: ListenerIndex) -> Entry {
-    // One connection wakes one of those that wait at a shared socket, not all.
+    // EPOLLEXCLUSIVE: a connection wakes one of the listeners that share the socket, not all.
     let exclusive = if is_shared { libc::EPOLLEXCLUSIVE } else { 0 };
     opcode::PollAdd::new(Fd(fd), (libc::EPOLLIN | exclusive) as u32)
         .build()

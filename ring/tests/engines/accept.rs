@@ -1,4 +1,4 @@
-//! Listeners: who is accepted, when, and by which engine.
+//! Listeners: which connections are accepted, when, and by which engine.
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
@@ -20,14 +20,14 @@ on_every_engine!(
     at_the_limit_clients_wait_in_the_queue,
     engines_share_their_limit,
     a_turn_accepts_a_bounded_number_from_all_listeners,
-    finishing_at_the_limit_resets_who_waits,
+    finishing_at_the_limit_resets_waiting_clients,
     accepting_twice_is_accepting_once,
     finishing_serves_the_queue_then_refuses,
     finishing_while_accepting_serves_the_queue,
     a_group_spreads_over_two_engines,
     a_busy_engine_leaves_a_shared_socket_to_the_others,
-    a_passed_socket_keeps_its_queue,
-    a_client_that_reset_before_it_was_accepted_harms_nobody,
+    an_inherited_socket_keeps_its_queue,
+    a_client_that_reset_before_it_was_accepted_is_harmless,
 );
 
 fn peers_have_their_ipv4_address<K: EngineKind>() {
@@ -77,7 +77,7 @@ fn at_the_limit_clients_wait_in_the_queue<K: EngineKind>() {
         let end = accept_ended(&mut bench);
         let AcceptEnd::LimitReached { waiting: 1..=2 } = end else { panic!("{end:?}") };
         bench.stays_quiet(Duration::from_millis(50));
-        // Each that is closed lets in one.
+        // Each close makes room for one.
         for client in clients {
             bench.ring.close(last);
             assert!(matches!(bench.next(), Event::Wake));
@@ -87,7 +87,7 @@ fn at_the_limit_clients_wait_in_the_queue<K: EngineKind>() {
             assert_eq!(peer, client.local_addr().unwrap());
             drop(client);
             bench.turn(false);
-            // The next one that waits, if there is one.
+            // The next one in the queue, if there is one.
             while let Some(event) = bench.batch(false).pop() {
                 assert!(matches!(
                     event,
@@ -140,7 +140,7 @@ fn engines_share_their_limit<K: EngineKind>() {
             assert!(held.len() <= MAX && limit.open() <= MAX, "{} at once", held.len());
         }
         if held.len() == MAX {
-            // Either worker's place is good for either.
+            // A place released by one engine serves either.
             let (at, socket) = held.swap_remove(0);
             benches[at].ring.close(socket);
         }
@@ -184,7 +184,7 @@ fn a_turn_accepts_a_bounded_number_from_all_listeners<K: EngineKind>() {
         for (all, now) in accepted.iter_mut().zip(now) {
             *all += now;
         }
-        // Neither listener has to wait for the other's queue to be empty.
+        // No listener waits until the other's queue is empty.
         assert!(accepted[0].abs_diff(accepted[1]) <= 3 * BOUND, "{accepted:?}");
     }
     assert_eq!(most, BOUND);
@@ -212,7 +212,7 @@ fn finishing_while_accepting_serves_the_queue<K: EngineKind>() {
     finish_with_a_queue(bench);
 }
 
-/// Clients that had spoken when the listener finished are served; later ones are refused.
+/// Clients that had sent bytes when the listener finished are served; later ones are refused.
 fn finish_with_a_queue<K: EngineKind>(mut bench: Bench<K>) {
     let mut clients: Vec<TcpStream> = (0..20).map(|_| bench.client()).collect();
     for client in &mut clients {
@@ -223,7 +223,7 @@ fn finish_with_a_queue<K: EngineKind>(mut bench: Bench<K>) {
     assert_eq!(accept_ended(&mut bench), AcceptEnd::Finished);
     for socket in sockets {
         let key = bench.key();
-        // A byte that is unread at the close would turn it into a reset.
+        // A byte that is unread at the close would make it a reset.
         bench.ring.recv(key, &socket, RecvMode::Immediate);
         drop(bench.received(key));
         bench.fill_reply(b"served");
@@ -241,7 +241,7 @@ fn finish_with_a_queue<K: EngineKind>(mut bench: Bench<K>) {
     bench.stays_quiet(Duration::from_millis(20));
 }
 
-fn finishing_at_the_limit_resets_who_waits<K: EngineKind>() {
+fn finishing_at_the_limit_resets_waiting_clients<K: EngineKind>() {
     let mut bench = Bench::<K>::silent(Shape { connections_max: 3, ..Shape::default() });
     let mut clients: Vec<TcpStream> = (0..5).map(|_| bench.client()).collect();
     clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
@@ -274,12 +274,11 @@ fn a_group_spreads_over_two_engines<K: EngineKind>() {
     }
     let shares: Vec<usize> = benches.iter_mut().map(take_all).collect();
     assert_eq!(shares.iter().sum::<usize>(), CLIENTS);
-    // Fewer than 16 of 128 by chance: once in 10^19 runs.
+    // By chance fewer than 16 of 128 only once in 10^19 runs.
     assert!(shares.iter().all(|&share| share >= 16), "{shares:?}");
 }
 
-/// Engines over one socket that was passed to them, accepting; and the socket, as its owner
-/// keeps it.
+/// Accepting engines over one inherited socket, and the socket of its owner.
 fn over_one_socket<K: EngineKind>(engines: usize) -> (TcpListener, Vec<Bench<K>>) {
     let owner = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = owner.local_addr().unwrap();
@@ -297,8 +296,8 @@ fn over_one_socket<K: EngineKind>(engines: usize) -> (TcpListener, Vec<Bench<K>>
 
 fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: EngineKind>() {
     let (_owner, mut benches) = over_one_socket::<K>(2);
-    // The first in line never turns its loop again. It is woken once, and may have accepted what
-    // it was woken for.
+    // The first engine never turns again. The kernel wakes it once, and it may have accepted the
+    // connection that it was woken for.
     let mut clients: Vec<TcpStream> = (0..20).map(|_| benches[1].client()).collect();
     for client in &mut clients {
         client.write_all(b"x").unwrap();
@@ -320,19 +319,19 @@ fn a_busy_engine_leaves_a_shared_socket_to_the_others<K: EngineKind>() {
     take_all(&mut benches[1]);
 }
 
-fn a_passed_socket_keeps_its_queue<K: EngineKind>() {
+fn an_inherited_socket_keeps_its_queue<K: EngineKind>() {
     let (owner, mut benches) = over_one_socket::<K>(1);
     let mut bench = benches.pop().unwrap();
     let mut client = bench.client();
     client.write_all(b"x").unwrap();
     bench.ring.finish_accepting(0);
     assert_eq!(accept_ended(&mut bench), AcceptEnd::Finished);
-    // The client is still where whoever listens next finds it.
+    // The client is still in the queue for the next process.
     let (_, peer) = owner.accept().unwrap();
     assert_eq!(peer, client.local_addr().unwrap());
 }
 
-/// Closes all that is in the queue, and counts it.
+/// Accepts and closes what is in the queue; returns the number.
 fn take_all<K: EngineKind>(bench: &mut Bench<K>) -> usize {
     let (mut count, mut quiet_turns) = (0, 0);
     while quiet_turns < 3 {
@@ -349,7 +348,7 @@ fn take_all<K: EngineKind>(bench: &mut Bench<K>) -> usize {
     count
 }
 
-fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: EngineKind>() {
+fn a_client_that_reset_before_it_was_accepted_is_harmless<K: EngineKind>() {
     let mut bench = Bench::<K>::silent(Shape::default());
     let mut gone = bench.client();
     gone.write_all(b"x").unwrap();
@@ -360,8 +359,7 @@ fn a_client_that_reset_before_it_was_accepted_harms_nobody<K: EngineKind>() {
     bench.ring.accept(0);
     let (mut socket, mut peer) = bench.accepted();
     if peer != stays.local_addr().unwrap() {
-        // The engine may hand it out while its address is still known: it is good for
-        // nothing.
+        // The engine may still deliver it while the kernel knows its address; it is unusable.
         let useless = socket;
         (socket, peer) = bench.accepted();
         let key = bench.key();
@@ -422,7 +420,7 @@ fn an_address_of_closed_connections_is_free() {
     let plain = TcpListener::bind(address).unwrap();
     let mut client = TcpStream::connect(address).unwrap();
     let (served, _) = plain.accept().unwrap();
-    // The server closes first, so its side waits in TIME_WAIT.
+    // The server closes first, so TIME_WAIT is on its side.
     drop((served, plain));
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     drop(client);

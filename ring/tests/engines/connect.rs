@@ -1,4 +1,4 @@
-//! Connecting to others, giving up, and waiting no longer than asked.
+//! Connecting, cancelling, and bounded waits.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,15 +10,15 @@ use socket2::{Domain, SockAddr, Type};
 use crate::harness::{Bench, EngineKind, on_every_engine, pattern};
 
 on_every_engine!(
-    a_connection_speaks_both_ways,
-    a_connection_begins_where_it_is_told_to,
-    a_family_has_its_own_sources,
-    nobody_there_is_an_errno,
-    a_foreign_source_is_an_errno,
+    a_connection_carries_bytes_both_ways,
+    a_connection_has_the_given_source_address,
+    source_addresses_are_of_the_destinations_family,
+    a_refused_connection_is_an_errno,
+    a_source_of_another_host_is_an_errno,
     many_connections_in_one_turn,
-    a_connection_can_be_given_up,
-    an_engine_may_go_while_it_connects,
-    a_bounded_wait_ends_with_nothing,
+    a_connect_can_be_cancelled,
+    an_engine_may_be_dropped_while_it_connects,
+    a_bounded_wait_ends_without_an_event,
     a_bounded_wait_ends_with_an_event,
 );
 
@@ -29,7 +29,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 }
 
 impl<K: EngineKind> Bench<K> {
-    /// The next event, which must be the end of `key`'s connecting.
+    /// The next event, which must be the end of `key`'s connect.
     fn connected(&mut self, key: Key) -> Result<Socket, Errno> {
         match self.next() {
             Event::Connected { key: of, result } if of == key => result,
@@ -37,7 +37,7 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// A connection to a listener, and its other side.
+    /// A connection to a listener, and its accepted side.
     fn dialed(&mut self, listener: &TcpListener) -> (TcpStream, Key, Socket) {
         let key = self.key();
         self.ring.connect(key, None, listener.local_addr().unwrap());
@@ -46,7 +46,7 @@ impl<K: EngineKind> Bench<K> {
     }
 }
 
-fn a_connection_speaks_both_ways<K: EngineKind>() {
+fn a_connection_carries_bytes_both_ways<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, _) = listener();
     for expect in [RecvMode::Once, RecvMode::Multishot] {
@@ -78,7 +78,7 @@ fn a_connection_speaks_both_ways<K: EngineKind>() {
     bench.finish();
 }
 
-fn a_connection_begins_where_it_is_told_to<K: EngineKind>() {
+fn a_connection_has_the_given_source_address<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, address) = listener();
     for last in [2, 77, 250] {
@@ -94,7 +94,7 @@ fn a_connection_begins_where_it_is_told_to<K: EngineKind>() {
     bench.finish();
 }
 
-fn a_family_has_its_own_sources<K: EngineKind>() {
+fn source_addresses_are_of_the_destinations_family<K: EngineKind>() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let address = listener.local_addr().unwrap();
     let mut bench = Bench::<K>::new();
@@ -109,7 +109,7 @@ fn a_family_has_its_own_sources<K: EngineKind>() {
     bench.finish();
 }
 
-fn nobody_there_is_an_errno<K: EngineKind>() {
+fn a_refused_connection_is_an_errno<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (listener, address) = listener();
     drop(listener);
@@ -119,11 +119,11 @@ fn nobody_there_is_an_errno<K: EngineKind>() {
     bench.finish();
 }
 
-fn a_foreign_source_is_an_errno<K: EngineKind>() {
+fn a_source_of_another_host_is_an_errno<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (_listener, address) = listener();
     let key = bench.key();
-    // TEST-NET-1 (RFC 5737): nobody's.
+    // TEST-NET-1 (RFC 5737), which no host has.
     bench.ring.connect(key, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), address);
     assert_eq!(bench.connected(key), Err(Errno::ADDRNOTAVAIL));
     bench.finish();
@@ -152,7 +152,7 @@ fn many_connections_in_one_turn<K: EngineKind>() {
     bench.finish();
 }
 
-/// A listener that answers no handshake: its queue is full.
+/// A listener whose full queue answers no handshake.
 fn deaf() -> (socket2::Socket, SocketAddr, Vec<socket2::Socket>) {
     let listener = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
@@ -167,7 +167,7 @@ fn deaf() -> (socket2::Socket, SocketAddr, Vec<socket2::Socket>) {
     (listener, address.as_socket().unwrap(), fillers)
 }
 
-fn a_connection_can_be_given_up<K: EngineKind>() {
+fn a_connect_can_be_cancelled<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (_listener, address, _fillers) = deaf();
     let key = bench.key();
@@ -178,7 +178,7 @@ fn a_connection_can_be_given_up<K: EngineKind>() {
     bench.finish();
 }
 
-fn an_engine_may_go_while_it_connects<K: EngineKind>() {
+fn an_engine_may_be_dropped_while_it_connects<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (_listener, address, _fillers) = deaf();
     let (open, open_address) = listener();
@@ -191,7 +191,7 @@ fn an_engine_may_go_while_it_connects<K: EngineKind>() {
     bench.abandon();
 }
 
-fn a_bounded_wait_ends_with_nothing<K: EngineKind>() {
+fn a_bounded_wait_ends_without_an_event<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let mut events = Vec::new();
     for _ in 0..20 {
@@ -209,7 +209,7 @@ fn a_bounded_wait_ends_with_an_event<K: EngineKind>() {
     let mut events = Vec::new();
     bench.ring.turn_within(&mut events, Duration::ZERO).unwrap();
     other.write_all(b"x").unwrap();
-    // Far beyond the bound of a test: only the byte can end it.
+    // Longer than the bound of a test: only the byte can end the wait.
     for _ in 0..100 {
         bench.ring.turn_within(&mut events, Duration::from_secs(600)).unwrap();
         if events.iter().any(|event| matches!(event, Event::Received { .. })) {

@@ -1,7 +1,7 @@
-//! Running out of descriptors: the engine says so once, clients wait, and accepting goes on
-//! when there are some again.
+//! Running out of descriptors: the engine reports it once, clients wait, and accepting resumes when
+//! descriptors are free again.
 //!
-//! It happens in a process of its own, where nothing else wants a descriptor.
+//! The tests run in a process of their own, where nothing else needs a descriptor.
 
 use std::env;
 use std::fs::File;
@@ -49,7 +49,7 @@ fn run_out<K: EngineKind>() {
     let end = accept_ended(&mut bench);
     assert_eq!(end, AcceptEnd::Exhausted(Errno::MFILE));
     bench.stays_quiet(Duration::from_millis(100));
-    // Asked again too early, it says the same again, once.
+    // Asked again too early, it reports the same again, once.
     bench.ring.accept(0);
     assert_eq!(accept_ended(&mut bench), AcceptEnd::Exhausted(Errno::MFILE));
     bench.stays_quiet(Duration::from_millis(50));
@@ -63,7 +63,7 @@ fn run_out<K: EngineKind>() {
     bench.finish();
 }
 
-/// Takes every descriptor that there is.
+/// Opens every descriptor that is left.
 fn fill() -> Vec<File> {
     let null = File::open("/dev/null").unwrap();
     let mut all = Vec::with_capacity(1 << 16);
@@ -81,8 +81,7 @@ fn accept_ended<K: EngineKind>(bench: &mut Bench<K>) -> AcceptEnd {
     }
 }
 
-/// An engine that is dropped in the middle of everything: what it had accepted and not
-/// handed out, sends in flight, receives armed.
+/// An engine is dropped with undelivered accepted connections, sends in flight and armed receives.
 fn a_dropped_engine_leaves_nothing_open<K: EngineKind>() {
     let before = descriptors();
     for turns in 0..3 {
@@ -101,13 +100,13 @@ fn a_dropped_engine_leaves_nothing_open<K: EngineKind>() {
         bench.ring.send_owned(key, &socket, vec![1; 1 << 24].into());
         bench.abandon();
         drop((late, client));
-        // What its user holds stays its user's.
+        // Sockets that the caller holds stay open.
         close(socket);
     }
     assert_eq!(descriptors(), before);
 }
 
-/// Closes a socket whose engine is gone.
+/// Closes a socket whose engine was dropped.
 fn close(socket: annulus_ring::Socket) {
     let mut bench = Bench::<crate::harness::ByEpoll>::new();
     bench.ring.close(socket);

@@ -1,4 +1,4 @@
-//! An engine under test, its listeners, and what every test does with them.
+//! An engine under test, its listeners, and the helpers of all tests.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -17,9 +17,9 @@ use annulus_ring::{
 };
 use socket2::SockRef;
 
-/// How long any single event may be awaited.
+/// The longest wait for a single event.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a whole test may take before the process is ended, naming it.
+/// The longest time of a whole test; then the process is aborted with the test's name.
 const BOUND: Duration = Duration::from_secs(60);
 
 /// A way to make an engine.
@@ -32,9 +32,9 @@ pub(crate) trait EngineKind: 'static {
     fn pool(ring: &Self::Ring) -> &Rc<Pool>;
 }
 
-/// io_uring with all that this kernel offers.
+/// io_uring with everything that this kernel has.
 pub(crate) struct UringNewest;
-/// io_uring with what Linux 5.19 offers.
+/// io_uring with what Linux 5.19 has.
 pub(crate) struct UringOldest;
 /// epoll.
 pub(crate) struct ByEpoll;
@@ -105,13 +105,12 @@ pub(crate) use on_every_engine;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Keeps every other test from running. Those that count nothing need it too, for the sake
-/// of those that do.
+/// Serialises the tests, because some count the descriptors of the process.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a test alone, within its bound, and checks that it leaves no descriptor behind.
+/// Runs a test alone and within its bound, and checks that it leaves no descriptor open.
 pub(crate) fn run<K: EngineKind>(test: fn()) {
     let _alone = alone();
     let trial = EngineConfig {
@@ -144,12 +143,12 @@ pub(crate) fn run<K: EngineKind>(test: fn()) {
     assert_eq!(before, after, "descriptors open before and after");
 }
 
-/// Descriptors open in this process.
+/// The open descriptors of this process.
 pub(crate) fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// What a bench is built with.
+/// The parameters of a bench.
 pub(crate) struct Shape {
     pub(crate) address: &'static str,
     pub(crate) send_buffer_bytes: usize,
@@ -186,31 +185,31 @@ pub(crate) struct Bench<K: EngineKind> {
 }
 
 impl<K: EngineKind> Bench<K> {
-    /// With the default shape, accepting.
+    /// The default shape, accepting.
     pub(crate) fn new() -> Bench<K> {
         Bench::shaped(Shape::default())
     }
 
-    /// With this shape, accepting.
+    /// This shape, accepting.
     pub(crate) fn shaped(shape: Shape) -> Bench<K> {
         let mut bench = Bench::<K>::silent(shape);
         bench.ring.accept(0);
         bench
     }
 
-    /// With this shape, not yet accepting.
+    /// This shape, not yet accepting.
     pub(crate) fn silent(shape: Shape) -> Bench<K> {
         let (address, mut group) = Listener::bind_group(shape.address.parse().unwrap(), 1).unwrap();
         Bench::over(shape, address, group.pop().unwrap())
     }
 
-    /// Over this listener, not yet accepting.
+    /// This listener, not yet accepting.
     pub(crate) fn over(shape: Shape, address: SocketAddr, listener: Listener) -> Bench<K> {
         let limit = ConnectionLimit::new(shape.connections_max, shape.connections_max);
         Bench::sharing(Arc::new(limit), shape, address, vec![listener])
     }
 
-    /// Over these listeners, with a limit that others may have too.
+    /// These listeners, with a limit that other benches may share.
     pub(crate) fn sharing(
         limit: Arc<ConnectionLimit>,
         shape: Shape,
@@ -233,13 +232,13 @@ impl<K: EngineKind> Bench<K> {
         Bench { ring, waker, address, ticks: 0, pool, waiting: VecDeque::new(), slots: 0 }
     }
 
-    /// A key that no other connection of this bench has.
+    /// A key that is unique in this bench.
     pub(crate) fn key(&mut self) -> Key {
         self.slots += 1;
         Key::new(self.slots, self.slots * 7)
     }
 
-    /// One turn; what happened, but for ticks, is kept for [`Bench::next`].
+    /// One turn; its events, except ticks, are kept for [`Bench::next`].
     pub(crate) fn turn(&mut self, wait: bool) {
         let mut events = Vec::new();
         self.ring.turn(&mut events, wait).unwrap();
@@ -252,7 +251,7 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// One turn; what happened, but for ticks.
+    /// One turn; returns its events except ticks.
     pub(crate) fn batch(&mut self, wait: bool) -> Vec<Event> {
         self.turn(wait);
         self.waiting.drain(..).collect()
@@ -270,7 +269,7 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// Turns for `duration`, in which nothing but ticks may come.
+    /// Turns for `duration`, in which only ticks may come.
     pub(crate) fn stays_quiet(&mut self, duration: Duration) {
         let deadline = Instant::now() + duration;
         loop {
@@ -318,7 +317,7 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// The next event, which must be a send of `key` that fell short.
+    /// The next event, which must be a short send of `key`.
     pub(crate) fn incomplete(&mut self, key: Key) -> (Result<Box<[u8]>, Errno>, Option<Socket>) {
         match self.next() {
             Event::SendIncomplete { key: of, rest, socket } if of == key => (rest, socket),
@@ -326,7 +325,7 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// Receives until the end and returns all the bytes, arming again where needed.
+    /// Receives until the end and returns all bytes; arms again when a receive ends.
     pub(crate) fn read_to_end(&mut self, key: Key, socket: &Socket, expect: RecvMode) -> Vec<u8> {
         let mut all = Vec::new();
         self.ring.recv(key, socket, expect);
@@ -340,7 +339,7 @@ impl<K: EngineKind> Bench<K> {
                     }
                 }
                 Event::RecvEnded { key: of, end: RecvEnd::Eof } if of == key => return all,
-                // What was just received is given back by the coming turn only.
+                // The coming turn returns the buffer of the last event.
                 Event::RecvEnded { key: of, end: RecvEnd::NoBuffers } if of == key => {
                     self.ring.recv(key, socket, expect);
                 }
@@ -349,7 +348,7 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// A client that has not spoken yet: the kernel keeps it from the engine until it does.
+    /// A client that has sent nothing yet: the kernel does not report it to the engine before.
     pub(crate) fn client(&self) -> TcpStream {
         let client = TcpStream::connect(self.address).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -358,7 +357,7 @@ impl<K: EngineKind> Bench<K> {
         client
     }
 
-    /// A client that said `first`, and its accepted connection, with those bytes unread.
+    /// A client that has sent `first`, and its accepted connection with those bytes unread.
     pub(crate) fn pair(&mut self, first: &[u8]) -> (TcpStream, Key, Socket) {
         let mut client = self.client();
         client.write_all(first).unwrap();
@@ -376,12 +375,12 @@ impl<K: EngineKind> Bench<K> {
         (client, key, socket)
     }
 
-    /// Writes `reply` into the reply space.
+    /// Writes `reply` into the send buffer.
     pub(crate) fn fill_reply(&mut self, reply: &[u8]) {
         self.ring.send_buffer()[..reply.len()].copy_from_slice(reply);
     }
 
-    /// Drops the engine as it is, and the sockets among the events that were handed out.
+    /// Drops the engine as it is, and closes the sockets in events that were delivered.
     pub(crate) fn abandon(mut self) {
         for event in self.waiting.drain(..) {
             match event {
@@ -393,8 +392,8 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// Ends the test: nothing more may come, and every receive buffer must still be there,
-    /// which is shown by checking them all out at once.
+    /// Ends the test: no event may come any more, and every receive buffer must be free, which taking
+    /// all of them at once shows.
     pub(crate) fn finish(mut self) {
         self.stays_quiet(Duration::from_millis(20));
         let size = K::pool(&self.ring).take().map_or(2048, |buffer| buffer.len());
@@ -427,15 +426,15 @@ impl<K: EngineKind> Bench<K> {
     }
 }
 
-/// Bytes that tell where they stand: any loss, repetition or reordering shows.
+/// Bytes that depend on their position, so that loss, repetition and reordering show.
 pub(crate) fn pattern(seed: u32, len: usize) -> Vec<u8> {
     let words = (0..len as u32 / 4 + 1).map(|at| (at ^ seed).wrapping_mul(0x9e37_79b1));
     words.flat_map(u32::to_le_bytes).take(len).collect()
 }
 
-/// Limits what the kernel takes to send on the engine's side of a connection.
+/// Limits the send buffer of the engine's side of a connection.
 pub(crate) fn limit_send_buffer(socket: &Socket, bytes: usize) {
-    // SAFETY: the descriptor stays open, for its owner is borrowed during the call.
+    // SAFETY: the descriptor stays open: its owner is borrowed during the call.
     let fd = unsafe { BorrowedFd::borrow_raw(socket.raw()) };
     SockRef::from(&fd).set_send_buffer_size(bytes).unwrap();
 }

@@ -1,4 +1,4 @@
-//! More in one turn than the queues, the arena or the pool hold.
+//! More work in one turn than the queues, the arena or the pool hold.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::harness::{Bench, EngineKind, Shape, on_every_engine, pattern};
 on_every_engine!(
     more_replies_than_the_arena_holds_are_right,
     more_replies_than_the_submission_queue_holds_are_right,
-    thousands_of_receives_armed_at_once_are_all_heard,
+    thousands_of_receives_armed_at_once_all_complete,
     more_completions_than_the_queue_holds_are_all_delivered,
 );
 
@@ -28,8 +28,8 @@ fn affordable(wanted: usize) -> usize {
     wanted.min(affordable)
 }
 
-/// Connected clients that have all sent their number, in the order of their numbers.
-fn crowd<K: EngineKind>(bench: &Bench<K>, count: usize) -> Vec<TcpStream> {
+/// Connected clients, each of which has sent its number, in that order.
+fn connect_clients<K: EngineKind>(bench: &Bench<K>, count: usize) -> Vec<TcpStream> {
     let mut clients = Vec::with_capacity(count);
     for number in 0..count as u32 {
         let mut client = bench.client();
@@ -44,19 +44,19 @@ fn number_of(bytes: &[u8]) -> u32 {
 }
 
 fn more_replies_than_the_arena_holds_are_right<K: EngineKind>() {
-    // Of some 700 bytes each.
+    // About 700 bytes each.
     replies_in_one_turn_are_right::<K>(1 << 16);
 }
 
 fn more_replies_than_the_submission_queue_holds_are_right<K: EngineKind>() {
-    // It holds 1024, and the arena all of them.
+    // The queue holds 1024, and the arena all of them.
     replies_in_one_turn_are_right::<K>(1 << 23);
 }
 
 fn replies_in_one_turn_are_right<K: EngineKind>(arena_bytes: usize) {
     let mut bench =
         Bench::<K>::shaped(Shape { send_buffer_bytes: 1500, arena_bytes, ..Shape::default() });
-    let mut clients = crowd(&bench, affordable(3000));
+    let mut clients = connect_clients(&bench, affordable(3000));
     let len_of = |number: u32| 400 + (number as usize * 37) % 600;
     let mut pending = Vec::new();
     for _ in 0..clients.len() {
@@ -80,7 +80,7 @@ fn replies_in_one_turn_are_right<K: EngineKind>(arena_bytes: usize) {
                 kept.push((key, socket));
             }
             _ => {
-                // The receive goes between the reply and the next one's space.
+                // The receive is queued between a reply and the next send buffer.
                 bench.ring.send(key, &socket, reply.len());
                 bench.ring.recv(key, &socket, RecvMode::Multishot);
                 kept.push((key, socket));
@@ -109,10 +109,10 @@ fn replies_in_one_turn_are_right<K: EngineKind>(arena_bytes: usize) {
     bench.finish();
 }
 
-fn thousands_of_receives_armed_at_once_are_all_heard<K: EngineKind>() {
+fn thousands_of_receives_armed_at_once_all_complete<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let count = affordable(3000);
-    let mut clients = crowd(&bench, count);
+    let mut clients = connect_clients(&bench, count);
     let mut sockets = Vec::new();
     for _ in 0..count {
         sockets.push(Some((bench.accepted().0, bench.key())));
@@ -121,7 +121,7 @@ fn thousands_of_receives_armed_at_once_are_all_heard<K: EngineKind>() {
     for (socket, key) in sockets.iter().flatten() {
         bench.ring.recv(*key, socket, RecvMode::Immediate);
     }
-    // The pool is far too small for all at once: whoever got nothing asks again.
+    // The pool is far too small for all at once: receives without a buffer are repeated.
     let mut seen = vec![false; count];
     for _ in 0..2 {
         let mut open = count;
@@ -143,7 +143,7 @@ fn thousands_of_receives_armed_at_once_are_all_heard<K: EngineKind>() {
         }
         assert!(seen.iter().all(|seen| *seen));
         seen.fill(false);
-        // And once more, with all of them armed before anything is there.
+        // Once more, with all of them armed before any bytes arrive.
         for (socket, key) in sockets.iter().flatten() {
             bench.ring.recv(*key, socket, RecvMode::Immediate);
         }
@@ -171,26 +171,26 @@ fn drain_all<K: EngineKind>(bench: &mut Bench<K>, count: usize) {
 }
 
 fn more_completions_than_the_queue_holds_are_all_delivered<K: EngineKind>() {
-    // The io_uring engine's queue holds 8192 completions. Every client below causes more
-    // than one while the engine does not look.
+    // The completion queue of io_uring holds 8192. Every client below causes several completions
+    // before the engine's next turn.
     let mut bench = Bench::<K>::shaped(Shape {
         recv_buffers: 16384,
         recv_buffer_bytes: 64,
         ..Shape::default()
     });
     let count = affordable(300);
-    let mut clients = crowd(&bench, count);
+    let mut clients = connect_clients(&bench, count);
     let sockets: Vec<Socket> = (0..count).map(|_| bench.accepted().0).collect();
     for (number, socket) in sockets.iter().enumerate() {
         bench.ring.recv(annulus_ring::Key::new(number as u32, 1), socket, RecvMode::Multishot);
     }
     let mut heard = vec![Vec::new(); count];
-    hear(&mut bench, &sockets, &mut heard, 4);
-    // 300 clients, 40 buffers' worth each.
+    receive_all(&mut bench, &sockets, &mut heard, 4);
+    // 300 clients, each with bytes for 40 buffers.
     for (number, client) in clients.iter_mut().enumerate() {
         client.write_all(&pattern(number as u32, 40 * 64)).unwrap();
     }
-    hear(&mut bench, &sockets, &mut heard, 4 + 40 * 64);
+    receive_all(&mut bench, &sockets, &mut heard, 4 + 40 * 64);
     let mut numbers: Vec<u32> = heard.iter().map(|bytes| number_of(&bytes[..4])).collect();
     for (bytes, number) in heard.iter().zip(&numbers) {
         assert!(bytes[4..] == pattern(*number, 40 * 64), "bytes of client {number}");
@@ -207,8 +207,8 @@ fn more_completions_than_the_queue_holds_are_all_delivered<K: EngineKind>() {
     bench.stays_quiet(Duration::from_millis(20));
 }
 
-/// Receives until each connection has `len` bytes, arming again where needed.
-fn hear<K: EngineKind>(
+/// Receives until each connection has `len` bytes; arms again when a receive ends.
+fn receive_all<K: EngineKind>(
     bench: &mut Bench<K>,
     sockets: &[annulus_ring::Socket],
     heard: &mut [Vec<u8>],

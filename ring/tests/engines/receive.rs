@@ -1,4 +1,4 @@
-//! Receiving: bytes in order, once each, and every way to the end.
+//! Receiving: every byte once and in order, and all ways in which a receive ends.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,8 +13,8 @@ use crate::harness::{Bench, EngineKind, Shape, on_every_engine, pattern};
 on_every_engine!(
     one_receive_now_is_one_event,
     one_receive_for_later_waits_and_is_one_event,
-    few_bytes_wake_nobody,
-    few_bytes_and_the_end_are_delivered,
+    fewer_bytes_than_rcvlowat_do_not_complete_a_receive,
+    fewer_bytes_than_rcvlowat_are_delivered_at_the_end,
     a_receive_for_later_stays_armed,
     bytes_that_came_before_the_receive_are_delivered,
     the_end_is_reported,
@@ -57,7 +57,7 @@ fn one_receive_for_later_waits_and_is_one_event<K: EngineKind>() {
     bench.stays_quiet(Duration::from_millis(20));
     bench.ring.recv(key, &socket, RecvMode::Once);
     assert_eq!(&bench.received(key).0[..], b"unasked");
-    // Nothing is armed: the last bytes take the end of the connection with them.
+    // Nothing is armed, so the last reply can end the connection.
     bench.ring.send_buffer()[..3].copy_from_slice(b"bye");
     bench.ring.send_and_close(key, socket, 3);
     bench.stays_quiet(Duration::from_millis(20));
@@ -67,7 +67,7 @@ fn one_receive_for_later_waits_and_is_one_event<K: EngineKind>() {
     bench.finish();
 }
 
-fn few_bytes_wake_nobody<K: EngineKind>() {
+fn fewer_bytes_than_rcvlowat_do_not_complete_a_receive<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     bench.ring.set_rcvlowat(&socket, 10);
@@ -76,7 +76,7 @@ fn few_bytes_wake_nobody<K: EngineKind>() {
     bench.stays_quiet(Duration::from_millis(30));
     client.write_all(b" and six").unwrap();
     assert_eq!(&bench.received(key).0[..], b"four and six");
-    // What waits already is delivered when fewer are enough.
+    // Waiting bytes are delivered when the bound is lowered.
     bench.ring.recv(key, &socket, RecvMode::Once);
     client.write_all(b"few").unwrap();
     bench.stays_quiet(Duration::from_millis(30));
@@ -86,7 +86,7 @@ fn few_bytes_wake_nobody<K: EngineKind>() {
     bench.finish();
 }
 
-fn few_bytes_and_the_end_are_delivered<K: EngineKind>() {
+fn fewer_bytes_than_rcvlowat_are_delivered_at_the_end<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     bench.ring.set_rcvlowat(&socket, 10);
@@ -132,7 +132,7 @@ fn bytes_that_came_before_the_receive_are_delivered<K: EngineKind>() {
         bench.ring.cancel_recv(key);
         assert_eq!(bench.recv_ended(key), RecvEnd::Cancelled);
     }
-    // Again, now that an engine may have the socket under watch.
+    // Again, now that the engine may poll the socket.
     client.write_all(b"second").unwrap();
     bench.stays_quiet(Duration::from_millis(20));
     bench.ring.recv(key, &socket, RecvMode::Multishot);
@@ -160,7 +160,7 @@ fn the_end_is_reported<K: EngineKind>() {
                 bench.ring.recv(key, &socket, expect);
             }
             assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
-            // Asked again, it is still the end.
+            // A second receive reports the end again.
             bench.ring.recv(key, &socket, expect);
             assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
             bench.ring.close(socket);
@@ -185,7 +185,7 @@ fn bytes_and_end_together_are_both_reported<K: EngineKind>() {
             assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
             bench.ring.close(socket);
 
-            // With a receive armed, so that one report may stand for both.
+            // With an armed receive: one report may cover both.
             let (mut client, key, socket) = bench.greeted();
             bench.ring.recv(key, &socket, second);
             bench.turn(false);
@@ -210,7 +210,7 @@ fn bytes_and_end_together_are_both_reported<K: EngineKind>() {
 fn many_buffers_of_bytes_and_the_end_come_in_order<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let size = Shape::default().recv_buffer_bytes as usize;
-    // Exactly full buffers are the delicate ones: a full read may or may not be the last.
+    // Exactly full buffers are the difficult case: a full read may or may not be the last.
     for len in [1, size - 1, size, size + 1, 4 * size, 15 * size + 1, 300 * size] {
         for expect in [RecvMode::Immediate, RecvMode::Multishot] {
             let (mut client, key, socket) = bench.greeted();
@@ -287,7 +287,7 @@ fn a_cancelled_receive_ends_and_can_be_armed_again<K: EngineKind>() {
 }
 
 fn cancelling_loses_no_bytes<K: EngineKind>() {
-    // More buffers than one burst takes, so that receives are ended by the cancelling.
+    // More buffers than one burst fills, so that it is the cancellation that ends the receive.
     let mut bench = Bench::<K>::shaped(Shape { recv_buffers: 512, ..Shape::default() });
     let (mut client, key, socket) = bench.greeted();
     let sent = pattern(7, 3 << 20);
@@ -417,7 +417,7 @@ fn one_greedy_peer_does_not_starve_another<K: EngineKind>() {
     bench.finish();
 }
 
-/// Ends a receive that may deliver until it does, of two connections that both may.
+/// Cancels a receive; it and that of another connection may deliver bytes until then.
 fn end_receive<K: EngineKind>(bench: &mut Bench<K>, key: Key, socket: &Socket) {
     bench.ring.shutdown(socket, Shutdown::Both);
     bench.ring.cancel_recv(key);
@@ -458,8 +458,8 @@ fn a_completion_carries_the_key_it_was_queued_with<K: EngineKind>() {
         bench.ring.recv(key, &socket, RecvMode::Immediate);
         assert_eq!(&bench.received(key).0[..], b"x");
         bench.ring.recv(key, &socket, RecvMode::Multishot);
-        // The slot's earlier tenant is gone: nothing that is done to it or that it does may
-        // be taken for this one's.
+        // The slot's earlier connection is gone: its operations and completions must not affect
+        // this one.
         if let Some((mut earlier, earlier_key)) = previous.replace((client, key)) {
             let _ = earlier.write_all(b"too late");
             bench.ring.cancel_recv(earlier_key);

@@ -1,4 +1,4 @@
-//! Sending what fits at once, and every way to end a connection.
+//! Sends that complete at once, and all ways to end a connection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,21 +11,21 @@ use socket2::SockRef;
 use crate::harness::{Bench, EngineKind, on_every_engine, pattern};
 
 on_every_engine!(
-    a_reply_arrives_and_nothing_is_heard_of_it,
+    a_complete_reply_has_no_event,
     a_reply_and_a_receive_in_one_turn,
     a_last_reply_arrives_whole_and_then_the_end,
-    a_word_before_the_end_costs_no_last_reply,
-    a_last_reply_is_not_kept_back_by_waiting,
+    unread_bytes_do_not_cost_the_last_reply,
+    a_last_reply_is_not_delayed_by_waiting,
     an_empty_owned_send_is_sent,
     sending_to_a_peer_that_reset_fails,
-    a_last_reply_to_a_peer_that_reset_hands_the_socket_back,
+    a_last_reply_to_a_peer_that_reset_returns_the_socket,
     an_owned_send_to_a_peer_that_reset_fails,
     shutting_down_writes_leaves_reading,
     a_reset_is_a_reset,
     closing_is_an_end,
 );
 
-fn a_reply_arrives_and_nothing_is_heard_of_it<K: EngineKind>() {
+fn a_complete_reply_has_no_event<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = bench.greeted();
     for round in 0..10 {
@@ -64,7 +64,7 @@ fn a_reply_and_a_receive_in_one_turn<K: EngineKind>() {
     if !armed {
         bench.ring.recv(key, &socket, RecvMode::Multishot);
     }
-    // The last reply is unread by the client: its close may be a reset.
+    // The client has not read the last reply, so its close may be a reset.
     let end = bench.recv_ended(key);
     assert!(matches!(end, RecvEnd::Eof | RecvEnd::Error(Errno::CONNRESET)), "{end:?}");
     bench.ring.close(socket);
@@ -81,7 +81,7 @@ fn a_last_reply_arrives_whole_and_then_the_end<K: EngineKind>() {
     bench.finish();
 }
 
-/// Sends a last reply, of which the client gets every byte, and then the end.
+/// Sends a last reply; the client gets every byte and then the end.
 fn ends_with_the_whole<K: EngineKind>(
     bench: &mut Bench<K>,
     mut client: TcpStream,
@@ -99,7 +99,7 @@ fn ends_with_the_whole<K: EngineKind>(
 }
 
 /// A close with unread bytes would be a reset, and drop the reply.
-fn a_word_before_the_end_costs_no_last_reply<K: EngineKind>() {
+fn unread_bytes_do_not_cost_the_last_reply<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for word in [&b"x"[..], &[b'x'; 5000]] {
         let (mut client, key, socket) = bench.greeted();
@@ -114,9 +114,9 @@ fn a_word_before_the_end_costs_no_last_reply<K: EngineKind>() {
     bench.finish();
 }
 
-/// Its last segment is held back for the FIN: an engine that went to sleep before it closed
-/// would keep the client waiting, 200 ms for the bytes and longer for the end.
-fn a_last_reply_is_not_kept_back_by_waiting<K: EngineKind>() {
+/// The last segment is held back for the FIN: an engine that slept before the close would delay the
+/// bytes by 200 ms and the end by more.
+fn a_last_reply_is_not_delayed_by_waiting<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let mut fastest = Duration::MAX;
     for _ in 0..5 {
@@ -166,7 +166,7 @@ fn sending_to_a_peer_that_reset_fails<K: EngineKind>() {
     bench.finish();
 }
 
-fn a_last_reply_to_a_peer_that_reset_hands_the_socket_back<K: EngineKind>() {
+fn a_last_reply_to_a_peer_that_reset_returns_the_socket<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (client, key, socket) = bench.greeted();
     let fd = socket.raw();

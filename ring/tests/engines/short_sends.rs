@@ -1,5 +1,4 @@
-//! Sends that do not go out whole, to peers that do not read: what is left comes back, and
-//! together with what went it is every byte once.
+//! Short sends, to peers that do not read: the rest comes back, and the client gets every byte once.
 
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
@@ -11,29 +10,29 @@ use socket2::{Domain, SockAddr, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, EngineKind, Shape, limit_send_buffer, on_every_engine, pattern};
 
-/// More than two sockets' buffers hold, so that it cannot go out at once.
+/// More than the buffers of two sockets hold, so that it cannot be sent at once.
 const LARGE: usize = 12 << 20;
 
 on_every_engine!(
     the_rest_of_a_reply_comes_back_and_can_be_sent,
-    what_a_client_has_not_taken_is_told,
+    unsent_bytes_counts_what_the_client_has_not_read,
     the_rest_of_a_last_reply_comes_back_with_the_socket,
     a_full_socket_takes_nothing_and_loses_nothing,
-    several_replies_of_one_turn_fall_short_each_for_itself,
-    a_short_send_is_told_before_new_bytes,
+    several_short_sends_of_one_turn_are_reported_singly,
+    a_short_send_is_reported_before_new_bytes,
     a_slow_reader_gets_every_byte,
     shutting_down_aborts_a_send_to_a_slow_reader,
     receiving_goes_on_beside_an_owned_send,
     shutting_down_aborts_an_owned_send,
     a_reset_by_the_peer_aborts_an_owned_send,
-    a_short_send_is_told_by_its_key_though_its_socket_is_closed,
+    a_short_send_is_reported_by_its_key_though_its_socket_is_closed,
 );
 
 fn large<K: EngineKind>() -> Bench<K> {
     Bench::shaped(Shape { send_buffer_bytes: LARGE, ..Shape::default() })
 }
 
-/// A connection of a client with a small window, accepted and greeted.
+/// An accepted connection of a client with a small window; its first bytes are read.
 fn narrow<K: EngineKind>(bench: &mut Bench<K>) -> (TcpStream, Key, Socket) {
     let client = PlainSocket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     client.set_recv_buffer_size(4096).unwrap();
@@ -77,7 +76,7 @@ fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: EngineKind>() {
     bench.stays_quiet(Duration::from_millis(20));
     let reading = reader(client, Some(LARGE));
     assert_eq!(bench.sent(key), Ok(()));
-    // The connection serves on.
+    // The connection still works.
     let (mut client, got) = reading.join().unwrap();
     assert!(got == reply);
     bench.fill_reply(b"next");
@@ -90,7 +89,7 @@ fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: EngineKind>() {
     bench.finish();
 }
 
-fn what_a_client_has_not_taken_is_told<K: EngineKind>() {
+fn unsent_bytes_counts_what_the_client_has_not_read<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     let reply = pattern(3, LARGE);
@@ -100,7 +99,7 @@ fn what_a_client_has_not_taken_is_told<K: EngineKind>() {
     let (rest, _) = bench.incomplete(key);
     bench.ring.send_owned(key, &socket, rest.unwrap());
     bench.stays_quiet(Duration::from_millis(20));
-    // Less what fits the client's few kilobytes of room.
+    // Less the few kilobytes that fit into the client's buffer.
     let unsent = bench.ring.unsent_bytes(key, &socket);
     assert!((LARGE / 2..LARGE).contains(&unsent), "{unsent} of {LARGE} bytes");
     let reading = reader(client, Some(LARGE));
@@ -144,7 +143,7 @@ fn a_full_socket_takes_nothing_and_loses_nothing<K: EngineKind>() {
     let (rest, _) = bench.incomplete(key);
     let taken = LARGE - rest.unwrap().len();
     bench.stays_quiet(Duration::from_millis(100));
-    // As segments reach the client there is some room again; then there is none.
+    // There is some room again while segments reach the client; then there is none.
     let mut expected = first[..taken].to_vec();
     for round in 0.. {
         let reply = pattern(10 + round, LARGE);
@@ -165,14 +164,14 @@ fn a_full_socket_takes_nothing_and_loses_nothing<K: EngineKind>() {
     bench.finish();
 }
 
-fn several_replies_of_one_turn_fall_short_each_for_itself<K: EngineKind>() {
+fn several_short_sends_of_one_turn_are_reported_singly<K: EngineKind>() {
     let mut bench = large::<K>();
     let mut peers: Vec<_> = (0..6).map(|_| narrow(&mut bench)).collect();
     let mut readings = Vec::new();
     let mut keys = Vec::new();
     let mut sockets = Vec::new();
     for (at, (client, key, socket)) in peers.drain(..).enumerate() {
-        // Small ones, which go out whole, between the large ones.
+        // Small replies, which are sent completely, between the large ones.
         let len = if at % 2 == 0 { LARGE } else { 1000 };
         let reply = pattern(at as u32, len);
         bench.fill_reply(&reply);
@@ -212,16 +211,16 @@ fn several_replies_of_one_turn_fall_short_each_for_itself<K: EngineKind>() {
     bench.finish();
 }
 
-/// Who heard of the next request first would answer it ahead of the rest of this answer.
-fn a_short_send_is_told_before_new_bytes<K: EngineKind>() {
+/// Otherwise the next request would be answered ahead of the rest of this reply.
+fn a_short_send_is_reported_before_new_bytes<K: EngineKind>() {
     let mut bench = large::<K>();
     let peers: Vec<_> = (0..3).map(|_| narrow(&mut bench)).collect();
     let (client, key, socket) = &peers[2];
     bench.ring.recv(*key, socket, RecvMode::Multishot);
     bench.turn(false);
     SockRef::from(client).send(b"next request").unwrap();
-    // Two of these fill the arena: the third one's space makes the engine submit, and see
-    // the request, in the middle of the turn.
+    // Two of these fill the arena: the third send buffer makes the engine submit, and find the
+    // request, in the middle of the turn.
     for (_, key, socket) in &peers {
         bench.fill_reply(&pattern(key.slot(), LARGE));
         bench.ring.send(*key, socket, LARGE);
@@ -246,8 +245,8 @@ fn a_short_send_is_told_before_new_bytes<K: EngineKind>() {
     bench.finish();
 }
 
-/// The kernel waits for room by polling so many times, then in a thread of its own: this
-/// many bytes through a buffer this small take it there (24 MiB, 4 KiB).
+/// The kernel polls for room 128 times and then continues in a thread of its own, which so many bytes
+/// through so small a buffer reach (24 MiB, 4 KiB).
 fn a_slow_reader_gets_every_byte<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = narrow(&mut bench);
@@ -307,7 +306,7 @@ fn receiving_goes_on_beside_an_owned_send<K: EngineKind>() {
     let reading = reader(client, Some(LARGE));
     assert_eq!(bench.sent(key), Ok(()));
     assert!(reading.join().unwrap().1 == reply);
-    // The reader is gone with its thread's result.
+    // The reader's socket is closed with its thread.
     assert_eq!(bench.recv_ended(key), RecvEnd::Eof);
     bench.ring.close(socket);
     bench.finish();
@@ -349,7 +348,7 @@ fn a_reset_by_the_peer_aborts_an_owned_send<K: EngineKind>() {
     bench.finish();
 }
 
-fn a_short_send_is_told_by_its_key_though_its_socket_is_closed<K: EngineKind>() {
+fn a_short_send_is_reported_by_its_key_though_its_socket_is_closed<K: EngineKind>() {
     let mut bench = large::<K>();
     let (client, key, socket) = narrow(&mut bench);
     bench.fill_reply(&pattern(8, LARGE));

@@ -1,5 +1,5 @@
-//! Everything at once: many clients with random manners against a server that follows the
-//! trait's rules, every byte compared.
+//! Many clients with random behaviour against a server that obeys the rules of the trait; every byte
+//! is compared.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ const CLIENTS: u32 = 16;
 const DURATION: Duration = Duration::from_millis(1000);
 const REPLY: usize = 256 * 1024;
 
-/// A request is 12 bytes: length of the answer, its seed, what to do after it.
+/// A request has 12 bytes: the length of the reply, its seed, and what to do after it.
 const REQUEST: usize = 12;
 const KEEP: u32 = 0;
 const CLOSE: u32 = 1;
@@ -60,15 +60,15 @@ fn random_clients_get_every_byte<K: EngineKind>() {
 
 struct SoakConnection {
     key: Key,
-    /// `None` once it was given to `send_and_close`.
+    /// `None` after `send_and_close`.
     socket: Option<Socket>,
     armed: bool,
     cancelling: bool,
-    /// An owned send is under way.
+    /// An owned send is pending.
     sending: bool,
-    /// The turn that sent last: only the next one tells whether it fell short.
+    /// The turn of the last send: the next turn reports whether it was short.
     sent_in: u64,
-    /// The peer has no more to say, or nothing more is to be said to it.
+    /// The peer sends no more, or gets no more.
     leaving: bool,
     pending: Vec<u8>,
 }
@@ -80,13 +80,12 @@ struct SoakServer<K: EngineKind> {
     turn: u64,
     woken: bool,
     short_sends: usize,
-    /// To be gone on with in the coming turn.
+    /// To be continued in the coming turn.
     deferred: Vec<Key>,
 }
 
 impl<K: EngineKind> SoakServer<K> {
-    /// Serves until woken, which is when the clients are done, and the last connection is
-    /// gone.
+    /// Serves until the clients are done, which a wake reports, and all connections are closed.
     fn serve(&mut self) {
         while !(self.woken && self.connections.is_empty()) {
             let events = self.bench.batch(self.deferred.is_empty());
@@ -119,7 +118,7 @@ impl<K: EngineKind> SoakServer<K> {
                 (connection.armed, connection.cancelling) = (false, false);
                 match end {
                     RecvEnd::NoBuffers | RecvEnd::Cancelled => {}
-                    // What was asked before the end is still answered.
+                    // Requests before the end are still answered.
                     RecvEnd::Eof => connection.leaving = connection.pending.len() < REQUEST,
                     RecvEnd::Error(Errno::CONNRESET) => connection.leaving = true,
                     RecvEnd::Error(_) => panic!("{end:?}"),
@@ -138,7 +137,7 @@ impl<K: EngineKind> SoakServer<K> {
         }
     }
 
-    /// The connection that `key` names; no event may come for one that is gone.
+    /// The connection of `key`; no event may come for a closed one.
     fn known(&mut self, key: Key) -> &mut SoakConnection {
         let connection = self.connections.get_mut(&key.slot()).expect("an event of the dead");
         assert_eq!(connection.key, key, "an event of the slot's earlier tenant");
@@ -151,7 +150,7 @@ impl<K: EngineKind> SoakServer<K> {
         self.generation += 1;
         let key = Key::new(slot, self.generation);
         if self.generation.is_multiple_of(3) {
-            // Larger answers fall short.
+            // Larger replies are short sends.
             limit_send_buffer(&socket, 8192);
         }
         self.bench.ring.recv(key, &socket, RecvMode::Immediate);
@@ -189,7 +188,7 @@ impl<K: EngineKind> SoakServer<K> {
         }
     }
 
-    /// Answers, or closes when nothing is under way, or waits for more.
+    /// Replies, closes if nothing is pending, or waits for more.
     fn go_on(&mut self, key: Key) {
         let connection = self.connections.get_mut(&key.slot()).unwrap();
         let ring = &mut self.bench.ring;
@@ -251,7 +250,7 @@ impl SoakClient {
         self.random % bound
     }
 
-    /// Connections one after the other until it is time; how many answers were right.
+    /// Connects repeatedly until the deadline; returns the number of correct replies.
     fn run(mut self, address: SocketAddr, until: Instant) -> usize {
         let mut answers = 0;
         while Instant::now() < until {
@@ -259,9 +258,9 @@ impl SoakClient {
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             stream.set_nodelay(true).unwrap();
             match self.below(8) {
-                // One request, and gone with the answer.
+                // One request, closed with the reply.
                 0..=2 => answers += self.exchange(&mut stream, 1, CLOSE),
-                // A conversation, one request at a time.
+                // Keep-alive, one request at a time.
                 3 | 4 => {
                     for _ in 0..self.below(20) {
                         answers += self.exchange(&mut stream, 1, KEEP);
@@ -272,7 +271,7 @@ impl SoakClient {
                     let count = 1 + self.below(10);
                     answers += self.exchange(&mut stream, count, CLOSE);
                 }
-                // Asks and does not listen.
+                // Sends requests and does not read.
                 6 => {
                     let request = self.request(KEEP).0;
                     let (half, other) = request.split_at(1 + self.below(11) as usize);
@@ -284,7 +283,7 @@ impl SoakClient {
                         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
                     }
                 }
-                // Says all it has to say, then listens.
+                // Sends everything, shuts down its side, then reads.
                 _ => {
                     let (request, expected) = self.request(CLOSE);
                     stream.write_all(&request).unwrap();
@@ -307,7 +306,7 @@ impl SoakClient {
         (request, pattern(seed, len))
     }
 
-    /// Sends `count` requests, in pieces, then reads all the answers, maybe late.
+    /// Sends `count` requests in pieces, then reads all replies, perhaps late.
     fn exchange(&mut self, stream: &mut TcpStream, count: u32, last: u32) -> usize {
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
         for at in 1..=count {

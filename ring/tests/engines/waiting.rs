@@ -1,5 +1,5 @@
-//! Time, wakes, and waiting: never asleep while something is due, never busy while nothing
-//! is.
+//! Ticks, wakes and waits: an engine never sleeps while something is due, and is never busy while
+//! nothing is.
 
 use std::fs;
 use std::thread;
@@ -52,7 +52,7 @@ fn no_wake_is_lost<K: EngineKind>() {
     bench.waker.wake();
     assert!(matches!(bench.next(), Event::Wake));
     bench.stays_quiet(Duration::from_millis(20));
-    // Each after the one before was seen, at any moment of the engine's turn.
+    // Each after the previous one was reported, at any moment of the engine's turn.
     let (seen, is_seen) = std::sync::mpsc::channel();
     let waker = bench.waker.clone();
     let other = thread::spawn(move || {
@@ -71,8 +71,7 @@ fn no_wake_is_lost<K: EngineKind>() {
 
 fn waiting_is_not_busy<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
-    // Connections in every quiet state: armed, read and not armed again, bytes waiting
-    // unasked for, ended and not asked again.
+    // Connections in every idle state: armed; read and not armed; with unread bytes; ended.
     let (_armed, key, armed_socket) = bench.greeted();
     bench.ring.recv(key, &armed_socket, RecvMode::Multishot);
     let (_now, key, now_socket) = bench.greeted();
@@ -105,7 +104,7 @@ fn waiting_is_not_busy<K: EngineKind>() {
     bench.finish();
 }
 
-/// CPU time that this thread has had.
+/// The CPU time of this thread.
 fn cpu_time() -> Duration {
     let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
