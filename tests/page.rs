@@ -1,11 +1,11 @@
-//! The operators' page in a real browser: Debian's Chromium, which is told what to do through a
-//! pipe and says all that it requests and complains of.
+//! The page of the admin listener in Debian's Chromium, which the tests control through a pipe.
 //!
-//! `browser` drives it, `numbers` is what the page shows and how it keeps up, `manners` what it
-//! may do and how it looks on a phone, `trouble` what it says when the tracker leaves.
+//! `browser` controls it, `helpers` reads the page; `numbers` is what the page shows and how it
+//! updates, `policy` its security policy and its layout on a phone, `lost` what it shows when the
+//! tracker does not respond or stops.
 
 mod browser;
-mod manners;
+mod helpers;
+mod lost;
 mod numbers;
-mod trouble;
-mod watched;
+mod policy;

@@ -181,14 +181,14 @@ fn workers_have_a_higher_priority(engine: Engine) {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", tracker.pid())).unwrap();
         let stats =
             tasks.filter_map(|it| std::fs::read_to_string(it.ok()?.path().join("stat")).ok());
-        let told = stats.filter_map(|stat| {
+        let values = stats.filter_map(|stat| {
             let (before, after) = stat.rsplit_once(") ")?;
             let (_, name) = before.split_once('(')?;
             // Field 19 in proc_pid_stat(5); the first here is field 3.
             let nice = after.split(' ').nth(19 - 3)?.parse::<i32>().ok()?;
             name.starts_with(wanted).then_some(nice)
         });
-        told.collect::<Vec<i32>>()
+        values.collect::<Vec<i32>>()
     };
     let workers = niceness("worker-");
     assert_eq!(workers, [workers[0]; 2]);

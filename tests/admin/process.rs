@@ -34,9 +34,9 @@ fn resources_are_those_of_proc(engine: Engine) {
     let samples = admin.samples();
     assert!(samples["process_max_fds"] >= open && samples["process_threads"] >= 5.0);
     let resident = tracker.resident_bytes() as f64;
-    let told = samples["process_resident_memory_bytes"];
-    assert!((told / resident - 1.0).abs() < 0.5, "{told} is not {resident}");
-    assert!(samples["process_virtual_memory_bytes"] >= told);
+    let reported = samples["process_resident_memory_bytes"];
+    assert!((reported / resident - 1.0).abs() < 0.5, "{reported} is not {resident}");
+    assert!(samples["process_virtual_memory_bytes"] >= reported);
     let before = samples["process_cpu_seconds_total"];
     let after = tracker.processor_time().as_secs_f64();
     assert!(before <= after && after - before < TIMEOUT.as_secs_f64(), "{before} {after}");

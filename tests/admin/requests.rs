@@ -190,13 +190,13 @@ fn requests_above_the_rate_limit_fail(engine: Engine) {
     let tracker = Tracker::start(engine, &format!("{limits}{OPERATIONS}"));
     let admin = AdminClient::of(&tracker);
     let target = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
-    let (mut told, mut reset) = (0, 0);
+    let (mut refused, mut reset) = (0, 0);
     for _ in 0..60 {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(&target);
         match client.stream.peek(&mut [0]) {
             Ok(1) => {
-                told += u32::from(client.read_response().body.starts_with(b"d14:failure reason"))
+                refused += u32::from(client.read_response().body.starts_with(b"d14:failure reason"))
             }
             other => {
                 assert_eq!(other.unwrap_err().kind(), ErrorKind::ConnectionReset);
@@ -204,8 +204,8 @@ fn requests_above_the_rate_limit_fail(engine: Engine) {
             }
         }
     }
-    assert!(told > 0 && reset > 0, "{told} {reset}");
-    assert_eq!(admin.labelled_samples(FAILURES), [format!("reason=address_requests {told}")]);
+    assert!(refused > 0 && reset > 0, "{refused} {reset}");
+    assert_eq!(admin.labelled_samples(FAILURES), [format!("reason=address_requests {refused}")]);
     let rejected = admin.labelled_samples("annulus_connections_rejected_total");
     assert_eq!(rejected, [format!("reason=address_requests {reset}")]);
 }

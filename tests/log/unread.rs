@@ -1,5 +1,5 @@
 //! The program that reads the log may be stopped, slow or gone: the tracker still serves, and stops
-//! when it is told to.
+//! on a signal.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -72,7 +72,7 @@ impl Unread {
         let child = command.stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut unread = Unread { child, log, manager, address, _authority: authority };
-        let status = unread.told("READY=1");
+        let status = unread.expect_notification("READY=1");
         let (_, addresses) = status.split_once("listening on ").unwrap();
         unread.address = addresses.split(',').next().unwrap().parse().unwrap();
         unread
@@ -80,7 +80,7 @@ impl Unread {
 
     /// Waits for a message to the manager that begins with this, and returns it whole.
     #[track_caller]
-    fn told(&self, what: &str) -> String {
+    fn expect_notification(&self, what: &str) -> String {
         loop {
             let mut message = [0; 4096];
             let length = match self.manager.recv(&mut message) {
@@ -103,7 +103,7 @@ impl Unread {
     #[track_caller]
     fn reload(&self) {
         self.signal("HUP");
-        self.told("READY=1");
+        self.expect_notification("READY=1");
     }
 
     #[track_caller]
@@ -145,7 +145,7 @@ fn a_full_pipe_does_not_block(engine: Engine) {
     tracker.reload();
     tracker.serves();
     for _ in 0..3 {
-        tracker.told("WATCHDOG=1");
+        tracker.expect_notification("WATCHDOG=1");
     }
     tracker.log.read_exact(&mut [0; PIPE_BYTES]).unwrap();
     assert!(tracker.stop().success());

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde_json::{Value, json};
 
 use super::browser::Browser;
-use super::watched::{OPERATIONS, STATE, address, card, has_browser, item, row, watch};
+use super::helpers::{OPERATIONS, STATE, address, card, has_browser, item, row, watch};
 use crate::support::authority::KeyKind;
 use crate::support::client::{fetch, get_request};
 use crate::support::requirements::TempDir;

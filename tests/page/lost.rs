@@ -1,6 +1,6 @@
 //! What the page shows when the tracker does not respond, drains or has stopped.
 
-use super::watched::{OPERATIONS, STATE, card, has_browser, watch};
+use super::helpers::{OPERATIONS, STATE, card, has_browser, watch};
 use crate::support::client::HttpClient;
 use crate::support::tracker::{Engine, Tracker, test_both_engines};
 

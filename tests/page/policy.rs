@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::watched::{OPERATIONS, address, has_browser, watch};
+use super::helpers::{OPERATIONS, address, has_browser, watch};
 use crate::support::client::{fetch, get_request};
 use crate::support::tracker::{Engine, Tracker, wait_for};
 
@@ -114,6 +114,7 @@ fn it_fits_a_phone() {
         .map(it => Number.parseFloat(getComputedStyle(it).fontSize)))";
     assert!(browser.ask(smallest).parse::<f64>().unwrap() >= 12.0);
     // Nothing is expressed by colour alone: there are heads, captions and a live state.
-    let told = "document.querySelectorAll('h1, h2, caption, th[scope], [role=status]').length > 20";
-    assert_eq!(browser.ask(told), "true");
+    let landmarks =
+        "document.querySelectorAll('h1, h2, caption, th[scope], [role=status]').length > 20";
+    assert_eq!(browser.ask(landmarks), "true");
 }
