@@ -1,72 +1,68 @@
-//! One thread: a ring's events on one side, connections and the server on the other.
+//! One worker thread: a ring's events on one side, connections and the server on the other.
 //!
-//! A turn of the loop is [`Worker::wait`] (the ring submits, sleeps, harvests) and
-//! [`Worker::act`] on what it brought. A request that arrives whole is parsed in the buffer
-//! that the kernel filled, answered into the arena that the kernel sends from, and forgotten.
+//! A turn of the loop is [`Worker::wait`], in which the ring submits, sleeps and collects
+//! completions, and [`Worker::act`] on what it brought. A request that arrives whole is parsed in
+//! the buffer that the kernel filled, and answered into the buffer that the kernel sends from.
 //!
-//! The rules that keep a connection's bytes in order and its memory bounded:
-//! - one reply batch a turn and connection; what arrives after it waits for the next turn,
-//!   when it is known whether the batch went out whole ([`Slot::sent_turn`]);
-//! - while a client does not read ([`Slot::sending`]), nothing more of it is answered, and
-//!   beyond a bound nothing more is received;
-//! - a connection whose answers are on their way lives as long as its client takes some of them;
-//! - closing is a join: a slot is free when nothing of it is in the kernel.
+//! What keeps a connection's bytes in order and its memory bounded:
+//! - One batch of responses a turn and connection. What arrives after it waits for the next turn,
+//!   when it is known whether the batch went out whole ([`slot::Slot::sent_turn`]).
+//! - While a client does not read ([`slot::Slot::send_pending`]), no more of its requests are answered,
+//!   and beyond a bound no more are received.
+//! - A connection stays open as long as its client acknowledges responses ([`timeouts`]).
+//! - A slot is freed when no operation of it is in the kernel.
+//! - Everything that clients can cause in a turn has a bound. What exceeds it waits for the next
+//!   turn, in the order of arrival.
 //!
-//! The worker is generic over the ring, so that the tests can put a hostile one under it.
+//! The worker is generic over the ring: the simulator (`tests/sim`) puts a hostile one under it.
 
-mod budget;
+mod accept;
 mod close;
 mod eviction;
 mod eviction_lists;
 mod io;
-mod listeners;
 mod memory;
-mod progress;
+mod shutdown;
 mod slot;
-mod streaming;
+mod timeouts;
 mod timer_wheel;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use annulus_ring::{
-    AcceptEnd, Event, Key, ListenerIndex, RecvMode, Ring, Socket, sort_freed_memory,
-};
-use slab::Slab;
+use annulus_ring::{AcceptEnd, Event, Key, ListenerIndex, Ring, sort_freed_memory};
 
 use crate::clock::whole_seconds;
 pub use crate::connection::Timeouts;
-use crate::connection::{Connection, Handler, TlsBuffers, deadline_after};
+use crate::connection::TlsBuffers;
+use crate::limits::{EVENTS_SORTED_MIN, HANDSHAKES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX};
 use crate::log::WarningLimiter;
 use crate::metrics::Counters;
-use crate::metrics::labels::{AcceptPause, AddressFamily, Rejection, TransportKind};
+use crate::metrics::labels::AcceptPause;
 use crate::proxy::ProxyProtocol;
-use crate::rate_limit::ConnectionPermit;
 use crate::server::Server;
-use crate::tls::{HandshakeState, TlsAcceptor};
+use crate::tls::TlsAcceptor;
+use accept::Listeners;
 use annulus_swarm::{Sweep, SweepStatus};
+use eviction::Eviction;
 pub use eviction::EvictionCoordinator;
-use eviction_lists::{EvictionList, EvictionLists};
-use listeners::Listeners;
-use slot::{Phase, Slot};
+use slot::Slots;
 use timer_wheel::TimerWheel;
 
-/// What a worker is told by configuration.
+/// What is configured of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerConfig {
-    /// Listeners of its ring.
+    /// How many listeners its ring has.
     pub listeners: ListenerIndex,
-    /// The first of them that speaks TLS; all after it do too.
+    /// The first listener with TLS; all after it have TLS too.
     pub tls_from: ListenerIndex,
-    /// Bytes of replies that are encrypted at once.
+    /// Bytes of responses that are encrypted at once.
     pub tls_buffer_bytes: usize,
-    /// How long clients may take to ask.
     pub timeouts: Timeouts,
-    /// Seconds that a client may go without taking anything of its answers.
+    /// Seconds that a client may take to acknowledge any of its responses.
     pub send_s: u32,
     /// Seconds that a shutdown may take.
     pub shutdown_s: u32,
@@ -91,59 +87,47 @@ pub struct WorkerParts {
     pub now_s: u32,
 }
 
-/// One worker: a ring, a server, and the connections between them.
+/// One worker.
 pub struct Worker<R> {
     ring: R,
     server: Server,
     acceptor: Option<TlsAcceptor>,
     proxy_protocol: Option<ProxyProtocol>,
-    scratch: TlsBuffers,
+    tls_buffers: TlsBuffers,
     sweep: Sweep,
     sweeping: bool,
     stop: Arc<AtomicBool>,
-    settings: WorkerConfig,
-    slots: Slab<Slot>,
-    wheel: TimerWheel,
-    order: EvictionLists,
-    doors: Listeners,
-    room: Arc<EvictionCoordinator>,
-    /// Which of the workers it is.
-    seat: usize,
-    /// Nearly as many connections are open as may be, with all workers.
-    crowded: bool,
-    /// Accepting has stopped because all places were taken, and none was accepted since.
-    full: bool,
-    /// Another worker was asked to make room, and no connection was accepted since.
-    asked_others: bool,
-    /// The last second in which none of those that are over could be closed at once.
-    lingering_tried_s: u32,
-    /// Connections that were found waiting for a place in this turn.
-    newcomers: u32,
-    events: Vec<Event>,
-    /// Connections that go on in the next turn, or as soon as a turn has time for them.
-    queue: VecDeque<Key>,
-    /// Connections whose handshakes go on when a turn has time for them.
-    handshake_queue: VecDeque<Key>,
-    /// Events of the turn at hand that come last.
-    late_events: Vec<Event>,
-    /// Connections whose last answer was sent in this turn: see [`Phase::Departing`].
-    departing: Vec<Key>,
+    config: WorkerConfig,
+    slots: Slots,
+    timers: TimerWheel,
+    /// Slots whose timer is over.
     due: Vec<u32>,
-    /// Connections that the next piece of a full scrape can be sent to.
-    streams: VecDeque<Key>,
-    /// Bytes that connections hold: see [`memory`].
-    kept: usize,
-    held_too_much: WarningLimiter,
-    /// Bytes of replies in this turn.
-    replied: usize,
-    /// Costly steps of handshakes in this turn.
-    handshakes: u32,
-    /// Requests that had been answered when this turn began.
+    listeners: Listeners,
+    eviction: Eviction,
+    events: Vec<Event>,
+    /// Events of this turn that come last.
+    late_events: Vec<Event>,
+    /// Connections that resume as soon as a turn has time for them.
+    resume_queue: VecDeque<Key>,
+    /// The same, for handshakes.
+    handshake_queue: VecDeque<Key>,
+    /// Connections that the next chunk of a full scrape can be sent to.
+    stream_queue: VecDeque<Key>,
+    /// Connections in [`slot::Phase::SentAndClosed`].
+    sent_and_closed: Vec<Key>,
+    /// The sum of [`slot::Slot::buffered_bytes`].
+    buffered_bytes: usize,
+    buffered_warning: WarningLimiter,
+    /// Bytes of responses in this turn.
+    sent_bytes: usize,
+    /// Costly handshake steps in this turn.
+    handshake_steps: u32,
+    /// [`Server::answered`] when this turn began.
     answered_before: u32,
-    generation: u32,
+    /// Never 0.
     turn: u32,
     now_s: u32,
-    /// The second at which a shutdown stops waiting.
+    /// The second at which a shutdown is out of time.
     shutdown_at_s: Option<u32>,
     counters: Arc<Counters>,
 }
@@ -152,8 +136,8 @@ impl<R: Ring> Worker<R> {
     /// A worker that accepts at once. [`Worker::run`] ends when `stop` is set and the ring woken.
     pub fn new(mut ring: R, parts: WorkerParts) -> Worker<R> {
         let WorkerParts { config, server, acceptor, now_s, .. } = parts;
-        let mut doors = Listeners::new(config.listeners);
-        doors.open(&mut ring);
+        let mut listeners = Listeners::new(config.listeners);
+        listeners.accept_all(&mut ring);
         let counters = Arc::clone(server.counters());
         counters.turned_s.set(u64::from(now_s));
         let tls_bytes = if acceptor.is_some() { config.tls_buffer_bytes } else { 0 };
@@ -162,35 +146,27 @@ impl<R: Ring> Worker<R> {
             server,
             acceptor,
             proxy_protocol: parts.proxy_protocol,
-            scratch: TlsBuffers::new(tls_bytes),
+            tls_buffers: TlsBuffers::new(tls_bytes),
             sweep: parts.sweep,
             sweeping: false,
             stop: parts.stop,
-            settings: config,
-            slots: Slab::new(),
-            wheel: TimerWheel::new(now_s),
-            order: EvictionLists::new(),
-            doors,
-            room: parts.evictions,
-            seat: parts.index,
-            crowded: false,
-            full: false,
-            asked_others: false,
-            lingering_tried_s: 0,
-            newcomers: 0,
-            events: Vec::new(),
-            queue: VecDeque::new(),
-            handshake_queue: VecDeque::new(),
-            late_events: Vec::new(),
-            departing: Vec::new(),
+            config,
+            slots: Slots::default(),
+            timers: TimerWheel::new(now_s),
             due: Vec::new(),
-            streams: VecDeque::new(),
-            kept: 0,
-            held_too_much: WarningLimiter::default(),
-            replied: 0,
-            handshakes: 0,
+            listeners,
+            eviction: Eviction::new(parts.evictions, parts.index),
+            events: Vec::new(),
+            late_events: Vec::new(),
+            resume_queue: VecDeque::new(),
+            handshake_queue: VecDeque::new(),
+            stream_queue: VecDeque::new(),
+            sent_and_closed: Vec::new(),
+            buffered_bytes: 0,
+            buffered_warning: WarningLimiter::default(),
+            sent_bytes: 0,
+            handshake_steps: 0,
             answered_before: 0,
-            generation: 0,
             turn: 1,
             now_s,
             shutdown_at_s: None,
@@ -198,10 +174,10 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Turns the loop until told to stop and done; `clock` tells the time since the start.
+    /// Turns the loop until a shutdown is complete; `clock` is the time since the start.
     ///
     /// # Errors
-    /// When the ring has broken.
+    /// The ring has failed.
     pub fn run(&mut self, clock: impl Fn() -> Duration) -> std::io::Result<()> {
         loop {
             while !self.finished() {
@@ -211,7 +187,7 @@ impl<R: Ring> Worker<R> {
                 let took = clock().saturating_sub(began);
                 self.counters.turned(self.now_s, took, self.server.take_answered());
             }
-            // The last closes are queued: submit them.
+            // Submits the last closes.
             self.ring.turn(&mut self.events, false)?;
             if self.events.is_empty() {
                 return Ok(());
@@ -220,53 +196,44 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Submits what is queued and waits until something has happened.
+    /// Submits what is queued, and waits for an event unless there is more to do.
     ///
     /// # Errors
-    /// When the ring has broken.
+    /// The ring has failed.
     pub fn wait(&mut self) -> std::io::Result<()> {
-        let queued = !(self.queue.is_empty()
+        let idle = self.resume_queue.is_empty()
             && self.handshake_queue.is_empty()
-            && self.streams.is_empty()
-            && self.due.is_empty());
-        let idle = !queued && self.departing.is_empty() && !self.sweeping;
+            && self.stream_queue.is_empty()
+            && self.due.is_empty()
+            && self.sent_and_closed.is_empty()
+            && !self.sweeping;
         self.ring.turn(&mut self.events, idle)
     }
 
-    /// Acts on what has happened.
+    /// Acts on the events.
     pub fn act(&mut self, now_s: u32) {
-        self.now_s = now_s;
-        self.turn = self.turn.wrapping_add(1).max(1);
-        self.replied = 0;
-        self.handshakes = 0;
-        self.answered_before = self.server.answered();
-        self.server.set_now(now_s);
-        self.crowded = self.room.limit().is_nearly_reached();
-        if self.server.refresh_access_list() {
-            self.sweep.start_full_round();
-            self.sweeping = true;
-        }
+        self.begin_turn(now_s);
         let mut events = mem::take(&mut self.events);
-        // What fell short in the last turn comes first: nothing more may be sent before it.
+        // Short sends of the last turn come first: nothing may be sent before their rest.
         for event in events.extract_if(.., |event| matches!(event, Event::SendIncomplete { .. })) {
             self.on_event(event);
         }
-        self.let_go();
-        self.go_on_with_queued();
-        self.sort_newcomers_last(&mut events);
+        self.remove_sent_and_closed();
+        self.resume_queued();
+        self.move_new_clients_last(&mut events);
         for event in events.drain(..) {
             self.on_event(event);
         }
         self.events = events;
-        self.shake_hands();
-        self.stream_some();
-        self.look_at_deadlines();
+        self.resume_handshakes();
+        self.send_next_chunk();
+        self.check_deadlines();
         if self.shutdown_at_s.is_none() && self.stop.load(Ordering::Acquire) {
             self.begin_shutdown();
         }
-        self.reset_largest();
+        self.enforce_memory_limit();
         self.make_room();
-        self.doors.open_freed(&mut self.ring);
+        self.listeners.accept_after_close(&mut self.ring);
         self.counters.connections.set(self.slots.len() as u64);
         if self.sweeping {
             self.sweeping = self.server.sweep(&mut self.sweep) == SweepStatus::Pending;
@@ -274,38 +241,49 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Whether a shutdown is complete.
-    pub fn finished(&self) -> bool {
-        self.shutdown_at_s.is_some() && self.slots.is_empty() && self.doors.closed()
+    fn begin_turn(&mut self, now_s: u32) {
+        self.now_s = now_s;
+        self.turn = self.turn.wrapping_add(1).max(1);
+        self.sent_bytes = 0;
+        self.handshake_steps = 0;
+        self.answered_before = self.server.answered();
+        self.server.set_now(now_s);
+        self.eviction.begin_turn();
+        if self.server.refresh_access_list() {
+            self.sweep.start_full_round();
+            self.sweeping = true;
+        }
     }
 
-    /// Connections held.
+    /// Whether a shutdown is complete.
+    pub fn finished(&self) -> bool {
+        self.shutdown_at_s.is_some() && self.slots.len() == 0 && self.listeners.all_closed()
+    }
+
     pub fn connections(&self) -> usize {
         self.slots.len()
     }
 
-    /// Bytes that are allocated for what connections have sent and not been answered, and for
-    /// answers that they have not read.
-    pub fn kept_bytes(&self) -> usize {
-        self.kept
+    /// Bytes that are allocated for unanswered requests and unsent responses.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
     }
 
-    /// The same, counted one by one: for accounts of the whole.
-    pub fn count_kept_bytes(&self) -> usize {
-        self.slots.iter().map(|(_, slot)| slot.held_bytes()).sum()
+    /// [`Worker::buffered_bytes`], counted anew: for tests.
+    pub fn count_buffered_bytes(&self) -> usize {
+        self.slots.iter().map(|(_, slot)| slot.buffered_bytes()).sum()
     }
 
-    /// Costly steps of handshakes, and requests answered, in the last turn.
+    /// Costly handshake steps, and requests answered, in the last turn.
     pub fn turn_work(&self) -> (u32, u32) {
-        (self.handshakes, self.server.answered().wrapping_sub(self.answered_before))
+        (self.handshake_steps, self.server.answered().wrapping_sub(self.answered_before))
     }
 
-    /// The ring, for accounts of what it holds.
     pub fn ring(&self) -> &R {
         &self.ring
     }
 
-    /// The ring, to act on what the test has it simulate.
+    /// For tests, which act on what their ring simulates.
     pub fn ring_mut(&mut self) -> &mut R {
         &mut self.ring
     }
@@ -317,132 +295,93 @@ impl<R: Ring> Worker<R> {
                 self.on_accepted(listener, socket, peer.map(|peer| peer.ip()));
             }
             Event::RecvEnded { key, end } => self.on_recv_ended(key, end),
-            Event::SendIncomplete { key, rest, socket } => self.on_incomplete(key, rest, socket),
+            Event::SendIncomplete { key, rest, socket } => {
+                self.on_send_incomplete(key, rest, socket);
+            }
             Event::Sent { key, result } => self.on_sent(key, result),
             Event::AcceptEnded { listener, cause } => {
                 match cause {
-                    AcceptEnd::LimitReached { waiting } => self.on_full(waiting),
-                    AcceptEnd::Exhausted(_) => self.note_pause(AcceptPause::Exhausted),
-                    AcceptEnd::Error(_) => self.note_pause(AcceptPause::Error),
+                    AcceptEnd::LimitReached { waiting } => self.on_limit_reached(waiting),
+                    AcceptEnd::Exhausted(_) => self.count_pause(AcceptPause::Exhausted),
+                    AcceptEnd::Error(_) => self.count_pause(AcceptPause::Error),
                     AcceptEnd::Finished => {}
                 }
-                self.doors.ended(listener, cause, self.now_s);
+                self.listeners.on_accept_ended(listener, cause, self.now_s);
             }
-            // A server connects to nobody.
+            // A tracker connects to nothing.
             Event::Connected { .. } => debug_assert!(false),
             Event::Tick => self.on_tick(),
-            // What there is to see is looked at once a turn, but for a place that has become free.
-            Event::Wake => self.doors.open(&mut self.ring),
+            // Every turn checks what a wake can be for, but for a connection that another worker
+            // has closed.
+            Event::Wake => self.listeners.accept_all(&mut self.ring),
         }
     }
 
-    /// The slot of a connection that is not gone, nor about to.
-    fn slot(&mut self, key: Key) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(key.slot() as usize)?;
-        let there = slot.generation == key.generation() && slot.phase != Phase::Departing;
-        there.then_some(slot)
-    }
-
-    fn note_pause(&self, pause: AcceptPause) {
+    fn count_pause(&self, pause: AcceptPause) {
         self.counters.accept_pauses.add(pause);
     }
 
-    fn on_accepted(&mut self, listener: ListenerIndex, socket: Socket, peer: Option<IpAddr>) {
-        (self.full, self.asked_others) = (false, false);
-        let acceptor = match &self.acceptor {
-            Some(acceptor) if listener >= self.settings.tls_from => Some(acceptor),
-            _ => None,
-        };
-        let introduced = match &mut self.proxy_protocol {
-            Some(proxy_protocol) if proxy_protocol.expected_at(listener) => {
-                Some(proxy_protocol.may_come_from(peer, self.now_s))
+    /// Whether this turn may not answer more requests.
+    fn is_request_budget_spent(&self) -> bool {
+        let (_, answered) = self.turn_work();
+        answered >= REQUESTS_PER_TURN_MAX
+    }
+
+    /// Whether a costly handshake step that has just arrived must wait.
+    fn must_queue_handshake(&self) -> bool {
+        self.handshake_steps >= HANDSHAKES_PER_TURN_MAX || !self.handshake_queue.is_empty()
+    }
+
+    /// Resumes connections that could not go on in the last turn.
+    fn resume_queued(&mut self) {
+        // Connections that are queued anew have had their share of this turn.
+        for _ in 0..self.resume_queue.len() {
+            if self.is_request_budget_spent() {
+                break;
             }
-            _ => None,
-        };
-        let ticket = match (introduced, peer) {
-            // The client is let in, or not, when the proxy has said who it is; and the proxy at a
-            // Unix socket is.
-            (Some(true), _) | (_, None) => Some(ConnectionPermit::default()),
-            (_, Some(peer)) => self.server.admit(peer, acceptor.is_some()),
-        };
-        let Some(ticket) = ticket else { return self.ring.reset(socket) };
-        let timeouts = &self.settings.timeouts;
-        let connection = match acceptor.map(TlsAcceptor::accept) {
-            Some(Some(mut session)) => {
-                if acceptor.is_some_and(TlsAcceptor::needs_local_address)
-                    && let Ok(address) = socket.local_address()
-                {
-                    session.connected_to(address.ip());
-                }
-                Connection::new(peer, Some(session), self.now_s, timeouts)
+            let Some(key) = self.resume_queue.pop_front() else { break };
+            self.resume_scheduled(key);
+        }
+    }
+
+    /// Resumes handshakes, the longest waiting first, and some in every turn: requests may use up
+    /// the budget of one turn after the other.
+    fn resume_handshakes(&mut self) {
+        for resumed in 0..self.handshake_queue.len() {
+            let has_had_share = resumed >= HANDSHAKES_PER_TURN_MAX as usize;
+            if self.handshake_steps >= HANDSHAKES_PER_TURN_MAX
+                || has_had_share && self.is_request_budget_spent()
+            {
+                break;
             }
-            Some(None) => {
-                self.server.release(ticket);
-                return self.reject(socket, Rejection::NoMemory);
+            let Some(key) = self.handshake_queue.pop_front() else { break };
+            self.resume_scheduled(key);
+        }
+    }
+
+    fn resume_scheduled(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.scheduled = false;
+            self.resume(key);
+        }
+    }
+
+    /// Moves the events of new connections behind those of connections that have been answered
+    /// before: these are few, and have waited while new ones were accepted.
+    fn move_new_clients_last(&mut self, events: &mut Vec<Event>) {
+        if events.len() < EVENTS_SORTED_MIN {
+            return;
+        }
+        let mut late = mem::take(&mut self.late_events);
+        let is_late = |event: &mut Event| match event {
+            Event::Received { key, .. } | Event::RecvEnded { key, .. } => {
+                self.slots.get_mut(*key).is_some_and(|slot| !slot.connection.has_answered())
             }
-            None => Connection::new(peer, None, self.now_s, timeouts),
+            Event::Accepted { .. } | Event::AcceptEnded { .. } => true,
+            _ => false,
         };
-        let connection = match introduced {
-            Some(trusted) => connection.proxy_protocol(trusted),
-            None => connection,
-        };
-        let transport = if acceptor.is_some() { TransportKind::Https } else { TransportKind::Http };
-        self.counters.accepted.add((transport, AddressFamily::of(peer)));
-        let connection = connection.with_permit(ticket);
-        let key = self.insert(connection, socket);
-        if self.shutdown_at_s.is_some() {
-            self.note_owed(key);
-        }
-        self.receive(key, RecvMode::Immediate);
-    }
-
-    /// Closes a connection that is not to be served.
-    fn reject(&mut self, socket: Socket, rejection: Rejection) {
-        self.counters.rejected.add(rejection);
-        self.ring.reset(socket);
-    }
-
-    fn insert(&mut self, connection: Connection, socket: Socket) -> Key {
-        self.generation = (self.generation + 1) % Key::GENERATIONS;
-        let entry = self.slots.vacant_entry();
-        let index = entry.key();
-        let slot = entry.insert(Slot::new(connection, socket, self.generation));
-        self.wheel.set(index as u32, slot.deadline_s);
-        let key = slot.key(index);
-        self.order.append(index as u32, EvictionList::Unanswered);
-        key
-    }
-
-    /// Takes a connection out; its socket is the caller's to close.
-    fn remove(&mut self, key: Key) -> Socket {
-        self.end_stream(key);
-        let slot = self.slots.remove(key.slot() as usize);
-        debug_assert!(slot.generation == key.generation() && !slot.armed && !slot.sending);
-        self.kept -= slot.held_bytes();
-        if slot.connection.handshake() == Some(HandshakeState::InProgress) {
-            self.counters.handshakes_failed.add(1);
-        }
-        self.wheel.remove(key.slot());
-        self.order.remove(key.slot());
-        if slot.evicted {
-            self.room.evicted_is_gone();
-        }
-        self.doors.freed();
-        self.server.release(slot.connection.into_permit());
-        slot.socket
-    }
-
-    fn receive(&mut self, key: Key, expect: RecvMode) {
-        let slot = &mut self.slots[key.slot() as usize];
-        if !slot.armed && !slot.ended {
-            slot.armed = true;
-            self.ring.recv(key, &slot.socket, expect);
-        }
-    }
-
-    fn set_deadline(&mut self, key: Key, after_s: u32) {
-        let slot = &mut self.slots[key.slot() as usize];
-        slot.deadline_s = deadline_after(self.now_s, after_s);
-        self.wheel.set(key.slot(), slot.deadline_s);
+        late.extend(events.extract_if(.., is_late));
+        events.append(&mut late);
+        self.late_events = late;
     }
 }

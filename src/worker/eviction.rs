@@ -1,5 +1,5 @@
-//! Room for new connections when as many are open as may be: the longest idle ones are closed for
-//! them, whichever worker they are with.
+//! Making room at the limit of connections: the longest idle ones are closed for new ones,
+//! whichever worker they belong to.
 
 use std::mem;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -8,85 +8,84 @@ use std::sync::{Arc, Mutex, PoisonError};
 use annulus_ring::{ConnectionLimit, Key, Ring, Waker};
 
 use super::Worker;
-use super::close::overdue;
-use super::eviction_lists::EvictionList;
-use super::progress::ONLY_FIN;
-use super::slot::Phase;
+use super::eviction_lists::{EvictionList, EvictionLists};
+use super::slot::{Phase, Slot};
+use super::timeouts::{ONLY_FIN, waits_for};
 use crate::connection::Connection;
 use crate::limits::{EVICTIONS_PER_TURN_MAX, UNANSWERED_SHARE};
 use crate::log::WarningLimiter;
 use crate::metrics::labels::{AcceptPause, WaitingFor};
 
-/// Connections that are looked at for one that can be closed at once.
-const LINGERING_LOOKS: usize = 8;
+/// Lingering connections that are examined for one that can be closed at once.
+const LINGERING_EXAMINED_MAX: usize = 8;
 
-/// Stands for the first to go of a worker that has no connection to be closed.
-const NEVER: u32 = u32::MAX;
+/// The rank of a worker without a connection to evict.
+const NO_CANDIDATE: u32 = u32::MAX;
 
-/// Marks the second of one whose request or handshake is not coming: it goes after all idle ones.
+/// Marks the rank of a connection without a response: those come after all idle ones.
 const UNANSWERED: u32 = 1 << 31;
 
-/// What the workers tell each other about their connections.
+/// What the workers know of each other's connections.
 #[derive(Debug)]
 pub struct EvictionCoordinator {
     limit: Arc<ConnectionLimit>,
-    seats: Vec<WorkerEntry>,
-    /// Connections that are being closed to make room.
-    leaving: AtomicUsize,
-    /// One line for all workers.
-    full: Mutex<WarningLimiter>,
+    workers: Vec<EvictionStatus>,
+    /// Connections that are being evicted.
+    in_progress: AtomicUsize,
+    warning: Mutex<WarningLimiter>,
 }
 
-/// One worker, as the others see it: on a cache line of its own.
+/// What one worker tells the others, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-struct WorkerEntry {
-    /// The one that is alone needs none.
+struct EvictionStatus {
+    /// `None` if there is only one worker.
     waker: Option<Waker>,
-    /// Which of its connections is to be closed first, about: [`Worker::first_to_go`].
-    first_to_go: AtomicU32,
-    /// Connections that others ask it to close.
-    asked: AtomicU32,
+    /// [`Worker::eviction_rank`] of its next candidate, when it last changed.
+    rank: AtomicU32,
+    /// Connections that others ask it to evict.
+    requested: AtomicU32,
 }
 
-impl WorkerEntry {
-    fn new(waker: Option<Waker>) -> WorkerEntry {
-        WorkerEntry { waker, first_to_go: AtomicU32::new(NEVER), asked: AtomicU32::new(0) }
+impl EvictionStatus {
+    fn new(waker: Option<Waker>) -> EvictionStatus {
+        EvictionStatus { waker, rank: AtomicU32::new(NO_CANDIDATE), requested: AtomicU32::new(0) }
     }
 
-    /// How many connections it is asked to close since it looked last.
-    fn take_asked(&self) -> u32 {
-        // Seldom any: a load without a write leaves the cache line where it is.
-        if self.asked.load(Ordering::Relaxed) == 0 {
+    fn take_requested(&self) -> u32 {
+        // Mostly zero: a load does not take the cache line from other cores.
+        if self.requested.load(Ordering::Relaxed) == 0 {
             0
         } else {
-            self.asked.swap(0, Ordering::Relaxed)
+            self.requested.swap(0, Ordering::Relaxed)
         }
     }
 }
 
 impl EvictionCoordinator {
-    /// For workers that are woken by these, in their order.
+    /// For workers with these wakers, by number.
     pub fn new(limit: Arc<ConnectionLimit>, wakers: &[Waker]) -> EvictionCoordinator {
-        let seats = wakers.iter().map(|waker| WorkerEntry::new(Some(waker.clone()))).collect();
-        EvictionCoordinator { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
+        let workers = wakers.iter().map(|waker| EvictionStatus::new(Some(waker.clone())));
+        EvictionCoordinator { workers: workers.collect(), ..Self::alone(limit) }
     }
 
-    /// For one worker.
+    /// For a single worker.
     pub fn alone(limit: Arc<ConnectionLimit>) -> EvictionCoordinator {
-        let seats = vec![WorkerEntry::new(None)];
-        EvictionCoordinator { limit, seats, leaving: AtomicUsize::new(0), full: Mutex::default() }
+        EvictionCoordinator {
+            limit,
+            workers: vec![EvictionStatus::new(None)],
+            in_progress: AtomicUsize::new(0),
+            warning: Mutex::default(),
+        }
     }
 
-    /// How many connections there may be, and are.
     pub fn limit(&self) -> &Arc<ConnectionLimit> {
         &self.limit
     }
 
-    /// Says in the log that connections wait for others to be closed.
     fn warn(&self, now_s: u32) {
-        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
-        full.warning(
+        let mut warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
+        warning.warning(
             now_s,
             format_args!(
                 "{} connections are open, as many as may be, and others wait: closing the longest \
@@ -97,79 +96,127 @@ impl EvictionCoordinator {
         );
     }
 
-    /// The worker beside `own` with the connection that is to be closed before those of all others,
-    /// and which that is, if one may be closed at `now_s`.
-    fn first_to_go_beside(&self, own: usize, now_s: u32) -> Option<(usize, u32)> {
-        let others = self.seats.iter().enumerate().filter(|&(index, _)| index != own);
-        let first = |(index, seat): (usize, &WorkerEntry)| {
-            (index, seat.first_to_go.load(Ordering::Relaxed))
-        };
-        others
-            .map(first)
-            .min_by_key(|&(_, first)| first)
-            .filter(|&(_, first)| first <= UNANSWERED | now_s)
+    /// The worker other than `own` with the first candidate of all, and its rank, if that may be
+    /// evicted at `now_s`.
+    fn first_elsewhere(&self, own: usize, now_s: u32) -> Option<(usize, u32)> {
+        let ranks = self.workers.iter().map(|worker| worker.rank.load(Ordering::Relaxed));
+        let others = ranks.enumerate().filter(|&(index, _)| index != own);
+        let first = others.min_by_key(|&(_, rank)| rank)?;
+        (first.1 <= UNANSWERED | now_s).then_some(first)
     }
 
-    /// Asks a worker to close so many connections.
-    fn ask(&self, worker: usize, connections: u32) {
-        let seat = &self.seats[worker];
-        seat.asked.fetch_max(connections, Ordering::Relaxed);
-        if let Some(waker) = &seat.waker {
+    fn request(&self, worker: usize, connections: u32) {
+        let worker = &self.workers[worker];
+        worker.requested.fetch_max(connections, Ordering::Relaxed);
+        if let Some(waker) = &worker.waker {
             waker.wake();
         }
     }
+}
 
-    /// A connection that was closed to make room is gone.
-    pub(super) fn evicted_is_gone(&self) {
-        self.leaving.fetch_sub(1, Ordering::Relaxed);
+/// One worker's part of it.
+pub(super) struct Eviction {
+    coordinator: Arc<EvictionCoordinator>,
+    /// The number of this worker.
+    index: usize,
+    pub(super) lists: EvictionLists,
+    /// Nearly as many connections are open as are allowed, with all workers.
+    pub(super) near_limit: bool,
+    /// Accepting has stopped at the limit, and nothing was accepted since.
+    at_limit: bool,
+    /// Another worker was asked to evict, and nothing was accepted since.
+    asked_others: bool,
+    /// The last second in which no lingering connection could be closed at once.
+    lingering_busy_s: u32,
+    /// Connections that wait to be accepted, found in this turn.
+    waiting: u32,
+}
+
+impl Eviction {
+    pub(super) fn new(coordinator: Arc<EvictionCoordinator>, index: usize) -> Eviction {
+        Eviction {
+            coordinator,
+            index,
+            lists: EvictionLists::new(),
+            near_limit: false,
+            at_limit: false,
+            asked_others: false,
+            lingering_busy_s: 0,
+            waiting: 0,
+        }
+    }
+
+    pub(super) fn begin_turn(&mut self) {
+        self.near_limit = self.coordinator.limit.is_nearly_reached();
+    }
+
+    pub(super) fn on_accepted(&mut self) {
+        (self.at_limit, self.asked_others) = (false, false);
+    }
+
+    pub(super) fn on_removed(&mut self, slot: u32, evicted: bool) {
+        self.lists.remove(slot);
+        if evicted {
+            self.coordinator.in_progress.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn count_evicted(&self) {
+        self.coordinator.in_progress.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl<R: Ring> Worker<R> {
-    /// Connections wait at a listener, and as many are open as may be.
-    pub(super) fn on_full(&mut self, waiting: u32) {
-        self.newcomers = self.newcomers.saturating_add(waiting);
-        if !mem::replace(&mut self.full, true) {
-            self.note_pause(AcceptPause::ConnectionLimit);
+    /// `waiting` connections cannot be accepted at the limit.
+    pub(super) fn on_limit_reached(&mut self, waiting: u32) {
+        self.eviction.waiting = self.eviction.waiting.saturating_add(waiting);
+        if !mem::replace(&mut self.eviction.at_limit, true) {
+            self.count_pause(AcceptPause::ConnectionLimit);
         }
-        self.room.warn(self.now_s);
+        self.eviction.coordinator.warn(self.now_s);
     }
 
-    /// Closes connections for those that wait here, and for as many as other workers ask for; has
-    /// another worker close them if it has longer idle ones.
+    /// Evicts for the connections that wait here and elsewhere, or asks another worker to do so if
+    /// it has longer idle ones.
     pub(super) fn make_room(&mut self) {
-        let newcomers = mem::take(&mut self.newcomers);
-        let asked = self.room.seats[self.seat].take_asked();
-        if newcomers > 0 || asked > 0 {
-            self.evict_for(newcomers, asked);
+        let waiting = mem::take(&mut self.eviction.waiting);
+        let requested = self.own_status().take_requested();
+        if waiting > 0 || requested > 0 {
+            self.evict_for(waiting, requested);
         }
-        // Who asks goes by what was told last, and may ask in vain for ever if that is not so.
-        if self.order.take_changed() || asked > 0 {
-            let first = self.first_to_go();
-            let told = &self.room.seats[self.seat].first_to_go;
-            if told.load(Ordering::Relaxed) != first {
-                told.store(first, Ordering::Relaxed);
+        // A worker that was asked in vain must correct its rank, or it would be asked for ever.
+        if self.eviction.lists.take_changed() || requested > 0 {
+            let rank = self.eviction_rank();
+            let told = &self.own_status().rank;
+            if told.load(Ordering::Relaxed) != rank {
+                told.store(rank, Ordering::Relaxed);
             }
         }
     }
 
-    fn evict_for(&mut self, newcomers: u32, mut asked: u32) {
-        let leaving = self.room.leaving.load(Ordering::Relaxed);
-        let mut missing = newcomers.saturating_sub(u32::try_from(leaving).unwrap_or(u32::MAX));
+    fn own_status(&self) -> &EvictionStatus {
+        &self.eviction.coordinator.workers[self.eviction.index]
+    }
+
+    fn evict_for(&mut self, waiting: u32, mut requested: u32) {
+        let in_progress = self.eviction.coordinator.in_progress.load(Ordering::Relaxed);
+        let mut missing = waiting.saturating_sub(u32::try_from(in_progress).unwrap_or(u32::MAX));
         for _ in 0..EVICTIONS_PER_TURN_MAX {
-            if missing == 0 && asked == 0 {
+            if missing == 0 && requested == 0 {
                 break;
             }
-            let first = self.first_to_go();
-            let other = self.room.first_to_go_beside(self.seat, self.now_s).filter(|_| missing > 0);
-            // Who was asked in vain may have none that can be closed.
-            let own_first = self.asked_others || other.is_none_or(|(_, others)| first <= others);
-            if own_first && self.evict() {
+            let rank = self.eviction_rank();
+            let Eviction { coordinator, index, .. } = &self.eviction;
+            let other = coordinator.first_elsewhere(*index, self.now_s).filter(|_| missing > 0);
+            // A worker that was asked in vain may have none that can be closed.
+            let own_first =
+                self.eviction.asked_others || other.is_none_or(|(_, other)| rank <= other);
+            if own_first && self.evict_one() {
                 missing = missing.saturating_sub(1);
-                asked = asked.saturating_sub(1);
+                requested = requested.saturating_sub(1);
             } else if let Some((other, _)) = other {
-                self.room.ask(other, missing);
-                self.asked_others = true;
+                self.eviction.coordinator.request(other, missing);
+                self.eviction.asked_others = true;
                 missing = 0;
             } else {
                 break;
@@ -177,96 +224,91 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Which connection is to be closed first, less than that of another worker if it goes before
-    /// that: 0 if one is over, else since when the longest idle one is idle, else from when on one
-    /// that is not answered may be closed, with a mark.
-    fn first_to_go(&self) -> u32 {
-        if self.order.first(EvictionList::Lingering).is_some()
-            && self.lingering_tried_s != self.now_s
-        {
+    /// The order of the worker's next candidate among those of all workers: 0 for a lingering
+    /// connection, then the second since when one is idle, then with a mark the second from which
+    /// an unanswered one may be evicted.
+    fn eviction_rank(&self) -> u32 {
+        let lists = &self.eviction.lists;
+        let lingering_examined = self.eviction.lingering_busy_s == self.now_s;
+        if lists.first(EvictionList::Lingering).is_some() && !lingering_examined {
             return 0;
         }
-        let first = |list| self.slots.get(self.order.first(list)? as usize);
-        if let Some(slot) = first(EvictionList::Idle) {
-            return slot.connection.deadline_s().saturating_sub(self.settings.timeouts.idle_s);
+        if let Some((_, slot)) = self.first_of(EvictionList::Idle) {
+            return slot.connection.deadline_s().saturating_sub(self.config.timeouts.idle_s);
         }
-        first(EvictionList::Unanswered).map_or(NEVER, |slot| {
-            UNANSWERED | self.evictable_from_s(&slot.connection, overdue(&slot.connection))
+        self.first_of(EvictionList::Unanswered).map_or(NO_CANDIDATE, |(_, slot)| {
+            UNANSWERED | self.evictable_from_s(&slot.connection, waits_for(&slot.connection))
         })
     }
 
-    /// Closes a connection that has had its last answer, and whose client has taken it but does not
-    /// close. Whether there was one.
-    fn close_lingering(&mut self) -> bool {
-        for _ in 0..LINGERING_LOOKS {
-            let Some(index) = self.order.first(EvictionList::Lingering) else { break };
-            let Some(slot) = self.slots.get(index as usize) else { break };
-            let key = slot.key(index as usize);
+    fn first_of(&self, list: EvictionList) -> Option<(Key, &Slot)> {
+        self.slots.at(self.eviction.lists.first(list)?)
+    }
+
+    /// Evicts a lingering connection, or else the longest idle one, or else the one whose request
+    /// or handshake is overdue for longest. Whether there was one.
+    fn evict_one(&mut self) -> bool {
+        self.evict_lingering()
+            || self.evict_from(EvictionList::Idle)
+            || self.evict_from(EvictionList::Unanswered)
+    }
+
+    /// Closes a lingering connection whose client has acknowledged everything.
+    fn evict_lingering(&mut self) -> bool {
+        for _ in 0..LINGERING_EXAMINED_MAX {
+            let Some((key, slot)) = self.first_of(EvictionList::Lingering) else { break };
             if slot.phase != Phase::Lingering || slot.evicted {
-                self.order.remove(index);
-            } else if self.unsent(key) > ONLY_FIN || self.ring.unread_bytes(&slot.socket) > 0 {
-                self.lingering_tried_s = self.now_s;
-                self.order.append(index, EvictionList::Lingering);
+                self.eviction.lists.remove(key.slot());
+            } else if self.unsent_bytes(key) > ONLY_FIN || self.ring.unread_bytes(&slot.socket) > 0
+            {
+                self.eviction.lingering_busy_s = self.now_s;
+                self.eviction.lists.append(key.slot(), EvictionList::Lingering);
             } else {
-                self.order.remove(index);
-                self.room.leaving.fetch_add(1, Ordering::Relaxed);
-                self.slots[index as usize].evicted = true;
-                self.end(key, false);
+                self.eviction.lists.remove(key.slot());
+                self.eviction.count_evicted();
+                self.slots[key].evicted = true;
+                self.close(key, false);
                 return true;
             }
         }
         false
     }
 
-    /// Closes a connection that is over, or else the longest idle one; if there is none, the one
-    /// whose request or handshake is not coming for longest, unless that is not long. Whether there
-    /// was one.
-    fn evict(&mut self) -> bool {
-        let turn = self.turn;
-        if self.close_lingering() {
-            return true;
-        }
-        for list in [EvictionList::Idle, EvictionList::Unanswered] {
-            for _ in 0..EVICTIONS_PER_TURN_MAX {
-                let Some(index) = self.order.first(list) else { break };
-                let Some(slot) = self.slots.get_mut(index as usize) else { break };
-                let key = slot.key(index as usize);
-                let waits_for = overdue(&slot.connection);
-                if slot.phase != Phase::Serving || slot.sending || slot.queued || slot.ended {
-                    // It comes back to the end of a list when it waits for its client again.
-                    slot.listed_idle = false;
-                    self.order.remove(index);
-                } else if (list == EvictionList::Idle) != (waits_for == WaitingFor::Idle) {
-                    // It has begun a request since, or ended it.
-                    slot.listed_idle = list == EvictionList::Unanswered;
-                    let other = if list == EvictionList::Idle {
-                        EvictionList::Unanswered
-                    } else {
-                        EvictionList::Idle
-                    };
-                    self.order.append(index, other);
-                } else if slot.sent_turn == turn
-                    || self.evictable_from_s(&self.slots[index as usize].connection, waits_for)
-                        > self.now_s
-                {
-                    break;
-                } else if self.unsent(key) > 0 {
-                    // It is busy with its last answer.
-                    self.order.append(index, list);
-                } else {
-                    self.order.remove(index);
-                    self.close_for_another(key, waits_for);
-                    return true;
-                }
+    fn evict_from(&mut self, list: EvictionList) -> bool {
+        for _ in 0..EVICTIONS_PER_TURN_MAX {
+            let Some((key, slot)) = self.first_of(list) else { break };
+            let waits_for = waits_for(&slot.connection);
+            let busy = slot.send_pending || slot.scheduled || slot.peer_closed;
+            if slot.phase != Phase::Serving || busy {
+                // It comes back to the end of a list when it waits for its client again.
+                self.slots[key].listed_idle = false;
+                self.eviction.lists.remove(key.slot());
+            } else if (list == EvictionList::Idle) != (waits_for == WaitingFor::Idle) {
+                // It has begun or ended a request since it was listed.
+                let is_idle = list == EvictionList::Unanswered;
+                let other = if is_idle { EvictionList::Idle } else { EvictionList::Unanswered };
+                self.slots[key].listed_idle = is_idle;
+                self.eviction.lists.append(key.slot(), other);
+            } else if slot.sent_turn == self.turn
+                || self.evictable_from_s(&slot.connection, waits_for) > self.now_s
+            {
+                break;
+            } else if self.unsent_bytes(key) > 0 {
+                // Its client is still reading the last response.
+                self.eviction.lists.append(key.slot(), list);
+            } else {
+                self.eviction.lists.remove(key.slot());
+                self.evict(key, waits_for);
+                return true;
             }
         }
         false
     }
 
-    /// From when on a connection has had the time that is left to it when others wait: all but the
-    /// idle ones have a share of what they have else.
+    /// From when on a connection may be evicted: while others wait, a client has only a share of
+    /// the time for its handshake or its first request.
     fn evictable_from_s(&self, connection: &Connection, waits_for: WaitingFor) -> u32 {
-        let timeouts = &self.settings.timeouts;
+        let timeouts = &self.config.timeouts;
         let allowed_s = match waits_for {
             WaitingFor::Handshake => timeouts.handshake_s,
             WaitingFor::Header => timeouts.header_s,
@@ -275,15 +317,15 @@ impl<R: Ring> Worker<R> {
         connection.deadline_s().saturating_sub(allowed_s - allowed_s / UNANSWERED_SHARE)
     }
 
-    fn close_for_another(&mut self, key: Key, waits_for: WaitingFor) {
-        // One that had sent more when it was closed may be listed anew, and counts once.
-        if !mem::replace(&mut self.slots[key.slot() as usize].evicted, true) {
+    fn evict(&mut self, key: Key, waits_for: WaitingFor) {
+        // A connection that had sent more when it was closed is listed again, but counts once.
+        if !mem::replace(&mut self.slots[key].evicted, true) {
             self.counters.evicted.add(waits_for);
-            self.room.leaving.fetch_add(1, Ordering::Relaxed);
+            self.eviction.count_evicted();
         }
         match waits_for {
-            WaitingFor::Idle => self.part_from(key),
-            _ => self.give_up(key),
+            WaitingFor::Idle => self.close_when_received(key),
+            _ => self.abort(key),
         }
     }
 }

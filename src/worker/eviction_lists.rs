@@ -1,19 +1,19 @@
-//! Connections that may be closed to make room, in the order in which they began to wait.
+//! Connections that may be evicted, in the order in which they began to wait.
 //!
-//! Three doubly linked lists through the slots themselves, as in the wheel, so that an answer moves
-//! its connection with a few writes.
+//! The lists are doubly linked through the slots, so that moving a connection is a few writes.
+
+use std::mem;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// Which of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EvictionList {
-    /// Connections that have had an answer and say nothing.
+    /// Connections that have had a response, and whose client sends nothing.
     Idle = 0,
-    /// Connections whose first request, or handshake, has not come to its end.
+    /// Connections whose handshake or first request is not complete.
     Unanswered = 1,
-    /// Connections that have had their last answer, and whose clients do not close them.
+    /// Connections that have had their last response, and whose client does not close them.
     Lingering = 2,
 }
 
@@ -25,12 +25,12 @@ struct Link {
 
 const UNLINKED: Link = Link { next: NONE, previous: NONE };
 
-/// The lists, over the slots of a slab.
+/// The lists of all slots.
 pub(super) struct EvictionLists {
     links: Vec<Link>,
     heads: [u32; 3],
     tails: [u32; 3],
-    /// Whether another slot may be the first of a list than when it was last asked.
+    /// See [`EvictionLists::take_changed`].
     changed: bool,
 }
 
@@ -39,19 +39,19 @@ impl EvictionLists {
         EvictionLists { links: Vec::new(), heads: [NONE; 3], tails: [NONE; 3], changed: false }
     }
 
-    /// Whether the first of a list may be another since this was last asked, or the same anew.
+    /// Whether a list may have another first slot since the last call.
     pub(super) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+        mem::take(&mut self.changed)
     }
 
-    /// Moves `slot` to the end of a list, from wherever it is.
+    /// Moves `slot` to the end of a list.
     pub(super) fn append(&mut self, slot: u32, list: EvictionList) {
         self.remove(slot);
         let index = slot as usize;
         if index >= self.links.len() {
             self.links.resize(index + 1, UNLINKED);
         }
-        let previous = std::mem::replace(&mut self.tails[list as usize], slot);
+        let previous = mem::replace(&mut self.tails[list as usize], slot);
         self.links[index] = Link { next: NONE, previous };
         match previous {
             NONE => {
@@ -62,11 +62,10 @@ impl EvictionLists {
         }
     }
 
-    /// Takes `slot` out, if it is in a list.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize) else { return };
-        let Link { next, previous } = std::mem::replace(link, UNLINKED);
-        // One without neighbours is in a list only if it is the whole of one.
+        let Link { next, previous } = mem::replace(link, UNLINKED);
+        // Without neighbours it is in no list, or alone in one.
         match previous {
             NONE => {
                 self.heads.iter_mut().filter(|head| **head == slot).for_each(|at| *at = next);
@@ -82,7 +81,6 @@ impl EvictionLists {
         }
     }
 
-    /// The slot that has been in a list for longest.
     pub(super) fn first(&self, list: EvictionList) -> Option<u32> {
         Some(self.heads[list as usize]).filter(|&slot| slot != NONE)
     }

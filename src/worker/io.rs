@@ -1,14 +1,14 @@
-//! What a connection goes through from its first byte to its last answer.
+//! Receiving requests and sending responses.
 
 use std::mem;
 
 use annulus_ring::{Errno, Key, RecvBuf, RecvEnd, RecvMode, Ring, Socket};
 
+use super::Worker;
 use super::eviction_lists::EvictionList;
-use super::progress::UNKNOWN;
 use super::slot::Phase;
-use super::{Worker, WorkerConfig};
-use crate::connection::{Action, Progress, RequestError, Turn};
+use super::timeouts::UNKNOWN;
+use crate::connection::{Action, Progress, Turn};
 use crate::limits::{
     CLOSED_WITH_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, LINGER_BYTES_MAX, LINGER_S,
     RESPONSE_BYTES_PER_TURN, TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
@@ -17,67 +17,79 @@ use crate::metrics::labels::{Rejection, Resumption, TlsVersion};
 use crate::tls::HandshakeState;
 
 impl<R: Ring> Worker<R> {
+    pub(super) fn receive(&mut self, key: Key, mode: RecvMode) {
+        let slot = &mut self.slots[key];
+        if !slot.recv_pending && !slot.peer_closed {
+            slot.recv_pending = true;
+            self.ring.recv(key, &slot.socket, mode);
+        }
+    }
+
     pub(super) fn on_received(&mut self, key: Key, mut buffer: RecvBuf, more: bool) {
         let turn = self.turn;
-        let (no_handshake, no_request) = (self.has_no_time_for_handshakes(), self.has_no_time());
+        let queue_request = self.is_request_budget_spent();
+        let queue_handshake = self.must_queue_handshake();
         self.counters.bytes_received.add(buffer.len() as u64);
-        let Some(slot) = self.slot(key) else { return };
-        slot.armed = more;
-        slot.full = buffer.is_full();
-        slot.owed = slot.owed.saturating_sub(buffer.len() as u32);
-        let later = no_request
-            || slot.sending
-            || slot.queued
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.recv_pending = more;
+        slot.buffer_filled = buffer.is_full();
+        slot.unread_at_stop = slot.unread_at_stop.saturating_sub(buffer.len() as u32);
+        let later = queue_request
+            || slot.send_pending
+            || slot.scheduled
             || slot.sent_turn == turn
-            || (no_handshake && slot.connection.may_be_costly(&buffer));
+            || (queue_handshake && slot.connection.may_be_costly(&buffer));
         match slot.phase {
-            Phase::Serving if later => {
-                let before = slot.held_bytes();
-                slot.connection.buffer(&buffer);
-                let much = slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
-                let (allocated, armed) = (slot.connection.allocated_bytes(), slot.armed);
-                self.recount(key, before);
-                if allocated > UNREAD_BYTES_MAX {
-                    self.counters.rejected.add(Rejection::Unread);
-                    self.end(key, true);
-                } else {
-                    if much && armed {
-                        self.ring.cancel_recv(key);
-                    }
-                    self.queue(key);
-                }
-            }
-            Phase::Serving => self.serve(key, &mut buffer),
+            Phase::Serving if later => self.buffer(key, &buffer),
+            Phase::Serving => self.process(key, &mut buffer),
             Phase::Streaming | Phase::Flushing | Phase::Lingering => {
-                slot.dropped = slot.dropped.saturating_add(buffer.len() as u32);
+                slot.dropped_bytes = slot.dropped_bytes.saturating_add(buffer.len() as u32);
                 let lingers = slot.phase == Phase::Lingering;
-                if slot.dropped > LINGER_BYTES_MAX {
-                    self.end(key, true);
+                if slot.dropped_bytes > LINGER_BYTES_MAX {
+                    self.close(key, true);
                 } else if lingers {
                     self.receive(key, RecvMode::Multishot);
                 }
             }
-            Phase::Departing => {}
-            Phase::Ending { .. } => self.join(key),
+            Phase::SentAndClosed => {}
+            Phase::Closing { .. } => self.close_if_idle(key),
         }
     }
 
-    /// Answers what `bytes` and those kept before them complete.
-    pub(super) fn serve(&mut self, key: Key, bytes: &mut [u8]) {
+    /// Buffers bytes for a later turn.
+    fn buffer(&mut self, key: Key, bytes: &[u8]) {
+        let slot = &mut self.slots[key];
+        let before = slot.buffered_bytes();
+        slot.connection.buffer(bytes);
+        let pause = slot.recv_pending && slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
+        let too_much = slot.connection.allocated_bytes() > UNREAD_BYTES_MAX;
+        self.update_buffered(key, before);
+        if too_much {
+            self.counters.rejected.add(Rejection::Unread);
+            return self.close(key, true);
+        }
+        if pause {
+            self.ring.cancel_recv(key);
+        }
+        self.schedule(key);
+    }
+
+    /// Answers what `bytes` and the buffered ones before them complete.
+    fn process(&mut self, key: Key, bytes: &mut [u8]) {
         let out = self.ring.send_buffer();
-        let WorkerConfig { timeouts, .. } = &self.settings;
-        let (server, scratch) = (&mut self.server, &mut self.scratch);
-        let slot = &mut self.slots[key.slot() as usize];
-        let stops = self.shutdown_at_s.is_some() && slot.owed == 0;
-        // Who has sent more than was read at once is answered to its end.
-        let makes_room = (self.crowded || slot.evicted) && !slot.full;
-        server.set_closing(stops || makes_room);
-        let before = slot.held_bytes();
+        let slot = &mut self.slots[key];
+        let stopping = self.shutdown_at_s.is_some() && slot.unread_at_stop == 0;
+        // Near the limit, responses close their connections, except of a client that has sent more
+        // than one receive takes.
+        let make_room = (self.eviction.near_limit || slot.evicted) && !slot.buffer_filled;
+        self.server.set_closing(stopping || make_room);
+        let before = slot.buffered_bytes();
         let connection = &mut slot.connection;
-        self.handshakes += u32::from(connection.may_be_costly(bytes));
+        self.handshake_steps += u32::from(connection.may_be_costly(bytes));
         let handshake = connection.handshake();
-        let mut turn = Turn { handler: server, now_s: self.now_s, timeouts, out };
-        let progress = connection.receive(bytes, scratch, &mut turn);
+        let (handler, timeouts) = (&mut self.server, &self.config.timeouts);
+        let mut turn = Turn { handler, now_s: self.now_s, timeouts, out };
+        let progress = connection.receive(bytes, &mut self.tls_buffers, &mut turn);
         if handshake == Some(HandshakeState::InProgress)
             && let Some(HandshakeState::Done { tls13, resumed }) = connection.handshake()
         {
@@ -85,233 +97,257 @@ impl<R: Ring> Worker<R> {
             let resumption = if resumed { Resumption::Resumed } else { Resumption::Full };
             self.counters.handshakes.add((version, resumption));
         }
-        self.recount(key, before);
-        self.follow(key, progress);
+        self.update_buffered(key, before);
+        self.apply(key, progress);
     }
 
-    /// Sends what was written and does what is next.
-    pub(super) fn follow(&mut self, key: Key, progress: Progress) {
+    /// Sends what was written, and does what is next.
+    pub(super) fn apply(&mut self, key: Key, progress: Progress) {
         let Progress { written, next } = progress;
-        self.replied += written;
+        self.sent_bytes += written;
         self.counters.bytes_sent.add(written as u64);
-        let slot = &mut self.slots[key.slot() as usize];
+        let slot = &mut self.slots[key];
         let last = matches!(next, Action::Close { unread: false })
             && (1..=CLOSED_WITH_BYTES_MAX).contains(&written)
-            && !(slot.full || slot.armed)
+            && !(slot.buffer_filled || slot.recv_pending)
             && (slot.sent_turn == 0 || self.ring.unsent_bytes(key, &slot.socket) == 0);
         if last {
-            return self.depart(key, written);
+            return self.send_and_close(key, written);
         }
         if written > 0 {
             slot.sent_turn = self.turn;
-            slot.unsent = UNKNOWN;
+            slot.unsent_bytes = UNKNOWN;
             self.ring.send(key, &slot.socket, written);
         }
         match next {
-            Action::Receive if slot.ended && written == 0 => self.answer_end(key),
-            Action::Receive if slot.ended => self.queue(key),
-            // `go_on` lets go of it, when it is known whether what was sent has gone out whole.
-            Action::Receive if self.may_leave(key) => self.queue(key),
+            Action::Receive if slot.peer_closed && written == 0 => self.finish_after_eof(key),
+            Action::Receive if slot.peer_closed => self.schedule(key),
+            // Closed by `resume`, when it is known whether the response went out whole.
+            Action::Receive if self.may_close_idle(key) => self.schedule(key),
             Action::Receive => {
-                let slot = &self.slots[key.slot() as usize];
-                // While the client has more than is read at a time, it is read by the piece: a
-                // multishot receive would bring much more than a turn answers.
-                let expect = if slot.full { RecvMode::Immediate } else { slot.expect() };
-                self.set_rcvlowat(key);
-                self.receive(key, expect);
+                let slot = &self.slots[key];
+                // A client that sends more than a buffer at once is received buffer by buffer: a
+                // multishot receive would bring more than a turn answers.
+                let mode = if slot.buffer_filled { RecvMode::Immediate } else { slot.recv_mode() };
+                self.await_request(key);
+                self.receive(key, mode);
             }
-            Action::Resume => self.queue(key),
+            Action::Resume => self.schedule(key),
             Action::Stream => self.begin_stream(key),
-            Action::Reset => self.end(key, true),
+            Action::Reset => self.close(key, true),
             Action::Close { .. } => {
-                self.slots[key.slot() as usize].phase = Phase::Flushing;
-                // Whatever else it has sent is not answered.
-                self.forget(key);
+                self.slots[key].phase = Phase::Flushing;
+                self.drop_buffered(key);
                 self.set_deadline(key, LINGER_S);
-                self.queue(key);
+                self.schedule(key);
             }
         }
     }
 
-    /// Sets how many bytes of the client are worth a wake, and until when they have to come.
-    pub(super) fn set_rcvlowat(&mut self, key: Key) {
+    /// Sets how many bytes wake the worker, and until when they have to come.
+    fn await_request(&mut self, key: Key) {
         let soon_s = self.now_s.saturating_add(TOGETHER_S);
-        let slot = &mut self.slots[key.slot() as usize];
+        let slot = &mut self.slots[key];
         let bytes = slot.connection.bytes_awaited();
         let before_s = mem::replace(&mut slot.deadline_s, slot.connection.deadline_s());
-        // Within one second the order does not matter.
+        // Within one second the order of the list does not matter.
         let listed = slot.listed_idle && slot.deadline_s == before_s;
         if slot.connection.has_answered() && !listed {
             slot.listed_idle = true;
-            self.order.append(key.slot(), EvictionList::Idle);
+            self.eviction.lists.append(key.slot(), EvictionList::Idle);
         }
         if bytes > 1 {
-            // Fewer than these may have come by then: `expire` has them read.
+            // If fewer have come by then, `expire` has them received.
             slot.deadline_s = slot.deadline_s.min(soon_s);
         }
-        if mem::replace(&mut slot.bytes_awaited, bytes) != bytes {
+        if mem::replace(&mut slot.rcvlowat, bytes) != bytes {
             self.ring.set_rcvlowat(&slot.socket, bytes);
         }
-        self.wheel.set(key.slot(), slot.deadline_s);
+        self.timers.set(key.slot(), slot.deadline_s);
     }
 
-    /// Has the next turn go on with a connection, unless a send of it ends first.
-    pub(super) fn queue(&mut self, key: Key) {
-        let slot = &mut self.slots[key.slot() as usize];
-        if !slot.queued && !slot.sending {
-            slot.queued = true;
+    /// Has the next turn resume a connection, unless a pending send will.
+    pub(super) fn schedule(&mut self, key: Key) {
+        let slot = &mut self.slots[key];
+        if !slot.scheduled && !slot.send_pending {
+            slot.scheduled = true;
             match slot.phase {
-                Phase::Streaming => self.streams.push_back(key),
+                Phase::Streaming => self.stream_queue.push_back(key),
                 Phase::Serving if slot.connection.may_be_costly(&[]) => {
                     self.handshake_queue.push_back(key);
                 }
-                _ => self.queue.push_back(key),
+                _ => self.resume_queue.push_back(key),
             }
         }
     }
 
-    /// Goes on with a connection whose replies are all out.
-    pub(super) fn go_on(&mut self, key: Key) {
-        let no_handshake = self.handshakes >= HANDSHAKES_PER_TURN_MAX;
-        let Some(slot) = self.slot(key).filter(|slot| !slot.sending) else { return };
+    /// Goes on with a connection whose responses are all sent.
+    pub(super) fn resume(&mut self, key: Key) {
+        let no_handshake = self.handshake_steps >= HANDSHAKES_PER_TURN_MAX;
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| !slot.send_pending) else { return };
         match slot.phase {
-            Phase::Serving if no_handshake && slot.connection.may_be_costly(&[]) => self.queue(key),
+            Phase::Serving if no_handshake && slot.connection.may_be_costly(&[]) => {
+                self.schedule(key);
+            }
             Phase::Serving if slot.connection.pending_bytes() > 0 => {
-                if self.replied >= RESPONSE_BYTES_PER_TURN {
-                    return self.queue(key);
+                if self.sent_bytes >= RESPONSE_BYTES_PER_TURN {
+                    return self.schedule(key);
                 }
-                self.serve(key, &mut []);
+                self.process(key, &mut []);
             }
-            Phase::Serving if slot.ended => self.answer_end(key),
+            Phase::Serving if slot.peer_closed => self.finish_after_eof(key),
             Phase::Serving => {
-                let expect = slot.expect();
-                if self.may_leave(key) {
-                    self.part_from(key);
+                let mode = slot.recv_mode();
+                if self.may_close_idle(key) {
+                    self.close_when_received(key);
                 } else {
-                    self.receive(key, expect);
+                    self.receive(key, mode);
                 }
             }
-            Phase::Streaming => self.queue(key),
+            Phase::Streaming => self.schedule(key),
             Phase::Flushing => {
-                if slot.ended && self.are_as_good_as_taken(key) {
-                    self.end(key, false);
+                if slot.peer_closed && self.is_nearly_acked(key) {
+                    self.close(key, false);
                 } else {
                     self.linger(key);
                 }
             }
-            Phase::Lingering | Phase::Departing | Phase::Ending { .. } => {}
+            Phase::Lingering | Phase::SentAndClosed | Phase::Closing { .. } => {}
         }
     }
 
     pub(super) fn on_recv_ended(&mut self, key: Key, end: RecvEnd) {
         let turn = self.turn;
-        let Some(slot) = self.slot(key) else { return };
-        slot.armed = false;
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.recv_pending = false;
         match (slot.phase, end) {
-            (Phase::Ending { .. }, _) => self.join(key),
-            (_, RecvEnd::Error(_)) => self.end(key, true),
+            (Phase::Closing { .. }, _) => self.close_if_idle(key),
+            (_, RecvEnd::Error(_)) => self.close(key, true),
             (Phase::Serving | Phase::Lingering, RecvEnd::NoBuffers) => {
-                // Of a secured connection that much may be an unfinished record and a head.
-                let paused = (slot.sending || slot.queued)
+                // With TLS, that much may be an unfinished record and a head.
+                let paused = (slot.send_pending || slot.scheduled)
                     && slot.connection.pending_bytes() > UNREAD_BYTES_PAUSE;
-                let expect = slot.expect();
+                let mode = slot.recv_mode();
                 if !paused {
-                    self.receive(key, expect);
+                    self.receive(key, mode);
                 }
             }
             (_, RecvEnd::NoBuffers) => {}
             // Received again when what is pending has been answered.
-            (Phase::Serving, RecvEnd::Cancelled) => self.queue(key),
-            // Cancelled while a reply was late, and lingering has begun since.
+            (Phase::Serving, RecvEnd::Cancelled) => self.schedule(key),
+            // Cancelled while a response was late; lingering has begun since.
             (Phase::Lingering, RecvEnd::Cancelled) => self.receive(key, RecvMode::Multishot),
             (_, RecvEnd::Cancelled) => {}
             (phase, RecvEnd::Eof) => {
-                slot.ended = true;
+                slot.peer_closed = true;
                 match phase {
-                    Phase::Serving if slot.sending || slot.queued => {}
-                    Phase::Serving if slot.sent_turn == turn => self.queue(key),
-                    Phase::Serving => self.answer_end(key),
-                    Phase::Lingering => self.end(key, false),
+                    Phase::Serving if slot.send_pending || slot.scheduled => {}
+                    Phase::Serving if slot.sent_turn == turn => self.schedule(key),
+                    Phase::Serving => self.finish_after_eof(key),
+                    Phase::Lingering => self.close(key, false),
                     Phase::Streaming
                     | Phase::Flushing
-                    | Phase::Departing
-                    | Phase::Ending { .. } => {}
+                    | Phase::SentAndClosed
+                    | Phase::Closing { .. } => {}
                 }
             }
         }
     }
 
-    /// The client's side has ended: a request that it broke off is answered.
-    pub(super) fn answer_end(&mut self, key: Key) {
-        let are_taken = self.are_as_good_as_taken(key);
-        let out = self.ring.send_buffer();
-        let slot = &mut self.slots[key.slot() as usize];
-        let (before, armed) = (slot.held_bytes(), slot.armed);
-        let written = slot.connection.abort(
-            RequestError::Truncated,
-            &mut self.server,
-            &mut self.scratch,
-            out,
-        );
-        self.recount(key, before);
-        if !are_taken {
-            self.follow(key, Progress { written, next: Action::Close { unread: true } });
-        } else if written > 0 && !armed {
-            self.counters.bytes_sent.add(written as u64);
-            self.depart(key, written);
-        } else {
-            self.end(key, false);
-        }
-    }
-
-    pub(super) fn on_incomplete(
+    pub(super) fn on_send_incomplete(
         &mut self,
         key: Key,
         rest: Result<Box<[u8]>, Errno>,
         socket: Option<Socket>,
     ) {
         if let Some(socket) = socket {
-            self.stay(key, socket);
+            // The ring did not close it after all.
+            let slot = &mut self.slots[key];
+            slot.socket = socket;
+            slot.phase = Phase::Flushing;
         }
-        let Some(slot) = self.slot(key) else { return };
-        let rest = match rest {
-            Ok(rest) => rest,
-            Err(_) => return self.end(key, true),
-        };
-        if matches!(slot.phase, Phase::Ending { .. }) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Ok(rest) = rest else { return self.close(key, true) };
+        if matches!(slot.phase, Phase::Closing { .. }) {
             return;
         }
-        let slot = &mut self.slots[key.slot() as usize];
-        slot.sending = true;
-        slot.owned = rest.len() as u32;
-        self.kept += rest.len();
+        slot.send_pending = true;
+        slot.owned_bytes = rest.len() as u32;
+        self.buffered_bytes += rest.len();
         self.ring.send_owned(key, &slot.socket, rest);
-        if slot.armed {
-            // It does not read: it need not be heard until it does.
+        if slot.recv_pending {
+            // Backpressure: nothing is received until the pending send completes.
             self.ring.cancel_recv(key);
         }
-        self.watch(key, self.settings.send_s);
+        self.track_progress(key, self.config.send_s);
     }
 
     pub(super) fn on_sent(&mut self, key: Key, result: Result<(), Errno>) {
-        let idle_s = self.settings.timeouts.idle_s;
-        let Some(slot) = self.slot(key) else { return };
-        slot.sending = false;
-        slot.unsent = UNKNOWN;
-        let (phase, owned) = (slot.phase, mem::take(&mut slot.owned));
-        self.kept -= owned as usize;
+        let idle_s = self.config.timeouts.idle_s;
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.send_pending = false;
+        slot.unsent_bytes = UNKNOWN;
+        let (phase, owned_bytes) = (slot.phase, mem::take(&mut slot.owned_bytes));
+        self.buffered_bytes -= owned_bytes as usize;
         match (phase, result) {
-            (Phase::Ending { .. }, _) => self.join(key),
-            (_, Err(_)) => self.end(key, true),
+            (Phase::Closing { .. }, _) => self.close_if_idle(key),
+            (_, Err(_)) => self.close(key, true),
             (_, Ok(())) => {
                 self.set_deadline(key, idle_s);
-                let slot = &mut self.slots[key.slot() as usize];
-                if slot.phase == Phase::Serving {
-                    slot.listed_idle = true;
-                    self.order.append(key.slot(), EvictionList::Idle);
+                if phase == Phase::Serving {
+                    self.slots[key].listed_idle = true;
+                    self.eviction.lists.append(key.slot(), EvictionList::Idle);
                 }
-                self.go_on(key);
+                self.resume(key);
             }
+        }
+    }
+
+    /// Begins a full scrape, whose head was just sent. Several are sent at once, each with a cursor
+    /// of its own, but a turn sends one chunk of one of them.
+    fn begin_stream(&mut self, key: Key) {
+        let slot = &mut self.slots[key];
+        slot.phase = Phase::Streaming;
+        slot.stream = Some(Box::new(self.server.begin_full_scrape()));
+        self.set_deadline(key, self.config.send_s);
+        self.schedule(key);
+    }
+
+    /// Sends the next chunk of the stream that has waited longest.
+    pub(super) fn send_next_chunk(&mut self) {
+        while let Some(key) = self.stream_queue.pop_front() {
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            slot.scheduled = false;
+            if slot.phase == Phase::Streaming && !slot.send_pending {
+                return self.send_chunk(key);
+            }
+        }
+    }
+
+    fn send_chunk(&mut self, key: Key) {
+        let slot = &mut self.slots[key];
+        let before = slot.buffered_bytes();
+        let Some(stream) = &mut slot.stream else { return };
+        let (out, server) = (self.ring.send_buffer(), &mut self.server);
+        let write = |out: &mut [u8]| server.write_scrape_chunk(stream, out);
+        let (len, more) = slot.connection.stream_chunk(&mut self.tls_buffers, out, write);
+        self.counters.bytes_sent.add(len as u64);
+        if len > 0 {
+            slot.sent_turn = self.turn;
+            self.ring.send(key, &slot.socket, len);
+        }
+        if !more {
+            slot.phase = Phase::Flushing;
+            self.end_stream(key);
+        }
+        self.update_buffered(key, before);
+        self.set_deadline(key, self.config.send_s);
+        self.schedule(key);
+    }
+
+    pub(super) fn end_stream(&mut self, key: Key) {
+        if self.slots[key].stream.take().is_some() {
+            self.server.end_full_scrape();
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Deadlines of connections, to the second.
 //!
-//! A wheel of one-second buckets, each a doubly linked list through the slots themselves, so
-//! that setting and removing cost a few writes. A deadline that only moves away is not
-//! moved here: its slot comes up at the old one and is set again.
+//! Buckets of one second each, doubly linked through the slots, so that setting and removing are a
+//! few writes. A deadline that moves away is not moved here: its slot is due at the earlier time
+//! and is set again.
 
-/// Buckets, and so seconds that the wheel reaches ahead; later deadlines come up early.
+use std::mem;
+
+/// Buckets, and so seconds that the wheel reaches ahead; later deadlines are due early.
 const BUCKETS: u32 = 128;
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -19,7 +21,7 @@ struct Link {
 
 const UNLINKED: Link = Link { next: NONE, previous: NONE, at_s: NONE };
 
-/// The deadlines of all slots of a slab.
+/// The deadlines of all slots.
 pub(super) struct TimerWheel {
     heads: [u32; BUCKETS as usize],
     links: Vec<Link>,
@@ -32,7 +34,7 @@ impl TimerWheel {
         TimerWheel { heads: [NONE; BUCKETS as usize], links: Vec::new(), done_s: now_s }
     }
 
-    /// Has `slot` come up at `deadline_s` at the latest, or before.
+    /// Makes `slot` due at `deadline_s` or earlier.
     pub(super) fn set(&mut self, slot: u32, deadline_s: u32) {
         let index = slot as usize;
         if index >= self.links.len() {
@@ -54,10 +56,9 @@ impl TimerWheel {
         *head = slot;
     }
 
-    /// Forgets `slot`.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize) else { return };
-        let Link { next, previous, at_s } = std::mem::replace(link, UNLINKED);
+        let Link { next, previous, at_s } = mem::replace(link, UNLINKED);
         if at_s == NONE {
             return;
         }
@@ -71,13 +72,13 @@ impl TimerWheel {
         }
     }
 
-    /// Takes out every slot whose second has come, appending it to `due`.
+    /// Removes every slot that is due, and appends it to `due`.
     pub(super) fn advance(&mut self, now_s: u32, due: &mut Vec<u32>) {
         let steps = now_s.saturating_sub(self.done_s).min(BUCKETS);
         for second in now_s - steps + 1..=now_s {
-            let mut slot = std::mem::replace(&mut self.heads[(second % BUCKETS) as usize], NONE);
+            let mut slot = mem::replace(&mut self.heads[(second % BUCKETS) as usize], NONE);
             while slot != NONE {
-                let link = std::mem::replace(&mut self.links[slot as usize], UNLINKED);
+                let link = mem::replace(&mut self.links[slot as usize], UNLINKED);
                 due.push(slot);
                 slot = link.next;
             }
@@ -94,7 +95,7 @@ mod tests {
     use annulus_swarm::Random;
 
     #[test]
-    fn comes_up_on_time_whatever_was_set_and_removed() {
+    fn is_due_on_time_after_any_sets_and_removals() {
         for seed in 0..50 {
             let mut random = Random::seeded(seed);
             let mut wheel = TimerWheel::new(1000);
@@ -116,7 +117,7 @@ mod tests {
                             match model.get(&slot) {
                                 Some(&deadline) if deadline > now_s => wheel.set(slot, deadline),
                                 found => {
-                                    assert!(found.is_some(), "seed {seed}: {slot} came up twice");
+                                    assert!(found.is_some(), "seed {seed}: {slot} was due twice");
                                     model.remove(&slot);
                                 }
                             }

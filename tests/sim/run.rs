@@ -196,8 +196,8 @@ fn finish_checked(
         worker.ring().check_limit();
         let there = worker.ring().connections();
         assert_eq!(worker.connections(), there, "connections that are counted, and that are there");
-        let kept = worker.count_kept_bytes();
-        assert_eq!(worker.kept_bytes(), kept, "bytes that connections hold");
+        let kept = worker.count_buffered_bytes();
+        assert_eq!(worker.buffered_bytes(), kept, "bytes that connections hold");
         assert!(kept <= BUFFERED_BYTES_MAX, "{kept} bytes are held");
         check(&worker);
         let (handshakes, requests) = worker.turn_work();
@@ -214,7 +214,7 @@ fn finish_checked(
     worker.run(now).expect("the fake ring never breaks");
     assert!(worker.finished());
     assert_eq!(worker.connections(), 0, "slots are still taken");
-    assert_eq!(worker.kept_bytes(), 0, "bytes of nobody's are counted");
+    assert_eq!(worker.buffered_bytes(), 0, "bytes of nobody's are counted");
     worker.ring_mut().turn(&mut Vec::new(), false).expect("the fake ring never breaks");
     worker.ring().settle_accounts();
     worker.ring_mut().reports()
