@@ -5,7 +5,6 @@ mod accounts;
 mod channel;
 mod file_broker;
 mod file_source;
-mod files;
 mod landlock;
 mod privileges;
 mod process;

@@ -1,6 +1,5 @@
 //! From a configuration to running workers, and from a signal to their end.
 
-mod certificates;
 mod listen;
 mod reload;
 mod reload_progress;
@@ -27,7 +26,7 @@ use crate::os::{
 };
 use crate::tls::TlsContext;
 use listen::{BoundAddress, InheritedSockets, ListenOptions};
-use reload::{Reloader, load_access_list, load_tls, warn};
+use reload::{ReloadThread, Reloader, load_access_list, load_tls, warn};
 use supervise::Supervisor;
 use workers::{Workers, WorkersParts};
 
@@ -188,72 +187,72 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     http.iter().for_each(|bound| bound.log(&[]));
     https.iter().for_each(|bound| bound.log(&["https"]));
     let reload_health = Arc::<ReloadHealth>::default();
-    if !admin.is_empty() {
-        let info = StaticInfo {
-            version: env!("CARGO_PKG_VERSION"),
-            started_unix_s: Clock::unix_s(),
-            engines: workers.engines.clone(),
-            connections_max: connections_max as u64,
-            torrents_max: config.swarms.max_torrents as u64,
-            peers_max: config.swarms.max_peers as u64,
-        };
-        let parts = StatsParts {
-            info,
-            clock,
-            workers: workers.counters.clone(),
-            swarms: Arc::clone(&workers.swarms),
-            access: access_list.clone(),
-            tls: tls.clone(),
-            stop: Arc::clone(&workers.stop),
-            process: prepared.proc_files,
-            reload_health: Arc::clone(&reload_health),
-        };
-        serve_admin(admin, StatsSource::new(parts))?;
-    }
-    if let Some(tls) = &tls {
-        certificates::start(Arc::clone(tls), prepared.checked_unix_s)
-            .context("cannot start the thread for certificates")?;
-    }
+    let parts = StatsParts {
+        info: static_info(config, &workers, connections_max),
+        clock,
+        workers: workers.counters.clone(),
+        swarms: Arc::clone(&workers.swarms),
+        access: access_list.clone(),
+        tls: tls.clone(),
+        stop: Arc::clone(&workers.stop),
+        process: prepared.proc_files,
+        reload_health: Arc::clone(&reload_health),
+    };
+    serve_admin(admin, parts)?;
     let addresses: Vec<String> =
         http.iter().chain(&https).map(|bound| bound.address.to_string()).collect();
-    let status = Arc::<str>::from(format!("listening on {}", addresses.join(", ")));
-    let notifier = Arc::new(prepared.notifier);
-    notifier.ready(&status);
+    let status = format!("listening on {}", addresses.join(", "));
+    prepared.notifier.ready(&status);
+    let reloads = Arc::new(ReloadThread::new(prepared.notifier, status, reload_health));
     let broker = files.broker();
     let reloader = Reloader {
         files,
-        tls: tls.map(|tls| (tls, config.tls.clone())),
+        tls: tls.clone().map(|tls| (tls, config.tls.clone())),
         access: access_list.map(|list| (list, config.access.clone())),
         wakers: workers.wakers.clone(),
-        notifier: Arc::clone(&notifier),
-        status,
-        reload_health: Arc::clone(&reload_health),
-        clock,
+        state: Arc::clone(&reloads),
     };
+    reloader.start(clock)?;
     let supervisor = Supervisor {
         signals,
-        reloads: reloader.start()?,
+        reloads: Arc::clone(&reloads),
         broker,
-        reload_health,
-        notifier: Arc::clone(&notifier),
+        tls,
+        checked_unix_s: prepared.checked_unix_s,
         counters: workers.counters.clone(),
         clock,
     };
     supervisor.run();
-    notifier.stopping("answering what is in flight");
+    reloads.notifier.stopping("answering what is in flight");
     log::info(format_args!("stopping: answering what is in flight"));
     // Removes the Unix sockets: a client that connects from now on is refused at once.
     drop(http);
     workers.stop()
 }
 
-fn serve_admin(sockets: Vec<(SocketAddr, OwnedFd)>, source: StatsSource) -> anyhow::Result<()> {
+/// What the statistics tell that does not change.
+fn static_info(config: &Config, workers: &Workers, connections_max: usize) -> StaticInfo {
+    StaticInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        started_unix_s: Clock::unix_s(),
+        engines: workers.engines.clone(),
+        connections_max: connections_max as u64,
+        torrents_max: config.swarms.max_torrents as u64,
+        peers_max: config.swarms.max_peers as u64,
+    }
+}
+
+fn serve_admin(sockets: Vec<(SocketAddr, OwnedFd)>, parts: StatsParts) -> anyhow::Result<()> {
+    if sockets.is_empty() {
+        return Ok(());
+    }
     let (addresses, sockets): (Vec<SocketAddr>, Vec<OwnedFd>) = sockets.into_iter().unzip();
-    admin::serve(sockets, source).context("cannot start the threads of the operations")?;
+    admin::serve(sockets, StatsSource::new(parts))
+        .context("cannot start the threads of the operations")?;
     for address in addresses {
         if !address.ip().is_loopback() {
             log::warning(format_args!(
-                "operations on {address}: whoever can reach this address is told everything"
+                "operations on {address}: everyone who can reach this address can read all statistics"
             ));
         }
         log::info(format_args!("operations on {address}"));

@@ -69,8 +69,8 @@ fn read(file: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The number of a user or group that is given by number. The highest one stands for "unchanged"
-/// in system calls and is nobody's.
+/// The number of a user or group that is given by number. The highest number is none: it stands
+/// for "unchanged" in system calls.
 fn number(name: &str) -> Option<u32> {
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| name.parse().ok()).flatten().filter(|number| *number != u32::MAX)

@@ -26,7 +26,7 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -43,7 +43,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::set_name;
 
 use super::channel::Channel;
-use super::files::{not_a_file, open_file};
 use super::landlock;
 use super::privileges::{Ids, drop_privileges};
 
@@ -241,56 +240,14 @@ fn parts(message: [u8; 8]) -> (u32, u32) {
     (both as u32, (both >> 32) as u32)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::{env, fs, process, thread};
-
-    use super::{Channel, Errno, File, NOT_A_FILE, PathBuf, message, parts, serve};
-
-    /// The responses of a broker of these files.
-    fn responses(paths: &[PathBuf], requests: &[&[u8]]) -> Vec<Option<(u32, u32, String)>> {
-        let (ours, theirs) = Channel::pair().unwrap();
-        thread::scope(|scope| {
-            scope.spawn(|| serve(&Channel::over(theirs), paths));
-            let respond = |request: &&[u8]| {
-                ours.send(request, None).ok()?;
-                let mut response = [0; 8];
-                let (length, file) = ours.receive(&mut response).ok()?;
-                let mut text = String::new();
-                file.map(|it| File::from(it).read_to_string(&mut text).unwrap());
-                let (number, errno) = parts(response);
-                (length == 8).then_some((number, errno, text))
-            };
-            let responses = requests.iter().map(respond).collect();
-            drop(ours);
-            responses
-        })
+/// Opens a regular file. Anything else is refused: a pipe or a device could block for ever.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(not_a_file());
     }
+    File::open(path)
+}
 
-    #[test]
-    fn only_listed_files_are_opened() {
-        let path = env::temp_dir().join(format!("broker-{}", process::id()));
-        fs::write(&path, "content").unwrap();
-        let paths = [path.clone(), path.with_extension("none"), env::temp_dir()];
-        let requests = [(7, 0), (8, 1), (9, 2), (10, 3), (11, u32::MAX), (u32::MAX, 0)];
-        let mut requests: Vec<Vec<u8>> =
-            requests.iter().map(|(number, index)| message(*number, *index).to_vec()).collect();
-        requests.extend([b"/etc/passwd".to_vec(), message(12, 0).to_vec()]);
-        let found = responses(&paths, &requests.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        fs::remove_file(path).unwrap();
-        let (nothing, invalid) = (String::new, Errno::INVAL.raw_os_error() as u32);
-        let expected = [
-            Some((7, 0, "content".to_owned())),
-            Some((8, 2, nothing())),
-            Some((9, NOT_A_FILE, nothing())),
-            Some((10, invalid, nothing())),
-            Some((11, invalid, nothing())),
-            Some((u32::MAX, 0, "content".to_owned())),
-            // A malformed request ends it.
-            None,
-            None,
-        ];
-        assert_eq!(found, expected);
-    }
+fn not_a_file() -> io::Error {
+    io::Error::other("it is not a file")
 }

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Access, access};
 
-use super::file_broker::{BrokerProcess, FileBroker};
-use super::files::open_file;
+use super::file_broker::{BrokerProcess, FileBroker, open_file};
 
 /// Opens files to be read.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! Landlock, the kernel's way for a process to do without what it does not need. What a kernel
-//! does not know of it is left out, and none of it is ever a reason not to start.
+//! Landlock, by which a process restricts itself (landlock(7)). What a kernel does not support is left
+//! out, and none of it is ever a reason not to start.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,13 +12,13 @@ use ::landlock::{
 
 use crate::limits::LINKS_MAX;
 
-/// The newest that the tracker was tried with: 5.13 has the first, 6.15 this one.
+/// The newest that the tracker was tested with. Linux 5.13 has the first, 6.15 this one.
 const ABI_KNOWN: ABI = ABI::V7;
 
-/// Takes from this process, and all that it will start, every use of files but reading those
+/// Forbids this process, and the threads that it starts later, every use of files but reading those
 /// beneath `readable` and removing those beneath `removable`, binding and connecting by TCP,
-/// connecting to abstract sockets and signals to others. What it has open stays. Says what the
-/// kernel has of that.
+/// connecting to abstract sockets, and signals to others. Open descriptors stay usable. Returns a
+/// line about what the kernel supports of that.
 ///
 /// # Errors
 /// The kernel has Landlock and refuses it.
@@ -50,8 +50,8 @@ fn rules(readable: &[PathBuf], removable: &[PathBuf]) -> Result<LandlockStatus, 
     Ok(status.landlock)
 }
 
-/// The directories that the files at `paths` are in: as new ones will take their places in
-/// these. If a path is that of a link, that of what it leads to as well, and so on.
+/// The directories of the files at `paths`, in which new files will replace them. If a path is a
+/// symbolic link, its target's directory as well, and so on.
 pub(super) fn directories(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut directories = BTreeSet::new();
     for path in paths {
@@ -66,40 +66,4 @@ pub(super) fn directories(paths: &[PathBuf]) -> Vec<PathBuf> {
         }
     }
     directories.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::path::Path;
-
-    use super::{PathBuf, directories};
-
-    #[test]
-    fn every_link_adds_a_directory() {
-        let top = std::env::temp_dir().join(format!("landlock-{}", std::process::id()));
-        let at = |path: &str| top.join(path);
-        for directory in ["live/here", "archive/here", "elsewhere"] {
-            fs::create_dir_all(at(directory)).unwrap();
-        }
-        fs::write(at("elsewhere/file"), "").unwrap();
-        symlink("../../archive/here/file2", at("live/here/file")).unwrap();
-        symlink(at("elsewhere/file"), at("archive/here/file2")).unwrap();
-        symlink("round", at("round")).unwrap();
-        let found =
-            |paths: &[&str]| directories(&paths.iter().map(|path| at(path)).collect::<Vec<_>>());
-        let canonical = |found: Vec<PathBuf>| -> Vec<PathBuf> {
-            found.iter().map(|directory| directory.canonicalize().unwrap()).collect()
-        };
-        let top_itself = top.canonicalize().unwrap();
-        let expected = ["archive/here", "elsewhere", "live/here"].map(|path| top_itself.join(path));
-        let mut all = canonical(found(&["live/here/file", "elsewhere/file", "live/here/other"]));
-        all.sort();
-        assert_eq!(all, expected);
-        assert_eq!(canonical(found(&["round"])), [top_itself]);
-        assert_eq!(directories(&["file".into()]), [Path::new(".")]);
-        assert_eq!(directories(&[]), [] as [PathBuf; 0]);
-        fs::remove_dir_all(top).unwrap();
-    }
 }

@@ -80,22 +80,27 @@ pub(super) struct Reloader {
     pub(super) tls: Option<(Arc<TlsContext>, TlsConfig)>,
     pub(super) access: Option<(Arc<SharedAccessList>, AccessConfig)>,
     pub(super) wakers: Vec<Waker>,
-    pub(super) notifier: Arc<Notifier>,
-    /// What the service manager shows of a tracker that serves.
-    pub(super) status: Arc<str>,
-    pub(super) reload_health: Arc<ReloadHealth>,
-    pub(super) clock: Clock,
+    pub(super) state: Arc<ReloadThread>,
 }
 
 /// The thread that reloads, as the main thread sees it.
 pub(super) struct ReloadThread {
-    progress: Arc<ReloadProgress>,
-    notifier: Arc<Notifier>,
-    status: Arc<str>,
-    reload_health: Arc<ReloadHealth>,
+    progress: ReloadProgress,
+    pub(super) notifier: Notifier,
+    /// What the service manager shows of a tracker that serves.
+    status: String,
+    pub(super) reload_health: Arc<ReloadHealth>,
 }
 
 impl ReloadThread {
+    pub(super) fn new(
+        notifier: Notifier,
+        status: String,
+        reload_health: Arc<ReloadHealth>,
+    ) -> ReloadThread {
+        ReloadThread { progress: ReloadProgress::default(), notifier, status, reload_health }
+    }
+
     /// Has a reload begin, after the one that runs, if any.
     pub(super) fn request(&self) {
         if self.progress.request() {
@@ -138,32 +143,25 @@ impl ReloadThread {
 
 impl Reloader {
     /// Starts the thread, which ends with the process.
-    pub(super) fn start(self) -> anyhow::Result<ReloadThread> {
-        let progress = Arc::<ReloadProgress>::default();
-        let handle = ReloadThread {
-            progress: Arc::clone(&progress),
-            notifier: Arc::clone(&self.notifier),
-            status: Arc::clone(&self.status),
-            reload_health: Arc::clone(&self.reload_health),
-        };
+    pub(super) fn start(self, clock: Clock) -> anyhow::Result<()> {
         let work = move || {
+            let ReloadThread { progress, notifier, status, reload_health } = &*self.state;
             loop {
-                progress.begin(|| self.clock.now());
-                self.notifier.reloading();
-                self.reload(&progress);
+                progress.begin(|| clock.now());
+                notifier.reloading();
+                self.reload(progress);
                 if progress.end() {
-                    self.reload_health.note_reload_hangs(false);
+                    reload_health.note_reload_hangs(false);
                     log::info(format_args!(
                         "the reload that was given up has ended: nothing of it is used"
                     ));
                 } else {
-                    self.notifier.ready(&self.status);
+                    notifier.ready(status);
                 }
             }
         };
         let thread = thread::Builder::new().name("reload".to_owned()).spawn(work);
-        thread.context("cannot start the thread for reloads")?;
-        Ok(handle)
+        thread.map(drop).context("cannot start the thread for reloads")
     }
 
     fn reload(&self, progress: &ReloadProgress) {

@@ -8,20 +8,23 @@ use std::time::Duration;
 use super::reload::ReloadThread;
 use crate::admin::Health;
 use crate::clock::Clock;
+use crate::limits::CERTIFICATE_LOOK_S_MAX;
 use crate::log;
 use crate::metrics::Counters;
-use crate::os::{BrokerProcess, Notifier, ReloadHealth, Signal, Signals};
+use crate::os::{BrokerProcess, Notifier, Signal, Signals};
+use crate::tls::TlsContext;
 
 /// How often it checks what no signal and no descriptor tells.
 const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
 pub(super) struct Supervisor {
     pub(super) signals: Signals,
-    pub(super) reloads: ReloadThread,
+    pub(super) reloads: Arc<ReloadThread>,
     /// The file broker, until its end is logged.
     pub(super) broker: Option<Arc<BrokerProcess>>,
-    pub(super) reload_health: Arc<ReloadHealth>,
-    pub(super) notifier: Arc<Notifier>,
+    pub(super) tls: Option<Arc<TlsContext>>,
+    /// When the certificates were last checked, in seconds since 1970.
+    pub(super) checked_unix_s: i64,
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) clock: Clock,
 }
@@ -33,18 +36,20 @@ impl Supervisor {
         loop {
             // The first check comes before a wait: the broker may have ended earlier.
             self.check_broker();
+            let until_certificates = self.check_certificates();
             let now = self.clock.now();
             self.reloads.check(now);
             if let Some(watchdog) = &mut watchdog {
                 let health = Health::of(&self.counters, self.clock.now_s());
-                watchdog.feed(&self.notifier, now, health);
+                watchdog.feed(&self.reloads.notifier, now, health);
             }
             let pidfd = self.broker.as_deref().and_then(BrokerProcess::pidfd);
-            let is_polled = self.broker.is_some() && pidfd.is_none();
-            let timeout = watchdog.as_ref().map(|it| it.timeout(now).min(CHECK_PERIOD));
-            let timeout =
-                timeout.or_else(|| (is_polled || self.reloads.are_busy()).then_some(CHECK_PERIOD));
-            match self.signals.wait(pidfd, timeout) {
+            let is_polled = self.broker.is_some() && pidfd.is_none()
+                || watchdog.is_some()
+                || self.reloads.are_busy();
+            let until_watchdog = watchdog.as_ref().map(|it| it.timeout(now));
+            let timeouts = [is_polled.then_some(CHECK_PERIOD), until_watchdog, until_certificates];
+            match self.signals.wait(pidfd, timeouts.into_iter().flatten().min()) {
                 Some(Signal::Stop) => break,
                 Some(Signal::Reload) => self.reloads.request(),
                 None => {}
@@ -56,7 +61,7 @@ impl Supervisor {
     fn check_broker(&mut self) {
         if let Some(how) = self.broker.as_ref().and_then(|broker| broker.ended()) {
             self.broker = None;
-            self.reload_health.note_broker_ended();
+            self.reloads.reload_health.note_broker_ended();
             log::error(format_args!(
                 "the file broker has ended ({how}): the tracker goes on to serve, but certificates \
                  and access list cannot be read again, and the tracker lacks the privileges to \
@@ -65,9 +70,24 @@ impl Supervisor {
         }
     }
 
+    /// Logs which certificates are about to expire or have expired, at that time and once a day from
+    /// then on. Returns the time until the next check.
+    fn check_certificates(&mut self) -> Option<Duration> {
+        let certificates = self.tls.as_ref()?.certificates();
+        let now_unix_s = Clock::unix_s();
+        for line in certificates.new_warnings(self.checked_unix_s, now_unix_s) {
+            log::warning(format_args!("{line}"));
+        }
+        self.checked_unix_s = now_unix_s;
+        let next = certificates.next_change(now_unix_s);
+        let left_s = next.and_then(|next| u64::try_from(next - now_unix_s).ok());
+        let left_s = left_s.unwrap_or(u64::MAX).min(CERTIFICATE_LOOK_S_MAX);
+        Some(Duration::from_secs(left_s))
+    }
+
     /// The service manager's watchdog, if it watches this process.
     fn watchdog(&self) -> Option<Watchdog> {
-        let period = self.notifier.watchdog_period().unwrap_or_else(|error| {
+        let period = self.reloads.notifier.watchdog_period().unwrap_or_else(|error| {
             log::warning(format_args!("the service manager's watchdog is told nothing: {error}"));
             None
         })?;

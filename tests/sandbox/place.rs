@@ -25,9 +25,9 @@ use crate::support::tracker::{Engine, Tracker, wait_for};
 /// Keys of `[privileges]` that take everything from it.
 pub(crate) const NOBODY: &str = "user = \"nobody\"\nchroot = \"empty\"\n";
 
-/// Whether this test can run: who is not root has no power to give up.
+/// Whether this test can run: only root has privileges to drop.
 pub(crate) fn is_root() -> bool {
-    can_run("giving up power", &Vec::from_iter(missing_root("to be given up")))
+    can_run("dropping privileges", &Vec::from_iter(missing_root("to be dropped")))
 }
 
 /// How a link names what it leads to.

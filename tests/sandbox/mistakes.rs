@@ -5,12 +5,12 @@ use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 test_both_engines!(
     what_does_not_exist,
-    by_nobody,
-    without_the_power_to_confine,
+    by_an_ordinary_user,
+    without_the_privileges_for_it,
     files_that_only_root_could_read,
 );
 
-/// Asserts that a tracker with these keys does not start, and says all these parts of a line.
+/// Asserts that a tracker with these keys does not start, and logs a line with all these parts.
 #[track_caller]
 fn refused(engine: Engine, privileges: &str, runner: &[&str], parts: &[&str]) {
     let files = Layout::new();
@@ -33,7 +33,7 @@ fn what_does_not_exist(engine: Engine) {
     refused(engine, chroot, &[], &directory);
 }
 
-fn by_nobody(engine: Engine) {
+fn by_an_ordinary_user(engine: Engine) {
     if !is_root() {
         return;
     }
@@ -47,7 +47,7 @@ fn by_nobody(engine: Engine) {
     assert!(log.ends_with(what), "{log}");
 }
 
-fn without_the_power_to_confine(engine: Engine) {
+fn without_the_privileges_for_it(engine: Engine) {
     if !is_root() {
         return;
     }
@@ -58,7 +58,7 @@ fn without_the_power_to_confine(engine: Engine) {
     refused(engine, chroot, &["setpriv", "--bounding-set=-setuid"], &parts);
 }
 
-/// What could not be read again later is told at the start.
+/// A file that could not be reloaded is refused at the start.
 fn files_that_only_root_could_read(engine: Engine) {
     if !is_root() {
         return;

@@ -76,7 +76,7 @@ fn what_cannot_be_used_is_not(engine: Engine) {
     place.serves(&renewed, &[3]);
 }
 
-/// Without a user there is no keeper. Landlock lets it read where the links led at the start.
+/// Without a user there is no broker. Landlock lets it read where the links led at the start.
 fn by_root_itself(engine: Engine) {
     if is_root() {
         renews_certificates(&Place::start(engine, ""));

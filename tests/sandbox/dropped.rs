@@ -24,7 +24,7 @@ fn everything(engine: Engine) {
     if !is_root() {
         return;
     }
-    // Root's own groups would stay, if nobody took them.
+    // The groups of root would stay, if they were not dropped.
     let place = Place::start_as(engine, NOBODY, &["setpriv", "--groups=4,24"]);
     let process = Process::of(&place.tracker);
     for (key, value) in [
@@ -60,7 +60,7 @@ fn to_a_user_and_group_by_number(engine: Engine) {
     place.serves(&place.first(), &[1]);
 }
 
-/// It has no keeper, and has to read files itself.
+/// It has no broker, and has to read files itself.
 fn root_keeps_only_what_it_reads_by(engine: Engine) {
     if !is_root() {
         return;

@@ -1,4 +1,4 @@
-//! What the kernel says of a process.
+//! What the kernel tells of a process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,17 @@ impl Process {
         Process(tracker.pid())
     }
 
-    /// The process that a tracker has split off, by its name.
+    /// The file broker of a tracker.
     #[track_caller]
-    pub(crate) fn keeper_of(tracker: &Tracker) -> Process {
+    pub(crate) fn broker_of(tracker: &Tracker) -> Process {
         let children = format!("/proc/{0}/task/{0}/children", tracker.pid());
         let children = fs::read_to_string(children).unwrap();
         let [child] = children.split_whitespace().collect::<Vec<_>>()[..] else {
             panic!("not one child: {children:?}");
         };
-        let keeper = Process(child.parse().unwrap());
-        assert_eq!(keeper.value("Name"), "annulus-broker");
-        keeper
+        let broker = Process(child.parse().unwrap());
+        assert_eq!(broker.value("Name"), "annulus-broker");
+        broker
     }
 
     /// What its first thread's status has behind `key`, its fields one space apart.
@@ -58,7 +58,7 @@ impl Process {
         descriptors.map(|it| leads(it.unwrap().path())).collect()
     }
 
-    /// Where one of its links leads: `root` or `cwd`.
+    /// Where one of its links leads: `root`, `cwd` or `exe`.
     pub(crate) fn link(self, name: &str) -> PathBuf {
         fs::read_link(self.file(name)).unwrap()
     }
@@ -68,13 +68,18 @@ impl Process {
         self.file("status").exists()
     }
 
-    /// Waits for its end. Who inherits it may leave it unburied.
+    /// Waits for its end. It may stay a zombie of the process that inherits it.
     #[track_caller]
     pub(crate) fn is_gone(self) {
         wait_for(format!("the end of {self:?}"), || {
             let status = fs::read_to_string(self.file("status")).unwrap_or_default();
             (status.is_empty() || value(&status, "State").starts_with('Z')).then_some(())
         });
+    }
+
+    /// Its arguments, with a space between them.
+    pub(crate) fn command_line(self) -> String {
+        fs::read_to_string(self.file("cmdline")).unwrap().replace('\0', " ")
     }
 
     /// Sends it a signal, by name.
