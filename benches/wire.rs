@@ -6,6 +6,7 @@
 //! server has a CPU to itself and the load has another. What counts is the ratio of CPU times: of a
 //! plain response to the floor, of one over TLS to the same server's plain one and a bare handshake.
 
+use std::env;
 use std::process::ExitCode;
 
 use annulus_bench::net::{KeepAlive, Transport};
@@ -49,7 +50,9 @@ fn measure(options: &BenchOptions) -> Result<bool> {
     annulus_bench::prepare(DESCRIPTORS)?;
     load::build()?;
     let (rounds, seconds) = (options.rounds as u64, options.seconds);
-    let mut results = Results { facts: machine::facts(), rounds, seconds, ..Results::default() };
+    let command = env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let facts = machine::facts();
+    let mut results = Results { command, facts, rounds, seconds, ..Results::default() };
     println!("{}", tables::of(&results, "facts").unwrap_or_default());
     for (keep_alive, plain, tls) in
         [(KeepAlive::Keep, "keep", "tls-keep"), (KeepAlive::Close, "close", "tls-close")]

@@ -10,6 +10,7 @@ mod admin;
 mod certificates;
 mod cli;
 mod config;
+mod documents;
 mod hostile;
 mod http;
 mod https;

@@ -155,7 +155,6 @@ impl Measured {
     }
 }
 
-/// An announce, always of the same peer and torrent.
 fn request(keep_alive: KeepAlive) -> Vec<u8> {
     let query = "port=6881&left=201000&numwant=50";
     announce(CHECK_TORRENT, 0, query, keep_alive.headers()).into_bytes()

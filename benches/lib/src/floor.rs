@@ -23,6 +23,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Helper;
 use crate::net::KeepAlive;
+use crate::swarms::NUMWANT;
 
 /// Serves until it is killed.
 pub const HELPER: Helper = ("serve-floor", |arguments| {
@@ -69,7 +70,9 @@ pub fn body(bytes: usize) -> String {
         let addresses: String = (0..peers).map(|peer| format!("Ab{peer:04}")).collect();
         format!("{BODY_START}{}:{addresses}e", addresses.len())
     };
-    let fitting = (0..=bytes / 6).rev().map(body).find(|body| body.len() <= bytes);
+    // The load takes more peers than it wants for a fault.
+    let peers_max = (bytes / 6).min(NUMWANT as usize);
+    let fitting = (0..=peers_max).rev().map(body).find(|body| body.len() <= bytes);
     fitting.unwrap_or_else(|| body(0))
 }
 
@@ -297,7 +300,6 @@ impl FloorBuffers {
     }
 }
 
-/// The ring with the best flags that this kernel takes.
 fn build_ring() -> io::Result<IoUring> {
     let build = |flags: fn(&mut io_uring::Builder)| {
         let mut builder = IoUring::builder();

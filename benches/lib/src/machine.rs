@@ -35,11 +35,9 @@ pub fn facts() -> Vec<(String, String)> {
         let version = first_line("dpkg-query", &["-W", "-f", "${Version}", "opentracker"]);
         facts.push(("opentracker", format!("{version} (Debian)")));
     }
-    for (program, option) in [("hitch", "--version"), ("openssl", "version"), ("wrk", "-v")] {
+    for (program, option) in [("hitch", "--version"), ("openssl", "version")] {
         if installed(program).is_some() {
-            let line = first_line(program, &[option]);
-            let line = line.split("Copyright").next().unwrap_or_default().trim();
-            facts.push((program, line.to_owned()));
+            facts.push((program, first_line(program, &[option])));
         }
     }
     facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect()
@@ -49,8 +47,8 @@ pub fn facts() -> Vec<(String, String)> {
 fn first_line(program: &str, arguments: &[&str]) -> String {
     let printed = Command::new(program).args(arguments).output().map(|output| {
         let mut bytes = output.stdout;
-        // What a failing program prints on stderr is no version. wrk fails when it tells its own.
-        if output.status.success() || bytes.starts_with(b"wrk") {
+        // What a failing program prints on stderr is no version.
+        if output.status.success() {
             bytes.extend(output.stderr);
         }
         String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().trim().to_owned()

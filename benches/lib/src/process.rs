@@ -20,7 +20,7 @@ pub const BOTH_CPUS: &str = "0,1";
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// A command that runs on `cpu` only, and that is terminated if this process dies without having
-/// stopped it. Start it from the main thread: the kernel ties it to the thread.
+/// stopped it. ServerStart it from the main thread: the kernel ties it to the thread.
 pub fn pinned(cpu: impl Display, program: impl AsRef<OsStr>) -> Command {
     pinned_with(&[], cpu, program)
 }

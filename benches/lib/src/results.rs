@@ -68,46 +68,45 @@ pub struct Results {
     /// Measurements of each server and row.
     pub rounds: u64,
     pub seconds: u64,
-    pub runs: Vec<Run>,
+    pub runs: Vec<ServerRun>,
     pub handshakes: Vec<BareHandshake>,
     pub memory: Vec<Filled>,
     /// This tracker with one worker and with two, tracker and load on both CPUs.
-    pub workers: Vec<Run>,
+    pub workers: Vec<ServerRun>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Outcome<T> {
+pub enum Measurement<T> {
     Failed { failure: String },
     Done(T),
 }
 
-impl<T> From<Result<T, String>> for Outcome<T> {
-    fn from(result: Result<T, String>) -> Outcome<T> {
-        result.map_or_else(|failure| Outcome::Failed { failure }, Outcome::Done)
+impl<T> From<Result<T, String>> for Measurement<T> {
+    fn from(result: Result<T, String>) -> Measurement<T> {
+        result.map_or_else(|failure| Measurement::Failed { failure }, Measurement::Done)
     }
 }
 
-impl<T> Outcome<T> {
+impl<T> Measurement<T> {
     pub fn done(&self) -> Result<&T, &str> {
         match self {
-            Outcome::Done(done) => Ok(done),
-            Outcome::Failed { failure } => Err(failure),
+            Measurement::Done(done) => Ok(done),
+            Measurement::Failed { failure } => Err(failure),
         }
     }
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Run {
+pub struct ServerRun {
     pub row: Row,
     pub server: String,
     /// More than one only in [`Results::workers`].
     pub workers: u64,
     #[serde(flatten)]
-    pub outcome: Outcome<LoadedRun>,
+    pub outcome: Measurement<LoadedRun>,
 }
 
-/// What one run measured.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadedRun {
     /// Faults that were no failure, as given to `--allow`.
@@ -123,7 +122,7 @@ pub struct LoadedRun {
 pub struct Filled {
     pub server: String,
     #[serde(flatten)]
-    pub outcome: Outcome<Memory>,
+    pub outcome: Measurement<Memory>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use crate::handshake::BareHandshake;
 use crate::load::LoadJob;
 use crate::net::{Endpoint, KeepAlive, Transport, check, response};
 use crate::options::BenchOptions;
-use crate::results::{LoadedRun, Results, Row, Run};
+use crate::results::{LoadedRun, Results, Row, ServerRun};
 use crate::servers::{RunningServer, ServerKind, Setup};
 use crate::stats::Spread;
 use crate::torrents::{CHECK_TORRENT, LOAD_ANNOUNCES, LOAD_TORRENTS};
@@ -76,13 +76,13 @@ pub fn measure(
         if let Err(error) = check(subject.server, at, keep_alive) {
             let server = subject.server.name().to_owned();
             let outcome = Err(format!("wrong after the load: {error:#}")).into();
-            results.runs.push(Run { row: subject.row, server, workers: 1, outcome });
+            results.runs.push(ServerRun { row: subject.row, server, workers: 1, outcome });
         }
     }
 }
 
 /// Measures this tracker with one worker and with two, on both CPUs with the load, in turn.
-pub fn measure_workers(options: &BenchOptions) -> Vec<Run> {
+pub fn measure_workers(options: &BenchOptions) -> Vec<ServerRun> {
     let mut all = Vec::new();
     for (row, keep_alive) in [(Row::Keep, KeepAlive::Keep), (Row::Close, KeepAlive::Close)] {
         let server = ServerKind::Annulus;
@@ -105,7 +105,7 @@ pub fn measure_workers(options: &BenchOptions) -> Vec<Run> {
                     run(running, LoadJob { spread: true, ..plan }).map_err(shown)
                 });
                 let server = server.name().to_owned();
-                all.push(Run { row, server, workers: *workers, outcome: outcome.into() });
+                all.push(ServerRun { row, server, workers: *workers, outcome: outcome.into() });
             }
         }
     }
@@ -153,7 +153,7 @@ fn start_all(
 impl Subject {
     /// Measures one round; a second time if something else ran on the server's CPU, and then the
     /// less disturbed one counts. A server that fails is not measured again.
-    fn measure(&mut self, row: Row, rate: u64, seconds: u64, runs: &mut Vec<Run>) {
+    fn measure(&mut self, row: Row, rate: u64, seconds: u64, runs: &mut Vec<ServerRun>) {
         let name = self.server.name();
         eprintln!("{row:?}, {name}");
         let outcome = self.state.clone().and_then(|(running, at)| {
@@ -171,7 +171,7 @@ impl Subject {
             self.state = Err(why.clone());
         }
         let server = name.to_owned();
-        runs.push(Run { row, server, workers: 1, outcome: outcome.into() });
+        runs.push(ServerRun { row, server, workers: 1, outcome: outcome.into() });
     }
 }
 
@@ -198,7 +198,6 @@ fn run(running: &RunningServer, plan: LoadJob) -> Result<LoadedRun> {
     })
 }
 
-/// Half of what the slowest tracker answered a second.
 fn half_of_the_slowest(subjects: &[Subject], results: &Results) -> Option<u64> {
     let trackers = subjects.iter().filter(|subject| subject.server.is_tracker());
     let rates = trackers.filter_map(|subject| {

@@ -155,7 +155,7 @@ impl ServerKind {
         fs::create_dir_all(&directory)?;
 
         let mut running = RunningServer { children: Vec::new(), plain, tls: Err("no TLS".into()) };
-        let start = Start { server: self, program: &program, directory: &directory, setup };
+        let start = ServerStart { server: self, program: &program, directory: &directory, setup };
         running.launch(start.command(plain, tls)?, &directory.join("log"), plain)?;
         if self == ServerKind::Opentracker {
             sleep(WHITELIST_WAIT);
@@ -171,14 +171,14 @@ impl ServerKind {
     }
 }
 
-struct Start<'a> {
+struct ServerStart<'a> {
     server: ServerKind,
     program: &'a Path,
     directory: &'a Path,
     setup: &'a Setup,
 }
 
-impl Start<'_> {
+impl ServerStart<'_> {
     /// The command that starts it on the first address, and on the second if it speaks both.
     fn command(&self, plain: SocketAddr, tls: Option<SocketAddr>) -> Result<Command> {
         let setup = self.setup;
@@ -353,7 +353,6 @@ impl RunningServer {
         process::signal(&self.children[0], signal);
     }
 
-    /// What all its processes have had of the CPU.
     pub fn cpu_time(&self) -> io::Result<CpuTime> {
         let mut sum = CpuTime::default();
         for child in &self.children {
@@ -367,7 +366,6 @@ impl RunningServer {
         self.children.iter().map(|child| resident_bytes(child.id())).sum()
     }
 
-    /// Starts one process and waits until it accepts.
     fn launch(&mut self, mut command: Command, log: &Path, address: SocketAddr) -> Result<()> {
         let output = File::create(log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);

@@ -35,7 +35,6 @@ pub fn spread(values: impl IntoIterator<Item = f64>, decimals: usize) -> String 
     shown(Spread::of(values), decimals)
 }
 
-/// A share as a percentage.
 pub fn percent(spread: Option<Spread>) -> String {
     spread.map_or("-".to_owned(), |share| format!("{:.0} %", share.median * 100.0))
 }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::handshake::BareHandshake;
-use crate::results::{LoadedRun, Results, Rounds, Row, Run, title};
+use crate::results::{LoadedRun, Results, Rounds, Row, ServerRun, title};
 use crate::stats::{Spread, percent, shown, spread, table};
 
 /// The name of this tracker, on the engine that it chooses itself.
@@ -181,7 +181,7 @@ fn memory(results: &Results) -> String {
 
 fn workers(results: &Results) -> String {
     let of = |row: Row, workers: u64, figure: fn(&LoadedRun) -> f64| {
-        let is_asked = |it: &&Run| (it.row, it.workers) == (row, workers);
+        let is_asked = |it: &&ServerRun| (it.row, it.workers) == (row, workers);
         let runs = results.workers.iter().filter(is_asked);
         Spread::of(runs.filter_map(|it| it.outcome.done().ok().map(figure)))
     };
@@ -201,12 +201,6 @@ fn workers(results: &Results) -> String {
             cells.extend([format!("**{rates:.2}**"), format!("{:.2}", 2.0 / costs)]);
         }
         lines.push(cells);
-    }
-    for shared in &results.workers {
-        if let Err(why) = shared.outcome.done() {
-            let (title, workers) = (shared.row.title(), shared.workers);
-            lines.push(vec![title.to_owned(), workers.to_string(), why.to_owned()]);
-        }
     }
     let titles = [
         "row",
