@@ -125,7 +125,7 @@ fn write(response: &AdminResponse, head_only: bool) -> Vec<u8> {
 fn route(source: &StatsSource, path: &[u8], query: &[u8]) -> AdminResponse {
     match path {
         b"/" => AdminResponse::ok(HTML, PAGE),
-        b"/health" => health(source.health(), source.obstacle()),
+        b"/health" => health(source.health(), source.parts.reload_health.problem()),
         b"/metrics" => AdminResponse::ok(PROMETHEUS, prometheus::write(&source.snapshot())),
         b"/stats.json" => json_response(json::stats(&source.snapshot())),
         b"/top.json" => match parse_top_query(query) {

@@ -82,9 +82,9 @@ fn accept(
 }
 
 fn serve_connection(stream: &TcpStream, source: &StatsSource) -> io::Result<()> {
-    let response = respond(&mut TimedStream::new(stream, source.clock()), source)?;
+    let response = respond(&mut TimedStream::new(stream, source.parts.clock), source)?;
     // The time to compute the response is not the client's.
-    let mut timed = TimedStream::new(stream, source.clock());
+    let mut timed = TimedStream::new(stream, source.parts.clock);
     timed.write_all(&response)?;
     stream.shutdown(Shutdown::Write)?;
     let mut discarded = [0; 4096];

@@ -97,7 +97,7 @@ pub struct StatsParts {
 
 /// Takes snapshots and searches for the largest torrents. It stops no worker.
 pub struct StatsSource {
-    parts: StatsParts,
+    pub(super) parts: StatsParts,
     history: Mutex<RateHistory>,
     ranking: Mutex<Option<CachedRanking>>,
 }
@@ -115,7 +115,7 @@ impl StatsSource {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot<'_> {
-        let StatsParts { info, clock, workers, process, reload_health, .. } = &self.parts;
+        let StatsParts { info, clock, workers, access, tls, process, .. } = &self.parts;
         let uptime_s = clock.now_s();
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let rates = SPANS_S.map(|span_s| history.rates(span_s));
@@ -130,13 +130,9 @@ impl StatsSource {
             swarms: self.parts.swarms.stats(),
             rates,
             usage: process.as_ref().and_then(|process| process.usage().ok()),
-            access: self.parts.access.as_ref().map(|access| access.status()),
-            certificates: self
-                .parts
-                .tls
-                .as_ref()
-                .map_or_else(Vec::new, |tls| tls.certificates().status()),
-            obstacle: reload_health.problem(),
+            access: access.as_ref().map(|access| access.status()),
+            certificates: tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().status()),
+            obstacle: self.parts.reload_health.problem(),
         }
     }
 
@@ -145,15 +141,6 @@ impl StatsSource {
             return Health::Draining;
         }
         Health::of(&self.parts.workers, self.parts.clock.now_s())
-    }
-
-    /// Why files cannot be reloaded, and the cure, if so.
-    pub(super) fn obstacle(&self) -> Option<&'static str> {
-        self.parts.reload_health.problem()
-    }
-
-    pub(super) fn clock(&self) -> Clock {
-        self.parts.clock
     }
 
     /// The largest torrents of those that the access list allows. One search runs at a time:
