@@ -742,7 +742,7 @@ fn checking_a_configuration_checks_its_certificates() {
 
     // Certificates without an address for HTTPS are probably a mistake.
     dir.write("annulus.toml", entry("good"));
-    let nobody = "annulus.toml:1: tls.certificates: served to nobody: tls.listen has no address\n";
+    let nobody = "annulus.toml:1: tls.certificates: not used, because tls.listen has no address\n";
     assert_eq!(said(dir.check_written()), (Some(0), [ok, nobody.to_string()]));
 
     let inline = "certificates = [\n  { chain = \"no.pem\", key = \"good.key\" },\n\

@@ -341,7 +341,7 @@ fn the_proxy_is_not_limited_but_its_clients_are(engine: Engine) {
 /// It starts nevertheless: scrapes and health checks need no client address.
 fn without_a_source_of_client_addresses(engine: Engine) {
     let local = Local::start(engine, "", "");
-    local.tracker.assert_logged("plain\": nothing tells where its clients are");
+    local.tracker.assert_logged("plain\": nothing names the addresses of its clients");
     let mut client = local.connect("plain");
     client.send(scrape());
     assert_eq!(parse_scrape(&client.read_response()).len(), 1);
