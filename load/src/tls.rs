@@ -1,23 +1,24 @@
 //! The client's side of TLS, by rustls, without I/O.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::agreement::{PrivateKey, PublicKey, UnparsedPublicKey, X25519, agree};
+use ::aws_lc_rs::agreement::{PrivateKey, PublicKey, UnparsedPublicKey, X25519, agree};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::client::{ClientConnection, Resumption};
 use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, SharedSecret, SupportedKxGroup,
-    WebPkiSupportedAlgorithms, aws_lc_rs as provider,
+    WebPkiSupportedAlgorithms,
+    aws_lc_rs::{self, kx_group},
 };
 use rustls::ffdhe_groups::FfdheGroup;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, NamedGroup, PeerMisbehaved,
-    RootCertStore, SignatureScheme,
+    CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind, NamedGroup,
+    PeerMisbehaved, RootCertStore, SignatureScheme,
 };
 
 use crate::failure::{Failure, FailureKind};
@@ -99,8 +100,8 @@ impl TlsConnector {
     /// # Errors
     /// That of rustls.
     pub fn connect(&self) -> Result<TlsClientSession, Failure> {
-        let tls = UnbufferedClientConnection::new(Arc::clone(&self.config), self.name.clone());
-        Ok(TlsClientSession { tls: tls.map_err(failed)?, unread: Vec::new(), peer_closed: false })
+        let tls = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
+        Ok(TlsClientSession { tls: tls.map_err(failed)?, peer_closed: false })
     }
 }
 
@@ -122,29 +123,21 @@ fn read_roots(path: &Path) -> Result<RootCertStore, String> {
 
 /// Prefers algorithms that are cheap for both sides.
 fn client_provider() -> CryptoProvider {
-    use provider::{cipher_suite, kx_group};
+    let mut defaults = aws_lc_rs::default_provider();
+    // AES-128 first; the sort keeps the order of the others.
+    defaults.cipher_suites.sort_by_key(|suite| {
+        let cheap = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        suite.suite() != cheap
+    });
     CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-        ],
         kx_groups: vec![&FixedX25519, kx_group::SECP256R1, kx_group::SECP384R1],
-        ..provider::default_provider()
+        ..defaults
     }
 }
 
 /// The TLS of one connection to a server.
 pub struct TlsClientSession {
-    tls: UnbufferedClientConnection,
-    /// Received bytes of incomplete records, in which rustls remembers positions.
-    unread: Vec<u8>,
+    tls: ClientConnection,
     peer_closed: bool,
 }
 
@@ -170,89 +163,38 @@ impl TlsClientSession {
     /// What is wrong with the server's certificate or its records.
     pub fn open(
         &mut self,
-        bytes: &[u8],
+        mut bytes: &[u8],
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        self.unread.extend_from_slice(bytes);
-        let mut used = 0;
-        let result = loop {
-            let UnbufferedStatus { discard, state } =
-                self.tls.process_tls_records(&mut self.unread[used..]);
-            used += discard;
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut records)) => {
-                    let mut error = None;
-                    while let Some(record) = records.next_record() {
-                        match record {
-                            Ok(record) => {
-                                plain.extend_from_slice(record.payload);
-                                used += record.discard;
-                            }
-                            Err(this) => error = Some(this),
-                        }
-                    }
-                    if let Some(error) = error {
-                        break Err(failed(error));
-                    }
+        let mut result = Ok(());
+        while !bytes.is_empty() && result.is_ok() {
+            self.tls.read_tls(&mut bytes).map_err(|error| Failure::new(FailureKind::Tls, error))?;
+            match self.tls.process_new_packets() {
+                Ok(state) => {
+                    self.peer_closed |= state.peer_has_closed();
+                    // At its end the reader would block, which is its only error.
+                    let _ = self.tls.reader().read_to_end(plain);
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => append(out, |room| {
-                    data.encode(room).map_err(|error| match error {
-                        EncodeError::InsufficientSize(size) => Some(size.required_size),
-                        EncodeError::AlreadyEncoded => None,
-                    })
-                })?,
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
-                // All others wait for the server, or for something to encrypt.
-                Ok(_) => break Ok(()),
-                Err(error) => break Err(failed(error)),
+                Err(error) => result = Err(failed(error)),
             }
-        };
-        self.unread.drain(..used);
+        }
+        self.write_records(out);
         result
     }
 
     /// Encrypts `plain` and appends it to `out`.
     ///
     /// # Errors
-    /// The handshake is not complete, or the keys are used up.
+    /// The handshake is not complete.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
-        loop {
-            let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
-            match state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    return append(out, |room| {
-                        traffic.encrypt(plain, room).map_err(|error| match error {
-                            EncryptError::InsufficientSize(size) => Some(size.required_size),
-                            EncryptError::EncryptExhausted => None,
-                        })
-                    });
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(_) => return Err(Failure::new(FailureKind::Tls, "nothing can be sent yet")),
-                Err(error) => return Err(failed(error)),
-            }
-        }
+        let written = self.tls.writer().write_all(plain);
+        self.write_records(out);
+        written.map_err(|error| Failure::new(FailureKind::Tls, error))
     }
-}
 
-/// Appends what `write` writes to `out`. It returns how many bytes it wrote, or else how many it
-/// needs.
-fn append(
-    out: &mut Vec<u8>,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
-) -> Result<(), Failure> {
-    let from = out.len();
-    loop {
-        match write(&mut out[from..]) {
-            Ok(len) => {
-                out.truncate(from + len);
-                return Ok(());
-            }
-            Err(Some(size)) if from + size > out.len() => out.resize(from + size, 0),
-            Err(_) => return Err(Failure::new(FailureKind::Tls, "nothing can be sent any more")),
-        }
+    fn write_records(&mut self, out: &mut Vec<u8>) {
+        while self.tls.wants_write() && self.tls.write_tls(out).is_ok() {}
     }
 }
 

@@ -2,11 +2,11 @@
 //! that respond wrongly, late or not at all.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
-mod asking;
-mod fake;
-mod judging;
-mod misuse;
-mod pacing;
+mod fake_tracker;
+mod rates;
+mod reports;
+mod requests;
+mod responses;
 mod run;
 mod support;
-mod telling;
+mod usage;

@@ -1,46 +1,44 @@
-//! One run of `annulus-load`: its command line, and what came of it.
+//! One run of `annulus-load`.
 
 use std::fs;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{TempDirectory, TestEngine, wait_for};
 
-/// The program under test.
-pub(crate) fn load(arguments: &[&str]) -> Command {
+/// The program with these arguments, separated by spaces.
+pub(crate) fn annulus_load(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annulus-load"));
-    command.args(arguments);
+    command.args(arguments.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// A run that is over.
-pub(crate) struct Run {
-    /// Its exit status.
+pub(crate) struct LoadRun {
     pub(crate) status: i32,
-    /// The report for people.
+    /// Standard output: the report for people.
     pub(crate) text: String,
-    /// The lines while it went on.
+    /// Standard error: the live lines.
     pub(crate) live: String,
     /// The report for programs.
     pub(crate) json: Value,
 }
 
-/// A run that goes on.
-pub(crate) struct Going {
+/// A run that goes on. It is killed when this is dropped.
+pub(crate) struct RunningLoad {
     child: Option<Child>,
-    scratch: TempDirectory,
+    directory: TempDirectory,
 }
 
-impl Going {
-    /// Begins one on this engine; it is ended with this.
-    pub(crate) fn start(engine: TestEngine, url: &str, arguments: &[&str]) -> Going {
-        let scratch = TempDirectory::new("run");
-        let json = scratch.path().join("report.json");
-        let mut command = load(&[url, "--engine", engine.name(), "--seed", "7"]);
-        command.args(arguments).arg("--json").arg(json);
-        Going { child: Some(command.spawn().unwrap()), scratch }
+impl RunningLoad {
+    pub(crate) fn start(engine: TestEngine, url: &str, arguments: &str) -> RunningLoad {
+        let directory = TempDirectory::new("run");
+        let mut command = annulus_load(arguments);
+        command.args([url, "--engine", engine.name(), "--seed", "7", "--json"]);
+        command.arg(directory.path().join("report.json"));
+        RunningLoad { child: Some(command.spawn().unwrap()), directory }
     }
 
     /// Sends it a signal, by name.
@@ -49,26 +47,21 @@ impl Going {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Run {
+    pub(crate) fn wait(mut self) -> LoadRun {
         let mut child = self.child.take().unwrap();
-        wait_for("the end of the load", || match child.try_wait().unwrap() {
-            Some(_) => Some(()),
-            None => None,
-        });
-        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        let [text, live] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        let status = status.code().unwrap();
+        wait_for("the end of the load", || child.try_wait().unwrap());
+        let output = child.wait_with_output().unwrap();
+        let [text, live] =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        let status = output.status.code().unwrap();
         assert!(status < 2, "{live}");
-        let json = self.scratch.path().join("report.json");
-        let json = fs::read_to_string(json).unwrap_or_else(|_| panic!("{live}"));
-        let json = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
-        Run { status, text, live, json }
+        let json = fs::read(self.directory.path().join("report.json")).unwrap();
+        LoadRun { status, text, live, json: serde_json::from_slice(&json).unwrap() }
     }
 }
 
-impl Drop for Going {
+impl Drop for RunningLoad {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -77,11 +70,11 @@ impl Drop for Going {
     }
 }
 
-impl Run {
+impl LoadRun {
     /// A whole run.
     #[track_caller]
-    pub(crate) fn of(engine: TestEngine, url: &str, arguments: &[&str]) -> Run {
-        Going::start(engine, url, arguments).end()
+    pub(crate) fn of(engine: TestEngine, url: &str, arguments: &str) -> LoadRun {
+        RunningLoad::start(engine, url, arguments).wait()
     }
 
     /// A number of the report for programs.
@@ -90,7 +83,6 @@ impl Run {
         self.json[name].as_u64().unwrap_or_else(|| panic!("no {name}: {}", self.json))
     }
 
-    /// A latency in milliseconds.
     pub(crate) fn latency_ms(&self, name: &str) -> f64 {
         self.json["latency_ms"][name].as_f64().unwrap()
     }
@@ -105,15 +97,21 @@ impl Run {
         self.json["oddities"][name].as_u64().unwrap_or(0)
     }
 
-    /// Asserts that all was as it should be, and that so many requests were made.
+    /// Asserts that so many requests were sent, and that all responses were correct.
     #[track_caller]
-    pub(crate) fn is_good(&self, requests: u64) {
+    pub(crate) fn assert_good(&self, requests: u64) {
         assert_eq!(self.status, 0, "{}", self.text);
-        assert_eq!(self.json["faults"], serde_json::json!({}), "{}", self.text);
-        assert_eq!(self.json["oddities"], serde_json::json!({}), "{}", self.text);
+        let odd = [&self.json["faults"], &self.json["oddities"]];
+        assert_eq!(odd, [&json!({}), &json!({})], "{}", self.text);
         for name in ["sent", "good", "latencies"] {
             assert_eq!(self.number(name), requests, "{name}: {}", self.text);
         }
         assert_eq!(self.number("announces") + self.number("scrapes"), requests);
+    }
+
+    /// Asserts that the run failed, with so many faults of this kind.
+    #[track_caller]
+    pub(crate) fn assert_failed(&self, fault: &str, count: u64) {
+        assert_eq!((self.status, self.faults(fault)), (1, count), "{fault}: {}", self.text);
     }
 }

@@ -92,79 +92,68 @@ fn is_up_to_date(program: &Path) -> Option<bool> {
 /// A running tracker; it is killed when this is dropped.
 pub(crate) struct TestTracker {
     child: Child,
+    /// Reads the log to its end, so that the tracker never waits for it.
     log: Option<JoinHandle<String>>,
     pub(crate) v4: SocketAddr,
     /// Only on a machine that has IPv6.
     pub(crate) v6: Option<SocketAddr>,
-    pub(crate) https_v4: Option<SocketAddr>,
-    pub(crate) https_v6: Option<SocketAddr>,
-    pub(crate) certificates: Option<TestCertificates>,
+    pub(crate) https: Vec<SocketAddr>,
     _directory: TempDirectory,
 }
 
 impl TestTracker {
     /// A tracker of two workers; `tables` are added to its configuration.
     pub(crate) fn start(engine: TestEngine, tables: &str) -> TestTracker {
-        TestTracker::start_with(engine, tables, None)
+        TestTracker::start_with(engine, tables, 1)
     }
 
-    /// The same with HTTPS, and the certificates that clients are to trust.
-    pub(crate) fn start_https(engine: TestEngine) -> TestTracker {
-        let certificates = TestCertificates::new();
-        let v6 = if has_v6() { ", \"[::1]:0\"" } else { "" };
+    /// The same with HTTPS.
+    pub(crate) fn start_https(engine: TestEngine, certificates: &TestCertificates) -> TestTracker {
+        let listen = loopback_addresses();
         let [chain, key] = ["tracker.pem", "tracker.key"].map(|name| certificates.path(name));
-        let tables = format!(
-            "[tls]\nlisten = [\"127.0.0.1:0\"{v6}]\n\
-             certificates = [{{ chain = {chain:?}, key = {key:?} }}]\n"
-        );
-        TestTracker::start_with(engine, &tables, Some(certificates))
+        let certificates = format!("[{{ chain = \"{chain}\", key = \"{key}\" }}]");
+        let tables = format!("[tls]\nlisten = {listen}\ncertificates = {certificates}\n");
+        TestTracker::start_with(engine, &tables, 2)
     }
 
-    fn start_with(
-        engine: TestEngine,
-        tables: &str,
-        certificates: Option<TestCertificates>,
-    ) -> TestTracker {
+    fn start_with(engine: TestEngine, tables: &str, listeners_per_family: usize) -> TestTracker {
         let directory = TempDirectory::new("tracker");
-        let v6 = if has_v6() { ", \"[::1]:0\"" } else { "" };
         let config = directory.path().join("annulus.toml");
-        let engine = engine.name();
-        let text =
-            format!("listen = [\"127.0.0.1:0\"{v6}]\nengine = \"{engine}\"\nworkers = 2\n{tables}");
+        let (engine, listen) = (engine.name(), loopback_addresses());
+        let text = format!("listen = {listen}\nengine = \"{engine}\"\nworkers = 2\n{tables}");
         fs::write(&config, text).unwrap();
         let mut command = Command::new(tracker_program());
         command.arg("-c").arg(&config).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = String::new();
-        let listeners = (1 + usize::from(has_v6())) * (1 + usize::from(certificates.is_some()));
-        let mut addresses: Vec<(SocketAddr, bool)> = Vec::new();
-        while addresses.len() < listeners {
+        let (mut plain, mut https) = (Vec::new(), Vec::new());
+        while plain.len() + https.len() < (1 + usize::from(has_v6())) * listeners_per_family {
             let Some(Ok(line)) = lines.next() else { panic!("the tracker did not start:\n{log}") };
             if let Some((_, address)) = line.split_once("listening on ") {
-                let https = address.strip_suffix(" (https)");
-                addresses.push((https.unwrap_or(address).parse().unwrap(), https.is_some()));
+                match address.strip_suffix(" (https)") {
+                    Some(address) => https.push(address.parse().unwrap()),
+                    None => plain.push(address.parse::<SocketAddr>().unwrap()),
+                }
             }
             log += &(line + "\n");
         }
-        let find = |v4, https| {
-            let mut found = addresses.iter().filter(|it| it.0.is_ipv4() == v4 && it.1 == https);
-            found.next().map(|(address, _)| *address)
-        };
-        // The log is read to its end, so that the tracker never waits for it.
-        let rest = thread::spawn(move || {
+        let log = thread::spawn(move || {
             lines.map_while(Result::ok).fold(log, |log, line| log + &line + "\n")
         });
         TestTracker {
             child,
-            log: Some(rest),
-            v4: find(true, false).unwrap(),
-            v6: find(false, false),
-            https_v4: find(true, true),
-            https_v6: find(false, true),
-            certificates,
+            log: Some(log),
+            v4: plain.iter().copied().find(SocketAddr::is_ipv4).unwrap(),
+            v6: plain.iter().copied().find(SocketAddr::is_ipv6),
+            https,
             _directory: directory,
         }
+    }
+
+    /// The announce URL by HTTP and IPv4.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/announce", self.v4)
     }
 }
 
@@ -182,39 +171,40 @@ impl Drop for TestTracker {
     }
 }
 
-/// A certificate authority and a certificate for `tracker.test` and the loopback addresses.
+/// Any port of the loopback addresses, as in a configuration.
+fn loopback_addresses() -> &'static str {
+    if has_v6() { "[\"127.0.0.1:0\", \"[::1]:0\"]" } else { "[\"127.0.0.1:0\"]" }
+}
+
+/// A certificate authority, and a certificate for the loopback addresses.
 pub(crate) struct TestCertificates(TempDirectory);
 
 impl TestCertificates {
-    /// Made by the `openssl` command.
     pub(crate) fn new() -> TestCertificates {
         let certificates = TestCertificates(TempDirectory::new("certificates"));
-        let usage = "keyUsage=critical,keyCertSign";
-        certificates.issue("root", &["-addext", usage]);
         let names = "subjectAltName=DNS:tracker.test,IP:127.0.0.1,IP:::1";
-        let not_a_ca = "basicConstraints=critical,CA:FALSE";
-        let signer = ["-CA", "root.pem", "-CAkey", "root.key"];
-        certificates
-            .issue("tracker", &[&signer[..], &["-addext", names, "-addext", not_a_ca]].concat());
+        certificates.issue("root", "-addext keyUsage=critical,keyCertSign");
+        let signed = "-CA root.pem -CAkey root.key -addext basicConstraints=critical,CA:FALSE";
+        certificates.issue("tracker", &format!("{signed} -addext {names}"));
         certificates
     }
 
     /// The file of the certificate that clients are to trust.
-    pub(crate) fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> String {
         self.path("root.pem")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn issue(&self, name: &str, more: &[&str]) {
-        let [key, out, subject] = [".key", ".pem", ""].map(|end| format!("{name}{end}"));
-        let subject = format!("/CN={subject}");
-        let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    fn issue(&self, name: &str, more: &str) {
+        let arguments = format!(
+            "req -x509 -days 30 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+             -subj /CN={name} -keyout {name}.key -out {name}.pem {more}"
+        );
         let mut command = Command::new("openssl");
-        command.current_dir(self.0.path()).args(["req", "-x509", "-days", "30"]).args(new_key);
-        command.args(["-subj", &subject, "-keyout", &key, "-out", &out]).args(more);
+        command.current_dir(self.0.path()).args(arguments.split_whitespace());
         let output = command.output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?}: {printed}");
