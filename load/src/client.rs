@@ -73,9 +73,7 @@ pub struct LoadClient {
 
 impl LoadClient {
     /// Resets the state for a new connection, and begins the handshake if it has a session.
-    ///
-    /// # Errors
-    /// TLS cannot begin.
+    /// Errors: tLS cannot begin.
     pub fn begin(&mut self, session: Option<TlsClientSession>) -> Result<(), Failure> {
         *self = LoadClient {
             session: session.map(Box::new),
@@ -121,9 +119,7 @@ impl LoadClient {
     /// all. `write` renders a request, the last or not, into a buffer as long as `scratch`; `out`
     /// has room for one, encrypted, after a TLS flight. Returns how many bytes were written to
     /// `out`, and how many requests.
-    ///
-    /// # Errors
-    /// TLS fails.
+    /// Errors: tLS fails.
     pub fn fill(
         &mut self,
         out: &mut [u8],
@@ -167,9 +163,7 @@ impl LoadClient {
 
     /// Processes received bytes. When the connection does not stay open, the caller closes it and
     /// calls [`LoadClient::requeue`] or, after an error, [`LoadClient::fail`].
-    ///
-    /// # Errors
-    /// The failure of the connection.
+    /// Errors: the failure of the connection.
     pub fn receive(
         &mut self,
         bytes: &[u8],
@@ -201,9 +195,7 @@ impl LoadClient {
     }
 
     /// Processes the end of the server's side, which completes a body without a length.
-    ///
-    /// # Errors
-    /// It ended within a response or in place of one.
+    /// Errors: it ended within a response or in place of one.
     pub fn end(&mut self, validator: &mut impl Validator) -> Result<ConnectionStatus, Failure> {
         if self.is_handshaking() {
             return Err(Failure::new(FailureKind::Tls, "the connection ended in the handshake"));

@@ -14,7 +14,7 @@ const DETAIL_CHARS_MAX: usize = 80;
 macro_rules! named_kinds {
     ($(#[$about:meta])* $kind:ident { $($(#[$doc:meta])* $variant:ident: $name:literal,)* }) => {
         $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $kind { $($(#[$doc])* $variant),* }
 
         impl $kind {
@@ -140,51 +140,47 @@ impl WarningCounts {
     }
 }
 
-/// Failures, counted.
+/// Failures, counted by kind and detail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FailureCounts {
-    counts: [u64; FailureKind::ALL.len()],
-    details: BTreeMap<(usize, String), u64>,
-}
+pub struct FailureCounts(BTreeMap<(FailureKind, String), u64>);
 
 impl FailureCounts {
     pub fn count(&mut self, failure: Failure) {
-        let at = failure.kind as usize;
-        self.counts[at] += 1;
-        if !failure.detail.is_empty() {
-            self.count_detail(at, failure.detail, 1);
-        }
+        self.count_many(failure, 1);
     }
 
-    fn count_detail(&mut self, at: usize, detail: String, count: u64) {
-        let mut key = (at, detail);
-        if self.details.len() >= DETAILS_MAX && !self.details.contains_key(&key) {
+    fn count_many(&mut self, failure: Failure, count: u64) {
+        let mut key = (failure.kind, failure.detail);
+        if !key.1.is_empty() && self.0.len() >= DETAILS_MAX && !self.0.contains_key(&key) {
             key.1 = "others".to_owned();
         }
-        *self.details.entry(key).or_default() += count;
+        *self.0.entry(key).or_default() += count;
     }
 
     pub fn add(&mut self, other: FailureCounts) {
-        self.counts.iter_mut().zip(other.counts).for_each(|(sum, count)| *sum += count);
-        for ((at, detail), count) in other.details {
-            self.count_detail(at, detail, count);
+        for ((kind, detail), count) in other.0 {
+            self.count_many(Failure { kind, detail }, count);
         }
     }
 
+    fn all_of(&self, kind: FailureKind) -> impl Iterator<Item = (&str, u64)> {
+        let of_kind = self.0.iter().filter(move |((other, _), _)| *other == kind);
+        of_kind.map(|((_, detail), count)| (detail.as_str(), *count))
+    }
+
     pub fn of(&self, kind: FailureKind) -> u64 {
-        self.counts[kind as usize]
+        self.all_of(kind).map(|(_, count)| count).sum()
     }
 
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.0.values().sum()
     }
 
     /// The details of one kind, the most frequent first.
-    pub fn details(&self, kind: FailureKind) -> Vec<(&str, u64)> {
-        let of_kind = self.details.iter().filter(|((at, _), _)| *at == kind as usize);
-        let mut details: Vec<_> = of_kind.map(|((_, text), n)| (text.as_str(), *n)).collect();
+    pub fn details(&self, kind: FailureKind) -> impl Iterator<Item = (&str, u64)> {
+        let mut details: Vec<_> = self.all_of(kind).filter(|(text, _)| !text.is_empty()).collect();
         details.sort_by_key(|(_, count)| Reverse(*count));
-        details
+        details.into_iter()
     }
 }
 
@@ -193,23 +189,16 @@ mod tests {
     use super::{DETAILS_MAX, Failure, FailureCounts, FailureKind};
 
     #[test]
-    fn details_are_bounded_and_none_is_lost() {
+    fn details_are_bounded_and_printable() {
         let mut counts = FailureCounts::default();
-        for number in 0..1000 {
-            counts.count(Failure::new(FailureKind::Refused, number));
-        }
+        (0..1000).for_each(|number| counts.count(Failure::new(FailureKind::Refused, number)));
         counts.count(Failure::new(FailureKind::Refused, 7));
         let mut twice = counts.clone();
         twice.add(counts);
         assert_eq!(twice.of(FailureKind::Refused), 2002);
-        let details = twice.details(FailureKind::Refused);
+        let details: Vec<_> = twice.details(FailureKind::Refused).collect();
         assert!(details.len() <= DETAILS_MAX + 1);
-        assert_eq!(details.iter().map(|(_, count)| count).sum::<u64>(), 2002);
         assert_eq!((details[0].0, details[1]), ("others", ("7", 4)));
-    }
-
-    #[test]
-    fn details_are_made_printable() {
         let text = "a\x1b[2J\n".to_owned() + &"b".repeat(500);
         let failure = Failure::new(FailureKind::Refused, text);
         assert!(failure.detail.starts_with("a\u{fffd}[2J\u{fffd}bbb"));

@@ -43,9 +43,7 @@ impl ResponseHead {
 }
 
 /// Reads a head; `None` if more bytes are needed.
-///
-/// # Errors
-/// It is malformed, contradictory or too long.
+/// Errors: it is malformed, contradictory or too long.
 pub fn parse_head(bytes: &[u8]) -> Result<Option<ResponseHead>, Failure> {
     // httparse skips empty lines before the status line.
     if bytes.first().is_some_and(|first| *first != b'H') {
@@ -136,9 +134,7 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
 
 /// Joins the chunks at the start of `bytes` in `body`, which is cleared first. Returns how many
 /// bytes they take, or `None` if more are needed.
-///
-/// # Errors
-/// They are malformed, or longer than `body_bytes_max` with their sizes and trailers.
+/// Errors: they are malformed, or longer than `body_bytes_max` with their sizes and trailers.
 pub fn join_chunks(
     bytes: &[u8],
     body: &mut Vec<u8>,
@@ -190,72 +186,58 @@ pub fn join_chunks(
 
 #[cfg(test)]
 mod tests {
-    use quickcheck::quickcheck;
-
     use super::{BodyFraming, HEADERS_MAX, ResponseHead, join_chunks, parse_head};
     use crate::failure::FailureKind;
 
-    fn head(text: &str) -> ResponseHead {
-        parse_head(text.as_bytes()).unwrap().unwrap()
-    }
-
     #[test]
     fn heads_of_all_kinds() {
-        let text = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\nX: y\r\n\r\nd";
-        let expected = ResponseHead {
-            bytes: text.len() - 1,
-            status: 200,
-            framing: BodyFraming::Length(12),
-            keep_alive: true,
-            encoded: false,
-        };
-        assert_eq!(head(text), expected);
-        for at in 0..text.len() - 1 {
-            assert_eq!(parse_head(&text.as_bytes()[..at]), Ok(None), "{at}");
-        }
         use BodyFraming::{Chunked, Length, UntilEnd};
         for (text, status, framing, keep_alive) in [
+            ("1.1 200 OK\r\nContent-Length: 12\r\nX: y", 200, Length(12), true),
             ("1.1 200\r\ncontent-length:0\r\nCONNECTION: Close", 200, Length(0), false),
             ("1.0 404 Not Found\r\nContent-Length: 0012 ", 404, Length(12), false),
             ("1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive", 200, Length(1), true),
             ("1.1 200 OK\r\nX: y", 200, UntilEnd, false),
             ("1.1 200 OK\r\nTransfer-Encoding: chunked", 200, Chunked, true),
-            ("1.1 100 Continue\r\nContent-Length: 7", 100, Length(0), true),
             ("1.1 204 No Content\r\nContent-Length: 7", 204, Length(0), true),
-            ("1.1 304 Not Modified\r\nContent-Length: 7", 304, Length(0), true),
         ] {
-            let head = head(&format!("HTTP/{text}\r\n\r\n"));
-            let got = (head.status, head.framing, head.keep_alive);
-            assert_eq!(got, (status, framing, keep_alive), "{text}");
+            let text = format!("HTTP/{text}\r\n\r\n");
+            let expected =
+                ResponseHead { bytes: text.len(), status, framing, keep_alive, encoded: false };
+            assert_eq!(parse_head(text.as_bytes()), Ok(Some(expected)), "{text}");
+            for at in 0..text.len() {
+                assert_eq!(parse_head(&text.as_bytes()[..at]), Ok(None), "{at}");
+            }
         }
-        assert!(head("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n").encoded);
     }
 
     #[test]
     fn malformed_heads_are_refused() {
+        use FailureKind::{BadHeader, NotHttp, TooLong};
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(20_000));
         let many = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(HEADERS_MAX + 1));
-        for (text, kind) in [
-            ("<html>", FailureKind::NotHttp),
-            ("\r\nHTTP/1.1 200 OK\r\n\r\n", FailureKind::NotHttp),
-            ("HTTP/2 200 OK\r\n\r\n", FailureKind::NotHttp),
-            ("HTTP/1.1 20 OK\r\n\r\n", FailureKind::NotHttp),
-            ("HTTP/1.1 2000 OK\r\n\r\n", FailureKind::NotHttp),
-            ("HTTP/1.1 200 OK\nContent-Length: 1\n\n", FailureKind::BadHeader),
-            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", FailureKind::BadHeader),
-            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", FailureKind::BadHeader),
-            ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", FailureKind::BadHeader),
-            (
-                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-                FailureKind::BadHeader,
-            ),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", FailureKind::BadHeader),
-            ("HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\n", FailureKind::BadHeader),
-            ("HTTP/1.1 200 OK\r\nX: y\r\n z: folded\r\n\r\n", FailureKind::BadHeader),
-            (&endless, FailureKind::TooLong),
-            (&many, FailureKind::TooLong),
-        ] {
+        let whole =
+            [(&*endless, TooLong), (&many, TooLong), ("<html>", NotHttp), ("\r\n", NotHttp)];
+        for (text, kind) in whole {
             assert_eq!(parse_head(text.as_bytes()).unwrap_err().kind, kind, "{text:?}");
+        }
+        for (text, kind) in [
+            ("2 200 OK", NotHttp),
+            ("1.1 20 OK", NotHttp),
+            ("1.1 2000 OK", NotHttp),
+            ("1.1 200 OK\nContent-Length: 1\n", BadHeader),
+            ("1.1 200 OK\r\nno colon", BadHeader),
+            ("1.1 200 OK\r\nContent-Length: -1", BadHeader),
+            ("1.1 200 OK\r\nContent-Length: ", BadHeader),
+            ("1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2", BadHeader),
+            ("1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2", BadHeader),
+            ("1.1 200 OK\r\nTransfer-Encoding: gzip", BadHeader),
+            ("1.1 200 OK\r\nContent-Length : 1", BadHeader),
+            ("1.1 200 OK\r\nX: y\r\n z: folded", BadHeader),
+        ] {
+            let end = if text.ends_with('\n') { "\n" } else { "\r\n\r\n" };
+            let failure = parse_head(format!("HTTP/{text}{end}").as_bytes()).unwrap_err();
+            assert_eq!(failure.kind, kind, "{text:?}");
         }
     }
 
@@ -284,16 +266,6 @@ mod tests {
         ] {
             let failure = join_chunks(text, &mut body, 100).unwrap_err();
             assert_eq!(failure.kind, kind, "{}", text.escape_ascii());
-        }
-    }
-
-    quickcheck! {
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) -> bool {
-            let head = [b"HTTP/1.1 200 OK\r\n", &bytes[..]].concat();
-            let _ = join_chunks(&bytes, &mut Vec::new(), 100);
-            parse_head(&head).is_err() || parse_head(&head).is_ok_and(|head| {
-                head.is_none_or(|head| head.status == 200)
-            })
         }
     }
 }

@@ -115,9 +115,7 @@ fn allowed_values(key: &str) -> String {
 }
 
 /// Sets a key of `table` if the value is allowed.
-///
-/// # Errors
-/// What the value must be.
+/// Errors: what the value must be.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
     let allowed = allowed_values(key);
     let numbers = allowed.split([' ', ',']).filter_map(|word| word.replace('_', "").parse().ok());
@@ -182,9 +180,7 @@ fn suggest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> String {
 }
 
 /// The range of [`LoadOptions::sources`]; `None` if it is empty.
-///
-/// # Errors
-/// It is neither an address nor a range, or a range whose first address is another one.
+/// Errors: it is neither an address nor a range, or a range whose first address is another one.
 pub fn parse_sources(text: &str) -> Result<Option<IpNet>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -206,9 +202,7 @@ pub(crate) fn allowed_names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Sets the keys of `table` that `text` has. `name` is the name of the file.
-///
-/// # Errors
-/// All mistakes, one line each, with the file's name and the line.
+/// Errors: all mistakes, one line each, with the file's name and the line.
 fn read_toml(text: &str, name: &str, table: &mut Table) -> Result<(), String> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
     let syntax = |error: Error| {
@@ -246,9 +240,7 @@ pub enum LoadCommand {
 }
 
 /// Parses the arguments after the program's name.
-///
-/// # Errors
-/// The mistakes in them or in the file they name, one line each.
+/// Errors: the mistakes in them or in the file they name, one line each.
 pub fn parse_arguments(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<LoadCommand, String> {

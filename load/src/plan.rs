@@ -40,8 +40,7 @@ pub struct LoadPlan {
 }
 
 impl LoadPlan {
-    /// # Errors
-    /// The file of torrents cannot be read, or has a line that is not an info hash.
+    /// Errors: the file of torrents cannot be read, or has a line that is not an info hash.
     pub fn new(options: &LoadOptions) -> Result<LoadPlan, String> {
         let mut random = SeededRandom::new(options.seed);
         let hashes = match options.torrents_file.as_str() {

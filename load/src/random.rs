@@ -1,6 +1,7 @@
 //! Random numbers that follow from a seed.
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+#[derive(Default)]
 pub struct SeededRandom(u64);
 
 impl SeededRandom {

@@ -1,15 +1,14 @@
 //! The reports of a run: a line while it goes on, a text for people, and JSON for programs.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::failure::{FailureKind, Warning};
 use crate::options::{LoadOptions, allowed_names};
 use crate::stats::{LatencyPercentiles, LoadStats, SeriesPoint};
 
-/// Details of a failure that the text has.
+/// Details of a failure that the text has at most.
 const DETAILS_SHOWN: usize = 5;
 
 /// A run that is over.
@@ -37,37 +36,6 @@ pub fn live_line(point: &SeriesPoint, faults: u64, left_s: f64) -> String {
         three_digits(max),
         left_s.max(0.0)
     )
-}
-
-#[derive(Serialize)]
-struct JsonReport<'a> {
-    version: &'a str,
-    options: &'a LoadOptions,
-    url: &'a str,
-    place: &'a str,
-    seed: u64,
-    connections: u64,
-    workers: u32,
-    offered_rate: u64,
-    good: u64,
-    failures: u64,
-    #[serde(flatten)]
-    total: &'a LoadStats,
-    latencies: u64,
-    seconds: f64,
-    rate: f64,
-    latency_mean_ms: f64,
-    latency_ms: LatencyPercentiles,
-    faults: BTreeMap<&'a str, JsonFault<'a>>,
-    oddities: BTreeMap<&'a str, u64>,
-    series: &'a [SeriesPoint],
-}
-
-#[derive(Serialize)]
-struct JsonFault<'a> {
-    count: u64,
-    allowed: bool,
-    details: BTreeMap<&'a str, u64>,
 }
 
 impl LoadReport<'_> {
@@ -141,7 +109,7 @@ impl LoadReport<'_> {
         line("received", &format!("{} bytes", separated(total.received_bytes)));
         let cpu_s = total.cpu_ns as f64 / 1e9;
         let busy = 100.0 * cpu_s / self.seconds.max(1e-9) / f64::from(self.workers);
-        let requests = total.requests_sent.max(total.latencies.len()).max(1);
+        let requests = total.requests_sent.max(total.latencies.0.len()).max(1);
         let cpu_us = cpu_s * 1e6 / requests as f64;
         line("this program", &format!("{busy:.0} % CPU per thread, {cpu_us:.2} us per request"));
         if busy > 90.0 {
@@ -150,12 +118,8 @@ impl LoadReport<'_> {
         for kind in self.failed_kinds() {
             let allowed = if self.allows(kind) { "allowed" } else { "FAULT" };
             line(allowed, &format!("{} {}", separated(self.count(kind)), kind.name()));
-            let details = total.failures.details(kind);
-            for (detail, count) in details.iter().take(DETAILS_SHOWN) {
-                line("", &format!("    {} {detail}", separated(*count)));
-            }
-            if details.len() > DETAILS_SHOWN {
-                line("", &format!("    and {} others", details.len() - DETAILS_SHOWN));
+            for (detail, count) in total.failures.details(kind).take(DETAILS_SHOWN) {
+                line("", &format!("    {} {detail}", separated(count)));
             }
         }
         for (name, count) in self.warnings() {
@@ -172,37 +136,49 @@ impl LoadReport<'_> {
 
     /// For programs: one JSON object.
     pub fn json(&self) -> String {
-        let LoadReport { options, place, total, .. } = self;
+        let LoadReport { options, total, .. } = self;
         let fault = |kind: FailureKind| {
-            let details = total.failures.details(kind).into_iter().collect();
-            (
-                kind.name(),
-                JsonFault { count: self.count(kind), allowed: self.allows(kind), details },
-            )
+            let details: Map<_, _> = total.failures.details(kind).map(entry).collect();
+            let (count, allowed) = (self.count(kind), self.allows(kind));
+            let fault = json!({ "count": count, "allowed": allowed, "details": details });
+            (kind.name().to_owned(), fault)
         };
-        let report = JsonReport {
-            version: env!("CARGO_PKG_VERSION"),
-            options,
-            url: &options.url,
-            place,
-            seed: options.seed,
-            connections: options.connections,
-            workers: self.workers,
-            offered_rate: options.rate,
-            good: total.good(),
-            failures: self.failures(),
-            total,
-            latencies: total.latencies.len(),
-            seconds: rounded(self.seconds, 6),
-            rate: rounded(self.rate(), 1),
-            latency_mean_ms: rounded(total.latencies.mean() / 1e6, 4),
-            latency_ms: total.latency_ms(),
-            faults: self.failed_kinds().map(fault).collect(),
-            oddities: self.warnings().collect(),
-            series: &self.points,
-        };
-        serde_json::to_string_pretty(&report).expect("all keys are strings") + "\n"
+        let report = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "options": options,
+            "url": options.url,
+            "place": self.place,
+            "seed": options.seed,
+            "connections": options.connections,
+            "workers": self.workers,
+            "offered_rate": options.rate,
+            "sent": total.requests_sent,
+            "good": total.good(),
+            "failures": self.failures(),
+            "announces": total.announces,
+            "peers": total.peers,
+            "scrapes": total.scrapes,
+            "torrents": total.torrents,
+            "connections_made": total.connections,
+            "full_handshakes": total.full_handshakes,
+            "resumed_handshakes": total.resumed_handshakes,
+            "received_bytes": total.received_bytes,
+            "latencies": total.latencies.0.len(),
+            "cpu_ns": total.cpu_ns,
+            "seconds": rounded(self.seconds, 6),
+            "rate": rounded(self.rate(), 1),
+            "latency_mean_ms": rounded(total.latencies.0.mean() / 1e6, 4),
+            "latency_ms": total.latency_ms(),
+            "faults": self.failed_kinds().map(fault).collect::<Map<_, _>>(),
+            "oddities": self.warnings().map(entry).collect::<Map<_, _>>(),
+            "series": self.points,
+        });
+        format!("{report:#}\n")
     }
+}
+
+fn entry((name, count): (&str, u64)) -> (String, Value) {
+    (name.to_owned(), count.into())
 }
 
 /// To so many decimal places.

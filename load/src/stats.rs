@@ -15,9 +15,8 @@ const LATENCY_DIGITS: u8 = 3;
 /// The shortest interval that becomes a point of the series, in nanoseconds.
 const POINT_NS_MIN: u64 = 250_000_000;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadStats {
-    #[serde(rename = "sent")]
     pub requests_sent: u64,
     /// Correct responses to announces and to scrapes.
     pub announces: u64,
@@ -25,42 +24,16 @@ pub struct LoadStats {
     /// Peers and torrents in them.
     pub peers: u64,
     pub torrents: u64,
-    #[serde(rename = "connections_made")]
     pub connections: u64,
     pub full_handshakes: u64,
     pub resumed_handshakes: u64,
     pub received_bytes: u64,
-    #[serde(skip)]
     pub failures: FailureCounts,
-    #[serde(skip)]
     pub warnings: WarningCounts,
     /// In nanoseconds. Of a request without a response, how long it waited for one.
-    #[serde(skip)]
-    pub latencies: Histogram<u64>,
+    pub latencies: LatencyHistogram,
     /// Time of threads on a processor, in nanoseconds.
     pub cpu_ns: u64,
-}
-
-impl Default for LoadStats {
-    fn default() -> LoadStats {
-        let (min, max) = LATENCY_BOUNDS_NS;
-        let latencies = Histogram::new_with_bounds(min, max, LATENCY_DIGITS);
-        LoadStats {
-            requests_sent: 0,
-            announces: 0,
-            scrapes: 0,
-            peers: 0,
-            torrents: 0,
-            connections: 0,
-            full_handshakes: 0,
-            resumed_handshakes: 0,
-            received_bytes: 0,
-            failures: FailureCounts::default(),
-            warnings: WarningCounts::default(),
-            latencies: latencies.expect("the bounds are in order"),
-            cpu_ns: 0,
-        }
-    }
 }
 
 impl LoadStats {
@@ -70,20 +43,20 @@ impl LoadStats {
     }
 
     pub fn record_latency(&mut self, latency_ns: u64) {
-        self.latencies.saturating_record(latency_ns);
+        self.latencies.0.saturating_record(latency_ns);
     }
 
     pub fn latency_ms(&self) -> LatencyPercentiles {
         let ms = |ns: u64| rounded(ns as f64 / 1e6, 4);
         // Without the factor, rounding would make 28 % of 25 a little more than 7, which is 8.
         let at =
-            |percent: f64| ms(self.latencies.value_at_quantile(percent / 100.0 * (1.0 - 1e-12)));
+            |percent: f64| ms(self.latencies.0.value_at_quantile(percent / 100.0 * (1.0 - 1e-12)));
         LatencyPercentiles {
             p50: at(50.0),
             p90: at(90.0),
             p99: at(99.0),
             p999: at(99.9),
-            max: ms(self.latencies.max()),
+            max: ms(self.latencies.0.max()),
         }
     }
 
@@ -99,8 +72,20 @@ impl LoadStats {
         self.received_bytes += other.received_bytes;
         self.failures.add(other.failures);
         self.warnings.add(&other.warnings);
-        self.latencies.add(other.latencies).expect("the bounds are the same");
+        self.latencies.0.add(other.latencies.0).expect("the bounds are the same");
         self.cpu_ns += other.cpu_ns;
+    }
+}
+
+/// Latencies in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct LatencyHistogram(pub Histogram<u64>);
+
+impl Default for LatencyHistogram {
+    fn default() -> LatencyHistogram {
+        let (min, max) = LATENCY_BOUNDS_NS;
+        let histogram = Histogram::new_with_bounds(min, max, LATENCY_DIGITS);
+        LatencyHistogram(histogram.expect("the bounds are in order"))
     }
 }
 
@@ -129,6 +114,7 @@ pub struct SeriesPoint {
 }
 
 /// Adds up the reports of all workers.
+#[derive(Default)]
 pub struct StatsCollector {
     /// Workers that report in this interval.
     workers: usize,
@@ -145,16 +131,7 @@ pub struct StatsCollector {
 
 impl StatsCollector {
     pub fn new(workers: usize) -> StatsCollector {
-        StatsCollector {
-            workers,
-            reported: 0,
-            running: workers,
-            interval: LoadStats::default(),
-            in_flight: 0,
-            interval_start_ns: 0,
-            total: LoadStats::default(),
-            points: Vec::new(),
-        }
+        StatsCollector { workers, running: workers, ..StatsCollector::default() }
     }
 
     /// Adds a report. Returns the interval if this was the last report of it.
@@ -218,7 +195,7 @@ mod tests {
             assert!((got - expected).abs() <= expected / 1000.0, "{latency_ms:?}");
         }
         stats.record_latency(u64::MAX);
-        assert_eq!(stats.latencies.len(), 1001);
+        assert_eq!(stats.latencies.0.len(), 1001);
         assert!(stats.latency_ms().max >= 200_000_000.0);
     }
 
@@ -242,7 +219,7 @@ mod tests {
         assert!(collector.add(report(4, 7, true)).is_some());
         assert!(collector.is_complete());
         let (points, total) = collector.finish();
-        assert_eq!((points.len(), total.good(), total.latencies.len()), (3, 427, 5));
+        assert_eq!((points.len(), total.good(), total.latencies.0.len()), (3, 427, 5));
         // A worker that never reports takes nothing from the sum.
         let mut collector = StatsCollector::new(2);
         collector.add(report(1, 100, true));

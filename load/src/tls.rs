@@ -60,9 +60,7 @@ pub struct TlsConnector {
 
 impl TlsConnector {
     /// For connections to `host`, a name or an address. `resume`: whether sessions are resumed.
-    ///
-    /// # Errors
-    /// What is wrong with the host or with the trusted certificates.
+    /// Errors: what is wrong with the host or with the trusted certificates.
     pub fn new(host: &str, trust: TrustAnchors<'_>, resume: bool) -> Result<TlsConnector, String> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("{host}: neither a host name nor an address"))?;
@@ -96,9 +94,7 @@ impl TlsConnector {
     }
 
     /// A session that has sent nothing yet.
-    ///
-    /// # Errors
-    /// That of rustls.
+    /// Errors: that of rustls.
     pub fn connect(&self) -> Result<TlsClientSession, Failure> {
         let tls = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         Ok(TlsClientSession { tls: tls.map_err(failed)?, peer_closed: false })
@@ -158,9 +154,7 @@ impl TlsClientSession {
 
     /// Processes received bytes. Appends what they decrypt to to `plain`, and records to send to
     /// `out`. The first call, without bytes, begins the handshake.
-    ///
-    /// # Errors
-    /// What is wrong with the server's certificate or its records.
+    /// Errors: what is wrong with the server's certificate or its records.
     pub fn open(
         &mut self,
         mut bytes: &[u8],
@@ -184,9 +178,7 @@ impl TlsClientSession {
     }
 
     /// Encrypts `plain` and appends it to `out`.
-    ///
-    /// # Errors
-    /// The handshake is not complete.
+    /// Errors: the handshake is not complete.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
         let written = self.tls.writer().write_all(plain);
         self.write_records(out);

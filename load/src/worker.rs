@@ -100,6 +100,7 @@ pub struct LoadWorker<R> {
 }
 
 /// The place of one connection at a time.
+#[derive(Default)]
 struct ConnectionSlot {
     client: LoadClient,
     sequence: RequestSequence,
@@ -124,24 +125,6 @@ struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    fn new(sequence: RequestSequence) -> ConnectionSlot {
-        ConnectionSlot {
-            client: LoadClient::default(),
-            sequence,
-            socket: None,
-            generation: 0,
-            source: None,
-            connect_ns: 0,
-            connecting: false,
-            recv_pending: false,
-            send_pending: false,
-            closing: None,
-            in_backoff: false,
-            free: false,
-            scheduled: false,
-        }
-    }
-
     fn key(&self, at: u32) -> Key {
         Key::new(at, self.generation)
     }
@@ -155,7 +138,7 @@ impl<R: Connect> LoadWorker<R> {
         let slot = |at| {
             let number = first_slot + at;
             let sequence = RequestSequence::new(number, slots, peers, scrapes_percent, seed);
-            ConnectionSlot::new(sequence)
+            ConnectionSlot { sequence, ..ConnectionSlot::default() }
         };
         LoadWorker {
             ring,
@@ -174,9 +157,7 @@ impl<R: Connect> LoadWorker<R> {
 
     /// Runs until the time is up or all requests are sent, and every request has its outcome.
     /// Connections that are open then are closed with the process.
-    ///
-    /// # Errors
-    /// The ring fails.
+    /// Errors: the ring fails.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Vec::new();
         (0..self.parts.config.own_slots).for_each(|at| self.schedule(at));
