@@ -29,7 +29,6 @@ impl From<MalformedBencode> for Failure {
 }
 
 /// Checks the body of a response to an announce.
-/// Errors: the first failure in it.
 pub fn check_announce(body: &[u8], context: &AnnounceContext<'_>) -> Result<CheckedBody, Failure> {
     let mut checked = CheckedBody::default();
     let CheckedBody { entries, warnings } = &mut checked;
@@ -76,7 +75,6 @@ pub fn check_announce(body: &[u8], context: &AnnounceContext<'_>) -> Result<Chec
 }
 
 /// Checks the body of a response to a scrape of the torrents that `requested` accepts.
-/// Errors: the first failure in it.
 pub fn check_scrape(
     body: &[u8],
     requested: impl Fn(&[u8]) -> bool,

@@ -55,8 +55,8 @@ pub struct LoadClient {
     /// Whether the handshake is done, if there is a session.
     handshaken: bool,
     /// Requests without a response; the first `in_flight` were sent on this connection.
-    pending: VecDeque<PendingRequest>,
-    in_flight: usize,
+    pub(crate) pending: VecDeque<PendingRequest>,
+    pub(crate) in_flight: usize,
     /// Received bytes of an incomplete response.
     received: Vec<u8>,
     /// The body of a chunked response.
@@ -64,7 +64,7 @@ pub struct LoadClient {
     /// TLS records to send.
     records: Vec<u8>,
     /// Requests sent on this connection.
-    sent: u64,
+    pub(crate) sent: u64,
     /// Whether the last of them had "Connection: close".
     closing: bool,
     /// Whether there was a response on this connection.
@@ -73,7 +73,6 @@ pub struct LoadClient {
 
 impl LoadClient {
     /// Resets the state for a new connection, and begins the handshake if it has a session.
-    /// Errors: tLS cannot begin.
     pub fn begin(&mut self, session: Option<TlsClientSession>) -> Result<(), Failure> {
         *self = LoadClient {
             session: session.map(Box::new),
@@ -100,26 +99,10 @@ impl LoadClient {
         self.pending.len()
     }
 
-    /// Requests without a response that were sent.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
-    /// Requests sent on this connection.
-    pub fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// The oldest pending request.
-    pub fn first(&self) -> Option<&PendingRequest> {
-        self.pending.front()
-    }
-
     /// Writes what is to be sent now, with at most `requests_max` requests of this connection in
     /// all. `write` renders a request, the last or not, into a buffer as long as `scratch`; `out`
     /// has room for one, encrypted, after a TLS flight. Returns how many bytes were written to
     /// `out`, and how many requests.
-    /// Errors: tLS fails.
     pub fn fill(
         &mut self,
         out: &mut [u8],
@@ -163,7 +146,6 @@ impl LoadClient {
 
     /// Processes received bytes. When the connection does not stay open, the caller closes it and
     /// calls [`LoadClient::requeue`] or, after an error, [`LoadClient::fail`].
-    /// Errors: the failure of the connection.
     pub fn receive(
         &mut self,
         bytes: &[u8],
@@ -195,7 +177,7 @@ impl LoadClient {
     }
 
     /// Processes the end of the server's side, which completes a body without a length.
-    /// Errors: it ended within a response or in place of one.
+    /// Fails if it ended within a response or in place of one.
     pub fn end(&mut self, validator: &mut impl Validator) -> Result<ConnectionStatus, Failure> {
         if self.is_handshaking() {
             return Err(Failure::new(FailureKind::Tls, "the connection ended in the handshake"));
@@ -344,6 +326,3 @@ impl LoadClient {
         validator.on_response(&request, body, warnings);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -43,7 +43,6 @@ impl ResponseHead {
 }
 
 /// Reads a head; `None` if more bytes are needed.
-/// Errors: it is malformed, contradictory or too long.
 pub fn parse_head(bytes: &[u8]) -> Result<Option<ResponseHead>, Failure> {
     // httparse skips empty lines before the status line.
     if bytes.first().is_some_and(|first| *first != b'H') {
@@ -134,7 +133,7 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
 
 /// Joins the chunks at the start of `bytes` in `body`, which is cleared first. Returns how many
 /// bytes they take, or `None` if more are needed.
-/// Errors: they are malformed, or longer than `body_bytes_max` with their sizes and trailers.
+/// Fails if they are malformed, or longer than `body_bytes_max` with their sizes and trailers.
 pub fn join_chunks(
     bytes: &[u8],
     body: &mut Vec<u8>,

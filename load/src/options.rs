@@ -115,7 +115,6 @@ fn allowed_values(key: &str) -> String {
 }
 
 /// Sets a key of `table` if the value is allowed.
-/// Errors: what the value must be.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
     let allowed = allowed_values(key);
     let numbers = allowed.split([' ', ',']).filter_map(|word| word.replace('_', "").parse().ok());
@@ -180,7 +179,6 @@ fn suggest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> String {
 }
 
 /// The range of [`LoadOptions::sources`]; `None` if it is empty.
-/// Errors: it is neither an address nor a range, or a range whose first address is another one.
 pub fn parse_sources(text: &str) -> Result<Option<IpNet>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -202,7 +200,7 @@ pub(crate) fn allowed_names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Sets the keys of `table` that `text` has. `name` is the name of the file.
-/// Errors: all mistakes, one line each, with the file's name and the line.
+/// Fails with all mistakes, one line each, with the file's name and the line.
 fn read_toml(text: &str, name: &str, table: &mut Table) -> Result<(), String> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
     let syntax = |error: Error| {
@@ -240,7 +238,6 @@ pub enum LoadCommand {
 }
 
 /// Parses the arguments after the program's name.
-/// Errors: the mistakes in them or in the file they name, one line each.
 pub fn parse_arguments(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<LoadCommand, String> {

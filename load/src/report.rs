@@ -218,10 +218,7 @@ fn separated(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LatencyPercentiles, LoadReport, SeriesPoint, live_line, milliseconds, separated};
-    use crate::failure::{Failure, FailureKind};
-    use crate::options::LoadOptions;
-    use crate::stats::LoadStats;
+    use super::{milliseconds, separated};
 
     #[test]
     fn numbers_are_readable() {
@@ -232,44 +229,6 @@ mod tests {
             [(0.1234, "0.123 ms"), (12.34, "12.3 ms"), (1234.5, "1234 ms"), (65_000.0, "65.0 s")]
         {
             assert_eq!(milliseconds(ms), text);
-        }
-    }
-
-    #[test]
-    fn the_live_line_fits_into_a_terminal() {
-        let latency_ms =
-            LatencyPercentiles { p50: 8.123, p90: 9.0, p99: 99.94, p999: 2000.0, max: 3001.0 };
-        let point =
-            SeriesPoint { at_s: 3.0, rate: 147_520.4, faults: 7, in_flight: 64, latency_ms };
-        let line = live_line(&point, 12, 57.2);
-        assert_eq!(
-            line,
-            "147,520/s  in flight 64  faults 12  p50 8.123  p99 99.9  max 3001 ms  57 s left"
-        );
-        assert!(line.len() <= 80);
-    }
-
-    #[test]
-    fn allowed_failures_do_not_fail_the_run() {
-        let mut failed = LoadStats { announces: 1, ..LoadStats::default() };
-        failed.failures.count(Failure::new(FailureKind::Refused, "no"));
-        failed.failures.count(FailureKind::OwnAddress.into());
-        for (allow, total, expected) in [
-            ("", &failed, (2, false)),
-            ("refused", &failed, (1, false)),
-            ("refused, own-address", &failed, (0, true)),
-            ("", &LoadStats::default(), (0, false)),
-        ] {
-            let options = LoadOptions { allow: allow.to_owned(), ..LoadOptions::default() };
-            let report = LoadReport {
-                options: &options,
-                place: String::new(),
-                workers: 1,
-                seconds: 1.0,
-                points: Vec::new(),
-                total: total.clone(),
-            };
-            assert_eq!((report.failures(), report.is_good()), expected, "{allow}");
         }
     }
 }

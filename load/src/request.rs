@@ -169,55 +169,7 @@ impl RequestSequence {
 
 #[cfg(test)]
 mod tests {
-    use annulus_parser::{
-        AnnounceEvent, Bounds, Numwant, Parsed, Target, parse_announce, parse_head, scrape_hashes,
-    };
-
-    use super::{RequestKind, RequestSequence, RequestTemplates};
-    use crate::options::LoadOptions;
-    use crate::plan::LoadPlan;
-    use crate::tracker_url::TrackerUrl;
-
-    /// The target of a request as the tracker's parser reads it, and whether it is kept alive.
-    fn parsed(request: &[u8]) -> (Target<'_>, bool) {
-        let bounds =
-            Bounds { request_line_bytes_max: 8192, head_bytes_max: 16_384, headers_max: 64 };
-        match parse_head(request, 0, &bounds) {
-            Ok(Parsed::Complete { head, consumed }) if consumed.get() == request.len() => {
-                (head.target, head.keep_alive)
-            }
-            _ => panic!("{}", request.escape_ascii()),
-        }
-    }
-
-    #[test]
-    fn the_trackers_parser_reads_every_request() {
-        let options = LoadOptions { torrents: 50, peers: 200, ..LoadOptions::default() };
-        let url = TrackerUrl::parse(&options.url, "").unwrap();
-        let plan = LoadPlan::new(&options).unwrap();
-        let templates = RequestTemplates::new(&url, 33, 4);
-        let mut out = vec![0; templates.bytes_max()];
-        for peer in (0..200).chain([u32::MAX]) {
-            let (started, last) = (peer % 2 == 0, peer % 3 == 0);
-            let kind = RequestKind::Announce { peer, started };
-            let len = templates.write(&mut out, &plan, kind, last);
-            let (Target::Announce(query), keep_alive) = parsed(&out[..len]) else { panic!() };
-            let announce = parse_announce(query).unwrap();
-            assert_eq!(keep_alive, !last);
-            assert_eq!(&announce.info_hash, plan.hash(plan.peer(peer).torrent));
-            assert_eq!(announce.port, plan.port(peer));
-            assert_eq!(announce.left == Some(0), plan.peer(peer).seeder);
-            assert_eq!(announce.numwant, Numwant::AtMost(33));
-            assert_eq!(announce.event == AnnounceEvent::Started, started);
-            assert!(announce.compact);
-
-            let len = templates.write(&mut out, &plan, RequestKind::Scrape { peer }, false);
-            let (Target::Scrape(query), _) = parsed(&out[..len]) else { panic!() };
-            let hashes: Vec<_> = scrape_hashes(query).map(Result::unwrap).collect();
-            let scraped = templates.scraped(&plan, peer).map(|torrent| *plan.hash(torrent));
-            assert_eq!(hashes, scraped.collect::<Vec<_>>());
-        }
-    }
+    use super::{RequestKind, RequestSequence};
 
     #[test]
     fn slots_share_the_peers_and_the_seed_decides_the_rest() {

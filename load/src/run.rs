@@ -42,7 +42,6 @@ const RESPONSE_BUFFERS: u16 = 256;
 
 /// Runs as the options say, and reports to standard output. Returns whether there were responses,
 /// and all were correct.
-/// Errors: the run cannot begin, a worker fails, or a report cannot be written.
 #[expect(clippy::disallowed_methods, reason = "the load measures latencies")]
 pub fn run(options: &LoadOptions) -> Result<bool, String> {
     let url = TrackerUrl::parse(&options.url, &options.path_suffix)?;
@@ -179,7 +178,6 @@ fn write_reports(report: &LoadReport<'_>) -> Result<(), String> {
 }
 
 /// Prints to standard output. It is not an error if the reader closes it early, as `head` does.
-/// Errors: it cannot be written, as to a full disk.
 pub fn print(text: &str) -> Result<(), String> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -218,7 +216,6 @@ struct WorkerStarter<'a> {
 
 impl WorkerStarter<'_> {
     /// Starts a worker.
-    /// Errors: there are no certificates to trust, or no resources for a thread.
     fn start(&self, number: u32) -> Result<(JoinHandle<io::Result<()>>, Waker), String> {
         let failed = |error| format!("a worker cannot be started: {error}");
         let options = self.options;

@@ -182,7 +182,7 @@ impl StatsCollector {
 
 #[cfg(test)]
 mod tests {
-    use super::{LoadStats, StatsCollector, WorkerReport};
+    use super::LoadStats;
 
     #[test]
     fn percentiles_are_not_rounded_up() {
@@ -197,32 +197,5 @@ mod tests {
         stats.record_latency(u64::MAX);
         assert_eq!(stats.latencies.0.len(), 1001);
         assert!(stats.latency_ms().max >= 200_000_000.0);
-    }
-
-    fn report(at_s: u64, responses: u64, last: bool) -> WorkerReport {
-        let mut stats = LoadStats { announces: responses, ..LoadStats::default() };
-        stats.record_latency(at_s * 1_000_000);
-        WorkerReport { at_ns: at_s * 1_000_000_000, stats, in_flight: 5, last }
-    }
-
-    #[test]
-    fn an_interval_ends_with_the_reports_of_all_workers() {
-        let mut collector = StatsCollector::new(2);
-        assert_eq!(collector.add(report(1, 100, false)), None);
-        let point = collector.add(report(1, 300, false)).unwrap();
-        assert_eq!((point.rate, point.in_flight, point.at_s), (400.0, 10, 1.0));
-        assert_eq!(collector.add(report(3, 10, false)), None);
-        let point = collector.add(report(3, 10, true)).unwrap();
-        assert_eq!(point.rate, 10.0);
-        assert!((2.9..3.1).contains(&point.latency_ms.max), "{point:?}");
-        assert!(!collector.is_complete());
-        assert!(collector.add(report(4, 7, true)).is_some());
-        assert!(collector.is_complete());
-        let (points, total) = collector.finish();
-        assert_eq!((points.len(), total.good(), total.latencies.0.len()), (3, 427, 5));
-        // A worker that never reports takes nothing from the sum.
-        let mut collector = StatsCollector::new(2);
-        collector.add(report(1, 100, true));
-        assert_eq!(collector.finish().1.good(), 100);
     }
 }

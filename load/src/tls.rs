@@ -60,7 +60,6 @@ pub struct TlsConnector {
 
 impl TlsConnector {
     /// For connections to `host`, a name or an address. `resume`: whether sessions are resumed.
-    /// Errors: what is wrong with the host or with the trusted certificates.
     pub fn new(host: &str, trust: TrustAnchors<'_>, resume: bool) -> Result<TlsConnector, String> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("{host}: neither a host name nor an address"))?;
@@ -94,7 +93,6 @@ impl TlsConnector {
     }
 
     /// A session that has sent nothing yet.
-    /// Errors: that of rustls.
     pub fn connect(&self) -> Result<TlsClientSession, Failure> {
         let tls = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         Ok(TlsClientSession { tls: tls.map_err(failed)?, peer_closed: false })
@@ -154,7 +152,6 @@ impl TlsClientSession {
 
     /// Processes received bytes. Appends what they decrypt to to `plain`, and records to send to
     /// `out`. The first call, without bytes, begins the handshake.
-    /// Errors: what is wrong with the server's certificate or its records.
     pub fn open(
         &mut self,
         mut bytes: &[u8],
@@ -178,7 +175,6 @@ impl TlsClientSession {
     }
 
     /// Encrypts `plain` and appends it to `out`.
-    /// Errors: the handshake is not complete.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
         let written = self.tls.writer().write_all(plain);
         self.write_records(out);

@@ -19,7 +19,6 @@ pub struct TrackerUrl {
 
 impl TrackerUrl {
     /// Reads a URL, and appends `suffix` to its path.
-    /// Errors: what it must be.
     pub fn parse(url: &str, suffix: &str) -> Result<TrackerUrl, String> {
         let (https, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (false, rest),
@@ -73,7 +72,6 @@ impl TrackerUrl {
     }
 
     /// The address of the host: the first, or if `v4` is given the first of its family.
-    /// Errors: it has none, or it cannot be looked up.
     pub fn resolve(&self, v4: Option<bool>) -> Result<SocketAddr, String> {
         let TrackerUrl { host, port, .. } = self;
         if let Ok(ip) = host.parse::<IpAddr>() {

@@ -157,7 +157,6 @@ impl<R: Connect> LoadWorker<R> {
 
     /// Runs until the time is up or all requests are sent, and every request has its outcome.
     /// Connections that are open then are closed with the process.
-    /// Errors: the ring fails.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Vec::new();
         (0..self.parts.config.own_slots).for_each(|at| self.schedule(at));
@@ -301,7 +300,7 @@ impl<R: Connect> LoadWorker<R> {
             }
             return;
         }
-        if slot.client.in_flight() == 0 && slot.client.sent() >= requests_per_connection {
+        if slot.client.in_flight == 0 && slot.client.sent >= requests_per_connection {
             slot.client.requeue();
             return self.close(at, false);
         }
@@ -317,7 +316,8 @@ impl<R: Connect> LoadWorker<R> {
         slot.connecting = true;
         slot.connect_ns = self.now_ns;
         let plan = &self.parts.validator.plan;
-        slot.source = slot.client.first().and_then(|request| plan.source(request.kind.peer()));
+        slot.source =
+            slot.client.pending.front().and_then(|request| plan.source(request.kind.peer()));
         self.ring.connect(slot.key(at), slot.source, self.parts.config.tracker);
     }
 
@@ -384,7 +384,7 @@ impl<R: Connect> LoadWorker<R> {
 
     fn report(&mut self, last: bool) {
         let stats = mem::take(&mut self.parts.validator.stats);
-        let in_flight = self.slots.iter().map(|slot| slot.client.in_flight() as u64).sum();
+        let in_flight = self.slots.iter().map(|slot| slot.client.in_flight as u64).sum();
         // It fails when another worker has failed and the run is over.
         let report = WorkerReport { at_ns: self.now_ns, stats, in_flight, last };
         let _ = self.parts.reports.send(report);

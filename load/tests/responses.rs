@@ -97,6 +97,9 @@ fn unusual_responses_are_warnings(engine: TestEngine) {
         // How the last connection ends is not seen.
         assert!(run.oddities(oddity) >= 2, "{oddity}: {}", run.text);
     }
+    // Requests that a close leaves without a response are sent again.
+    let pipelined = run(engine, &FakeTracker::sending(response(GOOD_BODY)), "--pipeline 3");
+    assert_eq!((pipelined.status, pipelined.number("good")), (0, 3), "{}", pipelined.text);
 }
 
 fn a_good_response_in_pieces_or_after_an_interim_one(engine: TestEngine) {

@@ -173,8 +173,8 @@ impl<R: Connect> LoadWorker<R> {
             }
             return;
         }
-        let is_silent = match slot.client.first() {
-            Some(request) if slot.client.in_flight() > 0 => is_over(request.sent_ns),
+        let is_silent = match slot.client.pending.front() {
+            Some(request) if slot.client.in_flight > 0 => is_over(request.sent_ns),
             _ => slot.client.is_handshaking() && is_over(slot.connect_ns),
         };
         if slot.socket.is_some() && is_silent {
