@@ -1,4 +1,4 @@
-//! Addresses in text: the one that a client says it has, or that a proxy says of it.
+//! Addresses in text: those that a client or a proxy sends.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::str::from_utf8;

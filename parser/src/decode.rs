@@ -34,7 +34,7 @@ const BASE32_BYTES: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// The bytes that an encoded name or value stands for.
+/// The decoded bytes of an encoded name or value.
 pub(crate) struct Decoded<'b> {
     rest: &'b [u8],
 }

@@ -1,18 +1,18 @@
-//! Header lines (RFC 9112 section 5): their grammar, and what the few that matter say.
+//! Header lines (RFC 9112 section 5): their grammar, and the few headers that are evaluated.
 
 use core::ops::Range;
 
 use crate::error::Error;
 use crate::scan::{LowControl, NotNameLike, Positions, find_near};
 
-/// A header line, or what stands in its place.
+/// A header line, or what is there instead.
 pub(crate) enum Line {
     /// A whole line, and where in the bytes its parts stand. White space around the value is
     /// still there.
     Field { name: Range<usize>, value: Range<usize> },
     /// The empty line that ends a head.
     Blank,
-    /// The line has no end yet; what there is of it is right.
+    /// The line has no end yet; it is valid so far.
     Unfinished,
 }
 
@@ -157,7 +157,7 @@ pub(crate) struct Framing {
 }
 
 impl Framing {
-    /// Takes one more header line, whose parts stand in `bytes`, into account.
+    /// Evaluates one more header line, whose parts are in `bytes`.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl Framing {
         }
     }
 
-    /// Whether the connection is to go on after a request that is `persistent` by its version
+    /// Whether the connection stays open after a request that is `persistent` by its version
     /// (RFC 9112 section 9.3).
     pub(crate) fn keeps_alive(&self, persistent: bool) -> bool {
         !self.close && (persistent || self.keep_alive)

@@ -32,12 +32,12 @@ pub enum Parsed<'b> {
         /// Where the next request starts.
         consumed: Consumed,
     },
-    /// What there is is right, but the head does not end yet.
+    /// The head is valid so far, but incomplete.
     Partial,
 }
 
-/// The length in bytes of what was parsed, with what is to be skipped on either side of it.
-/// Forgetting it loses or repeats what follows.
+/// The length in bytes of what was parsed, including skipped bytes before and after it. The caller
+/// must consume exactly so many.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumed(usize);
@@ -79,9 +79,9 @@ impl<'b> Head<'b> {
 pub enum Method {
     /// GET (RFC 9110 section 9.3.1).
     Get,
-    /// HEAD: a GET whose answer is to have no body (RFC 9110 section 9.3.2).
+    /// HEAD: a GET whose response has no body (RFC 9110 section 9.3.2).
     Head,
-    /// OPTIONS: what may be asked, and whether anybody answers (RFC 9110 section 9.3.7).
+    /// OPTIONS: which methods are allowed; also a ping (RFC 9110 section 9.3.7).
     Options,
 }
 
@@ -96,9 +96,9 @@ pub enum Version {
 
 /// Parses the request that `input`, the unconsumed bytes of a connection, starts with.
 ///
-/// `seen` is how many leading bytes of `input` an earlier call for this request was given,
-/// which said [`Parsed::Partial`]; 0 if there was none. It changes no result. It saves a
-/// request that comes byte by byte from being read from its start each time.
+/// `seen` is how many leading bytes of `input` an earlier call for this request was given that
+/// returned [`Parsed::Partial`]; 0 if there was none. It does not change the result. With it a
+/// request that comes byte by byte is not parsed from its start each time.
 ///
 /// CR, LF and NUL before the request line are skipped (RFC 9112 section 2.2; NUL because one
 /// client sends its request with the terminator of the C string), as are NULs right behind
@@ -106,8 +106,8 @@ pub enum Version {
 ///
 /// # Errors
 ///
-/// The variants of [`Error`] up to [`Error::BodyNotAllowed`], as soon as what is there cannot
-/// be the start of a request that is answered.
+/// The variants of [`Error`] up to [`Error::BodyNotAllowed`], as soon as `input` cannot be the start
+/// of a valid request.
 #[inline]
 pub fn parse_head<'b>(input: &'b [u8], seen: usize, bounds: &Bounds) -> Result<Parsed<'b>, Error> {
     // Bytes out of bounds are not looked at, so that a bound fails at the same byte whether or
@@ -123,16 +123,15 @@ pub fn parse_head<'b>(input: &'b [u8], seen: usize, bounds: &Bounds) -> Result<P
     }
 }
 
-/// Whether the request that `input` starts with, whole or not and right or wrong, is a HEAD, as far
-/// as can be told: whatever it is answered with is to have no body (RFC 9110 section 9.3.2).
+/// Whether the request that `input` starts with is a HEAD, even if it is partial or invalid: its
+/// response, also an error, has no body (RFC 9110 section 9.3.2).
 pub fn asks_for_head(input: &[u8]) -> bool {
     let start = Positions::<NotPadding>::new(input, 0).next().unwrap_or(input.len());
     matches!(&input[start..], b"HEAD" | [b'H', b'E', b'A', b'D', b' ', ..])
 }
 
-/// What the request that `input` starts with asks for, whole or not, as far as can be told: for one
-/// whose line is too long to be read to its end. `None` unless it is a GET or a HEAD with the
-/// beginning of a target.
+/// The target of the request that `input` starts with, as far as it is there: for a request line
+/// that is too long. `None` unless it is a GET or a HEAD with the beginning of a target.
 pub fn target_so_far(input: &[u8]) -> Option<Target<'_>> {
     let start = Positions::<NotPadding>::new(input, 0).next()?;
     let (Method::Get | Method::Head, length) = method(&input[start..])? else { return None };

@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: the header by which a proxy that passes a connection
-//! on says, ahead of the client's own bytes, who the client is.
+//! The PROXY protocol, versions 1 and 2: a header ahead of the client's own bytes, by which a proxy
+//! that forwards a connection names the client.
 //!
-//! Each version has its own beginning, so that no switch chooses between them.
+//! The first bytes identify the version, so no setting chooses between them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::{FromStr, from_utf8};
@@ -21,19 +21,19 @@ const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// transport, and the length of what follows.
 const V2_FIXED_BYTES: usize = 16;
 
-/// What a proxy's header came to.
+/// The result of parsing a proxy's header.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxied {
     /// A whole header.
     Complete {
-        /// The client's address, as written: IPv4 may be mapped to IPv6. `None` if the proxy
-        /// speaks for itself, as in a health check, or for a client that it cannot name.
+        /// The client's address, as written: IPv4 may be mapped to IPv6. `None` if the
+        /// connection is the proxy's own, as for a health check, or the client is unknown.
         source: Option<IpAddr>,
         /// Where the client's own bytes start.
         consumed: Consumed,
     },
-    /// What there is is right, but the header does not end yet.
+    /// The header is valid so far, but incomplete.
     Partial,
 }
 
@@ -46,8 +46,8 @@ pub struct NotProxied;
 ///
 /// # Errors
 ///
-/// The header is none, or malformed, or longer than its version allows, or describes what there
-/// is no name for.
+/// There is no header, or it is malformed, too long for its version, or has an unknown command or
+/// address family.
 pub fn parse_proxy(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied> {
     Ok(match read(input, bytes_max)? {
         Some((addresses, consumed)) => {
@@ -57,8 +57,8 @@ pub fn parse_proxy(input: &[u8], bytes_max: usize) -> Result<Proxied, NotProxied
     })
 }
 
-/// The address that the client connected to, as the header says that `input` starts with. `None`
-/// where [`parse_proxy`] finds no client.
+/// The address that the client connected to, from the header that `input` starts with. `None` if
+/// [`parse_proxy`] finds no client.
 pub fn proxy_destination(input: &[u8], bytes_max: usize) -> Option<IpAddr> {
     match read(input, bytes_max) {
         Ok(Some((addresses, _))) => addresses.map(|addresses| addresses.destination),
@@ -66,13 +66,13 @@ pub fn proxy_destination(input: &[u8], bytes_max: usize) -> Option<IpAddr> {
     }
 }
 
-/// Where the client's end of a connection is, and where the other.
+/// The addresses of the client and of the proxy's end of the connection.
 struct Addresses {
     source: IpAddr,
     destination: IpAddr,
 }
 
-/// What a whole header says, and where it ends.
+/// The content of a complete header, and its length.
 type Header = (Option<Addresses>, Consumed);
 
 /// The header that `input` starts with; `None` if it does not end yet.
@@ -148,9 +148,9 @@ fn version_2(input: &[u8], bytes_max: usize) -> Result<Option<Header>, NotProxie
     // Whatever follows the addresses is skipped with them: extensions of type, length, value.
     let end = V2_FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
     let address_bytes = match (command, family) {
-        // LOCAL, a connection of the proxy's own, and one of whose client nothing is known. UDP
-        // and UNIX sockets are to be taken for that by those who have no use for them (section
-        // 2.2): a proxy's client may be on its own machine.
+        // LOCAL, a connection of the proxy's own, and one whose client is unknown. A receiver
+        // that does not support UDP or UNIX sockets treats them the same (section 2.2): the
+        // client may be on the proxy's machine.
         (0x20, _) | (0x21, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => 0,
         // TCP over IPv4 and IPv6: two addresses and two ports.
         (0x21, 0x11) => 2 * (4 + 2),

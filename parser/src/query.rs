@@ -41,10 +41,10 @@ pub struct Announce<'b> {
     pub info_hash: [u8; 20],
     /// Where the client takes connections; 0 only with [`AnnounceEvent::Stopped`].
     pub port: u16,
-    /// Bytes still to be had: `None` if that is absent or unreadable, in which case the client
-    /// is no seeder, and [`u64::MAX`] for anything beyond it.
+    /// Bytes still to download: `None` if absent or unreadable, in which case the client is no
+    /// seeder, and [`u64::MAX`] for anything beyond it.
     pub left: Option<u64>,
-    /// Bytes had so far, as the client counts them: `None` if that is absent or unreadable, and
+    /// Bytes downloaded so far, by the client's own count: `None` if absent or unreadable, and
     /// [`u64::MAX`] for anything beyond it.
     pub downloaded: Option<u64>,
     /// Why the client announces.
@@ -89,9 +89,9 @@ pub enum Numwant {
 /// # Errors
 ///
 /// [`Error::InfoHashMissing`] and the variants after it. `port` may be absent or unreadable in
-/// an announce of event `stopped`, wherever in the query that is said: some clients have no
-/// port any more when they leave. 32 characters of base32 are an error and no info hash of
-/// version 2, for such a hash has practically always other bytes too.
+/// an announce with `event=stopped`, wherever in the query it is: some clients have no port
+/// any more when they leave. 32 characters of base32 are an error and not an info hash
+/// of version 2: such a hash practically always has other bytes too.
 #[inline]
 pub fn parse_announce<'b>(query: Query<'b>) -> Result<Announce<'b>, Error> {
     let mut hash = None;

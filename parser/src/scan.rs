@@ -18,7 +18,7 @@ pub(crate) const BLOCK: usize = 64;
 /// Bytes that nearly every header name fits in, with its colon.
 const NEAR: usize = 16;
 
-/// A set of bytes, told by ranges of ASCII.
+/// A set of bytes, given by ranges of ASCII.
 pub(crate) trait Class {
     /// First and last byte of each range, both below 0x80.
     const RANGES: &'static [(u8, u8)];

@@ -1,18 +1,18 @@
-//! What a request target (RFC 9112 section 3.2) asks for.
+//! Classifies a request target (RFC 9112 section 3.2): announce, scrape or another path.
 
 use crate::decode::Decoded;
 use crate::query::Query;
 use crate::scan::{Positions, QueryStart, Separator};
 
-/// What a request asks for.
+/// The service that a request asks for.
 ///
 /// A query with an `info_hash` is that of an announce wherever it arrives: users write announce
 /// URLs without a path or with any, behind segments of a passkey, or with white space at the
 /// end. It is that of a scrape if the last segment of the path that is not empty begins with
-/// `scrape`, percent-encoded or not, or if, of all segments, the last one that says `announce`,
-/// `announce.php`, `scrape` or `scrape.php` says `scrape`.
+/// `scrape`, percent-encoded or not, or if the last segment that is `announce`, `announce.php`,
+/// `scrape` or `scrape.php` is one of the latter two.
 ///
-/// A query without one is told by its path: `announce`, `announce.php`, `scrape` or
+/// A query without one is classified by its path: `announce`, `announce.php`, `scrape` or
 /// `scrape.php`, alone or with one segment before or after it, which is where old torrents
 /// carry a passkey; if both segments are such words the last one counts. One `/` at the end is
 /// ignored.
@@ -37,7 +37,7 @@ enum Service {
 /// What `target`, without space or control characters, asks for.
 #[inline]
 pub(crate) fn classify(target: &[u8]) -> Target<'_> {
-    // What nearly every request says.
+    // Nearly every request.
     if let Some(query) = target.strip_prefix(b"/announce?") {
         return Target::Announce(Query::new(query));
     }

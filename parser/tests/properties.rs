@@ -1,4 +1,4 @@
-//! What holds for any input, tried on random ones.
+//! Properties that hold for any input, on random ones.
 
 use std::fs::read;
 use std::path::Path;
@@ -283,7 +283,7 @@ quickcheck! {
         let bytes: Vec<u8> =
             pieces.iter().flat_map(|&piece| words[usize::from(piece) % 12]).copied().collect();
         let query = Query::new(&bytes);
-        // Whoever announces with success can be scraped by the same query, with one hash.
+        // The query of a valid announce is also that of a scrape with one hash.
         match parse_announce(query) {
             Ok(announce) => scrape_hashes(query).eq([Ok(announce.info_hash)]),
             Err(Error::InfoHashMissing) => scrape_hashes(query).next().is_none(),

@@ -156,12 +156,12 @@ fn headers_of_version_2() {
         (version_2(0x21, 0x21, &mapped), Some("::ffff:192.0.2.1")),
         (version_2(0x21, 0x11, &[&v4[..], &extension].concat()), Some("192.0.2.1")),
         (version_2(0x21, 0x21, &[&v6[..], &extension].concat()), Some("2001:db8::1")),
-        // What nobody checks: that extensions are well formed.
+        // Extensions are not checked.
         (version_2(0x21, 0x11, &[&v4[..], b"\xff"].concat()), Some("192.0.2.1")),
         (version_2(0x21, 0x11, &most), Some("0.0.0.0")),
         (version_2(0x21, 0x00, &[]), None),
         (version_2(0x21, 0x00, &v4), None),
-        // What is no TCP: as if nothing were said.
+        // Other than TCP: as if the proxy named no client.
         (version_2(0x21, 0x12, &v4), None),
         (version_2(0x21, 0x22, &v6), None),
         (version_2(0x21, 0x31, &[b'/'; 216]), None),
@@ -205,7 +205,7 @@ fn broken_headers_of_version_2() {
         headers.push(header);
     }
     for header in headers {
-        // All that decides is in the first bytes.
+        // The first bytes decide.
         let header = &header[..header.len().min(64)];
         assert_eq!(parse(header), Err(NotProxied), "{}", header.escape_ascii());
     }

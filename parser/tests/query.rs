@@ -31,7 +31,7 @@ fn the_least_announce() {
     assert_eq!((announce.ip, announce.ipv4, announce.ipv6), (None, None, None));
 }
 
-/// All of these say what `info_hash=aaaaaaaaaaaaaaaaaaaa&port=6881` says.
+/// All of these are equivalent to `info_hash=aaaaaaaaaaaaaaaaaaaa&port=6881`.
 #[test]
 fn other_ways_to_write_the_same() {
     for query in [
