@@ -14,10 +14,10 @@ use crate::support::authority::CA_CONFIG;
 use crate::support::requirements::TempDir;
 
 /// The first and the last second of a certificate's validity.
-type Validity = [&'static str; 2];
+type ValidityPeriod = [&'static str; 2];
 
 /// The default validity of certificates in these tests.
-const SPRING: Validity = ["20260101000000Z", "20260401000000Z"];
+const SPRING: ValidityPeriod = ["20260101000000Z", "20260401000000Z"];
 /// The end of `SPRING`.
 const APRIL_UNIX_S: i64 = 1_775_001_600;
 const DAY_S: i64 = 86_400;
@@ -69,7 +69,7 @@ impl OpensslDir {
 
     /// Makes `NAME.pem` for `NAME.key`, signed by `issuer`, which may be `NAME`. `request` has the
     /// options for the subject and the extensions.
-    fn sign(&self, name: &str, issuer: &str, request: &str, [from, until]: Validity) {
+    fn sign(&self, name: &str, issuer: &str, request: &str, [from, until]: ValidityPeriod) {
         self.openssl(&format!("req -new -key {name}.key -out {name}.csr {request}"));
         let issuer = match issuer == name {
             true => "-selfsign".to_string(),
@@ -82,7 +82,7 @@ impl OpensslDir {
     }
 
     /// Makes a key and a certificate for `hosts`, and returns their files.
-    fn host(&self, name: &str, hosts: &[&str], validity: Validity) -> CertificateFiles {
+    fn host(&self, name: &str, hosts: &[&str], validity: ValidityPeriod) -> CertificateFiles {
         self.openssl(&format!("{P256} -out {name}.key"));
         let hosts: Vec<String> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
         let hosts = format!("-subj /CN={name} -addext subjectAltName={}", hosts.join(","));

@@ -35,7 +35,7 @@ static ONE_BOOT: Mutex<()> = Mutex::new(());
 
 #[test]
 fn linux_5_10_serves_by_epoll() {
-    let Some(report) = Report::of("vmlinuz-5.10") else { return };
+    let Some(report) = GuestReport::of("vmlinuz-5.10") else { return };
     report.check_kernel("5.10.");
     report.check_engine("default", "epoll");
     report.check_reason("default", &["kernel", "5.19"]);
@@ -47,7 +47,7 @@ fn linux_5_10_serves_by_epoll() {
 
 #[test]
 fn linux_6_1_serves_by_io_uring() {
-    let Some(report) = Report::of("vmlinuz-6.1") else { return };
+    let Some(report) = GuestReport::of("vmlinuz-6.1") else { return };
     report.check_kernel("6.1.");
     report.check_landlock("Landlock ABI 2: files");
     report.check_engine("default", "io_uring");
@@ -58,7 +58,7 @@ fn linux_6_1_serves_by_io_uring() {
 
 #[test]
 fn linux_6_12_serves_by_io_uring_until_the_sysctl_forbids_it() {
-    let Some(report) = Report::of("vmlinuz-6.12") else { return };
+    let Some(report) = GuestReport::of("vmlinuz-6.12") else { return };
     report.check_kernel("6.12.");
     report.check_landlock("Landlock ABI 6: files, network, abstract sockets, signals");
     report.check_engine("default", "io_uring");
@@ -71,13 +71,13 @@ fn linux_6_12_serves_by_io_uring_until_the_sysctl_forbids_it() {
 }
 
 /// Everything the guest wrote to its console.
-struct Report {
+struct GuestReport {
     console: String,
 }
 
-impl Report {
+impl GuestReport {
     /// Boots `kernel`; `None` if the test is to be skipped.
-    fn of(kernel: &str) -> Option<Report> {
+    fn of(kernel: &str) -> Option<GuestReport> {
         let mut missing = missing_programs(&[QEMU]);
         let kernel_file = kernels_directory().map(|directory| directory.join(kernel));
         let kernel_file = kernel_file.filter(|file| file.is_file());
@@ -97,7 +97,7 @@ impl Report {
         let archive = scratch.path().join("initramfs");
         fs::write(&archive, initramfs()).expect("the guest's files");
         let _turn = ONE_BOOT.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Report { console: boot(&kernel_file.expect("checked above"), &archive) })
+        Some(GuestReport { console: boot(&kernel_file.expect("checked above"), &archive) })
     }
 
     /// The rest of the lines with `@tag `.

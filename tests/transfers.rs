@@ -22,7 +22,7 @@ use crate::support::requirements::{
     TempDir, can_run, missing_programs, missing_root, print_uncaptured,
 };
 use crate::support::tracker::{ANNULUS, Tracker};
-use clients::{Client, PROGRAMS, PYTHON, Peer, Share};
+use clients::{ClientProgram, PROGRAMS, PYTHON, Peer, Share};
 use network::{Family, Network};
 use trust::Trust;
 
@@ -52,13 +52,13 @@ enum Scheme {
 
 /// What a leecher starts from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
+enum LeechFrom {
     Torrent,
     Magnet,
 }
 
 /// Pairs of each client as seeder with each of the next `leechers` clients.
-fn circle(clients: &[Client], leechers: usize) -> Vec<(Client, Client)> {
+fn circle(clients: &[ClientProgram], leechers: usize) -> Vec<(ClientProgram, ClientProgram)> {
     let steps = 1..=leechers;
     let pairs = steps.flat_map(|step| {
         let next = clients.iter().cycle().skip(step);
@@ -70,38 +70,43 @@ fn circle(clients: &[Client], leechers: usize) -> Vec<(Client, Client)> {
 #[test]
 fn files_travel_over_ipv4() {
     let clients = [
-        Client::Aria2,
-        Client::Transmission,
-        Client::Ctorrent,
-        Client::Libtorrent,
-        Client::Rtorrent,
+        ClientProgram::Aria2,
+        ClientProgram::Transmission,
+        ClientProgram::Ctorrent,
+        ClientProgram::Libtorrent,
+        ClientProgram::Rtorrent,
     ];
-    transfers("ipv4", Family::V4, &circle(&clients, 2), Scheme::Http, Start::Torrent);
+    transfers("ipv4", Family::V4, &circle(&clients, 2), Scheme::Http, LeechFrom::Torrent);
 }
 
 #[test]
 fn files_travel_over_ipv6() {
-    let clients = [Client::Aria2, Client::Transmission, Client::Libtorrent, Client::Rtorrent];
-    transfers("ipv6", Family::V6, &circle(&clients, 2), Scheme::Http, Start::Torrent);
+    let clients = [
+        ClientProgram::Aria2,
+        ClientProgram::Transmission,
+        ClientProgram::Libtorrent,
+        ClientProgram::Rtorrent,
+    ];
+    transfers("ipv6", Family::V6, &circle(&clients, 2), Scheme::Http, LeechFrom::Torrent);
 }
 
 #[test]
 fn files_travel_with_https_over_ipv4() {
-    let pairs = circle(&Client::WITH_TLS, 1);
-    transfers("https4", Family::V4, &pairs, Scheme::Https, Start::Torrent);
+    let pairs = circle(&ClientProgram::WITH_TLS, 1);
+    transfers("https4", Family::V4, &pairs, Scheme::Https, LeechFrom::Torrent);
 }
 
 #[test]
 fn files_travel_with_https_over_ipv6() {
-    let pairs = circle(&Client::WITH_TLS, 1);
-    transfers("https6", Family::V6, &pairs, Scheme::Https, Start::Torrent);
+    let pairs = circle(&ClientProgram::WITH_TLS, 1);
+    transfers("https6", Family::V6, &pairs, Scheme::Https, LeechFrom::Torrent);
 }
 
 /// Without metadata libtorrent reports itself as a leecher, and aria2 as a seeder.
 #[test]
 fn files_travel_from_magnets() {
-    let clients = [Client::Aria2, Client::Libtorrent];
-    transfers("magnet", Family::V4, &circle(&clients, 2), Scheme::Http, Start::Magnet);
+    let clients = [ClientProgram::Aria2, ClientProgram::Libtorrent];
+    transfers("magnet", Family::V4, &circle(&clients, 2), Scheme::Http, LeechFrom::Magnet);
 }
 
 /// The control: if peers could find each other without the tracker, the transfers would prove
@@ -121,7 +126,7 @@ fn peers_of_different_trackers_do_not_meet() {
         trusted: None,
         hosts: (0, 1),
         directory: scratch.path(),
-        start: Start::Torrent,
+        start: LeechFrom::Torrent,
     });
     let seeded = scratch.path().join("seeder/file.bin");
     fs::create_dir_all(seeded.parent().expect("a directory")).expect("a directory");
@@ -132,8 +137,10 @@ fn peers_of_different_trackers_do_not_meet() {
     assert_eq!(here, there, "the same torrent at both trackers");
 
     // libtorrent has the most ways to find peers.
-    let _seeder = Client::Libtorrent.start(&network, 0, &transfer.share("seeder", &torrents[0]));
-    let _leecher = Client::Libtorrent.start(&network, 1, &transfer.share("leecher", &torrents[1]));
+    let _seeder =
+        ClientProgram::Libtorrent.start(&network, 0, &transfer.share("seeder", &torrents[0]));
+    let _leecher =
+        ClientProgram::Libtorrent.start(&network, 1, &transfer.share("leecher", &torrents[1]));
     let is_known = |to: &Transfer<'_>| to.scrape(&here).is_some_and(|it| it.all() == 1);
     assert!(wait_until(SEEDER_MAX, || is_known(&transfer) && is_known(&elsewhere)));
     let leeched = scratch.path().join("leecher/file.bin");
@@ -144,9 +151,9 @@ fn peers_of_different_trackers_do_not_meet() {
 fn transfers(
     name: &'static str,
     family: Family,
-    pairs: &[(Client, Client)],
+    pairs: &[(ClientProgram, ClientProgram)],
     scheme: Scheme,
-    start: Start,
+    start: LeechFrom,
 ) {
     if !can_run("the transfers between clients", &missing()) {
         return;
@@ -243,12 +250,12 @@ struct Transfer<'a> {
     trusted: Option<PathBuf>,
     hosts: (u8, u8),
     directory: &'a Path,
-    start: Start,
+    start: LeechFrom,
 }
 
 impl Transfer<'_> {
     /// Runs the transfer. `Ok` holds a remark or nothing.
-    fn run(&self, seeder: Client, leecher: Client) -> Result<&'static str, String> {
+    fn run(&self, seeder: ClientProgram, leecher: ClientProgram) -> Result<&'static str, String> {
         let seeded = self.directory.join("seeder/file.bin");
         let leeched = self.directory.join("leecher/file.bin");
         fs::create_dir_all(seeded.parent().expect("a directory")).map_err(text)?;
@@ -265,7 +272,7 @@ impl Transfer<'_> {
         }
         let magnet = self.magnet(&info_hash);
         let mut share = self.share("leecher", &torrent);
-        if self.start == Start::Magnet {
+        if self.start == LeechFrom::Magnet {
             share.torrent = Path::new(&magnet);
         }
         let mut leeching = leecher.start(self.network, self.hosts.1, &share);
@@ -278,7 +285,7 @@ impl Transfer<'_> {
         let both_complete = || self.scrape(&info_hash).is_some_and(|it| it.complete == 2);
         if both_complete() {
             Ok("")
-        } else if !leecher.reports_completion_at_once() || seeder == Client::Ctorrent {
+        } else if !leecher.reports_completion_at_once() || seeder == ClientProgram::Ctorrent {
             Ok(" (not waiting for the second seeder to be reported)")
         } else if wait_until(COMPLETION_MAX, both_complete) {
             Ok("")
@@ -320,7 +327,7 @@ impl Transfer<'_> {
         let mut command = Command::new(PYTHON);
         command.args(["-B", script]).args([file, torrent]);
         command.arg(&self.announce).arg(piece.to_string());
-        command.arg(if self.start == Start::Magnet { "0" } else { "1" });
+        command.arg(if self.start == LeechFrom::Magnet { "0" } else { "1" });
         Ok(output(command)?.trim().to_owned())
     }
 

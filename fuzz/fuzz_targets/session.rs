@@ -9,9 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use annulus::config::ProtocolConfig;
-use annulus::connection::{
-    Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn,
-};
+use annulus::connection::{Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn};
 use annulus::server::{Server, ServerParts};
 use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;

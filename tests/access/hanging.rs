@@ -77,9 +77,10 @@ fn a_reload_that_hangs_too_long_is_abandoned() {
     let health = || {
         let log = tracker.log();
         let (_, address) = log.split_once("operations on ").unwrap();
-        let reply = fetch(address.lines().next().unwrap().parse().unwrap(), get_request("/health"));
-        assert_eq!(reply.status, 200);
-        String::from_utf8(reply.body).unwrap()
+        let response =
+            fetch(address.lines().next().unwrap().parse().unwrap(), get_request("/health"));
+        assert_eq!(response.status, 200);
+        String::from_utf8(response.body).unwrap()
     };
     let hangs = "ok\ncertificates and access list cannot be reloaded: a reload hangs";
     let told = health();

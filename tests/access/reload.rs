@@ -41,11 +41,11 @@ fn under_load(engine: Engine) {
             client.send(&always);
             parse_announce(&client.read_response());
             client.send(&at_times);
-            let reply = client.read_response();
-            if decode(&reply.body).get("failure reason").is_some() {
-                assert_eq!(refusal_reason(&reply), REFUSAL);
+            let response = client.read_response();
+            if decode(&response.body).get("failure reason").is_some() {
+                assert_eq!(refusal_reason(&response), REFUSAL);
             } else {
-                parse_announce(&reply);
+                parse_announce(&response);
             }
             answered.fetch_add(2, Ordering::Relaxed);
         }
@@ -64,11 +64,11 @@ fn under_load(engine: Engine) {
             listed.relist(if serves { list_line(1) + &list_line(2) } else { list_line(1) });
             // By every worker.
             for _ in 0..8 {
-                let reply = fetch(listed.tracker.v4, &at_times);
+                let response = fetch(listed.tracker.v4, &at_times);
                 if serves {
-                    parse_announce(&reply);
+                    parse_announce(&response);
                 } else {
-                    assert_eq!(refusal_reason(&reply), REFUSAL);
+                    assert_eq!(refusal_reason(&response), REFUSAL);
                 }
             }
         }
@@ -85,8 +85,8 @@ fn either_signal_reloads(engine: Engine) {
         let verdict = listed.reload(signal);
         assert!(verdict.ends_with("access list reloaded: 1 info hash denied"), "{verdict}");
         let torrent = listed.torrent(number);
-        let reply = fetch(listed.tracker.v4, get_request(&torrent.target(1, "")));
-        assert_eq!(refusal_reason(&reply), REFUSAL);
+        let response = fetch(listed.tracker.v4, get_request(&torrent.target(1, "")));
+        assert_eq!(refusal_reason(&response), REFUSAL);
         listed.torrent(1).announce(1, "");
     }
 }

@@ -17,24 +17,24 @@ test_both_engines!(
     everything_at_once,
 );
 
-const PATIENT: &str = "header_timeout = 300\nidle_timeout = 300\nsend_timeout = 300";
+const LONG_TIMEOUTS: &str = "header_timeout = 300\nidle_timeout = 300\nsend_timeout = 300";
 
 fn more_connections_than_the_limit_at_start_allows(engine: Engine) {
-    let tables = format!("[connections]\n{PATIENT}");
+    let tables = format!("[connections]\n{LONG_TIMEOUTS}");
     let tracker = Tracker::start_with(engine, 1, &tables, &["prlimit", "--nofile=128:128"]);
     flood(&tracker, |_| {});
     assert!(tracker.descriptors() <= 128);
 }
 
 fn more_connections_than_configured(engine: Engine) {
-    let tables = format!("[connections]\nmax = 20\n{PATIENT}");
+    let tables = format!("[connections]\nmax = 20\n{LONG_TIMEOUTS}");
     let tracker = Tracker::start_with(engine, 1, &tables, &[]);
     flood(&tracker, |_| {});
 }
 
 /// Connections that arrive while the tracker is stopped do not exceed the limit.
 fn more_connections_than_configured_in_one_moment(engine: Engine) {
-    let tables = format!("[connections]\nmax = 600\n{PATIENT}");
+    let tables = format!("[connections]\nmax = 600\n{LONG_TIMEOUTS}");
     let tracker = Tracker::start_with(engine, 2, &tables, &[]);
     let whole = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     let baseline = tracker.descriptors();
@@ -60,7 +60,7 @@ fn more_connections_than_configured_in_one_moment(engine: Engine) {
 
 /// The descriptor limit is lowered while the tracker runs, or the system's limit is reached.
 fn descriptors_run_out_all_the_same(engine: Engine) {
-    let tables = format!("[connections]\nmax = 150\n{PATIENT}");
+    let tables = format!("[connections]\nmax = 150\n{LONG_TIMEOUTS}");
     let tracker = Tracker::start_with(engine, 1, &tables, &[]);
     flood(&tracker, |held| {
         let pid = tracker.pid().to_string();
@@ -109,7 +109,7 @@ fn flood(tracker: &Tracker, meddle: impl FnOnce(&mut Vec<HttpClient>)) {
 }
 
 fn a_flood_does_not_delay_the_end(engine: Engine) {
-    let tables = format!("[connections]\nmax = 20\nshutdown_timeout = 1\n{PATIENT}");
+    let tables = format!("[connections]\nmax = 20\nshutdown_timeout = 1\n{LONG_TIMEOUTS}");
     let mut tracker = Tracker::start_with(engine, 1, &tables, &[]);
     let _flood: Vec<HttpClient> = (0..100)
         .map(|_| {

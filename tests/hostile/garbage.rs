@@ -93,8 +93,8 @@ fn a_megabyte_of_header(engine: Engine) {
         let mut writer = client.stream.try_clone().unwrap();
         let bytes = [start.as_bytes(), &vec![b'x'; 1 << 20]].concat();
         let writer = thread::spawn(move || drop(writer.write_all(&bytes)));
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (status, true));
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (status, true));
         writer.join().unwrap();
         assert!(client.read_all().is_empty());
     }

@@ -22,7 +22,7 @@ test_both_engines!(
     unread_answers_are_bounded_together,
 );
 
-const PATIENT: &str = "[connections]\n\
+const LONG_TIMEOUTS: &str = "[connections]\n\
     handshake_timeout = 300\nheader_timeout = 300\nidle_timeout = 300\nsend_timeout = 300\n";
 
 /// The bound on bytes held for connections of one worker: `BUFFERED_BYTES_MAX`.
@@ -68,7 +68,7 @@ fn assert_pinned_little<S: Read + Write>(
 }
 
 fn the_first_byte_of_a_request_pins_no_more_than_itself(engine: Engine) {
-    let tracker = Tracker::start(engine, PATIENT);
+    let tracker = Tracker::start(engine, LONG_TIMEOUTS);
     let held = (0..1000).map(|_| HttpClient::connect(tracker.v4)).collect();
     let begin = |client: &mut HttpClient| {
         let mut all = announce(&tracker).repeat(BURST + 1);
@@ -80,7 +80,7 @@ fn the_first_byte_of_a_request_pins_no_more_than_itself(engine: Engine) {
 }
 
 fn nor_does_it_in_tls(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     let settings = Arc::new(client_config(&site.authority, &TLS13));
     let held = (0..300).map(|_| connect_tls(site.v4, &settings)).collect();
     // Each request in its own record, and the first byte of another record.
@@ -135,7 +135,7 @@ fn assert_bounded(tracker: &Tracker, workers: u64, mut hoard: impl FnMut() -> Ht
 }
 
 fn half_sent_heads_are_bounded_together(engine: Engine) {
-    let tracker = Tracker::start_with(engine, 1, PATIENT, ADDRESS_SPACE);
+    let tracker = Tracker::start_with(engine, 1, LONG_TIMEOUTS, ADDRESS_SPACE);
     let head = format!("GET /announce HTTP/1.1\r\nX-Long: {}", "x".repeat(15_000));
     assert_bounded(&tracker, 1, || {
         let mut client = HttpClient::connect(tracker.v4);
@@ -146,7 +146,7 @@ fn half_sent_heads_are_bounded_together(engine: Engine) {
 
 /// A handshake message of maximum length without its end.
 fn half_sent_records_are_bounded_together(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     let mut hello = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03".to_vec();
     hello.resize(15_000, b'x');
     assert_bounded(&site.tracker, 2, || {
@@ -157,7 +157,7 @@ fn half_sent_records_are_bounded_together(engine: Engine) {
 }
 
 fn unread_answers_are_bounded_together(engine: Engine) {
-    let tables = format!("{PATIENT}[protocol]\nmax_scrape_torrents = 170\n");
+    let tables = format!("{LONG_TIMEOUTS}[protocol]\nmax_scrape_torrents = 170\n");
     let tracker = Tracker::start_with(engine, 1, &tables, ADDRESS_SPACE);
     let hashes: Vec<String> =
         (0..170).map(|number| format!("info_hash=torrent-{number:012}")).collect();

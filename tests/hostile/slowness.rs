@@ -19,11 +19,12 @@ test_both_engines!(
     clients_that_do_not_read_use_no_processor_time,
 );
 
-const QUICK: &str = "[connections]\nheader_timeout = 1\nidle_timeout = 1\nsend_timeout = 2";
+const SHORT_TIMEOUTS: &str =
+    "[connections]\nheader_timeout = 1\nidle_timeout = 1\nsend_timeout = 2";
 
 /// TCP_DEFER_ACCEPT delays a connection without data for some seconds; then its timeout starts.
 fn silent_clients_are_closed(engine: Engine) {
-    let tracker = Tracker::start(engine, QUICK);
+    let tracker = Tracker::start(engine, SHORT_TIMEOUTS);
     let silent: Vec<HttpClient> = (0..50).map(|_| HttpClient::connect(tracker.v4)).collect();
     let mut blank: Vec<HttpClient> = (0..50).map(|_| HttpClient::connect(tracker.v4)).collect();
     blank.iter_mut().for_each(|client| client.send("\r\n"));
@@ -36,7 +37,7 @@ fn silent_clients_are_closed(engine: Engine) {
 }
 
 fn half_a_request_gets_a_timeout_response(engine: Engine) {
-    let tracker = Tracker::start(engine, QUICK);
+    let tracker = Tracker::start(engine, SHORT_TIMEOUTS);
     let whole = get_request(&TestTorrent::new(&tracker, 1).target(1, ""));
     let mut fresh = HttpClient::connect(tracker.v4);
     fresh.send(&whole[..40]);
@@ -44,8 +45,8 @@ fn half_a_request_gets_a_timeout_response(engine: Engine) {
     later.send([&whole[..], &whole[..40]].concat());
     parse_announce(&later.read_response());
     for mut client in [fresh, later] {
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (408, true));
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (408, true));
         client.expect_close();
     }
 }
@@ -80,7 +81,7 @@ fn bytes_do_not_prolong_a_request(engine: Engine) {
 }
 
 fn idle_clients_are_closed(engine: Engine) {
-    let tracker = Tracker::start(engine, QUICK);
+    let tracker = Tracker::start(engine, SHORT_TIMEOUTS);
     let target = TestTorrent::new(&tracker, 1).target(1, "");
     let mut clients: Vec<HttpClient> = (0..50).map(|_| HttpClient::connect(tracker.v4)).collect();
     for client in &mut clients {
@@ -126,7 +127,7 @@ fn deaf(tracker: &Tracker) -> HttpClient {
 }
 
 fn clients_that_do_not_read_are_reset(engine: Engine) {
-    let tracker = Tracker::start_with(engine, 1, QUICK, &[]);
+    let tracker = Tracker::start_with(engine, 1, SHORT_TIMEOUTS, &[]);
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=200, "");
     let baseline = (tracker.descriptors(), tracker.resident_bytes());
@@ -153,7 +154,7 @@ fn clients_that_do_not_read_are_reset(engine: Engine) {
 /// The connection has had its last response: nothing more of it is received or answered, and it
 /// must not stay open.
 fn clients_that_do_not_read_the_last_response_are_reset(engine: Engine) {
-    let tracker = Tracker::start(engine, QUICK);
+    let tracker = Tracker::start(engine, SHORT_TIMEOUTS);
     let torrent = TestTorrent::new(&tracker, 1);
     torrent.announce_ports(tracker.v4, 1..=200, "");
     let baseline = tracker.descriptors();

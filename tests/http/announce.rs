@@ -70,9 +70,9 @@ fn info_hashes_are_encoded_in_many_ways(engine: Engine) {
     ];
     for (form, port) in forms.into_iter().zip(1..) {
         let tail = format!("&port={port} HTTP/1.1\r\n\r\n");
-        let reply =
+        let response =
             fetch(tracker.v4, [b"GET /announce?info_hash=", form, tail.as_bytes()].concat());
-        assert_eq!(parse_announce(&reply).incomplete, port, "{}", form.escape_ascii());
+        assert_eq!(parse_announce(&response).incomplete, port, "{}", form.escape_ascii());
     }
 }
 

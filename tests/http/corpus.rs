@@ -34,13 +34,13 @@ fn every_recorded_request_is_answered(engine: Engine) {
         // On a new connection, and once more on the same one if it stays open.
         let mut client = HttpClient::connect(tracker.v4);
         client.send(&request);
-        let reply = client.read_response();
-        assert_eq!(reply.status, 200, "{path:?}");
-        let answer = decode(&reply.body);
+        let response = client.read_response();
+        assert_eq!(response.status, 200, "{path:?}");
+        let answer = decode(&response.body);
         assert_eq!(answer.get("failure reason"), None, "{path:?}");
         let is_scrape = request.starts_with(b"GET /scrape");
         assert!(answer.get(if is_scrape { "files" } else { "peers" }).is_some(), "{path:?}");
-        if reply.has_connection_close() {
+        if response.has_connection_close() {
             client.expect_close();
         } else {
             client.send(&request);

@@ -33,9 +33,9 @@ fn long_announce(torrent: &TestTorrent<'_>) -> Vec<u8> {
 fn answers_in(mut client: HttpClient<impl Read + Write>) -> (usize, usize) {
     let (mut announces, mut others) = (0, 0);
     while !client.all_read() {
-        let reply = client.read_response();
-        if reply.status == 200 && reply.body.starts_with(b"d8:complete") {
-            assert_eq!(parse_announce(&reply).peers.len(), usize::from(PEERS) - 1);
+        let response = client.read_response();
+        if response.status == 200 && response.body.starts_with(b"d8:complete") {
+            assert_eq!(parse_announce(&response).peers.len(), usize::from(PEERS) - 1);
             announces += 1;
         } else {
             others += 1;

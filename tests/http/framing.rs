@@ -51,9 +51,9 @@ fn which_requests_keep_a_connection(engine: Engine) {
     ] {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(request("GET", &target, version, headers));
-        let reply = client.read_response();
-        parse_announce(&reply);
-        let says = reply.header("connection");
+        let response = client.read_response();
+        parse_announce(&response);
+        let says = response.header("connection");
         if kept {
             // HTTP/1.0 needs `Connection: keep-alive` in the response; HTTP/1.1 does not.
             let expected = (version == "HTTP/1.0").then_some("keep-alive");
@@ -91,9 +91,9 @@ fn heads(engine: Engine) {
         assert_eq!((head.status, whole.status), (200, 200), "{target}");
     }
     client.send(request("HEAD", "/index", "HTTP/1.1", ""));
-    let reply = client.read_response_head();
-    assert_eq!(reply.status, 404);
-    assert!(reply.header("content-length").is_some_and(|length| length != "0"));
+    let response = client.read_response_head();
+    assert_eq!(response.status, 404);
+    assert!(response.header("content-length").is_some_and(|length| length != "0"));
     client.expect_close();
 }
 
@@ -113,10 +113,10 @@ fn headers_in_any_case_and_order(engine: Engine) {
         "",
     ] {
         client.send(format!("GET {target} HTTP/1.1\r\n{headers}\r\n"));
-        let reply = client.read_response();
-        parse_announce(&reply);
-        assert_eq!(reply.header("content-encoding"), None);
-        assert_eq!(reply.header("transfer-encoding"), None);
+        let response = client.read_response();
+        parse_announce(&response);
+        assert_eq!(response.header("content-encoding"), None);
+        assert_eq!(response.header("transfer-encoding"), None);
     }
 }
 
@@ -237,8 +237,8 @@ fn a_mistake_in_a_pipeline(engine: Engine) {
         for _ in 1..=before {
             parse_announce(&client.read_response());
         }
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (400, true));
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (400, true));
         client.expect_close();
     }
     assert_eq!(torrent.scrape().incomplete, 300, "what followed a mistake was served");
@@ -252,9 +252,9 @@ fn a_close_in_a_pipeline(engine: Engine) {
     let mut client = HttpClient::connect(tracker.v4);
     client.send([get_request(&torrent.target(1, "")), last, after].concat());
     assert!(!client.read_response().has_connection_close());
-    let reply = client.read_response();
-    assert!(reply.has_connection_close());
-    assert_eq!(parse_announce(&reply).incomplete, 2);
+    let response = client.read_response();
+    assert!(response.has_connection_close());
+    assert_eq!(parse_announce(&response).incomplete, 2);
     client.expect_close();
     assert_eq!(torrent.scrape().incomplete, 2);
 }

@@ -15,9 +15,9 @@ test_both_engines!(
 fn a_visitor_gets_a_page(engine: Engine) {
     let tracker = Tracker::start(engine, "");
     for target in ["/", "/?from=a+link", "http://tracker.example/"] {
-        let reply = fetch(tracker.v4, get_request(target));
-        assert_eq!((reply.status, reply.has_connection_close()), (200, true), "{target}");
-        let text = String::from_utf8(reply.body).unwrap();
+        let response = fetch(tracker.v4, get_request(target));
+        assert_eq!((response.status, response.has_connection_close()), (200, true), "{target}");
+        let text = String::from_utf8(response.body).unwrap();
         assert!(text.contains("BitTorrent tracker"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
@@ -27,10 +27,10 @@ fn a_visitor_is_redirected(engine: Engine) {
     let url = format!("https://example.org/{}", "x".repeat(1000));
     let tracker = Tracker::start(engine, &format!("[protocol]\nredirect = \"{url}\""));
     for method in ["GET", "HEAD"] {
-        let reply = fetch(tracker.v4, request(method, "/", "HTTP/1.1", ""));
-        assert_eq!((reply.status, reply.has_connection_close()), (302, true), "{method}");
-        assert_eq!(reply.header("location"), Some(&*url), "{method}");
-        assert!(reply.body.is_empty());
+        let response = fetch(tracker.v4, request(method, "/", "HTTP/1.1", ""));
+        assert_eq!((response.status, response.has_connection_close()), (302, true), "{method}");
+        assert_eq!(response.header("location"), Some(&*url), "{method}");
+        assert!(response.body.is_empty());
     }
     assert_eq!(fetch(tracker.v4, get_request("/favicon.ico")).status, 404);
 }
@@ -38,10 +38,10 @@ fn a_visitor_is_redirected(engine: Engine) {
 fn robots_are_disallowed(engine: Engine) {
     let tracker = Tracker::start(engine, "[protocol]\nredirect = \"http://example.org\"");
     for target in ["/robots.txt", "http://tracker.example:3000/robots.txt"] {
-        let reply = fetch(tracker.v4, get_request(target));
-        assert_eq!(reply.status, 200, "{target}");
-        assert_eq!(reply.header("content-type"), Some("text/plain"));
-        assert_eq!(String::from_utf8(reply.body).unwrap(), "User-agent: *\nDisallow: /\n");
+        let response = fetch(tracker.v4, get_request(target));
+        assert_eq!(response.status, 200, "{target}");
+        assert_eq!(response.header("content-type"), Some("text/plain"));
+        assert_eq!(String::from_utf8(response.body).unwrap(), "User-agent: *\nDisallow: /\n");
     }
 }
 
@@ -64,11 +64,11 @@ fn options_list_the_methods(engine: Engine) {
             let mut client = HttpClient::connect(tracker.v4);
             let options = request("OPTIONS", target, version, headers);
             client.send([&options[..], &get_request(&announce)].concat());
-            let reply = client.read_response_head();
-            assert_eq!(reply.status, 204, "{target} {version} {headers}");
-            assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"), "{target}");
-            assert_eq!(reply.header("content-length"), None, "{target}");
-            assert_eq!(reply.has_connection_close(), !kept, "{target} {version} {headers}");
+            let response = client.read_response_head();
+            assert_eq!(response.status, 204, "{target} {version} {headers}");
+            assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"), "{target}");
+            assert_eq!(response.header("content-length"), None, "{target}");
+            assert_eq!(response.has_connection_close(), !kept, "{target} {version} {headers}");
             if kept {
                 parse_announce(&client.read_response());
                 client.shutdown_write();

@@ -23,12 +23,12 @@ const REQUESTS: &str = "annulus_requests_total";
 fn start(engine: Engine) -> (Tracker, AdminClient) {
     let tables = format!("[protocol]\nredirect = \"https://example.org\"\n{OPERATIONS}");
     let tracker = Tracker::start(engine, &tables);
-    let observed = AdminClient::of(&tracker);
-    (tracker, observed)
+    let admin = AdminClient::of(&tracker);
+    (tracker, admin)
 }
 
 fn an_announce_is_one_anywhere(engine: Engine) {
-    let (tracker, observed) = start(engine);
+    let (tracker, admin) = start(engine);
     let hash = percent_encoded(&[1; 20]);
     let places = [
         "/?",
@@ -71,9 +71,9 @@ fn an_announce_is_one_anywhere(engine: Engine) {
     for (place, port) in places.iter().zip(1..) {
         for key in ["info_hash", "%69nfo%5fhash"] {
             let target = format!("{place}{key}={hash}&port={port}");
-            let reply = fetch(tracker.v4, get_request(&target));
-            assert_eq!(parse_announce(&reply).incomplete, port, "{target}");
-            assert!(!reply.has_connection_close(), "{target}");
+            let response = fetch(tracker.v4, get_request(&target));
+            assert_eq!(parse_announce(&response).incomplete, port, "{target}");
+            assert!(!response.has_connection_close(), "{target}");
         }
         // At any position of the info hash in the query.
         let target = format!("{place}port={port}&left=0&info_hash={hash}&compact=1");
@@ -89,11 +89,11 @@ fn an_announce_is_one_anywhere(engine: Engine) {
     }
     let count = 5 * places.len();
     let all = format!("kind=announce,family=ipv4,outcome=answered {count}");
-    assert_eq!(observed.labelled_samples(REQUESTS), [all]);
+    assert_eq!(admin.labelled_samples(REQUESTS), [all]);
 }
 
 fn a_path_with_scrape_is_a_scrape(engine: Engine) {
-    let (tracker, observed) = start(engine);
+    let (tracker, admin) = start(engine);
     TestTorrent::new(&tracker, 1).announce(1, "");
     let hash = percent_encoded(&[1; 20]);
     let paths = [
@@ -119,14 +119,14 @@ fn a_path_with_scrape_is_a_scrape(engine: Engine) {
     }
     let all = format!("kind=scrape,family=ipv4,outcome=answered {}", paths.len());
     assert_eq!(
-        observed.labelled_samples(REQUESTS),
+        admin.labelled_samples(REQUESTS),
         ["kind=announce,family=ipv4,outcome=answered 1", &all]
     );
 }
 
 /// An announce with an error gets a bencoded failure, and the connection stays open.
 fn a_failure_is_bencoded_anywhere(engine: Engine) {
-    let (tracker, observed) = start(engine);
+    let (tracker, admin) = start(engine);
     let hash = percent_encoded(&[1; 20]);
     let mut client = HttpClient::connect(tracker.v4);
     for place in ["/?", "?", "http://tracker?", "/a?", "/a/b/c?", "/announce%20?"] {
@@ -140,10 +140,7 @@ fn a_failure_is_bencoded_anywhere(engine: Engine) {
             assert!(reason.contains(word), "{place}{query}: {reason}");
         }
     }
-    assert_eq!(
-        observed.labelled_samples(REQUESTS),
-        ["kind=announce,family=ipv4,outcome=failed 18"]
-    );
+    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 18"]);
 }
 
 fn padding_after_values_is_ignored(engine: Engine) {
@@ -183,7 +180,7 @@ fn padding_after_values_is_ignored(engine: Engine) {
 }
 
 fn without_an_info_hash_it_is_a_page(engine: Engine) {
-    let (tracker, observed) = start(engine);
+    let (tracker, admin) = start(engine);
     for (target, status) in [
         ("/", 302),
         ("/?port=1&left=0", 302),
@@ -201,11 +198,11 @@ fn without_an_info_hash_it_is_a_page(engine: Engine) {
         ("?port=1", 404),
         ("*", 404),
     ] {
-        let reply = fetch(tracker.v4, get_request(target));
-        assert_eq!((reply.status, reply.has_connection_close()), (status, true), "{target}");
+        let response = fetch(tracker.v4, get_request(target));
+        assert_eq!((response.status, response.has_connection_close()), (status, true), "{target}");
     }
     assert_eq!(
-        observed.labelled_samples(REQUESTS),
+        admin.labelled_samples(REQUESTS),
         ["kind=page,family=ipv4,outcome=answered 7", "kind=page,family=ipv4,outcome=failed 8",]
     );
     // The path of these two decides what they are.

@@ -98,9 +98,9 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     tracker.wait_refusal(v4);
     for mut client in [fresh, later] {
         client.send(rest);
-        let reply = client.read_response();
-        parse_announce(&reply);
-        assert!(reply.has_connection_close(), "the last reply of the connection");
+        let response = client.read_response();
+        parse_announce(&response);
+        assert!(response.has_connection_close(), "the last reply of the connection");
         client.expect_close();
     }
     for _ in 0..300 {
@@ -128,8 +128,8 @@ fn a_stop_is_bounded(engine: Engine) {
         thread::sleep(Duration::from_millis(20));
     }
     tracker.signal("TERM");
-    let reply = half.read_response();
-    assert_eq!((reply.status, reply.has_connection_close()), (408, true));
+    let response = half.read_response();
+    assert_eq!((response.status, response.has_connection_close()), (408, true));
     half.expect_close();
     let (status, log) = tracker.wait_exit();
     assert_eq!(status.code(), Some(0), "{log}");

@@ -26,7 +26,7 @@ test_both_engines!(
 );
 
 /// The expected result of an error.
-enum Outcome {
+enum ExpectedOutcome {
     /// This status, and the connection is closed.
     Closed(u16),
     /// A bencoded failure with this text in its reason, and the connection stays open.
@@ -35,8 +35,8 @@ enum Outcome {
 
 /// A request with this error, and the expected result. The match has no catch-all, so every error
 /// has a request.
-fn example(error: Error) -> (Vec<u8>, Outcome) {
-    use Outcome::{Closed, Failed};
+fn example(error: Error) -> (Vec<u8>, ExpectedOutcome) {
+    use ExpectedOutcome::{Closed, Failed};
     let hash = "a".repeat(20);
     let lines = |lines: &str| format!("GET /announce HTTP/1.1\r\n{lines}").into_bytes();
     let query = |query: &str| get_request(&format!("/announce?{query}"));
@@ -88,21 +88,24 @@ fn every_error_has_its_response(engine: Engine) {
             for _ in 0..before {
                 parse_announce(&client.read_response());
             }
-            let reply = client.read_response();
+            let response = client.read_response();
             match outcome {
-                Outcome::Closed(status) => {
+                ExpectedOutcome::Closed(status) => {
                     assert_eq!(
-                        (reply.status, reply.has_connection_close()),
+                        (response.status, response.has_connection_close()),
                         (status, true),
                         "{error:?}"
                     );
-                    assert!(reply.body.ends_with(b"\n") && reply.body.len() > 10, "{error:?}");
+                    assert!(
+                        response.body.ends_with(b"\n") && response.body.len() > 10,
+                        "{error:?}"
+                    );
                     client.expect_close();
                 }
-                Outcome::Failed(word) => {
-                    let reason = failure_reason(&reply);
+                ExpectedOutcome::Failed(word) => {
+                    let reason = failure_reason(&response);
                     assert!(
-                        reason.contains(word) && !reply.has_connection_close(),
+                        reason.contains(word) && !response.has_connection_close(),
                         "{error:?}: {reason}"
                     );
                     client.send(get_request(&torrent.target(1, "")));
@@ -126,18 +129,22 @@ fn an_error_response_to_head_has_no_body(engine: Engine) {
         let Some(bytes) = head(&bytes) else { continue };
         let mut client = HttpClient::connect(tracker.v4);
         client.send([b"\r\n\0", &bytes[..]].concat());
-        let reply = client.read_response_head();
-        assert_ne!(reply.header("content-length"), Some("0"), "{error:?}");
+        let response = client.read_response_head();
+        assert_ne!(response.header("content-length"), Some("0"), "{error:?}");
         match outcome {
-            Outcome::Closed(status) => {
+            ExpectedOutcome::Closed(status) => {
                 assert_eq!(
-                    (reply.status, reply.has_connection_close()),
+                    (response.status, response.has_connection_close()),
                     (status, true),
                     "{error:?}"
                 );
             }
-            Outcome::Failed(_) => {
-                assert_eq!((reply.status, reply.has_connection_close()), (200, false), "{error:?}");
+            ExpectedOutcome::Failed(_) => {
+                assert_eq!(
+                    (response.status, response.has_connection_close()),
+                    (200, false),
+                    "{error:?}"
+                );
                 client.shutdown_write();
             }
         }
@@ -165,9 +172,9 @@ fn methods(engine: Engine) {
     for method in ["POST", "PUT", "OPTION", "CONNECT", "DELETE", "TRACE", "PATCH", "PRI", "get"] {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(request(method, &target, "HTTP/1.1", ""));
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (405, true), "{method}");
-        assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"), "{method}");
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (405, true), "{method}");
+        assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"), "{method}");
         client.expect_close();
     }
     for line in ["GET/announce HTTP/1.1", "G{T /announce HTTP/1.1", " GET / HTTP/1.1", "\u{fe}"] {
@@ -221,9 +228,9 @@ fn long_request_lines(engine: Engine) {
                     for _ in 0..before {
                         parse_announce(&client.read_response());
                     }
-                    let reply = client.read_response();
-                    let reason = failure_reason(&reply);
-                    assert!(reply.has_connection_close());
+                    let response = client.read_response();
+                    let reason = failure_reason(&response);
+                    assert!(response.has_connection_close());
                     assert!(reason.contains(&REQUEST_LINE_BYTES_MAX.to_string()), "{reason}");
                     assert_eq!(reason.contains("128 torrents"), is_scrape, "{start}: {reason}");
                     client.expect_close();
@@ -238,8 +245,8 @@ fn long_request_lines(engine: Engine) {
         for length in [REQUEST_LINE_BYTES_MAX + 1, 100_000] {
             let mut client = HttpClient::connect(tracker.v4);
             client.send(long(start, length));
-            let reply = client.read_response();
-            assert_eq!((reply.status, reply.has_connection_close()), (414, true), "{start}");
+            let response = client.read_response();
+            assert_eq!((response.status, response.has_connection_close()), (414, true), "{start}");
             client.expect_close();
         }
     }
@@ -262,8 +269,8 @@ fn large_heads(engine: Engine) {
         assert_eq!(whole.len(), length);
         let mut client = HttpClient::connect(tracker.v4);
         client.send(&whole);
-        let reply = client.read_response();
-        assert_eq!(reply.status, status, "{length}");
+        let response = client.read_response();
+        assert_eq!(response.status, status, "{length}");
         if status == 200 {
             client.send(get_request(&target));
             parse_announce(&client.read_response());
@@ -309,8 +316,8 @@ fn bodies(engine: Engine) {
         let mut client = HttpClient::connect(tracker.v4);
         let head = request("GET", &target, "HTTP/1.1", &headers);
         client.send([&head, smuggled.as_bytes()].concat());
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (400, true), "{headers}");
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (400, true), "{headers}");
         client.expect_close();
     }
     assert_eq!(torrent.scrape().incomplete, 0, "a refused request, or what was in it, was served");
@@ -348,8 +355,8 @@ fn an_error_response_survives_further_bytes(engine: Engine) {
                 } else {
                     client.send([&head[..], &body].concat());
                 }
-                let reply = client.read_response();
-                assert_eq!(reply.status, status, "{size} bytes, paused: {pause}");
+                let response = client.read_response();
+                assert_eq!(response.status, status, "{size} bytes, paused: {pause}");
                 // A client that sends after the response to a complete last request may find the
                 // connection closed.
                 if !(pause && (status == 200 || status == 404)) {
@@ -370,14 +377,14 @@ fn tls_on_a_plain_port(engine: Engine) {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(bytes);
         // Most clients show the text that they received.
-        let reply = client.read_response();
+        let response = client.read_response();
         assert_eq!(
-            (reply.status, reply.has_connection_close()),
+            (response.status, response.has_connection_close()),
             (400, true),
             "{} bytes",
             bytes.len()
         );
-        assert!(String::from_utf8_lossy(&reply.body).contains("http://"));
+        assert!(String::from_utf8_lossy(&response.body).contains("http://"));
         client.expect_close();
     }
 }
@@ -389,8 +396,8 @@ fn a_request_that_is_cut_off(engine: Engine) {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(&whole[..length]);
         client.shutdown_write();
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (400, true), "{length}");
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (400, true), "{length}");
         client.expect_close();
         let mut client = HttpClient::connect(tracker.v4);
         client.send([&whole[..], &whole[..length]].concat());

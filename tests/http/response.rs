@@ -48,13 +48,13 @@ fn sample(v4: u16, v6: u16) -> Sample {
     sample
 }
 
-/// Splits a reply, and checks its length against its Content-Length.
-fn body(reply: &[u8]) -> (String, Vec<u8>) {
-    let end = reply.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-    let head = String::from_utf8(reply[..end].to_vec()).unwrap();
+/// Splits a response, and checks its length against its Content-Length.
+fn body(response: &[u8]) -> (String, Vec<u8>) {
+    let end = response.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8(response[..end].to_vec()).unwrap();
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-    assert_eq!(length.unwrap().parse(), Ok(reply.len() - end));
-    (head, reply[end..].to_vec())
+    assert_eq!(length.unwrap().parse(), Ok(response.len() - end));
+    (head, response[end..].to_vec())
 }
 
 #[test]

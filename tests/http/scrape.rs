@@ -109,10 +109,10 @@ fn more_than_allowed(engine: Engine) {
         let mut client = HttpClient::connect(tracker.v4);
         for count in [max + 1, max + 22] {
             client.send(get_request(&of(count)));
-            let reply = client.read_response();
-            let reason = failure_reason(&reply);
+            let response = client.read_response();
+            let reason = failure_reason(&response);
             assert!(reason.contains(&format!("{max} torrents")), "{count}: {reason}");
-            assert_eq!(decode(&reply.body).text("retry in"), "never");
+            assert_eq!(decode(&response.body).text("retry in"), "never");
         }
         // Repeated and invalid info hashes count too.
         let same = target(std::iter::repeat_n([1; 20], usize::from(max) + 1));
@@ -174,9 +174,9 @@ fn a_full_scrape_is_off_by_default(engine: Engine) {
     let mut client = HttpClient::connect(tracker.v4);
     for target in ["/scrape", "/scrape?", "/scrape?passkey=x", "/scrape/"] {
         client.send(get_request(target));
-        let reply = client.read_response();
-        assert!(failure_reason(&reply).contains("info_hash is missing"), "{target}");
-        assert_eq!(decode(&reply.body).text("retry in"), "never", "{target}");
+        let response = client.read_response();
+        assert!(failure_reason(&response).contains("info_hash is missing"), "{target}");
+        assert_eq!(decode(&response.body).text("retry in"), "never", "{target}");
     }
 }
 
@@ -185,9 +185,9 @@ fn a_full_scrape_lists_all_torrents(engine: Engine) {
     let read = |version: &str| {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(request("GET", "/scrape", version, ""));
-        let reply = client.read_response_to_end();
-        assert_eq!((reply.status, reply.has_connection_close()), (200, true));
-        let files = files_of_all(&reply.body);
+        let response = client.read_response_to_end();
+        assert_eq!((response.status, response.has_connection_close()), (200, true));
+        let files = files_of_all(&response.body);
         assert!(files.values().all(|counts| counts.incomplete == 1 && counts.complete == 0));
         files.into_keys().collect::<Vec<_>>()
     };
@@ -283,9 +283,9 @@ fn several_full_scrapes_at_once(engine: Engine) {
         })
         .collect();
     client.send(get_request("/scrape"));
-    let reply = client.read_response();
-    assert!(failure_reason(&reply).contains("later"));
-    assert_eq!(decode(&reply.body).integer("retry in"), 1);
+    let response = client.read_response();
+    assert!(failure_reason(&response).contains("later"));
+    assert_eq!(decode(&response.body).integer("retry in"), 1);
     // An aborted scrape makes room, and stalled ones do not block others.
     drop(stalled.pop());
     wait_for("a full scrape", || (!failed_scrape(&tracker)).then_some(()));

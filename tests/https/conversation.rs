@@ -128,9 +128,9 @@ fn the_last_answer(engine: Engine) {
                 for _ in 0..before {
                     assert!(!client.read_response().has_connection_close());
                 }
-                let reply = client.read_response();
-                assert!(reply.has_connection_close());
-                assert_eq!(parse_announce(&reply).peers.len(), 200);
+                let response = client.read_response();
+                assert!(response.has_connection_close());
+                assert_eq!(parse_announce(&response).peers.len(), 200);
                 client.expect_close_notify();
             }
         }
@@ -148,8 +148,8 @@ fn bytes_after_the_last_request(engine: Engine) {
             client.send([end, &after].concat());
             // The connection may be closed by now.
             let _ = client.stream.write(&after);
-            let reply = client.read_response();
-            assert_eq!((reply.status, reply.has_connection_close()), (status, true));
+            let response = client.read_response();
+            assert_eq!((response.status, response.has_connection_close()), (status, true));
             client.expect_close_notify();
         }
     }
@@ -188,8 +188,8 @@ fn a_client_that_ends_within_a_request(engine: Engine) {
             for _ in 0..before {
                 parse_announce(&client.read_response());
             }
-            let reply = client.read_response();
-            assert_eq!((reply.status, reply.has_connection_close()), (400, true));
+            let response = client.read_response();
+            assert_eq!((response.status, response.has_connection_close()), (400, true));
             client.expect_close_notify();
         }
     }
@@ -214,8 +214,8 @@ fn a_client_that_ends_without_close_notify(engine: Engine) {
 }
 
 /// A response without its random parts.
-fn settled(reply: &HttpResponse) -> Vec<(Vec<u8>, Bencode)> {
-    let answer = decode(&reply.body);
+fn settled(response: &HttpResponse) -> Vec<(Vec<u8>, Bencode)> {
+    let answer = decode(&response.body);
     let entries = answer.entries().iter().filter(|(key, _)| key != b"interval");
     entries.cloned().collect()
 }

@@ -23,7 +23,7 @@ test_both_engines!(
 );
 
 /// No timeout ends a connection here.
-const PATIENT: &str = "[connections]\nhandshake_timeout = 300\nheader_timeout = 300\n\
+const LONG_TIMEOUTS: &str = "[connections]\nhandshake_timeout = 300\nheader_timeout = 300\n\
                        idle_timeout = 300";
 
 /// A record of this type, with this length in its header.
@@ -41,7 +41,7 @@ fn are_alerts(bytes: &[u8]) -> bool {
 }
 
 fn bytes_that_are_no_handshake(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     let sslv2_hello = [
         &[0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10][..],
         &[1, 0, 0x80, 3, 0, 0x80, 7, 0, 0xc0, 6, 0, 0x40, 2, 0, 0x80, 4, 0, 0x80, 0, 0, 5],
@@ -80,7 +80,7 @@ fn bytes_that_are_no_handshake(engine: Engine) {
 
 /// Garbage in place of encrypted records.
 fn bytes_in_place_of_encrypted_records(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     for bytes in [
         record(23, 100, &[0; 100]),
         record(23, 16_640, &[0; 16_640]),
@@ -107,7 +107,7 @@ fn bytes_in_place_of_encrypted_records(engine: Engine) {
 
 /// A ClientHello with one byte changed, or with bytes missing.
 fn a_damaged_client_hello(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     for version in VERSIONS {
         let hello = client_hello(&Arc::new(client_config(&site.authority, version)));
         for at in 0..hello.len() {
@@ -135,7 +135,7 @@ fn finish(site: &TlsTracker, bytes: &[u8]) {
 
 /// A complete handshake, and then a record that was changed on its way.
 fn damaged_records(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     // From its length on: TLS 1.3 ignores the type and version before it.
     for at in [3, 4, 5, 20, announce.len()] {
@@ -157,7 +157,7 @@ fn damaged_records(engine: Engine) {
 
 /// Requests before an error are answered, even if all bytes arrive at once.
 fn requests_before_a_damaged_record(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
     let target = TestTorrent::new(&site.tracker, 1).target(1, "");
     let last = request("GET", &target, "HTTP/1.1", "Connection: close\r\n");
@@ -213,7 +213,7 @@ fn read_plaintext(client: &mut HttpClient<TlsStream>) -> (Vec<u8>, Option<Error>
 }
 
 fn resets_at_any_point(engine: Engine) {
-    let site = TlsTracker::start(engine, PATIENT);
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
     site.assert_serves();
     let baseline = site.tracker.descriptors();
     let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));

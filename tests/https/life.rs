@@ -91,9 +91,13 @@ fn tls_on_a_plain_port_gets_a_response(engine: Engine) {
                 // The tracker may respond before the last piece.
                 let _ = client.stream.write_all(piece);
             }
-            let reply = client.read_response();
-            assert_eq!((reply.status, reply.has_connection_close()), (400, true), "{begun:?}");
-            let said = String::from_utf8(reply.body).unwrap();
+            let response = client.read_response();
+            assert_eq!(
+                (response.status, response.has_connection_close()),
+                (400, true),
+                "{begun:?}"
+            );
+            let said = String::from_utf8(response.body).unwrap();
             // The first byte alone need not be that of an SSL 2.0 hello.
             assert!(said.contains("write http://") || begun[0] == 128, "{said}");
             client.expect_close();
@@ -137,8 +141,8 @@ fn half_a_request_gets_a_timeout_response(engine: Engine) {
             for _ in 0..before {
                 parse_announce(&client.read_response());
             }
-            let reply = client.read_response();
-            assert_eq!((reply.status, reply.has_connection_close()), (408, true));
+            let response = client.read_response();
+            assert_eq!((response.status, response.has_connection_close()), (408, true));
             client.expect_close_notify();
         }
     }
@@ -171,14 +175,14 @@ fn http_where_tls_is_spoken(engine: Engine) {
         let mut client = HttpClient::connect(site.v4);
         client.send(&request);
         let asks_for_head = request.starts_with(b"HEAD ");
-        let reply =
+        let response =
             if asks_for_head { client.read_response_head() } else { client.read_response() };
-        assert_eq!((reply.status, reply.has_connection_close()), (400, true));
+        assert_eq!((response.status, response.has_connection_close()), (400, true));
         if asks_for_head {
             client.expect_close();
             continue;
         }
-        let text = String::from_utf8(reply.body).unwrap();
+        let text = String::from_utf8(response.body).unwrap();
         assert!(text.to_lowercase().contains("https"), "{text:?}");
         client.expect_close();
     }
@@ -298,9 +302,9 @@ fn what_is_in_flight_is_answered(engine: Engine) {
     site.tracker.wait_refusal(site.v4);
     for mut client in halves {
         client.send(rest);
-        let reply = client.read_response();
-        parse_announce(&reply);
-        assert!(reply.has_connection_close(), "the last reply of the connection");
+        let response = client.read_response();
+        parse_announce(&response);
+        assert!(response.has_connection_close(), "the last reply of the connection");
         client.expect_close_notify();
     }
     for mut client in unread {
@@ -329,8 +333,8 @@ fn a_stop_is_bounded(engine: Engine) {
     thread::sleep(Duration::from_millis(200));
     site.tracker.signal("TERM");
     for mut client in half {
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (408, true));
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (408, true));
         client.expect_close_notify();
     }
     // Ends within the usual timeout, which is less than 300 seconds.

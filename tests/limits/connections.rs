@@ -20,10 +20,10 @@ test_both_engines!(
     there_is_no_limit_by_default,
 );
 
-const PATIENT: &str = "[connections]\nidle_timeout = 300\nheader_timeout = 300";
+const LONG_TIMEOUTS: &str = "[connections]\nidle_timeout = 300\nheader_timeout = 300";
 
 fn limited(max: u32) -> String {
-    format!("{PATIENT}\n[limits]\nconnections_per_address = {max}")
+    format!("{LONG_TIMEOUTS}\n[limits]\nconnections_per_address = {max}")
 }
 
 /// Connects and announces. Returns the connection unless it was reset.
@@ -107,7 +107,7 @@ fn exempt_addresses_hold_any_number(engine: Engine) {
 }
 
 fn there_is_no_limit_by_default(engine: Engine) {
-    let tracker = Tracker::start(engine, PATIENT);
+    let tracker = Tracker::start(engine, LONG_TIMEOUTS);
     let held: Vec<HttpClient> =
         (0..300).filter_map(|_| hold(&tracker, address(1), tracker.v4)).collect();
     assert_eq!(held.len(), 300);

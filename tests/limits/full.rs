@@ -49,9 +49,9 @@ fn announce(tracker: &Tracker) -> Vec<u8> {
 fn answered(tracker: &Tracker) -> (HttpClient, bool) {
     let mut client = HttpClient::connect(tracker.v4);
     client.send(announce(tracker));
-    let reply = client.read_response();
-    parse_announce(&reply);
-    (client, !reply.has_connection_close())
+    let response = client.read_response();
+    parse_announce(&response);
+    (client, !response.has_connection_close())
 }
 
 /// A client that has sent half a request.
@@ -63,19 +63,19 @@ fn unfinished(tracker: &Tracker) -> HttpClient {
 
 /// Fills a tracker with idle and busy clients. Returns both; the idle ones in the order of their
 /// age.
-fn fill(tracker: &Tracker, observed: &AdminClient) -> (Vec<HttpClient>, Vec<HttpClient>) {
+fn fill(tracker: &Tracker, admin: &AdminClient) -> (Vec<HttpClient>, Vec<HttpClient>) {
     let idle: Vec<(HttpClient, bool)> = (1..NEARLY).map(|_| answered(tracker)).collect();
     assert!(idle.iter().all(|(_, kept)| *kept));
     let busy: Vec<HttpClient> = (NEARLY..=MAX).map(|_| unfinished(tracker)).collect();
-    observed.wait_sample("annulus_connections_open", MAX as f64);
+    admin.wait_sample("annulus_connections_open", MAX as f64);
     (idle.into_iter().map(|(client, _)| client).collect(), busy)
 }
 
 fn idle_clients_make_room_for_new_ones(engine: Engine) {
     for workers in [1, 3] {
         let tracker = Tracker::start_with(engine, workers, &tables(MAX), &[]);
-        let observed = AdminClient::of(&tracker);
-        let (idle, mut busy) = fill(&tracker, &observed);
+        let admin = AdminClient::of(&tracker);
+        let (idle, mut busy) = fill(&tracker, &admin);
         let most = tracker.descriptors();
         for _ in 0..10 {
             let (client, kept) = answered(&tracker);
@@ -98,7 +98,7 @@ fn idle_clients_make_room_for_new_ones(engine: Engine) {
             client.send(" HTTP/1.1\r\n\r\n");
             client.read_response();
         }
-        let evicted = observed.labelled_samples(EVICTED);
+        let evicted = admin.labelled_samples(EVICTED);
         assert!(evicted.len() == 1 && evicted[0].starts_with("waiting_for=idle "), "{evicted:?}");
         let lines = tracker.log().lines().filter(|line| line.contains(LINE)).count();
         assert_eq!(lines, 1, "{}", tracker.log());
@@ -110,8 +110,8 @@ fn idle_clients_make_room_for_new_ones(engine: Engine) {
 fn the_longest_idle_one_goes_first(engine: Engine) {
     for workers in [1, 3] {
         let tracker = Tracker::start_with(engine, workers, &tables(MAX), &[]);
-        let observed = AdminClient::of(&tracker);
-        let (mut idle, _busy) = fill(&tracker, &observed);
+        let admin = AdminClient::of(&tracker);
+        let (mut idle, _busy) = fill(&tracker, &admin);
         // All but one send a request more than a second later.
         thread::sleep(Duration::from_millis(2200));
         let longest = idle.remove(5);
@@ -123,20 +123,20 @@ fn the_longest_idle_one_goes_first(engine: Engine) {
         // Their responses close their connections, so no other connection is closed until others
         // have connected.
         drop(idle);
-        observed.wait_sample("annulus_connections_open", 4.0);
+        admin.wait_sample("annulus_connections_open", 4.0);
         let _idle: Vec<HttpClient> = (0..NEARLY - 5).map(|_| answered(&tracker).0).collect();
         let _busy: Vec<HttpClient> = (0..3).map(|_| unfinished(&tracker)).collect();
-        observed.wait_sample("annulus_connections_open", MAX as f64);
+        admin.wait_sample("annulus_connections_open", MAX as f64);
         answered(&tracker);
         longest.expect_close();
-        assert_eq!(observed.labelled_samples(EVICTED), ["waiting_for=idle 1"]);
+        assert_eq!(admin.labelled_samples(EVICTED), ["waiting_for=idle 1"]);
     }
 }
 
 fn https_responses_say_so_too(engine: Engine) {
     for version in [&TLS12, &TLS13] {
         let site = TlsTracker::start(engine, &tables(MAX));
-        let observed = AdminClient::of(&site.tracker);
+        let admin = AdminClient::of(&site.tracker);
         let settings = Arc::new(client_config(&site.authority, version));
         let request = announce(&site.tracker);
         let mut idle: Vec<_> = (1..NEARLY)
@@ -148,7 +148,7 @@ fn https_responses_say_so_too(engine: Engine) {
             })
             .collect();
         let _busy: Vec<HttpClient> = (NEARLY..=MAX).map(|_| unfinished(&site.tracker)).collect();
-        observed.wait_sample("annulus_connections_open", MAX as f64);
+        admin.wait_sample("annulus_connections_open", MAX as f64);
         for _ in 1..NEARLY {
             let mut client = connect_tls(site.v4, &settings);
             client.send(&request);
@@ -157,7 +157,7 @@ fn https_responses_say_so_too(engine: Engine) {
             client.expect_close();
         }
         // A client that connects before the previous one is closed needs the place of another.
-        let evicted = observed.sample(&format!("{EVICTED}{{waiting_for=\"idle\"}}"));
+        let evicted = admin.sample(&format!("{EVICTED}{{waiting_for=\"idle\"}}"));
         assert!((1.0..12.0).contains(&evicted), "{evicted}");
         let ended = idle.iter_mut().filter_map(|client| {
             client.stream.sock.set_nonblocking(true).unwrap();
@@ -170,7 +170,7 @@ fn https_responses_say_so_too(engine: Engine) {
 
 fn behind_the_proxy_protocol_too(engine: Engine) {
     let behind = ProxiedTracker::start_with(engine, "", &tables(MAX));
-    let observed = AdminClient::of(&behind.tracker);
+    let admin = AdminClient::of(&behind.tracker);
     let request = announce(&behind.tracker);
     let header = "PROXY TCP4 127.0.0.9 127.0.0.1 4000 80\r\n";
     let settings = Arc::new(client_config(&behind.authority, &TLS13));
@@ -197,34 +197,34 @@ fn behind_the_proxy_protocol_too(engine: Engine) {
             client
         })
         .collect();
-    observed.wait_sample("annulus_connections_open", MAX as f64);
+    admin.wait_sample("annulus_connections_open", MAX as f64);
     for at in 0..6 {
         let (closes, ..) = ask(at % 2 == 0);
         assert!(closes);
     }
-    let evicted = observed.labelled_samples(EVICTED);
+    let evicted = admin.labelled_samples(EVICTED);
     assert!(evicted.len() == 1 && evicted[0].starts_with("waiting_for=idle "), "{evicted:?}");
 }
 
 fn near_the_limit_answers_end_their_connections(engine: Engine) {
     let tracker = Tracker::start(engine, &tables(MAX));
-    let observed = AdminClient::of(&tracker);
-    let (idle, busy) = fill(&tracker, &observed);
+    let admin = AdminClient::of(&tracker);
+    let (idle, busy) = fill(&tracker, &admin);
     drop((idle, busy));
-    observed.wait_sample("annulus_connections_open", 0.0);
+    admin.wait_sample("annulus_connections_open", 0.0);
     let _others: Vec<HttpClient> = (1..NEARLY).map(|_| unfinished(&tracker)).collect();
-    observed.wait_sample("annulus_connections_open", (NEARLY - 1) as f64);
+    admin.wait_sample("annulus_connections_open", (NEARLY - 1) as f64);
     let target = TestTorrent::new(&tracker, 1).target(1, "");
     for (version, headers) in [("HTTP/1.1", ""), ("HTTP/1.0", "Connection: keep-alive\r\n")] {
         let mut client = HttpClient::connect(tracker.v4);
         client.send(request("GET", &target, version, headers));
-        let reply = client.read_response();
-        parse_announce(&reply);
-        assert_ne!(reply.header("connection"), Some("keep-alive"), "{version}");
+        let response = client.read_response();
+        parse_announce(&response);
+        assert_ne!(response.header("connection"), Some("keep-alive"), "{version}");
         client.expect_close();
     }
     drop(_others);
-    observed.wait_sample("annulus_connections_open", 0.0);
+    admin.wait_sample("annulus_connections_open", 0.0);
     let mut client = HttpClient::connect(tracker.v4);
     client.send(request("GET", &target, "HTTP/1.0", "Connection: keep-alive\r\n"));
     assert_eq!(client.read_response().header("connection"), Some("keep-alive"));
@@ -244,10 +244,10 @@ fn connections_that_stay_after_the_last_response_make_room(engine: Engine) {
 fn every_worker_can_use_every_place(engine: Engine) {
     for _ in 0..3 {
         let tracker = Tracker::start_with(engine, 4, &tables(8), &[]);
-        let observed = AdminClient::of(&tracker);
-        assert_eq!(observed.sample("annulus_connections_limit"), 8.0);
+        let admin = AdminClient::of(&tracker);
+        assert_eq!(admin.sample("annulus_connections_limit"), 8.0);
         let mut clients: Vec<HttpClient> = (0..8).map(|_| unfinished(&tracker)).collect();
-        observed.wait_sample("annulus_connections_open", 8.0);
+        admin.wait_sample("annulus_connections_open", 8.0);
         // A closed connection of any worker makes room for a connection of any worker.
         for _ in 0..12 {
             let mut waiting = HttpClient::connect(tracker.v4);
@@ -255,11 +255,11 @@ fn every_worker_can_use_every_place(engine: Engine) {
             clients.remove(0).reset();
             assert!(waiting.read_response().has_connection_close());
             drop(waiting);
-            observed.wait_sample("annulus_connections_open", 7.0);
+            admin.wait_sample("annulus_connections_open", 7.0);
             clients.push(unfinished(&tracker));
-            observed.wait_sample("annulus_connections_open", 8.0);
+            admin.wait_sample("annulus_connections_open", 8.0);
         }
-        assert!(observed.labelled_samples(EVICTED).is_empty());
+        assert!(admin.labelled_samples(EVICTED).is_empty());
     }
 }
 
@@ -267,7 +267,7 @@ fn an_unfinished_request_makes_room_for_new_connections(engine: Engine) {
     let text = "[connections]\nmax = 4\nheader_timeout = 8\nhandshake_timeout = 8\n";
     let site = TlsTracker::start(engine, &format!("{text}{OPERATIONS}"));
     let tracker = &site.tracker;
-    let observed = AdminClient::of(tracker);
+    let admin = AdminClient::of(tracker);
     let plain: Vec<HttpClient> = (0..2).map(|_| unfinished(tracker)).collect();
     let _secured: Vec<HttpClient> = (0..2)
         .map(|_| {
@@ -276,12 +276,12 @@ fn an_unfinished_request_makes_room_for_new_connections(engine: Engine) {
             client
         })
         .collect();
-    observed.wait_sample("annulus_connections_open", 4.0);
+    admin.wait_sample("annulus_connections_open", 4.0);
     for _ in 0..4 {
         answered(tracker);
     }
     wait_for("somebody to make room", || {
-        (!observed.labelled_samples(EVICTED).is_empty()).then_some(())
+        (!admin.labelled_samples(EVICTED).is_empty()).then_some(())
     });
     drop(plain);
 }
@@ -290,15 +290,15 @@ fn an_unfinished_request_makes_room_for_new_connections(engine: Engine) {
 fn unfinished_requests_of_other_workers_make_room(engine: Engine) {
     let text = "[connections]\nmax = 1\nheader_timeout = 16\nhandshake_timeout = 16\n";
     let tracker = Tracker::start_with(engine, 8, &format!("{text}{OPERATIONS}"), &[]);
-    let observed = AdminClient::of(&tracker);
+    let admin = AdminClient::of(&tracker);
     for _ in 0..2 {
         let _unfinished = unfinished(&tracker);
-        observed.wait_sample("annulus_connections_open", 1.0);
+        admin.wait_sample("annulus_connections_open", 1.0);
         answered(&tracker);
-        observed.wait_sample("annulus_connections_open", 0.0);
+        admin.wait_sample("annulus_connections_open", 0.0);
     }
-    assert_eq!(observed.labelled_samples(EVICTED), ["waiting_for=header 2"]);
-    let in_time = observed.labelled_samples("annulus_connections_timed_out_total");
+    assert_eq!(admin.labelled_samples(EVICTED), ["waiting_for=header 2"]);
+    let in_time = admin.labelled_samples("annulus_connections_timed_out_total");
     assert!(in_time.is_empty(), "{in_time:?}");
 }
 
@@ -306,8 +306,8 @@ fn unfinished_requests_of_other_workers_make_room(engine: Engine) {
 fn a_burst_stays_out_of_the_reserve(engine: Engine) {
     let tables = format!("[connections]\nheader_timeout = 300\n{OPERATIONS}");
     let tracker = Tracker::start_with(engine, 2, &tables, &["prlimit", "--nofile=256:256"]);
-    let observed = AdminClient::of(&tracker);
-    let limit = observed.sample("annulus_connections_limit") as usize;
+    let admin = AdminClient::of(&tracker);
+    let limit = admin.sample("annulus_connections_limit") as usize;
     let baseline = tracker.descriptors();
     assert!(baseline + limit <= 256 - 48, "{baseline} and {limit}");
     tracker.signal("STOP");
@@ -325,7 +325,7 @@ fn a_burst_stays_out_of_the_reserve(engine: Engine) {
         most = most.max(tracker.descriptors());
         thread::sleep(Duration::from_millis(10));
     }
-    observed.wait_sample("annulus_connections_open", limit as f64);
+    admin.wait_sample("annulus_connections_open", limit as f64);
     assert!(most <= baseline + limit, "{most} descriptors, {baseline} before and {limit} at most");
     let mut last = burst.pop().unwrap();
     drop(burst);

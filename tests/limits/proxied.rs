@@ -48,9 +48,9 @@ fn clients_in_a_header_have_their_own_requests(engine: Engine) {
         for _ in 0..BURST {
             parse_announce(&by_proxy.read_response());
         }
-        let reply = by_proxy.read_response();
-        assert!(failure_reason(&reply).contains("too many requests"), "{client}");
-        assert!(!reply.has_connection_close(), "the connection is the proxy's");
+        let response = by_proxy.read_response();
+        assert!(failure_reason(&response).contains("too many requests"), "{client}");
+        assert!(!response.has_connection_close(), "the connection is the proxy's");
     }
     // A scrape is charged like an announce.
     let by_proxy = proxy.last_mut().unwrap();

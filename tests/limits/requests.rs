@@ -36,11 +36,11 @@ fn announce(tracker: &Tracker) -> Vec<u8> {
 
 /// Asserts that this response tells the client to retry later, and the reason.
 #[track_caller]
-fn is_put_off(reply: &HttpResponse) {
-    assert!(failure_reason(reply).starts_with("too many requests come from your address"));
-    let whole = crate::support::bencode::decode(&reply.body);
+fn is_put_off(response: &HttpResponse) {
+    assert!(failure_reason(response).starts_with("too many requests come from your address"));
+    let whole = crate::support::bencode::decode(&response.body);
     assert_eq!(whole.integer("retry in"), 5);
-    assert!(reply.has_connection_close());
+    assert!(response.has_connection_close());
 }
 
 /// Pipelines announces, and returns how many were served before one was refused, if one was.
@@ -48,12 +48,12 @@ fn is_put_off(reply: &HttpResponse) {
 fn served_of(tracker: &Tracker, client: &mut HttpClient, count: usize) -> u64 {
     client.send(announce(tracker).repeat(count));
     for served in 0..count {
-        let reply = client.read_response();
-        if reply.has_connection_close() {
-            is_put_off(&reply);
+        let response = client.read_response();
+        if response.has_connection_close() {
+            is_put_off(&response);
             return served as u64;
         }
-        parse_announce(&reply);
+        parse_announce(&response);
     }
     count as u64
 }
@@ -102,8 +102,8 @@ fn each_kind_of_request_is_refused_in_its_form(engine: Engine) {
     }
     for (number, target) in [(4, "/"), (5, "/favicon.ico")] {
         let mut client = spent(number, target);
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (429, true));
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (429, true));
         client.expect_close();
     }
 }
@@ -134,9 +134,9 @@ fn clients_that_continue_are_reset(engine: Engine) {
         if !client.is_answered(announce(&tracker)) {
             reset += 1;
         } else {
-            let reply = client.read_response();
-            if reply.has_connection_close() {
-                is_put_off(&reply);
+            let response = client.read_response();
+            if response.has_connection_close() {
+                is_put_off(&response);
                 told += 1;
             } else {
                 served += 1;

@@ -47,9 +47,9 @@ impl ExternalTracker {
     #[track_caller]
     fn peers_for(&self, from: &str) -> Vec<SocketAddr> {
         let peers_for = |rest: &str| {
-            let reply = self.announce(from, 9, rest);
-            assert_eq!(external_ip(&reply), from.parse::<IpAddr>().unwrap());
-            let mut peers = parse_announce(&reply).peers;
+            let response = self.announce(from, 9, rest);
+            assert_eq!(external_ip(&response), from.parse::<IpAddr>().unwrap());
+            let mut peers = parse_announce(&response).peers;
             peers.sort();
             peers
         };
@@ -174,8 +174,8 @@ fn peers_are_stored_under_their_own_address(engine: Engine) {
     let site = ExternalTracker::start(engine, V4);
     parse_announce(&site.announce("10.1.2.3", 1, "left=0"));
     parse_announce(&site.announce("10.1.2.4", 1, "left=0"));
-    let reply = parse_announce(&site.announce("203.0.113.99", 9, "left=1"));
-    assert_eq!((reply.complete, reply.incomplete, reply.peers.len()), (2, 1, 1));
+    let response = parse_announce(&site.announce("203.0.113.99", 9, "left=1"));
+    assert_eq!((response.complete, response.incomplete, response.peers.len()), (2, 1, 1));
     parse_announce(&site.announce("198.51.100.9", 1, "event=stopped"));
     assert_eq!(TestTorrent::new(&site.tracker, 1).scrape().complete, 2);
     parse_announce(&site.announce("10.1.2.3", 1, "event=stopped"));

@@ -64,10 +64,10 @@ fn every_form(engine: Engine) {
     .into_iter()
     .zip(1..)
     {
-        let reply = announce(&mut client, &site, torrent, lines);
+        let response = announce(&mut client, &site, torrent, lines);
         let expected: IpAddr = expected.parse().unwrap();
-        assert_eq!(external_ip(&reply), expected, "{lines}");
-        site.assert_client(torrent, &reply, expected);
+        assert_eq!(external_ip(&response), expected, "{lines}");
+        site.assert_client(torrent, &response, expected);
     }
 }
 
@@ -96,8 +96,8 @@ fn addresses_that_clients_can_have(engine: Engine) {
     .into_iter()
     .zip(1..)
     {
-        let reply = announce(&mut client, &site, torrent, &format!("X-Forwarded-For: {ip}\r\n"));
-        site.assert_client(torrent, &reply, ip.parse().unwrap());
+        let response = announce(&mut client, &site, torrent, &format!("X-Forwarded-For: {ip}\r\n"));
+        site.assert_client(torrent, &response, ip.parse().unwrap());
     }
 }
 
@@ -113,8 +113,8 @@ fn addresses_that_no_client_can_have(engine: Engine) {
         }
         // The part that the client sent does not count.
         let lines = format!("X-Forwarded-For: {ip}, 203.0.113.7\r\n");
-        let reply = announce(&mut client, &site, 2, &lines);
-        assert_eq!(external_ip(&reply), "203.0.113.7".parse::<IpAddr>().unwrap(), "{ip}");
+        let response = announce(&mut client, &site, 2, &lines);
+        assert_eq!(external_ip(&response), "203.0.113.7".parse::<IpAddr>().unwrap(), "{ip}");
         client.send(get_request(&format!("/scrape?info_hash={}", percent_encoded(&[1; 20]))));
         assert_eq!(parse_scrape(&client.read_response()).len(), 1);
     }
@@ -139,8 +139,8 @@ fn ports_without_brackets(engine: Engine) {
         .zip(1..)
         {
             let lines = format!("CloudFront-Viewer-Address: {value}\r\n");
-            let reply = announce(&mut client, &site, torrent, &lines);
-            site.assert_client(torrent, &reply, expected.parse().unwrap());
+            let response = announce(&mut client, &site, torrent, &lines);
+            site.assert_client(torrent, &response, expected.parse().unwrap());
         }
         for value in
             ["198.51.100.10", "2001:db8::abcd", "2001:db8::1:", "fe80::1:443", ":443", "::443"]
@@ -177,15 +177,15 @@ fn a_missing_header_is_a_failure(engine: Engine) {
         client.send(get_request(&format!("/scrape?info_hash={}", percent_encoded(&[1; 20]))));
         assert_eq!(parse_scrape(&client.read_response()).len(), 1);
     }
-    let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
-    site.assert_client(1, &reply, "203.0.113.7".parse().unwrap());
+    let response = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
+    site.assert_client(1, &response, "203.0.113.7".parse().unwrap());
     site.tracker.assert_logged("the proxy 127.0.0.1 sent no readable X-Forwarded-For");
 
     let close = request("GET", &site.target(2), "HTTP/1.1", "Connection: close\r\n");
     client.send(close);
-    let reply = client.read_response();
-    assert!(reply.has_connection_close());
-    failure_reason(&reply);
+    let response = client.read_response();
+    assert!(response.has_connection_close());
+    failure_reason(&response);
     client.expect_close();
 }
 
@@ -201,8 +201,8 @@ fn an_untrusted_proxy_is_ignored(engine: Engine) {
     .into_iter()
     .zip(1..)
     {
-        let reply = announce(&mut client, &site, torrent, lines);
-        site.assert_client(torrent, &reply, CLIENT);
+        let response = announce(&mut client, &site, torrent, lines);
+        site.assert_client(torrent, &response, CLIENT);
     }
 }
 
@@ -213,11 +213,11 @@ fn any_name(engine: Engine) {
         let lines = format!("X-Forwarded-For: 198.51.100.1\r\n{header}: 203.0.113.7\r\n");
         let lines = [lines.to_ascii_lowercase(), lines.to_ascii_uppercase()];
         for (lines, torrent) in lines.iter().zip(1..) {
-            let reply = announce(&mut client, &site, torrent, lines);
-            site.assert_client(torrent, &reply, "203.0.113.7".parse().unwrap());
+            let response = announce(&mut client, &site, torrent, lines);
+            site.assert_client(torrent, &response, "203.0.113.7".parse().unwrap());
         }
-        let reply = announce(&mut client, &site, 3, "X-Forwarded-For: 198.51.100.1\r\n");
-        assert!(failure_reason(&reply).contains("missing"));
+        let response = announce(&mut client, &site, 3, "X-Forwarded-For: 198.51.100.1\r\n");
+        assert!(failure_reason(&response).contains("missing"));
     }
 }
 
@@ -242,9 +242,9 @@ fn over_ipv6(engine: Engine) {
 fn not_configured(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     let mut client = HttpClient::connect(site.tracker.v4);
-    let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n: x\r\n");
-    assert_eq!(reply.status, 400, "a header without a name");
+    let response = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n: x\r\n");
+    assert_eq!(response.status, 400, "a header without a name");
     let mut client = HttpClient::connect(site.tracker.v4);
-    let reply = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
-    site.assert_client(1, &reply, "127.0.0.1".parse().unwrap());
+    let response = announce(&mut client, &site, 1, "X-Forwarded-For: 203.0.113.7\r\n");
+    site.assert_client(1, &response, "127.0.0.1".parse().unwrap());
 }

@@ -74,17 +74,17 @@ fn checks_health(engine: Engine) {
         for check in ["option httpchk GET /\n", "option httpchk\n"] {
             let tables = format!("{redirect}{OPERATIONS}");
             let site = ProxiedTracker::start_with(engine, "X-Forwarded-For", &tables);
-            let observed = AdminClient::of(&site.tracker);
+            let admin = AdminClient::of(&site.tracker);
             let config = example(&site, site.secured, VERSIONS[1]);
             let config = replaced(&config, "option httpchk GET /\n", check);
             // Only wrong responses count as failed checks, not slow ones.
             let soon = "timeout check 30s\n\
                         default-server check inter 50ms fall 10 rise 1000000\n";
             let haproxy = start(&replaced(&config, "default-server check\n", soon));
-            wait_for("checks", || (observed.sample(answered) >= 20.0).then_some(()));
+            wait_for("checks", || (admin.sample(answered) >= 20.0).then_some(()));
             // After failed checks it would not use the tracker again.
             tells_clients_apart(&site, haproxy.at(HTTP), false, 1);
-            assert!(observed.labelled_samples("annulus_failures_total").is_empty());
+            assert!(admin.labelled_samples("annulus_failures_total").is_empty());
         }
     }
 }

@@ -100,8 +100,8 @@ fn every_form(engine: Engine) {
     ] {
         for secured in [false, true] {
             torrent += 1;
-            let reply = announce(&site, torrent, secured, &[&header]);
-            site.assert_client(torrent, &reply, expected.parse().unwrap());
+            let response = announce(&site, torrent, secured, &[&header]);
+            site.assert_client(torrent, &response, expected.parse().unwrap());
         }
     }
 }
@@ -112,8 +112,8 @@ fn split_at_every_byte(engine: Engine) {
         for secured in [false, true] {
             for at in 1..header.len() {
                 let (one, other) = header.split_at(at);
-                let reply = announce(&site, 1, secured, &[one, other]);
-                site.assert_client(1, &reply, INTRODUCED);
+                let response = announce(&site, 1, secured, &[one, other]);
+                site.assert_client(1, &response, INTRODUCED);
             }
         }
     }
@@ -157,9 +157,9 @@ fn tls_where_none_is_spoken(engine: Engine) {
                 thread::sleep(Duration::from_millis(1));
                 client.send(&hello);
             }
-            let reply = client.read_response();
-            assert_eq!((reply.status, reply.has_connection_close()), (400, true));
-            assert!(String::from_utf8(reply.body).unwrap().contains("write http://"));
+            let response = client.read_response();
+            assert_eq!((response.status, response.has_connection_close()), (400, true));
+            assert!(String::from_utf8(response.body).unwrap().contains("write http://"));
             client.expect_close();
         }
     }
@@ -172,9 +172,9 @@ fn refused(site: &ProxiedTracker, mut client: HttpClient, secured: bool, bytes: 
     if secured {
         return client.expect_close();
     }
-    let reply = client.read_response();
-    assert_eq!((reply.status, reply.has_connection_close()), (400, true));
-    let said = String::from_utf8(reply.body).unwrap();
+    let response = client.read_response();
+    assert_eq!((response.status, response.has_connection_close()), (400, true));
+    let said = String::from_utf8(response.body).unwrap();
     assert!(said.contains("PROXY protocol"), "{said}");
     client.expect_close();
     site.assert_peers(1, &[]);
@@ -227,9 +227,9 @@ fn unreachable_clients(engine: Engine) {
             }
             let mut client = HttpClient::connect(site.introduced);
             client.send([&header[..], &site.announce(1)].concat());
-            let reply = client.read_response();
-            failure_reason(&reply);
-            assert!(!reply.has_connection_close());
+            let response = client.read_response();
+            failure_reason(&response);
+            assert!(!response.has_connection_close());
             client.send(get_request(&format!("/scrape?info_hash={}", percent_encoded(&[1; 20]))));
             assert_eq!(parse_scrape(&client.read_response()).len(), 1);
         }

@@ -213,8 +213,8 @@ fn invalid_requests_are_answered_and_closed(engine: Engine) {
     ] {
         let mut client = local.connect("plain");
         client.send(bytes);
-        let reply = client.read_response();
-        assert_eq!((reply.status, reply.has_connection_close()), (status, true));
+        let response = client.read_response();
+        assert_eq!((response.status, response.has_connection_close()), (status, true));
         client.expect_close();
     }
     let mut client = local.connect("plain");
@@ -282,9 +282,9 @@ fn bytes_after_the_last_request_are_harmless(engine: Engine) {
     let last = announce(1, "X-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n");
     let mut client = local.connect("plain");
     client.send([&last[..], &scrape().repeat(20)].concat());
-    let reply = client.read_response();
-    parse_announce(&reply);
-    assert!(reply.has_connection_close());
+    let response = client.read_response();
+    parse_announce(&response);
+    assert!(response.has_connection_close());
     client.expect_close();
 }
 
@@ -319,9 +319,9 @@ fn the_proxy_is_not_limited_but_its_clients_are(engine: Engine) {
     let client = &mut clients[0];
     client.send(announce(1, "X-Forwarded-For: 203.0.113.7\r\n").repeat(30));
     let refused = (0..30).filter(|_| {
-        let reply = client.read_response();
-        assert!(!reply.has_connection_close(), "the connection is the proxy's");
-        reply.body.starts_with(b"d14:failure reason")
+        let response = client.read_response();
+        assert!(!response.has_connection_close(), "the connection is the proxy's");
+        response.body.starts_with(b"d14:failure reason")
     });
     assert!(refused.count() > 0);
     client.send(announce(1, "X-Forwarded-For: 203.0.113.8\r\n"));

@@ -145,19 +145,19 @@ fn tls_comes_after_the_header() {
                 assert_eq!(progress.next, Action::Receive, "cut at {cut}");
                 out[..progress.written].to_vec()
             };
-            let mut replies = Vec::new();
+            let mut responses = Vec::new();
             if keep {
                 connection.buffer(&stream);
             } else {
-                replies = receive(&mut connection, &mut stream);
-                assert_eq!(replies, b"", "cut at {cut}");
+                responses = receive(&mut connection, &mut stream);
+                assert_eq!(responses, b"", "cut at {cut}");
             }
             let mut asked = false;
             loop {
-                replies.extend(receive(&mut connection, &mut rest));
-                client.read_tls(&mut &replies[..]).unwrap();
+                responses.extend(receive(&mut connection, &mut rest));
+                client.read_tls(&mut &responses[..]).unwrap();
                 client.process_new_packets().unwrap();
-                replies.clear();
+                responses.clear();
                 if asked {
                     break;
                 }

@@ -134,9 +134,9 @@ pub(crate) fn tells_clients_apart(
             let mut connection = connection;
             for request in &requests {
                 connection.send(request);
-                let reply = connection.read_response();
-                parse_announce(&reply);
-                assert_eq!(external_ip(&reply), client);
+                let response = connection.read_response();
+                parse_announce(&response);
+                assert_eq!(external_ip(&response), client);
             }
         }
     }
@@ -152,7 +152,7 @@ pub(crate) fn tells_of_ipv6(site: &ProxiedTracker, program: &Program) {
     }
     for (port, torrent) in [HTTP, HTTPS, PASSED].into_iter().zip(1..) {
         let mut client = HttpClient::connect(program.at_v6(port));
-        let reply = if port == HTTP {
+        let response = if port == HTTP {
             client.send(site.announce(torrent));
             client.read_response()
         } else {
@@ -160,7 +160,7 @@ pub(crate) fn tells_of_ipv6(site: &ProxiedTracker, program: &Program) {
             client.send(site.announce(torrent));
             client.read_response()
         };
-        assert_eq!(external_ip(&reply), Ipv6Addr::LOCALHOST, "port {port}");
+        assert_eq!(external_ip(&response), Ipv6Addr::LOCALHOST, "port {port}");
     }
 }
 

@@ -66,8 +66,10 @@ pub(crate) fn torrents_in(scrape: &[u8]) -> Option<usize> {
     if !is_whole_scrape(scrape) {
         return None;
     }
-    let Value::Dictionary(entries) = Value::read(&scrape[head..]) else { return None };
-    let [(_, Value::Dictionary(torrents))] = entries.as_slice() else { return None };
+    let DecodedBencode::Dictionary(entries) = DecodedBencode::read(&scrape[head..]) else {
+        return None;
+    };
+    let [(_, DecodedBencode::Dictionary(torrents))] = entries.as_slice() else { return None };
     let unique: BTreeSet<&[u8]> = torrents.iter().map(|(hash, _)| hash.as_slice()).collect();
     assert_eq!(unique.len(), torrents.len(), "a torrent was told twice");
     Some(unique.len())
@@ -83,7 +85,9 @@ fn stable(answer: &[u8], expected: Expected, connection: bool) -> (String, u16) 
     let body = &answer[head..];
     if expected == Expected::FullScrape {
         // Which torrents are there, and whether another scrape is under way, differs.
-        let Value::Dictionary(entries) = Value::read(body) else { panic!("a dictionary") };
+        let DecodedBencode::Dictionary(entries) = DecodedBencode::read(body) else {
+            panic!("a dictionary")
+        };
         let keys: Vec<&[u8]> = entries.iter().map(|(key, _)| key.as_slice()).collect();
         assert!(keys == [b"files"] || keys[0] == b"failure reason");
         return ("full scrape".into(), status);
@@ -94,7 +98,7 @@ fn stable(answer: &[u8], expected: Expected, connection: bool) -> (String, u16) 
         .map(|line| format!("{line}\n"))
         .collect();
     if status == 200 && !body.is_empty() {
-        let value = Value::read(body);
+        let value = DecodedBencode::read(body);
         assert!(value.is_canonical(), "keys are sorted and unique: {value:?}");
         stable += &format!("{:?}", value.without_chance());
     } else {
@@ -105,20 +109,20 @@ fn stable(answer: &[u8], expected: Expected, connection: bool) -> (String, u16) 
 
 /// Bencode (BEP 3).
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Value {
+enum DecodedBencode {
     Number(i64),
     Text(Vec<u8>),
-    List(Vec<Value>),
-    Dictionary(Vec<(Vec<u8>, Value)>),
+    List(Vec<DecodedBencode>),
+    Dictionary(Vec<(Vec<u8>, DecodedBencode)>),
 }
 
-impl fmt::Debug for Value {
+impl fmt::Debug for DecodedBencode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Number(number) => number.fmt(f),
-            Value::Text(text) => write!(f, "\"{}\"", text.escape_ascii()),
-            Value::List(list) => f.debug_list().entries(list).finish(),
-            Value::Dictionary(entries) => {
+            DecodedBencode::Number(number) => number.fmt(f),
+            DecodedBencode::Text(text) => write!(f, "\"{}\"", text.escape_ascii()),
+            DecodedBencode::List(list) => f.debug_list().entries(list).finish(),
+            DecodedBencode::Dictionary(entries) => {
                 let entries = entries.iter().map(|(key, value)| (key.escape_ascii(), value));
                 let entries = entries.map(|(key, value)| (key.to_string(), value));
                 f.debug_map().entries(entries).finish()
@@ -127,15 +131,15 @@ impl fmt::Debug for Value {
     }
 }
 
-impl Value {
+impl DecodedBencode {
     /// The one value that `bytes` are.
-    fn read(bytes: &[u8]) -> Value {
-        let (value, rest) = Value::split(bytes);
+    fn read(bytes: &[u8]) -> DecodedBencode {
+        let (value, rest) = DecodedBencode::split(bytes);
         assert!(rest.is_empty(), "{} bytes follow the value", rest.len());
         value
     }
 
-    fn split(bytes: &[u8]) -> (Value, &[u8]) {
+    fn split(bytes: &[u8]) -> (DecodedBencode, &[u8]) {
         let number = |end: u8| {
             let at = bytes.iter().position(|&byte| byte == end).expect("a number ends");
             let digits = &bytes[usize::from(end == b'e')..at];
@@ -145,31 +149,33 @@ impl Value {
         match bytes.first().expect("a value begins") {
             b'i' => {
                 let (number, rest) = number(b'e');
-                (Value::Number(number), rest)
+                (DecodedBencode::Number(number), rest)
             }
             b'0'..=b'9' => {
                 let (len, rest) = number(b':');
                 let (text, rest) = rest.split_at(len as usize);
-                (Value::Text(text.to_vec()), rest)
+                (DecodedBencode::Text(text.to_vec()), rest)
             }
             b'l' => {
                 let (mut list, mut rest) = (Vec::new(), &bytes[1..]);
                 while rest[0] != b'e' {
-                    let (value, after) = Value::split(rest);
+                    let (value, after) = DecodedBencode::split(rest);
                     list.push(value);
                     rest = after;
                 }
-                (Value::List(list), &rest[1..])
+                (DecodedBencode::List(list), &rest[1..])
             }
             b'd' => {
                 let (mut entries, mut rest) = (Vec::new(), &bytes[1..]);
                 while rest[0] != b'e' {
-                    let (Value::Text(key), after) = Value::split(rest) else { panic!("a key") };
-                    let (value, after) = Value::split(after);
+                    let (DecodedBencode::Text(key), after) = DecodedBencode::split(rest) else {
+                        panic!("a key")
+                    };
+                    let (value, after) = DecodedBencode::split(after);
                     entries.push((key, value));
                     rest = after;
                 }
-                (Value::Dictionary(entries), &rest[1..])
+                (DecodedBencode::Dictionary(entries), &rest[1..])
             }
             other => panic!("not bencode: {other:#x}"),
         }
@@ -178,41 +184,43 @@ impl Value {
     /// Whether the keys of all dictionaries in it are sorted and unique.
     fn is_canonical(&self) -> bool {
         match self {
-            Value::Dictionary(entries) => {
+            DecodedBencode::Dictionary(entries) => {
                 entries.is_sorted_by(|a, b| a.0 < b.0)
                     && entries.iter().all(|(_, value)| value.is_canonical())
             }
-            Value::List(list) => list.iter().all(Value::is_canonical),
-            Value::Number(_) | Value::Text(_) => true,
+            DecodedBencode::List(list) => list.iter().all(DecodedBencode::is_canonical),
+            DecodedBencode::Number(_) | DecodedBencode::Text(_) => true,
         }
     }
 
-    fn without_chance(self) -> Value {
-        let Value::Dictionary(entries) = self else { return self };
-        let is_zero = |entry: &(Vec<u8>, Value)| entry.1 == Value::Number(0);
+    fn without_chance(self) -> DecodedBencode {
+        let DecodedBencode::Dictionary(entries) = self else { return self };
+        let is_zero = |entry: &(Vec<u8>, DecodedBencode)| entry.1 == DecodedBencode::Number(0);
         let counts = |name: &[u8]| name == b"complete" || name == b"incomplete";
         // A torrent that nobody is in may have been swept away, its number of downloads with it.
         let empty = entries.iter().filter(|it| counts(&it.0)).all(is_zero);
         let entries = entries.into_iter().map(|(key, value)| {
             let value = match (key.as_slice(), value) {
-                (b"interval", Value::Number(_)) => Value::Number(0),
-                (b"downloaded", Value::Number(_)) if empty => Value::Number(0),
-                (b"peers", Value::Text(peers)) => sorted(&peers, 6),
-                (b"peers6", Value::Text(peers)) => sorted(&peers, 18),
-                (b"peers", Value::List(mut peers)) => {
+                (b"interval", DecodedBencode::Number(_)) => DecodedBencode::Number(0),
+                (b"downloaded", DecodedBencode::Number(_)) if empty => DecodedBencode::Number(0),
+                (b"peers", DecodedBencode::Text(peers)) => sorted(&peers, 6),
+                (b"peers6", DecodedBencode::Text(peers)) => sorted(&peers, 18),
+                (b"peers", DecodedBencode::List(mut peers)) => {
                     peers.sort();
-                    Value::List(peers)
+                    DecodedBencode::List(peers)
                 }
                 (_, value) => value,
             };
             (key, value)
         });
-        Value::Dictionary(entries.collect())
+        DecodedBencode::Dictionary(entries.collect())
     }
 }
 
-fn sorted(peers: &[u8], len: usize) -> Value {
+fn sorted(peers: &[u8], len: usize) -> DecodedBencode {
     let mut peers: Vec<&[u8]> = peers.chunks(len).collect();
     peers.sort_unstable();
-    Value::List(peers.into_iter().map(|peer| Value::Text(peer.to_vec())).collect())
+    DecodedBencode::List(
+        peers.into_iter().map(|peer| DecodedBencode::Text(peer.to_vec())).collect(),
+    )
 }

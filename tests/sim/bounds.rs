@@ -9,9 +9,9 @@ use annulus::limits::{
 use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, Swarms};
 
 use super::answers::torrents_in;
-use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
+use super::client::{ClientOutcome, ClientScript, Ending, Expected, Request, Trouble};
 use super::faults::{Faults, Windows};
-use super::run::{HEADER_S, IDLE_S, Report, SEND_S, SHUTDOWN_S, build, finish, run};
+use super::run::{HEADER_S, IDLE_S, SEND_S, SHUTDOWN_S, SimReport, build, finish, run};
 use super::script::{framed, peer};
 use super::tls::Manner;
 use super::trace::Trace;
@@ -20,8 +20,8 @@ pub(crate) const ANNOUNCE: &str =
     "GET /announce?info_hash=abcdefghijklmnopqrst&port=7&left=1 HTTP/1.1\r\nHost: t\r\n\r\n";
 const FULL_SCRAPE: &str = "GET /scrape HTTP/1.1\r\nHost: t\r\n\r\n";
 
-pub(crate) fn client(number: u32, requests: Vec<Request>, ending: Ending) -> Script {
-    Script {
+pub(crate) fn client(number: u32, requests: Vec<Request>, ending: Ending) -> ClientScript {
+    ClientScript {
         peer: Some(peer(number)),
         connect_ms: 0,
         requests,
@@ -39,20 +39,20 @@ fn unanswered(bytes: impl Into<Vec<u8>>) -> Request {
     Request { bytes: bytes.into(), expected: Expected::Nothing }
 }
 
-pub(crate) fn full_scrape(number: u32, connect_ms: u64) -> Script {
+pub(crate) fn full_scrape(number: u32, connect_ms: u64) -> ClientScript {
     let bytes = FULL_SCRAPE.into();
     let requests = vec![Request { bytes, expected: Expected::FullScrape }];
-    Script { connect_ms, ..client(number, requests, Ending::Await) }
+    ClientScript { connect_ms, ..client(number, requests, Ending::Await) }
 }
 
-pub(crate) fn run_one(script: &Script, faults: Faults) -> Report {
+pub(crate) fn run_one(script: &ClientScript, faults: Faults) -> SimReport {
     let mut reports = run(std::slice::from_ref(script), faults, 0, &Trace::default());
     reports.remove(0)
 }
 
 /// Whether something happened `after_s` seconds after the client was accepted: the clock of
 /// deadlines counts whole seconds, and looks once a second.
-pub(crate) fn assert_after(at_ms: u64, report: &Report, after_s: u32) {
+pub(crate) fn assert_after(at_ms: u64, report: &SimReport, after_s: u32) {
     let after_ms = at_ms - report.accepted_ms.expect("accepted");
     let wanted_ms = u64::from(after_s) * 1000;
     let about = wanted_ms.saturating_sub(1000)..=wanted_ms + 1000;
@@ -65,7 +65,7 @@ fn a_head_that_does_not_end_is_answered_with_408() {
     let report = run_one(&script, Faults::none());
     assert_eq!(report.told(&script, true).statuses, [408]);
     assert_after(report.read_last_ms, &report, HEADER_S);
-    assert_eq!(report.outcome, Outcome::Closed);
+    assert_eq!(report.outcome, ClientOutcome::Closed);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn who_says_nothing_is_closed_without_a_word() {
     let report = run_one(&client(1, vec![], Ending::Await), Faults::none());
     assert!(report.received.is_empty());
     assert_after(report.ended_ms, &report, HEADER_S);
-    assert_eq!(report.outcome, Outcome::Closed);
+    assert_eq!(report.outcome, ClientOutcome::Closed);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn who_asks_no_more_is_closed() {
     let report = run_one(&script, Faults::none());
     assert_eq!(report.told(&script, true).statuses, [200]);
     assert_after(report.ended_ms, &report, IDLE_S);
-    assert_eq!(report.outcome, Outcome::Closed);
+    assert_eq!(report.outcome, ClientOutcome::Closed);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn who_never_reads_is_reset_and_costs_bounded_memory() {
     script.trouble = Trouble::NeverReads;
     let report = run_one(&script, Faults { windows: Windows::Slow, ..Faults::none() });
     assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
-    assert_eq!(report.outcome, Outcome::Reset);
+    assert_eq!(report.outcome, ClientOutcome::Reset);
     // Of the 800 kB that were offered, no more was taken than the window had answers for.
     assert!(report.taken < 32 * 1024, "{} bytes taken", report.taken);
 }
@@ -157,7 +157,7 @@ fn what_comes_in_spite_of_the_pause_is_bounded() {
     // A ring with more buffers than it was asked for, and all of them for one connection.
     let many = ANNOUNCE.repeat(2 * UNREAD_BYTES_MAX / ANNOUNCE.len());
     let requests = vec![framed(200, ANNOUNCE), unanswered(many)];
-    let script = Script { pipelined: false, ..client(1, requests, Ending::Await) };
+    let script = ClientScript { pipelined: false, ..client(1, requests, Ending::Await) };
     let report = run_one(&script, Faults { fills_max: 1000, buffers: 1000, ..Faults::none() });
     assert!(report.closed_ms < Some(1000), "closed at {:?} ms", report.closed_ms);
 }
@@ -168,11 +168,11 @@ fn half_sent_heads_are_bounded_together_and_cost_no_small_one_its_answer() {
     const HALF: usize = HEAD_BYTES_MAX - 1000;
     let hoards = 3 * BUFFERED_BYTES_MAX / 2 / HALF;
     let half = format!("{}X-Long: {}", &ANNOUNCE[..ANNOUNCE.len() - 2], "x".repeat(HALF));
-    let hoard = |number| Script {
+    let hoard = |number| ClientScript {
         connect_ms: u64::from(number) / 4,
         ..client(number, vec![framed(408, half.clone())], Ending::Await)
     };
-    let mut scripts: Vec<Script> = (0..hoards as u32).map(hoard).collect();
+    let mut scripts: Vec<ClientScript> = (0..hoards as u32).map(hoard).collect();
     // Its request comes in two pieces, before and after the others.
     let mut small = client(hoards as u32, vec![framed(200, ANNOUNCE)], Ending::Close);
     (small.piece, small.pause_ms) = (ANNOUNCE.len() - 20, 1000);
@@ -193,7 +193,7 @@ fn who_pipelines_and_reads_is_answered_whatever_it_sends() {
     for windows in [Windows::Endless, Windows::Slow, Windows::Tiny] {
         let report = run_one(&script, Faults { windows, ..Faults::none() });
         assert_eq!(report.told(&script, true).answers.len(), 5000, "{windows:?}");
-        assert_eq!(report.outcome, Outcome::Content);
+        assert_eq!(report.outcome, ClientOutcome::Content);
     }
 }
 
@@ -211,7 +211,7 @@ fn lingering_is_bounded_in_time_and_bytes() {
     let mut script = client(1, vec![refused, unanswered(flood)], Ending::Await);
     (script.piece, script.trouble) = (32 * 1024, Trouble::Stays);
     let report = run_one(&script, Faults::none());
-    assert_eq!(report.outcome, Outcome::Reset);
+    assert_eq!(report.outcome, ClientOutcome::Reset);
     let most = LINGER_BYTES_MAX as usize + 2 * 64 * 4096;
     assert!(report.taken <= most, "{} bytes taken", report.taken);
 }
@@ -219,10 +219,10 @@ fn lingering_is_bounded_in_time_and_bytes() {
 #[test]
 fn connections_are_bounded_and_accepted_again() {
     const MAX: usize = 3;
-    let scripts: Vec<Script> = (0..40)
+    let scripts: Vec<ClientScript> = (0..40)
         .map(|number| {
             let script = client(number, vec![framed(200, ANNOUNCE)], Ending::Close);
-            Script { connect_ms: u64::from(number), piece: 30, pause_ms: 50, ..script }
+            ClientScript { connect_ms: u64::from(number), piece: 30, pause_ms: 50, ..script }
         })
         .collect();
     let trace = Trace::default();
@@ -245,7 +245,7 @@ fn connections_are_bounded_and_accepted_again() {
 fn a_turn_answers_a_bounded_number_of_requests() {
     // Each of them has sent as much as is received at once, and all have in one moment.
     let requests = 60;
-    let scripts: Vec<Script> = (0..200)
+    let scripts: Vec<ClientScript> = (0..200)
         .map(|number| client(number, vec![framed(200, ANNOUNCE); requests], Ending::Close))
         .collect();
     let faults = Faults { buffers: 1000, buffer_bytes: 8192, ..Faults::none() };
@@ -269,7 +269,7 @@ fn a_turn_answers_a_bounded_number_of_requests() {
 #[test]
 fn many_that_run_out_of_time_together_are_seen_to_in_turns() {
     let count = 3 * DEADLINES_PER_TURN_MAX as u32;
-    let scripts: Vec<Script> =
+    let scripts: Vec<ClientScript> =
         (0..count).map(|number| client(number, vec![], Ending::Await)).collect();
     let faults = Faults { connections_max: 2000, descriptors_max: 2000, ..Faults::none() };
     let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &Trace::default());
@@ -290,12 +290,12 @@ fn many_that_run_out_of_time_together_are_seen_to_in_turns() {
 }
 
 /// One that has sent half a request, or nothing of TLS but half a hello.
-fn unfinished(number: u32, connect_ms: u64) -> Script {
-    Script { connect_ms, ..client(number, vec![framed(408, "GET /")], Ending::Await) }
+fn unfinished(number: u32, connect_ms: u64) -> ClientScript {
+    ClientScript { connect_ms, ..client(number, vec![framed(408, "GET /")], Ending::Await) }
 }
 
-fn announces_at(number: u32, connect_ms: u64, ending: Ending) -> Script {
-    Script { connect_ms, ..client(number, vec![framed(200, ANNOUNCE)], ending) }
+fn announces_at(number: u32, connect_ms: u64, ending: Ending) -> ClientScript {
+    ClientScript { connect_ms, ..client(number, vec![framed(200, ANNOUNCE)], ending) }
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn the_longest_idle_connection_makes_room() {
         assert_after(ended_ms[0], &reports[0], IDLE_S);
         assert_after(ended_ms[2], &reports[2], IDLE_S);
         for (report, script) in reports.iter().zip(&scripts) {
-            assert_ne!(report.outcome, Outcome::Reset, "{ended_ms:?}");
+            assert_ne!(report.outcome, ClientOutcome::Reset, "{ended_ms:?}");
             assert_eq!(report.told(script, false).answers.len(), 1);
             assert_eq!(report.notified, script.secured);
         }
@@ -335,7 +335,7 @@ fn the_longest_idle_connection_makes_room() {
 #[test]
 fn near_the_limit_answers_end_their_connections() {
     // Seven of eight are nearly all.
-    let scripts: Vec<Script> =
+    let scripts: Vec<ClientScript> =
         (0..9).map(|at| announces_at(at, 10 * u64::from(at), Ending::Await)).collect();
     let faults = Faults { connections_max: 8, ..Faults::none() };
     let reports = run(&scripts, faults, 0, &Trace::default());
@@ -361,7 +361,7 @@ fn who_does_not_ask_has_less_time_when_others_wait() {
 
 #[test]
 fn accepting_goes_on_as_soon_as_a_descriptor_is_free() {
-    let scripts: Vec<Script> =
+    let scripts: Vec<ClientScript> =
         (0..40).map(|number| client(number, vec![framed(200, ANNOUNCE)], Ending::Close)).collect();
     let trace = Trace::default();
     let faults = Faults { descriptors_max: 2, ..Faults::none() };
@@ -390,7 +390,7 @@ fn fill(swarms: &Swarms) {
     }
 }
 
-pub(crate) fn run_full(scripts: &[Script], faults: Faults, seed: u64) -> Vec<Report> {
+pub(crate) fn run_full(scripts: &[ClientScript], faults: Faults, seed: u64) -> Vec<SimReport> {
     let (worker, clock_ms, swarms) = build(scripts, faults, seed, &Trace::default());
     fill(&swarms);
     finish(worker, &clock_ms)
@@ -421,13 +421,13 @@ pub(crate) fn hampered_sends(seed: u64) -> Faults {
 #[test]
 fn so_many_full_scrapes_are_answered_at_a_time() {
     let most = FULL_SCRAPES_MAX as u32;
-    let mut scripts: Vec<Script> = (0..most).map(|number| full_scrape(number, 0)).collect();
+    let mut scripts: Vec<ClientScript> = (0..most).map(|number| full_scrape(number, 0)).collect();
     // One that does not read takes a place, but nobody's time.
     scripts[0].trouble = Trouble::NeverReads;
     scripts.extend([full_scrape(most, 5), full_scrape(most + 1, 60_000)]);
     let slow = Faults { windows: Windows::Slow, ..Faults::none() };
     let reports = run_full(&scripts, slow.clone(), 0);
-    let whole = |report: &Report| torrents_in(&report.received) == Some(TORRENTS as usize);
+    let whole = |report: &SimReport| torrents_in(&report.received) == Some(TORRENTS as usize);
     assert!(reports[1..most as usize].iter().all(whole));
     let refusal = String::from_utf8_lossy(&reports[most as usize].received);
     assert!(refusal.contains("14:failure reason65:too many full scrapes"), "{refusal}");
@@ -437,7 +437,7 @@ fn so_many_full_scrapes_are_answered_at_a_time() {
 
 #[test]
 fn a_turn_sends_one_piece_of_one_full_scrape() {
-    let scripts: Vec<Script> = (0..4).map(|number| full_scrape(number, 0)).collect();
+    let scripts: Vec<ClientScript> = (0..4).map(|number| full_scrape(number, 0)).collect();
     let (mut worker, clock_ms, swarms) = build(&scripts, Faults::none(), 0, &Trace::default());
     fill(&swarms);
     let (mut turns, mut most) = (0, 0);
@@ -456,7 +456,7 @@ fn a_turn_sends_one_piece_of_one_full_scrape() {
 #[test]
 fn a_full_scrape_that_breaks_off_makes_room_for_the_next() {
     for trouble in [Trouble::ResetsAfter(20), Trouble::NeverReads, Trouble::Leaves] {
-        let broken = Script { trouble, ..full_scrape(1, 0) };
+        let broken = ClientScript { trouble, ..full_scrape(1, 0) };
         let faults = Faults { windows: Windows::Slow, ..Faults::none() };
         let reports = run_full(&[broken, full_scrape(2, 20_000)], faults, 0);
         assert_eq!(torrents_in(&reports[0].received), None, "{trouble:?}");
@@ -465,13 +465,13 @@ fn a_full_scrape_that_breaks_off_makes_room_for_the_next() {
 }
 
 /// Many answers, and a client that takes some hundred bytes of them a second.
-fn slow_reader(last: &[Request]) -> (Script, Faults) {
+fn slow_reader(last: &[Request]) -> (ClientScript, Faults) {
     let requests = [&vec![framed(200, ANNOUNCE); 40][..], last].concat();
     let faults = Faults { windows: Windows::Trickle, ..Faults::none() };
     (client(1, requests, Ending::Await), faults)
 }
 
-fn run_seeded(script: &Script, faults: Faults, seed: u64) -> Report {
+fn run_seeded(script: &ClientScript, faults: Faults, seed: u64) -> SimReport {
     run(std::slice::from_ref(script), faults, seed, &Trace::default()).remove(0)
 }
 
@@ -486,10 +486,10 @@ fn no_answer_is_cut_while_its_client_takes_bytes() {
         for last in [&page, &malformed, &last, &half] {
             for tls in [None, Some(Manner::good(seed % 2 == 0))] {
                 let (script, faults) = slow_reader(std::slice::from_ref(last));
-                let script = Script { secured: tls.is_some(), tls, ..script };
+                let script = ClientScript { secured: tls.is_some(), tls, ..script };
                 let report = run_seeded(&script, faults, seed);
                 assert_eq!(report.told(&script, true).statuses.len(), 41, "seed {seed}");
-                assert_eq!(report.outcome, Outcome::Closed, "seed {seed}");
+                assert_eq!(report.outcome, ClientOutcome::Closed, "seed {seed}");
                 longest_ms = longest_ms.max(report.read_last_ms);
             }
         }
@@ -502,7 +502,7 @@ fn no_answer_is_cut_while_its_client_takes_bytes() {
 fn who_reads_slowly_may_ask_again() {
     for seed in 0..20 {
         let (script, faults) = slow_reader(&[]);
-        let report = run_seeded(&Script { pipelined: false, ..script }, faults, seed);
+        let report = run_seeded(&ClientScript { pipelined: false, ..script }, faults, seed);
         assert_eq!(report.told(&slow_reader(&[]).0, true).statuses, [200; 40], "seed {seed}");
     }
 }
@@ -516,14 +516,14 @@ fn who_stops_taking_bytes_is_reset() {
         script.trouble = Trouble::NeverReads;
         let report = run_one(&script, Faults { windows: Windows::Slow, ..faults });
         assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
-        assert_eq!(report.outcome, Outcome::Reset);
+        assert_eq!(report.outcome, ClientOutcome::Reset);
     }
     // All answers fit the window, so that nothing waits but the client's acknowledgement.
     let mut script = client(1, vec![framed(200, ANNOUNCE); 3], Ending::Await);
     script.trouble = Trouble::NeverReads;
     let report = run_one(&script, Faults::none());
     assert_after(report.closed_ms.expect("closed"), &report, IDLE_S + SEND_S + 1);
-    assert_eq!(report.outcome, Outcome::Reset);
+    assert_eq!(report.outcome, ClientOutcome::Reset);
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn who_takes_a_byte_now_and_then_is_reset() {
         let script = client(1, requests, Ending::Await);
         let report = run_one(&script, Faults { windows: Windows::Drip, ..Faults::none() });
         assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
-        assert_eq!(report.outcome, Outcome::Reset);
+        assert_eq!(report.outcome, ClientOutcome::Reset);
     }
 }
 
@@ -547,7 +547,7 @@ fn a_stop_waits_for_slow_readers_and_answers_what_was_asked() {
         let bound_ms = 300 + 1000 * u64::from(SHUTDOWN_S - 1);
         let is_late = report.closed_ms.expect("closed") >= bound_ms;
         assert!(told.statuses.len() == 40 || is_late, "seed {seed}: {:?}", told.statuses);
-        assert!(report.outcome == Outcome::Closed || is_late, "seed {seed}: reset");
+        assert!(report.outcome == ClientOutcome::Closed || is_late, "seed {seed}: reset");
         let close = b"Connection: close";
         let closes = report.received.windows(close.len()).filter(|window| window == close);
         assert!(closes.count() <= 1, "seed {seed}: it goes on after an end");
@@ -562,7 +562,7 @@ fn a_stop_waits_for_full_scrapes_and_resets_them_at_its_bound() {
         let report = run_full(&[full_scrape(1, 0)], faults, seed).remove(0);
         let is_whole = torrents_in(&report.received) == Some(TORRENTS as usize);
         let bound_ms = 1000 * u64::from(SHUTDOWN_S);
-        let is_cut = report.outcome == Outcome::Reset && report.closed_ms >= Some(bound_ms);
+        let is_cut = report.outcome == ClientOutcome::Reset && report.closed_ms >= Some(bound_ms);
         let as_expected = if windows == Windows::Slow { is_whole } else { is_cut };
         assert!(as_expected, "seed {seed}: {:?} at {:?} ms", report.outcome, report.closed_ms);
     }
@@ -574,7 +574,7 @@ fn an_idle_client_does_not_hold_up_a_stop() {
     for tls in [None, Some(Manner::good(false)), Some(Manner::good(true))] {
         let mut script = client(1, vec![framed(200, ANNOUNCE)], Ending::Await);
         script.trouble = Trouble::Stays;
-        let script = Script { secured: tls.is_some(), tls, ..script };
+        let script = ClientScript { secured: tls.is_some(), tls, ..script };
         let report = run_one(&script, Faults { shutdown_ms: Some(2500), ..Faults::none() });
         let after_ms = report.closed_ms.expect("closed") - 2500;
         assert!(after_ms < 100, "after {after_ms} ms");
@@ -602,19 +602,19 @@ fn the_last_answer_of_all_is_sent_whole() {
     let faults = Faults { refused_send: 1000, multishot_ends: 1000, ..Faults::none() };
     let report = run_one(&script, Faults { shutdown_ms: Some(250), ..faults });
     assert_eq!(report.told(&script, true).statuses, [200]);
-    assert_eq!(report.outcome, Outcome::Closed);
+    assert_eq!(report.outcome, ClientOutcome::Closed);
 }
 
 #[test]
 fn a_shutdown_takes_a_bounded_time_whoever_stays() {
     let good = || vec![framed(200, ANNOUNCE)];
     let many = vec![framed(200, ANNOUNCE); 1000];
-    let stays = |script| Script { trouble: Trouble::Stays, ..script };
+    let stays = |script| ClientScript { trouble: Trouble::Stays, ..script };
     let scripts = [
         stays(client(1, good(), Ending::Await)),
         stays(client(2, vec![], Ending::Await)),
         stays(client(4, vec![framed(408, "GET /a")], Ending::Await)),
-        Script { trouble: Trouble::NeverReads, ..client(5, many, Ending::Await) },
+        ClientScript { trouble: Trouble::NeverReads, ..client(5, many, Ending::Await) },
     ];
     let stop_ms = 2500;
     let faults = Faults { windows: Windows::Slow, shutdown_ms: Some(stop_ms), ..Faults::none() };

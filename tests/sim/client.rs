@@ -72,7 +72,7 @@ pub(crate) enum Trouble {
 
 /// One client, as drawn from a seed.
 #[derive(Clone, Debug)]
-pub(crate) struct Script {
+pub(crate) struct ClientScript {
     /// A proxy that comes by a Unix socket has none.
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) connect_ms: u64,
@@ -91,7 +91,7 @@ pub(crate) struct Script {
     pub(crate) tls: Option<Manner>,
 }
 
-impl Script {
+impl ClientScript {
     /// How many answers everything brings.
     pub(crate) fn answers(&self) -> usize {
         answers_of(&self.requests)
@@ -144,7 +144,7 @@ impl Wire {
 
 /// How a client came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ClientOutcome {
     /// It closed by itself, with everything it wanted.
     Content,
     /// The server had closed.
@@ -159,13 +159,13 @@ pub(crate) enum Outcome {
 
 /// A client at work.
 #[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) script: Script,
+pub(crate) struct SimClient {
+    pub(crate) script: ClientScript,
     pub(crate) connected: bool,
     pub(crate) tls: Option<Session>,
     /// What it was told, decrypted.
     pub(crate) received: Vec<u8>,
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<ClientOutcome>,
     /// Answers read in whole, and where the next begins.
     pub(crate) answers: usize,
     framed: usize,
@@ -189,14 +189,14 @@ pub(crate) struct Client {
     pub(crate) ended_ms: u64,
 }
 
-impl Client {
+impl SimClient {
     /// A client, with the pace that the run gives it, and its connection.
     pub(crate) fn new(
-        script: Script,
+        script: ClientScript,
         pieces: bool,
         windows: Windows,
         random: &mut Random,
-    ) -> (Client, Wire) {
+    ) -> (SimClient, Wire) {
         let windows = match windows {
             Windows::Mixed => [Windows::Endless, Windows::Slow, Windows::Tiny, Windows::Trickle]
                 [random.below(4) as usize],
@@ -223,7 +223,7 @@ impl Client {
             (0, false) => (usize::MAX, 0),
             (piece, _) => (piece, 0),
         };
-        let client = Client {
+        let client = SimClient {
             connected: false,
             tls: script.tls.clone().map(Session::new),
             received: Vec::new(),
@@ -265,13 +265,13 @@ impl Client {
         self.tls.as_ref().is_some_and(|tls| !tls.is_handshaking())
     }
 
-    fn leave(&mut self, now_ms: u64, outcome: Outcome) {
+    fn leave(&mut self, now_ms: u64, outcome: ClientOutcome) {
         self.outcome = Some(outcome);
         self.ended_ms = now_ms;
     }
 
     /// Closes the client's descriptor: with RST if something of the server's is unread.
-    fn close(&mut self, now_ms: u64, wire: &mut Wire, outcome: Outcome) {
+    fn close(&mut self, now_ms: u64, wire: &mut Wire, outcome: ClientOutcome) {
         let unread = !wire.to_client.is_empty();
         wire.client_end.get_or_insert(End::Fin);
         if unread {
@@ -297,10 +297,10 @@ impl Client {
         };
         if resets || wire.client_end == Some(End::Reset) {
             self.reset(wire);
-            return self.leave(now_ms, Outcome::Left);
+            return self.leave(now_ms, ClientOutcome::Left);
         }
         if wire.server_end == Some(End::Reset) {
-            return self.leave(now_ms, Outcome::Reset);
+            return self.leave(now_ms, ClientOutcome::Reset);
         }
         self.read(now_ms, wire, random);
         self.send(now_ms, wire, random);
@@ -414,12 +414,12 @@ impl Client {
     fn end(&mut self, now_ms: u64, wire: &mut Wire) {
         let unheeding = matches!(self.script.trouble, Trouble::NeverReads | Trouble::Stays);
         if unheeding && wire.closed {
-            return self.close(now_ms, wire, Outcome::Left);
+            return self.close(now_ms, wire, ClientOutcome::Left);
         }
         let stays = self.script.trouble == Trouble::Stays;
         if let Some(at_ms) = self.close_at_ms {
             if now_ms >= at_ms && !stays {
-                self.close(now_ms, wire, Outcome::Closed);
+                self.close(now_ms, wire, ClientOutcome::Closed);
             }
             return;
         }
@@ -428,18 +428,18 @@ impl Client {
             return;
         }
         if self.script.trouble == Trouble::Leaves {
-            return self.close(now_ms, wire, Outcome::Left);
+            return self.close(now_ms, wire, ClientOutcome::Left);
         }
         let answered = self.answers == self.script.answers();
         match self.script.ending {
             Ending::Close | Ending::Reset if stays => {}
             Ending::Close if answered => {
                 self.take_leave(wire);
-                self.close(now_ms, wire, Outcome::Content);
+                self.close(now_ms, wire, ClientOutcome::Content);
             }
             Ending::Reset if answered => {
                 self.reset(wire);
-                self.leave(now_ms, Outcome::Content);
+                self.leave(now_ms, ClientOutcome::Content);
             }
             Ending::HalfClose => self.take_leave(wire),
             Ending::Await if answered => {

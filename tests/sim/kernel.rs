@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use annulus_ring::{AcceptEnd, Errno, Event, Key, ListenerIndex, RecvEnd, RecvMode, Socket};
 
-use super::client::{End, Outcome, Script};
+use super::client::{ClientOutcome, ClientScript, End};
 use super::faults::Sabotage;
 use super::lanes::Lane;
 use super::ring::{
-    DESCRIPTOR_MIN, FakeRing, LISTENERS, Link, Listener, Operation, Owned, SECURED_FROM,
+    DESCRIPTOR_MIN, FakeLink, FakeListener, FakeOperation, FakeRing, LISTENERS, Owned, SECURED_FROM,
 };
 
 /// Bytes of a close_notify at most.
@@ -41,23 +41,25 @@ impl FakeRing {
         }
     }
 
-    fn carry_out(&mut self, operation: Operation) {
+    fn carry_out(&mut self, operation: FakeOperation) {
         match operation {
-            Operation::Accept(listener) => {
+            FakeOperation::Accept(listener) => {
                 self.listeners[usize::from(listener)].armed = true;
             }
-            Operation::FinishAccepting(listener) => {
+            FakeOperation::FinishAccepting(listener) => {
                 self.listeners[usize::from(listener)].finishing = true;
             }
-            Operation::Receive { link, key, expect } => {
+            FakeOperation::Receive { link, key, expect } => {
                 self.links[link].receive = Some((key, expect));
             }
-            Operation::Cancel(key) => self.cancel(key),
-            Operation::Send { link, key, bytes, closes } => self.send_now(link, key, bytes, closes),
-            Operation::SendOwned { link, key, bytes } => {
+            FakeOperation::Cancel(key) => self.cancel(key),
+            FakeOperation::Send { link, key, bytes, closes } => {
+                self.send_now(link, key, bytes, closes)
+            }
+            FakeOperation::SendOwned { link, key, bytes } => {
                 self.links[link].owned = Some(Owned { key, bytes, sent: 0 });
             }
-            Operation::Close { link, reset } => self.close_link(link, reset),
+            FakeOperation::Close { link, reset } => self.close_link(link, reset),
         }
     }
 
@@ -121,7 +123,7 @@ impl FakeRing {
                 self.put(link, &bytes[..room]);
                 if room == bytes.len() {
                     if closes {
-                        self.queue.push_front(Operation::Close { link, reset: false });
+                        self.queue.push_front(FakeOperation::Close { link, reset: false });
                     }
                     return;
                 }
@@ -228,7 +230,7 @@ impl FakeRing {
         if !state.client.connected && now_ms >= state.client.script.connect_ms {
             let listener = &mut self.listeners[usize::from(listener_of(&state.client.script))];
             if listener.closed {
-                state.client.outcome = Some(Outcome::Refused);
+                state.client.outcome = Some(ClientOutcome::Refused);
                 return;
             }
             listener.backlog.push_back(link);
@@ -423,8 +425,8 @@ impl FakeRing {
         let stop = self.faults.shutdown_ms.filter(|_| !self.stop_asked);
         let next_ms = clients.chain(stop).chain([self.tick_ms]).min().unwrap_or(self.tick_ms);
         // What could go on and only rests goes on soon.
-        let rests = |link: &Link| link.owned.is_some() && link.wire.space() > 0;
-        let waits = |listener: &Listener| listener.armed && !listener.backlog.is_empty();
+        let rests = |link: &FakeLink| link.owned.is_some() && link.wire.space() > 0;
+        let waits = |listener: &FakeListener| listener.armed && !listener.backlog.is_empty();
         let soon = self.links.iter().any(rests) || self.listeners.iter().any(waits);
         let now_ms = self.now_ms();
         self.clock_ms.set(if soon { now_ms + 1 } else { next_ms.max(now_ms + 1) });
@@ -432,7 +434,7 @@ impl FakeRing {
 }
 
 /// Which listener a client comes to.
-fn listener_of(script: &Script) -> ListenerIndex {
+fn listener_of(script: &ClientScript) -> ListenerIndex {
     let first = if script.secured { SECURED_FROM } else { 0 };
     first + ListenerIndex::from(script.peer.is_some_and(|peer| peer.is_ipv6()))
 }

@@ -41,10 +41,10 @@ use annulus::limits::nearly_all;
 use annulus::log::{Format, Level, Logger};
 use annulus_swarm::Random;
 
-use client::{Ending, Outcome, Trouble};
+use client::{ClientOutcome, Ending, Trouble};
 use faults::{Faults, SABOTAGES, Sabotage};
-use run::{Report, SHUTDOWN_S, ledger, run, run_limited};
-use tls::Farewell;
+use run::{SHUTDOWN_S, SimReport, ledger, run, run_limited};
+use tls::ConnectionEnd;
 use trace::Trace;
 
 /// Seeds of a plain test run.
@@ -89,7 +89,7 @@ fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
 }
 
 /// Without faults, every request is answered as it was meant to be.
-fn check_calm(report: &Report, script: &client::Script) {
+fn check_calm(report: &SimReport, script: &client::ClientScript) {
     let told = report.told(script, true);
     let expected = script.requests.iter().filter_map(|request| match request.expected {
         client::Expected::Framed(status) | client::Expected::HeadOnly(status) => Some(status),
@@ -98,25 +98,25 @@ fn check_calm(report: &Report, script: &client::Script) {
     });
     assert_eq!(told.statuses, expected.collect::<Vec<u16>>(), "undisturbed: {script:?}");
     assert_eq!(told.broken, 0, "undisturbed, more than the answers: {script:?}");
-    let well = matches!(report.outcome, Outcome::Content | Outcome::Closed);
+    let well = matches!(report.outcome, ClientOutcome::Content | ClientOutcome::Closed);
     assert!(well, "undisturbed, {:?}: {script:?}", report.outcome);
     assert!(!lacks_close_notify(report, script), "undisturbed, no close_notify: {script:?}");
 }
 
 /// Whether the server closed a connection in good order without saying so in TLS. It need not
 /// where the client has ended TCP's side without a word.
-fn lacks_close_notify(report: &Report, script: &client::Script) -> bool {
+fn lacks_close_notify(report: &SimReport, script: &client::ClientScript) -> bool {
     let Some(manner) = &script.tls else { return false };
-    let cut = script.ending == Ending::HalfClose && manner.farewell == Farewell::Fin;
+    let cut = script.ending == Ending::HalfClose && manner.farewell == ConnectionEnd::Fin;
     let owed = !cut && !manner.is_bad();
-    owed && report.agreed && report.outcome == Outcome::Closed && !report.notified
+    owed && report.agreed && report.outcome == ClientOutcome::Closed && !report.notified
 }
 
 fn compare(
     number: usize,
-    calm: &Report,
-    disturbed: &Report,
-    script: &client::Script,
+    calm: &SimReport,
+    disturbed: &SimReport,
+    script: &client::ClientScript,
     stopped: Option<u64>,
     crowded: bool,
 ) {
@@ -132,7 +132,7 @@ fn compare(
     if script.trouble != Trouble::None || disturbed.forgiven {
         return;
     }
-    let reset = disturbed.outcome == Outcome::Reset;
+    let reset = disturbed.outcome == ClientOutcome::Reset;
     let unnotified = lacks_close_notify(disturbed, script);
     if let Some(stop_ms) = stopped {
         // At its end a shutdown waits for nobody.
@@ -161,7 +161,7 @@ fn compare(
 }
 
 /// How many requests that are answered had come whole when the worker was told to stop.
-fn asked_at_stop(report: &Report, script: &client::Script) -> usize {
+fn asked_at_stop(report: &SimReport, script: &client::ClientScript) -> usize {
     let Some(mut sent) = report.sent_at_stop else { return 0 };
     let come = script.requests.iter().take_while(|request| {
         let has_come = request.bytes.len() <= sent;
@@ -222,7 +222,7 @@ fn a_seed_repeats_its_run_although_it_speaks_tls() {
     let mut repeated = 0;
     for seed in (0..60).step_by(script::SEEDS_PER_SECURED as usize) {
         let scripts = script::draw(seed, &mut Random::seeded(seed));
-        let scrapes = |script: &client::Script| {
+        let scrapes = |script: &client::ClientScript| {
             script.requests.iter().any(|request| request.expected == client::Expected::FullScrape)
         };
         if scripts.iter().any(scrapes) {

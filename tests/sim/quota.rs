@@ -4,9 +4,9 @@ use annulus::limits::REJECTIONS_ANSWERED_PER_S;
 use annulus_swarm::Random;
 
 use super::bounds::{ANNOUNCE, client};
-use super::client::{Ending, Outcome, Script, Trouble};
+use super::client::{ClientOutcome, ClientScript, Ending, Trouble};
 use super::faults::Faults;
-use super::run::{IDLE_S, Report, ledger, run_limited};
+use super::run::{IDLE_S, SimReport, ledger, run_limited};
 use super::script::{self, framed, peer};
 use super::tls::Manner;
 use super::trace::Trace;
@@ -16,12 +16,12 @@ const GREEDY: u32 = 2;
 const MODEST: u32 = 4;
 
 /// A client at this address that announces so often and stays.
-fn announcing(number: u32, times: usize, connect_ms: u64) -> Script {
-    Script { connect_ms, ..client(number, vec![framed(200, ANNOUNCE); times], Ending::Await) }
+fn announcing(number: u32, times: usize, connect_ms: u64) -> ClientScript {
+    ClientScript { connect_ms, ..client(number, vec![framed(200, ANNOUNCE); times], Ending::Await) }
 }
 
 /// Announces that were answered with peers.
-fn served(report: &Report) -> usize {
+fn served(report: &SimReport) -> usize {
     String::from_utf8_lossy(&report.received).matches("d8:completei").count()
 }
 
@@ -29,7 +29,7 @@ fn served(report: &Report) -> usize {
 fn connections_of_an_address_are_bounded_and_admitted_again() {
     const MAX: u16 = 3;
     let again_ms = 1000 * u64::from(IDLE_S + 3);
-    let mut scripts: Vec<Script> = (0..10).map(|at| announcing(GREEDY, 1, at)).collect();
+    let mut scripts: Vec<ClientScript> = (0..10).map(|at| announcing(GREEDY, 1, at)).collect();
     scripts.extend((0..10).map(|at| announcing(GREEDY, 1, again_ms + at)));
     scripts.push(announcing(MODEST, 1, 5));
     let ledger = ledger(MAX, 0, 0);
@@ -37,7 +37,7 @@ fn connections_of_an_address_are_bounded_and_admitted_again() {
     for (at, report) in reports.iter().enumerate() {
         let let_in = at == 20 || at % 10 < usize::from(MAX);
         assert_eq!(served(report), usize::from(let_in), "client {at}");
-        let outcome = if let_in { Outcome::Closed } else { Outcome::Reset };
+        let outcome = if let_in { ClientOutcome::Closed } else { ClientOutcome::Reset };
         assert_eq!(report.outcome, outcome, "client {at}");
         assert!(let_in || (report.taken == 0 && report.received.is_empty()), "client {at}");
     }
@@ -60,7 +60,7 @@ fn requests_of_an_address_are_bounded_and_served_again() {
         let said = String::from_utf8_lossy(&reports[at].received);
         assert_eq!(said.matches("14:failure reason").count(), 1, "client {at}: {said}");
         assert!(said.contains("8:retry ini5e"), "{said}");
-        assert_eq!(reports[at].outcome, Outcome::Closed);
+        assert_eq!(reports[at].outcome, ClientOutcome::Closed);
     }
 }
 
@@ -68,7 +68,7 @@ fn requests_of_an_address_are_bounded_and_served_again() {
 fn who_was_told_and_comes_again_is_reset_for_the_rest_of_the_second() {
     let told = u64::from(REJECTIONS_ANSWERED_PER_S);
     // The first is served and the next are told, before the others come.
-    let mut scripts: Vec<Script> = (0..20).map(|at| announcing(GREEDY, 1, 10 * at)).collect();
+    let mut scripts: Vec<ClientScript> = (0..20).map(|at| announcing(GREEDY, 1, 10 * at)).collect();
     scripts.push(announcing(MODEST, 1, 200));
     scripts.push(announcing(GREEDY, 1, 1500));
     let ledger = ledger(0, 1, 1);
@@ -77,19 +77,19 @@ fn who_was_told_and_comes_again_is_reset_for_the_rest_of_the_second() {
         let at = at as u64;
         assert_eq!(served(report), usize::from(at == 0 || at >= 20), "client {at}");
         let reset = (1 + told..20).contains(&at);
-        assert_eq!(report.outcome == Outcome::Reset, reset, "client {at}");
+        assert_eq!(report.outcome == ClientOutcome::Reset, reset, "client {at}");
         assert_eq!(report.received.is_empty(), reset, "client {at}");
     }
 }
 
 #[test]
 fn handshakes_are_charged_and_turned_away_before_they_begin() {
-    let secured = |number, connect_ms| Script {
+    let secured = |number, connect_ms| ClientScript {
         secured: true,
         tls: Some(Manner::good(false)),
         ..announcing(number, 1, connect_ms)
     };
-    let mut scripts: Vec<Script> = (0..10).map(|at| secured(GREEDY, 10 * at)).collect();
+    let mut scripts: Vec<ClientScript> = (0..10).map(|at| secured(GREEDY, 10 * at)).collect();
     scripts.push(secured(MODEST, 50));
     let ledger = ledger(5, 1, 6);
     let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &ledger);
@@ -98,7 +98,7 @@ fn handshakes_are_charged_and_turned_away_before_they_begin() {
         let let_in = at < 3 || at == 10;
         assert_eq!(report.agreed, let_in, "client {at}");
         assert_eq!(report.taken > 0, let_in, "client {at}");
-        assert_eq!(report.outcome == Outcome::Reset, !let_in, "client {at}");
+        assert_eq!(report.outcome == ClientOutcome::Reset, !let_in, "client {at}");
     }
 }
 
@@ -118,7 +118,8 @@ fn no_connection_is_counted_for_ever() {
         let faults = Faults::drawn(&mut random);
         let ledger = ledger(1 + random.below(4) as u16, random.below(4), 4);
         let reports = run_limited(&scripts, faults, seed, &Trace::default(), &ledger);
-        let was_reset = |report: &&Report| report.outcome == Outcome::Reset && report.taken == 0;
+        let was_reset =
+            |report: &&SimReport| report.outcome == ClientOutcome::Reset && report.taken == 0;
         reset += reports.iter().filter(was_reset).count();
     }
     assert!(reset > 100, "only {reset} connections were refused");

@@ -14,7 +14,7 @@ use annulus::limits::{UNREAD_BYTES_MAX, nearly_all};
 use annulus_ring::{ConnectionLimit, Event, Key, ListenerIndex, Pool, RecvMode, Ring, Socket};
 use annulus_swarm::Random;
 
-use super::client::{Client, End, Script, Wire};
+use super::client::{ClientScript, End, SimClient, Wire};
 use super::faults::Faults;
 use super::lanes::Lanes;
 use super::trace::Trace;
@@ -31,7 +31,7 @@ const TURNS_MAX: u64 = 400_000;
 pub(crate) const TIME_MAX_MS: u64 = 3_000_000;
 
 /// What waits to be submitted.
-pub(super) enum Operation {
+pub(super) enum FakeOperation {
     Accept(ListenerIndex),
     FinishAccepting(ListenerIndex),
     Receive { link: usize, key: Key, expect: RecvMode },
@@ -49,8 +49,8 @@ pub(super) struct Owned {
 }
 
 /// One connection, from the client's first step to the close of the descriptor.
-pub(super) struct Link {
-    pub(super) client: Client,
+pub(super) struct FakeLink {
+    pub(super) client: SimClient,
     pub(super) wire: Wire,
     /// Its descriptor, while one is open.
     pub(super) descriptor: Option<i32>,
@@ -92,7 +92,7 @@ pub(super) struct Link {
 
 /// A listener, as the kernel has it and as the worker knows it.
 #[derive(Default)]
-pub(super) struct Listener {
+pub(super) struct FakeListener {
     pub(super) backlog: VecDeque<usize>,
     pub(super) armed: bool,
     pub(super) finishing: bool,
@@ -109,12 +109,12 @@ pub(crate) struct FakeRing {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) stop_asked: bool,
     pub(super) pool: Rc<Pool>,
-    pub(super) links: Vec<Link>,
+    pub(super) links: Vec<FakeLink>,
     /// Which link each open descriptor is, counted from [`DESCRIPTOR_MIN`].
     pub(super) descriptors: Vec<Option<usize>>,
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Vec<FakeListener>,
     pub(super) names: HashMap<Key, usize>,
-    pub(super) queue: VecDeque<Operation>,
+    pub(super) queue: VecDeque<FakeOperation>,
     pub(super) lanes: Lanes,
     /// Sends that fell short: reported by the turn that submitted them.
     pub(super) short: Vec<Event>,
@@ -135,7 +135,7 @@ pub(crate) struct FakeRing {
 
 impl FakeRing {
     pub(crate) fn new(
-        scripts: &[Script],
+        scripts: &[ClientScript],
         faults: Faults,
         space_bytes: usize,
         seed: u64,
@@ -146,8 +146,8 @@ impl FakeRing {
         let mut random = Random::seeded(seed);
         let links = scripts.iter().map(|script| {
             let (client, wire) =
-                Client::new(script.clone(), faults.pieces, faults.windows, &mut random);
-            Link {
+                SimClient::new(script.clone(), faults.pieces, faults.windows, &mut random);
+            FakeLink {
                 client,
                 wire,
                 descriptor: None,
@@ -176,7 +176,7 @@ impl FakeRing {
             links: links.collect(),
             pool: Pool::new(faults.buffers, faults.buffer_bytes).expect("memory for buffers"),
             descriptors: Vec::new(),
-            listeners: (0..LISTENERS).map(|_| Listener::default()).collect(),
+            listeners: (0..LISTENERS).map(|_| FakeListener::default()).collect(),
             names: HashMap::new(),
             queue: VecDeque::new(),
             lanes: Lanes::default(),
@@ -236,7 +236,7 @@ impl FakeRing {
         link
     }
 
-    fn push(&mut self, operation: Operation) {
+    fn push(&mut self, operation: FakeOperation) {
         self.queue.push_back(operation);
         if self.odds(self.faults.early) {
             self.flush();
@@ -261,7 +261,7 @@ impl FakeRing {
         assert!(!state.owes, "a send overtakes the rest of an earlier one");
         state.sent_turn = turns + 1;
         self.sent_in_turn += len;
-        self.push(Operation::Send { link, key, bytes, closes });
+        self.push(FakeOperation::Send { link, key, bytes, closes });
     }
 
     /// Takes the socket from the worker, which may close it only when nothing is armed.
@@ -331,25 +331,25 @@ impl Ring for FakeRing {
         assert!(!state.armed_known, "accepting already");
         assert!(!state.finish_asked, "accepting after the end");
         state.armed_known = true;
-        self.push(Operation::Accept(listener));
+        self.push(FakeOperation::Accept(listener));
     }
 
     fn finish_accepting(&mut self, listener: ListenerIndex) {
         let state = &mut self.listeners[usize::from(listener)];
         assert!(!state.finish_asked, "finished twice");
         state.finish_asked = true;
-        self.push(Operation::FinishAccepting(listener));
+        self.push(FakeOperation::FinishAccepting(listener));
     }
 
     fn recv(&mut self, key: Key, socket: &Socket, expect: RecvMode) {
         let link = self.named(key, socket);
         assert!(!self.links[link].receive_known, "two receives of one connection");
         self.links[link].receive_known = true;
-        self.push(Operation::Receive { link, key, expect });
+        self.push(FakeOperation::Receive { link, key, expect });
     }
 
     fn cancel_recv(&mut self, key: Key) {
-        self.push(Operation::Cancel(key));
+        self.push(FakeOperation::Cancel(key));
     }
 
     fn send_buffer(&mut self) -> &mut [u8] {
@@ -379,7 +379,7 @@ impl Ring for FakeRing {
         assert!(!bytes.is_empty(), "nothing to send");
         state.owned_known = true;
         state.owes = false;
-        self.push(Operation::SendOwned { link, key, bytes });
+        self.push(FakeOperation::SendOwned { link, key, bytes });
     }
 
     fn set_rcvlowat(&mut self, socket: &Socket, bytes: u32) {
@@ -391,11 +391,11 @@ impl Ring for FakeRing {
     fn unsent_bytes(&self, _: Key, socket: &Socket) -> usize {
         let link = self.link(socket);
         let queued = self.queue.iter().map(|operation| match operation {
-            Operation::Send { link: to, bytes, .. } if *to == link => bytes.len(),
-            Operation::SendOwned { link: to, bytes, .. } if *to == link => bytes.len(),
+            FakeOperation::Send { link: to, bytes, .. } if *to == link => bytes.len(),
+            FakeOperation::SendOwned { link: to, bytes, .. } if *to == link => bytes.len(),
             _ => 0,
         });
-        let Link { client, wire, owned, .. } = &self.links[link];
+        let FakeLink { client, wire, owned, .. } = &self.links[link];
         if client.gone() || wire.client_end == Some(End::Reset) {
             return 0;
         }
@@ -423,12 +423,12 @@ impl Ring for FakeRing {
 
     fn close(&mut self, socket: Socket) {
         let link = self.give_away(socket);
-        self.push(Operation::Close { link, reset: false });
+        self.push(FakeOperation::Close { link, reset: false });
     }
 
     fn reset(&mut self, socket: Socket) {
         let link = self.give_away(socket);
-        self.push(Operation::Close { link, reset: true });
+        self.push(FakeOperation::Close { link, reset: true });
     }
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {

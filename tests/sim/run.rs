@@ -21,7 +21,7 @@ use annulus_ring::Ring;
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
 use super::answers::Told;
-use super::client::{Outcome, Script};
+use super::client::{ClientOutcome, ClientScript};
 use super::faults::Faults;
 use super::lanes::Lanes;
 use super::ring::{FakeRing, LISTENERS, SECURED_FROM, TIME_MAX_MS};
@@ -40,9 +40,9 @@ pub(crate) const SHUTDOWN_S: u32 = 5;
 pub(crate) const BATCH_REQUESTS_MAX: u32 = (RESPONSE_BATCH_BYTES + RESPONSE_BYTES_MAX) as u32 / 64;
 
 /// What became of one client.
-pub(crate) struct Report {
+pub(crate) struct SimReport {
     pub(crate) received: Vec<u8>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: ClientOutcome,
     pub(crate) forgiven: bool,
     /// The handshake came to its end, and the server said that no more follows.
     pub(crate) agreed: bool,
@@ -61,8 +61,8 @@ pub(crate) struct Report {
     pub(crate) closed_ms: Option<u64>,
 }
 
-impl Report {
-    pub(crate) fn told(&self, script: &Script, connection: bool) -> Told {
+impl SimReport {
+    pub(crate) fn told(&self, script: &ClientScript, connection: bool) -> Told {
         Told::read(&self.received, &script.requests, connection)
     }
 }
@@ -87,7 +87,7 @@ pub(crate) fn ledger(connections_max: u16, requests_per_s: u32, burst: u32) -> A
 
 /// A worker over a fake ring with these clients, and the clock of both.
 pub(crate) fn build(
-    scripts: &[Script],
+    scripts: &[ClientScript],
     faults: Faults,
     seed: u64,
     trace: &Trace,
@@ -97,7 +97,7 @@ pub(crate) fn build(
 
 /// The same, with limits to what one address may take.
 fn build_limited(
-    scripts: &[Script],
+    scripts: &[ClientScript],
     faults: Faults,
     seed: u64,
     trace: &Trace,
@@ -153,19 +153,24 @@ fn build_limited(
 }
 
 /// Lets these clients talk to a worker until all have left and it has stopped.
-pub(crate) fn run(scripts: &[Script], faults: Faults, seed: u64, trace: &Trace) -> Vec<Report> {
+pub(crate) fn run(
+    scripts: &[ClientScript],
+    faults: Faults,
+    seed: u64,
+    trace: &Trace,
+) -> Vec<SimReport> {
     let (worker, clock_ms, _) = build(scripts, faults, seed, trace);
     finish(worker, &clock_ms)
 }
 
 /// The same, with limits to what one address may take; all connections are uncounted at the end.
 pub(crate) fn run_limited(
-    scripts: &[Script],
+    scripts: &[ClientScript],
     faults: Faults,
     seed: u64,
     trace: &Trace,
     ledger: &Arc<ClientTable>,
-) -> Vec<Report> {
+) -> Vec<SimReport> {
     let limits = Some(Arc::clone(ledger));
     let (worker, clock_ms, _) = build_limited(scripts, faults, seed, trace, limits);
     let counts = ledger.config().connections_max > 0;
@@ -179,7 +184,7 @@ pub(crate) fn run_limited(
 }
 
 /// Turns the worker's loop to its end, and settles the accounts.
-pub(crate) fn finish(worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<Report> {
+pub(crate) fn finish(worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<SimReport> {
     finish_checked(worker, clock_ms, |_| {})
 }
 
@@ -188,7 +193,7 @@ fn finish_checked(
     mut worker: Worker<FakeRing>,
     clock_ms: &Cell<u64>,
     check: impl Fn(&Worker<FakeRing>),
-) -> Vec<Report> {
+) -> Vec<SimReport> {
     let now = || Duration::from_millis(clock_ms.get());
     while !worker.finished() {
         worker.wait().expect("the fake ring never breaks");
@@ -250,7 +255,7 @@ impl FakeRing {
     }
 
     /// What became of the clients, once they have read what is on its way to them.
-    pub(crate) fn reports(&mut self) -> Vec<Report> {
+    pub(crate) fn reports(&mut self) -> Vec<SimReport> {
         while !self.links.iter().all(|link| link.client.gone()) {
             assert!(self.now_ms() < TIME_MAX_MS, "a client waits for ever");
             self.step_clients();
@@ -259,9 +264,9 @@ impl FakeRing {
         // Completions that nobody will take any more hold their buffers until here.
         self.lanes = Lanes::default();
         assert_eq!(self.pool.free(), usize::from(self.pool.count()), "buffers are missing");
-        let reports = self.links.iter_mut().map(|link| Report {
+        let reports = self.links.iter_mut().map(|link| SimReport {
             received: std::mem::take(&mut link.client.received),
-            outcome: link.client.outcome.unwrap_or(Outcome::Left),
+            outcome: link.client.outcome.unwrap_or(ClientOutcome::Left),
             forgiven: link.forgiven,
             agreed: link.client.has_agreed(),
             notified: link.client.tls.as_ref().is_some_and(|tls| tls.notified),

@@ -7,21 +7,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use annulus::limits::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use annulus_swarm::Random;
 
-use super::client::{Ending, Expected, Request, Script, Trouble};
-use super::tls::{Farewell, Manner};
+use super::client::{ClientScript, Ending, Expected, Request, Trouble};
+use super::tls::{ConnectionEnd, Manner};
 
 /// One seed in so many has clients that speak TLS, and so many of them at most.
 pub(crate) const SEEDS_PER_SECURED: u64 = 3;
 const SECURED_MAX: usize = 4;
 
 /// The clients of one run.
-pub(crate) fn draw(seed: u64, random: &mut Random) -> Vec<Script> {
+pub(crate) fn draw(seed: u64, random: &mut Random) -> Vec<ClientScript> {
     let clients = match random.below(4) {
         0 => 1 + random.below(2),
         1 => 2 + random.below(6),
         _ => 6 + random.below(14),
     };
-    let mut scripts: Vec<Script> =
+    let mut scripts: Vec<ClientScript> =
         (0..clients).map(|number| draw_client(seed, number, random)).collect();
     if seed.is_multiple_of(SEEDS_PER_SECURED) {
         // A handshake costs as much as all the rest of a client.
@@ -33,10 +33,10 @@ pub(crate) fn draw(seed: u64, random: &mut Random) -> Vec<Script> {
 }
 
 /// Has a client speak TLS, or fail to.
-fn secure(script: &mut Script, random: &mut Random) {
+fn secure(script: &mut ClientScript, random: &mut Random) {
     script.secured = true;
     let mut manner = Manner {
-        farewell: [Farewell::Notify, Farewell::NotifyAndFin, Farewell::Fin]
+        farewell: [ConnectionEnd::Notify, ConnectionEnd::NotifyAndFin, ConnectionEnd::Fin]
             [random.below(3) as usize],
         split: random.below(2) == 0,
         resumes: random.below(3) == 0,
@@ -94,8 +94,8 @@ fn garbage(random: &mut Random) -> Vec<u8> {
     record
 }
 
-fn draw_client(seed: u64, number: u32, random: &mut Random) -> Script {
-    let mut writer = Writer { seed, number, random };
+fn draw_client(seed: u64, number: u32, random: &mut Random) -> ClientScript {
+    let mut writer = ScriptWriter { seed, number, random };
     let mut requests = Vec::new();
     let count = match writer.random.below(8) {
         0 => 0,
@@ -156,7 +156,7 @@ fn draw_client(seed: u64, number: u32, random: &mut Random) -> Script {
         4 => Trouble::Stays,
         _ => Trouble::None,
     };
-    Script {
+    ClientScript {
         peer: (random.below(10) > 0).then(|| peer(number)),
         connect_ms: u64::from(random.below(2) * random.below(3000)),
         requests,
@@ -185,13 +185,13 @@ pub(crate) fn framed(status: u16, text: impl Into<Vec<u8>>) -> Request {
     Request { bytes: text.into(), expected: Expected::Framed(status) }
 }
 
-struct Writer<'a> {
+struct ScriptWriter<'a> {
     seed: u64,
     number: u32,
     random: &'a mut Random,
 }
 
-impl Writer<'_> {
+impl ScriptWriter<'_> {
     /// One of this client's torrents, in percent-encoding; number 0 is the one it announces.
     fn hash(&self, torrent: u32) -> String {
         let mut hash = [0_u8; 20];

@@ -8,27 +8,27 @@ use super::answers::torrents_in;
 use super::bounds::{
     ANNOUNCE, TORRENTS, assert_after, client, full_scrape, hampered_sends, run_full, run_one,
 };
-use super::client::{Ending, Expected, Outcome, Request, Script, Trouble};
+use super::client::{ClientOutcome, ClientScript, Ending, Expected, Request, Trouble};
 use super::faults::{Faults, Windows};
-use super::ring::Operation;
-use super::run::{HANDSHAKE_S, HEADER_S, IDLE_S, Report, SEND_S, build, finish, run};
+use super::ring::FakeOperation;
+use super::run::{HANDSHAKE_S, HEADER_S, IDLE_S, SEND_S, SimReport, build, finish, run};
 use super::script::framed;
-use super::tls::{Farewell, Manner, costly_steps};
+use super::tls::{ConnectionEnd, Manner, costly_steps};
 use super::trace::Trace;
 
 /// A client that speaks TLS 1.2 or 1.3.
-pub(crate) fn secured(script: Script, old: bool) -> Script {
-    Script { secured: true, tls: Some(Manner::good(old)), ..script }
+pub(crate) fn secured(script: ClientScript, old: bool) -> ClientScript {
+    ClientScript { secured: true, tls: Some(Manner::good(old)), ..script }
 }
 
 /// The same, which gets no further than so many bytes of its handshake.
-fn unfinished(number: u32, old: bool, handshake_max: usize) -> Script {
+fn unfinished(number: u32, old: bool, handshake_max: usize) -> ClientScript {
     let tls = Some(Manner { handshake_max, ..Manner::good(old) });
-    Script { tls, ..secured(client(number, vec![], Ending::Await), old) }
+    ClientScript { tls, ..secured(client(number, vec![], Ending::Await), old) }
 }
 
-fn assert_said_goodbye(report: &Report) {
-    assert_eq!(report.outcome, Outcome::Closed);
+fn assert_said_goodbye(report: &SimReport) {
+    assert_eq!(report.outcome, ClientOutcome::Closed);
     assert!(report.agreed && report.notified, "no close_notify");
 }
 
@@ -38,7 +38,7 @@ fn a_handshake_that_does_not_end_is_closed_without_a_word() {
     for (old, handshake_max) in [(false, 0), (false, 1), (true, 100), (false, 260), (true, 230)] {
         let report = run_one(&unfinished(1, old, handshake_max), Faults::none());
         assert_after(report.closed_ms.expect("closed"), &report, HANDSHAKE_S);
-        assert_eq!(report.outcome, Outcome::Closed);
+        assert_eq!(report.outcome, ClientOutcome::Closed);
         assert!(!report.notified && !report.alerted && report.received.is_empty());
     }
 }
@@ -88,7 +88,7 @@ fn close_notify_in_the_middle_of_a_request_is_answered() {
     for old in [false, true] {
         let requests = vec![framed(200, ANNOUNCE), framed(400, &ANNOUNCE[..40])];
         let mut script = secured(client(1, requests, Ending::HalfClose), old);
-        script.tls = Some(Manner { farewell: Farewell::Notify, ..Manner::good(old) });
+        script.tls = Some(Manner { farewell: ConnectionEnd::Notify, ..Manner::good(old) });
         let report = run_one(&script, Faults::none());
         assert_eq!(report.told(&script, true).statuses, [200, 400]);
         assert_said_goodbye(&report);
@@ -100,7 +100,7 @@ fn close_notify_in_the_middle_of_a_request_is_answered() {
 #[test]
 fn a_session_that_goes_on_is_served_and_ended_like_any_other() {
     for old in [false, true] {
-        let resumed = |script: Script| Script {
+        let resumed = |script: ClientScript| ClientScript {
             tls: Some(Manner { resumes: true, ..Manner::good(old) }),
             ..secured(script, old)
         };
@@ -119,11 +119,12 @@ fn a_session_that_goes_on_is_served_and_ended_like_any_other() {
 
 #[test]
 fn plain_http_is_told_that_it_is_wrong_here() {
-    let script = Script { secured: true, ..client(1, vec![framed(400, ANNOUNCE)], Ending::Await) };
+    let script =
+        ClientScript { secured: true, ..client(1, vec![framed(400, ANNOUNCE)], Ending::Await) };
     let report = run_one(&script, Faults::none());
     assert_eq!(report.told(&script, true).statuses, [400]);
     assert!(String::from_utf8_lossy(&report.received).contains("https://"));
-    assert_eq!(report.outcome, Outcome::Closed);
+    assert_eq!(report.outcome, ClientOutcome::Closed);
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn a_hello_is_answered_in_plain_text_where_http_is_spoken() {
         let report = run_one(&script, Faults::none());
         assert_eq!(report.told(&script, true).statuses, [400]);
         assert!(String::from_utf8_lossy(&report.received).contains("write http://"));
-        assert_eq!(report.outcome, Outcome::Closed);
+        assert_eq!(report.outcome, ClientOutcome::Closed);
         assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
     }
 }
@@ -150,7 +151,7 @@ fn what_is_no_record_is_answered_by_an_alert() {
             let report = run_one(&script, Faults::none());
             assert_eq!(report.told(&script, true).statuses.len(), requests.len());
             assert!(report.alerted, "no alert for {:?}", script.tls);
-            assert_eq!(report.outcome, Outcome::Closed);
+            assert_eq!(report.outcome, ClientOutcome::Closed);
             // A few bytes in place of the end of a handshake are left unread for a moment.
             let unread_ms = if old { 0 } else { 1000 * u64::from(TOGETHER_S) };
             assert!(report.ended_ms < 1000 + unread_ms, "waited for {} ms", report.ended_ms);
@@ -169,7 +170,7 @@ fn every_costly_step_of_a_handshake_is_known() {
 #[test]
 fn all_costly_steps_are_spread_over_turns() {
     for (old, steps) in [(false, 1), (true, 2)] {
-        let scripts: Vec<Script> = (0..5 * HANDSHAKES_PER_TURN_MAX)
+        let scripts: Vec<ClientScript> = (0..5 * HANDSHAKES_PER_TURN_MAX)
             .map(|number| secured(client(number, vec![framed(200, ANNOUNCE)], Ending::Close), old))
             .collect();
         let faults = Faults { buffers: 1000, ..Faults::none() };
@@ -195,7 +196,7 @@ fn handshakes_go_on_however_many_requests_there_are() {
     // Enough for many turns, and one handshake beside them.
     for (old, steps) in [(false, 1), (true, 2)] {
         let flood = |number| client(number, vec![framed(200, ANNOUNCE); 600], Ending::Close);
-        let mut scripts: Vec<Script> = (0..100).map(flood).collect();
+        let mut scripts: Vec<ClientScript> = (0..100).map(flood).collect();
         scripts.push(secured(client(100, vec![framed(200, ANNOUNCE)], Ending::Close), old));
         let faults = Faults { buffers: 1000, buffer_bytes: 8192, ..Faults::none() };
         let (mut worker, clock_ms, _) = build(&scripts, faults, 0, &Trace::default());
@@ -217,7 +218,7 @@ fn handshakes_go_on_however_many_requests_there_are() {
 
 #[test]
 fn many_handshakes_are_spread_over_turns() {
-    let scripts: Vec<Script> = (0..5 * HANDSHAKES_PER_TURN_MAX)
+    let scripts: Vec<ClientScript> = (0..5 * HANDSHAKES_PER_TURN_MAX)
         .map(|number| secured(client(number, vec![framed(200, ANNOUNCE)], Ending::Close), false))
         .collect();
     let faults = Faults { buffers: 1000, ..Faults::none() };
@@ -227,7 +228,7 @@ fn many_handshakes_are_spread_over_turns() {
     for _ in 0..2 {
         worker.wait().expect("the fake ring never breaks");
         worker.act((clock_ms.get() / 1000) as u32);
-        let is_send = |queued: &&Operation| matches!(queued, Operation::Send { .. });
+        let is_send = |queued: &&FakeOperation| matches!(queued, FakeOperation::Send { .. });
         most = most.max(worker.ring().queue.iter().filter(is_send).count());
     }
     assert_eq!(most, HANDSHAKES_PER_TURN_MAX as usize);
@@ -244,7 +245,7 @@ fn who_pipelines_and_reads_is_answered_whatever_it_sends() {
         let script = secured(client(1, vec![framed(200, ANNOUNCE); 2000], Ending::Close), old);
         let report = run_one(&script, Faults { windows, ..Faults::none() });
         assert_eq!(report.told(&script, true).answers.len(), 2000, "{windows:?}");
-        assert_eq!(report.outcome, Outcome::Content);
+        assert_eq!(report.outcome, ClientOutcome::Content);
     }
 }
 
@@ -257,7 +258,7 @@ fn a_long_record_is_received_whole_however_few_the_buffers() {
         let faults = Faults { buffer_bytes: 100, cut: 700, no_buffers: 700, ..Faults::none() };
         let report = run(std::slice::from_ref(&script), faults, seed, &Trace::default()).remove(0);
         assert!(report.ended_ms < 1000, "seed {seed}: waited for {} ms", report.ended_ms);
-        assert_eq!(report.outcome, Outcome::Content);
+        assert_eq!(report.outcome, ClientOutcome::Content);
     }
 }
 
@@ -265,11 +266,11 @@ fn a_long_record_is_received_whole_however_few_the_buffers() {
 fn who_never_reads_is_reset_and_costs_bounded_memory() {
     let requests = vec![framed(200, ANNOUNCE); 10_000];
     let script = secured(client(1, requests, Ending::Await), false);
-    let script = Script { trouble: Trouble::NeverReads, ..script };
+    let script = ClientScript { trouble: Trouble::NeverReads, ..script };
     let report = run_one(&script, Faults { windows: Windows::Slow, ..Faults::none() });
     assert!(report.agreed);
     assert_after(report.closed_ms.expect("closed"), &report, SEND_S);
-    assert_eq!(report.outcome, Outcome::Reset);
+    assert_eq!(report.outcome, ClientOutcome::Reset);
     // Of the 800 kB that were offered.
     assert!(report.taken < 64 * 1024, "{} bytes taken", report.taken);
 }

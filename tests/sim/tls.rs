@@ -102,7 +102,7 @@ fn acquainted(config: &ClientConfig) -> Arc<ClientConfig> {
 
 /// How a client that speaks TLS takes its leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Farewell {
+pub(crate) enum ConnectionEnd {
     /// By close_notify; TCP is left open until the server closes it.
     Notify,
     /// By close_notify and then by TCP.
@@ -118,7 +118,7 @@ pub(crate) struct Manner {
     pub(crate) old: bool,
     /// Goes on with a session of an earlier connection.
     pub(crate) resumes: bool,
-    pub(crate) farewell: Farewell,
+    pub(crate) farewell: ConnectionEnd,
     /// Its bytes arrive in pieces that are no records.
     pub(crate) split: bool,
     /// Bytes of its handshake that it sends at most.
@@ -130,7 +130,7 @@ pub(crate) struct Manner {
 impl Manner {
     /// A client that keeps to the protocol.
     pub(crate) fn good(old: bool) -> Manner {
-        let farewell = Farewell::NotifyAndFin;
+        let farewell = ConnectionEnd::NotifyAndFin;
         Manner {
             old,
             resumes: false,
@@ -245,12 +245,12 @@ impl Session {
 
     /// Leaves, as is its manner: whether that takes the end of TCP's side.
     pub(crate) fn leave(&mut self) -> bool {
-        if !self.left && self.manner.farewell != Farewell::Fin && !self.is_handshaking() {
+        if !self.left && self.manner.farewell != ConnectionEnd::Fin && !self.is_handshaking() {
             self.tls.send_close_notify();
             self.gather();
         }
         self.left = true;
-        self.manner.farewell != Farewell::Notify
+        self.manner.farewell != ConnectionEnd::Notify
     }
 
     /// Has its garbage follow what it said.

@@ -114,9 +114,9 @@ impl AccessListTracker {
 
 /// The reason of a failure that asks the client to retry no sooner than in an hour.
 #[track_caller]
-pub(crate) fn refusal_reason(reply: &HttpResponse) -> String {
-    let reason = failure_reason(reply);
-    assert_eq!(decode(&reply.body).integer("retry in"), 60, "minutes");
+pub(crate) fn refusal_reason(response: &HttpResponse) -> String {
+    let reason = failure_reason(response);
+    assert_eq!(decode(&response.body).integer("retry in"), 60, "minutes");
     reason
 }
 

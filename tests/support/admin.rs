@@ -38,19 +38,22 @@ impl AdminClient {
     /// The value of `/stats.json`.
     #[track_caller]
     pub(crate) fn stats(&self) -> Value {
-        let reply = self.get("/stats.json");
-        assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
-        serde_json::from_slice(&reply.body).unwrap()
+        let response = self.get("/stats.json");
+        assert_eq!(
+            (response.status, response.header("content-type")),
+            (200, Some("application/json"))
+        );
+        serde_json::from_slice(&response.body).unwrap()
     }
 
     /// The text of `/metrics`.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
-        let reply = self.get("/metrics");
-        assert_eq!(reply.status, 200);
-        let content_type = reply.header("content-type");
+        let response = self.get("/metrics");
+        assert_eq!(response.status, 200);
+        let content_type = response.header("content-type");
         assert_eq!(content_type, Some("text/plain; version=0.0.4; charset=utf-8"));
-        String::from_utf8(reply.body).unwrap()
+        String::from_utf8(response.body).unwrap()
     }
 
     /// The current value of all samples.

@@ -116,13 +116,13 @@ impl<S: Read + Write> HttpClient<S> {
     /// Reads a response with a Content-Length and its body.
     #[track_caller]
     pub(crate) fn read_response(&mut self) -> HttpResponse {
-        let mut reply = self.read_response_head();
-        let length = content_length(&reply).expect("a Content-Length");
+        let mut response = self.read_response_head();
+        let length = content_length(&response).expect("a Content-Length");
         while self.unread.len() < length {
             assert!(self.read_more().unwrap() > 0, "ended in a body: {:?}", self.unread);
         }
-        reply.body = self.unread.drain(..length).collect();
-        reply
+        response.body = self.unread.drain(..length).collect();
+        response
     }
 
     /// Reads the head of a response that has no body, as to a HEAD request.
@@ -144,11 +144,11 @@ impl<S: Read + Write> HttpClient<S> {
     /// Reads a response without a Content-Length to the end of the connection.
     #[track_caller]
     pub(crate) fn read_response_to_end(mut self) -> HttpResponse {
-        let mut reply = self.read_response_head();
-        assert_eq!(content_length(&reply), None);
+        let mut response = self.read_response_head();
+        assert_eq!(content_length(&response), None);
         while self.read_more().unwrap() > 0 {}
-        reply.body = self.unread;
-        reply
+        response.body = self.unread;
+        response
     }
 
     /// Asserts that the tracker closes the connection without sending another byte.
@@ -222,8 +222,8 @@ impl<S: Read + Write> HttpClient<S> {
     }
 }
 
-fn content_length(reply: &HttpResponse) -> Option<usize> {
-    reply.header("content-length").map(|length| length.parse().unwrap())
+fn content_length(response: &HttpResponse) -> Option<usize> {
+    response.header("content-length").map(|length| length.parse().unwrap())
 }
 
 #[track_caller]

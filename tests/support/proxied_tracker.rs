@@ -111,8 +111,8 @@ impl ProxiedTracker {
     /// Asserts that this response, and the responses to others from now on, name this client
     /// address.
     #[track_caller]
-    pub(crate) fn assert_client(&self, torrent: u8, reply: &HttpResponse, client: IpAddr) {
-        assert_eq!(external_ip(reply), client);
+    pub(crate) fn assert_client(&self, torrent: u8, response: &HttpResponse, client: IpAddr) {
+        assert_eq!(external_ip(response), client);
         self.assert_peers(torrent, &[client]);
     }
 
@@ -132,8 +132,8 @@ impl ProxiedTracker {
 
 /// The `external ip` of an announce response.
 #[track_caller]
-pub(crate) fn external_ip(reply: &HttpResponse) -> IpAddr {
-    match parse_announce(reply).body.get("external ip") {
+pub(crate) fn external_ip(response: &HttpResponse) -> IpAddr {
+    match parse_announce(response).body.get("external ip") {
         Some(Bencode::Bytes(bytes)) => match bytes.len() {
             4 => IpAddr::from(*bytes.first_chunk::<4>().unwrap()),
             16 => IpAddr::from(*bytes.first_chunk::<16>().unwrap()),

@@ -86,9 +86,9 @@ impl<'t> TestTorrent<'t> {
 
 /// Parses a response that must be a successful announce response with all mandatory keys.
 #[track_caller]
-pub(crate) fn parse_announce(reply: &HttpResponse) -> ParsedAnnounce {
-    assert_eq!(reply.status, 200, "{reply:?}");
-    let whole = decode(&reply.body);
+pub(crate) fn parse_announce(response: &HttpResponse) -> ParsedAnnounce {
+    assert_eq!(response.status, 200, "{response:?}");
+    let whole = decode(&response.body);
     assert_eq!(whole.get("failure reason"), None);
     let mut peers = match whole.get("peers") {
         Some(Bencode::Bytes(bytes)) => compact_v4(bytes),
@@ -111,9 +111,9 @@ pub(crate) fn parse_announce(reply: &HttpResponse) -> ParsedAnnounce {
 
 /// Parses a response that must be a successful scrape response.
 #[track_caller]
-pub(crate) fn parse_scrape(reply: &HttpResponse) -> Vec<(Vec<u8>, ScrapeCounts)> {
-    assert_eq!(reply.status, 200, "{reply:?}");
-    let whole = decode(&reply.body);
+pub(crate) fn parse_scrape(response: &HttpResponse) -> Vec<(Vec<u8>, ScrapeCounts)> {
+    assert_eq!(response.status, 200, "{response:?}");
+    let whole = decode(&response.body);
     assert_eq!(whole.keys(), ["files"]);
     let files = whole.get("files").unwrap();
     let read = |(info_hash, file): &(Vec<u8>, Bencode)| {
@@ -130,9 +130,9 @@ pub(crate) fn parse_scrape(reply: &HttpResponse) -> Vec<(Vec<u8>, ScrapeCounts)>
 
 /// The failure reason of a response that must be a failure.
 #[track_caller]
-pub(crate) fn failure_reason(reply: &HttpResponse) -> String {
-    assert_eq!(reply.status, 200, "{reply:?}");
-    let whole = decode(&reply.body);
+pub(crate) fn failure_reason(response: &HttpResponse) -> String {
+    assert_eq!(response.status, 200, "{response:?}");
+    let whole = decode(&response.body);
     assert_eq!(whole.keys(), ["failure reason", "interval", "min interval", "retry in"]);
     assert!((1800..=1980).contains(&whole.integer("interval")), "{whole:?}");
     assert_eq!(whole.integer("min interval"), 900);

@@ -9,7 +9,7 @@ use super::network::Network;
 
 /// A BitTorrent client of Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
+pub(crate) enum ClientProgram {
     /// aria2.
     Aria2,
     /// Transmission's daemon.
@@ -45,10 +45,14 @@ pub(crate) struct Share<'a> {
     pub(crate) state: PathBuf,
 }
 
-impl Client {
+impl ClientProgram {
     /// The clients with TLS; all verify certificates.
-    pub(crate) const WITH_TLS: [Client; 4] =
-        [Client::Aria2, Client::Transmission, Client::Libtorrent, Client::Rtorrent];
+    pub(crate) const WITH_TLS: [ClientProgram; 4] = [
+        ClientProgram::Aria2,
+        ClientProgram::Transmission,
+        ClientProgram::Libtorrent,
+        ClientProgram::Rtorrent,
+    ];
 
     /// Starts a peer on a host.
     pub(crate) fn start(self, network: &Network, host: u8, share: &Share<'_>) -> Peer {
@@ -56,11 +60,11 @@ impl Client {
             fs::create_dir_all(directory).expect("a peer's directory");
         }
         let mut command = match self {
-            Client::Aria2 => aria2(network, host, share),
-            Client::Transmission => transmission(network, host, share),
-            Client::Rtorrent => rtorrent(network, host, share),
-            Client::Libtorrent => libtorrent(network, host, share),
-            Client::Ctorrent => ctorrent(network, host, share),
+            ClientProgram::Aria2 => aria2(network, host, share),
+            ClientProgram::Transmission => transmission(network, host, share),
+            ClientProgram::Rtorrent => rtorrent(network, host, share),
+            ClientProgram::Libtorrent => libtorrent(network, host, share),
+            ClientProgram::Ctorrent => ctorrent(network, host, share),
         };
         let log = share.state.join("log");
         let output = File::create(&log).expect("a peer's log");
@@ -88,23 +92,25 @@ impl Client {
         let trust = |variable| root.map(|root| (variable, root.as_os_str()));
         let verbose = ("TR_CURL_VERBOSE", OsStr::new("1"));
         match self {
-            Client::Transmission => trust("CURL_CA_BUNDLE").into_iter().chain([verbose]).collect(),
-            Client::Libtorrent => trust("SSL_CERT_FILE").into_iter().collect(),
-            Client::Aria2 | Client::Rtorrent | Client::Ctorrent => Vec::new(),
+            ClientProgram::Transmission => {
+                trust("CURL_CA_BUNDLE").into_iter().chain([verbose]).collect()
+            }
+            ClientProgram::Libtorrent => trust("SSL_CERT_FILE").into_iter().collect(),
+            ClientProgram::Aria2 | ClientProgram::Rtorrent | ClientProgram::Ctorrent => Vec::new(),
         }
     }
 
     /// Whether it announces the completion at once. rTorrent delays `completed` until its next
     /// regular announce if the download was quick; ctorrent keeps to the interval too.
     pub(crate) fn reports_completion_at_once(self) -> bool {
-        !matches!(self, Client::Rtorrent | Client::Ctorrent)
+        !matches!(self, ClientProgram::Rtorrent | ClientProgram::Ctorrent)
     }
 
     /// The piece size of a torrent that this client leeches. aria2 reports several new pieces by
     /// another `bitfield` message in the middle of a connection, on which rTorrent and ctorrent
     /// disconnect: with a single piece this does not happen.
     pub(crate) fn piece_bytes(self, file_bytes: usize) -> usize {
-        if self == Client::Aria2 { file_bytes.next_power_of_two() } else { 64 * 1024 }
+        if self == ClientProgram::Aria2 { file_bytes.next_power_of_two() } else { 64 * 1024 }
     }
 }
 

@@ -5,10 +5,10 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::clients::{Client, Share};
+use super::clients::{ClientProgram, Share};
 use super::network::{Family, Network};
 use super::{
-    SEEDER_MAX, Scheme, Start, Transfer, announce_url, missing, start_tracker, wait_until,
+    LeechFrom, SEEDER_MAX, Scheme, Transfer, announce_url, missing, start_tracker, wait_until,
     write_random_file,
 };
 use crate::support::authority::{Authority, KeyKind};
@@ -41,13 +41,13 @@ impl Trust {
 }
 
 /// What a client logs about a certificate that it does not trust.
-fn complaint(client: Client) -> &'static str {
+fn complaint(client: ClientProgram) -> &'static str {
     match client {
-        Client::Aria2 => "not signed by known authorities",
-        Client::Transmission => "SSL certificate problem",
-        Client::Libtorrent => "certificate verify failed",
-        Client::Rtorrent => "SSL peer certificate or SSH remote key was not OK",
-        Client::Ctorrent => unreachable!("it does not speak TLS"),
+        ClientProgram::Aria2 => "not signed by known authorities",
+        ClientProgram::Transmission => "SSL certificate problem",
+        ClientProgram::Libtorrent => "certificate verify failed",
+        ClientProgram::Rtorrent => "SSL peer certificate or SSH remote key was not OK",
+        ClientProgram::Ctorrent => unreachable!("it does not speak TLS"),
     }
 }
 
@@ -57,7 +57,7 @@ fn unknown_roots_are_not_trusted() {
         return;
     }
     let scratch = TempDir::new("strangers");
-    let clients = Client::WITH_TLS;
+    let clients = ClientProgram::WITH_TLS;
     let network = Network::new("strangers", Family::V4, clients.len() as u8);
     let trust = Trust::new(network.hub_address());
     let tracker = start_tracker(&network, "auto", Some(&trust));
@@ -68,7 +68,7 @@ fn unknown_roots_are_not_trusted() {
         trusted: Some(trust.root()),
         hosts: (0, 1),
         directory: scratch.path(),
-        start: Start::Torrent,
+        start: LeechFrom::Torrent,
     };
     let torrent = scratch.path().join("file.torrent");
     let mut peers = Vec::new();

@@ -41,7 +41,7 @@ fn configure(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
 }
 
 /// One client.
-pub(crate) struct Client {
+pub(crate) struct FuzzClient {
     tls: ClientConnection,
     /// It could make nothing of what it heard, or heard that the server could not.
     failed: bool,
@@ -56,7 +56,7 @@ fn acquainted(config: &ClientConfig, server: &mut TlsSession) -> Arc<ClientConfi
     let mut config = config.clone();
     config.resumption = Resumption::in_memory_sessions(1);
     let config = Arc::new(config);
-    let mut client = Client::over(&config);
+    let mut client = FuzzClient::over(&config);
     let mut out = vec![0; FLIGHT_BYTES_MAX];
     while client.wants_to_send() {
         let mut written = server.open(&mut client.take(), &mut Vec::new(), &mut out);
@@ -67,13 +67,13 @@ fn acquainted(config: &ClientConfig, server: &mut TlsSession) -> Arc<ClientConfi
     config
 }
 
-impl Client {
+impl FuzzClient {
     /// A client of TLS 1.2, if `old`, or 1.3, which resumes a session of `before`, if any.
-    pub(crate) fn new(old: bool, before: Option<&mut TlsSession>) -> Client {
+    pub(crate) fn new(old: bool, before: Option<&mut TlsSession>) -> FuzzClient {
         let config = &CONFIGS[usize::from(!old)];
         match before {
-            Some(server) => Client::over(&acquainted(config, server)),
-            None => Client::over(config),
+            Some(server) => FuzzClient::over(&acquainted(config, server)),
+            None => FuzzClient::over(config),
         }
     }
 
@@ -82,12 +82,12 @@ impl Client {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    fn over(config: &Arc<ClientConfig>) -> Client {
+    fn over(config: &Arc<ClientConfig>) -> FuzzClient {
         let config = Arc::clone(config);
         let host = ServerName::try_from(HOST).expect("a host's name");
         let mut tls = ClientConnection::new(config, host).expect("a client");
         tls.set_buffer_limit(None);
-        Client { tls, failed: false, told: Vec::new(), notified: false }
+        FuzzClient { tls, failed: false, told: Vec::new(), notified: false }
     }
 
     /// Whether the handshake is over, and went well.

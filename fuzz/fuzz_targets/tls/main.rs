@@ -1,7 +1,7 @@
 //! TLS: whatever becomes of a client's bytes on their way, it is told nothing that it would
 //! not be told in plain, and what is told ends as the protocol wants it.
 //!
-//! The input begins with a script ([`Script`]); what follows are plain requests, which a real
+//! The input begins with a script ([`FuzzScript`]); what follows are plain requests, which a real
 //! client encrypts, or bytes that are handed to the server as they are.
 #![no_main]
 
@@ -12,18 +12,18 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
+use annulus::clock::Clock;
 use annulus::config::{CertificateFiles, ProtocolConfig};
 use annulus::connection::{Action, Connection, Handler, RequestError, Timeouts, TlsBuffers, Turn};
-use annulus::os::FileSource;
 use annulus::limits::{FLIGHT_BYTES_MAX, HEAD_BYTES_MAX, UNFINISHED_RECORDS_BYTES_MAX};
+use annulus::os::FileSource;
 use annulus::server::{Server, ServerParts};
 use annulus::tls::{Certificates, TlsAcceptor, TlsContext, encrypted_bytes_max};
-use annulus::clock::Clock;
 use annulus_swarm::{SwarmConfig, Swarms};
 use libfuzzer_sys::fuzz_target;
 
-use client::{CERTIFICATE, Client, KEY};
-use script::{Farewell, Script};
+use client::{CERTIFICATE, FuzzClient, KEY};
+use script::{FuzzScript, FuzzedEnd};
 
 const TIMEOUTS: Timeouts = Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 };
 const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
@@ -41,7 +41,7 @@ static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(|| {
 
 /// One connection of a server that has answered nothing before, so that all give the same
 /// answers.
-struct Service {
+struct FuzzedServer {
     server: Server,
     connection: Connection,
     tls_buffers: TlsBuffers,
@@ -49,8 +49,8 @@ struct Service {
     closed: bool,
 }
 
-impl Service {
-    fn new(secured: bool, room: usize) -> Service {
+impl FuzzedServer {
+    fn new(secured: bool, room: usize) -> FuzzedServer {
         let settings = SwarmConfig {
             torrents_max: 100,
             peers_max: 1000,
@@ -68,7 +68,7 @@ impl Service {
             }
             false => Connection::new(PEER, None, 0, &TIMEOUTS),
         };
-        Service {
+        FuzzedServer {
             server,
             connection,
             tls_buffers: TlsBuffers::new(replies_bytes),
@@ -79,7 +79,7 @@ impl Service {
 
     /// Hands it bytes as a worker would. Returns what it sends.
     fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let Service { server, connection, tls_buffers, out, .. } = self;
+        let FuzzedServer { server, connection, tls_buffers, out, .. } = self;
         let mut bytes = bytes.to_vec();
         let mut sent = Vec::new();
         loop {
@@ -116,7 +116,7 @@ impl Service {
     }
 
     fn abort(&mut self, error: RequestError) -> Vec<u8> {
-        let Service { server, connection, tls_buffers, out, .. } = self;
+        let FuzzedServer { server, connection, tls_buffers, out, .. } = self;
         let len = connection.abort(error, server, tls_buffers, out);
         self.closed = true;
         self.out[..len].to_vec()
@@ -125,7 +125,7 @@ impl Service {
 
 /// What these requests are answered with where nothing is encrypted.
 fn answers_in_plain(requests: &[u8]) -> Vec<u8> {
-    let mut service = Service::new(false, 1 << 16);
+    let mut service = FuzzedServer::new(false, 1 << 16);
     let mut answers = service.receive(requests);
     if !service.closed {
         answers.extend(service.end());
@@ -134,10 +134,10 @@ fn answers_in_plain(requests: &[u8]) -> Vec<u8> {
 }
 
 /// A client's conversation; its bytes may change on the way.
-fn converse(script: &Script, requests: &[u8]) {
-    let mut service = Service::new(true, script.room);
+fn converse(script: &FuzzScript, requests: &[u8]) {
+    let mut service = FuzzedServer::new(true, script.room);
     let mut before = script.resumes.then(|| ACCEPTOR.accept().expect("memory"));
-    let mut client = Client::new(script.old, before.as_mut());
+    let mut client = FuzzClient::new(script.old, before.as_mut());
     let mut way = script.way();
     let mut records = script.records(requests);
     let mut left = false;
@@ -159,7 +159,7 @@ fn converse(script: &Script, requests: &[u8]) {
         if said.count() > 0 {
             continue;
         }
-        if left || script.farewell == Farewell::None {
+        if left || script.farewell == FuzzedEnd::None {
             break;
         }
         left = true;
@@ -170,7 +170,7 @@ fn converse(script: &Script, requests: &[u8]) {
         assert!(client.may_speak(), "no handshake");
         assert_eq!(client.resumed(), script.resumes, "the session");
         if !service.closed {
-            assert!(script.farewell == Farewell::None, "close_notify is not heeded");
+            assert!(script.farewell == FuzzedEnd::None, "close_notify is not heeded");
             client.hear(&service.end(), true);
         } else {
             assert!(client.notified, "no close_notify");
@@ -191,8 +191,8 @@ fn converse(script: &Script, requests: &[u8]) {
 
 /// Bytes that no client made: the server's are records all the same, unless the others are
 /// none of TLS from the first on.
-fn babble(script: &Script, bytes: &[u8]) {
-    let mut service = Service::new(true, script.room);
+fn babble(script: &FuzzScript, bytes: &[u8]) {
+    let mut service = FuzzedServer::new(true, script.room);
     let mut sent = Vec::new();
     for piece in script.pieces(bytes) {
         sent.extend(service.receive(piece));
@@ -219,7 +219,7 @@ fn babble(script: &Script, bytes: &[u8]) {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some((script, rest)) = Script::read(input) else { return };
+    let Some((script, rest)) = FuzzScript::read(input) else { return };
     if script.raw {
         babble(&script, rest);
     // What a plain connection takes for TLS is no request inside of it either.

@@ -5,7 +5,7 @@ const HEADER_BYTES: usize = 5;
 
 /// How a client ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Farewell {
+pub(crate) enum FuzzedEnd {
     /// With close_notify.
     Notify,
     /// With nothing: TCP ends.
@@ -13,14 +13,14 @@ pub(crate) enum Farewell {
 }
 
 /// The first bytes of an input.
-pub(crate) struct Script {
+pub(crate) struct FuzzScript {
     /// What follows goes to the server as it is; otherwise it is what a client says.
     pub(crate) raw: bool,
     /// TLS 1.2 instead of 1.3.
     pub(crate) old: bool,
     /// It goes on with an earlier session.
     pub(crate) resumes: bool,
-    pub(crate) farewell: Farewell,
+    pub(crate) farewell: FuzzedEnd,
     /// Bytes of reply space beyond the longest reply.
     pub(crate) room: usize,
     /// How what is sent is cut.
@@ -31,16 +31,16 @@ pub(crate) struct Script {
     mutations: Vec<Mutation>,
 }
 
-impl Script {
+impl FuzzScript {
     /// The script, and what follows it.
-    pub(crate) fn read(input: &[u8]) -> Option<(Script, &[u8])> {
+    pub(crate) fn read(input: &[u8]) -> Option<(FuzzScript, &[u8])> {
         let (&[flags, cut, step, room, record, mutations], mut rest) =
             input.split_first_chunk::<6>()?;
-        let mut script = Script {
+        let mut script = FuzzScript {
             raw: flags & 1 != 0,
             old: flags & 2 != 0,
             resumes: flags & 8 != 0,
-            farewell: if flags & 4 != 0 { Farewell::None } else { Farewell::Notify },
+            farewell: if flags & 4 != 0 { FuzzedEnd::None } else { FuzzedEnd::Notify },
             room: usize::from(room) * 8,
             cut,
             step,
