@@ -29,7 +29,7 @@ pub enum Target<'b> {
 }
 
 #[derive(Clone, Copy)]
-enum Service {
+enum TargetKind {
     Announce,
     Scrape,
 }
@@ -54,8 +54,8 @@ fn classify_other(target: &[u8]) -> Target<'_> {
         None => (local, Query::new(&local[local.len()..])),
     };
     match service(path, query).or_else(|| query.has_info_hash().then(|| service_anywhere(path))) {
-        Some(Service::Announce) => Target::Announce(query),
-        Some(Service::Scrape) => Target::Scrape(query),
+        Some(TargetKind::Announce) => Target::Announce(query),
+        Some(TargetKind::Scrape) => Target::Scrape(query),
         None => Target::Other(local),
     }
 }
@@ -81,7 +81,7 @@ fn without_authority(target: &[u8]) -> &[u8] {
 
 /// What a path asks for by itself; that of an announce may ask for a scrape if the query has an
 /// info hash.
-fn service(path: &[u8], query: Query<'_>) -> Option<Service> {
+fn service(path: &[u8], query: Query<'_>) -> Option<TargetKind> {
     let path = path.strip_prefix(b"/")?;
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let mut segments = path.split(|&byte| byte == b'/');
@@ -96,23 +96,23 @@ fn service(path: &[u8], query: Query<'_>) -> Option<Service> {
 }
 
 /// What a query with an info hash asks for under this path.
-fn service_anywhere(path: &[u8]) -> Service {
+fn service_anywhere(path: &[u8]) -> TargetKind {
     let mut segments = path.rsplit(|&byte| byte == b'/').filter(|segment| !segment.is_empty());
     let last = segments.clone().next().and_then(scrape);
-    last.or_else(|| segments.find_map(keyword)).unwrap_or(Service::Announce)
+    last.or_else(|| segments.find_map(keyword)).unwrap_or(TargetKind::Announce)
 }
 
-fn keyword(segment: &[u8]) -> Option<Service> {
+fn keyword(segment: &[u8]) -> Option<TargetKind> {
     match segment.strip_suffix(b".php").unwrap_or(segment) {
-        b"announce" => Some(Service::Announce),
-        b"scrape" => Some(Service::Scrape),
+        b"announce" => Some(TargetKind::Announce),
+        b"scrape" => Some(TargetKind::Scrape),
         _ => None,
     }
 }
 
 /// A scrape, if the segment begins with that word.
-fn scrape(segment: &[u8]) -> Option<Service> {
-    Decoded::new(segment).begins_with(b"scrape").then_some(Service::Scrape)
+fn scrape(segment: &[u8]) -> Option<TargetKind> {
+    Decoded::new(segment).begins_with(b"scrape").then_some(TargetKind::Scrape)
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub struct Swarms {
 }
 
 /// What the steps of one announce share.
-struct AnnounceContext<'a> {
+struct PendingAnnounce<'a> {
     request: &'a AnnounceRequest,
     /// The keyed hash of the info hash.
     hash: u64,
@@ -89,7 +89,7 @@ struct AnnounceContext<'a> {
     sample: &'a mut Sample,
 }
 
-impl AnnounceContext<'_> {
+impl PendingAnnounce<'_> {
     /// Whether the announce reports the end of a download: the peer was no seeder before.
     fn completes(&self, was_seeder: bool) -> bool {
         self.request.event == PeerEvent::Completed && self.request.seeder && !was_seeder
@@ -155,7 +155,7 @@ impl Swarms {
             };
         }
         let stamp = self.ticks.stamp(now);
-        let mut context = AnnounceContext { request, hash, stamp, random, sample };
+        let mut context = PendingAnnounce { request, hash, stamp, random, sample };
         if let Some(row) = row {
             return self.announce_known(&mut shard, row, &mut context);
         }
@@ -203,7 +203,7 @@ impl Swarms {
         &self,
         shard: &mut Shard,
         row: usize,
-        context: &mut AnnounceContext<'_>,
+        context: &mut PendingAnnounce<'_>,
     ) -> TorrentCounts {
         let was_unconfirmed = shard.torrent(row).peers.is_unconfirmed();
         let stored = self.store(shard, row, context);
@@ -212,7 +212,7 @@ impl Swarms {
             self.mark_confirmed(shard, row);
         }
         let torrent = shard.torrent(row);
-        let AnnounceContext { request, random, sample, .. } = context;
+        let PendingAnnounce { request, random, sample, .. } = context;
         sample.fill(
             &SampleRequest {
                 peers: &torrent.peers,
@@ -280,7 +280,7 @@ impl Swarms {
     }
 
     /// Creates a torrent with its first peer; both are counted already.
-    fn create_torrent(&self, shard: &mut Shard, context: &AnnounceContext<'_>) -> TorrentCounts {
+    fn create_torrent(&self, shard: &mut Shard, context: &PendingAnnounce<'_>) -> TorrentCounts {
         let request = context.request;
         let row = shard.insert(context.hash, request.info_hash);
         let torrent = shard.torrent_mut(row);
@@ -295,7 +295,7 @@ impl Swarms {
     }
 
     /// Creates a torrent with its first peer in place of an unconfirmed torrent, if there is one.
-    fn create_by_eviction(&self, context: &mut AnnounceContext<'_>) -> TorrentCounts {
+    fn create_by_eviction(&self, context: &mut PendingAnnounce<'_>) -> TorrentCounts {
         if !self.evict_unconfirmed(context.random) {
             context.sample.set_capacity_error(CapacityError::Torrents);
             return TorrentCounts::default();
@@ -321,7 +321,7 @@ impl Swarms {
         &self,
         shard: &mut Shard,
         row: usize,
-        context: &AnnounceContext<'_>,
+        context: &PendingAnnounce<'_>,
     ) -> Result<StoredPeer, CapacityError> {
         let AnnounceRequest { peer, seeder, .. } = context.request;
         let (torrent, stats) = shard.torrent_and_stats(row);
@@ -348,7 +348,7 @@ impl Swarms {
         &self,
         torrent: &mut Torrent,
         stats: &mut SwarmStats,
-        context: &AnnounceContext<'_>,
+        context: &PendingAnnounce<'_>,
     ) -> Result<StoredPeer, CapacityError> {
         let AnnounceRequest { peer, seeder, .. } = context.request;
         let (peers, stamp) = (&mut torrent.peers, context.stamp);
