@@ -1,62 +1,55 @@
-//! Bytes that wait for more of their kind, or for somebody to take them.
+//! Bytes that wait to be completed, or consumed.
 //!
-//! What a bound counts of them is [`BufferedBytes::allocated`], not their length: that is what they
-//! take from the process. They never have much more allocated than they are: growing, at most a
-//! quarter more than is needed, and what is consumed is given back.
+//! Bounds count [`BufferedBytes::allocated`], not the length, for that is what they cost. A growing
+//! buffer allocates a quarter more than it needs at most, and consumed bytes are given back.
 
 use std::mem;
 
-/// Bytes allocated beyond twice what is left, below which giving them back would cost more than
-/// it is worth.
+/// Bytes allocated beyond twice the length that are not worth giving back.
 const SLACK_BYTES: usize = 256;
 
-/// The most bytes that are allocated for `len` buffered ones, whatever became of those before.
+/// The most bytes that are allocated for `len` buffered ones.
 pub(crate) const fn allocated_max(len: usize) -> usize {
-    // Either half of it or more is in use, or it has just grown.
+    // Half of it is in use, or it has just grown.
     2 * len + SLACK_BYTES
 }
 
 /// Bytes that are added at the end and consumed from the front.
 #[derive(Default)]
 pub(crate) struct BufferedBytes {
-    /// The bytes at `start..end`; the others are nothing.
+    /// The bytes are those at `start..end`.
     room: Box<[u8]>,
     start: u32,
     end: u32,
 }
 
 impl BufferedBytes {
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 
-    /// Whether there are none. Then nothing is allocated either.
+    /// If so, nothing is allocated.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Bytes that are allocated for them.
     pub(crate) fn allocated(&self) -> usize {
         self.room.len()
     }
 
-    /// All of them.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.room[self.start as usize..self.end as usize]
     }
 
-    /// All of them, to be overwritten.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.room[self.start as usize..self.end as usize]
     }
 
-    /// Adds these behind the others.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         let len = self.len() + bytes.len();
         if self.room.len() - (self.end as usize) < bytes.len() {
-            // Moving to the front has to be worth it, or many small additions would move all of
-            // the others again and again.
+            // Bytes are moved to the front only if that frees as much as it moves: many small
+            // additions must not move the others again and again.
             if len <= self.room.len() && self.start as usize >= self.len() {
                 self.room.copy_within(self.start as usize..self.end as usize, 0);
                 self.end -= mem::take(&mut self.start);
@@ -70,7 +63,7 @@ impl BufferedBytes {
         self.end = end as u32;
     }
 
-    /// Removes so many from the front.
+    /// Removes bytes from the front.
     pub(crate) fn consume(&mut self, count: usize) {
         assert!(count <= self.len());
         self.start += count as u32;
@@ -95,7 +88,7 @@ mod tests {
     use annulus_swarm::Random;
 
     #[test]
-    fn is_a_queue_of_bytes_and_takes_little_more_than_they_are() {
+    fn is_a_queue_of_bytes_that_allocates_little_more_than_their_length() {
         for seed in 0..200 {
             let mut random = Random::seeded(seed);
             let (mut buffered, mut model) = (BufferedBytes::default(), Vec::new());
@@ -124,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_come_one_by_one_are_moved_seldom() {
+    fn bytes_added_one_by_one_are_moved_rarely() {
         let (mut buffered, mut moves) = (BufferedBytes::default(), 0);
         for _ in 0..100_000 {
             let before = buffered.allocated();
@@ -135,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn one_piece_takes_what_it_is() {
+    fn a_single_addition_allocates_its_length() {
         let mut buffered = BufferedBytes::default();
         buffered.extend(&[7; 5000]);
         assert_eq!(buffered.allocated(), 5000);

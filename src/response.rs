@@ -1,8 +1,8 @@
-//! Answers to bytes: status line, headers and bencode, into a buffer that was allocated
-//! beforehand and whose sufficiency is known beforehand.
+//! Encodes responses: status line, headers and bencode, into a buffer that is known to be large
+//! enough beforehand.
 //!
-//! Every body is sorted bencode without trailing bytes (BEP 3), under an exact
-//! Content-Length and never chunked: what every client of the field reads.
+//! Every body is sorted bencode without trailing bytes (BEP 3), with an exact Content-Length and
+//! never chunked: every BitTorrent client can read that.
 
 mod writer;
 
@@ -16,47 +16,34 @@ use crate::limits::{
 };
 use annulus_swarm::{InfoHash, Sample, TorrentCounts};
 
-/// How a reply is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseOptions {
-    /// Whether the request was HTTP/1.0, which needs keep-alive spelled out.
+    /// The request was HTTP/1.0: keep-alive needs a header.
     pub http10: bool,
-    /// Whether the connection stays open.
     pub keep_alive: bool,
-    /// Whether only the head is wanted (HEAD).
+    /// The request was HEAD.
     pub head_only: bool,
 }
 
 impl ResponseOptions {
-    /// For what is no request: answered as HTTP/1.1, and closed.
+    /// The response to what is no request: HTTP/1.1, and the connection closes.
     pub const CLOSING: ResponseOptions =
         ResponseOptions { http10: false, keep_alive: false, head_only: false };
 }
 
-/// The statuses this server gives (RFC 9110 section 15).
+/// RFC 9110 section 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// 200
     Ok,
-    /// 204
     NoContent,
-    /// 302
     Found,
-    /// 400
     BadRequest,
-    /// 404
     NotFound,
-    /// 405
     MethodNotAllowed,
-    /// 408
     RequestTimeout,
-    /// 414
     UriTooLong,
-    /// 429
     TooManyRequests,
-    /// 431
     HeaderFieldsTooLarge,
-    /// 505
     VersionNotSupported,
 }
 
@@ -80,34 +67,28 @@ impl Status {
     }
 }
 
-/// When a client may come back, in seconds.
+/// When a client may announce again, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intervals {
-    /// The regular interval of announces.
     pub interval_s: u32,
-    /// The shortest that is tolerated.
     pub min_interval_s: u32,
 }
 
-/// What BEP 31 tells a client whose request failed.
+/// When a failed request may be sent again (BEP 31).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryIn {
-    /// After so many minutes.
     Minutes(u32),
-    /// Not at all: the same request would fail again.
+    /// The same request would fail again.
     Never,
 }
 
-/// An answer to an announce.
+/// What the response to an announce contains.
 #[derive(Clone, Copy, Debug)]
 pub struct AnnounceResponse<'a> {
-    /// The swarm's state.
     pub counts: TorrentCounts,
     /// The client's address as seen here (BEP 24).
     pub external: IpAddr,
-    /// When to come back.
     pub intervals: Intervals,
-    /// The peers given.
     pub sample: &'a Sample,
     /// Compact strings (BEP 23, BEP 7) or a list of dictionaries (BEP 3).
     pub compact: bool,
@@ -122,8 +103,8 @@ const PEER_DICTIONARY_BYTES_MAX: usize = 8 + 39 + 14;
 /// An announce's keys, without the values between them.
 const ANNOUNCE_FRAME: &[u8] = b"d8:completeie10:downloadedie11:external ip10:incompleteie\
     8:intervalie12:min intervalie5:peers";
-/// Everything of an announce's body but the peers themselves: the keys, five numbers, the
-/// external address, and the lengths, key and ends around the peers.
+/// An announce's body without the peers: keys, five numbers, the external address, and the lengths,
+/// key and ends around the peers.
 const ANNOUNCE_FRAME_BYTES_MAX: usize = ANNOUNCE_FRAME.len()
     + 5 * NUMBER_BYTES_MAX
     + b"16:".len()
@@ -133,8 +114,8 @@ const ANNOUNCE_FRAME_BYTES_MAX: usize = ANNOUNCE_FRAME.len()
     + b"e".len();
 /// One torrent of a scrape, without its hash and numbers.
 const SCRAPE_TORRENT_FRAME: &[u8] = b"20:d8:completeie10:downloadedie10:incompleteiee";
-/// Where an announce's dictionaries can be written before their place is known: past the
-/// longest that can stand before them.
+/// Where peer dictionaries are written before their position is known: behind the longest text
+/// that can precede them.
 const DICTIONARIES_FROM: usize = HEAD_BYTES_MAX + ANNOUNCE_FRAME_BYTES_MAX;
 /// One torrent of a scrape.
 const SCRAPE_TORRENT_BYTES_MAX: usize = SCRAPE_TORRENT_FRAME.len() + 20 + 3 * NUMBER_BYTES_MAX;
@@ -143,13 +124,13 @@ const SCRAPE_FRAME_BYTES: usize = 16;
 /// Bytes of the longest failure reason or plain-text message.
 pub const MESSAGE_BYTES_MAX: usize = 128;
 
-/// Bytes that an announce's reply takes at most, headers included, with `peers` peers in
-/// whichever form and family is longest.
+/// Bytes of the longest response to an announce, head included, with `peers` peers of any form and
+/// family.
 pub const fn announce_bytes_max(peers: usize) -> usize {
     HEAD_BYTES_MAX + ANNOUNCE_FRAME_BYTES_MAX + peers * PEER_DICTIONARY_BYTES_MAX
 }
 
-/// Bytes that a scrape's reply takes at most, headers included, for `torrents` torrents.
+/// Bytes of the longest response to a scrape of `torrents`, head included.
 pub const fn scrape_bytes_max(torrents: usize) -> usize {
     HEAD_BYTES_MAX + SCRAPE_FRAME_BYTES + torrents * SCRAPE_TORRENT_BYTES_MAX
 }
@@ -168,29 +149,31 @@ const fn scrape_line_bytes(torrents: usize) -> usize {
     around + torrents * ("&info_hash=".len() + 3 * 20) - "&".len()
 }
 
-/// Bytes that any failure or plain message takes at most, headers included.
+/// Bytes of the longest [`failure`] or [`message`], head included.
 pub const FAILURE_BYTES_MAX: usize = HEAD_BYTES_MAX + 128 + MESSAGE_BYTES_MAX;
 
-/// Bytes that [`redirect`] takes at most.
 pub const REDIRECT_BYTES_MAX: usize = HEAD_BYTES_MAX + b"Location: \r\n".len() + LOCATION_BYTES_MAX;
 
-/// Writes an announce's answer; `out` must hold [`announce_bytes_max`] of its peers.
-/// Returns its length.
-pub fn announce(out: &mut [u8], options: ResponseOptions, reply: &AnnounceResponse<'_>) -> usize {
-    let counts = reply.counts;
+/// Writes the response to an announce, at most [`announce_bytes_max`]. Returns its length.
+pub fn announce(
+    out: &mut [u8],
+    options: ResponseOptions,
+    response: &AnnounceResponse<'_>,
+) -> usize {
+    let counts = response.counts;
     let numbers = [
         counts.complete,
         counts.downloaded,
         counts.incomplete,
-        reply.intervals.interval_s,
-        reply.intervals.min_interval_s,
+        response.intervals.interval_s,
+        response.intervals.min_interval_s,
     ];
-    let external: &[u8] = match &reply.external {
+    let external: &[u8] = match &response.external {
         IpAddr::V4(ip) => &ip.octets(),
         IpAddr::V6(ip) => &ip.octets(),
     };
-    let (v4, v6) = (reply.sample.v4().as_flattened(), reply.sample.v6().as_flattened());
-    let with_v6 = !v6.is_empty() || reply.external.is_ipv6();
+    let (v4, v6) = (response.sample.v4().as_flattened(), response.sample.v6().as_flattened());
+    let with_v6 = !v6.is_empty() || response.external.is_ipv6();
 
     let mut digits = 0;
     for number in numbers {
@@ -198,13 +181,13 @@ pub fn announce(out: &mut [u8], options: ResponseOptions, reply: &AnnounceRespon
     }
     let v6_len = if with_v6 { b"6:peers6".len() + string_len(v6) } else { 0 };
     let mut body_len = ANNOUNCE_FRAME.len() + digits + string_len(external) + b"e".len();
-    if reply.compact {
+    if response.compact {
         body_len += string_len(v4) + v6_len;
     } else {
-        // How long addresses are in text is known when they are written: they are written
-        // first, where they cannot be in the way, and moved to their place.
+        // The length of an address as text is known when it is written: the dictionaries are
+        // written first, and moved to their position later.
         let mut list = Writer { out, at: DICTIONARIES_FROM };
-        list.dictionaries(reply.sample);
+        list.dictionaries(response.sample);
         body_len += b"le".len() + list.at - DICTIONARIES_FROM;
     }
 
@@ -223,11 +206,11 @@ pub fn announce(out: &mut [u8], options: ResponseOptions, reply: &AnnounceRespon
     writer.put(b"10:incompletei");
     writer.number(counts.incomplete);
     writer.put(b"e8:intervali");
-    writer.number(reply.intervals.interval_s);
+    writer.number(response.intervals.interval_s);
     writer.put(b"e12:min intervali");
-    writer.number(reply.intervals.min_interval_s);
+    writer.number(response.intervals.min_interval_s);
     writer.put(b"e5:peers");
-    if reply.compact {
+    if response.compact {
         writer.string(v4);
         if with_v6 {
             writer.put(b"6:peers6");
@@ -246,8 +229,8 @@ pub fn announce(out: &mut [u8], options: ResponseOptions, reply: &AnnounceRespon
     writer.at
 }
 
-/// Writes a scrape's answer (BEP 48); `torrents` must be sorted and free of repetitions,
-/// and `out` must hold [`scrape_bytes_max`] of them. Returns its length.
+/// Writes the response to a scrape (BEP 48), at most [`scrape_bytes_max`]. `torrents` must be sorted
+/// and unique. Returns its length.
 pub fn scrape(
     out: &mut [u8],
     options: ResponseOptions,
@@ -271,8 +254,8 @@ pub fn scrape(
     writer.at
 }
 
-/// A failure that its client is to read: HTTP 200 with `failure reason`, since clients
-/// drop the body of any other status. `reason` is at most [`MESSAGE_BYTES_MAX`] long.
+/// Writes a failure: HTTP 200 with `failure reason`, since clients ignore the body of any other
+/// status. `reason` has at most [`MESSAGE_BYTES_MAX`].
 pub fn failure(
     out: &mut [u8],
     options: ResponseOptions,
@@ -315,8 +298,8 @@ pub fn failure(
     writer.at
 }
 
-/// A plain-text answer to what is no announce and no scrape. `message` is at most
-/// [`MESSAGE_BYTES_MAX`] long and ends its line.
+/// Writes plain text, for what is neither announce nor scrape. `message` is one line of at most
+/// [`MESSAGE_BYTES_MAX`].
 pub fn message(out: &mut [u8], options: ResponseOptions, status: Status, message: &str) -> usize {
     debug_assert!(message.len() <= MESSAGE_BYTES_MAX);
     let mut writer = Writer { out, at: 0 };
@@ -327,15 +310,15 @@ pub fn message(out: &mut [u8], options: ResponseOptions, status: Status, message
     writer.at
 }
 
-/// Answers OPTIONS: which methods there are. A 204 has neither body nor Content-Length (RFC 9110
-/// section 8.6).
+/// Writes the response to OPTIONS. A 204 has neither body nor Content-Length (RFC 9110 section
+/// 8.6).
 pub fn options(out: &mut [u8], options: ResponseOptions) -> usize {
     let mut writer = Writer { out, at: 0 };
     writer.head(Status::NoContent, options, None);
     writer.at
 }
 
-/// Sends the client elsewhere. `location` is at most [`LOCATION_BYTES_MAX`] long and printable.
+/// Writes a redirect. `location` is printable and has at most [`LOCATION_BYTES_MAX`].
 pub fn redirect(out: &mut [u8], options: ResponseOptions, location: &str) -> usize {
     debug_assert!(location.len() <= LOCATION_BYTES_MAX);
     let mut writer = Writer { out, at: 0 };
@@ -346,8 +329,8 @@ pub fn redirect(out: &mut [u8], options: ResponseOptions, location: &str) -> usi
 const SCRAPE_START: &[u8] = b"d5:filesd";
 const SCRAPE_END: &[u8] = b"ee";
 
-/// Opens a scrape whose length is not known: the end of the connection ends it, so that
-/// `options` must not keep it alive.
+/// Begins a scrape of unknown length: the end of the connection ends it, so that `options` must not
+/// keep it alive.
 pub fn open_scrape(out: &mut [u8], options: ResponseOptions) -> usize {
     debug_assert!(!options.keep_alive);
     let mut writer = Writer { out, at: 0 };
@@ -358,7 +341,7 @@ pub fn open_scrape(out: &mut [u8], options: ResponseOptions) -> usize {
     writer.at
 }
 
-/// Goes on with an open scrape: some torrents, and its end if they are the last.
+/// Writes more torrents of an open scrape, and its end if they are the last.
 pub fn continue_scrape(
     out: &mut [u8],
     torrents: &[(InfoHash, TorrentCounts)],
@@ -374,7 +357,6 @@ pub fn continue_scrape(
     writer.at
 }
 
-/// Bytes that `torrents` of an open scrape take at most.
 pub const fn continue_scrape_bytes_max(torrents: usize) -> usize {
     SCRAPE_FRAME_BYTES + torrents * SCRAPE_TORRENT_BYTES_MAX
 }

@@ -1,4 +1,4 @@
-//! The pieces of a reply: its head, bencode, and the lengths that are needed before either.
+//! The parts of a response: head and bencode, and the lengths that are needed before either.
 
 use std::io::Write;
 use std::net::Ipv6Addr;
@@ -6,8 +6,8 @@ use std::net::Ipv6Addr;
 use super::{ResponseOptions, Status};
 use annulus_swarm::{InfoHash, Sample, TorrentCounts};
 
-/// A cursor over the reply. It panics rather than write past the end: callers provide what
-/// the `*_bytes_max` functions say.
+/// A cursor over a response. It panics rather than writing past the end: the `*_bytes_max` functions
+/// say how much room is needed.
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut [u8],
     pub(super) at: usize,
@@ -47,7 +47,7 @@ impl Writer<'_> {
         self.head_with(status, options, body_len, &[]);
     }
 
-    /// The same, with a header line more, given in parts.
+    /// With one more header line, given in parts.
     pub(super) fn head_with(
         &mut self,
         status: Status,

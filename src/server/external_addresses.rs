@@ -1,4 +1,4 @@
-//! Peers of the tracker's own host and network, told as others reach them.
+//! Peers in the tracker's own network, shown to other clients by their external address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,29 +6,27 @@ use crate::addresses::is_private;
 use crate::config::ProtocolConfig;
 use annulus_swarm::{CompactAddr, Sample};
 
-/// The addresses that stand for private ones where somebody from elsewhere asks.
+/// The configured addresses that replace private ones in responses to clients from elsewhere.
 pub(super) struct ExternalAddresses {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
-    /// Ports of the address at hand that the answer has already, a bit each; all clear between
-    /// two answers.
-    told: Box<[u64; PORTS / WORD_BITS]>,
+    /// Ports of the external address that are in the response, a bit each; all clear between two
+    /// responses.
+    seen_ports: Box<[u64; PORTS / WORD_BITS]>,
 }
 
 const PORTS: usize = 1 << 16;
 const WORD_BITS: usize = u64::BITS as usize;
 
 impl ExternalAddresses {
-    /// As configured, if any is.
     pub(super) fn new(protocol: &ProtocolConfig) -> Option<ExternalAddresses> {
         let ProtocolConfig { external_ipv4: v4, external_ipv6: v6, .. } = *protocol;
-        let told = Box::new([0; PORTS / WORD_BITS]);
-        (v4.is_some() || v6.is_some()).then_some(ExternalAddresses { v4, v6, told })
+        let seen_ports = Box::new([0; PORTS / WORD_BITS]);
+        (v4.is_some() || v6.is_some()).then_some(ExternalAddresses { v4, v6, seen_ports })
     }
 
-    /// Puts these addresses in place of the private ones in an answer to `announcer`, which is at
-    /// `ip`, unless that is private too. Where that makes two peers one, it is told once, and
-    /// the announcer itself never.
+    /// Replaces the private addresses in a response to `announcer`, at `ip`, unless that is private
+    /// too. Two peers that become equal are listed once, and the announcer itself is not listed.
     pub(super) fn translate(&mut self, ip: IpAddr, announcer: &CompactAddr, sample: &mut Sample) {
         if is_private(ip) {
             return;
@@ -42,30 +40,30 @@ impl ExternalAddresses {
             let is_private = |peer: &[u8; 6]| {
                 peer.first_chunk::<4>().is_some_and(|&ip| is_private(IpAddr::from(ip)))
             };
-            replace(v4, is_private, &ip.octets(), announcer, &mut self.told);
+            replace(v4, is_private, &ip.octets(), announcer, &mut self.seen_ports);
         }
         if let Some(ip) = self.v6 {
             let is_private = |peer: &[u8; 18]| {
                 peer.first_chunk::<16>().is_some_and(|&ip| is_private(IpAddr::from(ip)))
             };
-            replace(v6, is_private, &ip.octets(), announcer, &mut self.told);
+            replace(v6, is_private, &ip.octets(), announcer, &mut self.seen_ports);
         }
     }
 }
 
-/// Puts `external` in place of the private addresses of `peers`, of one family.
+/// Replaces the private addresses of `peers`, of one family, by `external`.
 fn replace<const N: usize>(
     peers: &mut Vec<[u8; N]>,
     is_private: impl Fn(&[u8; N]) -> bool,
     external: &[u8],
     announcer: &[u8],
-    told: &mut [u64; PORTS / WORD_BITS],
+    seen_ports: &mut [u64; PORTS / WORD_BITS],
 ) {
     for peer in peers.iter_mut().filter(|peer| is_private(peer)) {
         peer[..external.len()].copy_from_slice(external);
     }
-    // Who announces from the external address itself, by a router that sends him back in, may be
-    // in the list already.
+    // A client that announces from the external address itself, through a router that sends it back
+    // in, may be in the list already.
     let port = |peer: &[u8; N]| {
         let port = peer.strip_prefix(external)?.first_chunk()?;
         Some(usize::from(u16::from_be_bytes(*port)))
@@ -75,13 +73,13 @@ fn replace<const N: usize>(
         if peer[..] == *announcer {
             return false;
         }
-        let (word, bit) = (&mut told[port / WORD_BITS], 1 << (port % WORD_BITS));
+        let (word, bit) = (&mut seen_ports[port / WORD_BITS], 1 << (port % WORD_BITS));
         let is_new = *word & bit == 0;
         *word |= bit;
         is_new
     });
     for port in peers.iter().filter_map(port) {
-        told[port / WORD_BITS] = 0;
+        seen_ports[port / WORD_BITS] = 0;
     }
 }
 
@@ -105,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_those_of_one_that_looks_at_each() {
+    fn responses_equal_those_of_a_naive_translation() {
         let mut random = Random::seeded(1);
-        let mut told = [0; PORTS / WORD_BITS];
+        let mut seen_ports = [0; PORTS / WORD_BITS];
         for _ in 0..5000 {
             let announcer = endpoint(&mut random);
             let stored: BTreeSet<[u8; 6]> =
@@ -123,9 +121,9 @@ mod tests {
                     expected.push(shown);
                 }
             }
-            replace(&mut peers, |peer| peer[0] == 10, &EXTERNAL, &announcer, &mut told);
-            assert_eq!(peers, expected, "told to {announcer:?}");
-            assert!(told.iter().all(|&word| word == 0), "something is left for the next answer");
+            replace(&mut peers, |peer| peer[0] == 10, &EXTERNAL, &announcer, &mut seen_ports);
+            assert_eq!(peers, expected, "for {announcer:?}");
+            assert!(seen_ports.iter().all(|&word| word == 0), "the next response would miss ports");
         }
     }
 }

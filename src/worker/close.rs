@@ -9,7 +9,7 @@ use super::Worker;
 use super::eviction_lists::EvictionList;
 use super::slot::Phase;
 use crate::connection::{Action, Progress, RequestError};
-use crate::limits::{CLOSED_WITH_BYTES_MAX, LINGER_S};
+use crate::limits::{LINGER_S, UNACKED_AT_CLOSE_MAX};
 use crate::tls::HandshakeState;
 
 impl<R: Ring> Worker<R> {
@@ -161,6 +161,6 @@ impl<R: Ring> Worker<R> {
     /// Whether so few bytes of a connection are not acknowledged that closing it loses none.
     pub(super) fn is_nearly_acked(&self, key: Key) -> bool {
         let slot = &self.slots[key];
-        slot.sent_turn == 0 || self.ring.unsent_bytes(key, &slot.socket) <= CLOSED_WITH_BYTES_MAX
+        slot.sent_turn == 0 || self.ring.unsent_bytes(key, &slot.socket) <= UNACKED_AT_CLOSE_MAX
     }
 }

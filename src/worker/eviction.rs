@@ -187,9 +187,9 @@ impl<R: Ring> Worker<R> {
         // A worker that was asked in vain must correct its rank, or it would be asked for ever.
         if self.eviction.lists.take_changed() || requested > 0 {
             let rank = self.eviction_rank();
-            let told = &self.own_status().rank;
-            if told.load(Ordering::Relaxed) != rank {
-                told.store(rank, Ordering::Relaxed);
+            let published = &self.own_status().rank;
+            if published.load(Ordering::Relaxed) != rank {
+                published.store(rank, Ordering::Relaxed);
             }
         }
     }

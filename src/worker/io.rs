@@ -10,8 +10,8 @@ use super::slot::Phase;
 use super::timeouts::UNKNOWN;
 use crate::connection::{Action, Progress, Turn};
 use crate::limits::{
-    CLOSED_WITH_BYTES_MAX, HANDSHAKES_PER_TURN_MAX, LINGER_BYTES_MAX, LINGER_S,
-    RESPONSE_BYTES_PER_TURN, TOGETHER_S, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
+    FINISHED_WAIT_S, HANDSHAKES_PER_TURN_MAX, LINGER_BYTES_MAX, LINGER_S, RESPONSE_BYTES_PER_TURN,
+    UNACKED_AT_CLOSE_MAX, UNREAD_BYTES_MAX, UNREAD_BYTES_PAUSE,
 };
 use crate::metrics::labels::{Rejection, Resumption, TlsVersion};
 use crate::tls::HandshakeState;
@@ -108,7 +108,7 @@ impl<R: Ring> Worker<R> {
         self.counters.bytes_sent.add(written as u64);
         let slot = &mut self.slots[key];
         let last = matches!(next, Action::Close { unread: false })
-            && (1..=CLOSED_WITH_BYTES_MAX).contains(&written)
+            && (1..=UNACKED_AT_CLOSE_MAX).contains(&written)
             && !(slot.buffer_filled || slot.recv_pending)
             && (slot.sent_turn == 0 || self.ring.unsent_bytes(key, &slot.socket) == 0);
         if last {
@@ -146,7 +146,7 @@ impl<R: Ring> Worker<R> {
 
     /// Sets how many bytes wake the worker, and until when they have to come.
     fn await_request(&mut self, key: Key) {
-        let soon_s = self.now_s.saturating_add(TOGETHER_S);
+        let soon_s = self.now_s.saturating_add(FINISHED_WAIT_S);
         let slot = &mut self.slots[key];
         let bytes = slot.connection.bytes_awaited();
         let before_s = mem::replace(&mut slot.deadline_s, slot.connection.deadline_s());

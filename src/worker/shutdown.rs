@@ -5,7 +5,7 @@ use annulus_ring::{Key, Ring};
 use super::Worker;
 use super::slot::Phase;
 use super::timeouts::{ONLY_FIN, waits_for};
-use crate::limits::{LAST_WORD_S, LINGER_S};
+use crate::limits::{LINGER_S, SHUTDOWN_ERRORS_S};
 use crate::metrics::labels::WaitingFor;
 
 impl<R: Ring> Worker<R> {
@@ -32,7 +32,7 @@ impl<R: Ring> Worker<R> {
         match self.shutdown_at_s {
             None => {}
             Some(_) if !self.is_shutdown_overdue() => self.close_all_idle(),
-            Some(at_s) => self.close_all(self.now_s - at_s < LAST_WORD_S),
+            Some(at_s) => self.close_all(self.now_s - at_s < SHUTDOWN_ERRORS_S),
         }
     }
 

@@ -11,7 +11,7 @@ use annulus_ring::{Key, Ring};
 use super::Worker;
 use super::slot::Phase;
 use crate::connection::{Connection, deadline_after};
-use crate::limits::{DEADLINES_PER_TURN_MAX, LINGER_S, PROGRESS_LOOK_S, SEND_BYTES_PER_S_MIN};
+use crate::limits::{DEADLINES_PER_TURN_MAX, LINGER_S, PROGRESS_CHECK_S, SEND_BYTES_PER_S_MIN};
 use crate::metrics::labels::WaitingFor;
 use crate::tls::HandshakeState;
 
@@ -114,7 +114,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn track_progress(&mut self, key: Key, after_s: u32) {
         self.slots[key].unsent_bytes = UNKNOWN;
         self.set_deadline(key, after_s);
-        self.timers.set(key.slot(), self.now_s.saturating_add(PROGRESS_LOOK_S));
+        self.timers.set(key.slot(), self.now_s.saturating_add(PROGRESS_CHECK_S));
     }
 
     /// Bytes that a client has not acknowledged.
@@ -151,7 +151,7 @@ impl<R: Ring> Worker<R> {
             slot.deadline_s = deadline_after(now_s, if all { LINGER_S } else { send_s });
         }
         if slot.deadline_s > now_s {
-            self.timers.set(key.slot(), now_s.saturating_add(PROGRESS_LOOK_S));
+            self.timers.set(key.slot(), now_s.saturating_add(PROGRESS_CHECK_S));
         } else {
             self.expire(key);
         }

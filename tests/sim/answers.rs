@@ -19,7 +19,7 @@ pub(crate) fn answer_len(bytes: &[u8], expected: Expected) -> Option<usize> {
 
 /// Everything one client was told.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Responses {
     /// Answers, as far as every run must give the same.
     pub(crate) answers: Vec<String>,
     /// Their statuses.
@@ -28,11 +28,11 @@ pub(crate) struct Told {
     pub(crate) broken: usize,
 }
 
-impl Told {
+impl Responses {
     /// Reads the whole of what a client received for its `requests`. `connection`: whether
     /// the Connection header counts, which a shutdown changes.
-    pub(crate) fn read(received: &[u8], requests: &[Request], connection: bool) -> Told {
-        let mut told = Told { answers: Vec::new(), statuses: Vec::new(), broken: 0 };
+    pub(crate) fn read(received: &[u8], requests: &[Request], connection: bool) -> Responses {
+        let mut responses = Responses { answers: Vec::new(), statuses: Vec::new(), broken: 0 };
         let mut rest = received;
         for request in requests {
             let expected = request.expected;
@@ -45,12 +45,12 @@ impl Told {
                 None => break,
             };
             let (answer, status) = stable(&rest[..len], expected, connection);
-            told.answers.push(answer);
-            told.statuses.push(status);
+            responses.answers.push(answer);
+            responses.statuses.push(status);
             rest = &rest[len..];
         }
-        told.broken = rest.len();
-        told
+        responses.broken = rest.len();
+        responses
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn client(number: u32, requests: Vec<Request>, ending: Ending) -> Cli
         piece: 0,
         ending,
         trouble: Trouble::None,
-        secured: false,
+        https: false,
         tls: None,
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn assert_after(at_ms: u64, report: &SimReport, after_s: u32) {
 fn a_head_that_does_not_end_is_answered_with_408() {
     let script = client(1, vec![framed(408, "GET /announce?info_ha")], Ending::Await);
     let report = run_one(&script, Faults::none());
-    assert_eq!(report.told(&script, true).statuses, [408]);
+    assert_eq!(report.responses(&script, true).statuses, [408]);
     assert_after(report.read_last_ms, &report, HEADER_S);
     assert_eq!(report.outcome, ClientOutcome::Closed);
 }
@@ -75,7 +75,7 @@ fn a_head_that_comes_byte_by_byte_has_no_longer() {
         let mut script = client(1, requests, Ending::Await);
         (script.piece, script.pause_ms, script.connect_ms) = (1, 900, connect_ms);
         let report = run_one(&script, Faults::none());
-        assert_eq!(report.told(&script, true).statuses, [408]);
+        assert_eq!(report.responses(&script, true).statuses, [408]);
         assert_after(report.read_last_ms, &report, HEADER_S);
     }
 }
@@ -87,7 +87,7 @@ fn a_head_that_begins_late_has_no_longer() {
     let mut script = client(1, requests, Ending::Await);
     (script.piece, script.pause_ms) = (2, 2200);
     let report = run_one(&script, Faults::none());
-    assert_eq!(report.told(&script, true).statuses, [408]);
+    assert_eq!(report.responses(&script, true).statuses, [408]);
     assert_after(report.read_last_ms, &report, HEADER_S);
 }
 
@@ -98,7 +98,7 @@ fn a_later_head_that_comes_piece_by_piece_has_no_longer() {
     let mut script = client(1, requests, Ending::Await);
     (script.piece, script.pause_ms) = (ANNOUNCE.len(), 900);
     let report = run_one(&script, Faults::none());
-    assert_eq!(report.told(&script, true).statuses, [200, 408]);
+    assert_eq!(report.responses(&script, true).statuses, [200, 408]);
     assert_after(report.read_last_ms, &report, HEADER_S + 1);
 }
 
@@ -108,12 +108,12 @@ fn no_deadline_cuts_in_while_requests_are_answered() {
     let script = client(1, vec![framed(200, ANNOUNCE); 400], Ending::Close);
     let faults = Faults { creeps: 1000, turn_ms: 50, batch_bytes: 0, ..Faults::none() };
     let report = run_one(&script, faults);
-    assert_eq!(report.told(&script, true).statuses, [200; 400]);
+    assert_eq!(report.responses(&script, true).statuses, [200; 400]);
     assert!(report.read_last_ms > u64::from(HEADER_S + 2) * 1000);
 }
 
 #[test]
-fn who_says_nothing_is_closed_without_a_word() {
+fn a_silent_client_is_closed_without_a_response() {
     let report = run_one(&client(1, vec![], Ending::Await), Faults::none());
     assert!(report.received.is_empty());
     assert_after(report.ended_ms, &report, HEADER_S);
@@ -121,10 +121,10 @@ fn who_says_nothing_is_closed_without_a_word() {
 }
 
 #[test]
-fn who_asks_no_more_is_closed() {
+fn an_idle_client_is_closed() {
     let script = client(1, vec![framed(200, ANNOUNCE)], Ending::Await);
     let report = run_one(&script, Faults::none());
-    assert_eq!(report.told(&script, true).statuses, [200]);
+    assert_eq!(report.responses(&script, true).statuses, [200]);
     assert_after(report.ended_ms, &report, IDLE_S);
     assert_eq!(report.outcome, ClientOutcome::Closed);
 }
@@ -140,7 +140,7 @@ fn line_ends_keep_no_connection_open() {
 }
 
 #[test]
-fn who_never_reads_is_reset_and_costs_bounded_memory() {
+fn a_client_that_never_reads_is_reset_and_costs_bounded_memory() {
     // The first kilobytes of answers fill the client's window.
     let requests = vec![framed(200, ANNOUNCE); 10_000];
     let mut script = client(1, requests, Ending::Await);
@@ -153,7 +153,7 @@ fn who_never_reads_is_reset_and_costs_bounded_memory() {
 }
 
 #[test]
-fn what_comes_in_spite_of_the_pause_is_bounded() {
+fn bytes_received_in_spite_of_the_pause_are_bounded() {
     // A ring with more buffers than it was asked for, and all of them for one connection.
     let many = ANNOUNCE.repeat(2 * UNREAD_BYTES_MAX / ANNOUNCE.len());
     let requests = vec![framed(200, ANNOUNCE), unanswered(many)];
@@ -164,7 +164,7 @@ fn what_comes_in_spite_of_the_pause_is_bounded() {
 
 /// That no more is held than may be is checked after every turn of every run.
 #[test]
-fn half_sent_heads_are_bounded_together_and_cost_no_small_one_its_answer() {
+fn unfinished_heads_are_bounded_together_and_small_ones_are_answered() {
     const HALF: usize = HEAD_BYTES_MAX - 1000;
     let hoards = 3 * BUFFERED_BYTES_MAX / 2 / HALF;
     let half = format!("{}X-Long: {}", &ANNOUNCE[..ANNOUNCE.len() - 2], "x".repeat(HALF));
@@ -180,19 +180,19 @@ fn half_sent_heads_are_bounded_together_and_cost_no_small_one_its_answer() {
     let faults = Faults { descriptors_max: 10_000, connections_max: 10_000, ..Faults::none() };
     let mut reports = run(&scripts, faults, 0, &Trace::default());
     let small = reports.pop().expect("a report of each");
-    assert_eq!(small.told(&scripts[hoards], true).statuses, [200]);
+    assert_eq!(small.responses(&scripts[hoards], true).statuses, [200]);
     let reset = reports.iter().filter(|report| report.received.is_empty()).count();
     assert!(reset >= hoards / 3, "{reset} of {hoards} were reset");
     assert!(reset <= hoards * 2 / 3, "{reset} of {hoards} were reset");
 }
 
 #[test]
-fn who_pipelines_and_reads_is_answered_whatever_it_sends() {
+fn a_client_that_pipelines_and_reads_gets_every_response() {
     let requests = vec![framed(200, ANNOUNCE); 5000];
     let script = client(1, requests, Ending::Close);
     for windows in [Windows::Endless, Windows::Slow, Windows::Tiny] {
         let report = run_one(&script, Faults { windows, ..Faults::none() });
-        assert_eq!(report.told(&script, true).answers.len(), 5000, "{windows:?}");
+        assert_eq!(report.responses(&script, true).answers.len(), 5000, "{windows:?}");
         assert_eq!(report.outcome, ClientOutcome::Content);
     }
 }
@@ -204,7 +204,7 @@ fn lingering_is_bounded_in_time_and_bytes() {
     let mut script = client(1, vec![refused.clone(), unanswered("x".repeat(9999))], Ending::Await);
     (script.piece, script.pause_ms, script.trouble) = (27, 100, Trouble::Stays);
     let report = run_one(&script, Faults::none());
-    assert_eq!(report.told(&script, true).statuses, [405]);
+    assert_eq!(report.responses(&script, true).statuses, [405]);
     assert_after(report.closed_ms.expect("closed"), &report, LINGER_S);
     // Sends a lot.
     let flood = "x".repeat(2 * LINGER_BYTES_MAX as usize);
@@ -237,7 +237,7 @@ fn connections_are_bounded_and_accepted_again() {
     }
     assert_eq!(most, MAX);
     for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
-        assert_eq!(report.told(script, true).statuses, [200]);
+        assert_eq!(report.responses(script, true).statuses, [200]);
     }
 }
 
@@ -262,12 +262,12 @@ fn a_turn_answers_a_bounded_number_of_requests() {
     let bounds = REQUESTS_PER_TURN_MAX..=REQUESTS_PER_TURN_MAX + requests as u32;
     assert!(bounds.contains(&most), "{most} requests answered in one turn");
     for (report, script) in finish(worker, &clock_ms).iter().zip(&scripts) {
-        assert_eq!(report.told(script, true).answers.len(), requests);
+        assert_eq!(report.responses(script, true).answers.len(), requests);
     }
 }
 
 #[test]
-fn many_that_run_out_of_time_together_are_seen_to_in_turns() {
+fn many_expired_connections_are_closed_over_several_turns() {
     let count = 3 * DEADLINES_PER_TURN_MAX as u32;
     let scripts: Vec<ClientScript> =
         (0..count).map(|number| client(number, vec![], Ending::Await)).collect();
@@ -308,11 +308,11 @@ fn the_longest_idle_connection_makes_room() {
         // By now as many are open as may be.
         announces_at(7, 3000, Ending::Await),
     ];
-    for secured in [false, true] {
+    for https in [false, true] {
         let mut scripts = scripts.clone();
-        if secured {
+        if https {
             scripts = scripts.map(|script| match script.requests[0].expected {
-                Expected::Framed(200) => super::secured::secured(script, false),
+                Expected::Framed(200) => super::https::with_tls(script, false),
                 _ => script,
             });
         }
@@ -326,14 +326,14 @@ fn the_longest_idle_connection_makes_room() {
         assert_after(ended_ms[2], &reports[2], IDLE_S);
         for (report, script) in reports.iter().zip(&scripts) {
             assert_ne!(report.outcome, ClientOutcome::Reset, "{ended_ms:?}");
-            assert_eq!(report.told(script, false).answers.len(), 1);
-            assert_eq!(report.notified, script.secured);
+            assert_eq!(report.responses(script, false).answers.len(), 1);
+            assert_eq!(report.notified, script.https);
         }
     }
 }
 
 #[test]
-fn near_the_limit_answers_end_their_connections() {
+fn near_the_limit_responses_close_their_connections() {
     // Seven of eight are nearly all.
     let scripts: Vec<ClientScript> =
         (0..9).map(|at| announces_at(at, 10 * u64::from(at), Ending::Await)).collect();
@@ -347,13 +347,13 @@ fn near_the_limit_answers_end_their_connections() {
 }
 
 #[test]
-fn who_does_not_ask_has_less_time_when_others_wait() {
+fn a_client_that_sends_no_request_has_less_time_when_others_wait() {
     // A quarter of the six seconds that there are for a head.
     let scripts = [unfinished(1, 0), unfinished(2, 100), announces_at(4, 200, Ending::Close)];
     let faults = Faults { connections_max: 2, ..Faults::none() };
     let reports = run(&scripts, faults, 0, &Trace::default());
     for (report, script) in reports.iter().zip(&scripts) {
-        assert_eq!(report.told(script, false).answers.len(), 1);
+        assert_eq!(report.responses(script, false).answers.len(), 1);
     }
     let ended_ms = reports[2].ended_ms;
     assert!((1000..4000).contains(&ended_ms), "the one that waited: {ended_ms} ms");
@@ -366,7 +366,7 @@ fn accepting_goes_on_as_soon_as_a_descriptor_is_free() {
     let trace = Trace::default();
     let faults = Faults { descriptors_max: 2, ..Faults::none() };
     for (report, script) in run(&scripts, faults, 0, &trace).iter().zip(&scripts) {
-        assert_eq!(report.told(script, true).statuses, [200]);
+        assert_eq!(report.responses(script, true).statuses, [200]);
         assert!(report.ended_ms < 1000, "waited for {} ms", report.ended_ms);
     }
 }
@@ -419,7 +419,7 @@ pub(crate) fn hampered_sends(seed: u64) -> Faults {
 }
 
 #[test]
-fn so_many_full_scrapes_are_answered_at_a_time() {
+fn full_scrapes_at_once_are_bounded() {
     let most = FULL_SCRAPES_MAX as u32;
     let mut scripts: Vec<ClientScript> = (0..most).map(|number| full_scrape(number, 0)).collect();
     // One that does not read takes a place, but nobody's time.
@@ -436,7 +436,7 @@ fn so_many_full_scrapes_are_answered_at_a_time() {
 }
 
 #[test]
-fn a_turn_sends_one_piece_of_one_full_scrape() {
+fn a_turn_sends_one_chunk_of_one_full_scrape() {
     let scripts: Vec<ClientScript> = (0..4).map(|number| full_scrape(number, 0)).collect();
     let (mut worker, clock_ms, swarms) = build(&scripts, Faults::none(), 0, &Trace::default());
     fill(&swarms);
@@ -486,9 +486,9 @@ fn no_answer_is_cut_while_its_client_takes_bytes() {
         for last in [&page, &malformed, &last, &half] {
             for tls in [None, Some(Manner::good(seed % 2 == 0))] {
                 let (script, faults) = slow_reader(std::slice::from_ref(last));
-                let script = ClientScript { secured: tls.is_some(), tls, ..script };
+                let script = ClientScript { https: tls.is_some(), tls, ..script };
                 let report = run_seeded(&script, faults, seed);
-                assert_eq!(report.told(&script, true).statuses.len(), 41, "seed {seed}");
+                assert_eq!(report.responses(&script, true).statuses.len(), 41, "seed {seed}");
                 assert_eq!(report.outcome, ClientOutcome::Closed, "seed {seed}");
                 longest_ms = longest_ms.max(report.read_last_ms);
             }
@@ -499,16 +499,16 @@ fn no_answer_is_cut_while_its_client_takes_bytes() {
 
 /// Whoever is answered between two requests has its idle time from when it has taken the answer.
 #[test]
-fn who_reads_slowly_may_ask_again() {
+fn a_slow_reader_may_send_another_request() {
     for seed in 0..20 {
         let (script, faults) = slow_reader(&[]);
         let report = run_seeded(&ClientScript { pipelined: false, ..script }, faults, seed);
-        assert_eq!(report.told(&slow_reader(&[]).0, true).statuses, [200; 40], "seed {seed}");
+        assert_eq!(report.responses(&slow_reader(&[]).0, true).statuses, [200; 40], "seed {seed}");
     }
 }
 
 #[test]
-fn who_stops_taking_bytes_is_reset() {
+fn a_client_that_stops_reading_is_reset() {
     let page = framed(404, "GET /x HTTP/1.1\r\nHost: t\r\n\r\n");
     for last in [&[][..], &[page]] {
         let (mut script, faults) = slow_reader(last);
@@ -527,7 +527,7 @@ fn who_stops_taking_bytes_is_reset() {
 }
 
 #[test]
-fn who_takes_a_byte_now_and_then_is_reset() {
+fn a_client_that_reads_a_byte_now_and_then_is_reset() {
     let page = framed(404, "GET /x HTTP/1.1\r\nHost: t\r\n\r\n");
     for requests in [vec![page], vec![framed(200, ANNOUNCE); 400]] {
         let script = client(1, requests, Ending::Await);
@@ -538,15 +538,15 @@ fn who_takes_a_byte_now_and_then_is_reset() {
 }
 
 #[test]
-fn a_stop_waits_for_slow_readers_and_answers_what_was_asked() {
+fn a_stop_waits_for_slow_readers_and_answers_pending_requests() {
     for seed in 0..20 {
         let (script, faults) = slow_reader(&[]);
         let faults = Faults { shutdown_ms: Some(300), buffer_bytes: 512, ..faults };
         let report = run_seeded(&script, faults, seed);
-        let told = report.told(&script, false);
+        let responses = report.responses(&script, false);
         let bound_ms = 300 + 1000 * u64::from(SHUTDOWN_S - 1);
         let is_late = report.closed_ms.expect("closed") >= bound_ms;
-        assert!(told.statuses.len() == 40 || is_late, "seed {seed}: {:?}", told.statuses);
+        assert!(responses.statuses.len() == 40 || is_late, "seed {seed}: {:?}", responses.statuses);
         assert!(report.outcome == ClientOutcome::Closed || is_late, "seed {seed}: reset");
         let close = b"Connection: close";
         let closes = report.received.windows(close.len()).filter(|window| window == close);
@@ -570,21 +570,21 @@ fn a_stop_waits_for_full_scrapes_and_resets_them_at_its_bound() {
 
 /// Though it does not go by itself.
 #[test]
-fn an_idle_client_does_not_hold_up_a_stop() {
+fn an_idle_client_does_not_delay_a_stop() {
     for tls in [None, Some(Manner::good(false)), Some(Manner::good(true))] {
         let mut script = client(1, vec![framed(200, ANNOUNCE)], Ending::Await);
         script.trouble = Trouble::Stays;
-        let script = ClientScript { secured: tls.is_some(), tls, ..script };
+        let script = ClientScript { https: tls.is_some(), tls, ..script };
         let report = run_one(&script, Faults { shutdown_ms: Some(2500), ..Faults::none() });
         let after_ms = report.closed_ms.expect("closed") - 2500;
         assert!(after_ms < 100, "after {after_ms} ms");
-        assert_eq!(report.told(&script, false).statuses, [200]);
+        assert_eq!(report.responses(&script, false).statuses, [200]);
         assert_eq!(report.notified, script.tls.is_some(), "no close_notify");
     }
 }
 
 #[test]
-fn who_says_nothing_holds_up_a_stop_for_a_moment_only() {
+fn a_silent_client_delays_a_stop_for_a_moment_only() {
     let mut script = client(1, vec![], Ending::Await);
     script.trouble = Trouble::Stays;
     let report = run_one(&script, Faults { shutdown_ms: Some(500), ..Faults::none() });
@@ -601,12 +601,12 @@ fn the_last_answer_of_all_is_sent_whole() {
     (script.piece, script.pause_ms) = (60, 500);
     let faults = Faults { refused_send: 1000, multishot_ends: 1000, ..Faults::none() };
     let report = run_one(&script, Faults { shutdown_ms: Some(250), ..faults });
-    assert_eq!(report.told(&script, true).statuses, [200]);
+    assert_eq!(report.responses(&script, true).statuses, [200]);
     assert_eq!(report.outcome, ClientOutcome::Closed);
 }
 
 #[test]
-fn a_shutdown_takes_a_bounded_time_whoever_stays() {
+fn a_shutdown_takes_a_bounded_time_whatever_clients_do() {
     let good = || vec![framed(200, ANNOUNCE)];
     let many = vec![framed(200, ANNOUNCE); 1000];
     let stays = |script| ClientScript { trouble: Trouble::Stays, ..script };

@@ -86,7 +86,7 @@ pub(crate) struct ClientScript {
     pub(crate) ending: Ending,
     pub(crate) trouble: Trouble,
     /// Comes to a listener that speaks TLS.
-    pub(crate) secured: bool,
+    pub(crate) https: bool,
     /// Speaks TLS itself, where that is expected or not.
     pub(crate) tls: Option<Manner>,
 }

@@ -9,7 +9,7 @@ use super::client::{ClientOutcome, ClientScript, End};
 use super::faults::Sabotage;
 use super::lanes::Lane;
 use super::ring::{
-    DESCRIPTOR_MIN, FakeLink, FakeListener, FakeOperation, FakeRing, LISTENERS, Owned, SECURED_FROM,
+    DESCRIPTOR_MIN, FakeLink, FakeListener, FakeOperation, FakeRing, LISTENERS, Owned, TLS_FROM,
 };
 
 /// Bytes of a close_notify at most.
@@ -435,6 +435,6 @@ impl FakeRing {
 
 /// Which listener a client comes to.
 fn listener_of(script: &ClientScript) -> ListenerIndex {
-    let first = if script.secured { SECURED_FROM } else { 0 };
+    let first = if script.https { TLS_FROM } else { 0 };
     first + ListenerIndex::from(script.peer.is_some_and(|peer| peer.is_ipv6()))
 }

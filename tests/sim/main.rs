@@ -22,13 +22,13 @@ mod answers;
 mod bounds;
 mod client;
 mod faults;
+mod https;
 mod kernel;
 mod lanes;
-mod quota;
+mod rate_limit;
 mod ring;
 mod run;
 mod script;
-mod secured;
 mod tls;
 mod trace;
 
@@ -43,7 +43,7 @@ use annulus_swarm::Random;
 
 use client::{ClientOutcome, Ending, Trouble};
 use faults::{Faults, SABOTAGES, Sabotage};
-use run::{SHUTDOWN_S, SimReport, ledger, run, run_limited};
+use run::{SHUTDOWN_S, SimReport, client_table, run, run_limited};
 use tls::ConnectionEnd;
 use trace::Trace;
 
@@ -79,7 +79,7 @@ fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
     let crowded = scripts.len() >= nearly_all(faults.connections_max);
     let disturbed = match seed % SEEDS_PER_LIMITED {
         // More than any client takes.
-        0 => run_limited(&scripts, faults, seed, trace, &ledger(u16::MAX, 100_000, 100_000)),
+        0 => run_limited(&scripts, faults, seed, trace, &client_table(u16::MAX, 100_000, 100_000)),
         _ => run(&scripts, faults, seed, trace),
     };
     for (number, (calm, disturbed)) in calm.iter().zip(&disturbed).enumerate() {
@@ -90,14 +90,14 @@ fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
 
 /// Without faults, every request is answered as it was meant to be.
 fn check_calm(report: &SimReport, script: &client::ClientScript) {
-    let told = report.told(script, true);
+    let responses = report.responses(script, true);
     let expected = script.requests.iter().filter_map(|request| match request.expected {
         client::Expected::Framed(status) | client::Expected::HeadOnly(status) => Some(status),
         client::Expected::FullScrape => Some(200),
         client::Expected::Nothing => None,
     });
-    assert_eq!(told.statuses, expected.collect::<Vec<u16>>(), "undisturbed: {script:?}");
-    assert_eq!(told.broken, 0, "undisturbed, more than the answers: {script:?}");
+    assert_eq!(responses.statuses, expected.collect::<Vec<u16>>(), "undisturbed: {script:?}");
+    assert_eq!(responses.broken, 0, "undisturbed, more than the answers: {script:?}");
     let well = matches!(report.outcome, ClientOutcome::Content | ClientOutcome::Closed);
     assert!(well, "undisturbed, {:?}: {script:?}", report.outcome);
     assert!(!lacks_close_notify(report, script), "undisturbed, no close_notify: {script:?}");
@@ -121,8 +121,8 @@ fn compare(
     crowded: bool,
 ) {
     let whole = stopped.is_none() && !crowded;
-    let (expected, told) = (calm.told(script, whole), disturbed.told(script, whole));
-    for (at, answer) in told.answers.iter().enumerate() {
+    let (expected, responses) = (calm.responses(script, whole), disturbed.responses(script, whole));
+    for (at, answer) in responses.answers.iter().enumerate() {
         let expected = &expected.answers[at];
         assert!(
             answer == expected,
@@ -138,20 +138,25 @@ fn compare(
         // At its end a shutdown waits for nobody.
         let end_ms = stop_ms + 1000 * u64::from(SHUTDOWN_S - 1);
         let cut_off = reset || disturbed.closed_ms >= Some(end_ms);
-        assert!(told.broken == 0 || cut_off, "client {number}: an answer broke off");
+        assert!(responses.broken == 0 || cut_off, "client {number}: an answer broke off");
         assert!(!unnotified || cut_off, "client {number}: no close_notify");
         let asked = asked_at_stop(disturbed, script);
-        let answered = told.answers.len() >= asked || cut_off || disturbed.accepted_ms.is_none();
+        let answered =
+            responses.answers.len() >= asked || cut_off || disturbed.accepted_ms.is_none();
         assert!(
             answered || crowded,
             "client {number}: of {asked} answers there are {}",
-            told.answers.len()
+            responses.answers.len()
         );
         return;
     }
-    assert_eq!(told.broken, 0, "client {number}: an answer broke off, or there is one more");
+    assert_eq!(responses.broken, 0, "client {number}: an answer broke off, or there is one more");
     if !crowded {
-        assert_eq!(told.answers.len(), expected.answers.len(), "client {number}: answers missing");
+        assert_eq!(
+            responses.answers.len(),
+            expected.answers.len(),
+            "client {number}: answers missing"
+        );
         assert!(!reset, "client {number} was reset");
         assert!(!unnotified, "client {number}: no close_notify");
     }
@@ -173,7 +178,7 @@ fn asked_at_stop(report: &SimReport, script: &client::ClientScript) -> usize {
 }
 
 /// Runs one seed; says on failure how to run it again and what happened last.
-fn check_or_tell(seed: u64) {
+fn check_or_explain(seed: u64) {
     if panic::catch_unwind(|| check(seed, None, &Trace::default())).is_ok() {
         return;
     }
@@ -196,7 +201,7 @@ fn number_from(name: &str) -> Option<u64> {
 #[test]
 fn disturbed_runs_answer_as_undisturbed_ones() {
     if let Some(seed) = number_from("ANNULUS_SIM_SEED") {
-        return check_or_tell(seed);
+        return check_or_explain(seed);
     }
     let seeds = number_from("ANNULUS_SIM_SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(0);
@@ -209,7 +214,7 @@ fn disturbed_runs_answer_as_undisturbed_ones() {
                     if seed >= seeds {
                         break;
                     }
-                    check_or_tell(seed);
+                    check_or_explain(seed);
                 }
             });
         }
@@ -218,9 +223,9 @@ fn disturbed_runs_answer_as_undisturbed_ones() {
 
 /// What was encrypted differs from run to run; its lengths must not, or a seed tells nothing.
 #[test]
-fn a_seed_repeats_its_run_although_it_speaks_tls() {
+fn a_seed_repeats_its_run_with_tls() {
     let mut repeated = 0;
-    for seed in (0..60).step_by(script::SEEDS_PER_SECURED as usize) {
+    for seed in (0..60).step_by(script::SEEDS_PER_TLS as usize) {
         let scripts = script::draw(seed, &mut Random::seeded(seed));
         let scrapes = |script: &client::ClientScript| {
             script.requests.iter().any(|request| request.expected == client::Expected::FullScrape)

@@ -22,7 +22,7 @@ use super::trace::Trace;
 /// Listeners of every fake ring: for IPv4 and IPv6, plain and then with TLS.
 pub(crate) const LISTENERS: ListenerIndex = 4;
 /// The first listener with TLS.
-pub(crate) const SECURED_FROM: ListenerIndex = 2;
+pub(crate) const TLS_FROM: ListenerIndex = 2;
 /// The lowest descriptor, so that a slot or an index is not mistaken for one.
 pub(crate) const DESCRIPTOR_MIN: i32 = 1000;
 /// Turns after which a run is thought to go round in circles.

@@ -20,11 +20,11 @@ use annulus::worker::{EvictionCoordinator, Worker, WorkerConfig, WorkerParts};
 use annulus_ring::Ring;
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
-use super::answers::Told;
+use super::answers::Responses;
 use super::client::{ClientOutcome, ClientScript};
 use super::faults::Faults;
 use super::lanes::Lanes;
-use super::ring::{FakeRing, LISTENERS, SECURED_FROM, TIME_MAX_MS};
+use super::ring::{FakeRing, LISTENERS, TIME_MAX_MS, TLS_FROM};
 use super::tls::acceptor;
 use super::trace::Trace;
 
@@ -62,8 +62,8 @@ pub(crate) struct SimReport {
 }
 
 impl SimReport {
-    pub(crate) fn told(&self, script: &ClientScript, connection: bool) -> Told {
-        Told::read(&self.received, &script.requests, connection)
+    pub(crate) fn responses(&self, script: &ClientScript, connection: bool) -> Responses {
+        Responses::read(&self.received, &script.requests, connection)
     }
 }
 
@@ -73,7 +73,11 @@ fn protocol() -> ProtocolConfig {
 }
 
 /// Limits of an address in a run: these, and nothing else.
-pub(crate) fn ledger(connections_max: u16, requests_per_s: u32, burst: u32) -> Arc<ClientTable> {
+pub(crate) fn client_table(
+    connections_max: u16,
+    requests_per_s: u32,
+    burst: u32,
+) -> Arc<ClientTable> {
     let settings = RateLimitConfig {
         connections_max,
         requests_per_s,
@@ -101,7 +105,7 @@ fn build_limited(
     faults: Faults,
     seed: u64,
     trace: &Trace,
-    ledger: Option<Arc<ClientTable>>,
+    client_table: Option<Arc<ClientTable>>,
 ) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
     let swarm_settings = SwarmConfig {
         torrents_max: 1_000_000,
@@ -115,10 +119,10 @@ fn build_limited(
     let clock_ms = Rc::new(Cell::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let replies_bytes = response_bytes_max(&protocol) + faults.batch_bytes;
-    let tls = scripts.iter().any(|script| script.secured);
+    let tls = scripts.iter().any(|script| script.https);
     let config = WorkerConfig {
         listeners: LISTENERS,
-        tls_from: SECURED_FROM,
+        tls_from: TLS_FROM,
         tls_buffer_bytes: replies_bytes,
         timeouts: Timeouts { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
         send_s: SEND_S,
@@ -136,7 +140,7 @@ fn build_limited(
         Arc::clone(&stop),
         trace.clone(),
     );
-    let limiter = ledger.map(RateLimiter::new);
+    let limiter = client_table.map(RateLimiter::new);
     let server = ServerParts::new(Arc::clone(&swarms), protocol, seed);
     let parts = WorkerParts {
         config,
@@ -169,17 +173,17 @@ pub(crate) fn run_limited(
     faults: Faults,
     seed: u64,
     trace: &Trace,
-    ledger: &Arc<ClientTable>,
+    client_table: &Arc<ClientTable>,
 ) -> Vec<SimReport> {
-    let limits = Some(Arc::clone(ledger));
+    let limits = Some(Arc::clone(client_table));
     let (worker, clock_ms, _) = build_limited(scripts, faults, seed, trace, limits);
-    let counts = ledger.config().connections_max > 0;
+    let counts = client_table.config().connections_max > 0;
     let reports = finish_checked(worker, &clock_ms, |worker| {
-        let permits = ledger.connections();
+        let permits = client_table.connections();
         let there = if counts { worker.ring().addressed_connections() as u64 } else { 0 };
         assert_eq!(permits, there, "permits, and the connections that are there");
     });
-    assert_eq!(ledger.connections(), 0, "connections are counted that are gone");
+    assert_eq!(client_table.connections(), 0, "connections are counted that are gone");
     reports
 }
 

@@ -11,8 +11,8 @@ use super::client::{ClientScript, Ending, Expected, Request, Trouble};
 use super::tls::{ConnectionEnd, Manner};
 
 /// One seed in so many has clients that speak TLS, and so many of them at most.
-pub(crate) const SEEDS_PER_SECURED: u64 = 3;
-const SECURED_MAX: usize = 4;
+pub(crate) const SEEDS_PER_TLS: u64 = 3;
+const TLS_CLIENTS_MAX: usize = 4;
 
 /// The clients of one run.
 pub(crate) fn draw(seed: u64, random: &mut Random) -> Vec<ClientScript> {
@@ -23,18 +23,18 @@ pub(crate) fn draw(seed: u64, random: &mut Random) -> Vec<ClientScript> {
     };
     let mut scripts: Vec<ClientScript> =
         (0..clients).map(|number| draw_client(seed, number, random)).collect();
-    if seed.is_multiple_of(SEEDS_PER_SECURED) {
+    if seed.is_multiple_of(SEEDS_PER_TLS) {
         // A handshake costs as much as all the rest of a client.
-        for script in scripts.iter_mut().take(SECURED_MAX) {
-            secure(script, random);
+        for script in scripts.iter_mut().take(TLS_CLIENTS_MAX) {
+            make_https(script, random);
         }
     }
     scripts
 }
 
 /// Has a client speak TLS, or fail to.
-fn secure(script: &mut ClientScript, random: &mut Random) {
-    script.secured = true;
+fn make_https(script: &mut ClientScript, random: &mut Random) {
+    script.https = true;
     let mut manner = Manner {
         farewell: [ConnectionEnd::Notify, ConnectionEnd::NotifyAndFin, ConnectionEnd::Fin]
             [random.below(3) as usize],
@@ -55,7 +55,7 @@ fn secure(script: &mut ClientScript, random: &mut Random) {
         }
         // TLS, where plain HTTP is expected.
         1 => {
-            script.secured = false;
+            script.https = false;
             let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 506]].concat();
             script.requests.push(framed(400, hello));
             return;
@@ -165,7 +165,7 @@ fn draw_client(seed: u64, number: u32, random: &mut Random) -> ClientScript {
         piece: 0,
         ending,
         trouble,
-        secured: false,
+        https: false,
         tls: None,
     }
 }

@@ -6,7 +6,7 @@ use annulus_swarm::Random;
 use super::bounds::{ANNOUNCE, client};
 use super::client::{ClientOutcome, ClientScript, Ending, Trouble};
 use super::faults::Faults;
-use super::run::{IDLE_S, SimReport, ledger, run_limited};
+use super::run::{IDLE_S, SimReport, client_table, run_limited};
 use super::script::{self, framed, peer};
 use super::tls::Manner;
 use super::trace::Trace;
@@ -32,8 +32,8 @@ fn connections_of_an_address_are_bounded_and_admitted_again() {
     let mut scripts: Vec<ClientScript> = (0..10).map(|at| announcing(GREEDY, 1, at)).collect();
     scripts.extend((0..10).map(|at| announcing(GREEDY, 1, again_ms + at)));
     scripts.push(announcing(MODEST, 1, 5));
-    let ledger = ledger(MAX, 0, 0);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &ledger);
+    let client_table = client_table(MAX, 0, 0);
+    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     for (at, report) in reports.iter().enumerate() {
         let let_in = at == 20 || at % 10 < usize::from(MAX);
         assert_eq!(served(report), usize::from(let_in), "client {at}");
@@ -51,8 +51,8 @@ fn requests_of_an_address_are_bounded_and_served_again() {
         announcing(GREEDY, 20, 2100),
         announcing(GREEDY, 20, 60_100),
     ];
-    let ledger = ledger(0, 3, 5);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &ledger);
+    let client_table = client_table(0, 3, 5);
+    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     let counts: Vec<usize> = reports.iter().map(served).collect();
     // All at once, then what two seconds gave back, then all again.
     assert_eq!(counts, [5, 5, 5, 5]);
@@ -65,34 +65,34 @@ fn requests_of_an_address_are_bounded_and_served_again() {
 }
 
 #[test]
-fn who_was_told_and_comes_again_is_reset_for_the_rest_of_the_second() {
-    let told = u64::from(REJECTIONS_ANSWERED_PER_S);
+fn a_refused_client_that_returns_is_reset_for_the_rest_of_the_second() {
+    let responses = u64::from(REJECTIONS_ANSWERED_PER_S);
     // The first is served and the next are told, before the others come.
     let mut scripts: Vec<ClientScript> = (0..20).map(|at| announcing(GREEDY, 1, 10 * at)).collect();
     scripts.push(announcing(MODEST, 1, 200));
     scripts.push(announcing(GREEDY, 1, 1500));
-    let ledger = ledger(0, 1, 1);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &ledger);
+    let client_table = client_table(0, 1, 1);
+    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     for (at, report) in reports.iter().enumerate() {
         let at = at as u64;
         assert_eq!(served(report), usize::from(at == 0 || at >= 20), "client {at}");
-        let reset = (1 + told..20).contains(&at);
+        let reset = (1 + responses..20).contains(&at);
         assert_eq!(report.outcome == ClientOutcome::Reset, reset, "client {at}");
         assert_eq!(report.received.is_empty(), reset, "client {at}");
     }
 }
 
 #[test]
-fn handshakes_are_charged_and_turned_away_before_they_begin() {
-    let secured = |number, connect_ms| ClientScript {
-        secured: true,
+fn handshakes_are_charged_and_refused_before_they_begin() {
+    let greedy_https = |number, connect_ms| ClientScript {
+        https: true,
         tls: Some(Manner::good(false)),
         ..announcing(number, 1, connect_ms)
     };
-    let mut scripts: Vec<ClientScript> = (0..10).map(|at| secured(GREEDY, 10 * at)).collect();
-    scripts.push(secured(MODEST, 50));
-    let ledger = ledger(5, 1, 6);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &ledger);
+    let mut scripts: Vec<ClientScript> = (0..10).map(|at| greedy_https(GREEDY, 10 * at)).collect();
+    scripts.push(greedy_https(MODEST, 50));
+    let client_table = client_table(5, 1, 6);
+    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     for (at, report) in reports.iter().enumerate() {
         // Three handshakes, and a request of each.
         let let_in = at < 3 || at == 10;
@@ -104,7 +104,7 @@ fn handshakes_are_charged_and_turned_away_before_they_begin() {
 
 /// Whatever goes wrong: every connection that was counted is uncounted, once.
 #[test]
-fn no_connection_is_counted_for_ever() {
+fn every_counted_connection_is_released() {
     let mut reset = 0;
     for seed in 0..300 {
         let mut random = Random::seeded(seed);
@@ -116,8 +116,8 @@ fn no_connection_is_counted_for_ever() {
             }
         }
         let faults = Faults::drawn(&mut random);
-        let ledger = ledger(1 + random.below(4) as u16, random.below(4), 4);
-        let reports = run_limited(&scripts, faults, seed, &Trace::default(), &ledger);
+        let client_table = client_table(1 + random.below(4) as u16, random.below(4), 4);
+        let reports = run_limited(&scripts, faults, seed, &Trace::default(), &client_table);
         let was_reset =
             |report: &&SimReport| report.outcome == ClientOutcome::Reset && report.taken == 0;
         reset += reports.iter().filter(was_reset).count();
