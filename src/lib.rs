@@ -22,7 +22,7 @@
 pub mod access_list;
 pub mod addresses;
 pub mod admin;
-mod buffered;
+pub mod buffered;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -6,7 +6,9 @@
 
 mod access;
 mod activation;
+mod addresses;
 mod admin;
+mod buffered;
 mod certificates;
 mod cli;
 mod config;
@@ -24,3 +26,4 @@ mod proxy;
 mod sandbox;
 mod seccomp;
 mod support;
+mod validity;
