@@ -78,7 +78,8 @@ impl ConnectionLimit {
         if places == 0 {
             return;
         }
-        self.open.0.fetch_sub(places, Ordering::SeqCst);
+        let open = self.open.0.fetch_sub(places, Ordering::SeqCst);
+        debug_assert!(open >= places, "released {places} places of {open}");
         if self.has_waiters.load(Ordering::SeqCst) {
             let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
             self.has_waiters.store(false, Ordering::SeqCst);
