@@ -726,7 +726,7 @@ fn an_error_prevents_the_start() {
 
 #[test]
 fn the_printed_default_is_the_default() {
-    assert_eq!(Config::parse(&DEFAULT_TOML, "printed"), Ok(Config::default()));
+    assert_eq!(Config::parse(DEFAULT_TOML, "printed"), Ok(Config::default()));
     let printed = DEFAULT_TOML;
     let columns = printed.lines().map(str::len).max();
     assert!(columns <= Some(80), "{columns:?}");

@@ -3,6 +3,7 @@
 //! Programs of their own are `sim`, which needs no tracker, and `transfers`, which needs the machine
 //! for itself.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
+#![allow(clippy::too_many_lines, reason = "some tests are tables of cases")]
 
 mod access;
 mod activation;

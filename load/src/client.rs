@@ -103,6 +103,7 @@ impl LoadClient {
     /// all. `write` renders a request, the last or not, into a buffer as long as `scratch`; `out`
     /// has room for one, encrypted, after a TLS flight. Returns how many bytes were written to
     /// `out`, and how many requests.
+    #[expect(clippy::too_many_arguments, reason = "what a struct would hold has one owner each")]
     pub fn fill(
         &mut self,
         out: &mut [u8],

@@ -1,6 +1,7 @@
 //! The grammar of heads, as tables. Every row is given whole, byte by byte, and so that it ends
 //! where the next byte of memory cannot be read.
 #![allow(clippy::disallowed_methods, reason = "tests may wait")]
+#![allow(clippy::too_many_lines, reason = "some tests are tables of cases")]
 
 use std::time::{Duration, Instant};
 

@@ -112,6 +112,7 @@ fn lacks_close_notify(report: &SimReport, script: &client::ClientScript) -> bool
     owed && report.agreed && report.outcome == ClientOutcome::Closed && !report.notified
 }
 
+#[expect(clippy::too_many_arguments, reason = "one call")]
 fn compare(
     number: usize,
     calm: &SimReport,

@@ -134,6 +134,7 @@ pub(crate) struct FakeRing {
 }
 
 impl FakeRing {
+    #[expect(clippy::too_many_arguments, reason = "one call")]
     pub(crate) fn new(
         scripts: &[ClientScript],
         faults: Faults,
