@@ -81,7 +81,6 @@ fn run(name: &str, torrents: u32) {
     );
 }
 
-/// A worker without listeners, which only sweeps.
 fn worker(swarms: &Arc<Swarms>) -> Worker<Epoll> {
     let limit = Arc::new(ConnectionLimit::unlimited());
     let ring = Epoll::new(EngineConfig {

@@ -150,7 +150,6 @@ impl Attack {
     }
 }
 
-/// The first record of a TLS client.
 pub(crate) fn client_hello(to: SocketAddr) -> Result<Vec<u8>> {
     let mut client = ClientConnection::new(client_config()?, to.ip().into())?;
     let mut hello = Vec::new();

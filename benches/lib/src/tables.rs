@@ -51,7 +51,6 @@ pub fn of(results: &Results, name: &str) -> Option<String> {
     })
 }
 
-/// Where it was measured, with what, and how to repeat it.
 fn facts(results: &Results) -> String {
     let rounds = format!("{} of {} s", results.rounds, results.seconds);
     let more =
