@@ -203,28 +203,3 @@ impl OwnedSend {
         self.sent == self.bytes.len()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_buffer_is_in_one_hand_and_comes_back() {
-        let pool = Pool::new(2, 4096).unwrap();
-        let mut first = pool.take().unwrap();
-        let mut second = pool.take().unwrap();
-        assert!(pool.take().is_none());
-        first.fill(1);
-        second.fill(2);
-        assert!(first.iter().all(|&byte| byte == 1) && first.len() == 4096);
-        first.truncate(5);
-        assert_eq!(&first[..], [1; 5]);
-        assert!(!first.is_full() && second.is_full());
-        drop(first);
-        assert_eq!(pool.free(), 1);
-        let again = pool.take().unwrap();
-        assert_eq!(again.len(), 4096);
-        drop((second, again));
-        assert_eq!(pool.free(), 2);
-    }
-}

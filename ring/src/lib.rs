@@ -25,7 +25,6 @@
 )]
 #![deny(unsafe_code)]
 
-mod address;
 mod buffers;
 mod connect;
 mod epoll;
@@ -41,7 +40,6 @@ mod token;
 mod uring;
 mod waker;
 
-pub use address::ListenAddress;
 pub use buffers::{Pool, RecvBuf};
 pub use epoll::Epoll;
 pub use event::{
@@ -49,7 +47,7 @@ pub use event::{
 };
 pub use inherit::{close_inherited_on_exec, take_inherited};
 pub use limit::ConnectionLimit;
-pub use listener::Listener;
+pub use listener::{ListenAddress, Listener};
 pub use memory::{sort_freed_memory, steady_memory};
 pub use rustix::io::Errno;
 pub use start::{EngineChoice, SelectedEngine};

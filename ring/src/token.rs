@@ -1,8 +1,10 @@
 //! The 64 bits of user data of every operation: `operation:8 | generation:24 | slot:32`.
 
+use std::hash::{Hash, Hasher};
+
 /// Identifies a connection: a slot of its owner's slab, and the generation of the slot's occupant. A
 /// completion with another generation than the slot's present one is for an earlier connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     slot: u32,
     generation: u32,
@@ -26,6 +28,15 @@ impl Key {
         self.generation
     }
 }
+
+/// The numbers are the program's own: a hash table needs no protection against chosen keys.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.generation) << 40 | u64::from(self.slot));
+    }
+}
+
+impl nohash_hasher::IsEnabled for Key {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

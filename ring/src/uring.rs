@@ -16,7 +16,6 @@ mod completions;
 mod setup;
 mod sqe;
 
-use std::collections::HashMap;
 use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -28,6 +27,7 @@ use std::time::Duration;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
+use nohash_hasher::IntMap;
 
 pub use setup::{Capabilities, SetupError, TaskWork};
 use sqe::{
@@ -79,9 +79,9 @@ pub struct Uring {
     /// Connections that the coming `enter` closes; their places are released after it.
     closing: usize,
     sends: Vec<ArenaSend>,
-    owned: ManuallyDrop<HashMap<Key, (i32, OwnedSend)>>,
+    owned: ManuallyDrop<IntMap<Key, (i32, OwnedSend)>>,
     connect_addresses: ConnectAddresses,
-    connecting: HashMap<Key, i32>,
+    connecting: IntMap<Key, i32>,
     /// Collected completions: user data, result, flags.
     cqes: Vec<(u64, i32, u32)>,
     cqes_spare: Vec<(u64, i32, u32)>,

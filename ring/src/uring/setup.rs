@@ -1,13 +1,13 @@
 //! Sets a ring up with the best flags and features that the kernel has, found by trying them.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
 use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::sync::Arc;
 
 use io_uring::IoUring;
 use io_uring::types::{BufRingEntry, Timespec};
+use nohash_hasher::IntMap;
 
 use super::sqe::{GROUP, recv_multishot, send_skip_success};
 use super::{PinnedData, Uring};
@@ -138,9 +138,9 @@ impl Uring {
             limit,
             closing: 0,
             sends: Vec::with_capacity(SUBMISSIONS as usize),
-            owned: ManuallyDrop::new(HashMap::new()),
+            owned: ManuallyDrop::new(IntMap::default()),
             connect_addresses: ConnectAddresses::default(),
-            connecting: HashMap::new(),
+            connecting: IntMap::default(),
             cqes: Vec::with_capacity(COMPLETIONS as usize / 8),
             cqes_spare: Vec::with_capacity(COMPLETIONS as usize / 8),
             dispatching: false,
