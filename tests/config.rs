@@ -254,6 +254,18 @@ fn unknown_names_get_a_suggestion() {
                 ],
             ),
             (
+                "[protocol.banana]\n\"a`b\" = 1\n[swarms]\n\"a`b\" = 1\n",
+                &[
+                    "annulus.toml:1: unknown key \"protocol.banana\"; the keys here are interval, \
+                     min_interval, peer_timeout, default_numwant, max_numwant, \
+                     max_scrape_torrents, full_scrape, trust_ip_parameters, external_ipv4, \
+                     external_ipv6, redirect",
+                    "annulus.toml:4: unknown key \"swarms.a`b\"; \
+                     the keys here are max_torrents, max_peers, max_peers_per_torrent, \
+                     max_peers_per_address",
+                ],
+            ),
+            (
                 "[swarms]\nbanana = 1\n",
                 &["annulus.toml:2: unknown key \"swarms.banana\"; \
                    the keys here are max_torrents, max_peers, max_peers_per_torrent, \

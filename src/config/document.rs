@@ -134,8 +134,8 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Refuses what is no table and has to be one, as it is in `known`, and entries of
-    /// `tls.certificates` that are none. (serde would take a list for a struct.)
+    /// Refuses values that are tables in `known` and not here, and entries of `tls.certificates`
+    /// that are not tables: serde would accept a list as a struct.
     pub(super) fn check_tables(&mut self, known: &Document<'_>) {
         for (name, value) in known.root.get_ref() {
             let name = name.get_ref().as_ref();
@@ -161,7 +161,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Refuses what is no whole number and has to be one, and numbers that are out of bounds.
+    /// Refuses values that have to be numbers and are not, or are out of bounds.
     pub(super) fn check_bounds(&mut self, all: &[NumericKey]) {
         for bounds @ NumericKey(key, min, max, unit) in all {
             let Some(value) = self.value(key) else { continue };
@@ -181,7 +181,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// What the document says, without all that is wrong with it. `known` has every key.
+    /// Deserializes what is valid, and notes the rest as errors. `known` has every key.
     pub(super) fn deserialize<T: DeserializeOwned + Default>(&mut self, known: &Document<'_>) -> T {
         while self.errors.len() < CONFIG_ERRORS_MAX {
             let error = match T::deserialize(Deserializer::from(self.root.clone())) {
@@ -203,7 +203,7 @@ impl<'t> Document<'t> {
         T::default()
     }
 
-    /// Notes `broken`, unless it follows from another error or from defaults alone.
+    /// Notes a constraint that is broken, unless that follows from another error.
     pub(super) fn check(&mut self, broken: Constraint, defaults: &Document<'_>) {
         let Constraint { key, because_of, must_be } = broken;
         let [own, other] = [key, because_of].map(|key| self.place(key));
@@ -291,13 +291,14 @@ impl<'t> Document<'t> {
         self.refused.push(name.to_string());
     }
 
-    /// What to say of the key `name` that this document, which has all keys, does not have.
-    /// serde's `message` names those that may stand in its place.
+    /// The message for the key `name`, which is not in this document of all keys. serde's
+    /// `message` lists the keys of its table.
     fn unknown(&self, name: &str, is_table: bool, message: &str) -> String {
         let (table, key) = name.rsplit_once('.').unwrap_or(("", name));
         let is_known_table =
             |name: &str| matches!(self.value(name), Some(value) if self::is_table(value));
-        let known = message.split('`').skip(3).step_by(2);
+        let known = message.rsplit_once("`, expected").map_or("", |(_, known)| known);
+        let known = known.split('`').skip(1).step_by(2);
         let known: Vec<&str> =
             known.filter(|name| !table.is_empty() || is_known_table(name) == is_table).collect();
         let full = |key: &str| if table.is_empty() { key.into() } else { format!("{table}.{key}") };
@@ -311,7 +312,9 @@ impl<'t> Document<'t> {
                 format!("; did you mean \"{guess}\"? It goes above the first [table]")
             }
             Some(guess) => did_you_mean(Some(&guess)),
-            None if is_table => format!("; the tables are {}", known.join(", ")),
+            None if is_table && table.is_empty() => {
+                format!("; the tables are {}", known.join(", "))
+            }
             None => format!("; the keys here are {}", known.join(", ")),
         };
         let kind = if is_table && table.is_empty() { "table" } else { "key" };
@@ -406,9 +409,12 @@ fn grouped(number: u64) -> String {
     digits
 }
 
-/// The first line of `text`, shortened, without control characters. Later lines may be those of a
-/// private key.
+/// A list on one line, or else the first line of `text`, shortened, without control characters.
+/// Later lines may be those of a private key.
 fn printable(text: &str) -> String {
+    let listed = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_secret = text.contains("-----BEGIN");
+    let text = if text.starts_with('[') && !is_secret { &listed } else { text };
     let line = text.lines().next().unwrap_or_default();
     let mut shown: String = line.chars().take(SHOWN_CHARS_MAX).collect();
     if shown.len() < text.trim_end().len() {

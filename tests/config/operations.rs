@@ -21,8 +21,8 @@ fn its_addresses_are_its_own() {
                    must be without \"[::1]:1\", because of tls.listen = [\"[::1]:1\"] (line 2)"],
             ),
             (
-                "[operations]\nlisten = [\"127.0.0.1:3001\", \"[::1]:3000\"]\n",
-                &["annulus.toml:2: operations.listen = [\"127.0.0.1:3001\", \"[::1]:3000\"]: \
+                "[operations]\nlisten = [\n  \"127.0.0.1:3001\",\n  \"[::1]:3000\" ]\n",
+                &["annulus.toml:2: operations.listen = [ \"127.0.0.1:3001\", \"[::1]:3000\" ]: \
                    must be without \"[::1]:3000\", \
                    because of listen = [\"0.0.0.0:3000\", \"[::]:3000\"] (the default)"],
             ),
