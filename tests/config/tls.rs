@@ -141,7 +141,7 @@ fn addresses_of_http_and_https_go_together() {
                    write \"0.0.0.0:443\", \"[::]:443\", or both"],
             ),
             (
-                // Nor does a list with an entry that is refused.
+                // Nor is a list with a refused entry.
                 "[tls]\nlisten = [\"[::]:443\"]\ncertificates = [{ chain = \"\", key = \"b\" }]\n",
                 &["annulus.toml:3: tls.certificates.chain = \"\": \
                    expected the path of a file, in quotes"],

@@ -67,6 +67,14 @@ fn man_pages_are_sound_and_whole() {
     for key in keys {
         assert!(known.contains(&words(key)), "{key}\n{config}");
     }
+    // And so are their bounds.
+    let comments = DEFAULT_TOML.lines().filter_map(|line| line.strip_prefix("# "));
+    let comments = comments.collect::<Vec<_>>().join(" ");
+    let page = words(&config);
+    for part in comments.split("Allowed: ").skip(1) {
+        let (allowed, _) = part.split_once(" Default: ").unwrap();
+        assert!(page.contains(&format!("Allowed: {allowed} Default: ")), "{allowed}\n{config}");
+    }
 }
 
 #[test]
