@@ -21,7 +21,7 @@ pub(crate) use process::{
     count_dir_entries, lower_priority, raise_descriptor_limit, raise_locked_memory_limit,
     stderr_writable,
 };
-pub use sandbox::Sandbox;
+pub use sandbox::{Sandbox, SandboxReport};
 pub(crate) use signals::{Signal, Signals};
 pub(crate) use systemd::{InheritedSocket, Notifier};
 pub(crate) use unix_socket::SocketFile;

@@ -21,7 +21,7 @@ use crate::config::{self, Config, widened};
 use crate::limits::{DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED};
 use crate::log::{self, Logger};
 use crate::os::{
-    FileSource, Notifier, ReloadHealth, Sandbox, Signals, raise_descriptor_limit,
+    FileSource, Notifier, ReloadHealth, Sandbox, SandboxReport, Signals, raise_descriptor_limit,
     raise_locked_memory_limit,
 };
 use crate::tls::TlsContext;
@@ -37,7 +37,13 @@ use workers::{Workers, WorkersParts};
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let prepared = prepare(config)?;
     // ---- Everything is open. Nothing can be opened from here on, and no thread runs yet. ----
-    prepared.sandbox.enter()?;
+    let SandboxReport { user, landlock } = prepared.sandbox.enter()?;
+    user.iter().for_each(|user| log::info(format_args!("{user}")));
+    match landlock {
+        None => {}
+        Some(Ok(achieved)) => log::info(format_args!("{achieved}")),
+        Some(Err(error)) => log::warning(format_args!("no Landlock: {error}")),
+    }
     serve(config, prepared)
 }
 

@@ -98,44 +98,27 @@ fn group_by(groups: &str, name: &str) -> Option<u32> {
 mod tests {
     use super::{Ids, PrivilegesConfig, group_by, ids, number, user_by};
 
-    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n# daemon:x:9:9\n\nbroken:x:7\n\
-                         short:x:8:9\nodd:x:-1:1::\nall:x:4294967295:1::\n\
-                         nobody:*:65534:65533:no: body:/:\nnobody:x:1:1::/:\nlast:x:10:11:::";
-
     #[test]
-    fn a_user_has_a_number_and_a_group() {
-        for (name, found) in [
-            ("root", Some((0, 0))),
-            ("nobody", Some((65534, 65533))),
-            ("short", Some((8, 9))),
-            ("last", Some((10, 11))),
-            ("broken", None),
-            ("odd", None),
-            ("all", None),
-            ("daemon", None),
-            ("nobod", None),
-            ("x", None),
-            ("", None),
-        ] {
-            assert_eq!(user_by(USERS, 0, name), found, "{name}");
+    fn accounts_are_found_by_name_or_number() {
+        let users = "root:x:0:0:root:/root:/bin/sh\n# daemon:x:9:9\n\nbroken:x:7\nshort:x:8:9\n\
+                     odd:x:-1:1::\nall:x:4294967295:1::\nnobody:*:65534:65533:no: body:/:\n\
+                     nobody:x:1:1::/:\nlast:x:10:11:::";
+        for (name, found) in
+            [("root", (0, 0)), ("nobody", (65534, 65533)), ("short", (8, 9)), ("last", (10, 11))]
+        {
+            assert_eq!(user_by(users, 0, name), Some(found), "{name}");
         }
-        assert_eq!(user_by(USERS, 2, "65534"), Some((65534, 65533)));
-        assert_eq!(user_by(USERS, 2, "65533"), None);
-    }
-
-    #[test]
-    fn a_group_has_a_number() {
+        for name in ["broken", "odd", "all", "daemon", "nobod", "x", ""] {
+            assert_eq!(user_by(users, 0, name), None, "{name}");
+        }
+        assert_eq!(user_by(users, 2, "65534"), Some((65534, 65533)));
+        assert_eq!(user_by(users, 2, "65533"), None);
         let groups = "root:x:0:\n#adm:x:4:\nssl:x:5:a,b\nbroken:x\nodd:x:y:\nlast:*:6:";
-        for (name, found) in [
-            ("root", Some(0)),
-            ("ssl", Some(5)),
-            ("last", Some(6)),
-            ("adm", None),
-            ("broken", None),
-            ("odd", None),
-            ("a", None),
-        ] {
-            assert_eq!(group_by(groups, name), found, "{name}");
+        for (name, found) in [("root", 0), ("ssl", 5), ("last", 6)] {
+            assert_eq!(group_by(groups, name), Some(found), "{name}");
+        }
+        for name in ["adm", "broken", "odd", "a"] {
+            assert_eq!(group_by(groups, name), None, "{name}");
         }
     }
 
@@ -146,14 +129,14 @@ mod tests {
             assert_eq!(number(text), None, "{text:?}");
         }
         let config = |user: &str, group: &str| {
-            let (user, group) = (user.to_string(), group.to_string());
+            let (user, group) = (user.to_owned(), group.to_owned());
             ids(&PrivilegesConfig { user, group, ..PrivilegesConfig::default() })
         };
         assert_eq!(config("", "").unwrap(), None);
         // Presumably not in /etc/passwd.
-        let number = 3_999_999_999;
-        assert_eq!(config("3999999999", "").unwrap(), Some(Ids { user: number, group: number }));
-        assert_eq!(config("3999999999", "7").unwrap(), Some(Ids { user: number, group: 7 }));
+        let user = 3_999_999_999;
+        assert_eq!(config("3999999999", "").unwrap(), Some(Ids { user, group: user }));
+        assert_eq!(config("3999999999", "7").unwrap(), Some(Ids { user, group: 7 }));
         for root in ["0", "000"] {
             let error = config(root, "").unwrap_err().to_string();
             assert!(error.contains("root keeps all"), "{error}");

@@ -14,7 +14,6 @@ use super::file_source::FileSource;
 use super::privileges::{Ids, drop_privileges, may_change_user};
 use super::{accounts, landlock};
 use crate::config::{AccessMode, CertificateFiles, Config, PrivilegesConfig};
-use crate::log;
 
 /// What is to be given up. Its user, group and directory exist.
 #[derive(Debug)]
@@ -25,6 +24,15 @@ pub struct Sandbox<'c> {
     paths: Vec<PathBuf>,
     /// Where the Unix sockets are, which are removed at the end.
     socket_directories: Vec<PathBuf>,
+}
+
+/// What was given up, as text for the log.
+#[derive(Debug)]
+pub struct SandboxReport {
+    /// The new user, if it was changed.
+    pub user: Option<String>,
+    /// What Landlock restricts or why it does not, if it is configured.
+    pub landlock: Option<Result<String, String>>,
 }
 
 impl Sandbox<'_> {
@@ -65,13 +73,12 @@ impl Sandbox<'_> {
             .context("the file broker cannot start")
     }
 
-    /// Enters the sandbox for good, and logs what was given up. To be called before a thread is
-    /// started, so that it holds for all of them. Afterwards nothing can be opened, except by the
-    /// file source.
+    /// Enters the sandbox for good. To be called before a thread is started, so that it holds for all
+    /// of them. Afterwards nothing can be opened, except by the file source.
     ///
     /// # Errors
     /// It fails, or a privilege is left: the process must not go on.
-    pub fn enter(&self) -> anyhow::Result<()> {
+    pub fn enter(&self) -> anyhow::Result<SandboxReport> {
         let PrivilegesConfig { user, chroot: directory, landlock, places, .. } = self.config;
         if !directory.as_os_str().is_empty() {
             chroot(directory).and_then(|()| env::set_current_dir("/")).map_err(|error| {
@@ -84,25 +91,21 @@ impl Sandbox<'_> {
         }
         // Without a broker, this process keeps the capability to read any file for reloads.
         drop_privileges(self.ids, self.ids.is_none()).context("cannot drop privileges")?;
-        if let Some(Ids { user: number, group }) = self.ids {
+        let user = self.ids.map(|Ids { user: number, group }| {
             let within = match directory.as_os_str().is_empty() {
                 true => String::new(),
                 false => format!(", confined to {}", directory.display()),
             };
-            log::info(format_args!("running as user {user} ({number}), group {group}{within}"));
-        }
-        if !landlock {
-            return Ok(());
-        }
-        let readable = match self.ids {
-            Some(_) => Vec::new(),
-            None => landlock::directories(&self.paths),
+            format!("running as user {user} ({number}), group {group}{within}")
+        });
+        let restrict = || {
+            let readable = match self.ids {
+                Some(_) => Vec::new(),
+                None => landlock::directories(&self.paths),
+            };
+            landlock::restrict(&readable, &self.socket_directories)
         };
-        match landlock::restrict(&readable, &self.socket_directories) {
-            Ok(achieved) => log::info(format_args!("{achieved}")),
-            Err(error) => log::warning(format_args!("no Landlock: {error}")),
-        }
-        Ok(())
+        Ok(SandboxReport { user, landlock: landlock.then(restrict) })
     }
 }
 

@@ -171,6 +171,20 @@ fn is_missed_when_it_is_gone(engine: Engine) {
     place.serves(&first, &[1]);
 }
 
+/// As some service managers start programs: the kernel reports no end of a child then.
+#[test]
+fn is_missed_where_sigchld_is_ignored() {
+    if !is_root() {
+        return;
+    }
+    let runner = ["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
+    let place = Place::start_as(Engine::Epoll, NOBODY, &runner);
+    Process::broker_of(&place.tracker).signal("KILL");
+    let ended = "error: the file broker has ended (its exit status is unknown)";
+    place.tracker.assert_logged(ended);
+    place.serves(&place.first(), &[1]);
+}
+
 /// The tracker serves and ends during a reload.
 fn delays_nothing_when_it_hangs(engine: Engine) {
     if !is_root() {
