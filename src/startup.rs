@@ -2,7 +2,7 @@
 
 mod listen;
 mod reload;
-mod reload_progress;
+mod reload_thread;
 mod supervise;
 mod workers;
 
@@ -26,7 +26,8 @@ use crate::os::{
 };
 use crate::tls::TlsContext;
 use listen::{BoundAddress, InheritedSockets, ListenOptions};
-use reload::{ReloadThread, Reloader, load_access_list, load_tls, warn};
+use reload::{Reloader, load_access_list, load_tls, warn};
+use reload_thread::ReloadThread;
 use supervise::Supervisor;
 use workers::{Workers, WorkersParts};
 
@@ -209,16 +210,16 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         http.iter().chain(&https).map(|bound| bound.address.to_string()).collect();
     let status = format!("listening on {}", addresses.join(", "));
     prepared.notifier.ready(&status);
-    let reloads = Arc::new(ReloadThread::new(prepared.notifier, status, reload_health));
+    let reloads = Arc::new(ReloadThread::new(prepared.notifier, status, reload_health, clock));
     let broker = files.broker();
     let reloader = Reloader {
         files,
         tls: tls.clone().map(|tls| (tls, config.tls.clone())),
         access: access_list.map(|list| (list, config.access.clone())),
         wakers: workers.wakers.clone(),
-        state: Arc::clone(&reloads),
+        thread: Arc::clone(&reloads),
     };
-    reloader.start(clock)?;
+    reloader.start()?;
     let supervisor = Supervisor {
         signals,
         reloads: Arc::clone(&reloads),

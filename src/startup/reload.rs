@@ -8,13 +8,12 @@ use std::time::Duration;
 use annulus_ring::Waker;
 use anyhow::{Context, anyhow};
 
-use super::reload_progress::{ReloadDelay, ReloadProgress};
+use super::reload_thread::ReloadThread;
 use crate::access_list::{AccessList, ListChange, LoadedAccessList, SharedAccessList};
 use crate::clock::Clock;
 use crate::config::{AccessConfig, AccessMode, TlsConfig};
-use crate::limits::RELOAD_S_MAX;
 use crate::log;
-use crate::os::{FileSource, Notifier, ReloadHealth};
+use crate::os::FileSource;
 use crate::tls::{Certificates, LoadedCertificates, TlsContext};
 
 /// How often, and with which pauses, to check whether the workers have dropped a replaced list: a
@@ -80,101 +79,34 @@ pub(super) struct Reloader {
     pub(super) tls: Option<(Arc<TlsContext>, TlsConfig)>,
     pub(super) access: Option<(Arc<SharedAccessList>, AccessConfig)>,
     pub(super) wakers: Vec<Waker>,
-    pub(super) state: Arc<ReloadThread>,
-}
-
-/// The thread that reloads, as the main thread sees it.
-pub(super) struct ReloadThread {
-    progress: ReloadProgress,
-    pub(super) notifier: Notifier,
-    /// What the service manager shows of a tracker that serves.
-    status: String,
-    pub(super) reload_health: Arc<ReloadHealth>,
-}
-
-impl ReloadThread {
-    pub(super) fn new(
-        notifier: Notifier,
-        status: String,
-        reload_health: Arc<ReloadHealth>,
-    ) -> ReloadThread {
-        ReloadThread { progress: ReloadProgress::default(), notifier, status, reload_health }
-    }
-
-    /// Has a reload begin, after the one that runs, if any.
-    pub(super) fn request(&self) {
-        if self.progress.request() {
-            log::warning(format_args!(
-                "the reload that was given up still hangs: the next begins when that has ended"
-            ));
-        }
-    }
-
-    /// Logs that a reload takes long, and gives it up in the end. To be called about once a second
-    /// while [`ReloadThread::are_busy`].
-    pub(super) fn check(&self, now: Duration) {
-        match self.progress.check(now) {
-            None => {}
-            Some(ReloadDelay::Slow(what)) => {
-                log::warning(format_args!("the reload takes long: it is still reading the {what}"));
-            }
-            Some(ReloadDelay::Abandoned(what)) => {
-                self.reload_health.note_reload_hangs(true);
-                log::error(format_args!(
-                    "reload given up: the {what} could not be read within {RELOAD_S_MAX} seconds \
-                     of its begin: what was in use stays; see whether the disk of the files \
-                     answers, and reload"
-                ));
-                self.notifier.try_ready(&self.status);
-            }
-        }
-    }
-
-    /// Whether a reload runs that was not given up.
-    pub(super) fn are_busy(&self) -> bool {
-        self.progress.is_busy()
-    }
-
-    /// Nothing takes effect after this. A thread that hangs ends with the process.
-    pub(super) fn stop(&self) {
-        self.progress.stop();
-    }
+    pub(super) thread: Arc<ReloadThread>,
 }
 
 impl Reloader {
     /// Starts the thread, which ends with the process.
-    pub(super) fn start(self, clock: Clock) -> anyhow::Result<()> {
+    pub(super) fn start(self) -> anyhow::Result<()> {
         let work = move || {
-            let ReloadThread { progress, notifier, status, reload_health } = &*self.state;
             loop {
-                progress.begin(|| clock.now());
-                notifier.reloading();
-                self.reload(progress);
-                if progress.end() {
-                    reload_health.note_reload_hangs(false);
-                    log::info(format_args!(
-                        "the reload that was given up has ended: nothing of it is used"
-                    ));
-                } else {
-                    notifier.ready(status);
-                }
+                self.thread.begin();
+                self.reload();
+                self.thread.end();
             }
         };
         let thread = thread::Builder::new().name("reload".to_owned()).spawn(work);
         thread.map(drop).context("cannot start the thread for reloads")
     }
 
-    fn reload(&self, progress: &ReloadProgress) {
+    fn reload(&self) {
         self.files.reset_timeout();
         if let Some((tls, config)) = &self.tls {
-            progress.set_reading("certificates");
-            if self.reload_certificates(progress, tls, config).is_none() {
+            self.thread.set_reading("certificates");
+            if self.reload_certificates(tls, config).is_none() {
                 return;
             }
         }
         if let Some((access, config)) = &self.access {
-            progress.set_reading("access list");
-            self.reload_list(progress, access, config);
+            self.thread.set_reading("access list");
+            self.reload_list(access, config);
         }
         if self.tls.is_none() && self.access.is_none() {
             log::info(format_args!("nothing to reload"));
@@ -183,14 +115,9 @@ impl Reloader {
 
     /// Reads the certificates again, and serves the new ones if they are right. Returns `None` if the
     /// reload was given up meanwhile.
-    fn reload_certificates(
-        &self,
-        progress: &ReloadProgress,
-        tls: &TlsContext,
-        config: &TlsConfig,
-    ) -> Option<()> {
+    fn reload_certificates(&self, tls: &TlsContext, config: &TlsConfig) -> Option<()> {
         let loaded = Certificates::load(&config.certificates, &self.files, Clock::unix_s());
-        progress.apply(|| match loaded {
+        self.thread.apply(|| match loaded {
             Ok(LoadedCertificates { certificates, warnings }) => {
                 warn(&warnings);
                 let described = certificates.describe();
@@ -205,17 +132,12 @@ impl Reloader {
     }
 
     /// Reads the access list again, and applies the new one if it is right.
-    fn reload_list(
-        &self,
-        progress: &ReloadProgress,
-        access: &SharedAccessList,
-        config: &AccessConfig,
-    ) {
+    fn reload_list(&self, access: &SharedAccessList, config: &AccessConfig) {
         let loaded = AccessList::load(config, &self.files).map(|loaded| {
             let change = access.change_to(&loaded.list);
             (loaded, change)
         });
-        let replaced = progress.apply(|| match loaded {
+        let replaced = self.thread.apply(|| match loaded {
             Ok((LoadedAccessList { list, warnings }, change)) => {
                 warn(&warnings);
                 if !may_replace(change, &list, config) {
@@ -234,7 +156,7 @@ impl Reloader {
             // Logged only when every worker has the new list and the old one's memory is free.
             retire(before, &self.wakers);
             let described = access.describe();
-            progress.apply(|| log::info(format_args!("access list reloaded: {described}")));
+            self.thread.apply(|| log::info(format_args!("access list reloaded: {described}")));
         }
     }
 }

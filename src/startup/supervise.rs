@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::reload::ReloadThread;
+use super::reload_thread::ReloadThread;
 use crate::admin::Health;
 use crate::clock::Clock;
 use crate::limits::CERTIFICATE_LOOK_S_MAX;
@@ -38,7 +38,7 @@ impl Supervisor {
             self.check_broker();
             let until_certificates = self.check_certificates();
             let now = self.clock.now();
-            self.reloads.check(now);
+            self.reloads.check();
             if let Some(watchdog) = &mut watchdog {
                 let health = Health::of(&self.counters, self.clock.now_s());
                 watchdog.feed(&self.reloads.notifier, now, health);
@@ -46,7 +46,7 @@ impl Supervisor {
             let pidfd = self.broker.as_deref().and_then(BrokerProcess::pidfd);
             let is_polled = self.broker.is_some() && pidfd.is_none()
                 || watchdog.is_some()
-                || self.reloads.are_busy();
+                || self.reloads.is_busy();
             let until_watchdog = watchdog.as_ref().map(|it| it.timeout(now));
             let timeouts = [is_polled.then_some(CHECK_PERIOD), until_watchdog, until_certificates];
             match self.signals.wait(pidfd, timeouts.into_iter().flatten().min()) {
