@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::{HttpClient, get_request};
 use crate::support::torrent::{TestTorrent, parse_announce};
-use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
 test_both_engines!(
     slow_readers_get_all_answers,
@@ -165,8 +165,8 @@ fn bytes_after_the_last_request_lose_no_response(engine: Engine) {
 
 /// Whether the clients close their connections or not.
 fn idle_clients_do_not_delay_a_stop(engine: Engine) {
-    let mut fastest = TIMEOUT;
-    for _ in 0..5 {
+    // Closed connections may linger for two seconds: one of twenty stops must take less.
+    for _ in 0..20 {
         let mut tracker = Tracker::start(engine, "");
         let target = TestTorrent::new(&tracker, 1).target(1, "");
         let mut idle: Vec<HttpClient> = (0..20).map(|_| HttpClient::connect(tracker.v4)).collect();
@@ -177,10 +177,12 @@ fn idle_clients_do_not_delay_a_stop(engine: Engine) {
         tracker.signal("TERM");
         let start = Instant::now();
         let (status, log) = tracker.wait_exit();
-        fastest = fastest.min(start.elapsed());
+        let took = start.elapsed();
         assert_eq!(status.code(), Some(0), "{log}");
         idle.into_iter().for_each(HttpClient::expect_close);
+        if took < Duration::from_millis(1500) {
+            return;
+        }
     }
-    // Closed connections may linger for two seconds: at least one of five stops must take less.
-    assert!(fastest < Duration::from_millis(1500), "the fastest of five stops took {fastest:?}");
+    panic!("all of twenty stops waited for closed connections");
 }

@@ -9,7 +9,7 @@ use crate::support::client::{HttpClient, get_request};
 use crate::support::tls_client::{TlsStream, VERSIONS, client_config, over_tls};
 use crate::support::tls_tracker::TlsTracker;
 use crate::support::torrent::{TestTorrent, parse_announce};
-use crate::support::tracker::{Engine, TIMEOUT, test_both_engines};
+use crate::support::tracker::{Engine, test_both_engines};
 
 test_both_engines!(
     slow_readers_get_all_answers,
@@ -22,7 +22,7 @@ const SLOW: usize = 20_000;
 const ANSWERS: usize = 20;
 
 /// Clients with so small a receive buffer that the tracker soon has to wait.
-fn narrow(site: &TlsTracker) -> Vec<HttpClient<TlsStream>> {
+fn small_window_clients(site: &TlsTracker) -> Vec<HttpClient<TlsStream>> {
     let connect = |&version| {
         let settings = Arc::new(client_config(&site.authority, version));
         let mut client = over_tls(HttpClient::connect_small_window(site.v4), &settings);
@@ -52,7 +52,7 @@ fn slow_readers_get_all_answers(engine: Engine) {
     let announces = long_announces(&site);
     thread::scope(|scope| {
         for last in ["GET /", "POST /announce"] {
-            for mut client in narrow(&site) {
+            for mut client in small_window_clients(&site) {
                 let requests = [&announces, last.as_bytes(), b" HTTP/1.1\r\nHost: t\r\n\r\n"];
                 client.send(requests.concat());
                 scope.spawn(move || {
@@ -68,7 +68,7 @@ fn slow_readers_get_all_answers(engine: Engine) {
 fn slow_readers_get_all_answers_at_a_stop(engine: Engine) {
     let mut site = TlsTracker::start(engine, "[connections]\nshutdown_timeout = 60\n");
     let announces = long_announces(&site);
-    let mut clients = narrow(&site);
+    let mut clients = small_window_clients(&site);
     clients.iter_mut().for_each(|client| client.send(&announces));
     thread::sleep(Duration::from_millis(200));
     site.tracker.signal("TERM");
@@ -84,8 +84,8 @@ fn slow_readers_get_all_answers_at_a_stop(engine: Engine) {
 
 /// Whether the clients close their connections or not.
 fn idle_clients_do_not_delay_a_stop(engine: Engine) {
-    let mut fastest = TIMEOUT;
-    for _ in 0..5 {
+    // Closed connections may linger for two seconds: one of twenty stops must take less.
+    for _ in 0..20 {
         let mut site = TlsTracker::start(engine, "");
         let announce = get_request(&TestTorrent::new(&site.tracker, 1).target(1, ""));
         let mut idle = site.connect_by_each();
@@ -100,10 +100,12 @@ fn idle_clients_do_not_delay_a_stop(engine: Engine) {
         site.tracker.signal("TERM");
         let start = Instant::now();
         let (status, log) = site.tracker.wait_exit();
-        fastest = fastest.min(start.elapsed());
+        let took = start.elapsed();
         assert_eq!(status.code(), Some(0), "{log}");
         idle.into_iter().chain(silent).for_each(HttpClient::expect_close_notify);
+        if took < Duration::from_millis(1500) {
+            return;
+        }
     }
-    // Closed connections may linger for two seconds: at least one of five stops must take less.
-    assert!(fastest < Duration::from_millis(1500), "the fastest of five stops took {fastest:?}");
+    panic!("all of twenty stops waited for closed connections");
 }

@@ -226,7 +226,7 @@ fn clients_that_do_not_read_their_handshake(engine: Engine) {
 }
 
 /// Writes requests until the socket has no room; the connection must be non-blocking.
-fn stuff(client: &mut HttpClient<TlsStream>, requests: &[u8]) -> io::Result<()> {
+fn write_requests(client: &mut HttpClient<TlsStream>, requests: &[u8]) -> io::Result<()> {
     let TlsStream { conn, sock } = &mut client.stream;
     loop {
         if !conn.wants_write() {
@@ -259,7 +259,7 @@ fn clients_that_do_not_read_are_reset(engine: Engine) {
     let start = Instant::now();
     let mut most = 0;
     while !deaf.is_empty() {
-        deaf.retain_mut(|client| stuff(client, &requests).is_ok());
+        deaf.retain_mut(|client| write_requests(client, &requests).is_ok());
         most = most.max(site.tracker.resident_bytes());
         // Other clients are served.
         site.assert_serves();

@@ -17,7 +17,7 @@ test_both_engines!(response_close_notify_and_fin_are_one_segment);
 fn response_close_notify_and_fin_are_one_segment(engine: Engine) {
     let mut missing = missing_programs(&["python3"]);
     missing.extend(missing_root("for a capture"));
-    if !can_run("the_answer_the_farewell_and_the_end_are_one_segment", &missing) {
+    if !can_run("response_close_notify_and_fin_are_one_segment", &missing) {
         return;
     }
     let site = TlsTracker::start(engine, "");

@@ -175,8 +175,11 @@ fn behind_the_proxy_protocol_too(engine: Engine) {
     let header = "PROXY TCP4 127.0.0.9 127.0.0.1 4000 80\r\n";
     let settings = Arc::new(client_config(&behind.authority, &TLS13));
     let ask = |secured: bool| {
-        let mut client =
-            HttpClient::connect(if secured { behind.secured } else { behind.introduced });
+        let mut client = HttpClient::connect(if secured {
+            behind.proxy_protocol_tls
+        } else {
+            behind.proxy_protocol
+        });
         client.send(header);
         if secured {
             let mut client = over_tls(client, &settings);
@@ -192,7 +195,7 @@ fn behind_the_proxy_protocol_too(engine: Engine) {
     // Proxies that have sent a part of a PROXY header are not idle.
     let _busy: Vec<HttpClient> = (NEARLY..=MAX)
         .map(|_| {
-            let mut client = HttpClient::connect(behind.introduced);
+            let mut client = HttpClient::connect(behind.proxy_protocol);
             client.send("PROXY");
             client
         })

@@ -70,9 +70,9 @@ fn clients_in_a_header_have_their_own_requests(engine: Engine) {
 /// Connects through a proxy that names this client, and announces. Returns the connection unless it
 /// was reset.
 #[track_caller]
-fn introduced(site: &ProxiedTracker, client: &str) -> Option<HttpClient> {
+fn connect_through(site: &ProxiedTracker, client: &str) -> Option<HttpClient> {
     let family = if client.contains(':') { "TCP6" } else { "TCP4" };
-    let mut connection = HttpClient::connect(site.introduced);
+    let mut connection = HttpClient::connect(site.proxy_protocol);
     let header = format!("PROXY {family} {client} {client} 1 2\r\n");
     let answered = connection.is_answered([header.as_bytes(), &site.announce(1)].concat());
     answered.then(|| {
@@ -90,19 +90,19 @@ fn clients_of_the_proxy_protocol_have_their_own_connections(engine: Engine) {
         ("2001:db8::1", "2001:db8::ffff"),
         ("2001:db8:0:1::1", "2001:db8:0:1:1::"),
     ] {
-        held.push(introduced(&site, client).expect("the first of two"));
-        held.push(introduced(&site, same).expect("the second of two"));
-        assert!(introduced(&site, same).is_none(), "a third of {same}");
-        assert!(introduced(&site, client).is_none(), "a third of {client}");
+        held.push(connect_through(&site, client).expect("the first of two"));
+        held.push(connect_through(&site, same).expect("the second of two"));
+        assert!(connect_through(&site, same).is_none(), "a third of {same}");
+        assert!(connect_through(&site, client).is_none(), "a third of {client}");
     }
     site.tracker.assert_logged("a connection from 203.0.113.7 is refused");
     held.truncate(1);
-    let again = wait_for("room for another", || introduced(&site, "203.0.113.7"));
-    assert!(introduced(&site, "203.0.113.7").is_none(), "a third once more");
+    let again = wait_for("room for another", || connect_through(&site, "203.0.113.7"));
+    assert!(connect_through(&site, "203.0.113.7").is_none(), "a third once more");
     drop(again);
     // A header from an address that is not trusted does not count: the address itself is charged.
     let health = || {
-        let mut connection = HttpClient::connect(site.introduced);
+        let mut connection = HttpClient::connect(site.proxy_protocol);
         connection.send([b"PROXY UNKNOWN\r\n", &site.announce(1)[..]].concat());
         parse_announce(&connection.read_response());
         connection
@@ -114,7 +114,7 @@ fn clients_of_the_proxy_protocol_are_refused_before_their_handshake(engine: Engi
     let site = ProxiedTracker::start_with(engine, "", CONNECTIONS);
     let hello = client_hello(&site.client_config());
     let shakes_hands = |client: &str| {
-        let mut connection = HttpClient::connect(site.secured);
+        let mut connection = HttpClient::connect(site.proxy_protocol_tls);
         let header = format!("PROXY TCP4 {client} {client} 1 2\r\n");
         let answered = connection.is_answered([header.as_bytes(), &hello].concat());
         answered.then_some(connection)
@@ -132,6 +132,6 @@ fn an_untrusted_proxy_is_counted_itself(engine: Engine) {
         let mut client = HttpClient::connect_from(address(1), to);
         client.is_answered("PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n")
     };
-    let reset = (0..200).any(|_| !knock(site.introduced));
+    let reset = (0..200).any(|_| !knock(site.proxy_protocol));
     assert!(reset, "a stranger is told for ever");
 }

@@ -36,7 +36,7 @@ fn announce(tracker: &Tracker) -> Vec<u8> {
 
 /// Asserts that this response tells the client to retry later, and the reason.
 #[track_caller]
-fn is_put_off(response: &HttpResponse) {
+fn assert_retry_later(response: &HttpResponse) {
     assert!(failure_reason(response).starts_with("too many requests come from your address"));
     let whole = crate::support::bencode::decode(&response.body);
     assert_eq!(whole.integer("retry in"), 5);
@@ -45,12 +45,12 @@ fn is_put_off(response: &HttpResponse) {
 
 /// Pipelines announces, and returns how many were served before one was refused, if one was.
 #[track_caller]
-fn served_of(tracker: &Tracker, client: &mut HttpClient, count: usize) -> u64 {
+fn count_served(tracker: &Tracker, client: &mut HttpClient, count: usize) -> u64 {
     client.send(announce(tracker).repeat(count));
     for served in 0..count {
         let response = client.read_response();
         if response.has_connection_close() {
-            is_put_off(&response);
+            assert_retry_later(&response);
             return served as u64;
         }
         parse_announce(&response);
@@ -62,7 +62,7 @@ fn requests_of_an_address_are_limited(engine: Engine) {
     let start = Instant::now();
     let tracker = Tracker::start(engine, LIMITS);
     let mut client = HttpClient::connect_from(address(1), tracker.v4);
-    let served = served_of(&tracker, &mut client, 100);
+    let served = count_served(&tracker, &mut client, 100);
     let begun_s = 1 + start.elapsed().as_secs();
     assert!((BURST..=BURST + begun_s).contains(&served), "{served} in {begun_s} seconds");
     client.expect_close();
@@ -97,7 +97,7 @@ fn each_kind_of_request_is_refused_in_its_form(engine: Engine) {
     };
     for (number, target) in [(1, "/announce"), (2, &scrape), (3, "/scrape")] {
         let mut client = spent(number, target);
-        is_put_off(&client.read_response());
+        assert_retry_later(&client.read_response());
         client.expect_close();
     }
     for (number, target) in [(4, "/"), (5, "/favicon.ico")] {
@@ -136,7 +136,7 @@ fn clients_that_continue_are_reset(engine: Engine) {
         } else {
             let response = client.read_response();
             if response.has_connection_close() {
-                is_put_off(&response);
+                assert_retry_later(&response);
                 told += 1;
             } else {
                 served += 1;
@@ -186,8 +186,8 @@ fn exempt_addresses_are_not_limited(engine: Engine) {
     let tracker = Tracker::start(engine, &format!("{LIMITS}\nexempt = [\"127.0.7.0/31\"]"));
     for number in [0, 1] {
         let mut client = HttpClient::connect_from(address(number), tracker.v4);
-        assert_eq!(served_of(&tracker, &mut client, 100), 100);
+        assert_eq!(count_served(&tracker, &mut client, 100), 100);
     }
     let mut client = HttpClient::connect_from(address(2), tracker.v4);
-    assert!(served_of(&tracker, &mut client, 100) < 100);
+    assert!(count_served(&tracker, &mut client, 100) < 100);
 }

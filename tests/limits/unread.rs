@@ -130,7 +130,7 @@ fn connections_count_for_the_client_that_a_proxy_names(engine: Engine) {
     let requests = [header, requests(&site.tracker)].concat();
     let mut held = Vec::new();
     assert_counted(&site.tracker, || {
-        let mut client = connect(LOCALHOST, site.introduced);
+        let mut client = connect(LOCALHOST, site.proxy_protocol);
         let _ = client.stream.write_all(&requests);
         held.push(client);
     });

@@ -183,16 +183,16 @@ fn a_proxy_header_names_the_client(engine: Engine) {
     local.holds(2, &[]);
     let mut client = local.connect("proxied");
     client.send(announce(2, ""));
-    assert_eq!(client.read_response().status, 400, "it is not introduced");
+    assert_eq!(client.read_response().status, 400, "no PROXY header");
     client.expect_close();
 }
 
 fn a_request_header_after_a_proxy_header(engine: Engine) {
     let trusting = "trusted = [\"10.0.0.0/8\"]";
     let local = Local::start(engine, "X-Forwarded-For", trusting);
-    for (introduced, expected) in [("203.0.113.7", "203.0.113.7"), ("10.1.2.3", "198.51.100.1")] {
+    for (named, expected) in [("203.0.113.7", "203.0.113.7"), ("10.1.2.3", "198.51.100.1")] {
         let mut client = local.connect("proxied");
-        client.send(format!("PROXY TCP4 {introduced} 127.0.0.1 1 2\r\n"));
+        client.send(format!("PROXY TCP4 {named} 127.0.0.1 1 2\r\n"));
         client.send(announce(1, "X-Forwarded-For: 198.51.100.1\r\n"));
         assert_eq!(external_ip(&client.read_response()), expected.parse::<IpAddr>().unwrap());
     }
@@ -327,15 +327,15 @@ fn the_proxy_is_not_limited_but_its_clients_are(engine: Engine) {
     client.send(announce(1, "X-Forwarded-For: 203.0.113.8\r\n"));
     parse_announce(&client.read_response());
     // Connections count for the client in the PROXY header.
-    let introduced = || {
+    let connect_again = || {
         let mut client = local.connect("proxied");
         client.send([b"PROXY TCP4 203.0.113.9 127.0.0.1 1 2\r\n", &scrape()[..]].concat());
         let answered = std::io::Read::read(&mut client.stream, &mut [0; 100]).unwrap_or(0) > 0;
         (client, answered)
     };
-    let (_held, answered) = introduced();
+    let (_held, answered) = connect_again();
     assert!(answered);
-    assert!(!introduced().1, "a second connection");
+    assert!(!connect_again().1, "a second connection");
 }
 
 /// It starts nevertheless: scrapes and health checks need no client address.
@@ -471,7 +471,7 @@ fn without_a_directory(engine: Engine) {
     assert!(log.contains("make its directory first"), "{log}");
 }
 
-/// A file that has replaced its own is kept.
+/// A file that has replace_existing its own is kept.
 fn a_file_of_another_process_is_kept(engine: Engine) {
     let mut local = Local::start(engine, "X-Forwarded-For", "");
     let aside = local.path("plain.aside");

@@ -96,7 +96,7 @@ impl Drop for Program {
 }
 
 /// Whether this machine has the program and the file that it needs.
-pub(crate) fn is_here(test: &str, program: &str, file: Option<&str>) -> bool {
+pub(crate) fn is_installed(test: &str, program: &str, file: Option<&str>) -> bool {
     let mut missing = missing_programs(&[program]);
     let lacking = file.filter(|file| !Path::new(file).exists());
     missing.extend(lacking.map(|file| format!("the file {file}")));
@@ -105,7 +105,7 @@ pub(crate) fn is_here(test: &str, program: &str, file: Option<&str>) -> bool {
 
 /// Replaces `old`, which must occur.
 #[track_caller]
-pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
+pub(crate) fn replace_existing(text: &str, old: &str, new: &str) -> String {
     assert!(text.contains(old), "no {old:?} in\n{text}");
     text.replace(old, new)
 }
@@ -113,7 +113,7 @@ pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
 /// Asserts that the tracker sees the addresses of two clients behind a proxy, with several requests
 /// on a connection each and with forged headers.
 #[track_caller]
-pub(crate) fn tells_clients_apart(
+pub(crate) fn assert_clients_distinguished(
     site: &ProxiedTracker,
     to: SocketAddr,
     secured: bool,
@@ -146,7 +146,7 @@ pub(crate) fn tells_clients_apart(
 /// Asserts that the tracker sees the address of an IPv6 client on all ports, although the proxy
 /// connects by IPv4.
 #[track_caller]
-pub(crate) fn tells_of_ipv6(site: &ProxiedTracker, program: &Program) {
+pub(crate) fn assert_ipv6_client(site: &ProxiedTracker, program: &Program) {
     if !has_v6() {
         return;
     }
@@ -166,7 +166,7 @@ pub(crate) fn tells_of_ipv6(site: &ProxiedTracker, program: &Program) {
 
 /// The same for the ports without TLS at the tracker.
 #[track_caller]
-pub(crate) fn tells_of_ipv6_in_plain(site: &ProxiedTracker, program: &Program) {
+pub(crate) fn assert_ipv6_client_in_plaintext(site: &ProxiedTracker, program: &Program) {
     if !has_v6() {
         return;
     }

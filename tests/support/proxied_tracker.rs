@@ -44,13 +44,13 @@ pub(crate) struct ProxiedTracker {
     /// It listens on [`Tracker::v4`] without the PROXY protocol.
     pub(crate) tracker: Tracker,
     /// The address that expects the PROXY protocol, without TLS.
-    pub(crate) introduced: SocketAddr,
+    pub(crate) proxy_protocol: SocketAddr,
     /// The address that expects the PROXY protocol, with TLS for [`HOST`].
-    pub(crate) secured: SocketAddr,
+    pub(crate) proxy_protocol_tls: SocketAddr,
     /// The Unix socket without the PROXY protocol.
     pub(crate) local: PathBuf,
     /// The Unix socket that expects the PROXY protocol.
-    pub(crate) local_introduced: PathBuf,
+    pub(crate) local_proxy_protocol: PathBuf,
     /// The authority that clients have to trust.
     pub(crate) authority: Authority,
 }
@@ -65,11 +65,11 @@ impl ProxiedTracker {
     pub(crate) fn start_with(engine: Engine, header: &str, tables: &str) -> ProxiedTracker {
         let authority = Authority::new(&[Ipv4Addr::LOCALHOST.into()]);
         authority.issue(HOST, KeyKind::P256);
-        let [local, local_introduced] =
-            ["local", "introduced"].map(|name| authority.directory().join(name));
-        let (plain, introduced) = (local.display(), local_introduced.display());
+        let [local, local_proxy_protocol] =
+            ["local", "proxy-protocol"].map(|name| authority.directory().join(name));
+        let (plain, proxy_protocol) = (local.display(), local_proxy_protocol.display());
         let text = format!(
-            "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\", \"unix:{plain}\", \"unix:{introduced}\"]\n\
+            "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\", \"unix:{plain}\", \"unix:{proxy_protocol}\"]\n\
              engine = \"{}\"\n\
              workers = 2\n\
              [tls]\n\
@@ -78,7 +78,7 @@ impl ProxiedTracker {
              [proxy]\n\
              trusted = [\"127.0.0.1\", \"10.0.0.0/8\", \"2001:db8:1::/48\"]\n\
              header = \"{header}\"\n\
-             protocol_listen = [\"127.0.0.1:0\", \"unix:{introduced}\"]\n\
+             protocol_listen = [\"127.0.0.1:0\", \"unix:{proxy_protocol}\"]\n\
              {tables}",
             engine.name()
         );
@@ -87,10 +87,17 @@ impl ProxiedTracker {
             Ok(addresses) => addresses[0],
             Err(log) => panic!("the tracker did not start:\n{log}"),
         };
-        let introduced = listening(" (PROXY protocol)");
-        let secured = listening(" (https, PROXY protocol)");
+        let proxy_protocol = listening(" (PROXY protocol)");
+        let proxy_protocol_tls = listening(" (https, PROXY protocol)");
         tracker.wait_ready(1).unwrap();
-        ProxiedTracker { tracker, introduced, secured, local, local_introduced, authority }
+        ProxiedTracker {
+            tracker,
+            proxy_protocol,
+            proxy_protocol_tls,
+            local,
+            local_proxy_protocol,
+            authority,
+        }
     }
 
     /// The TLS configuration of clients.

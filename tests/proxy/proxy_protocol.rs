@@ -48,12 +48,12 @@ fn headers() -> [Vec<u8>; 2] {
     [b"PROXY TCP4 203.0.113.7 127.0.0.1 56324 443\r\n".to_vec(), version_2(0x21, 0x11, &addresses)]
 }
 
-const INTRODUCED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+const CLIENT_IN_HEADER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 /// Announces after `header`, which is sent in these pieces, with TLS or without.
 #[track_caller]
-fn announce(site: &ProxiedTracker, torrent: u8, secured: bool, pieces: &[&[u8]]) -> HttpResponse {
-    let to = if secured { site.secured } else { site.introduced };
+fn announce(site: &ProxiedTracker, torrent: u8, tls: bool, pieces: &[&[u8]]) -> HttpResponse {
+    let to = if tls { site.proxy_protocol_tls } else { site.proxy_protocol };
     let mut client = HttpClient::connect(to);
     for (piece, index) in pieces.iter().zip(0..) {
         if index > 0 {
@@ -63,7 +63,7 @@ fn announce(site: &ProxiedTracker, torrent: u8, secured: bool, pieces: &[&[u8]])
         client.send(piece);
     }
     let request = site.announce(torrent);
-    if secured {
+    if tls {
         let mut client = over_tls(client, &site.client_config());
         client.send(&request);
         return client.read_response();
@@ -98,9 +98,9 @@ fn every_form(engine: Engine) {
         // Of maximum length.
         (version_2(0x21, 0x11, &[1; 4080]), "1.1.1.1"),
     ] {
-        for secured in [false, true] {
+        for tls in [false, true] {
             torrent += 1;
-            let response = announce(&site, torrent, secured, &[&header]);
+            let response = announce(&site, torrent, tls, &[&header]);
             site.assert_client(torrent, &response, expected.parse().unwrap());
         }
     }
@@ -109,11 +109,11 @@ fn every_form(engine: Engine) {
 fn split_at_every_byte(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     for header in headers() {
-        for secured in [false, true] {
+        for tls in [false, true] {
             for at in 1..header.len() {
                 let (one, other) = header.split_at(at);
-                let response = announce(&site, 1, secured, &[one, other]);
-                site.assert_client(1, &response, INTRODUCED);
+                let response = announce(&site, 1, tls, &[one, other]);
+                site.assert_client(1, &response, CLIENT_IN_HEADER);
             }
         }
     }
@@ -122,12 +122,12 @@ fn split_at_every_byte(engine: Engine) {
     for header in headers() {
         let whole = [&header[..], &request].concat();
         for at in header.len() - 1..whole.len() {
-            let mut client = HttpClient::connect(site.introduced);
+            let mut client = HttpClient::connect(site.proxy_protocol);
             client.send(&whole[..at]);
             thread::sleep(Duration::from_micros(300));
             client.send(&whole[at..]);
             for _ in 0..2 {
-                site.assert_client(1, &client.read_response(), INTRODUCED);
+                site.assert_client(1, &client.read_response(), CLIENT_IN_HEADER);
             }
         }
     }
@@ -136,9 +136,9 @@ fn split_at_every_byte(engine: Engine) {
 fn byte_by_byte(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     for header in headers() {
-        for secured in [false, true] {
+        for tls in [false, true] {
             let pieces: Vec<&[u8]> = header.chunks(1).collect();
-            site.assert_client(1, &announce(&site, 1, secured, &pieces), INTRODUCED);
+            site.assert_client(1, &announce(&site, 1, tls, &pieces), CLIENT_IN_HEADER);
         }
     }
 }
@@ -149,7 +149,7 @@ fn tls_where_none_is_spoken(engine: Engine) {
     let hello = client_hello(&site.client_config());
     for header in headers() {
         for together in [true, false] {
-            let mut client = HttpClient::connect(site.introduced);
+            let mut client = HttpClient::connect(site.proxy_protocol);
             if together {
                 client.send([&header[..], &hello].concat());
             } else {
@@ -167,9 +167,9 @@ fn tls_where_none_is_spoken(engine: Engine) {
 
 /// Asserts that a connection with these first bytes is closed, with a message if it can be read.
 #[track_caller]
-fn refused(site: &ProxiedTracker, mut client: HttpClient, secured: bool, bytes: &[u8]) {
+fn refused(site: &ProxiedTracker, mut client: HttpClient, tls: bool, bytes: &[u8]) {
     client.send(bytes);
-    if secured {
+    if tls {
         return client.expect_close();
     }
     let response = client.read_response();
@@ -196,14 +196,14 @@ fn invalid_headers(engine: Engine) {
         &version_2(0x21, 0x11, &[0; 5000]),
         b"\r\n\r\n\r\n",
     ] {
-        for (to, secured) in [(site.introduced, false), (site.secured, true)] {
+        for (to, tls) in [(site.proxy_protocol, false), (site.proxy_protocol_tls, true)] {
             let with_request = [bytes, &announce].concat();
-            refused(&site, HttpClient::connect(to), secured, bytes);
-            refused(&site, HttpClient::connect(to), secured, &with_request);
+            refused(&site, HttpClient::connect(to), tls, bytes);
+            refused(&site, HttpClient::connect(to), tls, &with_request);
         }
     }
     let [header, _] = headers();
-    let mut client = HttpClient::connect(site.introduced);
+    let mut client = HttpClient::connect(site.proxy_protocol);
     client.send([&header[..], b"PROXY TCP4 203.0.113.8 127.0.0.1 1 2\r\n"].concat());
     assert_eq!(client.read_response().status, 405, "the second header is the client's own word");
     client.expect_close();
@@ -221,11 +221,11 @@ fn unreachable_clients(engine: Engine) {
         let line = format!("PROXY {family} {ip} {ip} 1 2\r\n").into_bytes();
         let binary = version_2(0x21, kind, &[&octets[..], &octets, &[0, 1, 0, 2]].concat());
         for header in [line, binary] {
-            for secured in [false, true] {
-                let said = failure_reason(&announce(&site, 1, secured, &[&header]));
+            for tls in [false, true] {
+                let said = failure_reason(&announce(&site, 1, tls, &[&header]));
                 assert!(said.contains("nobody can reach"), "{ip}: {said}");
             }
-            let mut client = HttpClient::connect(site.introduced);
+            let mut client = HttpClient::connect(site.proxy_protocol);
             client.send([&header[..], &site.announce(1)].concat());
             let response = client.read_response();
             failure_reason(&response);
@@ -241,10 +241,10 @@ fn unreachable_clients(engine: Engine) {
 fn untrusted_proxies(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     for header in headers() {
-        for (to, secured) in [(site.introduced, false), (site.secured, true)] {
+        for (to, tls) in [(site.proxy_protocol, false), (site.proxy_protocol_tls, true)] {
             let bytes = [&header[..], &site.announce(1)].concat();
-            refused(&site, HttpClient::connect_from(CLIENT, to), secured, &bytes);
-            refused(&site, HttpClient::connect_from(CLIENT, to), secured, &header[..1]);
+            refused(&site, HttpClient::connect_from(CLIENT, to), tls, &bytes);
+            refused(&site, HttpClient::connect_from(CLIENT, to), tls, &header[..1]);
         }
     }
     site.tracker.assert_logged("a connection to a PROXY listener from 127.0.0.9, which is not");
@@ -254,7 +254,7 @@ fn untrusted_proxies(engine: Engine) {
 fn a_health_check(engine: Engine) {
     let site = ProxiedTracker::start(engine, "");
     for header in [version_2(0x20, 0x00, &[]), b"PROXY UNKNOWN\r\n".to_vec()] {
-        for to in [site.introduced, site.secured] {
+        for to in [site.proxy_protocol, site.proxy_protocol_tls] {
             let mut client = HttpClient::connect(to);
             client.send(&header);
             client.shutdown_write();
@@ -270,7 +270,7 @@ fn incomplete_headers_time_out(engine: Engine) {
     let [line, binary] = headers();
     let begun = [&line[..], &line[..20], &binary, &binary[..13], &binary[..1]];
     let clients = begun.iter().flat_map(|bytes| {
-        [site.introduced, site.secured].map(|to| {
+        [site.proxy_protocol, site.proxy_protocol_tls].map(|to| {
             let mut client = HttpClient::connect(to);
             client.send(bytes);
             client
@@ -287,18 +287,18 @@ fn incomplete_headers_time_out(engine: Engine) {
 /// With both configured, the request header counts if the address of the PROXY header is trusted.
 fn together_with_a_request_header(engine: Engine) {
     let site = ProxiedTracker::start(engine, "X-Forwarded-For");
-    let ask = |introduced: &str, lines: &str| {
-        let mut client = HttpClient::connect(site.introduced);
-        client.send(format!("PROXY TCP4 {introduced} 127.0.0.1 1 2\r\n"));
+    let ask = |named: &str, lines: &str| {
+        let mut client = HttpClient::connect(site.proxy_protocol);
+        client.send(format!("PROXY TCP4 {named} 127.0.0.1 1 2\r\n"));
         client.send(request("GET", &site.target(1), "HTTP/1.1", lines));
         client.read_response()
     };
     let lines = "X-Forwarded-For: 198.51.100.1\r\n";
-    site.assert_client(1, &ask("203.0.113.7", lines), INTRODUCED);
+    site.assert_client(1, &ask("203.0.113.7", lines), CLIENT_IN_HEADER);
     failure_reason(&ask("10.1.2.3", ""));
     let torrent = TestTorrent::new(&site.tracker, 1);
     let stop = torrent.target(1, "event=stopped");
-    let mut client = HttpClient::connect(site.introduced);
+    let mut client = HttpClient::connect(site.proxy_protocol);
     client.send([&headers()[0][..], &get_request(&stop)].concat());
     parse_announce(&client.read_response());
     site.assert_client(1, &ask("10.1.2.3", lines), "198.51.100.1".parse().unwrap());
