@@ -1,7 +1,7 @@
 //! The comparison: Annulus and its peers under the same load, kept as JSON, tables and charts.
 //!
-//! It measures what `wire` measures, and beside that latencies at a given rate, and this tracker with
-//! one worker and with two.
+//! It measures what `wire` measures, and beside that latencies at a given rate, and this tracker
+//! with one worker and with two.
 
 use std::fs;
 use std::path::Path;

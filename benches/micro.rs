@@ -178,7 +178,8 @@ fn announce(peers: u32) {
 }
 
 /// Threads that announce to the same swarms of 50,000 peers at the same time, more threads than
-/// cores: what can be counted, not times. A sleep is a wait that lasted: a voluntary context switch.
+/// cores: what can be counted, not times. A sleep is a wait that lasted: a voluntary context
+/// switch.
 fn contend(name: &str, torrents: u32, threads: u32) {
     const PEERS: u32 = 50_000;
     const ANNOUNCES: u32 = 4_000_000;

@@ -4,7 +4,8 @@
 //! another build of it that `ANNULUS` names, and nginx, opentracker (over TLS behind hitch) and
 //! aquatic_http if they are installed. `annulus-load` loads them in turn, round after round. The
 //! server has a CPU to itself and the load has another. What counts is the ratio of CPU times: of a
-//! plain response to the floor, of one over TLS to the same server's plain one and a bare handshake.
+//! plain response to the floor, of one over TLS to the same server's plain one and a bare
+//! handshake.
 
 use std::env;
 use std::process::ExitCode;

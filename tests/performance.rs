@@ -1,5 +1,5 @@
-//! Does `docs/performance.md` say what was measured? Its tables and charts follow from the committed
-//! results.
+//! Does `docs/performance.md` say what was measured? Its tables and charts follow from the
+//! committed results.
 
 use std::fs;
 
@@ -63,7 +63,8 @@ fn measured(runs: Vec<Value>) -> Results {
 
 /// A run of ten responses, two of them with an allowed fault.
 fn run(server_ns: f64) -> Value {
-    json!({"row": "close", "server": "opentracker", "workers": 1, "server_ns": server_ns, "waited_ns": 0,
+    json!({"row": "close", "server": "opentracker", "workers": 1, "server_ns": server_ns,
+        "waited_ns": 0,
         "allowed": "own-address",
         "report": {"good": 8, "seconds": 2, "cpu_ns": 1_900_000_000, "offered_rate": 0,
             "faults": {"own-address": {"count": 2}, "never-sent": {"count": 3}},
@@ -116,7 +117,8 @@ fn ratios_are_taken_round_by_round() {
 fn two_workers_are_compared_with_one() {
     let mut results = measured(Vec::new());
     let shared = |workers: u64, seconds: f64, server_ns: f64| {
-        json!({"row": "keep", "server": "annulus", "workers": workers, "server_ns": server_ns, "waited_ns": 0,
+        json!({"row": "keep", "server": "annulus", "workers": workers, "server_ns": server_ns,
+            "waited_ns": 0,
             "allowed": "", "report": {"good": 1000, "seconds": seconds}})
     };
     let workers = json!([shared(1, 2.0, 4e6), shared(2, 1.25, 5e6)]);

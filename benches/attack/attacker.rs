@@ -111,8 +111,8 @@ impl Attack {
         Ok([all_made.into_inner(), all_answered.into_inner()])
     }
 
-    /// Sends `bytes`, on `kept` if there is a connection, and leaves the connection there if it goes
-    /// on. Returns how many requests were answered.
+    /// Sends `bytes`, on `kept` if there is a connection, and leaves the connection there if it
+    /// goes on. Returns how many requests were answered.
     fn attempt(
         self,
         to: SocketAddr,

@@ -16,7 +16,6 @@ use crate::{request, start};
 pub(crate) const CONNECTIONS: usize = 4000;
 const ROUNDS: usize = 5;
 
-/// Time for which the client goes on to ask after the burst, one request after the other.
 const ASKING: Duration = Duration::from_millis(700);
 
 const RESPONSE_WAIT: Duration = Duration::from_secs(20);

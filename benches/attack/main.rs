@@ -3,8 +3,8 @@
 //!
 //! It starts this tracker, lets a few hundred addresses announce at a steady pace, each time over a
 //! connection of its own, and lets an attacker of each kind ([`Attack`]) work from one address. The
-//! tracker has a CPU to itself; clients and attacker share another, on which the attacker yields (it
-//! is nice). Nothing is asserted of times, but every announce of the others must be answered.
+//! tracker has a CPU to itself; clients and attacker share another, on which the attacker yields
+//! (it is nice). Nothing is asserted of times, but every announce of the others must be answered.
 //!
 //! Then thousands of connections come at once ([`burst`]), and a client with a kept connection
 //! measures how long it waits.

@@ -51,7 +51,6 @@ pub fn table(all: &[Idle]) -> String {
     stats::table(&[&format!("server, {CONNECTIONS} open"), titles[0], titles[1]], lines)
 }
 
-/// Starts a server and returns by how many bytes it grows for each connection.
 fn measure(server: ServerKind, transport: Transport) -> Result<f64> {
     let setup = Setup { tls: true, ..Setup::plain(KeepAlive::Keep, 0) };
     let running = server.start(&setup)?;

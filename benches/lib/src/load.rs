@@ -14,12 +14,13 @@ use crate::servers::ServerKind;
 use crate::torrents::{LOAD_ANNOUNCES, LOAD_TORRENTS, write_list};
 use crate::{repository, scratch, tracker};
 
-/// Connections at full speed; and at a given rate, enough for all requests that a slow server has to
-/// hold at once.
+/// Connections at full speed; and at a given rate, enough for all requests that a slow server has
+/// to hold at once.
 const CONNECTIONS: u64 = 64;
 const CONNECTIONS_AT_RATE: u64 = 256;
 
-/// The fault of a request that was due, at a given rate, and found no connection free until the end.
+/// The fault of a request that was due, at a given rate, and found no connection free until the
+/// end.
 pub const NEVER_SENT: &str = "never-sent";
 
 #[derive(Clone, Copy, Debug)]

@@ -59,7 +59,6 @@ fn measure(server: ServerKind) -> Result<Memory> {
     Ok(Memory { announces: ANNOUNCES as f64, before_bytes, after_bytes })
 }
 
-/// Sends all announces of one source address.
 fn fill(at: Endpoint, source: u64, keep_alive: KeepAlive, pipelined: usize) -> Result<()> {
     let address = Ipv4Addr::new(127, 1, 0, 1 + source as u8);
     let announces: Vec<u64> = (source..ANNOUNCES).step_by(SOURCES as usize).collect();

@@ -172,8 +172,8 @@ impl LoadedRun {
     }
 
     /// Milliseconds within which so many of the responses came, `p50`, `p99` or `p99.9`: the median
-    /// over the whole seconds of the run, without the first, in which the load itself warms up. Of a
-    /// run that has no other, that of all responses.
+    /// over the whole seconds of the run, without the first, in which the load itself warms up. Of
+    /// a run that has no other, that of all responses.
     pub fn latency_ms(&self, percentile: &str) -> f64 {
         let of = |value: &Value| value["latency_ms"][percentile].as_f64();
         let pairs = self.report["series"].as_array().map_or(&[][..], Vec::as_slice).windows(2);

@@ -208,8 +208,8 @@ fn half_of_the_slowest(subjects: &[Subject], results: &Results) -> Option<u64> {
     Spread::of(rates).map(|rates| (rates.least / 2.0) as u64).filter(|rate| *rate > 0)
 }
 
-/// Lengths of this tracker's responses to the load, heads included. Torrents are announced by Zipf's
-/// law: as many announces go to ranks below a number as its logarithm has of that of all.
+/// Lengths of this tracker's responses to the load, heads included. Torrents are announced by
+/// Zipf's law: as many announces go to ranks below a number as its logarithm has of that of all.
 fn response_bytes(keep_alive: KeepAlive) -> Result<Vec<usize>> {
     let running = ServerKind::Annulus.start(&Setup::plain(keep_alive, LOAD_TORRENTS))?;
     let at = running.endpoint(Transport::Plain)?;

@@ -63,8 +63,8 @@ pub fn full_speed(results: &Results, row: Row) -> String {
     let all = results.row(row);
     let least = best_of(&all, |rounds| rounds.median(LoadedRun::cpu_us), f64::min);
     let most = best_of(&all, |rounds| rounds.median(LoadedRun::rate), f64::max);
-    // Over TLS a server is compared with itself, otherwise with the floor; round by round, because a
-    // machine that slows down slows both.
+    // Over TLS a server is compared with itself, otherwise with the floor; round by round, because
+    // a machine that slows down slows both.
     let plain = match row {
         Row::TlsKeep => results.row(Row::Keep),
         Row::TlsClose => results.row(Row::Close),

@@ -22,7 +22,6 @@ pub const KEY: &str = "key.pem";
 /// Both, as hitch wants it.
 pub const KEY_AND_CHAIN: &str = "both.pem";
 
-/// Makes all of them, with openssl.
 pub fn prepare() -> Result<()> {
     fs::create_dir_all(file(""))?;
     // An ECDSA P-256 certificate as a tracker would have it, except that it is its own issuer.
