@@ -19,6 +19,7 @@ mod http;
 mod https;
 mod kernels;
 mod limits;
+mod load;
 mod log;
 mod packaging;
 mod page;

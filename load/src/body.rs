@@ -38,24 +38,22 @@ pub fn check_announce(body: &[u8], context: &AnnounceContext<'_>) -> Result<Chec
         let reader = &mut dictionary.reader;
         match key {
             b"failure reason" => return Err(refused(reader)),
-            b"interval" => seconds = Some(integer(reader, "interval")?),
-            b"min interval" => check_interval(integer(reader, "min interval")?, "min interval")?,
-            b"complete" => check_count(reader, "complete")?,
-            b"incomplete" => check_count(reader, "incomplete")?,
-            b"downloaded" => check_count(reader, "downloaded")?,
+            b"interval" => seconds = Some(integer(reader, key)?),
+            b"min interval" => check_interval(integer(reader, key)?, key)?,
+            b"complete" | b"incomplete" | b"downloaded" => check_count(reader, key)?,
             b"peers" => {
                 has_peers = true;
                 *entries += match reader.peek() {
                     Some(b'l') => check_peer_list(reader, context, warnings)?,
-                    _ => check_compact::<6>(string(reader, "peers")?, context)?,
+                    _ => check_compact::<6>(string(reader, key)?, context)?,
                 };
             }
             b"peers6" => {
                 has_peers = true;
-                *entries += check_compact::<18>(string(reader, "peers6")?, context)?;
+                *entries += check_compact::<18>(string(reader, key)?, context)?;
             }
             b"warning message" => {
-                string(reader, "warning message")?;
+                string(reader, key)?;
                 warnings.count(Warning::WarningMessage);
             }
             _ => dictionary.skip(warnings)?,
@@ -63,7 +61,7 @@ pub fn check_announce(body: &[u8], context: &AnnounceContext<'_>) -> Result<Chec
     }
     dictionary.end(warnings)?;
     let missing = |key: &str| Failure::new(FailureKind::MissingKey, key);
-    check_interval(seconds.ok_or_else(|| missing("interval"))?, "interval")?;
+    check_interval(seconds.ok_or_else(|| missing("interval"))?, b"interval")?;
     if !has_peers {
         return Err(missing("peers"));
     }
@@ -88,7 +86,7 @@ pub fn check_scrape(
             b"failure reason" => return Err(refused(&mut dictionary.reader)),
             b"files" => {
                 has_files = true;
-                let mut torrents = dictionary.nested("files")?;
+                let mut torrents = dictionary.nested(key)?;
                 while let Some(hash) = torrents.next(warnings)? {
                     if !requested(hash) {
                         return Err(FailureKind::StrangeTorrent.into());
@@ -113,21 +111,21 @@ fn check_torrent(
     torrents: &mut DictReader<'_>,
     warnings: &mut WarningCounts,
 ) -> Result<(), Failure> {
-    const NAMES: [&str; 3] = ["complete", "downloaded", "incomplete"];
-    let mut seen = [false; NAMES.len()];
-    let mut counts = torrents.nested("files")?;
+    const KEYS: [&[u8]; 3] = [b"complete", b"downloaded", b"incomplete"];
+    let mut seen = [false; KEYS.len()];
+    let mut counts = torrents.nested(b"files")?;
     while let Some(key) = counts.next(warnings)? {
-        match NAMES.iter().position(|name| name.as_bytes() == key) {
+        match KEYS.iter().position(|known| *known == key) {
             Some(at) => {
                 seen[at] = true;
-                check_count(&mut counts.reader, NAMES[at])?;
+                check_count(&mut counts.reader, key)?;
             }
             None => counts.skip(warnings)?,
         }
     }
     torrents.reader = counts.reader;
     match seen.iter().position(|seen| !seen) {
-        Some(at) => Err(Failure::new(FailureKind::MissingKey, NAMES[at])),
+        Some(at) => Err(Failure::new(FailureKind::MissingKey, KEYS[at].escape_ascii())),
         None => Ok(()),
     }
 }
@@ -151,8 +149,8 @@ impl<'a> DictReader<'a> {
 
     /// The dictionary that is the value of `key`. When it is read, the caller sets this
     /// dictionary's reader to where it ended.
-    fn nested(&self, key: &str) -> Result<DictReader<'a>, Failure> {
-        let mistyped = || Failure::new(FailureKind::WrongType, key);
+    fn nested(&self, key: &[u8]) -> Result<DictReader<'a>, Failure> {
+        let mistyped = || Failure::new(FailureKind::WrongType, key.escape_ascii());
         DictReader::at(self.reader.clone()).ok_or_else(mistyped)
     }
 
@@ -192,13 +190,13 @@ impl<'a> DictReader<'a> {
 }
 
 fn refused(reader: &mut BencodeReader<'_>) -> Failure {
-    match string(reader, "failure reason") {
+    match string(reader, b"failure reason") {
         Ok(reason) => Failure::new(FailureKind::Refused, String::from_utf8_lossy(reason)),
         Err(failure) => failure,
     }
 }
 
-fn integer(reader: &mut BencodeReader<'_>, key: &str) -> Result<i64, Failure> {
+fn integer(reader: &mut BencodeReader<'_>, key: &[u8]) -> Result<i64, Failure> {
     match reader.peek() {
         Some(b'i') => Ok(reader.integer()?),
         _ => Err(mistyped(reader, key)),
@@ -206,14 +204,14 @@ fn integer(reader: &mut BencodeReader<'_>, key: &str) -> Result<i64, Failure> {
 }
 
 /// A count of peers.
-fn check_count(reader: &mut BencodeReader<'_>, key: &str) -> Result<(), Failure> {
+fn check_count(reader: &mut BencodeReader<'_>, key: &[u8]) -> Result<(), Failure> {
     match integer(reader, key)? {
         0.. => Ok(()),
-        _ => Err(Failure::new(FailureKind::WrongType, key)),
+        _ => Err(Failure::new(FailureKind::WrongType, key.escape_ascii())),
     }
 }
 
-fn string<'a>(reader: &mut BencodeReader<'a>, key: &str) -> Result<&'a [u8], Failure> {
+fn string<'a>(reader: &mut BencodeReader<'a>, key: &[u8]) -> Result<&'a [u8], Failure> {
     match reader.peek() {
         Some(b'0'..=b'9') => Ok(reader.string()?),
         _ => Err(mistyped(reader, key)),
@@ -221,18 +219,21 @@ fn string<'a>(reader: &mut BencodeReader<'a>, key: &str) -> Result<&'a [u8], Fai
 }
 
 /// A value of another type, if it is a value.
-fn mistyped(reader: &mut BencodeReader<'_>, key: &str) -> Failure {
+fn mistyped(reader: &mut BencodeReader<'_>, key: &[u8]) -> Failure {
     match reader.skip() {
-        Ok(_) => Failure::new(FailureKind::WrongType, key),
+        Ok(_) => Failure::new(FailureKind::WrongType, key.escape_ascii()),
         Err(malformed) => malformed.into(),
     }
 }
 
 /// Clients have 31 bits for an interval.
-fn check_interval(seconds: i64, key: &str) -> Result<(), Failure> {
+fn check_interval(seconds: i64, key: &[u8]) -> Result<(), Failure> {
     match (1..=i64::from(i32::MAX)).contains(&seconds) {
         true => Ok(()),
-        false => Err(Failure::new(FailureKind::BadInterval, format_args!("{key} {seconds}"))),
+        false => {
+            let detail = format_args!("{} {seconds}", key.escape_ascii());
+            Err(Failure::new(FailureKind::BadInterval, detail))
+        }
     }
 }
 
@@ -323,8 +324,8 @@ fn check_peer_list(
         let (mut ip, mut port) = (None, None);
         while let Some(key) = dictionary.next(warnings)? {
             match key {
-                b"ip" => ip = Some(string(&mut dictionary.reader, "ip")?),
-                b"port" => port = Some(integer(&mut dictionary.reader, "port")?),
+                b"ip" => ip = Some(string(&mut dictionary.reader, key)?),
+                b"port" => port = Some(integer(&mut dictionary.reader, key)?),
                 _ => dictionary.skip(warnings)?,
             }
         }

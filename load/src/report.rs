@@ -203,32 +203,13 @@ fn three_digits(ms: f64) -> String {
     }
 }
 
-/// `2 threads`.
 fn counted(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {what}{plural}", separated(number))
 }
 
-/// In groups of three digits.
 fn separated(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().flat_map(str::from_utf8).collect();
     groups.join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{milliseconds, separated};
-
-    #[test]
-    fn numbers_are_readable() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(separated(number), text);
-        }
-        for (ms, text) in
-            [(0.1234, "0.123 ms"), (12.34, "12.3 ms"), (1234.5, "1234 ms"), (65_000.0, "65.0 s")]
-        {
-            assert_eq!(milliseconds(ms), text);
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Writes requests like those of Transmission 4.0.5, but without compression.
 
+use crate::options::LoadOptions;
 use crate::plan::LoadPlan;
 use crate::random::SeededRandom;
 use crate::tracker_url::TrackerUrl;
@@ -38,7 +39,7 @@ pub struct RequestTemplates {
 const HASH_BYTES_MAX: usize = 60;
 
 impl RequestTemplates {
-    pub fn new(url: &TrackerUrl, numwant: u64, hashes_per_scrape: u64) -> RequestTemplates {
+    pub fn new(url: &TrackerUrl, options: &LoadOptions) -> RequestTemplates {
         let head = |connection: &str| {
             let authority = &url.authority;
             let head = format!(
@@ -47,14 +48,14 @@ impl RequestTemplates {
             );
             head.into_bytes()
         };
-        let query_end = format!("&numwant={numwant}&compact=1&supportcrypto=1");
+        let query_end = format!("&numwant={}&compact=1&supportcrypto=1", options.numwant);
         RequestTemplates {
             announce: format!("GET {}info_hash=", url.announce).into_bytes(),
             scrape: format!("GET {}", url.scrape).into_bytes(),
             query_end: query_end.into_bytes(),
             head_kept: head(""),
             head_last: head("Connection: close\r\n"),
-            hashes_per_scrape: hashes_per_scrape as u32,
+            hashes_per_scrape: options.hashes_per_scrape as u32,
         }
     }
 

@@ -68,11 +68,7 @@ pub fn run(options: &LoadOptions) -> Result<bool, String> {
         workers,
         engine,
         plan: Arc::new(LoadPlan::new(options)?),
-        templates: Arc::new(RequestTemplates::new(
-            &url,
-            options.numwant,
-            options.hashes_per_scrape,
-        )),
+        templates: Arc::new(RequestTemplates::new(&url, options)),
         stop: Arc::clone(&stop),
         reports: sender,
         start: Instant::now(),
@@ -215,7 +211,6 @@ struct WorkerStarter<'a> {
 }
 
 impl WorkerStarter<'_> {
-    /// Starts a worker.
     fn start(&self, number: u32) -> Result<(JoinHandle<io::Result<()>>, Waker), String> {
         let failed = |error| format!("a worker cannot be started: {error}");
         let options = self.options;

@@ -163,12 +163,10 @@ impl StatsCollector {
         Some(point)
     }
 
-    /// Whether all workers have ended.
     pub fn is_complete(&self) -> bool {
         self.running == 0
     }
 
-    /// Failures so far.
     pub fn failures(&self) -> u64 {
         self.total.failures.total()
     }

@@ -119,10 +119,8 @@ fn read_roots(path: &Path) -> Result<RootCertStore, String> {
 fn client_provider() -> CryptoProvider {
     let mut defaults = aws_lc_rs::default_provider();
     // AES-128 first; the sort keeps the order of the others.
-    defaults.cipher_suites.sort_by_key(|suite| {
-        let cheap = CipherSuite::TLS13_AES_128_GCM_SHA256;
-        suite.suite() != cheap
-    });
+    let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
+    defaults.cipher_suites.sort_by_key(|suite| suite.suite() != first);
     CryptoProvider {
         kx_groups: vec![&FixedX25519, kx_group::SECP256R1, kx_group::SECP384R1],
         ..defaults

@@ -42,7 +42,6 @@ pub struct LoadWorkerConfig {
     /// Slots of all workers, each for one connection at a time.
     pub slots: u32,
     pub own_slots: u32,
-    /// Pending requests of a connection at most.
     pub pipeline: usize,
     pub requests_per_connection: u64,
     pub requests: u64,
@@ -69,7 +68,6 @@ pub struct LoadWorkerParts {
     pub config: LoadWorkerConfig,
     /// For HTTPS.
     pub connector: Option<TlsConnector>,
-    /// Where a rate is given.
     pub schedule: Option<ArrivalSchedule>,
     pub validator: CountingValidator,
     pub reports: Sender<WorkerReport>,
@@ -116,11 +114,9 @@ struct ConnectionSlot {
     send_pending: bool,
     /// Whether the connection is closed, with RST if `Some(true)`, once nothing is pending.
     closing: Option<bool>,
-    /// Whether the slot is in [`LoadWorker::backoff`].
+    /// Whether the slot is in the lists of [`LoadWorker`] with these names.
     in_backoff: bool,
-    /// Whether the slot is in [`LoadWorker::free`].
     free: bool,
-    /// Whether the slot is in [`LoadWorker::scheduled`].
     scheduled: bool,
 }
 

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
-use crate::run::annulus_load;
-use crate::support::TempDirectory;
+/// The program with these arguments, separated by spaces.
+fn annulus_load(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annulus-load"));
+    command.args(arguments.split_whitespace());
+    command
+}
 
 /// Asserts the exit status of wrong arguments, and a part of the message.
 #[track_caller]
@@ -24,8 +28,7 @@ fn wrong_usage_is_explained() {
     assert_refused("-c /nonexistent", 2, "/nonexistent: cannot be read");
     assert_refused("--path-suffix ?key=1", 2, "must be ASCII text without spaces, ? and #");
     assert_refused("--rate 1e9", 2, "--rate 1e9: must be 0 to 100_000_000 requests a second");
-    let directory = TempDirectory::new("options");
-    let path = directory.path().join("load.toml");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("load.toml");
     fs::write(&path, "rate = 5\nconections = 4\n").unwrap();
     let name = path.to_str().unwrap();
     let message = format!("{name}:2: unknown key \"conections\"; did you mean");

@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use quickcheck::quickcheck;
-
 use super::{AnnounceContext, check_announce, check_scrape};
 use crate::failure::FailureKind::{self, *};
 use crate::failure::Warning::{self, *};
@@ -157,20 +155,5 @@ fn scrapes_of_all_kinds() {
         let checked = check_scrape(body.as_bytes(), |hash| hash == HASH);
         let checked = checked.map(|checked| checked.entries).map_err(|failure| failure.kind);
         assert_eq!(checked, expected, "{text}");
-    }
-}
-
-const BODY: &[u8] = b"d8:completei1e10:downloadedi2e11:external ip4:\x7f\0\0\x0110:incompletei3e\
-    8:intervali1800e12:min intervali900e5:peers6:aaaabb6:peers60:e";
-
-quickcheck! {
-    fn a_truncated_body_is_wrong(at: usize) -> bool {
-        check_announce(BODY, &context()).is_ok()
-            && check_announce(&BODY[..at % BODY.len()], &context()).is_err()
-    }
-
-    fn any_bytes_are_checked_without_panic(bytes: Vec<u8>) -> bool {
-        let body = [b"d", &bytes[..]].concat();
-        check_announce(&body, &context()).is_err() && check_scrape(&body, |_| true).is_err()
     }
 }

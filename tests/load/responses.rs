@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::fake_tracker::{FakeTracker, GOOD_BODY, response};
-use crate::run::LoadRun;
-use crate::support::{TestEngine, on_both_engines};
+use super::LoadRun;
+use super::fake_tracker::{FakeTracker, GOOD_BODY, response};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     wrong_responses_fail_by_kind,
     unusual_responses_are_warnings,
     a_good_response_in_pieces_or_after_an_interim_one,
@@ -29,7 +29,7 @@ on_both_engines!(
 
 const THREE: &str = "--requests 3 --connections 1 --timeout 1";
 
-fn run(engine: TestEngine, fake: &FakeTracker, more: &str) -> LoadRun {
+fn run(engine: Engine, fake: &FakeTracker, more: &str) -> LoadRun {
     LoadRun::of(engine, &fake.url(), &format!("{THREE} {more}"))
 }
 
@@ -38,7 +38,7 @@ fn with(headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}").into_bytes()
 }
 
-fn wrong_responses_fail_by_kind(engine: TestEngine) {
+fn wrong_responses_fail_by_kind(engine: Engine) {
     for (bytes, fault) in [
         (b"".to_vec(), "ended-early"),
         (with("Content-Length: 9\r\n", "d"), "ended-early"),
@@ -80,7 +80,7 @@ fn wrong_responses_fail_by_kind(engine: TestEngine) {
     }
 }
 
-fn unusual_responses_are_warnings(engine: TestEngine) {
+fn unusual_responses_are_warnings(engine: Engine) {
     let size = format!("{:x}\r\n", GOOD_BODY.len());
     let chunk = [size.as_bytes(), GOOD_BODY, b"\r\n0\r\n\r\n"].concat();
     for (bytes, oddity) in [
@@ -102,7 +102,7 @@ fn unusual_responses_are_warnings(engine: TestEngine) {
     assert_eq!((pipelined.status, pipelined.number("good")), (0, 3), "{}", pipelined.text);
 }
 
-fn a_good_response_in_pieces_or_after_an_interim_one(engine: TestEngine) {
+fn a_good_response_in_pieces_or_after_an_interim_one(engine: Engine) {
     let fake = FakeTracker::start(|_, stream| {
         stream.set_nodelay(true).unwrap();
         response(GOOD_BODY).iter().all(|byte| stream.write_all(&[*byte]).is_ok())
@@ -118,7 +118,7 @@ fn a_good_response_in_pieces_or_after_an_interim_one(engine: TestEngine) {
     }
 }
 
-fn no_response(engine: TestEngine) {
+fn no_response(engine: Engine) {
     let fake = FakeTracker::start(|_, _| true);
     let run = LoadRun::of(engine, &fake.url(), "--duration 1 --connections 3 --timeout 1");
     let silent = run.faults("silence");
@@ -127,7 +127,7 @@ fn no_response(engine: TestEngine) {
     assert!(run.latency_ms("p50") >= 1000.0, "{}", run.text);
 }
 
-fn no_server(engine: TestEngine) {
+fn no_server(engine: Engine) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let run = LoadRun::of(engine, &format!("http://{address}/"), THREE);
     run.assert_failed("connect", 3);
@@ -146,19 +146,19 @@ fn resetting(at: usize) -> FakeTracker {
     })
 }
 
-fn connections_that_are_reset(engine: TestEngine) {
+fn connections_that_are_reset(engine: Engine) {
     let run = run(engine, &resetting(0), "");
     let ended = run.faults("socket") + run.faults("ended-early");
     assert_eq!((run.status, ended), (1, 3), "{}", run.text);
 }
 
-fn connections_that_are_reset_between_responses(engine: TestEngine) {
+fn connections_that_are_reset_between_responses(engine: Engine) {
     let run = run(engine, &resetting(1), "");
     assert_eq!((run.status, run.number("good")), (0, 3), "{}", run.text);
     assert_eq!(run.oddities("closed-kept-connection"), 2, "{}", run.text);
 }
 
-fn connections_that_end_at_once(engine: TestEngine) {
+fn connections_that_end_at_once(engine: Engine) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let closing = thread::spawn(move || listener.incoming().take(3).for_each(drop));
@@ -167,7 +167,7 @@ fn connections_that_end_at_once(engine: TestEngine) {
     assert_eq!((run.status, run.number("failures")), (1, 3), "{}", run.text);
 }
 
-fn no_tls_where_there_should_be(engine: TestEngine) {
+fn no_tls_where_there_should_be(engine: Engine) {
     let insecure = format!("{THREE} --insecure");
     // The server waits for the end of a request, which never comes.
     let silent = FakeTracker::sending(response(GOOD_BODY));
@@ -187,7 +187,7 @@ fn no_tls_where_there_should_be(engine: TestEngine) {
     run.assert_failed("tls", 3);
 }
 
-fn the_own_address(engine: TestEngine) {
+fn the_own_address(engine: Engine) {
     // That of the only peer, if it connects from 127.7.7.7.
     let own = &b"d8:intervali1800e5:peers6:\x7f\x07\x07\x07\x04\x01e"[..];
     let fake = FakeTracker::sending(response(own));
@@ -200,7 +200,7 @@ fn the_own_address(engine: TestEngine) {
     assert_eq!(allowed.number("failures"), 0);
 }
 
-fn one_bad_response_among_many(engine: TestEngine) {
+fn one_bad_response_among_many(engine: Engine) {
     let fake = FakeTracker::start(|number, stream| {
         let body = if number == 77 { &b"de"[..] } else { GOOD_BODY };
         stream.write_all(&response(body)).is_ok()

@@ -4,14 +4,14 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::run::LoadRun;
-use crate::support::{TestEngine, TestTracker, on_both_engines};
+use super::{LoadRun, announce_url, load_program};
+use crate::support::tracker::{Engine, Tracker, test_both_engines};
 
-on_both_engines!(all_reports_agree, a_terminal_has_one_live_line);
+test_both_engines!(all_reports_agree, a_terminal_has_one_live_line);
 
-fn all_reports_agree(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
-    let url = tracker.url();
+fn all_reports_agree(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let url = announce_url(&tracker);
     let run = LoadRun::of(engine, &url, "--rate 1000 --duration 3 --arrivals even");
     run.assert_good(3000);
 
@@ -42,9 +42,9 @@ fn all_reports_agree(engine: TestEngine) {
     assert!((800.0..1200.0).contains(&mean), "{series:?}");
 }
 
-fn a_terminal_has_one_live_line(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
-    let (program, url) = (env!("CARGO_BIN_EXE_annulus-load"), tracker.url());
+fn a_terminal_has_one_live_line(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let (program, url) = (load_program().display(), announce_url(&tracker));
     let engine = engine.name();
     let command = format!(
         "stty cols 80; {program} {url} --engine {engine} --duration 2 --rate 100 2>&1 >/dev/null"

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::fake_tracker::{FakeTracker, GOOD_BODY, response};
-use crate::run::LoadRun;
-use crate::support::{TestEngine, on_both_engines};
+use super::LoadRun;
+use super::fake_tracker::{FakeTracker, GOOD_BODY, response};
+use crate::support::tracker::{Engine, test_both_engines};
 
-on_both_engines!(
+test_both_engines!(
     a_stall_counts_for_all_requests_due_in_it,
     more_requests_than_connections_can_take,
     a_rate_ends_with_its_requests,
@@ -29,7 +29,7 @@ fn delaying(delay: Duration, once: bool) -> FakeTracker {
 
 const ONE: &str = "--connections 1 --duration 3 --arrivals even";
 
-fn a_stall_counts_for_all_requests_due_in_it(engine: TestEngine) {
+fn a_stall_counts_for_all_requests_due_in_it(engine: Engine) {
     let stalling = || delaying(Duration::from_secs(1), true);
     // Without a rate, the stall is one slow response among very many.
     let closed = LoadRun::of(engine, &stalling().url(), ONE);
@@ -45,7 +45,7 @@ fn a_stall_counts_for_all_requests_due_in_it(engine: TestEngine) {
     assert!(closed.latency_ms("p90") < open.latency_ms("p90"));
 }
 
-fn more_requests_than_connections_can_take(engine: TestEngine) {
+fn more_requests_than_connections_can_take(engine: Engine) {
     // 20 responses a second.
     let fake = delaying(Duration::from_millis(50), false);
     let arguments = "--connections 1 --duration 2 --rate 1000 --arrivals even";
@@ -56,7 +56,7 @@ fn more_requests_than_connections_can_take(engine: TestEngine) {
     assert!(run.latency_ms("p50") >= 500.0, "{}", run.text);
 }
 
-fn a_rate_ends_with_its_requests(engine: TestEngine) {
+fn a_rate_ends_with_its_requests(engine: Engine) {
     let fake = delaying(Duration::from_millis(300), false);
     LoadRun::of(engine, &fake.url(), "--requests 7 --rate 1000 --duration 3600").assert_good(7);
 }

@@ -10,14 +10,14 @@ use std::thread::{self, JoinHandle};
 /// connection is kept.
 type Respond = dyn Fn(usize, &mut TcpStream) -> bool + Send + Sync;
 
-pub(crate) struct FakeTracker {
+pub(super) struct FakeTracker {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FakeTracker {
-    pub(crate) fn start(
+    pub(super) fn start(
         respond: impl Fn(usize, &mut TcpStream) -> bool + Send + Sync + 'static,
     ) -> FakeTracker {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -37,7 +37,7 @@ impl FakeTracker {
     }
 
     /// Responds to every request with these bytes, and closes the connection.
-    pub(crate) fn sending(bytes: impl Into<Vec<u8>>) -> FakeTracker {
+    pub(super) fn sending(bytes: impl Into<Vec<u8>>) -> FakeTracker {
         let bytes = bytes.into();
         FakeTracker::start(move |_, stream| {
             let _ = stream.write_all(&bytes);
@@ -45,7 +45,7 @@ impl FakeTracker {
         })
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}/announce", self.address)
     }
 }
@@ -80,10 +80,10 @@ fn serve(mut stream: TcpStream, respond: &Respond) {
 }
 
 /// A response with this body, on a kept connection.
-pub(crate) fn response(body: &[u8]) -> Vec<u8> {
+pub(super) fn response(body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
 /// A correct body.
-pub(crate) const GOOD_BODY: &[u8] = b"d8:intervali1800e5:peers6:\x7f\x09\x09\x09\x20\x20e";
+pub(super) const GOOD_BODY: &[u8] = b"d8:intervali1800e5:peers6:\x7f\x09\x09\x09\x20\x20e";

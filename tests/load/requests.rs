@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::run::{LoadRun, RunningLoad};
-use crate::support::{
-    TempDirectory, TestCertificates, TestEngine, TestTracker, has_v6, on_both_engines, wait_for,
-};
+use super::{LoadRun, RunningLoad, announce_url, temp_dir};
+use crate::support::authority::Authority;
+use crate::support::requirements::TempDir;
+use crate::support::tls_tracker::TlsTracker;
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines, wait_for};
 
-on_both_engines!(
+test_both_engines!(
     connections_and_pipelines,
     over_ipv6_and_by_name,
     scrapes_among_announces,
@@ -24,9 +25,9 @@ on_both_engines!(
     a_signal_ends_the_run,
 );
 
-fn connections_and_pipelines(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
-    let url = tracker.url();
+fn connections_and_pipelines(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let url = announce_url(&tracker);
     let kept = LoadRun::of(engine, &url, "--requests 5000 --workers 2 --only-ours");
     kept.assert_good(5000);
     assert_eq!(kept.number("connections_made"), 64);
@@ -45,8 +46,8 @@ fn connections_and_pipelines(engine: TestEngine) {
     LoadRun::of(engine, &url, few_peers).assert_good(500);
 }
 
-fn over_ipv6_and_by_name(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
+fn over_ipv6_and_by_name(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
     if has_v6() {
         let url = format!("http://{}/announce", tracker.v6.unwrap());
         let run = LoadRun::of(engine, &url, "--requests 1000 --only-ours");
@@ -57,10 +58,10 @@ fn over_ipv6_and_by_name(engine: TestEngine) {
     LoadRun::of(engine, &by_name, "--requests 100 --connections 3").assert_good(100);
 }
 
-fn scrapes_among_announces(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
+fn scrapes_among_announces(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
     let arguments = "--requests 3000 --scrapes 30 --hashes-per-scrape 20";
-    let run = LoadRun::of(engine, &tracker.url(), arguments);
+    let run = LoadRun::of(engine, &announce_url(&tracker), arguments);
     run.assert_good(3000);
     let scrapes = run.number("scrapes");
     assert!((700..1100).contains(&scrapes), "{scrapes}");
@@ -69,7 +70,7 @@ fn scrapes_among_announces(engine: TestEngine) {
 }
 
 /// How many seeders and leechers of a torrent the tracker has.
-fn scrape(tracker: &TestTracker, hash: &str) -> [u64; 2] {
+fn scrape(tracker: &Tracker, hash: &str) -> [u64; 2] {
     let query: String = (0..20).map(|at| format!("%{}", &hash[2 * at..2 * at + 2])).collect();
     let mut stream = TcpStream::connect(tracker.v4).unwrap();
     let request = format!("GET /scrape?info_hash={query} HTTP/1.1\r\nConnection: close\r\n\r\n");
@@ -86,74 +87,73 @@ fn scrape(tracker: &TestTracker, hash: &str) -> [u64; 2] {
 const HASH: &str = "00ff0a2d7e2f413d6f1c2b3a4d5e6f7081929394";
 
 /// A file with these lines, and its path.
-fn torrents_file(lines: &str) -> (TempDirectory, String) {
-    let directory = TempDirectory::new("torrents");
+fn torrents_file(lines: &str) -> (TempDir, String) {
+    let directory = temp_dir("torrents");
     let path = directory.path().join("list.txt");
     fs::write(&path, lines).unwrap();
     (directory, path.to_str().unwrap().to_owned())
 }
 
-fn many_addresses(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
+fn many_addresses(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
     let (_directory, list) = torrents_file(HASH);
     let arguments = "--requests 600 --requests-per-connection 1 --connections 1 --peers 300 \
                      --seeders 25 --sources 127.4.0.0/16 --only-ours";
     let arguments = format!("{arguments} --torrents-file {list}");
-    LoadRun::of(engine, &tracker.url(), &arguments).assert_good(600);
+    LoadRun::of(engine, &announce_url(&tracker), &arguments).assert_good(600);
     // Each peer is there once, though each has announced twice.
     let [complete, incomplete] = scrape(&tracker, HASH);
     assert_eq!(complete + incomplete, 300);
     assert!((40..110).contains(&complete), "{complete}");
 }
 
-fn a_file_of_torrents(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
+fn a_file_of_torrents(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
     let other = HASH.replace('0', "A");
     let (_directory, list) = torrents_file(&format!("# list\n\n{HASH} # first\n{other}\n"));
     let arguments = "--requests 400 --peers 200 --popularity even --connections 1";
     let arguments = format!("{arguments} --torrents-file {list}");
-    LoadRun::of(engine, &tracker.url(), &arguments).assert_good(400);
+    LoadRun::of(engine, &announce_url(&tracker), &arguments).assert_good(400);
     let sums = [HASH, &other].map(|hash| scrape(&tracker, hash).iter().sum::<u64>());
     assert_eq!(sums[0] + sums[1], 200);
     assert!((60..140).contains(&sums[0]), "{sums:?}");
 }
 
-fn torrents_that_are_not_served(engine: TestEngine) {
+fn torrents_that_are_not_served(engine: Engine) {
     let (_directory, list) = torrents_file(HASH);
     let access = format!("[access]\nmode = \"allow\"\nfile = \"{list}\"\n");
-    let tracker = TestTracker::start(engine, &access);
+    let tracker = Tracker::start(engine, &access);
     let served = format!("--requests 200 --torrents-file {list}");
-    LoadRun::of(engine, &tracker.url(), &served).assert_good(200);
-    let run = LoadRun::of(engine, &tracker.url(), "--requests 200");
+    LoadRun::of(engine, &announce_url(&tracker), &served).assert_good(200);
+    let run = LoadRun::of(engine, &announce_url(&tracker), "--requests 200");
     run.assert_failed("refused", 200);
     let details = run.json["faults"]["refused"]["details"].as_object().unwrap();
     assert!(details.len() == 1 && details.values().all(|count| count == 200), "{details:?}");
 }
 
-fn a_given_rate(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
+fn a_given_rate(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
     let arguments = "--rate 500 --duration 2 --arrivals even --workers 2 --connections 100";
-    let run = LoadRun::of(engine, &tracker.url(), arguments);
+    let run = LoadRun::of(engine, &announce_url(&tracker), arguments);
     // Neither more nor fewer than were due.
     run.assert_good(1000);
     assert!(run.number("connections_made") <= 100);
 }
 
-fn peers_of_others(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
+fn peers_of_others(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
     let (_directory, list) = torrents_file(HASH);
     let first = "--requests 50 --requests-per-connection 1 --sources 127.5.0.0/24";
     let first = format!("{first} --torrents-file {list}");
-    LoadRun::of(engine, &tracker.url(), &first).assert_good(50);
+    LoadRun::of(engine, &announce_url(&tracker), &first).assert_good(50);
     let second = format!("--requests 10 --sources 127.6.0.0/24 --torrents-file {list} --only-ours");
-    LoadRun::of(engine, &tracker.url(), &second).assert_failed("strange-peer", 10);
+    LoadRun::of(engine, &announce_url(&tracker), &second).assert_failed("strange-peer", 10);
 }
 
-fn over_tls(engine: TestEngine) {
-    let certificates = TestCertificates::new();
-    let tracker = TestTracker::start_https(engine, &certificates);
-    let ca = certificates.root();
-    for address in tracker.https.clone() {
+fn over_tls(engine: Engine) {
+    let tracker = TlsTracker::start(engine, "");
+    let ca = tracker.authority.root().display().to_string();
+    for address in [Some(tracker.v4), tracker.v6].into_iter().flatten() {
         let run = |arguments: &str| {
             let url = format!("https://{address}/announce");
             LoadRun::of(engine, &url, &format!("--ca {ca} {arguments}"))
@@ -169,38 +169,38 @@ fn over_tls(engine: TestEngine) {
     }
 }
 
-fn untrusted_certificates(engine: TestEngine) {
-    let (certificates, others) = (TestCertificates::new(), TestCertificates::new());
-    let tracker = TestTracker::start_https(engine, &certificates);
-    let url = format!("https://{}/announce", tracker.https[0]);
+fn untrusted_certificates(engine: Engine) {
+    let (tracker, others) = (TlsTracker::start(engine, ""), Authority::new(&[]));
+    let url = format!("https://{}/announce", tracker.v4);
     let run = |url: &str, trust: &str| {
         LoadRun::of(engine, url, &format!("--requests 4 --connections 2 {trust}"))
     };
-    run(&url, &format!("--ca {}", others.root())).assert_failed("tls", 4);
+    let ca = format!("--ca {}", tracker.authority.root().display());
+    run(&url, &format!("--ca {}", others.root().display())).assert_failed("tls", 4);
     run(&url, "--insecure").assert_good(4);
-    run(&url, &format!("--ca {}", certificates.root())).assert_good(4);
+    run(&url, &ca).assert_good(4);
     // The certificate is not for this name.
-    let by_name = format!("https://localhost:{}/announce", tracker.https[0].port());
-    run(&by_name, &format!("--ca {}", certificates.root())).assert_failed("tls", 4);
+    let by_name = format!("https://localhost:{}/announce", tracker.v4.port());
+    run(&by_name, &ca).assert_failed("tls", 4);
 }
 
-fn resumed_sessions(engine: TestEngine) {
-    let tracker = TestTracker::start_https(engine, &TestCertificates::new());
-    let url = format!("https://{}/announce", tracker.https[0]);
+fn resumed_sessions(engine: Engine) {
+    let tracker = TlsTracker::start(engine, "");
+    let url = format!("https://{}/announce", tracker.v4);
     let arguments = "--requests 50 --requests-per-connection 1 --connections 1 --insecure --resume";
     let run = LoadRun::of(engine, &url, arguments);
     run.assert_good(50);
     assert_eq!((run.number("full_handshakes"), run.number("resumed_handshakes")), (1, 49));
 }
 
-fn a_signal_ends_the_run(engine: TestEngine) {
-    let tracker = TestTracker::start(engine, "");
+fn a_signal_ends_the_run(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
     // A terminal sends HUP when it is closed.
     for (at, signal) in ["INT", "TERM", "HUP"].into_iter().enumerate() {
         let hash = HASH.replace('0', &(at + 1).to_string());
         let (_directory, list) = torrents_file(&hash);
         let arguments = format!("--duration 3600 --torrents-file {list}");
-        let running = RunningLoad::start(engine, &tracker.url(), &arguments);
+        let running = RunningLoad::start(engine, &announce_url(&tracker), &arguments);
         let announced = || (scrape(&tracker, &hash).iter().sum::<u64>() > 0).then_some(());
         wait_for("the first announces", announced);
         running.signal(signal);
