@@ -1,5 +1,5 @@
-//! The HTTP head: how the bytes were cut never matters, and what is consumed is what was
-//! given.
+//! The HTTP head: the result does not depend on how the bytes were cut, and exactly one request is
+//! consumed.
 #![no_main]
 
 use annulus_parser::{Bounds, Error, Head, Method, Parsed, parse_head, target_so_far};
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 const BOUNDS: Bounds =
     Bounds { request_line_bytes_max: 512, head_bytes_max: 1024, headers_max: 16 };
 
-/// What a caller sees of a head.
+/// All that a caller can read from a head.
 fn seen(head: &Head<'_>) -> String {
     let headers: Vec<(&[u8], &[u8])> = head.headers().collect();
     let Head { method, version, target, keep_alive, .. } = head;
@@ -31,12 +31,12 @@ fuzz_target!(|input: &[u8]| {
     let expected = whole(input);
     if let Ok(Some((_, consumed))) = &expected {
         assert!(*consumed > 0 && *consumed <= input.len());
-        // What follows a request is none of its business, but for the NULs it swallows.
+        // Bytes after a request do not matter, except NULs, which are consumed with it.
         let end = input[..*consumed].iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
         let alone = whole(&input[..end]).expect("a request alone is no error");
         assert_eq!(alone.expect("a request alone is complete").1, end);
     }
-    // Byte by byte, telling the parser what it has seen.
+    // Byte by byte, with the number of bytes that the parser has seen.
     let mut before = 0;
     for len in 1..=input.len() {
         match parse_head(&input[..len], before, &BOUNDS) {

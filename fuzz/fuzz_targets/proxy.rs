@@ -1,5 +1,5 @@
-//! The PROXY protocol's header: how the bytes were cut never matters, nothing behind it does,
-//! and a header of version 1 means what it says.
+//! The header of the PROXY protocol: the result depends neither on how the bytes were cut nor on
+//! what follows, and the addresses of version 1 are those in the text.
 #![no_main]
 
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ const V1_BYTES_MAX: usize = 107;
 
 fuzz_target!(|input: &[u8]| {
     let whole = parse_proxy(input, BYTES_MAX);
-    // Byte by byte: undecided until the byte that decides, and never otherwise after it.
+    // Byte by byte: partial up to some byte, and one and the same result from there on.
     let decided = (0..=input.len())
         .find(|&len| parse_proxy(&input[..len], BYTES_MAX) != Ok(Proxied::Partial));
     match (whole, decided) {
@@ -32,13 +32,13 @@ fuzz_target!(|input: &[u8]| {
         }
         (whole, None) => panic!("{whole:?} of the whole and of none of its beginnings"),
     }
-    // What is refused stays refused, whatever follows.
+    // An invalid header stays invalid, whatever follows.
     if whole == Err(NotProxied) {
         assert_eq!(parse_proxy(&[input, b"\r\n"].concat(), BYTES_MAX), Err(NotProxied));
     }
 });
 
-/// A whole header is within its bound, and names the addresses that it has: both or none.
+/// A complete header is within its bound, and has both addresses or none.
 fn check(header: &[u8], source: Option<IpAddr>) {
     let destination = proxy_destination(header, BYTES_MAX);
     assert_eq!(destination.is_some(), source.is_some());

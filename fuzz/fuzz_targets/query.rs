@@ -1,5 +1,5 @@
-//! The query: an announce that is accepted says the same to a slow and obvious decoder, and
-//! a scrape's hashes are an announce's. A query with an info hash is an announce anywhere.
+//! The query: a slow and obvious decoder reads the same from an announce that is accepted, and a
+//! scrape has the info hashes of an announce. A query with an info hash is an announce on any path.
 #![no_main]
 
 use annulus_parser::{
@@ -11,8 +11,7 @@ use libfuzzer_sys::fuzz_target;
 const BOUNDS: Bounds =
     Bounds { request_line_bytes_max: 1 << 16, head_bytes_max: 1 << 17, headers_max: 8 };
 
-/// Percent-decoding as RFC 3986 section 2.1 has it, with `+` for a space; `None` where an
-/// escape is broken.
+/// Percent-decoding (RFC 3986 section 2.1), with `+` for a space; `None` if an escape is invalid.
 fn decode(raw: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = raw.iter();
@@ -29,19 +28,19 @@ fn decode(raw: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// How many of the bytes are not white space or slashes at the end.
+/// The length without white space and slashes at the end.
 fn unpadded(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| !b"\t\n\r /".contains(byte)).map_or(0, |at| at + 1)
 }
 
-/// Decoded, and without padding.
+/// Decoded, without padding.
 fn word(value: &[u8]) -> Option<Vec<u8>> {
     let mut text = decode(value)?;
     text.truncate(unpadded(&text));
     Some(text)
 }
 
-/// What decoded bytes are, perhaps with padding: an info hash or not.
+/// The info hash of decoded bytes, perhaps with padding, if they are one.
 fn hash(bytes: &[u8]) -> Result<[u8; 20], Error> {
     let lengths = unpadded(bytes)..=bytes.len();
     let is_text = |length, alphabet: &[u8]| {
@@ -66,7 +65,7 @@ fn number(value: &[u8]) -> Option<u128> {
         return None;
     }
     let text = String::from_utf8(text).ok()?;
-    // What does not fit is large; what is only zeros is nothing.
+    // A number that does not fit saturates; only zeros are 0.
     let digits = text.trim_start_matches('0');
     Some(if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u128::MAX) })
 }
