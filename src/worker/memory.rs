@@ -32,8 +32,8 @@ impl<R: Ring> Worker<R> {
             return;
         }
         let held = |slot: &Slot| match slot.phase {
-            // Full scrapes are few, and have a bound of their own.
-            Phase::Streaming | Phase::Closing { .. } => 0,
+            // Full scrapes are few, and have a bound of their own. The others are closed already.
+            Phase::Streaming | Phase::SentAndClosed | Phase::Closing { .. } => 0,
             _ => slot.buffered_bytes(),
         };
         let holders = self.slots.iter().map(|(key, slot)| (held(slot), key));
