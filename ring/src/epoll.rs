@@ -384,6 +384,9 @@ impl Ring for Epoll {
     fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
         match send_now(&socket, &self.reply[..len], true) {
             None => {
+                // The response leaves together with the FIN. Without this, bytes that arrive between
+                // the next two calls would drop it.
+                sys::shutdown(socket.raw(), Shutdown::Write);
                 sys::discard_unread(socket.raw());
                 self.close(socket);
             }
