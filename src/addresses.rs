@@ -31,8 +31,8 @@ fn is_unreachable_v4(ip: Ipv4Addr) -> bool {
 ///
 /// IPv4: 127.0.0.0/8 (loopback), 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918),
 /// 169.254.0.0/16 (link-local). IPv6: `::1` and fc00::/7 (unique local, RFC 4193). Not
-/// 100.64.0.0/10 (RFC 6598, customers of a carrier) and 0200::/7 (overlay networks): their hosts are
-/// not behind the same router.
+/// 100.64.0.0/10 (RFC 6598, customers of a carrier) and 0200::/7 (overlay networks): their hosts
+/// are not behind the same router.
 pub fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),

@@ -264,8 +264,8 @@ pub struct ProxyConfig {
     /// The name of the header that has the client's address; empty for none.
     #[serde(deserialize_with = "value::header_name")]
     pub header: String,
-    /// Those of [`Config::listen`] and [`TlsConfig::listen`] on which every connection begins with a
-    /// header of the PROXY protocol.
+    /// Those of [`Config::listen`] and [`TlsConfig::listen`] on which every connection begins with
+    /// a header of the PROXY protocol.
     #[serde(deserialize_with = "value::listen_addresses")]
     pub protocol_listen: Vec<ListenAddress>,
 }

@@ -255,8 +255,8 @@ pub const FINISHED_WAIT_S: u32 = 1;
 pub const HANDSHAKES_PER_TURN_MAX: u32 = 8;
 
 /// Sets of the table of rate-limited addresses, 128 bytes and 7 addresses each: 16 MiB for 917,504
-/// addresses. The largest public trackers see some ten thousand addresses a second, and most entries
-/// can be discarded after ten seconds. Without limits there is no table.
+/// addresses. The largest public trackers see some ten thousand addresses a second, and most
+/// entries can be discarded after ten seconds. Without limits there is no table.
 pub const CLIENT_TABLE_SETS: usize = 1 << 17;
 
 /// Upper bound of the configured requests per second of an address: more than any tracker serves.

@@ -1,8 +1,8 @@
 //! The addresses of clients behind proxies, by a header or by the PROXY protocol.
 //!
-//! A proxy is trusted for the address that it connects from, or because it connects by a Unix socket,
-//! which needs write permission on the socket's file. A header alone proves nothing: any client can
-//! send it.
+//! A proxy is trusted for the address that it connects from, or because it connects by a Unix
+//! socket, which needs write permission on the socket's file. A header alone proves nothing: any
+//! client can send it.
 
 use std::net::IpAddr;
 

@@ -5,9 +5,9 @@
 //! so the workers share one [`ClientTable`] and a limit holds for all of them together. Each worker
 //! has a [`RateLimiter`] on it, which logs what it rejects. Without limits there is neither.
 //!
-//! Two events are charged: a connection as soon as its client is known ([`RateLimiter::admit`]), and
-//! a request or what should have been one ([`RateLimiter::serves`]). An admitted connection holds a
-//! [`ConnectionPermit`] until it is closed.
+//! Two events are charged: a connection as soon as its client is known ([`RateLimiter::admit`]),
+//! and a request or what should have been one ([`RateLimiter::serves`]). An admitted connection
+//! holds a [`ConnectionPermit`] until it is closed.
 
 mod client_table;
 mod token_bucket;

@@ -229,8 +229,8 @@ pub fn announce(
     writer.at
 }
 
-/// Writes the response to a scrape (BEP 48), at most [`scrape_bytes_max`]. `torrents` must be sorted
-/// and unique. Returns its length.
+/// Writes the response to a scrape (BEP 48), at most [`scrape_bytes_max`]. `torrents` must be
+/// sorted and unique. Returns its length.
 pub fn scrape(
     out: &mut [u8],
     options: ResponseOptions,

@@ -259,7 +259,8 @@ fn serve_admin(sockets: Vec<(SocketAddr, OwnedFd)>, parts: StatsParts) -> anyhow
     for address in addresses {
         if !address.ip().is_loopback() {
             log::warning(format_args!(
-                "operations on {address}: everyone who can reach this address can read all statistics"
+                "operations on {address}: everyone who can reach this address can read all \
+                 statistics"
             ));
         }
         log::info(format_args!("operations on {address}"));

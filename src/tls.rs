@@ -1,10 +1,10 @@
-//! TLS 1.2 and 1.3, by rustls with aws-lc-rs. No other module uses rustls: its interface for programs
-//! that do their own I/O changes with its next version.
+//! TLS 1.2 and 1.3, by rustls with aws-lc-rs. No other module uses rustls: its interface for
+//! programs that do their own I/O changes with its next version.
 //!
 //! [`TlsContext`] is shared by all workers: the certificates, which a reload replaces while clients
 //! connect, and the secret of the session tickets, so that any worker resumes any session.
-//! [`TlsAcceptor`] belongs to one worker, so that its connections count references in memory that no
-//! other core writes to. [`TlsSession`] belongs to one connection.
+//! [`TlsAcceptor`] belongs to one worker, so that its connections count references in memory that
+//! no other core writes to. [`TlsSession`] belongs to one connection.
 
 mod certificates;
 mod names;

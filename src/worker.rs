@@ -7,8 +7,8 @@
 //! What keeps a connection's bytes in order and its memory bounded:
 //! - One batch of responses a turn and connection. What arrives after it waits for the next turn,
 //!   when it is known whether the batch went out whole ([`slot::Slot::sent_turn`]).
-//! - While a client does not read ([`slot::Slot::send_pending`]), no more of its requests are answered,
-//!   and beyond a bound no more are received.
+//! - While a client does not read ([`slot::Slot::send_pending`]), no more of its requests are
+//!   answered, and beyond a bound no more are received.
 //! - A connection stays open as long as its client acknowledges responses ([`timeouts`]).
 //! - A slot is freed when no operation of it is in the kernel.
 //! - Everything that clients can cause in a turn has a bound. What exceeds it waits for the next

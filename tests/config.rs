@@ -506,7 +506,8 @@ fn listen_entries_say_what_is_wrong_with_them() {
             ),
             ("[listen]\n", &[&format!("annulus.toml:1: listen = a table: expected {form}")]),
             (
-                "listen = [\n\"localhost\",\n\"3000\", \"[::1]\",\n\":80\",\n\"10.0.0.1\",\n\"::1\",\n\
+                "listen = [\n\"localhost\",\n\"3000\", \"[::1]\",\n\":80\",\n\
+                 \"10.0.0.1\",\n\"::1\",\n\
                  \"[::ffff:10.0.0.1]:80\",\n\"[::]:1\",\n\"[0::0]:1\",\ntrue,\n\
                  \"0.0.0.0:80\", \"[::1]:1\", \"127.0.0.1:1\", \"127.0.0.1:80\"]\n",
                 &[

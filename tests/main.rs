@@ -1,7 +1,7 @@
 //! The tests of the program, one module a subject. `support` is what they share.
 //!
-//! Programs of their own are `sim`, which needs no tracker, and `transfers`, which needs the machine
-//! for itself.
+//! Programs of their own are `sim`, which needs no tracker, and `transfers`, which needs the
+//! machine for itself.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 #![allow(clippy::too_many_lines, reason = "some tests are tables of cases")]
 

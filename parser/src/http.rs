@@ -106,8 +106,8 @@ pub enum Version {
 ///
 /// # Errors
 ///
-/// The variants of [`Error`] up to [`Error::BodyNotAllowed`], as soon as `input` cannot be the start
-/// of a valid request.
+/// The variants of [`Error`] up to [`Error::BodyNotAllowed`], as soon as `input` cannot be the
+/// start of a valid request.
 #[inline]
 pub fn parse_head<'b>(input: &'b [u8], seen: usize, bounds: &Bounds) -> Result<Parsed<'b>, Error> {
     // Bytes out of bounds are not looked at, so that a bound fails at the same byte whether or

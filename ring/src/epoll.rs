@@ -1,9 +1,9 @@
 //! The epoll engine: for kernels before 5.19, and where io_uring is not available.
 //!
-//! It implements the same trait by readiness instead of completion. An armed receive is a note in the
-//! slot's state; it is tried at once for a connection that was just accepted (its bytes have arrived,
-//! see [`crate::Listener`]) and whenever the edge-triggered epoll reports the socket. A connection
-//! that is answered and closed at once never enters the epoll set.
+//! It implements the same trait by readiness instead of completion. An armed receive is a note in
+//! the slot's state; it is tried at once for a connection that was just accepted (its bytes have
+//! arrived, see [`crate::Listener`]) and whenever the edge-triggered epoll reports the socket. A
+//! connection that is answered and closed at once never enters the epoll set.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -174,8 +174,8 @@ impl Epoll {
             Ok(0) => RecvEnd::Eof,
             Ok(len) => {
                 buffer.truncate(len);
-                // A short read has emptied the socket, and new bytes make a new edge. An end that was
-                // reported together with these bytes makes none.
+                // A short read has emptied the socket, and new bytes make a new edge. An end that
+                // was reported together with these bytes makes none.
                 slot.readable = buffer.is_full() || slot.ended || !slot.watched;
                 let more = mode == RecvMode::Multishot;
                 if !more {
@@ -384,8 +384,8 @@ impl Ring for Epoll {
     fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
         match send_now(&socket, &self.reply[..len], true) {
             None => {
-                // The response leaves together with the FIN. Without this, bytes that arrive between
-                // the next two calls would drop it.
+                // The response leaves together with the FIN. Without this, bytes that arrive
+                // between the next two calls would drop it.
                 sys::shutdown(socket.raw(), Shutdown::Write);
                 sys::discard_unread(socket.raw());
                 self.close(socket);

@@ -197,10 +197,10 @@ pub trait Ring {
     /// event; otherwise one [`Event::SendIncomplete`] at the end of this turn.
     fn send(&mut self, key: Key, socket: &Socket, len: usize);
 
-    /// The same for the last bytes of a connection: the FIN goes with them. No receive may be armed.
-    /// Unread bytes are dropped first, because closing would otherwise send RST. If the bytes are
-    /// not all sent, [`Event::SendIncomplete`] returns the socket, still open; otherwise there is no
-    /// event.
+    /// The same for the last bytes of a connection: the FIN goes with them. No receive may be
+    /// armed. Unread bytes are dropped first, because closing would otherwise send RST. If the
+    /// bytes are not all sent, [`Event::SendIncomplete`] returns the socket, still open; otherwise
+    /// there is no event.
     fn send_and_close(&mut self, key: Key, socket: Socket, len: usize);
 
     /// Sends bytes, waiting for the client to read them. Ends with [`Event::Sent`].
@@ -211,16 +211,16 @@ pub trait Ring {
     /// bytes that have arrived count.
     fn set_rcvlowat(&mut self, socket: &Socket, bytes: u32);
 
-    /// Bytes that the client has not acknowledged: those that a [`Ring::send_owned`] holds, and those
-    /// in the kernel's send queue (SIOCOUTQ, tcp(7)), where a FIN counts as one. 0 for a socket that
-    /// has failed.
+    /// Bytes that the client has not acknowledged: those that a [`Ring::send_owned`] holds, and
+    /// those in the kernel's send queue (SIOCOUTQ, tcp(7)), where a FIN counts as one. 0 for a
+    /// socket that has failed.
     fn unsent_bytes(&self, key: Key, socket: &Socket) -> usize;
 
     /// Received bytes that wait in the kernel (SIOCINQ, tcp(7)).
     fn unread_bytes(&self, socket: &Socket) -> usize;
 
-    /// Shuts the connection down at once. What was queued for sending must have been submitted by an
-    /// earlier turn. An armed receive and an owned send end with their usual events.
+    /// Shuts the connection down at once. What was queued for sending must have been submitted by
+    /// an earlier turn. An armed receive and an owned send end with their usual events.
     fn shutdown(&mut self, socket: &Socket, how: Shutdown);
 
     /// Closes. Nothing may be armed on the socket.
@@ -236,14 +236,15 @@ pub trait Ring {
     /// arrive without one, the previous send was complete and the next may be queued.
     ///
     /// # Errors
-    /// The engine itself has failed (completions lost, the ring refused): it cannot be used further.
+    /// The engine itself has failed (completions lost, the ring refused): it cannot be used
+    /// further.
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()>;
 }
 
 /// The client side of an engine, which the load tester needs.
 pub trait Connect: Ring {
-    /// Connects to `to`, from the address `from` or else from one that the kernel chooses. Ends with
-    /// [`Event::Connected`]. An engine keeps every `to` for its lifetime: there should be few.
+    /// Connects to `to`, from the address `from` or else from one that the kernel chooses. Ends
+    /// with [`Event::Connected`]. An engine keeps every `to` for its lifetime: there should be few.
     fn connect(&mut self, key: Key, from: Option<IpAddr>, to: SocketAddr);
 
     /// Cancels a connect. It ends with [`Event::Connected`], which may still be a success.

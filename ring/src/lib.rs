@@ -1,8 +1,8 @@
 //! Sockets by submission and completion.
 //!
-//! This crate handles bytes, descriptors and completions, and does not know what the bytes mean. Its
-//! interface is the trait [`Ring`]: operations are queued; [`Ring::turn`] submits them in one system
-//! call, waits, and returns what completed as [`Event`]s. [`Connect`] adds the client side.
+//! This crate handles bytes, descriptors and completions, and does not know what the bytes mean.
+//! Its interface is the trait [`Ring`]: operations are queued; [`Ring::turn`] submits them in one
+//! system call, waits, and returns what completed as [`Event`]s. [`Connect`] adds the client side.
 //!
 //! Three engines implement the trait: [`Uring`] (io_uring, Linux 5.19 and later), [`Epoll`]
 //! (everything else), and the fake ring of the tests.
@@ -15,8 +15,8 @@
 //!   connection in the same slot is recognised.
 //!
 //! Obligations of the caller, checked by `debug_assert!`:
-//! - At most one [`Ring::send`] or [`Ring::send_and_close`] per connection and turn, and none while a
-//!   [`Ring::send_owned`] of that connection is pending.
+//! - At most one [`Ring::send`] or [`Ring::send_and_close`] per connection and turn, and none while
+//!   a [`Ring::send_owned`] of that connection is pending.
 //! - A socket is closed only when neither a receive nor an owned send of it is pending.
 
 #![cfg_attr(

@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::waker::Waker;
 
-/// The limit of open connections, shared by all engines of a process. An engine takes a place before
-/// it accepts a connection and releases it when the descriptor is closed, so that there are never
-/// more connections than the limit.
+/// The limit of open connections, shared by all engines of a process. An engine takes a place
+/// before it accepts a connection and releases it when the descriptor is closed, so that there are
+/// never more connections than the limit.
 #[derive(Debug)]
 pub struct ConnectionLimit {
     max: usize,

@@ -21,8 +21,8 @@ pub(crate) const BACKLOG: i32 = 65_535;
 /// that sends nothing costs a request socket instead of a connection.
 const DEFER_ACCEPT: Duration = Duration::from_secs(5);
 
-/// A listening socket: one of a SO_REUSEPORT group on one address, one of several descriptors of the
-/// same socket, or an inherited one.
+/// A listening socket: one of a SO_REUSEPORT group on one address, one of several descriptors of
+/// the same socket, or an inherited one.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
@@ -88,8 +88,8 @@ impl Listener {
         if !is_unix {
             socket.set_tcp_nodelay(true)?;
         }
-        // The flag belongs to the socket, not to the descriptor: an earlier process may have left it
-        // set, and a listener without an engine must block.
+        // The flag belongs to the socket, not to the descriptor: an earlier process may have left
+        // it set, and a listener without an engine must block.
         socket.set_nonblocking(false)?;
         if !is_unix {
             defer_accept(&socket);

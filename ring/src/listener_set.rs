@@ -20,8 +20,8 @@ use crate::waker::Waker;
 pub(crate) enum AcceptState {
     Idle,
     Active,
-    /// To accept the connections that waited when it was asked, `left` of them, because closing would
-    /// reset them; then to close.
+    /// To accept the connections that waited when it was asked, `left` of them, because closing
+    /// would reset them; then to close.
     Draining {
         left: usize,
     },

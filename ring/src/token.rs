@@ -2,8 +2,8 @@
 
 use std::hash::{Hash, Hasher};
 
-/// Identifies a connection: a slot of its owner's slab, and the generation of the slot's occupant. A
-/// completion with another generation than the slot's present one is for an earlier connection.
+/// Identifies a connection: a slot of its owner's slab, and the generation of the slot's occupant.
+/// A completion with another generation than the slot's present one is for an earlier connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     slot: u32,

@@ -2,9 +2,9 @@
 //!
 //! The kernel accesses memory that the compiler does not know about. This is sound because:
 //! 1. Received bytes go to the pool's buffers; each is given to the kernel and taken back singly.
-//! 2. [`Ring::send`] reads from the arena with MSG_DONTWAIT. Such a send is over when the `enter` that
-//!    submitted it returns, and has a completion only if it was short. The arena is reused only
-//!    after that `enter`, and the rest of a short send is copied out first.
+//! 2. [`Ring::send`] reads from the arena with MSG_DONTWAIT. Such a send is over when the `enter`
+//!    that submitted it returns, and has a completion only if it was short. The arena is reused
+//!    only after that `enter`, and the rest of a short send is copied out first.
 //! 3. [`Ring::send_owned`] keeps its bytes in `owned` until their completion.
 //! 4. The eventfd is read into `PinnedData`, which is boxed and lives as long as the ring.
 //! 5. `connect_addresses` live as long as the ring; the kernel copies one when it starts a connect.

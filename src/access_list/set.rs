@@ -8,8 +8,8 @@ type Rest = [u8; 18];
 /// Values of the first two bytes.
 const BUCKETS: usize = 1 << 16;
 
-/// An immutable set of info hashes. A million take 18.3 MB: they are sorted, and the first two bytes
-/// of each are not stored, since an index over these bytes says where each bucket begins.
+/// An immutable set of info hashes. A million take 18.3 MB: they are sorted, and the first two
+/// bytes of each are not stored, since an index over these bytes says where each bucket begins.
 #[derive(Debug)]
 pub struct AccessList {
     /// Where each bucket begins, and as the last one where all end.
@@ -19,8 +19,8 @@ pub struct AccessList {
 }
 
 impl AccessList {
-    /// Takes info hashes in any order, duplicates included. It needs no memory beside theirs but the
-    /// index, a quarter of a megabyte.
+    /// Takes info hashes in any order, duplicates included. It needs no memory beside theirs but
+    /// the index, a quarter of a megabyte.
     pub fn new(mut hashes: Vec<InfoHash>) -> AccessList {
         hashes.sort_unstable();
         hashes.dedup();

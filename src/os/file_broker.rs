@@ -5,10 +5,10 @@
 //! Why a process. Descriptors that were opened before would show the old files, as new ones replace
 //! them by a rename or a changed link. Directories that were opened before lead to the new files,
 //! but not past their permissions nor, from a chroot, along links. And a tracker that keeps the
-//! capability to read any file, or a thread of it that does, has it for an attacker, too. A separate
-//! process shares no memory with the tracker, listens to nothing but its channel, and answers one
-//! request: for the file of this number, in the list it was started with. So an attacker gains
-//! nothing from it that the tracker was not given anyway.
+//! capability to read any file, or a thread of it that does, has it for an attacker, too. A
+//! separate process shares no memory with the tracker, listens to nothing but its channel, and
+//! answers one request: for the file of this number, in the list it was started with. So an
+//! attacker gains nothing from it that the tracker was not given anyway.
 //!
 //! The tracker executes its own program (/proc/self/exe, which works even after the file was
 //! replaced or deleted) while it still is root: the broker inherits no memory and, of the

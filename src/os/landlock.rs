@@ -1,5 +1,5 @@
-//! Landlock, by which a process restricts itself (landlock(7)). What a kernel does not support is left
-//! out, and none of it is ever a reason not to start.
+//! Landlock, by which a process restricts itself (landlock(7)). What a kernel does not support is
+//! left out, and none of it is ever a reason not to start.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -51,8 +51,8 @@ pub(crate) fn count_dir_entries(mut directory: &File) -> io::Result<u64> {
 }
 
 /// Whether standard error accepts a line without blocking, now or within `timeout`. A pipe is
-/// writable while it has room for 4096 bytes (PIPE_BUF, pipe(7)). A closed or broken one is writable
-/// too: the write fails without waiting.
+/// writable while it has room for 4096 bytes (PIPE_BUF, pipe(7)). A closed or broken one is
+/// writable too: the write fails without waiting.
 pub(crate) fn stderr_writable(timeout: Duration) -> bool {
     let stderr = io::stderr();
     let mut descriptors = [PollFd::new(&stderr, PollFlags::OUT)];

@@ -73,8 +73,8 @@ impl Sandbox<'_> {
             .context("the file broker cannot start")
     }
 
-    /// Enters the sandbox for good. To be called before a thread is started, so that it holds for all
-    /// of them. Afterwards nothing can be opened, except by the file source.
+    /// Enters the sandbox for good. To be called before a thread is started, so that it holds for
+    /// all of them. Afterwards nothing can be opened, except by the file source.
     ///
     /// # Errors
     /// It fails, or a privilege is left: the process must not go on.

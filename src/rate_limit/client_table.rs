@@ -1,11 +1,12 @@
 //! The state of all limited addresses, shared by all workers, in a table of fixed size.
 //!
-//! The hash of an address chooses one set of a few entries: two cache lines with a lock of their own.
-//! Each operation takes that lock once, for some nanoseconds. The hash is keyed with a secret of the
-//! process, so that no client can choose its set. A new address replaces, in a full set, the entry
-//! without connections that was used least recently; so a flood of addresses evicts only idle ones,
-//! and the busiest addresses are never evicted. If all entries of the set have connections, a new
-//! address is served without an entry: it may exceed a limit, but no other address suffers for it.
+//! The hash of an address chooses one set of a few entries: two cache lines with a lock of their
+//! own. Each operation takes that lock once, for some nanoseconds. The hash is keyed with a secret
+//! of the process, so that no client can choose its set. A new address replaces, in a full set, the
+//! entry without connections that was used least recently; so a flood of addresses evicts only idle
+//! ones, and the busiest addresses are never evicted. If all entries of the set have connections, a
+//! new address is served without an entry: it may exceed a limit, but no other address suffers for
+//! it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;

@@ -36,8 +36,8 @@ impl TokenBucket {
         TokenBucket { tag, used_s: now_s, ..TokenBucket::default() }
     }
 
-    /// Gives back the tokens of the seconds since the last use. The clocks of two workers may differ
-    /// by a turn: a second that is over already gives nothing back.
+    /// Gives back the tokens of the seconds since the last use. The clocks of two workers may
+    /// differ by a turn: a second that is over already gives nothing back.
     pub(super) fn refill(&mut self, rate: Rate, now_s: u32) {
         let passed_s = now_s.saturating_sub(self.used_s);
         if passed_s > 0 {
@@ -51,7 +51,8 @@ impl TokenBucket {
         rate.is_limited() && self.used_tokens >= rate.burst
     }
 
-    /// Takes a token for a request. Returns whether there was one; if not, the rejection is counted.
+    /// Takes a token for a request. Returns whether there was one; if not, the rejection is
+    /// counted.
     pub(super) fn charge(&mut self, rate: Rate) -> bool {
         if self.is_empty(rate) {
             self.rejected = self.rejected.saturating_add(1);

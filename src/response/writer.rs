@@ -6,8 +6,8 @@ use std::net::Ipv6Addr;
 use super::{ResponseOptions, Status};
 use annulus_swarm::{InfoHash, Sample, TorrentCounts};
 
-/// A cursor over a response. It panics rather than writing past the end: the `*_bytes_max` functions
-/// say how much room is needed.
+/// A cursor over a response. It panics rather than writing past the end: the `*_bytes_max`
+/// functions say how much room is needed.
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut [u8],
     pub(super) at: usize,

@@ -113,8 +113,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the certificates again, and serves the new ones if they are right. Returns `None` if the
-    /// reload was given up meanwhile.
+    /// Reads the certificates again, and serves the new ones if they are right. Returns `None` if
+    /// the reload was given up meanwhile.
     fn reload_certificates(&self, tls: &TlsContext, config: &TlsConfig) -> Option<()> {
         let loaded = Certificates::load(&config.certificates, &self.files, Clock::unix_s());
         self.thread.apply(|| match loaded {

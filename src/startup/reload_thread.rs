@@ -1,8 +1,8 @@
 //! The state of reloads, shared by the thread that reads and the main thread, which watches it.
 //!
 //! A read of a file may hang, and nothing ends it from outside. A reload that takes too long is
-//! therefore given up: its thread goes on to hang, and nothing that it reads later takes effect. The
-//! next reload begins after it has ended, so at most one thread ever hangs.
+//! therefore given up: its thread goes on to hang, and nothing that it reads later takes effect.
+//! The next reload begins after it has ended, so at most one thread ever hangs.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

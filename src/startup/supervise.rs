@@ -70,8 +70,8 @@ impl Supervisor {
         }
     }
 
-    /// Logs which certificates are about to expire or have expired, at that time and once a day from
-    /// then on. Returns the time until the next check.
+    /// Logs which certificates are about to expire or have expired, at that time and once a day
+    /// from then on. Returns the time until the next check.
     fn check_certificates(&mut self) -> Option<Duration> {
         let certificates = self.tls.as_ref()?.certificates();
         let now_unix_s = Clock::unix_s();

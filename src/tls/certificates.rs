@@ -95,9 +95,9 @@ impl Certificates {
     ///
     /// # Errors
     /// `files` is empty; a file cannot be read, is longer than [`CERTIFICATE_FILE_BYTES_MAX`] or is
-    /// not PEM; a chain has no certificate, an unusable one, or more than [`CHAIN_BYTES_MAX`]; there
-    /// is not exactly one key, or it is encrypted, of an unknown type or of another certificate.
-    /// Each mistake is one line that begins with its place in the configuration.
+    /// not PEM; a chain has no certificate, an unusable one, or more than [`CHAIN_BYTES_MAX`];
+    /// there is not exactly one key, or it is encrypted, of an unknown type or of another
+    /// certificate. Each mistake is one line that begins with its place in the configuration.
     pub fn load(
         files: &[CertificateFiles],
         source: &FileSource,
@@ -211,8 +211,8 @@ impl Certificates {
     }
 
     /// The warnings that are due at `now_unix_s` if the last were given at `last_unix_s`: that a
-    /// certificate of a chain has expired or soon will. Each is given once when it becomes true, and
-    /// then once a day, in the form of [`LoadedCertificates::warnings`].
+    /// certificate of a chain has expired or soon will. Each is given once when it becomes true,
+    /// and then once a day, in the form of [`LoadedCertificates::warnings`].
     pub fn new_warnings(&self, last_unix_s: i64, now_unix_s: i64) -> Vec<String> {
         let of_entry = |entry: &ServedCertificate| -> Vec<String> {
             let news = entry.validity.iter().zip(1..);
@@ -501,7 +501,8 @@ fn is_der(bytes: &[u8]) -> bool {
 
 /// The blocks of a PEM file that rustls knows.
 fn blocks(text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, String> {
-    // With a byte order mark in front, the first line is no PEM line and its block would be skipped.
+    // With a byte order mark in front, the first line is no PEM line and its block would be
+    // skipped.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let blocks: Result<Vec<_>, _> = PemObject::pem_slice_iter(text).collect();
     blocks.map_err(|error| match error {

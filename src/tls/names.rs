@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-/// The distinct host names of `certificate`, in the form that [`HostNames`] stores: the DNS names of
-/// its subjectAltName or, without one, its common name. Addresses are not among them: a client that
-/// connects to an address sends no server name, see [`addresses_of`].
+/// The distinct host names of `certificate`, in the form that [`HostNames`] stores: the DNS names
+/// of its subjectAltName or, without one, its common name. Addresses are not among them: a client
+/// that connects to an address sends no server name, see [`addresses_of`].
 pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let general = alternative.iter().flat_map(|extension| &extension.value.general_names);

@@ -1,9 +1,10 @@
 //! The TLS of one connection, without I/O: it decrypts what arrives and encrypts responses.
 //!
 //! rustls decrypts in place, in the buffer that received the bytes; only an incomplete record is
-//! buffered. What rustls sends itself (its side of the handshake, alerts) is written to the caller's
-//! buffer at once. The TLS 1.3 session ticket is the exception: if a request arrives with the end of
-//! the handshake, the ticket is sent in front of the response, not in a segment of its own.
+//! buffered. What rustls sends itself (its side of the handshake, alerts) is written to the
+//! caller's buffer at once. The TLS 1.3 session ticket is the exception: if a request arrives with
+//! the end of the handshake, the ticket is sent in front of the response, not in a segment of its
+//! own.
 
 use std::mem;
 use std::net::IpAddr;
@@ -23,12 +24,12 @@ const RECORD_OVERHEAD: usize = 5 + 8 + 16;
 /// Bytes of a close_notify: an alert has two bytes.
 const CLOSE_NOTIFY_BYTES: usize = RECORD_OVERHEAD + 2;
 
-/// A fatal handshake_failure alert (RFC 8446 section 6.2) as a record. It answers a hello that rustls
-/// rejects without an alert of its own.
+/// A fatal handshake_failure alert (RFC 8446 section 6.2) as a record. It answers a hello that
+/// rustls rejects without an alert of its own.
 const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 
-/// The most bytes of a client's last flight in a TLS 1.3 handshake: change_cipher_spec, and Finished
-/// with SHA-384 (RFC 8446 section 4.4.4). With SHA-256 it is 64 bytes, or 58 without
+/// The most bytes of a client's last flight in a TLS 1.3 handshake: change_cipher_spec, and
+/// Finished with SHA-384 (RFC 8446 section 4.4.4). With SHA-256 it is 64 bytes, or 58 without
 /// change_cipher_spec; together with the shortest request it is at least 98.
 pub const FINISHED_BYTES_MAX: u32 = 6 + 5 + 4 + 48 + 1 + 16;
 
@@ -88,8 +89,8 @@ pub struct TlsSession {
     /// handshake.
     ticket: BufferedBytes,
     begun: bool,
-    /// Whether anything was sent, or the client sent an alert: [`HANDSHAKE_FAILURE`] must not follow
-    /// then.
+    /// Whether anything was sent, or the client sent an alert: [`HANDSHAKE_FAILURE`] must not
+    /// follow then.
     has_written: bool,
     state: SessionState,
     /// See [`TlsSession::connected_to`].
@@ -135,9 +136,9 @@ impl TlsSession {
         self.tls.protocol_version().is_none()
     }
 
-    /// Whether `bytes`, appended to the incomplete record, may be an expensive step of a handshake: a
-    /// hello, a second hello (RFC 8446 section 4.1.4), a TLS 1.2 key exchange, or garbage. The end of
-    /// a TLS 1.3 handshake is cheap, and recognizable because it is encrypted.
+    /// Whether `bytes`, appended to the incomplete record, may be an expensive step of a handshake:
+    /// a hello, a second hello (RFC 8446 section 4.1.4), a TLS 1.2 key exchange, or garbage. The
+    /// end of a TLS 1.3 handshake is cheap, and recognizable because it is encrypted.
     pub fn may_be_costly(&self, bytes: &[u8]) -> bool {
         if !self.is_handshaking() {
             return false;
@@ -233,8 +234,8 @@ impl TlsSession {
         written
     }
 
-    /// Feeds `bytes` to rustls until it needs more, or has decrypted a part of them. Returns how many
-    /// it has consumed, and how many it wrote.
+    /// Feeds `bytes` to rustls until it needs more, or has decrypted a part of them. Returns how
+    /// many it has consumed, and how many it wrote.
     fn advance(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, out: &mut [u8]) -> (usize, usize) {
         if let Some(first) = bytes.first()
             && !mem::replace(&mut self.begun, true)

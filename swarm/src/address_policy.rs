@@ -6,8 +6,8 @@
 //! replaces the one whose last announce is the oldest.
 //!
 //! Stamps alone cannot tell which one that is: a tick is almost a minute, and a client may change
-//! its port more often. So the peers of one address with the same tick also have an order, four bits
-//! each. Only peers that share an address pay for it.
+//! its port more often. So the peers of one address with the same tick also have an order, four
+//! bits each. Only peers that share an address pay for it.
 //!
 //! Private addresses are not limited: one may stand for a whole network, or for a proxy that does
 //! not forward its clients' addresses.
@@ -124,8 +124,8 @@ fn is_private<const N: usize>(endpoint: &[u8; N]) -> bool {
     }
 }
 
-/// The peers of the same address as `endpoint`, which is limited, at tick `now`. Exempt addresses in
-/// its /64 do not count.
+/// The peers of the same address as `endpoint`, which is limited, at tick `now`. Exempt addresses
+/// in its /64 do not count.
 pub(super) fn same_address<const N: usize>(
     rows: &mut dyn PeerStore<N>,
     endpoint: &[u8; N],

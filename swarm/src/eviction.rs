@@ -2,9 +2,9 @@
 //!
 //! Anybody can fill the tables with announces of made-up torrents that nobody else asks for. Such a
 //! torrent is *unconfirmed*: it has one peer, which has announced once. Real torrents are soon
-//! announced again. So when the tables are full, a new torrent replaces an unconfirmed one, drawn at
-//! random with equal probability. Most made-up torrents are replaced by others, and a real one that
-//! was removed comes back with its peer's next announce.
+//! announced again. So when the tables are full, a new torrent replaces an unconfirmed one, drawn
+//! at random with equal probability. Most made-up torrents are replaced by others, and a real one
+//! that was removed comes back with its peer's next announce.
 //!
 //! Every shard counts its unconfirmed torrents. One is drawn by choosing a shard with a probability
 //! proportional to its count, then a torrent in it: by scanning a small shard, or by probing random
@@ -55,8 +55,8 @@ impl UnconfirmedCounts {
 }
 
 impl Swarms {
-    /// Removes a random unconfirmed torrent; returns whether one was found. The torrent and its peer
-    /// stay counted in the totals: the caller puts others in their place.
+    /// Removes a random unconfirmed torrent; returns whether one was found. The torrent and its
+    /// peer stay counted in the totals: the caller puts others in their place.
     ///
     /// Reads the count of each shard and visits at most 256 torrents.
     pub(super) fn evict_unconfirmed(&self, random: &mut Random) -> bool {

@@ -5,8 +5,8 @@ use super::address_policy::{LastAnnounce, RowVisitor, address_prefix};
 use super::peer_store::PeerStore;
 use super::time::SHARES_ADDRESS;
 
-/// The most peers of an array. Scanning so many takes about as long as an index look-up, and an index
-/// would cost another 9 bytes a peer.
+/// The most peers of an array. Scanning so many takes about as long as an index look-up, and an
+/// index would cost another 9 bytes a peer.
 pub(super) const ARRAY_MAX: usize = 128;
 
 /// A contiguous array of rows; [`PeerStore`] is implemented on top of it.
@@ -231,8 +231,8 @@ impl<const N: usize, const K: usize> Contiguous<N> for InlinePeers<N, K> {
     }
 }
 
-/// Up to [`ARRAY_MAX`] peers in one heap block: all addresses, then all stamps, then all orders, each
-/// part with the same capacity.
+/// Up to [`ARRAY_MAX`] peers in one heap block: all addresses, then all stamps, then all orders,
+/// each part with the same capacity.
 #[derive(Debug, Default)]
 pub(super) struct ArrayPeers<const N: usize> {
     block: Box<[u8]>,

@@ -127,8 +127,8 @@ pub struct TorrentCounts {
     pub downloaded: u32,
 }
 
-/// The bounds of the tables. When one is reached, a new peer still gets an answer but is not stored,
-/// unless another peer or torrent is removed for it. Peers that are stored already stay.
+/// The bounds of the tables. When one is reached, a new peer still gets an answer but is not
+/// stored, unless another peer or torrent is removed for it. Peers that are stored already stay.
 #[derive(Clone, Copy, Debug)]
 pub struct SwarmConfig {
     /// Torrents in all; the tables have room for 117 million. A new torrent beyond the bound

@@ -107,8 +107,8 @@ impl PeerIndex {
     }
 }
 
-/// The table for a hash: chosen by as many bits as number all tables, or one bit less if the table of
-/// that number does not exist yet.
+/// The table for a hash: chosen by as many bits as number all tables, or one bit less if the table
+/// of that number does not exist yet.
 fn table_of(hash: u64, tables: usize) -> usize {
     let mask = tables.next_power_of_two() - 1;
     let table = (hash >> TABLE_SHIFT) as usize & mask;

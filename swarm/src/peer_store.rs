@@ -32,10 +32,12 @@ pub(super) trait PeerStore<const N: usize> {
     /// The longest contiguous slice of stamps that ends before row `end`.
     fn stamps_before(&self, end: usize) -> &[u8];
 
-    /// Records an announce at `tick`; returns whether the row has its [`SHARES_ADDRESS`](super::time::SHARES_ADDRESS) bit set.
+    /// Records an announce at `tick`; returns whether the row has its
+    /// [`SHARES_ADDRESS`](super::time::SHARES_ADDRESS) bit set.
     fn set_tick(&mut self, at: usize, tick: u8) -> bool;
 
-    /// The order of a row among those of its address; see [`LastAnnounce`](super::address_policy::LastAnnounce).
+    /// The order of a row among those of its address; see
+    /// [`LastAnnounce`](super::address_policy::LastAnnounce).
     fn order(&self, at: usize) -> u8;
 
     /// Visits every row with the address of `endpoint`; the visitor may change its last announce.
@@ -64,8 +66,8 @@ pub(super) trait PeerStore<const N: usize> {
         if seeder { self.make_seeder(at) } else { at }
     }
 
-    /// Updates the stamp and kind of a peer. Returns whether it was a seeder, and its row now; `None`
-    /// if it is not in the store.
+    /// Updates the stamp and kind of a peer. Returns whether it was a seeder, and its row now;
+    /// `None` if it is not in the store.
     fn refresh(&mut self, address: &[u8; N], seeder: bool, stamp: u8) -> Option<(bool, usize)> {
         let at = self.find(address)?;
         let is_shared = self.set_tick(at, stamp);
@@ -103,8 +105,8 @@ pub(super) trait PeerStore<const N: usize> {
         boundary
     }
 
-    /// Removes row `at`. The rows that move come from behind it, so a sweep that goes backward misses
-    /// none.
+    /// Removes row `at`. The rows that move come from behind it, so a sweep that goes backward
+    /// misses none.
     fn remove(&mut self, at: usize) {
         self.unindex(at);
         let mut hole = at;

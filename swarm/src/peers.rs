@@ -153,8 +153,8 @@ impl Peers {
         })
     }
 
-    /// Replaces the peer at row `at` of the family with a new one; returns whether the old one was a
-    /// seeder, and the row of the new one.
+    /// Replaces the peer at row `at` of the family with a new one; returns whether the old one was
+    /// a seeder, and the row of the new one.
     pub(super) fn replace(
         &mut self,
         at: usize,
@@ -235,8 +235,8 @@ impl Peers {
         left
     }
 
-    /// After a removal: changes to a smaller representation if the peers fit with room to spare. The
-    /// hysteresis avoids a change at every announce.
+    /// After a removal: changes to a smaller representation if the peers fit with room to spare.
+    /// The hysteresis avoids a change at every announce.
     fn shrink_form(&mut self) {
         let fits_smaller = match self {
             Peers::Inline4(_) | Peers::Inline6(_) => false,

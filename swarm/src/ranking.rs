@@ -118,7 +118,8 @@ impl TopList {
 
 impl Swarms {
     /// One step of the scan that ranks all torrents for which `served` is true; returns whether it
-    /// goes on. A torrent that exists during the whole scan is ranked, by its counts at some moment.
+    /// goes on. A torrent that exists during the whole scan is ranked, by its counts at some
+    /// moment.
     pub fn rank(&self, ranking: &mut Ranking, served: impl Fn(&InfoHash) -> bool) -> bool {
         let mut visits = VISITS_PER_STEP;
         let Ranking { lists, seen, scan, found } = ranking;
@@ -189,7 +190,8 @@ mod tests {
     }
 
     quickcheck! {
-        /// The peers: the torrent of each, whether it is a seeder, and whether it has just completed.
+        /// The peers: the torrent of each, whether it is a seeder, and whether it has just
+        /// completed.
         fn the_largest_are_the_first_of_all_sorted(peers: Vec<(u8, bool, bool)>, max: u8) -> bool {
             let swarms = swarms();
             let mut all: BTreeMap<InfoHash, TorrentCounts> = BTreeMap::new();

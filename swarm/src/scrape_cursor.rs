@@ -1,9 +1,9 @@
 //! A scrape of all torrents in the order of their info hashes, in small steps and in little memory.
 //!
-//! The tables are ordered by a keyed hash. So a scrape scans them in rounds: each round visits every
-//! torrent and buffers those of the next range of info hashes, which are returned before the next
-//! round. The width of a range follows from the number of torrents. Clients choose info hashes, so
-//! a range may hold more than the buffer: then it is cut at its end.
+//! The tables are ordered by a keyed hash. So a scrape scans them in rounds: each round visits
+//! every torrent and buffers those of the next range of info hashes, which are returned before the
+//! next round. The width of a range follows from the number of torrents. Clients choose info
+//! hashes, so a range may hold more than the buffer: then it is cut at its end.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use super::scan::ScanCursor;
 use super::table::Swarms;
 use super::{InfoHash, TorrentCounts};
 
-/// The most torrents buffered, about 3 MB. A round over ten million takes about a tenth of a second,
-/// and a scrape of those takes 350 rounds. Dropping a cursor frees its buffer at once, in less than
-/// a millisecond.
+/// The most torrents buffered, about 3 MB. A round over ten million takes about a tenth of a
+/// second, and a scrape of those takes 350 rounds. Dropping a cursor frees its buffer at once, in
+/// less than a millisecond.
 const BUFFERED_MAX: usize = 1 << 15;
 
 /// The most torrents that one step visits: a tenth of a millisecond, and three times that if all of
@@ -101,9 +101,9 @@ impl ScrapeCursor {
 }
 
 impl Swarms {
-    /// One step of a scrape of all torrents: appends up to `max` of them, possibly none, and returns
-    /// whether there may be more. Info hashes are strictly ascending. A torrent that exists during
-    /// the whole scrape is included.
+    /// One step of a scrape of all torrents: appends up to `max` of them, possibly none, and
+    /// returns whether there may be more. Info hashes are strictly ascending. A torrent that exists
+    /// during the whole scrape is included.
     pub fn scrape_chunk(
         &self,
         cursor: &mut ScrapeCursor,

@@ -76,8 +76,8 @@ fn spread(hash: u64) -> u64 {
     (hash & 0xffff) * 0x0001_0000_0000_0001
 }
 
-/// A table of torrents. A `hash` is the keyed hash of an info hash: its highest bits have chosen the
-/// shard, and only its lowest 16 matter here.
+/// A table of torrents. A `hash` is the keyed hash of an info hash: its highest bits have chosen
+/// the shard, and only its lowest 16 matter here.
 #[derive(Debug)]
 pub(super) struct Shard {
     index: HashTable<IndexEntry>,

@@ -10,8 +10,8 @@ use super::table::{SHARDS, Swarms};
 use super::time::Budget;
 
 /// The work of one slice in stamps checked: 8192 stamps of one swarm, 50 peers removed from a large
-/// one, 512 torrents visited, or 128 removed. Measured at ten million peers, any of these takes less
-/// than a tenth of a millisecond.
+/// one, 512 torrents visited, or 128 removed. Measured at ten million peers, any of these takes
+/// less than a tenth of a millisecond.
 const SLICE: u32 = 8192;
 
 /// The cost of locking a shard, in stamps checked.
@@ -58,8 +58,8 @@ impl Sweep {
         }
     }
 
-    /// Visits everything once without waiting for the schedule, from the next slice on: for a change
-    /// of the torrents that are kept.
+    /// Visits everything once without waiting for the schedule, from the next slice on: for a
+    /// change of the torrents that are kept.
     pub fn start_full_round(&mut self) {
         self.full_round_left = self.shards();
         // The visited part of the shard at hand was judged by the old list.

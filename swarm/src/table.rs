@@ -64,8 +64,8 @@ impl AlignedCounter {
     }
 }
 
-/// The swarms of all torrents, shared by all workers. Every method holds at most one lock at a time,
-/// for a bounded amount of work.
+/// The swarms of all torrents, shared by all workers. Every method holds at most one lock at a
+/// time, for a bounded amount of work.
 #[derive(Debug)]
 pub struct Swarms {
     shards: Box<[CacheAligned]>,
@@ -124,9 +124,9 @@ impl Swarms {
         }
     }
 
-    /// Exempts the addresses for which `exempt` is true from `peers_per_address_max`. Call it before
-    /// the first announce. `exempt` is called often and must always give the same result for an
-    /// address.
+    /// Exempts the addresses for which `exempt` is true from `peers_per_address_max`. Call it
+    /// before the first announce. `exempt` is called often and must always give the same result for
+    /// an address.
     pub fn with_exemption(self, exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Swarms {
         let addresses = AddressPolicy::new(self.secret.clone(), self.config.peers_per_address_max);
         Swarms { addresses: Arc::new(addresses.with_exemption(Box::new(exempt))), ..self }
@@ -256,7 +256,8 @@ impl Swarms {
                 self.mark_confirmed(shard, row);
             }
         }
-        // A torrent with downloads stays until the sweep visits it: peers often leave and come back.
+        // A torrent with downloads stays until the sweep visits it: peers often leave and come
+        // back.
         if counts == TorrentCounts::default() {
             shard.remove(row, &self.secret);
             self.torrents.subtract(1);

@@ -199,7 +199,8 @@ fn a_peer_that_announces_again_stays_and_counts_once() {
     }
 }
 
-/// With more peers than an order distinguishes, their number is still right and the latest are kept.
+/// With more peers than an order distinguishes, their number is still right and the latest are
+/// kept.
 #[test]
 fn a_large_limit_holds_and_the_latest_peers_are_kept() {
     for v6 in [false, true] {

@@ -1,5 +1,5 @@
-//! Which torrent a new one replaces when the tables are full: an unconfirmed one (one peer, which has
-//! announced once), each with the same probability.
+//! Which torrent a new one replaces when the tables are full: an unconfirmed one (one peer, which
+//! has announced once), each with the same probability.
 
 use std::hash::RandomState;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The swarm tables against an obviously correct model: plain maps that are scanned for every query
 //! and store nothing that can be computed.
 //!
-//! A scenario is a random list of steps. It has few torrents and few peers, so that they collide, and
-//! groups of peers large enough to take a swarm through every representation. After each step
+//! A scenario is a random list of steps. It has few torrents and few peers, so that they collide,
+//! and groups of peers large enough to take a swarm through every representation. After each step
 //! everything visible through the public interface must agree. A failure prints the shrunk scenario
 //! with its seed, which is the whole input: [`Scenario::run`] repeats it.
 
@@ -384,8 +384,8 @@ impl ModelWorld {
         }
     }
 
-    /// Time passes. Peers that must be expired are gone, and those that must not be are there. Those in
-    /// between, which may be either, leave by `Stopped`, so that the model stays exact.
+    /// Time passes. Peers that must be expired are gone, and those that must not be are there.
+    /// Those in between, which may be either, leave by `Stopped`, so that the model stays exact.
     fn wait(&mut self, seconds: u32) {
         self.now += seconds;
         for part in &mut self.sweeps {

@@ -77,8 +77,8 @@ impl Requester {
     }
 }
 
-/// Whether a chi-square statistic fits a uniform distribution. A correct sampler fails with one in a
-/// billion seeds, and the seeds are fixed.
+/// Whether a chi-square statistic fits a uniform distribution. A correct sampler fails with one in
+/// a billion seeds, and the seeds are fixed.
 fn is_uniform(statistic: f64, freedom: f64) -> bool {
     (statistic - freedom).abs() < 6.0 * (2.0 * freedom).sqrt() + 6.0
 }

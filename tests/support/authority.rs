@@ -29,8 +29,8 @@ extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
 ";
 
-/// The configuration of `openssl ca`, the only command of openssl that sets dates. It needs an empty
-/// file `index.txt` beside it.
+/// The configuration of `openssl ca`, the only command of openssl that sets dates. It needs an
+/// empty file `index.txt` beside it.
 pub(crate) const CA_CONFIG: &str = "\
 [ca]
 default_ca = any

@@ -69,7 +69,8 @@ impl ProxiedTracker {
             ["local", "proxy-protocol"].map(|name| authority.directory().join(name));
         let (plain, proxy_protocol) = (local.display(), local_proxy_protocol.display());
         let text = format!(
-            "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\", \"unix:{plain}\", \"unix:{proxy_protocol}\"]\n\
+            "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\", \"unix:{plain}\", \
+             \"unix:{proxy_protocol}\"]\n\
              engine = \"{}\"\n\
              workers = 2\n\
              [tls]\n\

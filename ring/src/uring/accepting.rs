@@ -52,9 +52,9 @@ impl Uring {
         }
     }
 
-    /// Checks shared queues once a second without a poll. The kernel wakes only one of the pollers of
-    /// such a queue. That one may be about to stop, or belong to a killed process whose ring is still
-    /// being torn down: then the connection would wait for the next one to arrive.
+    /// Checks shared queues once a second without a poll. The kernel wakes only one of the pollers
+    /// of such a queue. That one may be about to stop, or belong to a killed process whose ring is
+    /// still being torn down: then the connection would wait for the next one to arrive.
     pub(super) fn accept_from_shared_queues(&mut self) {
         for index in self.listeners.shared_queues() {
             self.listeners.on_readable(index);

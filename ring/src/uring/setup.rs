@@ -182,9 +182,9 @@ impl Uring {
         Ok(known)
     }
 
-    /// Whether a short send with MSG_WAITALL reports how much was sent: tried on a socket that takes
-    /// less than it is given. Linux 5.19 and early 6.0 report EAGAIN instead; relying on that would
-    /// send bytes twice.
+    /// Whether a short send with MSG_WAITALL reports how much was sent: tried on a socket that
+    /// takes less than it is given. Linux 5.19 and early 6.0 report EAGAIN instead; relying on that
+    /// would send bytes twice.
     #[expect(clippy::disallowed_types, reason = "a probe of the kernel at start")]
     fn try_send_skip_success(&mut self) -> io::Result<bool> {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;

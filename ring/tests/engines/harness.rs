@@ -392,8 +392,8 @@ impl<K: EngineKind> Bench<K> {
         }
     }
 
-    /// Ends the test: no event may come any more, and every receive buffer must be free, which taking
-    /// all of them at once shows.
+    /// Ends the test: no event may come any more, and every receive buffer must be free, which
+    /// taking all of them at once shows.
     pub(crate) fn finish(mut self) {
         self.stays_quiet(Duration::from_millis(20));
         let size = K::pool(&self.ring).take().map_or(2048, |buffer| buffer.len());

@@ -1,4 +1,5 @@
-//! Short sends, to peers that do not read: the rest comes back, and the client gets every byte once.
+//! Short sends, to peers that do not read: the rest comes back, and the client gets every byte
+//! once.
 
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
@@ -245,8 +246,8 @@ fn a_short_send_is_reported_before_new_bytes<K: EngineKind>() {
     bench.finish();
 }
 
-/// The kernel polls for room 128 times and then continues in a thread of its own, which so many bytes
-/// through so small a buffer reach (24 MiB, 4 KiB).
+/// The kernel polls for room 128 times and then continues in a thread of its own, which so many
+/// bytes through so small a buffer reach (24 MiB, 4 KiB).
 fn a_slow_reader_gets_every_byte<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let (mut client, key, socket) = narrow(&mut bench);

@@ -1,5 +1,5 @@
-//! Many clients with random behaviour against a server that obeys the rules of the trait; every byte
-//! is compared.
+//! Many clients with random behaviour against a server that obeys the rules of the trait; every
+//! byte is compared.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
