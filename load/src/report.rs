@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::{FailureKind, Warning};
 use crate::options::{LoadOptions, allowed_names};
-use crate::stats::{LatencyPercentiles, LoadStats, SeriesPoint};
+use crate::stats::{LatencyPercentiles, LoadStats, SeriesPoint, rounded};
 
 /// Details of a failure that the text has at most.
 const DETAILS_SHOWN: usize = 5;
@@ -179,12 +179,6 @@ impl LoadReport<'_> {
 
 fn entry((name, count): (&str, u64)) -> (String, Value) {
     (name.to_owned(), count.into())
-}
-
-/// To so many decimal places.
-pub(crate) fn rounded(number: f64, places: i32) -> f64 {
-    let unit = 10_f64.powi(places);
-    (number * unit).round() / unit
 }
 
 /// With a unit that fits: in ms, or in s from ten on.

@@ -21,11 +21,11 @@ use crate::plan::LoadPlan;
 use crate::report::{LoadReport, live_line};
 use crate::request::RequestTemplates;
 use crate::schedule::ArrivalSchedule;
-use crate::stats::{LoadStats, StatsCollector};
+use crate::stats::{LoadStats, StatsCollector, WorkerReport};
 use crate::tls::{TlsConnector, TrustAnchors};
 use crate::tracker_url::TrackerUrl;
 use crate::validator::CountingValidator;
-use crate::worker::{LoadWorker, LoadWorkerConfig, LoadWorkerParts, WorkerReport};
+use crate::worker::{LoadWorker, LoadWorkerConfig, LoadWorkerParts};
 
 /// Descriptors of the program that are not connections.
 const OTHER_DESCRIPTORS: u64 = 64;

@@ -4,8 +4,6 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::failure::{FailureCounts, WarningCounts};
-use crate::report::rounded;
-use crate::worker::WorkerReport;
 
 /// The shortest and the longest latency that are distinguished, in nanoseconds: a microsecond,
 /// and more than any run takes.
@@ -176,6 +174,24 @@ impl StatsCollector {
         self.total.add(self.interval);
         (self.points, self.total)
     }
+}
+
+/// What a worker reports about once a second and at its end.
+pub struct WorkerReport {
+    /// Nanoseconds since the start.
+    pub at_ns: u64,
+    /// What was counted since the last report.
+    pub stats: LoadStats,
+    /// Sent requests without a response.
+    pub in_flight: u64,
+    /// Whether it is the last report.
+    pub last: bool,
+}
+
+/// To so many decimal places.
+pub(crate) fn rounded(number: f64, places: i32) -> f64 {
+    let unit = 10_f64.powi(places);
+    (number * unit).round() / unit
 }
 
 #[cfg(test)]

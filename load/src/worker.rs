@@ -26,7 +26,7 @@ use crate::client::LoadClient;
 use crate::failure::{Failure, FailureKind};
 use crate::request::RequestSequence;
 use crate::schedule::ArrivalSchedule;
-use crate::stats::LoadStats;
+use crate::stats::WorkerReport;
 use crate::tls::TlsConnector;
 use crate::validator::CountingValidator;
 
@@ -49,18 +49,6 @@ pub struct LoadWorkerConfig {
     pub duration_ns: u64,
     pub timeout_ns: u64,
     pub seed: u64,
-}
-
-/// What a worker reports about once a second and at its end.
-pub struct WorkerReport {
-    /// Nanoseconds since the start.
-    pub at_ns: u64,
-    /// What was counted since the last report.
-    pub stats: LoadStats,
-    /// Sent requests without a response.
-    pub in_flight: u64,
-    /// Whether it is the last report.
-    pub last: bool,
 }
 
 /// Everything that a worker consists of besides its ring.

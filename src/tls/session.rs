@@ -80,10 +80,10 @@ pub enum HandshakeState {
 /// The TLS of one connection.
 pub struct TlsSession {
     tls: UnbufferedServerConnection,
-    /// Received bytes of records that are incomplete, or that are [held](Session::holds). rustls
+    /// Received bytes of incomplete records, or of held ones ([`TlsSession::holds_records`]). rustls
     /// remembers places in them.
     unfinished: BufferedBytes,
-    /// See [`TlsSession::holds`].
+    /// See [`TlsSession::holds_records`].
     holds_records: bool,
     /// The session ticket, until the response to a request that arrived with the end of the
     /// handshake.
@@ -201,7 +201,7 @@ impl TlsSession {
     }
 
     /// Keeps received bytes too, but not before what is decrypted has been answered: see
-    /// [`TlsSession::holds`].
+    /// [`TlsSession::holds_records`].
     pub fn hold(&mut self, bytes: &[u8]) {
         self.buffer(bytes);
         self.holds_records = !self.unfinished.is_empty();

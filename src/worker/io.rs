@@ -6,8 +6,7 @@ use annulus_ring::{Errno, Key, RecvBuf, RecvEnd, RecvMode, Ring, Socket};
 
 use super::Worker;
 use super::eviction_lists::EvictionList;
-use super::slot::Phase;
-use super::timeouts::UNKNOWN;
+use super::slot::{Phase, UNSENT_UNKNOWN};
 use crate::connection::{Action, Progress, Turn};
 use crate::limits::{
     FINISHED_WAIT_S, HANDSHAKES_PER_TURN_MAX, LINGER_BYTES_MAX, LINGER_S, RESPONSE_BYTES_PER_TURN,
@@ -116,7 +115,7 @@ impl<R: Ring> Worker<R> {
         }
         if written > 0 {
             slot.sent_turn = self.turn;
-            slot.unsent_bytes = UNKNOWN;
+            slot.unsent_bytes = UNSENT_UNKNOWN;
             self.ring.send(key, &slot.socket, written);
         }
         match next {
@@ -286,7 +285,7 @@ impl<R: Ring> Worker<R> {
         let idle_s = self.config.timeouts.idle_s;
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.send_pending = false;
-        slot.unsent_bytes = UNKNOWN;
+        slot.unsent_bytes = UNSENT_UNKNOWN;
         let (phase, owned_bytes) = (slot.phase, mem::take(&mut slot.owned_bytes));
         self.buffered_bytes -= owned_bytes as usize;
         match (phase, result) {

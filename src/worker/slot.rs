@@ -6,10 +6,12 @@ use std::ops::{Index, IndexMut};
 use annulus_ring::{Key, RecvMode, Socket};
 use slab::Slab;
 
-use super::timeouts::UNKNOWN;
 use crate::connection::Connection;
 use crate::server::FullScrape;
 use crate::tls::HandshakeState;
+
+/// The kernel was not asked yet.
+pub(super) const UNSENT_UNKNOWN: u32 = u32::MAX;
 
 /// In place of the socket of a connection that has given it to the ring: no descriptor is -1.
 const NO_DESCRIPTOR: i32 = -1;
@@ -46,7 +48,7 @@ pub(super) struct Slot {
     pub(super) sent_turn: u32,
     /// Bytes dropped behind the last request that is answered.
     pub(super) dropped_bytes: u32,
-    /// Bytes that the client had not acknowledged at the last look, or [`UNKNOWN`].
+    /// Bytes that the client had not acknowledged at the last look, or [`UNSENT_UNKNOWN`].
     pub(super) unsent_bytes: u32,
     /// Bytes that had arrived but were not received when the worker began to stop: requests in
     /// them are answered.
@@ -82,7 +84,7 @@ impl Slot {
             generation,
             sent_turn: 0,
             dropped_bytes: 0,
-            unsent_bytes: UNKNOWN,
+            unsent_bytes: UNSENT_UNKNOWN,
             unread_at_stop: 0,
             stream: None,
             owned_bytes: 0,

@@ -9,14 +9,11 @@ use std::mem;
 use annulus_ring::{Key, Ring};
 
 use super::Worker;
-use super::slot::Phase;
+use super::slot::{Phase, UNSENT_UNKNOWN};
 use crate::connection::{Connection, deadline_after};
 use crate::limits::{DEADLINES_PER_TURN_MAX, LINGER_S, PROGRESS_CHECK_S, SEND_BYTES_PER_S_MIN};
 use crate::metrics::labels::WaitingFor;
 use crate::tls::HandshakeState;
-
-/// The kernel was not asked yet.
-pub(super) const UNKNOWN: u32 = u32::MAX;
 
 /// What is left at most when all responses are acknowledged: the FIN counts as one byte.
 pub(super) const ONLY_FIN: u32 = 1;
@@ -98,12 +95,12 @@ impl<R: Ring> Worker<R> {
         let unsent = self.unsent_bytes(key);
         let before = mem::replace(&mut self.slots[key].unsent_bytes, unsent);
         match before {
-            UNKNOWN if unsent == 0 => return false,
+            UNSENT_UNKNOWN if unsent == 0 => return false,
             _ if unsent == 0 => {
-                self.slots[key].unsent_bytes = UNKNOWN;
+                self.slots[key].unsent_bytes = UNSENT_UNKNOWN;
                 self.set_deadline(key, self.config.timeouts.idle_s);
             }
-            _ if before == UNKNOWN || self.has_progressed(before, unsent) => {
+            _ if before == UNSENT_UNKNOWN || self.has_progressed(before, unsent) => {
                 self.set_deadline(key, self.config.send_s);
             }
             _ => {
@@ -116,7 +113,7 @@ impl<R: Ring> Worker<R> {
 
     /// Gives a client `after_s` seconds to acknowledge what it was sent, extended as it does.
     pub(super) fn track_progress(&mut self, key: Key, after_s: u32) {
-        self.slots[key].unsent_bytes = UNKNOWN;
+        self.slots[key].unsent_bytes = UNSENT_UNKNOWN;
         self.set_deadline(key, after_s);
         self.timers.set(key.slot(), self.now_s.saturating_add(PROGRESS_CHECK_S));
     }
@@ -124,7 +121,7 @@ impl<R: Ring> Worker<R> {
     /// Bytes that a client has not acknowledged.
     pub(super) fn unsent_bytes(&self, key: Key) -> u32 {
         let unsent = self.ring.unsent_bytes(key, &self.slots[key].socket);
-        u32::try_from(unsent).unwrap_or(UNKNOWN).min(UNKNOWN - 1)
+        u32::try_from(unsent).unwrap_or(UNSENT_UNKNOWN).min(UNSENT_UNKNOWN - 1)
     }
 
     /// Whether enough was acknowledged since the last look.
@@ -145,7 +142,7 @@ impl<R: Ring> Worker<R> {
         if all && slot.peer_closed && slot.phase == Phase::Lingering {
             return self.close(key, false);
         }
-        if before == UNKNOWN {
+        if before == UNSENT_UNKNOWN {
             slot.unsent_bytes = unsent;
             if !all {
                 slot.deadline_s = slot.deadline_s.max(now_s.saturating_add(send_s));

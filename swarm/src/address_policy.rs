@@ -16,13 +16,9 @@ use std::fmt;
 use std::hash::RandomState;
 use std::net::IpAddr;
 
-use super::peer_store::PeerStore;
-use super::time::{SHARES_ADDRESS, tick, ticks_since};
+use super::peer_store::{ORDER_MAX, PeerStore};
+use super::time::ticks_since;
 use super::{CompactAddr, keyed_hash};
-
-/// The highest order that four bits hold: the order of 16 peers with one tick is exact; with more,
-/// the oldest share the lowest.
-const ORDER_MAX: u8 = 15;
 
 /// Which addresses are limited, and how the peers of one are found in a swarm.
 pub(super) struct AddressPolicy {
@@ -34,19 +30,6 @@ pub(super) struct AddressPolicy {
 
 /// Whether an address is exempt from the limit.
 pub(super) type ExemptFn = dyn Fn(IpAddr) -> bool + Send + Sync;
-
-/// When a peer announced last.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastAnnounce {
-    /// Its tick, and [`SHARES_ADDRESS`].
-    pub(super) stamp: u8,
-    /// The order among the peers of the address with the same tick: later ones are higher. 0 for a
-    /// peer that shares its address with none.
-    pub(super) order: u8,
-}
-
-/// A function that sees a row, its endpoint and its last announce, and may change the latter.
-pub(super) type RowVisitor<'a, const N: usize> = dyn FnMut(usize, &[u8; N], &mut LastAnnounce) + 'a;
 
 /// The peers of one address in a torrent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -146,34 +129,4 @@ pub(super) fn same_address<const N: usize>(
         }
     });
     found
-}
-
-/// Records that the row `at` has announced last of all peers of its address, at the tick it has.
-pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized), at: usize) {
-    let endpoint = rows.addresses_from(at, at + 1)[0];
-    let now = rows.stamps_before(at + 1).last().map_or(0, |&stamp| tick(stamp));
-    let mut is_shared = false;
-    // One bit for each order that another peer with the same tick has.
-    let mut taken: u16 = 0;
-    rows.visit_same_address(&endpoint, &mut |row, _, age| {
-        is_shared |= row != at;
-        if row != at && tick(age.stamp) == now {
-            taken |= 1 << age.order;
-        }
-    });
-    let order = (16 - taken.leading_zeros() as u8).min(ORDER_MAX);
-    // If the highest order was taken, the orders above the highest free one move down by one. If
-    // none is free, the two oldest share the lowest from now on.
-    let kept = match taken >> ORDER_MAX {
-        0 => ORDER_MAX,
-        _ => ORDER_MAX.saturating_sub((!taken).leading_zeros() as u8),
-    };
-    rows.visit_same_address(&endpoint, &mut |row, _, age| {
-        age.stamp = tick(age.stamp) | if is_shared { SHARES_ADDRESS } else { 0 };
-        if row == at {
-            age.order = order;
-        } else if tick(age.stamp) == now && age.order > kept {
-            age.order -= 1;
-        }
-    });
 }

@@ -14,11 +14,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Random;
-use super::table::{SHARDS, Swarms};
-
-/// Shards tried for one eviction. One usually suffices; another thread may have taken its
-/// unconfirmed torrents, or there may be too few of them in a large shard to hit one.
-const SHARDS_TRIED_MAX: usize = 2;
 
 /// Unconfirmed torrents of each shard. Written under the shard's lock and read without, so a count
 /// may be slightly stale.
@@ -26,8 +21,8 @@ const SHARDS_TRIED_MAX: usize = 2;
 pub(super) struct UnconfirmedCounts(Box<[AtomicU32]>);
 
 impl UnconfirmedCounts {
-    pub(super) fn new() -> UnconfirmedCounts {
-        UnconfirmedCounts((0..SHARDS).map(|_| AtomicU32::new(0)).collect())
+    pub(super) fn new(shards: usize) -> UnconfirmedCounts {
+        UnconfirmedCounts((0..shards).map(|_| AtomicU32::new(0)).collect())
     }
 
     pub(super) fn set(&self, shard: usize, count: u32) {
@@ -44,31 +39,12 @@ impl UnconfirmedCounts {
     }
 
     /// A random shard, weighted by its count; none if all counts are 0.
-    fn draw(&self, random: &mut Random) -> Option<usize> {
+    pub(super) fn draw(&self, random: &mut Random) -> Option<usize> {
         let mut number = random.below(self.counts().sum());
         self.counts().position(|count| {
             let is_here = number < count;
             number = number.saturating_sub(count);
             is_here
-        })
-    }
-}
-
-impl Swarms {
-    /// Removes a random unconfirmed torrent; returns whether one was found. The torrent and its
-    /// peer stay counted in the totals: the caller puts others in their place.
-    ///
-    /// Reads the count of each shard and visits at most 256 torrents.
-    pub(super) fn evict_unconfirmed(&self, random: &mut Random) -> bool {
-        (0..SHARDS_TRIED_MAX).any(|_| {
-            let Some(number) = self.unconfirmed.draw(random) else { return false };
-            let mut shard = self.lock(number);
-            let Some(row) = shard.pick_unconfirmed(random) else { return false };
-            let (torrent, stats) = shard.torrent_and_stats(row);
-            stats.subtract_peers(torrent.peers.peer_counts(), Default::default());
-            shard.remove(row, &self.secret);
-            self.unconfirmed.set(number, shard.unconfirmed());
-            true
         })
     }
 }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::address_policy::{AddressPolicy, LastAnnounce, RowVisitor, address_prefix};
+use super::address_policy::{AddressPolicy, address_prefix};
 use super::chunked_vec::ChunkedVec;
 use super::inline_peers::{nibble, set_nibble};
 use super::peer_index::PeerIndex;
-use super::peer_store::PeerStore;
+use super::peer_store::{LastAnnounce, PeerStore, RowVisitor};
 use super::time::SHARES_ADDRESS;
 
 const BLOCK: usize = 128;

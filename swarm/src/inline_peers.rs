@@ -1,8 +1,8 @@
 //! Small stores, each a contiguous array without an index: a look-up scans at most [`ARRAY_MAX`]
 //! addresses. [`InlinePeers`] is part of the torrent itself, [`ArrayPeers`] has a heap block.
 
-use super::address_policy::{LastAnnounce, RowVisitor, address_prefix};
-use super::peer_store::PeerStore;
+use super::address_policy::address_prefix;
+use super::peer_store::{LastAnnounce, PeerStore, RowVisitor};
 use super::time::SHARES_ADDRESS;
 
 /// The most peers of an array. Scanning so many takes about as long as an index look-up, and an

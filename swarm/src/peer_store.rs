@@ -6,8 +6,24 @@
 //! few primitives of each layout ([`inline_peers`](super::inline_peers),
 //! [`indexed_peers`](super::indexed_peers)).
 
-use super::address_policy::{RowVisitor, set_latest};
-use super::time::{Budget, ExpiredStamps};
+use super::time::{Budget, ExpiredStamps, SHARES_ADDRESS, tick};
+
+/// The highest order that four bits hold: the order of 16 peers with one tick is exact; with more,
+/// the oldest share the lowest.
+pub(super) const ORDER_MAX: u8 = 15;
+
+/// When a peer announced last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastAnnounce {
+    /// Its tick, and [`SHARES_ADDRESS`].
+    pub(super) stamp: u8,
+    /// The order among the peers of the address with the same tick: later ones are higher. 0 for a
+    /// peer that shares its address with none.
+    pub(super) order: u8,
+}
+
+/// A function that sees a row, its endpoint and its last announce, and may change the latter.
+pub(super) type RowVisitor<'a, const N: usize> = dyn FnMut(usize, &[u8; N], &mut LastAnnounce) + 'a;
 
 /// Rows of `N`-byte addresses: 6 for IPv4 (BEP 23), 18 for IPv6 (BEP 7).
 pub(super) trait PeerStore<const N: usize> {
@@ -150,6 +166,36 @@ pub(super) trait PeerStore<const N: usize> {
     fn gather(&self, rows: &[u32], out: &mut Vec<[u8; N]>) {
         out.extend(rows.iter().map(|&at| self.addresses_from(at as usize, at as usize + 1)[0]));
     }
+}
+
+/// Records that the row `at` has announced last of all peers of its address, at the tick it has.
+pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized), at: usize) {
+    let endpoint = rows.addresses_from(at, at + 1)[0];
+    let now = rows.stamps_before(at + 1).last().map_or(0, |&stamp| tick(stamp));
+    let mut is_shared = false;
+    // One bit for each order that another peer with the same tick has.
+    let mut taken: u16 = 0;
+    rows.visit_same_address(&endpoint, &mut |row, _, age| {
+        is_shared |= row != at;
+        if row != at && tick(age.stamp) == now {
+            taken |= 1 << age.order;
+        }
+    });
+    let order = (16 - taken.leading_zeros() as u8).min(ORDER_MAX);
+    // If the highest order was taken, the orders above the highest free one move down by one. If
+    // none is free, the two oldest share the lowest from now on.
+    let kept = match taken >> ORDER_MAX {
+        0 => ORDER_MAX,
+        _ => ORDER_MAX.saturating_sub((!taken).leading_zeros() as u8),
+    };
+    rows.visit_same_address(&endpoint, &mut |row, _, age| {
+        age.stamp = tick(age.stamp) | if is_shared { SHARES_ADDRESS } else { 0 };
+        if row == at {
+            age.order = order;
+        } else if tick(age.stamp) == now && age.order > kept {
+            age.order -= 1;
+        }
+    });
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use super::address_policy::{AddressPeers, AddressPolicy, same_address, set_latest};
+use super::address_policy::{AddressPeers, AddressPolicy, same_address};
 use super::indexed_peers::IndexedPeers;
 use super::inline_peers::{ARRAY_MAX, ArrayPeers, InlinePeers};
-use super::peer_store::PeerStore;
+use super::peer_store::{PeerStore, set_latest};
 use super::time::{Budget, ExpiredStamps};
 use super::{CompactAddr, PeerCounts, TorrentCounts};
 

@@ -105,6 +105,10 @@ struct StoredPeer {
     replaced: bool,
 }
 
+/// Shards tried for one eviction. One usually suffices; another thread may have taken its
+/// unconfirmed torrents, or there may be too few of them in a large shard to hit one.
+const SHARDS_TRIED_MAX: usize = 2;
+
 impl Swarms {
     /// Empty tables. Anybody who knows `secret` can choose keys that make them slow: it must be
     /// random and stay in the process.
@@ -116,7 +120,7 @@ impl Swarms {
             torrents: AlignedCounter::new(),
             peers: AlignedCounter::new(),
             lock_waits: AlignedCounter::new(),
-            unconfirmed: UnconfirmedCounts::new(),
+            unconfirmed: UnconfirmedCounts::new(SHARDS),
             config: SwarmConfig { peers_per_torrent_max, ..config },
             ticks: Ticks::new(config.peer_timeout_s),
             addresses: Arc::new(AddressPolicy::new(secret.clone(), config.peers_per_address_max)),
@@ -293,6 +297,23 @@ impl Swarms {
         shard.mark_unconfirmed(row);
         self.unconfirmed.set(shard_of(context.hash), shard.unconfirmed());
         counts
+    }
+
+    /// Removes a random unconfirmed torrent; returns whether one was found. The torrent and its
+    /// peer stay counted in the totals: the caller puts others in their place.
+    ///
+    /// Reads the count of each shard and visits at most 256 torrents.
+    fn evict_unconfirmed(&self, random: &mut Random) -> bool {
+        (0..SHARDS_TRIED_MAX).any(|_| {
+            let Some(number) = self.unconfirmed.draw(random) else { return false };
+            let mut shard = self.lock(number);
+            let Some(row) = shard.pick_unconfirmed(random) else { return false };
+            let (torrent, stats) = shard.torrent_and_stats(row);
+            stats.subtract_peers(torrent.peers.peer_counts(), Default::default());
+            shard.remove(row, &self.secret);
+            self.unconfirmed.set(number, shard.unconfirmed());
+            true
+        })
     }
 
     /// Creates a torrent with its first peer in place of an unconfirmed torrent, if there is one.
