@@ -80,8 +80,8 @@ pub enum HandshakeState {
 /// The TLS of one connection.
 pub struct TlsSession {
     tls: UnbufferedServerConnection,
-    /// Received bytes of incomplete records, or of held ones ([`TlsSession::holds_records`]). rustls
-    /// remembers places in them.
+    /// Received bytes of incomplete records, or of held ones ([`TlsSession::holds_records`]).
+    /// rustls remembers places in them.
     unfinished: BufferedBytes,
     /// See [`TlsSession::holds_records`].
     holds_records: bool,

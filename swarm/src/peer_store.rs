@@ -49,11 +49,11 @@ pub(super) trait PeerStore<const N: usize> {
     fn stamps_before(&self, end: usize) -> &[u8];
 
     /// Records an announce at `tick`; returns whether the row has its
-    /// [`SHARES_ADDRESS`](super::time::SHARES_ADDRESS) bit set.
+    /// [`SHARES_ADDRESS`] bit set.
     fn set_tick(&mut self, at: usize, tick: u8) -> bool;
 
     /// The order of a row among those of its address; see
-    /// [`LastAnnounce`](super::address_policy::LastAnnounce).
+    /// [`LastAnnounce`].
     fn order(&self, at: usize) -> u8;
 
     /// Visits every row with the address of `endpoint`; the visitor may change its last announce.
