@@ -108,7 +108,7 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared<'_>> {
     let access_list = load_access_list(&config.access, &files)?;
     warn(config.warning().as_slice());
     let sockets = open_sockets(config, inherited, &sandbox, workers)?;
-    let proc_files = ProcFiles::open().ok();
+    let proc_files = if sockets.admin.is_empty() { None } else { ProcFiles::open().ok() };
     Ok(Prepared {
         signals,
         sandbox,
