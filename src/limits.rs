@@ -230,7 +230,7 @@ pub const RELOAD_S_MAX: u32 = 40;
 const _: () = assert!(RELOAD_SLOW_S < RELOAD_S_MAX && FILE_BROKER_TIMEOUT_S < RELOAD_S_MAX as u64);
 
 /// Symbolic links that are followed in a path, as in the kernel.
-pub const LINKS_MAX: usize = 40;
+pub const SYMLINKS_MAX: usize = 40;
 
 /// Bytes of a TLS record before encryption (RFC 8446 section 5.1).
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;

@@ -10,7 +10,7 @@ use ::landlock::{
     RulesetError, Scope, path_beneath_rules,
 };
 
-use crate::limits::LINKS_MAX;
+use crate::limits::SYMLINKS_MAX;
 
 /// The newest that the tracker was tested with. Linux 5.13 has the first, 6.15 this one.
 const ABI_KNOWN: ABI = ABI::V7;
@@ -56,7 +56,7 @@ pub(super) fn directories(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut directories = BTreeSet::new();
     for path in paths {
         let mut path = path.clone();
-        for _ in 0..LINKS_MAX {
+        for _ in 0..SYMLINKS_MAX {
             let Some(parent) = path.parent() else { break };
             // A name alone has an empty one.
             let directory = Path::new(".").join(parent);

@@ -18,16 +18,16 @@ pub(super) enum EvictionList {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Link {
+struct ListLink {
     next: u32,
     previous: u32,
 }
 
-const UNLINKED: Link = Link { next: NONE, previous: NONE };
+const UNLINKED: ListLink = ListLink { next: NONE, previous: NONE };
 
 /// The lists of all slots.
 pub(super) struct EvictionLists {
-    links: Vec<Link>,
+    links: Vec<ListLink>,
     heads: [u32; 3],
     tails: [u32; 3],
     /// See [`EvictionLists::take_changed`].
@@ -52,7 +52,7 @@ impl EvictionLists {
             self.links.resize(index + 1, UNLINKED);
         }
         let previous = mem::replace(&mut self.tails[list as usize], slot);
-        self.links[index] = Link { next: NONE, previous };
+        self.links[index] = ListLink { next: NONE, previous };
         match previous {
             NONE => {
                 self.heads[list as usize] = slot;
@@ -64,7 +64,7 @@ impl EvictionLists {
 
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize) else { return };
-        let Link { next, previous } = mem::replace(link, UNLINKED);
+        let ListLink { next, previous } = mem::replace(link, UNLINKED);
         // Without neighbours it is in no list, or alone in one.
         match previous {
             NONE => {

@@ -12,19 +12,19 @@ const BUCKETS: u32 = 128;
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
-struct Link {
+struct WheelLink {
     next: u32,
     previous: u32,
     /// The second of the bucket that holds the slot, or `NONE`.
     at_s: u32,
 }
 
-const UNLINKED: Link = Link { next: NONE, previous: NONE, at_s: NONE };
+const UNLINKED: WheelLink = WheelLink { next: NONE, previous: NONE, at_s: NONE };
 
 /// The deadlines of all slots.
 pub(super) struct TimerWheel {
     heads: [u32; BUCKETS as usize],
-    links: Vec<Link>,
+    links: Vec<WheelLink>,
     /// All buckets up to this second have been emptied.
     done_s: u32,
 }
@@ -49,7 +49,7 @@ impl TimerWheel {
             self.remove(slot);
         }
         let head = &mut self.heads[(at_s % BUCKETS) as usize];
-        self.links[index] = Link { next: *head, previous: NONE, at_s };
+        self.links[index] = WheelLink { next: *head, previous: NONE, at_s };
         if *head != NONE {
             self.links[*head as usize].previous = slot;
         }
@@ -58,7 +58,7 @@ impl TimerWheel {
 
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize) else { return };
-        let Link { next, previous, at_s } = mem::replace(link, UNLINKED);
+        let WheelLink { next, previous, at_s } = mem::replace(link, UNLINKED);
         if at_s == NONE {
             return;
         }

@@ -15,7 +15,7 @@ use rustix::net::{
     SocketType, recvmsg, send, socketpair,
 };
 
-use super::place::{Layout, Link, NOBODY, Place, is_root};
+use super::place::{Layout, NOBODY, Place, TestSymlink, is_root};
 use super::status::{NONE, Process, READS_ALL};
 use crate::support::client::{fetch, get_request};
 use crate::support::tracker::{ANNULUS, Engine, TIMEOUT, test_both_engines, wait_for};
@@ -77,7 +77,7 @@ fn is_started_from_a_file_that_is_gone(engine: Engine) {
     let broker = Process::broker_of(&place.tracker);
     assert_has_only_its_channel(broker);
     assert!(broker.command_line().starts_with("annulus --file-broker 65534 65534 true "));
-    let renewed = place.files.renew(Link::Relative);
+    let renewed = place.files.renew(TestSymlink::Relative);
     place.reload();
     place.serves(&renewed, &[1]);
 }
@@ -122,7 +122,7 @@ fn is_not_stopped_by_signals_to_both(engine: Engine) {
     for signal in ["HUP", "USR1", "TERM", "INT", "PIPE"] {
         broker.signal(signal);
     }
-    let renewed = place.files.renew(Link::Relative);
+    let renewed = place.files.renew(TestSymlink::Relative);
     place.reload();
     place.serves(&renewed, &[1]);
     assert_eq!(Process::broker_of(&place.tracker), broker);
@@ -156,7 +156,7 @@ fn is_missed_when_it_is_gone(engine: Engine) {
     assert!(get("/stats.json").contains("\"reload_possible\":false"));
     assert!(get("/stats.json").contains("the file broker has ended: restart annulus"));
     place.serves(&first, &[1]);
-    place.files.renew(Link::Relative);
+    place.files.renew(TestSymlink::Relative);
     place.files.list(&[2]);
     let verdict = place.reload();
     for part in [
@@ -242,7 +242,7 @@ fn a_late_response_is_dropped() {
     }
     place.serves(&first, &[1]);
     broker.signal("CONT");
-    let renewed = place.files.renew(Link::Relative);
+    let renewed = place.files.renew(TestSymlink::Relative);
     place.files.list(&[2]);
     let verdict = place.reload();
     assert!(verdict.contains("certificates reloaded"), "{verdict}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::place::{Link, Place, is_root};
+use super::place::{Place, TestSymlink, is_root};
 use crate::support::requirements::{TempDir, print_uncaptured};
 use crate::support::tracker::{Engine, test_both_engines};
 
@@ -40,7 +40,7 @@ fn what_was_elsewhere_at_the_start(engine: Engine) {
     }
     place.serves(&place.first(), &[1]);
     // Back where it was, it can be read again.
-    let renewed = place.files.renew(Link::Relative);
+    let renewed = place.files.renew(TestSymlink::Relative);
     place.files.list(&[3]);
     place.reload();
     place.serves(&renewed, &[3]);

@@ -32,7 +32,7 @@ pub(crate) fn is_root() -> bool {
 
 /// How a link names what it leads to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Link {
+pub(crate) enum TestSymlink {
     Relative,
     Absolute,
 }
@@ -60,7 +60,7 @@ impl Layout {
         }
         fs::set_permissions(layout.path("archive"), Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(layout.path("empty"), Permissions::from_mode(0o755)).unwrap();
-        layout.renew(Link::Relative);
+        layout.renew(TestSymlink::Relative);
         layout.list(&[1]);
         layout
     }
@@ -85,7 +85,7 @@ impl Layout {
     }
 
     /// Issues another certificate, and has the links lead to it; its bytes.
-    pub(crate) fn renew(&self, link: Link) -> CertificateDer<'static> {
+    pub(crate) fn renew(&self, link: TestSymlink) -> CertificateDer<'static> {
         let certificate = self.authority.issue(HOST, KeyKind::P256);
         let number = self.renewals.get() + 1;
         self.renewals.set(number);
@@ -94,8 +94,8 @@ impl Layout {
             let text = fs::read(self.path(&format!("{HOST}.{issued}"))).unwrap();
             self.write(&file, text);
             let target = match link {
-                Link::Relative => Path::new("..").join(&file),
-                Link::Absolute => self.path(&file),
+                TestSymlink::Relative => Path::new("..").join(&file),
+                TestSymlink::Absolute => self.path(&file),
             };
             symlink(target, self.path("live/next")).unwrap();
             fs::rename(self.path("live/next"), self.path(&format!("live/{kind}.pem"))).unwrap();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::place::{Link, NOBODY, Place, is_root};
+use super::place::{NOBODY, Place, TestSymlink, is_root};
 use crate::support::tracker::{Engine, test_both_engines};
 
 test_both_engines!(
@@ -22,7 +22,7 @@ fn of_a_key_for_root_alone(engine: Engine) {
 #[track_caller]
 fn renews_certificates(place: &Place) {
     place.serves(&place.first(), &[1]);
-    for link in [Link::Relative, Link::Absolute, Link::Relative] {
+    for link in [TestSymlink::Relative, TestSymlink::Absolute, TestSymlink::Relative] {
         let renewed = place.files.renew(link);
         let verdict = place.reload();
         assert!(verdict.contains("certificates reloaded"), "{link:?}: {verdict}");
@@ -71,7 +71,7 @@ fn what_cannot_be_used_is_not(engine: Engine) {
     place.serves(&first, &[1]);
     fs::remove_dir(place.files.path("list.txt")).unwrap();
     place.files.list(&[3]);
-    let renewed = place.files.renew(Link::Relative);
+    let renewed = place.files.renew(TestSymlink::Relative);
     place.reload();
     place.serves(&renewed, &[3]);
 }
