@@ -451,9 +451,10 @@ impl Connection {
     }
 }
 
-/// Whether received bytes are those of a TLS client: a handshake or an alert (RFC 8446 section 5.1),
-/// or a hello of SSL 2.0, whose first bit is set (RFC 5246 appendix E.2). No request begins with such
-/// a byte, and the first decides alone, so that the response does not depend on how bytes arrive.
+/// Whether received bytes are those of a TLS client: a handshake or an alert (RFC 8446 section
+/// 5.1), or a hello of SSL 2.0, whose first bit is set (RFC 5246 appendix E.2). No request begins
+/// with such a byte, and the first decides alone, so that the response does not depend on how bytes
+/// arrive.
 fn is_tls(received: &[u8]) -> bool {
     matches!(received, [21 | 22 | 128..=255, ..])
 }
