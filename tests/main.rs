@@ -12,6 +12,7 @@ mod admin;
 mod buffered;
 mod certificates;
 mod cli;
+mod cluster;
 mod config;
 mod documents;
 mod hostile;

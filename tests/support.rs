@@ -8,6 +8,7 @@ pub(crate) mod bencode;
 pub(crate) mod client;
 pub(crate) mod process;
 pub(crate) mod proxied_tracker;
+pub(crate) mod redis;
 pub(crate) mod requirements;
 pub(crate) mod tls_client;
 pub(crate) mod tls_tracker;

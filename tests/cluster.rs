@@ -1,0 +1,3 @@
+//! Several trackers that share their swarms through a Redis server.
+
+mod server;
