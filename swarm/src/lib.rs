@@ -28,25 +28,31 @@ mod peer_store;
 mod peers;
 mod random;
 mod ranking;
+mod restore;
 mod sample;
 mod scan;
 mod scrape_cursor;
 mod shard;
+mod snapshot;
 mod stats;
 mod sweep;
 mod table;
 mod time;
+mod update;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
 pub use random::Random;
 pub use ranking::{RankBy, Ranking};
+pub use restore::{Ages, Entries, EntryError, EntryPeer, Restored, TorrentEntry};
 pub use sample::Sample;
 pub use scrape_cursor::ScrapeCursor;
+pub use snapshot::{ENTRY_BYTES_MAX, SnapshotCursor};
 pub use stats::{PeerCounts, SwarmStats};
 pub use sweep::{Sweep, SweepStatus};
 pub use table::Swarms;
+pub use update::{Applied, PeerUpdate, UpdateOrder};
 
 /// The most torrents that may be configured: what the tables hold, less a margin because shards
 /// fill unevenly. They would take about 8 GB.

@@ -30,6 +30,10 @@ impl Ticks {
         Ticks { tick_s, life, period_s: (peer_timeout_s / 4).max(1) }
     }
 
+    pub(super) fn tick_s(self) -> u32 {
+        self.tick_s
+    }
+
     /// The stamp of an announce at second `now`.
     pub(super) fn stamp(self, now: u32) -> u8 {
         (now / self.tick_s) as u8 & TICK_MASK
