@@ -25,6 +25,7 @@ pub mod admin;
 pub mod buffered;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod limits;

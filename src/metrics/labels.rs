@@ -39,6 +39,52 @@ macro_rules! labels {
 }
 
 labels! {
+    /// Why a frame of another node was refused.
+    FrameRefusal {
+        /// Shorter than a header, or longer than a frame can be.
+        Length = "length",
+        /// It is none of Annulus' frames.
+        Magic = "magic",
+        /// A version of the protocol that this program does not know.
+        Version = "version",
+        Checksum = "checksum",
+        Kind = "kind",
+        /// A number in the header that no node can reach.
+        Number = "number",
+        /// What follows the header is not what its kind has.
+        Payload = "payload",
+        /// There are too many nodes.
+        Nodes = "nodes",
+    }
+
+    /// What is wrong with the order of frames of records.
+    FrameLoss {
+        /// Numbers that were skipped: the frame never came, or comes late.
+        Lost = "lost",
+        /// A frame that was received already, or is too old to tell.
+        Duplicate = "duplicate",
+        /// A frame that came after a later one.
+        Late = "late",
+    }
+
+    /// What became of a record, or of a peer of a state.
+    RecordOutcome {
+        Stored = "stored",
+        Removed = "removed",
+        /// A peer had stopped that was not there.
+        Unknown = "unknown",
+        /// More was known, or its time is over.
+        Stale = "stale",
+        /// The peer had stopped later.
+        Stopped = "stopped",
+        /// The access list excludes the torrent.
+        TorrentNotServed = "torrent_not_served",
+        /// Nobody can reach the address.
+        Unreachable = "unreachable",
+        /// There was no room.
+        Full = "full",
+    }
+
     RequestType {
         Announce = "announce",
         Scrape = "scrape",

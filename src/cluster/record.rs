@@ -1,0 +1,117 @@
+//! Records: what one announce changed, in 27 bytes for IPv4 and 39 for IPv6.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 1 | bit 0: IPv6; bit 1: seeder; bit 2: stopped; bit 3: completed; the others are 0 |
+//! | 20 | info hash |
+//! | 6 or 18 | compact address (BEP 23, BEP 7) |
+
+use annulus_swarm::{AnnounceRequest, CompactAddr, InfoHash, PeerEvent};
+
+/// Bytes of the longest record.
+pub const RECORD_BYTES_MAX: usize = 39;
+
+const IPV6: u8 = 1;
+const SEEDER: u8 = 2;
+const STOPPED: u8 = 4;
+const COMPLETED: u8 = 8;
+
+/// An announce that changed a swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerRecord {
+    pub info_hash: InfoHash,
+    pub peer: CompactAddr,
+    pub seeder: bool,
+    /// A [`PeerEvent::Magnet`] becomes [`PeerEvent::None`] on its way.
+    pub event: PeerEvent,
+}
+
+impl PeerRecord {
+    /// The record of an announce that was stored, or that removed its peer.
+    pub fn of(request: &AnnounceRequest) -> PeerRecord {
+        let &AnnounceRequest { info_hash, peer, seeder, event, .. } = request;
+        PeerRecord { info_hash, peer, seeder, event }
+    }
+
+    /// Appends its bytes, at most [`RECORD_BYTES_MAX`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let event = match self.event {
+            PeerEvent::None | PeerEvent::Magnet => 0,
+            PeerEvent::Completed => COMPLETED,
+            PeerEvent::Stopped => STOPPED,
+        };
+        let flags = event | if self.seeder { SEEDER } else { 0 };
+        encode_key(flags, &self.info_hash, &self.peer, out);
+    }
+}
+
+/// Appends flags with the family, the info hash and the address.
+pub(super) fn encode_key(flags: u8, info_hash: &InfoHash, peer: &CompactAddr, out: &mut Vec<u8>) {
+    let (family, address): (u8, &[u8]) = match peer {
+        CompactAddr::V4(address) => (0, address),
+        CompactAddr::V6(address) => (IPV6, address),
+    };
+    out.push(flags | family);
+    out.extend_from_slice(info_hash);
+    out.extend_from_slice(address);
+}
+
+/// Splits off what [`encode_key`] has written: the flags without the family, info hash, address.
+pub(super) fn decode_key(bytes: &[u8]) -> Option<((u8, InfoHash, CompactAddr), &[u8])> {
+    let (&flags, bytes) = bytes.split_first()?;
+    let (&info_hash, bytes) = bytes.split_first_chunk::<20>()?;
+    let (peer, rest) = if flags & IPV6 == 0 {
+        let (&address, rest) = bytes.split_first_chunk::<6>()?;
+        (CompactAddr::V4(address), rest)
+    } else {
+        let (&address, rest) = bytes.split_first_chunk::<18>()?;
+        (CompactAddr::V6(address), rest)
+    };
+    Some(((flags & !IPV6, info_hash, peer), rest))
+}
+
+/// Iterates over the records in some bytes. It ends early at bytes that are no record: ask
+/// [`Records::are_whole`] first.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    pub fn new(bytes: &'a [u8]) -> Records<'a> {
+        Records { rest: bytes }
+    }
+
+    /// The number of records, if all bytes are whole records without unknown flags.
+    pub fn are_whole(bytes: &[u8]) -> Option<u64> {
+        let (mut rest, mut count) = (bytes, 0);
+        while let Some(&flags) = rest.first() {
+            let len = if flags & IPV6 == 0 { 27 } else { RECORD_BYTES_MAX };
+            let known = flags < 16 && flags & (STOPPED | COMPLETED) != STOPPED | COMPLETED;
+            rest = rest.get(len..).filter(|_| known)?;
+            count += 1;
+        }
+        Some(count)
+    }
+
+    /// The bytes after the records that were returned.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = PeerRecord;
+
+    fn next(&mut self) -> Option<PeerRecord> {
+        let ((flags, info_hash, peer), rest) = decode_key(self.rest)?;
+        let event = match flags & !SEEDER {
+            0 => PeerEvent::None,
+            COMPLETED => PeerEvent::Completed,
+            STOPPED => PeerEvent::Stopped,
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(PeerRecord { info_hash, peer, seeder: flags & SEEDER != 0, event })
+    }
+}
