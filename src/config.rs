@@ -4,6 +4,7 @@
 //! To add a key: a field here with its default, an entry in that file, in dist/annulus.toml.5,
 //! and, in `config/load.rs`, its bounds or its constraints. Tests compare them.
 
+mod cluster;
 mod document;
 mod load;
 mod value;
@@ -16,6 +17,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::log::{Format, Level};
+pub use cluster::{
+    ClusterConfig, ClusterLocations, Credentials, Secret, ServerEndpoint, ServerUrl,
+};
 pub use document::ConfigErrors;
 pub use value::{AccessMode, BadLines};
 pub(crate) use value::{overlaps, widened};
@@ -42,6 +46,7 @@ pub struct Config {
     pub tls: TlsConfig,
     pub access: AccessConfig,
     pub proxy: ProxyConfig,
+    pub cluster: ClusterConfig,
     pub privileges: PrivilegesConfig,
     pub operations: OperationsConfig,
     pub log: LogConfig,
@@ -62,6 +67,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             access: AccessConfig::default(),
             proxy: ProxyConfig::default(),
+            cluster: ClusterConfig::default(),
             privileges: PrivilegesConfig::default(),
             operations: OperationsConfig::default(),
             log: LogConfig::default(),

@@ -232,6 +232,28 @@ const _: () = assert!(RELOAD_SLOW_S < RELOAD_S_MAX && FILE_BROKER_TIMEOUT_S < RE
 /// Symbolic links that are followed in a path, as in the kernel.
 pub const SYMLINKS_MAX: usize = 40;
 
+/// Servers of a cluster that are tried in turn: a primary and its replicas.
+pub const CLUSTER_SERVERS_MAX: usize = 16;
+
+/// Addresses of one name of a server that are tried.
+pub const CLUSTER_ADDRESSES_MAX: usize = 16;
+
+/// Bytes of the name of a cluster's channel. Nodes have channels of their own, with 17 more.
+pub const CLUSTER_CHANNEL_BYTES_MAX: usize = 64;
+
+/// Bytes of a user name and of a password of a server. Generated ones have 32 or 64.
+pub const CREDENTIAL_BYTES_MAX: usize = 512;
+
+/// Bytes of a file with credentials, of which the first line is read. The bound keeps a wrong path
+/// from filling memory.
+pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 4096;
+
+/// Bytes of a host name (RFC 1035 section 2.3.4).
+pub const HOST_NAME_BYTES_MAX: usize = 253;
+
+/// Bytes of a file with the certificates of authorities: those of all public ones have 230 KB.
+pub const AUTHORITIES_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Bytes of a TLS record before encryption (RFC 8446 section 5.1).
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 

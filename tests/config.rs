@@ -1,6 +1,7 @@
 //! Configuration files, valid and invalid, through the program.
 
 mod access;
+mod cluster;
 mod operations;
 mod privileges;
 mod proxy;
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use annulus::config::{
-    AccessConfig, AccessMode, BadLines, CertificateFiles, ClientLimits, Config, ConnectionsConfig,
-    DEFAULT_TOML, KeyLocations, LogConfig, OperationsConfig, PrivilegesConfig, ProtocolConfig,
-    ProxyConfig, SwarmLimits, TlsConfig,
+    AccessConfig, AccessMode, BadLines, CertificateFiles, ClientLimits, ClusterConfig,
+    ClusterLocations, Config, ConnectionsConfig, DEFAULT_TOML, KeyLocations, LogConfig,
+    OperationsConfig, PrivilegesConfig, ProtocolConfig, ProxyConfig, Secret, SwarmLimits,
+    TlsConfig,
 };
 use annulus::log::{Format, Level};
 use annulus_ring::EngineChoice;
@@ -140,7 +142,15 @@ fn every_key_sets_its_field() {
         requests_per_second = 106
         request_burst = 107
         ipv6_prefix = 48
-        exempt = [\"192.0.2.0/24\"]";
+        exempt = [\"192.0.2.0/24\"]
+        [cluster]
+        server = [\"rediss://:a%40@[::1]:7\", \"redis://b.test\"]
+        channel = \"swarms\"
+        user = \"node\"
+        password = \"hunter2\"
+        ca_file = \"ca.pem\"
+        certificate = \"node.pem\"
+        key = \"node.key\"";
     let mut expected = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6969".parse().unwrap()],
         workers: 3,
@@ -211,6 +221,26 @@ fn every_key_sets_its_field() {
             request_burst: 107,
             ipv6_prefix: 48,
             exempt: vec!["192.0.2.0/24".parse().unwrap()],
+        },
+        cluster: ClusterConfig {
+            servers: vec![
+                "rediss://:a%40@[::1]:7".parse().unwrap(),
+                "redis://b.test".parse().unwrap(),
+            ],
+            channel: "swarms".to_string(),
+            user: "node".to_string(),
+            password: Secret::new("hunter2"),
+            credentials_file: "".into(),
+            ca_file: "ca.pem".into(),
+            certificate: "node.pem".into(),
+            key: "node.key".into(),
+            places: ClusterLocations {
+                server: "here:58".to_string(),
+                credentials_file: String::new(),
+                ca_file: "here:62".to_string(),
+                certificate: "here:63".to_string(),
+                key: "here:64".to_string(),
+            },
         },
     };
     assert_eq!(Config::parse(text, "here"), Ok(expected.clone()));
@@ -286,7 +316,7 @@ fn unknown_names_get_a_suggestion() {
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
                      the tables are protocol, swarms, connections, limits, tls, access, proxy, \
-                     privileges, operations, log",
+                     cluster, privileges, operations, log",
                 ],
             ),
         ],
@@ -758,6 +788,7 @@ fn perturbed(line: &str) -> Option<String> {
         "\"\"" if key == "external_ipv4" => "\"203.0.113.7\"".to_string(),
         "\"\"" if key == "external_ipv6" => "\"2001:db8::7\"".to_string(),
         "\"\"" if key == "header" => "\"X-Real-IP\"".to_string(),
+        _ if key == "server" => "\"rediss://u:p@i:7\"".to_string(),
         _ if key == "trusted" || key == "exempt" => "[\"10.0.0.0/8\"]".to_string(),
         "64" if key == "ipv6_prefix" => "56".to_string(),
         "\"off\"" => "\"allow\"".to_string(),
@@ -789,11 +820,15 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
     // Keys of proxies need a trusted one.
     let printed = printed.replace("\ntrusted = []", "\ntrusted = [\"::1\"]");
     // An access list needs a file.
-    let printed = printed.replace("file = \"\"", "file = \"a\"");
+    let printed = printed.replace("\nfile = \"\"", "\nfile = \"a\"");
+    // A server has a host.
+    let printed = printed.replace("server = \"\"", "server = \"redis://h\"");
     // A group and a root directory need a user.
-    let printed = ["user", "group", "chroot"].iter().fold(printed, |printed, key| {
-        printed.replace(&format!("\n{key} = \"\""), &format!("\n{key} = \"a\""))
+    let (before, privileges) = printed.split_once("\n[privileges]\n").unwrap();
+    let privileges = ["user", "group", "chroot"].iter().fold(privileges.to_owned(), |it, key| {
+        it.replace(&format!("\n{key} = \"\""), &format!("\n{key} = \"a\""))
     });
+    let printed = format!("{before}\n[privileges]\n{privileges}");
     // Two tables have a list of the same name: one of the two lines must be identified by its
     // value.
     let (before, after) = printed.rsplit_once("\nlisten = []").unwrap();
@@ -808,17 +843,27 @@ fn every_printed_key_is_read_and_every_field_is_printed() {
             Some(("listen", _)) => 2,
             // Only what is listened on: it differs below, where all do.
             Some(("protocol_listen", _)) => continue,
-            // And the places of what is further down: of the access list and three privileges.
-            Some(("certificates", _)) => 7,
+            // Only with a password, or with a server that has TLS.
+            Some(("user", "\"\"") | ("ca_file" | "certificate" | "key", _)) => continue,
+            // Its host, port, TLS, user and password.
+            Some(("server", _)) => 5,
+            // And its place.
+            Some(("credentials_file", _)) => 2,
+            // And the places of what is further down: of the access list, the server and three
+            // privileges.
+            Some(("certificates", _)) => 8,
             _ => 1,
         };
         // A whole line: some keys begin like the end of another.
         let text = printed.replace(&format!("\n{line}\n"), &format!("\n{perturbed}\n"));
         assert_eq!(differing(&text), fields, "{perturbed}");
     }
-    let all = printed.lines().map(|line| perturbed(line).unwrap_or(line.to_string()) + "\n");
+    // Only without a password, and above as well.
+    let lines = printed.lines().filter(|line| !line.starts_with("credentials_file"));
+    let all = lines.map(|line| perturbed(line).unwrap_or(line.to_string()) + "\n");
     let all: String = all.collect();
-    assert_eq!(differing(&all), all_values(&all).len(), "a field has no key");
+    let kept = ["credentials_file: \"\",", "credentials_file: \"\","].len();
+    assert_eq!(differing(&all) + kept, all_values(&all).len(), "a field has no key");
     assert!(keys.count() >= 30);
 }
 

@@ -18,6 +18,9 @@ use crate::suggest::{did_you_mean, suggest};
 /// What an entry of `tls.certificates` looks like.
 const CERTIFICATE_FORM: &str = "{ chain = \"fullchain.pem\", key = \"privkey.pem\" }";
 
+/// Keys whose values no message repeats: they may have passwords.
+const SECRET_KEYS: [&str; 2] = ["cluster.server", "cluster.password"];
+
 /// Characters of the file that a message repeats at most.
 const SHOWN_CHARS_MAX: usize = 48;
 
@@ -109,7 +112,7 @@ impl<'t> Document<'t> {
             Some(KeySpan { name, .. }) => {
                 let bounds = bounds.iter().find(|NumericKey(key, ..)| key == name);
                 let what = bounds.map_or(message.to_string(), NumericKey::form);
-                match self.excerpt(&span) {
+                match self.value_excerpt(name, &span) {
                     shown if shown.is_empty() => format!("{name} has no value: {what}"),
                     shown => format!("{name} = {shown}: {what}"),
                 }
@@ -196,6 +199,9 @@ impl<'t> Document<'t> {
             let what = match message.split_once(' ').map_or("", |(word, _)| word) {
                 "unknown" => known.unknown(&name, is_table(&value), message),
                 "missing" => format!("{name}: {}", plain(message)),
+                _ if SECRET_KEYS.contains(&name.as_str()) => {
+                    format!("{name} = ...: {}", plain(message))
+                }
                 _ => format!("{name} = {}: {}", self.shown(&value), plain(message)),
             };
             self.note(&name, &span, what);
@@ -222,7 +228,8 @@ impl<'t> Document<'t> {
                 format!("{name} = {} (the default)", value.unwrap_or_default())
             }
             Some(place) => {
-                let (value, own) = (self.excerpt(&place.value), self.line(place.key.start));
+                let value = self.value_excerpt(name, &place.value);
+                let own = self.line(place.key.start);
                 let elsewhere = format!(" (line {own})");
                 format!("{name} = {value}{}", if own == line { "" } else { &elsewhere })
             }
@@ -325,6 +332,14 @@ impl<'t> Document<'t> {
     fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
         // The span of a table is that of its header, which reads like a list.
         if is_table(value) { "a table".to_string() } else { self.excerpt(&value.span()) }
+    }
+
+    /// The value of the key `name`, in a message.
+    fn value_excerpt(&self, name: &str, span: &Range<usize>) -> String {
+        match self.excerpt(span) {
+            shown if shown.len() > 2 && SECRET_KEYS.contains(&name) => "...".to_string(),
+            shown => shown,
+        }
     }
 
     fn excerpt(&self, span: &Range<usize>) -> String {

@@ -8,7 +8,9 @@ use annulus_swarm::TORRENTS_MAX;
 
 use super::document::{ConfigErrors, Constraint, Document, NumericKey};
 use super::value::{overlaps, widened};
-use super::{AccessMode, CertificateFiles, Config, DEFAULT_TOML, TlsConfig};
+use super::{
+    AccessMode, CertificateFiles, Config, DEFAULT_TOML, ServerEndpoint, ServerUrl, TlsConfig,
+};
 
 use crate::limits::{
     CONFIG_BYTES_MAX, INTERVAL_SPREAD_PERCENT, LISTENERS_MAX, NUMWANT_MAX, PEER_TIMEOUT_GRACE_S,
@@ -73,7 +75,15 @@ impl Config {
             *chain = directory.join(&*chain);
             *key = directory.join(&*key);
         }
-        for path in [&mut config.access.file, &mut config.privileges.chroot] {
+        let cluster = &mut config.cluster;
+        for path in [
+            &mut config.access.file,
+            &mut config.privileges.chroot,
+            &mut cluster.credentials_file,
+            &mut cluster.ca_file,
+            &mut cluster.certificate,
+            &mut cluster.key,
+        ] {
             if !path.as_os_str().is_empty() {
                 *path = directory.join(&*path);
             }
@@ -107,12 +117,22 @@ impl Config {
         for (certificate, location) in self.tls.certificates.iter_mut().zip(entries) {
             certificate.place = location;
         }
-        let Config { access, privileges, .. } = self;
+        let Config { access, privileges, cluster, .. } = self;
+        if !cluster.servers.is_empty() {
+            cluster.places.server = document.location("cluster.server");
+        }
+        let files = [&cluster.credentials_file, &cluster.ca_file, &cluster.certificate];
+        let [credentials, ca, certificate] = files.map(|path| path.as_os_str());
+        let places = &mut cluster.places;
         for (key, value, place) in [
             ("access.file", access.file.as_os_str(), &mut access.place),
             ("privileges.user", privileges.user.as_ref(), &mut privileges.places.user),
             ("privileges.group", privileges.group.as_ref(), &mut privileges.places.group),
             ("privileges.chroot", privileges.chroot.as_ref(), &mut privileges.places.chroot),
+            ("cluster.credentials_file", credentials, &mut places.credentials_file),
+            ("cluster.ca_file", ca, &mut places.ca_file),
+            ("cluster.certificate", certificate, &mut places.certificate),
+            ("cluster.key", cluster.key.as_os_str(), &mut places.key),
         ] {
             if !value.is_empty() {
                 *place = document.location(key);
@@ -180,6 +200,41 @@ fn broken_constraints(config: &Config) -> Vec<Constraint> {
         require(holds, "privileges.user", key, "the name of a user".to_string());
     }
     broken.extend(broken_addresses(config));
+    broken.extend(broken_cluster(config));
+    broken
+}
+
+/// Of `[cluster]`.
+fn broken_cluster(config: &Config) -> Vec<Constraint> {
+    let Config { cluster, privileges, .. } = config;
+    let mut broken = Vec::new();
+    let mut require = |holds: bool, key, because_of, must_be: &str| {
+        if !holds {
+            broken.push(Constraint { key, because_of, must_be: must_be.to_string() });
+        }
+    };
+    let is_set = |path: &Path| !path.as_os_str().is_empty();
+    let has_file = is_set(&cluster.credentials_file);
+    let holds = cluster.user.is_empty() || has_file || !cluster.password.is_empty();
+    require(holds, "cluster.password", "cluster.user", "the password of that user");
+    let holds = !has_file || cluster.password.is_empty();
+    require(holds, "cluster.credentials_file", "cluster.password", "\"\", or the password empty");
+    let (certificate, key) = (is_set(&cluster.certificate), is_set(&cluster.key));
+    let holds = !certificate || key;
+    require(holds, "cluster.key", "cluster.certificate", "the file of its key");
+    require(!key || certificate, "cluster.certificate", "cluster.key", "the file of its chain");
+
+    let has_tls = |it: &ServerUrl| matches!(it.endpoint, ServerEndpoint::Tcp { tls: true, .. });
+    let has_tls = cluster.servers.iter().any(has_tls);
+    for (name, is_set) in
+        [("cluster.ca_file", is_set(&cluster.ca_file)), ("cluster.certificate", certificate)]
+    {
+        require(has_tls || !is_set, "cluster.server", name, "a URL that begins with rediss://");
+    }
+    let is_unix = |it: &ServerUrl| matches!(it.endpoint, ServerEndpoint::Unix(_));
+    let holds = !is_set(&privileges.chroot) || !cluster.servers.iter().any(is_unix);
+    let must_be = "an address or a name: a Unix socket is out of reach there";
+    require(holds, "cluster.server", "privileges.chroot", must_be);
     broken
 }
 

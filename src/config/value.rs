@@ -1,7 +1,7 @@
 //! Values that are written as text: how they are read, and what a message says of a wrong one.
 //!
-//! Each function is a `deserialize_with` of a field in [`super`]. Host names are never resolved:
-//! what an address stands for must not depend on a resolver that may not be up at the start.
+//! Most functions are a `deserialize_with` of a field in [`super`]. Host names are never resolved
+//! here: what is listened on must not depend on a resolver that may not be up at the start.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -109,7 +109,8 @@ impl<'de, T, F: Fn(&[T], &str) -> Result<T, String>> Visitor<'de> for ListVisito
     }
 }
 
-fn text<'de, D: Deserializer<'de>, T>(
+/// Reads a string by `parse`. `form` completes "expected".
+pub(super) fn text<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     form: &str,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -338,7 +339,7 @@ fn listen_address(text: &str) -> Result<ListenAddress, String> {
     }
 }
 
-fn check_socket_path(path: &str) -> Result<(), String> {
+pub(super) fn check_socket_path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') || path.ends_with('/') || path.contains(char::is_control) {
         let like = "\"unix:/run/annulus/http.sock\"";
         return Err(format!(
