@@ -5,6 +5,7 @@
 #[allow(dead_code, unused_imports, unused_macros, reason = "the other tests need more of it")]
 mod support {
     pub(crate) mod authority;
+    pub(crate) mod network;
     pub(crate) mod requirements;
     pub(crate) mod tracker;
 }

@@ -6,6 +6,7 @@ pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod bencode;
 pub(crate) mod client;
+pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod proxied_tracker;
 pub(crate) mod redis;

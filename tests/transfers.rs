@@ -4,7 +4,6 @@
 //! leech from a magnet link, with nothing but seeders in the swarm.
 
 mod clients;
-mod network;
 mod trust;
 
 use std::env;
@@ -18,12 +17,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::network::{Family, Network};
 use crate::support::requirements::{
     TempDir, can_run, missing_programs, missing_root, print_uncaptured,
 };
 use crate::support::tracker::{ANNULUS, Tracker};
 use clients::{ClientProgram, PROGRAMS, PYTHON, Peer, Share};
-use network::{Family, Network};
 use trust::Trust;
 
 /// Not a multiple of 16 KiB, the size of a block.
@@ -76,7 +75,7 @@ fn files_travel_over_ipv4() {
         ClientProgram::Libtorrent,
         ClientProgram::Rtorrent,
     ];
-    transfers("ipv4", Family::V4, &circle(&clients, 2), Scheme::Http, LeechFrom::Torrent);
+    transfers("ipv4", &[Family::V4], &circle(&clients, 2), Scheme::Http, LeechFrom::Torrent);
 }
 
 #[test]
@@ -87,26 +86,26 @@ fn files_travel_over_ipv6() {
         ClientProgram::Libtorrent,
         ClientProgram::Rtorrent,
     ];
-    transfers("ipv6", Family::V6, &circle(&clients, 2), Scheme::Http, LeechFrom::Torrent);
+    transfers("ipv6", &[Family::V6], &circle(&clients, 2), Scheme::Http, LeechFrom::Torrent);
 }
 
 #[test]
 fn files_travel_with_https_over_ipv4() {
     let pairs = circle(&ClientProgram::WITH_TLS, 1);
-    transfers("https4", Family::V4, &pairs, Scheme::Https, LeechFrom::Torrent);
+    transfers("https4", &[Family::V4], &pairs, Scheme::Https, LeechFrom::Torrent);
 }
 
 #[test]
 fn files_travel_with_https_over_ipv6() {
     let pairs = circle(&ClientProgram::WITH_TLS, 1);
-    transfers("https6", Family::V6, &pairs, Scheme::Https, LeechFrom::Torrent);
+    transfers("https6", &[Family::V6], &pairs, Scheme::Https, LeechFrom::Torrent);
 }
 
 /// Without metadata libtorrent reports itself as a leecher, and aria2 as a seeder.
 #[test]
 fn files_travel_from_magnets() {
     let clients = [ClientProgram::Aria2, ClientProgram::Libtorrent];
-    transfers("magnet", Family::V4, &circle(&clients, 2), Scheme::Http, LeechFrom::Magnet);
+    transfers("magnet", &[Family::V4], &circle(&clients, 2), Scheme::Http, LeechFrom::Magnet);
 }
 
 /// The control: if peers could find each other without the tracker, the transfers would prove
@@ -118,7 +117,7 @@ fn peers_of_different_trackers_do_not_meet() {
         return;
     }
     let scratch = TempDir::new("control");
-    let network = Network::new("control", Family::V4, 2);
+    let network = Network::new("control", &[Family::V4], 2);
     let trackers = ["auto", "epoll"].map(|engine| start_tracker(&network, engine, None));
     let [transfer, elsewhere] = trackers.each_ref().map(|tracker| Transfer {
         network: &network,
@@ -150,7 +149,7 @@ fn peers_of_different_trackers_do_not_meet() {
 /// Transfers from the first to the second client of each pair.
 fn transfers(
     name: &'static str,
-    family: Family,
+    families: &'static [Family],
     pairs: &[(ClientProgram, ClientProgram)],
     scheme: Scheme,
     start: LeechFrom,
@@ -160,7 +159,7 @@ fn transfers(
     }
     // Dropped in the opposite order of their declaration.
     let scratch = TempDir::new(name);
-    let network = Network::new(name, family, 2 * LANES);
+    let network = Network::new(name, families, 2 * LANES);
     let trust = (scheme == Scheme::Https).then(|| Trust::new(network.hub_address()));
     let trackers = ["auto", "epoll"].map(|engine| start_tracker(&network, engine, trust.as_ref()));
     let trusted = trust.as_ref().map(Trust::root);

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::network::Network;
+use crate::support::network::Network;
 
 /// A BitTorrent client of Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::clients::{ClientProgram, Share};
-use super::network::{Family, Network};
 use super::{
     LeechFrom, SEEDER_MAX, Scheme, Transfer, announce_url, missing, start_tracker, wait_until,
     write_random_file,
 };
 use crate::support::authority::{Authority, KeyKind};
+use crate::support::network::{Family, Network};
 use crate::support::requirements::{TempDir, can_run};
 
 /// The authority of a network's trackers.
@@ -58,7 +58,7 @@ fn unknown_roots_are_not_trusted() {
     }
     let scratch = TempDir::new("strangers");
     let clients = ClientProgram::WITH_TLS;
-    let network = Network::new("strangers", Family::V4, clients.len() as u8);
+    let network = Network::new("strangers", &[Family::V4], clients.len() as u8);
     let trust = Trust::new(network.hub_address());
     let tracker = start_tracker(&network, "auto", Some(&trust));
     // The scrapes trust the root, the clients do not.

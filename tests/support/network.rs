@@ -1,6 +1,6 @@
-//! A network for the peers: a hub, in which the tracker runs, and hosts around it, each a network
-//! namespace with one address. It has no connection to the machine's network, and UDP is dropped,
-//! so peers can find each other only through the tracker.
+//! A network of a test's own: a hub and hosts around it, each a network namespace with one address
+//! of each family. It has no connection to the machine's network, and UDP is dropped, so that peers
+//! can find each other only through a tracker.
 //!
 //! The loopback network is not enough: Transmission does not connect to 127.0.0.0/8.
 
@@ -33,12 +33,12 @@ impl Family {
 }
 
 /// The prefix of all namespaces' names; the process id follows.
-const PREFIX: &str = "annulus-transfers-";
+const PREFIX: &str = "annulus-test-";
 
 /// The network; dropping it kills its processes and removes it.
 pub(crate) struct Network {
     name: &'static str,
-    family: Family,
+    families: &'static [Family],
     namespaces: Vec<Namespace>,
 }
 
@@ -47,22 +47,24 @@ impl Network {
     ///
     /// # Panics
     /// If `ip` or `nft` fails, with its output.
-    pub(crate) fn new(name: &'static str, family: Family, hosts: u8) -> Network {
+    pub(crate) fn new(name: &'static str, families: &'static [Family], hosts: u8) -> Network {
         remove_leftovers();
-        let mut network = Network { name, family, namespaces: Vec::new() };
+        let mut network = Network { name, families, namespaces: Vec::new() };
         let hub = network.add_namespace("hub");
         network.ip(&hub, "link add bridge type bridge mcast_snooping 0");
         network.ip(&hub, "link set bridge up");
-        network.add_address(&hub, "bridge", 1);
+        network.add_addresses(&hub, "bridge", 1);
         for index in 0..hosts {
             let host = network.add_namespace(index);
             let wire = format!("link add host{index} type veth peer name wire netns {host}");
             network.ip(&hub, &wire);
             network.ip(&hub, &format!("link set host{index} master bridge up"));
             network.ip(&host, "link set wire up");
-            network.add_address(&host, "wire", index + 2);
+            network.add_addresses(&host, "wire", index + 2);
             // Some clients do not announce without a default route.
-            network.ip(&host, &format!("route add default via {}", family.address(1)));
+            for family in families {
+                network.ip(&host, &format!("route add default via {}", family.address(1)));
+            }
             let mut nft = command_in(&host, "nft");
             nft.arg(
                 "add table inet tracker_only; \
@@ -74,9 +76,9 @@ impl Network {
         network
     }
 
-    /// The hub's address.
+    /// The hub's address of the first family.
     pub(crate) fn hub_address(&self) -> IpAddr {
-        self.family.address(1)
+        self.families[0].address(1)
     }
 
     /// A command that runs `program` in the hub.
@@ -97,11 +99,13 @@ impl Network {
         name
     }
 
-    fn add_address(&self, namespace: &str, device: &str, host: u8) {
-        let (address, length) = (self.family.address(host), self.family.prefix_length());
-        // Without "nodad" an IPv6 address cannot be used for its first second or two.
-        let nodad = if self.family == Family::V6 { " nodad" } else { "" };
-        self.ip(namespace, &format!("addr add {address}/{length} dev {device}{nodad}"));
+    fn add_addresses(&self, namespace: &str, device: &str, host: u8) {
+        for family in self.families {
+            let (address, length) = (family.address(host), family.prefix_length());
+            // Without "nodad" an IPv6 address cannot be used for its first second or two.
+            let nodad = if *family == Family::V6 { " nodad" } else { "" };
+            self.ip(namespace, &format!("addr add {address}/{length} dev {device}{nodad}"));
+        }
     }
 
     /// Runs `ip` on a namespace with the words of `arguments`.
