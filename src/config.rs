@@ -49,6 +49,7 @@ pub struct Config {
     pub cluster: ClusterConfig,
     pub privileges: PrivilegesConfig,
     pub operations: OperationsConfig,
+    pub state: StateConfig,
     pub log: LogConfig,
 }
 
@@ -70,6 +71,7 @@ impl Default for Config {
             cluster: ClusterConfig::default(),
             privileges: PrivilegesConfig::default(),
             operations: OperationsConfig::default(),
+            state: StateConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -322,6 +324,28 @@ pub struct OperationsConfig {
     /// None of them overlaps with the addresses for clients.
     #[serde(deserialize_with = "value::tcp_addresses")]
     pub listen: Vec<SocketAddr>,
+}
+
+/// Where the swarms are kept while the tracker does not run.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateConfig {
+    /// Empty for a file in the directory that `STATE_DIRECTORY` names, or none without that. From
+    /// [`Config::load`], a relative path starts at the directory of the configuration file.
+    #[serde(deserialize_with = "value::file_path_or_none")]
+    pub file: PathBuf,
+    /// Between two writes.
+    #[serde(rename = "interval")]
+    pub interval_s: u32,
+    /// `FILE:LINE` of `file`, to begin messages with; empty where `file` is.
+    #[serde(skip)]
+    pub place: String,
+}
+
+impl Default for StateConfig {
+    fn default() -> StateConfig {
+        StateConfig { file: PathBuf::new(), interval_s: 300, place: String::new() }
+    }
 }
 
 /// What is logged, to standard error.

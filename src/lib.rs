@@ -37,6 +37,7 @@ pub mod rate_limit;
 pub mod response;
 pub mod server;
 pub mod startup;
+pub mod state;
 mod suggest;
 mod text_file;
 pub mod tls;

@@ -319,6 +319,25 @@ pub const TOP_TORRENTS_PER_S: u64 = 1_000_000;
 /// Bytes of a request to an admin listener: browsers send the cookies of other ports of the host.
 pub const ADMIN_HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the name of the state file: a file system allows 255, and what is set aside gets a
+/// longer one.
+pub const STATE_NAME_BYTES_MAX: usize = 200;
+
+/// Microseconds that the thread which writes the state pauses after each step, of some hundred: it
+/// has a fifth of a core at most, and that never for long.
+pub const STATE_PAUSE_US: u64 = 500;
+
+/// Seconds after which a failure to write the state is logged again although it is the same.
+pub const STATE_LOG_PAUSE_S: u64 = 3600;
+
+/// Seconds that the service manager waits, from each sign of progress on, for the state to be
+/// written at a stop.
+pub const STATE_STOP_S: u64 = 60;
+
+/// Seconds beyond `shutdown_timeout` that a start waits for another tracker, which is about to end,
+/// to release the state: it may have to write gigabytes.
+pub const STATE_LOCK_S: u32 = 30;
+
 /// A worker whose loop has not completed a turn for more seconds is stuck: without events it turns
 /// once a second.
 pub const WORKER_SILENCE_S_MAX: u32 = 5;

@@ -12,6 +12,7 @@ use annulus::clock::Clock;
 use annulus::config::{AccessMode, Config, DEFAULT_TOML};
 use annulus::log;
 use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
+use annulus::state::ConfiguredState;
 use annulus::tls::Certificates;
 use anyhow::Context;
 
@@ -74,7 +75,10 @@ fn check(path: Option<&Path>) -> anyhow::Result<()> {
         let loaded = AccessList::load(&config.access, &source).map_err(joined)?;
         loaded.warnings.iter().chain(&loaded.list.warning(&config.access)).for_each(warn);
     }
-    Sandbox::plan(&config)?;
+    let ids = Sandbox::plan(&config)?.ids();
+    if let Some(state) = ConfiguredState::of(&config.state) {
+        state.check(ids)?.iter().for_each(warn);
+    }
     match path {
         Some(path) => print(&format!("{}: ok\n", path.display())),
         None => print("defaults: ok\n"),

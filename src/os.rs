@@ -10,18 +10,20 @@ mod privileges;
 mod process;
 mod sandbox;
 mod signals;
+mod state_directory;
 mod systemd;
 mod unix_socket;
 
 pub(crate) use file_broker::BrokerProcess;
 pub use file_broker::{FILE_BROKER, run_file_broker};
 pub use file_source::{FileSource, ReloadHealth};
-pub(crate) use privileges::Ids;
+pub use privileges::Ids;
 pub(crate) use process::{
     count_dir_entries, lower_priority, raise_descriptor_limit, raise_locked_memory_limit,
     stderr_writable,
 };
 pub use sandbox::{Sandbox, SandboxReport};
 pub(crate) use signals::{Signal, Signals};
+pub use state_directory::StateDirectory;
 pub(crate) use systemd::{InheritedSocket, Notifier};
 pub(crate) use unix_socket::SocketFile;

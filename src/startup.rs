@@ -3,11 +3,12 @@
 mod listen;
 mod reload;
 mod reload_thread;
+mod state;
 mod supervise;
 mod workers;
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
@@ -21,15 +22,16 @@ use crate::config::{self, Config, widened};
 use crate::limits::{DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED};
 use crate::log::{self, Logger};
 use crate::os::{
-    FileSource, Notifier, ReloadHealth, Sandbox, SandboxReport, Signals, raise_descriptor_limit,
-    raise_locked_memory_limit,
+    FileSource, Notifier, ReloadHealth, Sandbox, SandboxReport, Signals, StateDirectory,
+    raise_descriptor_limit, raise_locked_memory_limit,
 };
+use crate::state::{ConfiguredState, StateSaver};
 use crate::tls::TlsContext;
 use listen::{BoundAddress, InheritedSockets, ListenOptions};
 use reload::{Reloader, load_access_list, load_tls, warn};
 use reload_thread::ReloadThread;
 use supervise::Supervisor;
-use workers::{Workers, WorkersParts};
+use workers::{Workers, WorkersParts, new_swarms};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -38,7 +40,8 @@ use workers::{Workers, WorkersParts};
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let prepared = prepare(config)?;
     // ---- Everything is open. Nothing can be opened from here on, and no thread runs yet. ----
-    let SandboxReport { user, landlock } = prepared.sandbox.enter()?;
+    let SandboxReport { user, landlock } =
+        prepared.sandbox.enter(prepared.state.as_ref().map(AsFd::as_fd))?;
     user.iter().for_each(|user| log::info(format_args!("{user}")));
     match landlock {
         None => {}
@@ -61,6 +64,8 @@ struct Prepared<'c> {
     checked_unix_s: i64,
     access_list: Option<SharedAccessList>,
     sockets: Sockets,
+    /// `None` if the swarms are not kept on disk.
+    state: Option<StateDirectory>,
     /// `None` without /proc.
     proc_files: Option<ProcFiles>,
 }
@@ -107,6 +112,7 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared<'_>> {
     let tls = load_tls(&config.tls, &files)?;
     let access_list = load_access_list(&config.access, &files)?;
     warn(config.warning().as_slice());
+    let state = ConfiguredState::of(&config.state).map(|it| it.open()).transpose()?;
     let sockets = open_sockets(config, inherited, &sandbox, workers)?;
     let proc_files = if sockets.admin.is_empty() { None } else { ProcFiles::open().ok() };
     Ok(Prepared {
@@ -120,6 +126,7 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared<'_>> {
         checked_unix_s,
         access_list,
         sockets,
+        state,
         proc_files,
     })
 }
@@ -180,6 +187,16 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let clock = Clock::start();
     let tls = prepared.tls.map(Arc::new);
     let access_list = prepared.access_list.map(Arc::new);
+    if let Some(directory) = &prepared.state
+        && !state::lock(directory, config, (&signals, &prepared.notifier))?
+    {
+        return Ok(());
+    }
+    let load = |directory| state::load(directory, config, access_list.as_deref(), clock);
+    let (swarms, saver) = match prepared.state.map(load) {
+        None => (Arc::new(new_swarms(config)), None),
+        Some((swarms, saver)) => (swarms, Some(saver)),
+    };
     let parts = WorkersParts {
         config,
         engine: prepared.engine,
@@ -188,6 +205,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         connections_max,
         tls: tls.as_deref(),
         access_list: access_list.as_deref(),
+        swarms,
         clock,
     };
     let workers = Workers::start(&parts, groups)?;
@@ -204,6 +222,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         stop: Arc::clone(&workers.stop),
         process: prepared.proc_files,
         reload_health: Arc::clone(&reload_health),
+        state: saver.as_ref().map(|saver| Arc::clone(&saver.status)),
     };
     serve_admin(admin, parts)?;
     let addresses: Vec<String> =
@@ -220,6 +239,10 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         thread: Arc::clone(&reloads),
     };
     reloader.start()?;
+    saver
+        .as_ref()
+        .map_or(Ok(()), StateSaver::start)
+        .context("cannot start the thread of the state")?;
     let supervisor = Supervisor {
         signals,
         reloads: Arc::clone(&reloads),
@@ -229,12 +252,19 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         counters: workers.counters.clone(),
         clock,
     };
-    supervisor.run();
+    let signals = supervisor.run();
+    saver.iter().for_each(|saver| saver.stop());
     reloads.notifier.stopping("answering what is in flight");
     log::info(format_args!("stopping: answering what is in flight"));
     // Removes the Unix sockets: a client that connects from now on is refused at once.
     drop(http);
-    workers.stop()
+    let stopped = workers.stop();
+    if let Some(saver) = &saver {
+        state::save(saver, &signals, &reloads.notifier);
+    }
+    stopped?;
+    log::info(format_args!("stopped"));
+    Ok(())
 }
 
 /// What the statistics tell that does not change.

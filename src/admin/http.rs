@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("page.html");
 /// their hashes, and fetch from this listener. A test computes the hashes.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-Fb8hg+WHo8gRjC3HtNj242tWSefcQHLmLuiSdJ9sFEY='; \
-    script-src 'sha256-SGgxUjKziYHDhMJdkwMAp98J4qtUL5GTLCf/Sfut2yc='; \
+    script-src 'sha256-s5/NA5/pvUfcQFh70oYlj2wal4xJUfCvPbQ7IFIOaoc='; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const BOUNDS: Bounds = Bounds {
@@ -125,7 +125,7 @@ fn write(response: &AdminResponse, head_only: bool) -> Vec<u8> {
 fn route(source: &StatsSource, path: &[u8], query: &[u8]) -> AdminResponse {
     match path {
         b"/" => AdminResponse::ok(HTML, PAGE),
-        b"/health" => health(source.health(), source.parts.reload_health.problem()),
+        b"/health" => health(source),
         b"/metrics" => AdminResponse::ok(PROMETHEUS, prometheus::write(&source.snapshot())),
         b"/stats.json" => json_response(json::stats(&source.snapshot())),
         b"/top.json" => match parse_top_query(query) {
@@ -146,21 +146,25 @@ fn json_response(body: serde_json::Result<String>) -> AdminResponse {
     }
 }
 
-/// A reload that is not possible is no reason to stop sending clients here: it is only reported.
-fn health(health: Health, obstacle: Option<&str>) -> AdminResponse {
+/// A reload that is not possible, or a state that cannot be written, is no reason to stop sending
+/// clients here: it is only reported.
+fn health(source: &StatsSource) -> AdminResponse {
     const UNAVAILABLE: &str = "503 Service Unavailable";
-    match (health, obstacle) {
-        (Health::Good, None) => AdminResponse::ok(TEXT, "ok\n"),
-        (Health::Good, Some(why)) => AdminResponse::ok(
-            TEXT,
-            format!("ok\ncertificates and access list cannot be reloaded: {why}\n"),
-        ),
-        (Health::Draining, _) => AdminResponse::text(UNAVAILABLE, "draining\n"),
-        (Health::Stuck { worker, silence_s }, _) => AdminResponse::text(
-            UNAVAILABLE,
-            format!("worker {worker} is stuck for {silence_s} seconds\n"),
-        ),
+    let mut text = match source.health() {
+        Health::Good => "ok\n".to_owned(),
+        Health::Draining => return AdminResponse::text(UNAVAILABLE, "draining\n"),
+        Health::Stuck { worker, silence_s } => {
+            let what = format!("worker {worker} is stuck for {silence_s} seconds\n");
+            return AdminResponse::text(UNAVAILABLE, what);
+        }
+    };
+    if let Some(why) = source.parts.reload_health.problem() {
+        text += &format!("certificates and access list cannot be reloaded: {why}\n");
     }
+    if let Some(why) = source.parts.state.as_ref().and_then(|state| state.report().problem) {
+        text += &format!("the swarms are not kept on disk: {why}\n");
+    }
+    AdminResponse::ok(TEXT, text)
 }
 
 /// The order and the number of torrents that a query as in `by=seeders&n=10` asks `/top.json` for.

@@ -9,6 +9,7 @@ use super::stats::{Health, Snapshot};
 use crate::metrics::Counters;
 use crate::metrics::histogram::{BUCKET_BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::{RequestOutcome, RequestType, Resumption};
+use crate::state::StateReport;
 use crate::tls::CertificateStatus;
 
 /// An object with these keys, in this order: a value of a struct that has no other use. Each of
@@ -59,9 +60,11 @@ pub(super) fn stats(snapshot: &Snapshot<'_>) -> Result<String, Error> {
             request: quantiles(&counters.latencies),
             turn: quantiles(&counters.turns),
         },
-        // Without an access list or /proc there is no such key.
+        // Without an access list, a state file or /proc there is no such key.
         #[serde(flatten)]
         access_list: access_list,
+        #[serde(flatten)]
+        state: snapshot.state.as_ref().map(|report| object! { state: state(report), }),
         #[serde(flatten)]
         process: snapshot.usage.map(|usage| object! { process: usage, }),
         stuck: stuck,
@@ -136,6 +139,20 @@ fn tls(snapshot: &Snapshot<'_>) -> impl Serialize {
         handshakes_resumed: handshakes.sum(|(_, kind)| kind == Resumption::Resumed),
         handshakes_failed: snapshot.counters.handshakes_failed.get(),
         certificates: snapshot.certificates.iter().map(certificate).collect::<Vec<_>>(),
+    }
+}
+
+/// Null for times that are not known.
+fn state(report: &StateReport) -> impl Serialize {
+    object! {
+        file: report.path.display().to_string(),
+        interval_seconds: report.interval_s,
+        written: report.written_unix_s,
+        bytes: report.bytes,
+        write_seconds: (report.writes > 0).then_some(report.took.as_secs_f64()),
+        writes: report.writes,
+        failures: report.failures,
+        problem: report.problem.clone(),
     }
 }
 

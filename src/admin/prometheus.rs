@@ -15,6 +15,7 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
     write_tls(&mut text, snapshot);
     write_swarms(&mut text, snapshot);
     write_access(&mut text, snapshot);
+    write_state(&mut text, snapshot);
     write_process(&mut text, snapshot);
     text.0
 }
@@ -185,6 +186,33 @@ fn write_access(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
         .value(access.loaded_unix_s);
     text.gauge("annulus_access_list_age_seconds Time since the access list was read.")
         .value((snapshot.unix_s - access.loaded_unix_s).max(0));
+}
+
+fn write_state(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
+    let Some(state) = &snapshot.state else { return };
+    text.gauge("annulus_state_interval_seconds Time between two writes of the swarms to disk.")
+        .value(state.interval_s);
+    text.counter("annulus_state_writes_total Writes of the swarms that have succeeded.")
+        .value(state.writes);
+    text.counter(
+        "annulus_state_write_failures_total Writes of the swarms that have failed: the log and \
+         /health say why.",
+    )
+    .value(state.failures);
+    if let Some(written_unix_s) = state.written_unix_s {
+        text.gauge("annulus_state_written_timestamp_seconds When the state file was written.")
+            .value(written_unix_s);
+        text.gauge("annulus_state_age_seconds Time since the state file was written.")
+            .value((snapshot.unix_s - written_unix_s).max(0));
+        text.gauge("annulus_state_size_bytes Bytes of the state file.").value(state.bytes);
+    }
+    if state.writes > 0 {
+        text.gauge(
+            "annulus_state_write_duration_seconds How long the last write of the swarms took, \
+             with its pauses.",
+        )
+        .value(state.took.as_secs_f64());
+    }
 }
 
 fn write_process(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
 use crate::metrics::Counters;
 use crate::os::ReloadHealth;
+use crate::state::{StateReport, StateStatus};
 use crate::tls::{CertificateStatus, TlsContext};
 use annulus_swarm::{InfoHash, Ranking, SwarmStats, Swarms};
 
@@ -78,6 +79,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) certificates: Vec<CertificateStatus>,
     /// Why certificates and access list cannot be reloaded, and the cure.
     pub(super) obstacle: Option<&'static str>,
+    /// None if the swarms are not kept on disk.
+    pub(super) state: Option<StateReport>,
 }
 
 /// What a [`StatsSource`] reads.
@@ -93,6 +96,8 @@ pub struct StatsParts {
     pub stop: Arc<AtomicBool>,
     pub process: Option<ProcFiles>,
     pub reload_health: Arc<ReloadHealth>,
+    /// None if the swarms are not kept on disk.
+    pub state: Option<Arc<StateStatus>>,
 }
 
 /// Takes snapshots and searches for the largest torrents. It stops no worker.
@@ -133,6 +138,7 @@ impl StatsSource {
             access: access.as_ref().map(|access| access.status()),
             certificates: tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().status()),
             obstacle: self.parts.reload_health.problem(),
+            state: self.parts.state.as_ref().map(|state| state.report()),
         }
     }
 

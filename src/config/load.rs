@@ -41,6 +41,7 @@ const BOUNDS: &[NumericKey] = &[
     NumericKey("limits.requests_per_second", 0, REQUESTS_PER_SECOND_MAX as u64, "requests"),
     NumericKey("limits.request_burst", 0, REQUESTS_PER_SECOND_MAX as u64 * 60, "requests"),
     NumericKey("limits.ipv6_prefix", 32, 64, "bits"),
+    NumericKey("state.interval", 10, 86_400, "seconds"),
 ];
 
 impl Config {
@@ -75,14 +76,15 @@ impl Config {
             *chain = directory.join(&*chain);
             *key = directory.join(&*key);
         }
-        let cluster = &mut config.cluster;
+        let Config { access, privileges, cluster, state, .. } = &mut config;
         for path in [
-            &mut config.access.file,
-            &mut config.privileges.chroot,
+            &mut access.file,
+            &mut privileges.chroot,
             &mut cluster.credentials_file,
             &mut cluster.ca_file,
             &mut cluster.certificate,
             &mut cluster.key,
+            &mut state.file,
         ] {
             if !path.as_os_str().is_empty() {
                 *path = directory.join(&*path);
@@ -117,7 +119,7 @@ impl Config {
         for (certificate, location) in self.tls.certificates.iter_mut().zip(entries) {
             certificate.place = location;
         }
-        let Config { access, privileges, cluster, .. } = self;
+        let Config { access, privileges, cluster, state, .. } = self;
         if !cluster.servers.is_empty() {
             cluster.places.server = document.location("cluster.server");
         }
@@ -133,6 +135,7 @@ impl Config {
             ("cluster.ca_file", ca, &mut places.ca_file),
             ("cluster.certificate", certificate, &mut places.certificate),
             ("cluster.key", cluster.key.as_os_str(), &mut places.key),
+            ("state.file", state.file.as_ref(), &mut state.place),
         ] {
             if !value.is_empty() {
                 *place = document.location(key);

@@ -6,14 +6,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use annulus_ring::{EngineChoice, ListenAddress};
 use ipnet::IpNet;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::addresses::is_public;
-use crate::limits::{LISTENERS_MAX, LOCATION_BYTES_MAX, UNIX_PATH_BYTES_MAX};
+use crate::limits::{LISTENERS_MAX, LOCATION_BYTES_MAX, STATE_NAME_BYTES_MAX, UNIX_PATH_BYTES_MAX};
 use crate::log::{Format, Level};
 use crate::suggest::{did_you_mean, suggest};
 
@@ -222,6 +222,16 @@ pub(super) fn path<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Err
 pub(super) fn path_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
     let allowed = |text: &str| text.is_empty() || is_path(text);
     path_text(from, "the path of a file, in quotes, or \"\"", allowed)
+}
+
+/// The path of a file that the tracker makes, so that it must have a name.
+pub(super) fn file_path_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    let allowed = |text: &str| {
+        let name = Path::new(text).file_name().unwrap_or_default();
+        let is_name = (1..=STATE_NAME_BYTES_MAX).contains(&name.len());
+        text.is_empty() || is_path(text) && !text.ends_with('/') && is_name
+    };
+    path_text(from, "the path of a file (not of a directory), in quotes, or \"\"", allowed)
 }
 
 fn path_text<'de, D: Deserializer<'de>>(

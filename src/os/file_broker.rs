@@ -43,7 +43,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::set_name;
 
 use super::channel::Channel;
-use super::landlock;
+use super::landlock::{self, FileRights};
 use super::privileges::{Ids, drop_privileges};
 
 use crate::limits::FILE_BROKER_TIMEOUT_S;
@@ -192,7 +192,8 @@ pub fn run_file_broker(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let dropped = drop_privileges(Some(ids), true);
     if use_landlock {
         // The tracker is refused the same and says so.
-        let _ = landlock::restrict(&[PathBuf::from("/")], &[]);
+        let readable = &[PathBuf::from("/")];
+        let _ = landlock::restrict(FileRights { readable, ..FileRights::default() });
     }
     match dropped {
         Ok(()) if channel.send(READY, None).is_ok() => serve(&channel, &paths),

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 
 use crate::limits::SYMLINKS_MAX;
@@ -15,15 +16,25 @@ use crate::limits::SYMLINKS_MAX;
 /// The newest that the tracker was tested with. Linux 5.13 has the first, 6.15 this one.
 const ABI_KNOWN: ABI = ABI::V7;
 
-/// Forbids this process, and the threads that it starts later, every use of files but reading those
-/// beneath `readable` and removing those beneath `removable`, binding and connecting by TCP,
-/// connecting to abstract sockets, and signals to others. Open descriptors stay usable. Returns a
-/// line about what the kernel supports of that.
+/// What may still be done with files.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FileRights<'a> {
+    /// Files beneath these directories may be read.
+    pub(super) readable: &'a [PathBuf],
+    /// Files beneath these directories may be removed.
+    pub(super) removable: &'a [PathBuf],
+    /// Files beneath this directory may be made, written, read, renamed and removed.
+    pub(super) state: Option<BorrowedFd<'a>>,
+}
+
+/// Forbids this process, and the threads that it starts later, every use of files but `rights`,
+/// binding and connecting by TCP, connecting to abstract sockets, and signals to others. Open
+/// descriptors stay usable. Returns a line about what the kernel supports of that.
 ///
 /// # Errors
 /// The kernel has Landlock and refuses it.
-pub(super) fn restrict(readable: &[PathBuf], removable: &[PathBuf]) -> Result<String, String> {
-    let status = rules(readable, removable).map_err(|error| error.to_string())?;
+pub(super) fn restrict(rights: FileRights<'_>) -> Result<String, String> {
+    let status = rules(rights).map_err(|error| error.to_string())?;
     Ok(match status {
         LandlockStatus::NotImplemented => "no Landlock: the kernel has none".to_string(),
         LandlockStatus::NotEnabled => {
@@ -38,7 +49,11 @@ pub(super) fn restrict(readable: &[PathBuf], removable: &[PathBuf]) -> Result<St
     })
 }
 
-fn rules(readable: &[PathBuf], removable: &[PathBuf]) -> Result<LandlockStatus, RulesetError> {
+fn rules(rights: FileRights<'_>) -> Result<LandlockStatus, RulesetError> {
+    let FileRights { readable, removable, state } = rights;
+    // To rename within a directory is to make in it and to remove from it.
+    let kept = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::RemoveFile;
+    let state = state.map(|directory| Ok::<_, RulesetError>(PathBeneath::new(directory, kept)));
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI_KNOWN))?
         .handle_access(AccessNet::from_all(ABI_KNOWN))?
@@ -46,6 +61,7 @@ fn rules(readable: &[PathBuf], removable: &[PathBuf]) -> Result<LandlockStatus, 
         .create()?
         .add_rules(path_beneath_rules(readable, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(removable, AccessFs::RemoveFile))?
+        .add_rules(state)?
         .restrict_self()?;
     Ok(status.landlock)
 }

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, chroot};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::file_broker::FileBroker;
 use super::file_source::FileSource;
+use super::landlock::FileRights;
 use super::privileges::{Ids, drop_privileges, may_change_user};
 use super::{accounts, landlock};
 use crate::config::{AccessMode, CertificateFiles, Config, PrivilegesConfig};
@@ -74,11 +76,12 @@ impl Sandbox<'_> {
     }
 
     /// Enters the sandbox for good. To be called before a thread is started, so that it holds for
-    /// all of them. Afterwards nothing can be opened, except by the file source.
+    /// all of them. Afterwards nothing can be opened, except by the file source and in the directory
+    /// of the state file, if there is one.
     ///
     /// # Errors
     /// It fails, or a privilege is left: the process must not go on.
-    pub fn enter(&self) -> anyhow::Result<SandboxReport> {
+    pub fn enter(&self, state: Option<BorrowedFd<'_>>) -> anyhow::Result<SandboxReport> {
         let PrivilegesConfig { user, chroot: directory, landlock, places, .. } = self.config;
         if !directory.as_os_str().is_empty() {
             chroot(directory).and_then(|()| env::set_current_dir("/")).map_err(|error| {
@@ -103,7 +106,8 @@ impl Sandbox<'_> {
                 Some(_) => Vec::new(),
                 None => landlock::directories(&self.paths),
             };
-            landlock::restrict(&readable, &self.socket_directories)
+            let removable = &self.socket_directories;
+            landlock::restrict(FileRights { readable: &readable, removable, state })
         };
         Ok(SandboxReport { user, landlock: landlock.then(restrict) })
     }

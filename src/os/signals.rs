@@ -22,7 +22,8 @@ pub(crate) enum Signal {
 const PENDING_MAX: usize = 8;
 
 /// The signals of [`Signal`]. They are blocked in every thread that starts later and in every
-/// program that this one executes, so none of them interrupts or ends any.
+/// program that this one executes, so none of them interrupts or ends any. So is SIGXFSZ, which would
+/// end a process that writes beyond the limit of file sizes: the write fails instead.
 #[derive(Debug)]
 pub(crate) struct Signals(SignalFd);
 
@@ -37,6 +38,7 @@ impl Signals {
         ];
         let signals = SigSet::from_iter(numbers);
         signals.thread_block()?;
+        SigSet::from(SignalNumber::SIGXFSZ).thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Signals(SignalFd::with_flags(&signals, flags)?))
     }

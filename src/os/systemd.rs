@@ -159,6 +159,13 @@ impl Notifier {
         self.send(&format!("STOPPING=1\nSTATUS={status}"), SendFlags::DONTWAIT);
     }
 
+    /// The start or the stop takes longer: the manager is to wait for this time from now on. Does not
+    /// wait.
+    pub(crate) fn extend(&self, time: Duration, status: &str) {
+        let usec = time.as_micros();
+        self.send(&format!("EXTEND_TIMEOUT_USEC={usec}\nSTATUS={status}"), SendFlags::DONTWAIT);
+    }
+
     /// Resets the watchdog. Does not wait.
     pub(crate) fn alive(&self) {
         self.send("WATCHDOG=1", SendFlags::DONTWAIT);

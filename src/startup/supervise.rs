@@ -30,8 +30,8 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Returns after a signal to stop.
-    pub(super) fn run(mut self) {
+    /// Returns after a signal to stop, with what waits for further ones.
+    pub(super) fn run(mut self) -> Signals {
         let mut watchdog = self.watchdog();
         loop {
             // The first check comes before a wait: the broker may have ended earlier.
@@ -56,6 +56,7 @@ impl Supervisor {
             }
         }
         self.reloads.stop();
+        self.signals
     }
 
     fn check_broker(&mut self) {

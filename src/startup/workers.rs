@@ -43,6 +43,7 @@ pub(super) struct WorkersParts<'a> {
     pub(super) connections_max: usize,
     pub(super) tls: Option<&'a TlsContext>,
     pub(super) access_list: Option<&'a SharedAccessList>,
+    pub(super) swarms: Arc<Swarms>,
     pub(super) clock: Clock,
 }
 
@@ -74,7 +75,7 @@ impl Workers {
         let mut workers = Workers {
             threads: Vec::new(),
             counters: (0..count).map(|_| Arc::default()).collect(),
-            swarms: new_swarms(config),
+            swarms: Arc::clone(&parts.swarms),
             stop: Arc::default(),
             evictions: Arc::new(EvictionCoordinator::new(Arc::new(limit), &wakers)),
             clients: rate_limit.map(|it| Arc::new(ClientTable::new(it, RandomState::new()))),
@@ -177,12 +178,12 @@ impl Workers {
                 Err(_) => bail!("a worker panicked"),
             }
         }
-        log::info(format_args!("stopped"));
         Ok(())
     }
 }
 
-fn new_swarms(config: &Config) -> Arc<Swarms> {
+/// Empty swarms, as configured.
+pub(super) fn new_swarms(config: &Config) -> Swarms {
     let swarms = Swarms::new(
         SwarmConfig {
             torrents_max: config.swarms.max_torrents as u64,
@@ -194,10 +195,10 @@ fn new_swarms(config: &Config) -> Arc<Swarms> {
         RandomState::new(),
     );
     let exempt = config.limits.exempt.clone();
-    Arc::new(match exempt.is_empty() {
+    match exempt.is_empty() {
         true => swarms,
         false => swarms.with_exemption(move |ip| exempt.iter().any(|range| range.contains(&ip))),
-    })
+    }
 }
 
 /// The start of a worker: its engine, with a line for the log, or why it has none.

@@ -53,12 +53,22 @@ def for_runtime(profile):
 def bundle(directory, profile, program, arguments):
     root = directory / "rootfs"
     root.mkdir()
-    user, entry = None, None
+    user, entry, environment, volumes = None, None, [], []
     for name, value in last_stage():
-        if name == "COPY":
+        if name == "COPY" and "/annulus.static" in value.split():
             # What the first stage has built is the program under test.
             target = value.split()[-1]
             shutil.copy2(program, root / target.lstrip("/"))
+        elif name == "COPY":
+            # The other is an empty directory.
+            target = root / value.split()[-1].lstrip("/")
+            target.mkdir(parents=True)
+            owner = next(it for it in value.split() if it.startswith("--chown="))
+            os.chown(target, *(int(number) for number in owner[len("--chown=") :].split(":")))
+        elif name == "ENV":
+            environment.append(value)
+        elif name == "VOLUME":
+            volumes.append(value)
         elif name == "USER":
             user = [int(number) for number in value.split(":")]
         elif name == "ENTRYPOINT":
@@ -68,8 +78,13 @@ def bundle(directory, profile, program, arguments):
         {"destination": "/proc", "type": "proc", "source": "proc"},
         {"destination": config, "type": "bind", "source": config, "options": ["rbind", "ro"]},
     ]
+    # A volume without a name is a copy of the image's directory; the rest is read-only.
+    for volume in volumes:
+        source = str(root / volume.lstrip("/"))
+        mounts.append({"destination": volume, "type": "bind", "source": source, "options": ["rbind"]})
     process = {
         "args": entry + arguments,
+        "env": environment,
         "cwd": "/",
         "user": {"uid": user[0], "gid": user[1]},
         "noNewPrivileges": True,
@@ -81,7 +96,7 @@ def bundle(directory, profile, program, arguments):
     spec = {
         "ociVersion": "1.0.2",
         "process": process,
-        "root": {"path": "rootfs"},
+        "root": {"path": "rootfs", "readonly": True},
         "mounts": mounts,
         "linux": linux,
     }
