@@ -35,6 +35,7 @@ mod scrape_cursor;
 mod shard;
 mod snapshot;
 mod stats;
+mod store;
 mod sweep;
 mod table;
 mod time;

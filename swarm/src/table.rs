@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use super::address_policy::AddressPolicy;
 use super::eviction::UnconfirmedCounts;
 use super::sample::SampleRequest;
-use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX, Torrent};
+use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX};
+use super::store::{Arrival, StoredPeer};
 use super::time::Ticks;
 use super::{
     AnnounceRequest, CapacityError, InfoHash, PeerEvent, Random, Replaced, Sample, SwarmConfig,
@@ -35,7 +36,7 @@ const _: () = assert!(size_of::<CacheAligned>() == 128);
 /// A counter on cache lines of its own.
 #[repr(align(128))]
 #[derive(Debug)]
-struct AlignedCounter(AtomicU64);
+pub(super) struct AlignedCounter(AtomicU64);
 
 impl AlignedCounter {
     const fn new() -> AlignedCounter {
@@ -43,7 +44,7 @@ impl AlignedCounter {
     }
 
     /// Adds one unless the count is `max` already; returns whether it did.
-    fn add_below(&self, max: u64) -> bool {
+    pub(super) fn add_below(&self, max: u64) -> bool {
         let more = |count| (count < max).then_some(count + 1);
         // Relaxed: the counters order nothing, what they count is behind a lock.
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
@@ -53,7 +54,7 @@ impl AlignedCounter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn subtract(&self, count: u64) {
+    pub(super) fn subtract(&self, count: u64) {
         if count > 0 {
             self.0.fetch_sub(count, Ordering::Relaxed);
         }
@@ -69,45 +70,22 @@ impl AlignedCounter {
 #[derive(Debug)]
 pub struct Swarms {
     shards: Box<[CacheAligned]>,
-    torrents: AlignedCounter,
-    peers: AlignedCounter,
+    pub(super) torrents: AlignedCounter,
+    pub(super) peers: AlignedCounter,
     lock_waits: AlignedCounter,
     pub(super) unconfirmed: UnconfirmedCounts,
-    config: SwarmConfig,
+    pub(super) config: SwarmConfig,
     pub(super) ticks: Ticks,
-    addresses: Arc<AddressPolicy>,
+    pub(super) addresses: Arc<AddressPolicy>,
     pub(super) secret: RandomState,
 }
 
-/// What the steps of one announce share.
-struct PendingAnnounce<'a> {
+/// What the answer to an announce needs.
+struct Answer<'a> {
     request: &'a AnnounceRequest,
-    /// The keyed hash of the info hash.
-    hash: u64,
-    stamp: u8,
     random: &'a mut Random,
     sample: &'a mut Sample,
 }
-
-impl PendingAnnounce<'_> {
-    /// Whether the announce reports the end of a download: the peer was no seeder before.
-    fn completes(&self, was_seeder: bool) -> bool {
-        self.request.event == PeerEvent::Completed && self.request.seeder && !was_seeder
-    }
-}
-
-/// A peer that is stored.
-#[derive(Clone, Copy, Debug)]
-struct StoredPeer {
-    /// Its row among the peers of its address family.
-    row: usize,
-    /// Whether it replaced another peer of its address.
-    replaced: bool,
-}
-
-/// Shards tried for one eviction. One usually suffices; another thread may have taken its
-/// unconfirmed torrents, or there may be too few of them in a large shard to hit one.
-const SHARDS_TRIED_MAX: usize = 2;
 
 impl Swarms {
     /// Empty tables. Anybody who knows `secret` can choose keys that make them slow: it must be
@@ -154,23 +132,43 @@ impl Swarms {
         let row = shard.find(hash, &request.info_hash);
         if request.event == PeerEvent::Stopped {
             return match row {
-                Some(row) => self.remove_peer(&mut shard, row, request),
+                Some(row) => self.remove_peer(&mut shard, row, &request.peer).0,
                 None => TorrentCounts::default(),
             };
         }
-        let stamp = self.ticks.stamp(now);
-        let mut context = PendingAnnounce { request, hash, stamp, random, sample };
+        let arrival = Arrival::announced(request, self.ticks.stamp(now));
         if let Some(row) = row {
-            return self.announce_known(&mut shard, row, &mut context);
+            let answer = Answer { request, random, sample };
+            return self.announce_known(&mut shard, row, &arrival, answer);
         }
         match self.reserve_torrent(&shard) {
-            Ok(()) => self.create_torrent(&mut shard, &context),
+            Ok(()) => self.create_torrent(&mut shard, hash, &arrival),
             Err(CapacityError::Torrents) => {
                 drop(shard);
-                self.create_by_eviction(&mut context)
+                self.announce_by_eviction(hash, &arrival, Answer { request, random, sample })
             }
             Err(error) => {
                 sample.set_capacity_error(error);
+                TorrentCounts::default()
+            }
+        }
+    }
+
+    /// Creates the torrent of an announce in place of an unconfirmed one.
+    fn announce_by_eviction(
+        &self,
+        hash: u64,
+        arrival: &Arrival<'_>,
+        answer: Answer<'_>,
+    ) -> TorrentCounts {
+        match self.evict_for(hash, arrival.info_hash, answer.random) {
+            Ok((mut shard, None)) => {
+                answer.sample.set_replaced(Replaced::Torrent);
+                self.create_torrent(&mut shard, hash, arrival)
+            }
+            Ok((mut shard, Some(row))) => self.announce_known(&mut shard, row, arrival, answer),
+            Err(error) => {
+                answer.sample.set_capacity_error(error);
                 TorrentCounts::default()
             }
         }
@@ -202,21 +200,17 @@ impl Swarms {
         sum
     }
 
-    /// An announce for the torrent at `row`.
+    /// Answers an announce for the torrent at `row`.
     fn announce_known(
         &self,
         shard: &mut Shard,
         row: usize,
-        context: &mut PendingAnnounce<'_>,
+        arrival: &Arrival<'_>,
+        answer: Answer<'_>,
     ) -> TorrentCounts {
-        let was_unconfirmed = shard.torrent(row).peers.is_unconfirmed();
-        let stored = self.store(shard, row, context);
-        // A second announce confirms the torrent even if there was no room for its peer.
-        if was_unconfirmed {
-            self.mark_confirmed(shard, row);
-        }
+        let stored = self.store_and_confirm(shard, row, arrival);
         let torrent = shard.torrent(row);
-        let PendingAnnounce { request, random, sample, .. } = context;
+        let Answer { request, random, sample } = answer;
         sample.fill(
             &SampleRequest {
                 peers: &torrent.peers,
@@ -233,173 +227,6 @@ impl Swarms {
             Err(error) => sample.set_capacity_error(error),
         }
         torrent.counts()
-    }
-
-    /// Marks the torrent at `row` as confirmed.
-    fn mark_confirmed(&self, shard: &mut Shard, row: usize) {
-        shard.mark_confirmed(row);
-        let hash = keyed_hash(&self.secret, &shard.torrent(row).info_hash);
-        self.unconfirmed.set(shard_of(hash), shard.unconfirmed());
-    }
-
-    /// Removes a peer that leaves from the torrent at `row`, if it is there.
-    fn remove_peer(
-        &self,
-        shard: &mut Shard,
-        row: usize,
-        request: &AnnounceRequest,
-    ) -> TorrentCounts {
-        let torrent = shard.torrent_mut(row);
-        let was_unconfirmed = torrent.peers.is_unconfirmed();
-        let removed = torrent.peers.remove(&request.peer);
-        let counts = torrent.counts();
-        if let Some(was_seeder) = removed {
-            self.peers.subtract(1);
-            shard.stats.remove_peer(&request.peer, was_seeder);
-            if was_unconfirmed {
-                self.mark_confirmed(shard, row);
-            }
-        }
-        // A torrent with downloads stays until the sweep visits it: peers often leave and come
-        // back.
-        if counts == TorrentCounts::default() {
-            shard.remove(row, &self.secret);
-            self.torrents.subtract(1);
-        }
-        counts
-    }
-
-    /// Counts a new torrent of a shard and its first peer, if there is room for both.
-    fn reserve_torrent(&self, shard: &Shard) -> Result<(), CapacityError> {
-        if self.config.peers_per_torrent_max == 0 {
-            return Err(CapacityError::PeersPerTorrent);
-        }
-        if shard.is_full() || !self.torrents.add_below(self.config.torrents_max) {
-            return Err(CapacityError::Torrents);
-        }
-        if !self.peers.add_below(self.config.peers_max) {
-            self.torrents.subtract(1);
-            return Err(CapacityError::Peers);
-        }
-        Ok(())
-    }
-
-    /// Creates a torrent with its first peer; both are counted already.
-    fn create_torrent(&self, shard: &mut Shard, context: &PendingAnnounce<'_>) -> TorrentCounts {
-        let request = context.request;
-        let row = shard.insert(context.hash, request.info_hash);
-        let torrent = shard.torrent_mut(row);
-        torrent.peers.add(&request.peer, request.seeder, context.stamp, &self.addresses);
-        torrent.downloaded = u32::from(context.completes(false));
-        let counts = torrent.counts();
-        shard.stats.add_peer(&request.peer, request.seeder);
-        shard.stats.completed += u64::from(counts.downloaded);
-        shard.mark_unconfirmed(row);
-        self.unconfirmed.set(shard_of(context.hash), shard.unconfirmed());
-        counts
-    }
-
-    /// Removes a random unconfirmed torrent; returns whether one was found. The torrent and its
-    /// peer stay counted in the totals: the caller puts others in their place.
-    ///
-    /// Reads the count of each shard and visits at most 256 torrents.
-    fn evict_unconfirmed(&self, random: &mut Random) -> bool {
-        (0..SHARDS_TRIED_MAX).any(|_| {
-            let Some(number) = self.unconfirmed.draw(random) else { return false };
-            let mut shard = self.lock(number);
-            let Some(row) = shard.pick_unconfirmed(random) else { return false };
-            let (torrent, stats) = shard.torrent_and_stats(row);
-            stats.subtract_peers(torrent.peers.peer_counts(), Default::default());
-            shard.remove(row, &self.secret);
-            self.unconfirmed.set(number, shard.unconfirmed());
-            true
-        })
-    }
-
-    /// Creates a torrent with its first peer in place of an unconfirmed torrent, if there is one.
-    fn create_by_eviction(&self, context: &mut PendingAnnounce<'_>) -> TorrentCounts {
-        if !self.evict_unconfirmed(context.random) {
-            context.sample.set_capacity_error(CapacityError::Torrents);
-            return TorrentCounts::default();
-        }
-        let mut shard = self.lock(shard_of(context.hash));
-        let row = shard.find(context.hash, &context.request.info_hash);
-        if row.is_none() && !shard.is_full() {
-            context.sample.set_replaced(Replaced::Torrent);
-            return self.create_torrent(&mut shard, context);
-        }
-        // Another thread has created the torrent meanwhile, or the shard is full.
-        self.torrents.subtract(1);
-        self.peers.subtract(1);
-        if let Some(row) = row {
-            return self.announce_known(&mut shard, row, context);
-        }
-        context.sample.set_capacity_error(CapacityError::Torrents);
-        TorrentCounts::default()
-    }
-
-    /// Updates a peer of the torrent at `row`, or adds it if it is new and there is room.
-    fn store(
-        &self,
-        shard: &mut Shard,
-        row: usize,
-        context: &PendingAnnounce<'_>,
-    ) -> Result<StoredPeer, CapacityError> {
-        let AnnounceRequest { peer, seeder, .. } = context.request;
-        let (torrent, stats) = shard.torrent_and_stats(row);
-        let (was_seeder, stored) = match torrent.peers.refresh(peer, *seeder, context.stamp) {
-            Some((was_seeder, row)) => {
-                if was_seeder != *seeder {
-                    stats.remove_peer(peer, was_seeder);
-                    stats.add_peer(peer, *seeder);
-                }
-                (was_seeder, StoredPeer { row, replaced: false })
-            }
-            None => (false, self.add(torrent, stats, context)?),
-        };
-        if context.completes(was_seeder) {
-            torrent.downloaded = torrent.downloaded.saturating_add(1);
-            stats.completed += 1;
-        }
-        Ok(stored)
-    }
-
-    /// Adds a new peer to a torrent. If its address is at its limit, it replaces that address's
-    /// oldest peer; otherwise there must be room.
-    fn add(
-        &self,
-        torrent: &mut Torrent,
-        stats: &mut SwarmStats,
-        context: &PendingAnnounce<'_>,
-    ) -> Result<StoredPeer, CapacityError> {
-        let AnnounceRequest { peer, seeder, .. } = context.request;
-        let (peers, stamp) = (&mut torrent.peers, context.stamp);
-        let limit = self.addresses.limit_of(peer);
-        let same_address = limit.and_then(|_| peers.same_address(peer, &self.addresses, stamp));
-        let same_address = same_address.unwrap_or_default();
-        let is_over = limit.is_some_and(|limit| same_address.count >= limit);
-        let replaced =
-            if is_over { peers.replace(same_address.oldest, peer, *seeder, stamp) } else { None };
-        let row = match replaced {
-            Some((was_seeder, row)) => {
-                stats.remove_peer(peer, was_seeder);
-                row
-            }
-            None => {
-                if peers.len() >= self.config.peers_per_torrent_max as usize {
-                    return Err(CapacityError::PeersPerTorrent);
-                }
-                if !self.peers.add_below(self.config.peers_max) {
-                    return Err(CapacityError::Peers);
-                }
-                peers.add(peer, *seeder, stamp, &self.addresses)
-            }
-        };
-        stats.add_peer(peer, *seeder);
-        if same_address.count > 0 {
-            peers.set_latest(peer, row);
-        }
-        Ok(StoredPeer { row, replaced: replaced.is_some() })
     }
 
     /// Locks a shard. If a thread panicked while it held the lock, the shard is still memory safe
@@ -424,7 +251,7 @@ impl Swarms {
 }
 
 /// The highest bits of the hash number the shard; the shard's index uses the lowest.
-fn shard_of(hash: u64) -> usize {
+pub(super) fn shard_of(hash: u64) -> usize {
     (hash >> (u64::BITS - SHARD_BITS)) as usize
 }
 

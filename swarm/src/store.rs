@@ -1,0 +1,193 @@
+//! Storing an announced peer: in its torrent or a new one, if there is room.
+
+use super::shard::{Shard, Torrent};
+use super::table::{Swarms, shard_of};
+use super::{
+    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, SwarmStats, TorrentCounts,
+    keyed_hash,
+};
+
+/// A peer to store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) info_hash: &'a InfoHash,
+    pub(super) peer: &'a CompactAddr,
+    pub(super) seeder: bool,
+    /// It has just completed its download, unless it was a seeder before.
+    pub(super) completed: bool,
+    pub(super) stamp: u8,
+}
+
+impl<'a> Arrival<'a> {
+    /// The peer that announces itself.
+    pub(super) fn announced(request: &'a AnnounceRequest, stamp: u8) -> Arrival<'a> {
+        Arrival {
+            info_hash: &request.info_hash,
+            peer: &request.peer,
+            seeder: request.seeder,
+            completed: request.event == PeerEvent::Completed && request.seeder,
+            stamp,
+        }
+    }
+}
+
+/// A peer that is stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredPeer {
+    /// Its row among the peers of its address family.
+    pub(super) row: usize,
+    /// Whether it replaced another peer of its address.
+    pub(super) replaced: bool,
+}
+
+impl Swarms {
+    /// Counts a new torrent of a shard and its first peer, if there is room for both.
+    pub(super) fn reserve_torrent(&self, shard: &Shard) -> Result<(), CapacityError> {
+        if self.config.peers_per_torrent_max == 0 {
+            return Err(CapacityError::PeersPerTorrent);
+        }
+        if shard.is_full() || !self.torrents.add_below(self.config.torrents_max) {
+            return Err(CapacityError::Torrents);
+        }
+        if !self.peers.add_below(self.config.peers_max) {
+            self.torrents.subtract(1);
+            return Err(CapacityError::Peers);
+        }
+        Ok(())
+    }
+
+    /// Creates a torrent with its first peer; both are counted already.
+    pub(super) fn create_torrent(
+        &self,
+        shard: &mut Shard,
+        hash: u64,
+        arrival: &Arrival<'_>,
+    ) -> TorrentCounts {
+        let Arrival { info_hash, peer, seeder, completed, stamp } = *arrival;
+        let row = shard.insert(hash, *info_hash);
+        let torrent = shard.torrent_mut(row);
+        torrent.peers.add(peer, seeder, stamp, &self.addresses);
+        torrent.downloaded = u32::from(completed);
+        let counts = torrent.counts();
+        shard.stats.add_peer(peer, seeder);
+        shard.stats.completed += u64::from(counts.downloaded);
+        shard.mark_unconfirmed(row);
+        self.unconfirmed.set(shard_of(hash), shard.unconfirmed());
+        counts
+    }
+
+    /// Stores a peer in the torrent at `row`. A second announce confirms the torrent even if there
+    /// is no room for its peer.
+    pub(super) fn store_and_confirm(
+        &self,
+        shard: &mut Shard,
+        row: usize,
+        arrival: &Arrival<'_>,
+    ) -> Result<StoredPeer, CapacityError> {
+        let was_unconfirmed = shard.torrent(row).peers.is_unconfirmed();
+        let stored = self.store(shard, row, arrival);
+        if was_unconfirmed {
+            self.mark_confirmed(shard, row);
+        }
+        stored
+    }
+
+    /// Marks the torrent at `row` as confirmed.
+    fn mark_confirmed(&self, shard: &mut Shard, row: usize) {
+        shard.mark_confirmed(row);
+        let hash = keyed_hash(&self.secret, &shard.torrent(row).info_hash);
+        self.unconfirmed.set(shard_of(hash), shard.unconfirmed());
+    }
+
+    /// Updates a peer of the torrent at `row`, or adds it if it is new and there is room.
+    fn store(
+        &self,
+        shard: &mut Shard,
+        row: usize,
+        arrival: &Arrival<'_>,
+    ) -> Result<StoredPeer, CapacityError> {
+        let Arrival { peer, seeder, completed, stamp, .. } = *arrival;
+        let (torrent, stats) = shard.torrent_and_stats(row);
+        let (was_seeder, stored) = match torrent.peers.refresh(peer, seeder, stamp) {
+            Some((was_seeder, row)) => {
+                if was_seeder != seeder {
+                    stats.remove_peer(peer, was_seeder);
+                    stats.add_peer(peer, seeder);
+                }
+                (was_seeder, StoredPeer { row, replaced: false })
+            }
+            None => (false, self.add(torrent, stats, arrival)?),
+        };
+        if completed && !was_seeder {
+            torrent.downloaded = torrent.downloaded.saturating_add(1);
+            stats.completed += 1;
+        }
+        Ok(stored)
+    }
+
+    /// Adds a new peer to a torrent. If its address is at its limit, it replaces that address's
+    /// oldest peer; otherwise there must be room.
+    fn add(
+        &self,
+        torrent: &mut Torrent,
+        stats: &mut SwarmStats,
+        arrival: &Arrival<'_>,
+    ) -> Result<StoredPeer, CapacityError> {
+        let Arrival { peer, seeder, stamp, .. } = *arrival;
+        let peers = &mut torrent.peers;
+        let limit = self.addresses.limit_of(peer);
+        let same_address = limit.and_then(|_| peers.same_address(peer, &self.addresses, stamp));
+        let same_address = same_address.unwrap_or_default();
+        let is_over = limit.is_some_and(|limit| same_address.count >= limit);
+        let replaced =
+            if is_over { peers.replace(same_address.oldest, peer, seeder, stamp) } else { None };
+        let row = match replaced {
+            Some((was_seeder, row)) => {
+                stats.remove_peer(peer, was_seeder);
+                row
+            }
+            None => {
+                if peers.len() >= self.config.peers_per_torrent_max as usize {
+                    return Err(CapacityError::PeersPerTorrent);
+                }
+                if !self.peers.add_below(self.config.peers_max) {
+                    return Err(CapacityError::Peers);
+                }
+                peers.add(peer, seeder, stamp, &self.addresses)
+            }
+        };
+        stats.add_peer(peer, seeder);
+        if same_address.count > 0 {
+            peers.set_latest(peer, row);
+        }
+        Ok(StoredPeer { row, replaced: replaced.is_some() })
+    }
+
+    /// Removes a peer that leaves from the torrent at `row`; returns the torrent's counts, and
+    /// whether the peer was there.
+    pub(super) fn remove_peer(
+        &self,
+        shard: &mut Shard,
+        row: usize,
+        peer: &CompactAddr,
+    ) -> (TorrentCounts, bool) {
+        let torrent = shard.torrent_mut(row);
+        let was_unconfirmed = torrent.peers.is_unconfirmed();
+        let removed = torrent.peers.remove(peer);
+        let counts = torrent.counts();
+        if let Some(was_seeder) = removed {
+            self.peers.subtract(1);
+            shard.stats.remove_peer(peer, was_seeder);
+            if was_unconfirmed {
+                self.mark_confirmed(shard, row);
+            }
+        }
+        // A torrent with downloads stays until the sweep visits it: peers often leave and come
+        // back.
+        if counts == TorrentCounts::default() {
+            shard.remove(row, &self.secret);
+            self.torrents.subtract(1);
+        }
+        (counts, removed.is_some())
+    }
+}
