@@ -37,6 +37,23 @@ pub(super) struct AddressPeers {
     pub(super) count: usize,
     /// The row of the one whose last announce is the oldest.
     pub(super) oldest: usize,
+    /// How old that is.
+    pub(super) rank: AddressRank,
+}
+
+/// How old the last announce of a peer is among those of its address: higher is older.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct AddressRank {
+    /// [`ticks_since`] it.
+    pub(super) ticks: u8,
+    /// Its order from the highest down.
+    later: u8,
+}
+
+impl AddressRank {
+    pub(super) fn new(ticks: u8, order: u8) -> AddressRank {
+        AddressRank { ticks, later: ORDER_MAX - order }
+    }
 }
 
 impl AddressPolicy {
@@ -122,10 +139,12 @@ pub(super) fn same_address<const N: usize>(
             return;
         }
         found.count += 1;
-        let rank = (ticks_since(age.stamp, now), ORDER_MAX - age.order, usize::MAX - row);
-        if oldest.is_none_or(|oldest| rank > oldest) {
-            oldest = Some(rank);
+        let rank = AddressRank::new(ticks_since(age.stamp, now), age.order);
+        let age = (rank, usize::MAX - row);
+        if oldest.is_none_or(|oldest| age > oldest) {
+            oldest = Some(age);
             found.oldest = row;
+            found.rank = rank;
         }
     });
     found

@@ -95,6 +95,10 @@ impl<const N: usize> PeerStore<N> for IndexedPeers<N> {
         self.addresses.slice_from(from, to)
     }
 
+    fn stamps_from(&self, from: usize, to: usize) -> &[u8] {
+        self.stamps.slice_from(from, to)
+    }
+
     fn stamps_before(&self, end: usize) -> &[u8] {
         self.stamps.slice_before(end)
     }

@@ -62,6 +62,10 @@ impl<const N: usize, C: Contiguous<N>> PeerStore<N> for C {
         &self.rows().0[from..to]
     }
 
+    fn stamps_from(&self, from: usize, to: usize) -> &[u8] {
+        &self.rows().1[from..to]
+    }
+
     fn stamps_before(&self, end: usize) -> &[u8] {
         &self.rows().1[..end]
     }

@@ -20,6 +20,7 @@
 
 mod address_policy;
 mod chunked_vec;
+mod entry;
 mod eviction;
 mod indexed_peers;
 mod inline_peers;
@@ -44,9 +45,10 @@ mod update;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
+pub use entry::{Entries, EntryError, EntryPeer, TorrentEntry};
 pub use random::Random;
 pub use ranking::{RankBy, Ranking};
-pub use restore::{Ages, Entries, EntryError, EntryPeer, Restored, TorrentEntry};
+pub use restore::{Ages, Restored};
 pub use sample::Sample;
 pub use scrape_cursor::ScrapeCursor;
 pub use snapshot::{ENTRY_BYTES_MAX, SnapshotCursor};

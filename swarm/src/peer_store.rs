@@ -45,6 +45,9 @@ pub(super) trait PeerStore<const N: usize> {
     /// The longest contiguous slice of addresses from row `from` to at most `to`.
     fn addresses_from(&self, from: usize, to: usize) -> &[[u8; N]];
 
+    /// The stamps of the same rows.
+    fn stamps_from(&self, from: usize, to: usize) -> &[u8];
+
     /// The longest contiguous slice of stamps that ends before row `end`.
     fn stamps_before(&self, end: usize) -> &[u8];
 
@@ -194,6 +197,17 @@ pub(super) fn set_latest<const N: usize>(rows: &mut (impl PeerStore<N> + ?Sized)
             age.order = order;
         } else if tick(age.stamp) == now && age.order > kept {
             age.order -= 1;
+        }
+    });
+}
+
+/// Records the order of the peer at row `at` among those of its address, with which it shares it.
+pub(super) fn set_order<const N: usize>(rows: &mut dyn PeerStore<N>, at: usize, order: u8) {
+    let endpoint = rows.addresses_from(at, at + 1)[0];
+    rows.visit_same_address(&endpoint, &mut |row, _, last| {
+        last.stamp |= SHARES_ADDRESS;
+        if row == at {
+            last.order = order;
         }
     });
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::address_policy::{AddressPeers, AddressPolicy, same_address};
 use super::indexed_peers::IndexedPeers;
 use super::inline_peers::{ARRAY_MAX, ArrayPeers, InlinePeers};
-use super::peer_store::{PeerStore, set_latest};
+use super::peer_store::{PeerStore, set_latest, set_order};
 use super::time::{Budget, ExpiredStamps};
 use super::{CompactAddr, PeerCounts, TorrentCounts};
 
@@ -49,6 +49,14 @@ enum FamilyPeers<const N: usize> {
 pub(super) struct RowsLeft {
     v4: usize,
     v6: usize,
+}
+
+/// A peer that is stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownPeer {
+    pub(super) seeder: bool,
+    /// The stamp of its last announce.
+    pub(super) stamp: u8,
 }
 
 impl Peers {
@@ -173,6 +181,25 @@ impl Peers {
         match peer {
             CompactAddr::V4(_) => self.v4_mut().into_iter().for_each(|rows| set_latest(rows, at)),
             CompactAddr::V6(_) => self.v6_mut().into_iter().for_each(|rows| set_latest(rows, at)),
+        }
+    }
+
+    /// Records the order of the peer at row `at` of its family among those of its address.
+    pub(super) fn set_order(&mut self, peer: &CompactAddr, at: usize, order: u8) {
+        match peer {
+            CompactAddr::V4(_) => {
+                self.v4_mut().into_iter().for_each(|rows| set_order(rows, at, order));
+            }
+            CompactAddr::V6(_) => {
+                self.v6_mut().into_iter().for_each(|rows| set_order(rows, at, order));
+            }
+        }
+    }
+
+    pub(super) fn find(&self, peer: &CompactAddr) -> Option<KnownPeer> {
+        match peer {
+            CompactAddr::V4(address) => find(self.v4()?, address),
+            CompactAddr::V6(address) => find(self.v6()?, address),
         }
     }
 
@@ -301,6 +328,12 @@ impl Peers {
             dual => Peers::DualStack(Box::new(dual)),
         }
     }
+}
+
+fn find<const N: usize>(rows: &dyn PeerStore<N>, address: &[u8; N]) -> Option<KnownPeer> {
+    let at = rows.find(address)?;
+    let &stamp = rows.stamps_from(at, at + 1).first()?;
+    Some(KnownPeer { seeder: at < rows.seeders(), stamp })
 }
 
 fn remove<const N: usize>(rows: &mut dyn PeerStore<N>, address: &[u8; N]) -> Option<bool> {

@@ -1,7 +1,9 @@
 //! Storing an announced peer: in its torrent or a new one, if there is room.
 
+use super::address_policy::AddressRank;
 use super::shard::{Shard, Torrent};
 use super::table::{Swarms, shard_of};
+use super::time::ticks_since;
 use super::{
     AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, SwarmStats, TorrentCounts,
     keyed_hash,
@@ -15,7 +17,19 @@ pub(super) struct Arrival<'a> {
     pub(super) seeder: bool,
     /// It has just completed its download, unless it was a seeder before.
     pub(super) completed: bool,
+    /// Its tick.
     pub(super) stamp: u8,
+    /// The present tick.
+    pub(super) now: u8,
+    pub(super) order: AddressOrder,
+}
+
+/// The order of a peer among those of its address with the same tick.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AddressOrder {
+    Latest,
+    /// As recorded elsewhere; none if it shared its address with no other.
+    Recorded(Option<u8>),
 }
 
 impl<'a> Arrival<'a> {
@@ -27,6 +41,24 @@ impl<'a> Arrival<'a> {
             seeder: request.seeder,
             completed: request.event == PeerEvent::Completed && request.seeder,
             stamp,
+            now: stamp,
+            order: AddressOrder::Latest,
+        }
+    }
+
+    /// Ticks since it announced.
+    pub(super) fn ticks_since(&self) -> u8 {
+        ticks_since(self.stamp, self.now)
+    }
+
+    /// Whether it is older than all of its address, of which `oldest` is the oldest; see
+    /// [`AddressPeers`].
+    fn is_outranked(&self, oldest: AddressRank) -> bool {
+        match self.order {
+            AddressOrder::Latest => self.ticks_since() > oldest.ticks.max(ticks_since(0, 0)),
+            AddressOrder::Recorded(order) => {
+                AddressRank::new(self.ticks_since(), order.unwrap_or(0)) >= oldest
+            }
         }
     }
 }
@@ -40,13 +72,26 @@ pub(super) struct StoredPeer {
     pub(super) replaced: bool,
 }
 
+/// Why a peer is not stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotStored {
+    Full(CapacityError),
+    /// Its address has as many peers as it may have, all of them later.
+    Outranked,
+}
+
 impl Swarms {
+    /// Counts a new torrent of a shard, if there is room.
+    pub(super) fn reserve_row(&self, shard: &Shard) -> bool {
+        !shard.is_full() && self.torrents.add_below(self.config.torrents_max)
+    }
+
     /// Counts a new torrent of a shard and its first peer, if there is room for both.
     pub(super) fn reserve_torrent(&self, shard: &Shard) -> Result<(), CapacityError> {
         if self.config.peers_per_torrent_max == 0 {
             return Err(CapacityError::PeersPerTorrent);
         }
-        if shard.is_full() || !self.torrents.add_below(self.config.torrents_max) {
+        if !self.reserve_row(shard) {
             return Err(CapacityError::Torrents);
         }
         if !self.peers.add_below(self.config.peers_max) {
@@ -63,7 +108,7 @@ impl Swarms {
         hash: u64,
         arrival: &Arrival<'_>,
     ) -> TorrentCounts {
-        let Arrival { info_hash, peer, seeder, completed, stamp } = *arrival;
+        let Arrival { info_hash, peer, seeder, completed, stamp, .. } = *arrival;
         let row = shard.insert(hash, *info_hash);
         let torrent = shard.torrent_mut(row);
         torrent.peers.add(peer, seeder, stamp, &self.addresses);
@@ -83,7 +128,7 @@ impl Swarms {
         shard: &mut Shard,
         row: usize,
         arrival: &Arrival<'_>,
-    ) -> Result<StoredPeer, CapacityError> {
+    ) -> Result<StoredPeer, NotStored> {
         let was_unconfirmed = shard.torrent(row).peers.is_unconfirmed();
         let stored = self.store(shard, row, arrival);
         if was_unconfirmed {
@@ -93,19 +138,19 @@ impl Swarms {
     }
 
     /// Marks the torrent at `row` as confirmed.
-    fn mark_confirmed(&self, shard: &mut Shard, row: usize) {
+    pub(super) fn mark_confirmed(&self, shard: &mut Shard, row: usize) {
         shard.mark_confirmed(row);
         let hash = keyed_hash(&self.secret, &shard.torrent(row).info_hash);
         self.unconfirmed.set(shard_of(hash), shard.unconfirmed());
     }
 
     /// Updates a peer of the torrent at `row`, or adds it if it is new and there is room.
-    fn store(
+    pub(super) fn store(
         &self,
         shard: &mut Shard,
         row: usize,
         arrival: &Arrival<'_>,
-    ) -> Result<StoredPeer, CapacityError> {
+    ) -> Result<StoredPeer, NotStored> {
         let Arrival { peer, seeder, completed, stamp, .. } = *arrival;
         let (torrent, stats) = shard.torrent_and_stats(row);
         let (was_seeder, stored) = match torrent.peers.refresh(peer, seeder, stamp) {
@@ -132,13 +177,16 @@ impl Swarms {
         torrent: &mut Torrent,
         stats: &mut SwarmStats,
         arrival: &Arrival<'_>,
-    ) -> Result<StoredPeer, CapacityError> {
-        let Arrival { peer, seeder, stamp, .. } = *arrival;
+    ) -> Result<StoredPeer, NotStored> {
+        let Arrival { peer, seeder, stamp, now, order, .. } = *arrival;
         let peers = &mut torrent.peers;
         let limit = self.addresses.limit_of(peer);
-        let same_address = limit.and_then(|_| peers.same_address(peer, &self.addresses, stamp));
+        let same_address = limit.and_then(|_| peers.same_address(peer, &self.addresses, now));
         let same_address = same_address.unwrap_or_default();
         let is_over = limit.is_some_and(|limit| same_address.count >= limit);
+        if is_over && arrival.is_outranked(same_address.rank) {
+            return Err(NotStored::Outranked);
+        }
         let replaced =
             if is_over { peers.replace(same_address.oldest, peer, seeder, stamp) } else { None };
         let row = match replaced {
@@ -148,17 +196,23 @@ impl Swarms {
             }
             None => {
                 if peers.len() >= self.config.peers_per_torrent_max as usize {
-                    return Err(CapacityError::PeersPerTorrent);
+                    return Err(NotStored::Full(CapacityError::PeersPerTorrent));
                 }
                 if !self.peers.add_below(self.config.peers_max) {
-                    return Err(CapacityError::Peers);
+                    return Err(NotStored::Full(CapacityError::Peers));
                 }
                 peers.add(peer, seeder, stamp, &self.addresses)
             }
         };
         stats.add_peer(peer, seeder);
-        if same_address.count > 0 {
-            peers.set_latest(peer, row);
+        match order {
+            AddressOrder::Latest if same_address.count > 0 => peers.set_latest(peer, row),
+            AddressOrder::Latest => {}
+            AddressOrder::Recorded(order) => {
+                if limit.is_some() && (order.is_some() || same_address.count > 0) {
+                    peers.set_order(peer, row, order.unwrap_or(0));
+                }
+            }
         }
         Ok(StoredPeer { row, replaced: replaced.is_some() })
     }

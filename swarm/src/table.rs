@@ -9,7 +9,7 @@ use super::address_policy::AddressPolicy;
 use super::eviction::UnconfirmedCounts;
 use super::sample::SampleRequest;
 use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX};
-use super::store::{Arrival, StoredPeer};
+use super::store::{Arrival, NotStored, StoredPeer};
 use super::time::Ticks;
 use super::{
     AnnounceRequest, CapacityError, InfoHash, PeerEvent, Random, Replaced, Sample, SwarmConfig,
@@ -224,7 +224,9 @@ impl Swarms {
         match stored {
             Ok(StoredPeer { replaced: true, .. }) => sample.set_replaced(Replaced::Peer),
             Ok(_) => {}
-            Err(error) => sample.set_capacity_error(error),
+            Err(NotStored::Full(error)) => sample.set_capacity_error(error),
+            // An announce is the latest of its address.
+            Err(NotStored::Outranked) => {}
         }
         torrent.counts()
     }

@@ -21,13 +21,15 @@ pub(super) struct Ticks {
     tick_s: u32,
     life: u8,
     period_s: u32,
+    /// Seconds between the beginning of a tick and second 0.
+    offset_s: u32,
 }
 
 impl Ticks {
     pub(super) fn new(peer_timeout_s: u32) -> Ticks {
         let tick_s = peer_timeout_s.div_ceil(TICKS_PER_LIFE).max(1);
         let life = peer_timeout_s.div_ceil(tick_s) as u8;
-        Ticks { tick_s, life, period_s: (peer_timeout_s / 4).max(1) }
+        Ticks { tick_s, life, period_s: (peer_timeout_s / 4).max(1), offset_s: 0 }
     }
 
     pub(super) fn tick_s(self) -> u32 {
@@ -36,7 +38,34 @@ impl Ticks {
 
     /// The stamp of an announce at second `now`.
     pub(super) fn stamp(self, now: u32) -> u8 {
-        (now / self.tick_s) as u8 & TICK_MASK
+        (now.wrapping_add(self.offset_s) / self.tick_s) as u8 & TICK_MASK
+    }
+
+    /// Seconds at second `now` since the present tick began.
+    pub(super) fn phase_s(self, now: u32) -> u32 {
+        now.wrapping_add(self.offset_s) % self.tick_s
+    }
+
+    /// Shifts the ticks so that at second `now` the present one began `phase_s` ago. For a process
+    /// that has no stamps yet.
+    pub(super) fn align(&mut self, phase_s: u64, now: u32) {
+        let tick_s = u64::from(self.tick_s);
+        let shift_s = phase_s % tick_s + tick_s - u64::from(now) % tick_s;
+        self.offset_s = (shift_s % tick_s) as u32;
+    }
+
+    /// Tick boundaries between second `now` and `age_s` seconds before.
+    pub(super) fn age_ticks(self, age_s: u64, now: u32) -> u64 {
+        let phase_s = u64::from(self.phase_s(now));
+        age_s.saturating_sub(phase_s).div_ceil(u64::from(self.tick_s))
+    }
+
+    /// The stamp of an announce `age_s` seconds before second `now`, unless that is longer ago than
+    /// the timeout.
+    pub(super) fn stamp_before(self, age_s: u64, now: u32) -> Option<u8> {
+        let age = self.age_ticks(age_s, now);
+        let is_fresh = age <= u64::from(self.life);
+        is_fresh.then(|| self.stamp(now).wrapping_sub(age as u8) & TICK_MASK)
     }
 
     /// The stamps of peers that are expired at second `now`.
@@ -81,6 +110,36 @@ pub(super) fn tick(stamp: u8) -> u8 {
 /// Ticks since a stamp, plus [`SKEW_TICKS`], so that a stamp from a clock ahead is not negative.
 pub(super) fn ticks_since(stamp: u8, now: u8) -> u8 {
     now.wrapping_add(SKEW_TICKS).wrapping_sub(stamp) & TICK_MASK
+}
+
+/// How stamps become ages at one moment, and which of them are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AgeRange {
+    now: u8,
+    max: u8,
+}
+
+impl AgeRange {
+    /// All ages at second `now`, or those of announces in the last `since_s` seconds, rounded up to
+    /// a tick.
+    pub(super) fn new(ticks: Ticks, now: u32, since_s: Option<u32>) -> AgeRange {
+        let max = since_s.map_or(u64::MAX, |since_s| ticks.age_ticks(since_s.into(), now));
+        AgeRange { now: ticks.stamp(now), max: max.min(TICK_MASK.into()) as u8 }
+    }
+
+    pub(super) fn is_all(self) -> bool {
+        self.max == TICK_MASK
+    }
+
+    /// The age in ticks, with the [`SHARES_ADDRESS`] of the stamp. A stamp from a clock ahead has
+    /// the age 0.
+    pub(super) fn age(self, stamp: u8) -> u8 {
+        stamp & SHARES_ADDRESS | ticks_since(stamp, self.now).saturating_sub(SKEW_TICKS)
+    }
+
+    pub(super) fn contains(self, stamp: u8) -> bool {
+        tick(self.age(stamp)) <= self.max
+    }
 }
 
 /// The work left in one slice of the sweep. The unit is checking one stamp, about a nanosecond.

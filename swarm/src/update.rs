@@ -1,9 +1,11 @@
 //! Announces that another tracker has received and answered.
 
-use super::{
-    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, Random, Replaced, Sample,
-    Swarms,
-};
+use super::peers::KnownPeer;
+use super::shard::Shard;
+use super::store::{AddressOrder, Arrival, NotStored, StoredPeer};
+use super::table::{Swarms, shard_of};
+use super::time::ticks_since;
+use super::{CapacityError, CompactAddr, InfoHash, PeerEvent, Random, Replaced, keyed_hash};
 
 /// An announce without an answer, some time after it.
 #[derive(Clone, Copy, Debug)]
@@ -46,21 +48,120 @@ pub enum Applied {
     Unknown,
 }
 
+/// What became of a peer of another process.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Merged {
+    Added(StoredPeer),
+    Updated,
+    /// As much or more is known of it.
+    Stale,
+}
+
+impl Arrival<'_> {
+    /// Whether it is in a later tick than the last announce that is known of the peer, or in the
+    /// same tick and the latest of it.
+    fn is_later(&self, known: KnownPeer) -> bool {
+        let (own, known) = (self.ticks_since(), ticks_since(known.stamp, self.now));
+        own < known || own == known && matches!(self.order, AddressOrder::Latest)
+    }
+
+    /// Whether it replaces what is known of the peer.
+    fn supersedes(&self, known: KnownPeer) -> bool {
+        let is_same_tick = self.ticks_since() == ticks_since(known.stamp, self.now);
+        self.is_later(known) || is_same_tick && self.seeder && !known.seeder
+    }
+}
+
 impl Swarms {
     /// Applies an announce that another node has received, at second `now`. The peer's time becomes
     /// that of the announce and never a later one: an update does not keep a peer longer than its
     /// announces would. `Completed` counts as in [`Swarms::announce`]. `Stopped` removes a peer
     /// whose last announce is not in a later tick; a late one only if that is in an earlier tick.
     pub fn apply(&self, update: &PeerUpdate, now: u32, random: &mut Random) -> Applied {
-        let &PeerUpdate { info_hash, peer, seeder, event, .. } = update;
-        let mut sample = Sample::with_capacity(0);
-        let request = AnnounceRequest { info_hash, peer, seeder, event, numwant: 0 };
-        self.announce(&request, now, random, &mut sample);
-        match (sample.replaced(), sample.capacity_error()) {
-            (Some(replaced), _) => Applied::Replaced(replaced),
-            (None, Some(error)) => Applied::Refused(error),
-            (None, None) if event == PeerEvent::Stopped => Applied::Removed,
-            (None, None) => Applied::Stored,
+        let Some(stamp) = self.ticks.stamp_before(update.age_s.into(), now) else {
+            return Applied::Stale;
+        };
+        let arrival = Arrival {
+            info_hash: &update.info_hash,
+            peer: &update.peer,
+            seeder: update.seeder,
+            completed: update.event == PeerEvent::Completed && update.seeder,
+            stamp,
+            now: self.ticks.stamp(now),
+            order: match update.order {
+                UpdateOrder::InOrder => AddressOrder::Latest,
+                UpdateOrder::Late => AddressOrder::Recorded(None),
+            },
+        };
+        let hash = keyed_hash(&self.secret, &update.info_hash);
+        let mut shard = self.lock(shard_of(hash));
+        let row = shard.find(hash, &update.info_hash);
+        if update.event == PeerEvent::Stopped {
+            return row.map_or(Applied::Unknown, |row| self.apply_stop(&mut shard, row, &arrival));
+        }
+        if let Some(row) = row {
+            return self.apply_known(&mut shard, row, &arrival);
+        }
+        match self.reserve_torrent(&shard) {
+            Ok(()) => {
+                self.create_torrent(&mut shard, hash, &arrival);
+                Applied::Stored
+            }
+            Err(CapacityError::Torrents) => {
+                drop(shard);
+                match self.evict_for(hash, arrival.info_hash, random) {
+                    Ok((mut shard, None)) => {
+                        self.create_torrent(&mut shard, hash, &arrival);
+                        Applied::Replaced(Replaced::Torrent)
+                    }
+                    Ok((mut shard, Some(row))) => self.apply_known(&mut shard, row, &arrival),
+                    Err(error) => Applied::Refused(error),
+                }
+            }
+            Err(error) => Applied::Refused(error),
+        }
+    }
+
+    fn apply_stop(&self, shard: &mut Shard, row: usize, arrival: &Arrival<'_>) -> Applied {
+        match shard.torrent(row).peers.find(arrival.peer) {
+            None => Applied::Unknown,
+            Some(known) if arrival.is_later(known) => {
+                self.remove_peer(shard, row, arrival.peer);
+                Applied::Removed
+            }
+            Some(_) => Applied::Stale,
+        }
+    }
+
+    /// An update for the torrent at `row`.
+    fn apply_known(&self, shard: &mut Shard, row: usize, arrival: &Arrival<'_>) -> Applied {
+        let was_unconfirmed = shard.torrent(row).peers.is_unconfirmed();
+        let applied = match self.merge(shard, row, arrival) {
+            Ok(Merged::Added(StoredPeer { replaced: true, .. })) => {
+                Applied::Replaced(Replaced::Peer)
+            }
+            Ok(Merged::Added(_) | Merged::Updated) => Applied::Stored,
+            Ok(Merged::Stale) | Err(NotStored::Outranked) => return Applied::Stale,
+            Err(NotStored::Full(error)) => Applied::Refused(error),
+        };
+        // As a second announce does, even if there was no room for its peer.
+        if was_unconfirmed {
+            self.mark_confirmed(shard, row);
+        }
+        applied
+    }
+
+    /// Stores a peer of another process in the torrent at `row`, unless as much is known of it.
+    pub(super) fn merge(
+        &self,
+        shard: &mut Shard,
+        row: usize,
+        arrival: &Arrival<'_>,
+    ) -> Result<Merged, NotStored> {
+        match shard.torrent(row).peers.find(arrival.peer) {
+            Some(known) if !arrival.supersedes(known) => Ok(Merged::Stale),
+            Some(_) => self.store(shard, row, arrival).map(|_| Merged::Updated),
+            None => self.store(shard, row, arrival).map(Merged::Added),
         }
     }
 }
