@@ -33,6 +33,12 @@ impl Clock {
         time.tv_sec * 1_000_000 + time.tv_nsec / 1000
     }
 
+    /// Milliseconds since 1970, which other nodes of a cluster are shown.
+    pub(crate) fn unix_ms() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Seconds since 1970, for log lines and certificates.
     pub fn unix_s() -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,5 +1,5 @@
 //! Several trackers with the same swarms: what a node tells the others, and what it makes of what
-//! they tell it. Nothing here does I/O, reads a clock or starts a thread.
+//! they tell it. Only `link`, which connects it to them, does I/O, reads a clock and starts threads.
 //!
 //! A node is one process. It has two halves, each for a thread of its own:
 //!
@@ -14,6 +14,7 @@
 //! `docs/cluster-protocol.md` is the protocol as a whole.
 
 pub mod frame;
+mod link;
 mod publisher;
 pub mod record;
 pub mod status;
@@ -25,6 +26,9 @@ use std::time::Duration;
 
 use annulus_swarm::Swarms;
 
+pub use link::{
+    ClusterLink, LinkParts, LinkStatus, LoadedServers, OutboxSlot, PubSubServers, WorkerOutbox,
+};
 pub use publisher::NodePublisher;
 pub use record::PeerRecord;
 pub use status::ClusterStatus;

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::log::{Format, Level};
+pub(crate) use cluster::is_credential;
 pub use cluster::{
     ClusterConfig, ClusterLocations, Credentials, Secret, ServerEndpoint, ServerUrl,
 };

@@ -254,6 +254,25 @@ pub const HOST_NAME_BYTES_MAX: usize = 253;
 /// Bytes of a file with the certificates of authorities: those of all public ones have 230 KB.
 pub const AUTHORITIES_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Bytes of the records that a worker collects in a turn: two announced addresses for each of
+/// [`REQUESTS_PER_TURN_MAX`].
+pub const OUTBOX_BYTES: usize = 80 * 1024;
+
+/// Bytes of the records that a worker has handed over and the publisher's thread has not taken: what
+/// 100,000 announces a second are in 190 ms. The thread comes every 20.
+pub const OUTBOX_SLOT_BYTES: usize = 512 * 1024;
+
+/// Seconds that the cluster's server has to accept a connection, to answer, and to take bytes; and
+/// that a node waits for its own messages to come back before it takes the connection for dead.
+pub const CLUSTER_TIMEOUT_S: u64 = 5;
+
+/// Seconds that a stop waits for the last records to be published.
+pub const CLUSTER_STOP_S_MAX: u64 = 2;
+
+/// Bytes of a message of the cluster's server that are read at most. A frame has 64 KiB; a longer
+/// message is no frame.
+pub const CLUSTER_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
 /// Bytes of a TLS record before encryption (RFC 8446 section 5.1).
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use annulus::access_list::AccessList;
 use annulus::cli::{self, Command};
 use annulus::clock::Clock;
+use annulus::cluster::PubSubServers;
 use annulus::config::{AccessMode, Config, DEFAULT_TOML};
 use annulus::log;
 use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
@@ -78,6 +79,9 @@ fn check(path: Option<&Path>) -> anyhow::Result<()> {
     let ids = Sandbox::plan(&config)?.ids();
     if let Some(state) = ConfiguredState::of(&config.state) {
         state.check(ids)?.iter().for_each(warn);
+    }
+    if let Some(loaded) = PubSubServers::load(&config.cluster).map_err(joined)? {
+        loaded.warnings.iter().for_each(warn);
     }
     match path {
         Some(path) => print(&format!("{}: ok\n", path.display())),

@@ -35,6 +35,8 @@ pub struct Counters {
     pub peers_replaced: Metric,
     /// Torrents replaced by a new one.
     pub torrents_replaced: Metric,
+    /// Records for other nodes of the cluster that found no room.
+    pub records_dropped: Metric,
     pub accepted: CounterVec<AcceptKey, { AcceptKey::COUNT }>,
     /// Connections reset by the tracker before they got a response.
     pub rejected: CounterVec<Rejection, { Rejection::COUNT }>,
@@ -78,6 +80,7 @@ impl Counters {
         self.unstored.absorb(&other.unstored);
         self.peers_replaced.add(other.peers_replaced.get());
         self.torrents_replaced.add(other.torrents_replaced.get());
+        self.records_dropped.add(other.records_dropped.get());
         self.accepted.absorb(&other.accepted);
         self.rejected.absorb(&other.rejected);
         self.timeouts.absorb(&other.timeouts);

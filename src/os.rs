@@ -19,8 +19,8 @@ pub use file_broker::{FILE_BROKER, run_file_broker};
 pub use file_source::{FileSource, ReloadHealth};
 pub use privileges::Ids;
 pub(crate) use process::{
-    count_dir_entries, lower_priority, raise_descriptor_limit, raise_locked_memory_limit,
-    stderr_writable,
+    count_dir_entries, lower_priority, lower_priority_by, raise_descriptor_limit,
+    raise_locked_memory_limit, stderr_writable,
 };
 pub use sandbox::{Sandbox, SandboxReport};
 pub(crate) use signals::{Signal, Signals};

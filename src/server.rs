@@ -20,6 +20,7 @@ use external_addresses::ExternalAddresses;
 
 use crate::access_list::AccessListCache;
 use crate::addresses::is_unreachable;
+use crate::cluster::{PeerRecord, WorkerOutbox};
 use crate::config::ProtocolConfig;
 use crate::connection::{Disposition, Handler, RequestError, Response};
 use crate::limits::{FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, RESPONSE_BYTES_MAX};
@@ -49,6 +50,8 @@ pub struct ServerParts {
     pub forwarded: Option<Forwarded>,
     pub access_list: Option<AccessListCache>,
     pub rate_limiter: Option<RateLimiter>,
+    /// Where records for the other nodes of a cluster go.
+    pub outbox: Option<WorkerOutbox>,
     pub counters: Arc<Counters>,
 }
 
@@ -62,6 +65,7 @@ impl ServerParts {
             forwarded: None,
             access_list: None,
             rate_limiter: None,
+            outbox: None,
             counters: Arc::default(),
         }
     }
@@ -75,6 +79,7 @@ pub struct Server {
     external_addresses: Option<ExternalAddresses>,
     access_list: Option<AccessListCache>,
     rate_limiter: Option<RateLimiter>,
+    outbox: Option<WorkerOutbox>,
     random: Random,
     sample: Sample,
     /// The torrents of the scrape at hand.
@@ -242,6 +247,10 @@ impl Server {
                 CapacityError::Peers => Unstored::Peers,
                 CapacityError::PeersPerTorrent => Unstored::PeersOfTorrent,
             });
+        } else if let Some(outbox) = &mut self.outbox
+            && !outbox.add(&PeerRecord::of(request))
+        {
+            self.counters.records_dropped.add(1);
         }
         match self.sample.replaced() {
             Some(Replaced::Peer) => self.counters.peers_replaced.add(1),
@@ -366,6 +375,7 @@ impl Server {
             external_addresses: ExternalAddresses::new(&protocol),
             access_list: parts.access_list,
             rate_limiter: parts.rate_limiter,
+            outbox: parts.outbox,
             random: Random::seeded(seed),
             sample: Sample::with_capacity(protocol.max_numwant as u32),
             torrents: Vec::with_capacity(torrents_max),
@@ -407,6 +417,19 @@ impl Server {
     pub fn release(&self, permit: ConnectionPermit) {
         if let Some(limiter) = &self.rate_limiter {
             limiter.release(permit);
+        }
+    }
+
+    /// Hands the records of this turn over to be published, without waiting. Returns whether to come
+    /// back at once.
+    pub fn hand_over_records(&mut self) -> bool {
+        self.outbox.as_mut().is_some_and(WorkerOutbox::hand_over)
+    }
+
+    /// Hands the last records over: for the end of the worker.
+    pub fn finish_records(&mut self) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.finish();
         }
     }
 

@@ -1,5 +1,6 @@
 //! From a configuration to running workers, and from a signal to their end.
 
+mod cluster;
 mod listen;
 mod reload;
 mod reload_thread;
@@ -18,6 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::access_list::SharedAccessList;
 use crate::admin::{self, ProcFiles, StaticInfo, StatsParts, StatsSource};
 use crate::clock::Clock;
+use crate::cluster::PubSubServers;
 use crate::config::{self, Config, widened};
 use crate::limits::{DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED};
 use crate::log::{self, Logger};
@@ -27,6 +29,7 @@ use crate::os::{
 };
 use crate::state::{ConfiguredState, StateSaver};
 use crate::tls::TlsContext;
+use cluster::{load_servers, start_cluster};
 use listen::{BoundAddress, InheritedSockets, ListenOptions};
 use reload::{Reloader, load_access_list, load_tls, warn};
 use reload_thread::ReloadThread;
@@ -40,8 +43,9 @@ use workers::{Workers, WorkersParts, new_swarms};
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let prepared = prepare(config)?;
     // ---- Everything is open. Nothing can be opened from here on, and no thread runs yet. ----
-    let SandboxReport { user, landlock } =
-        prepared.sandbox.enter(prepared.state.as_ref().map(AsFd::as_fd))?;
+    let ports = prepared.servers.as_ref().map_or_else(Vec::new, PubSubServers::ports);
+    let state = prepared.state.as_ref().map(AsFd::as_fd);
+    let SandboxReport { user, landlock } = prepared.sandbox.enter(state, &ports)?;
     user.iter().for_each(|user| log::info(format_args!("{user}")));
     match landlock {
         None => {}
@@ -63,6 +67,8 @@ struct Prepared<'c> {
     /// When the certificates were checked, in seconds since 1970.
     checked_unix_s: i64,
     access_list: Option<SharedAccessList>,
+    /// Of the cluster, if there is one.
+    servers: Option<PubSubServers>,
     sockets: Sockets,
     /// `None` if the swarms are not kept on disk.
     state: Option<StateDirectory>,
@@ -111,6 +117,7 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared<'_>> {
     files.reset_timeout();
     let tls = load_tls(&config.tls, &files)?;
     let access_list = load_access_list(&config.access, &files)?;
+    let servers = load_servers(&config.cluster)?;
     warn(config.warning().as_slice());
     let state = ConfiguredState::of(&config.state).map(|it| it.open()).transpose()?;
     let sockets = open_sockets(config, inherited, &sandbox, workers)?;
@@ -125,6 +132,7 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared<'_>> {
         tls,
         checked_unix_s,
         access_list,
+        servers,
         sockets,
         state,
         proc_files,
@@ -208,7 +216,14 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         swarms,
         clock,
     };
-    let workers = Workers::start(&parts, groups)?;
+    let mut workers = Workers::start(&parts, groups)?;
+    let cluster = match prepared.servers {
+        None => None,
+        Some(servers) => {
+            let access_list = access_list.as_deref();
+            Some(start_cluster(config, &mut workers, servers, access_list, clock)?)
+        }
+    };
     http.iter().for_each(|bound| bound.log(&[]));
     https.iter().for_each(|bound| bound.log(&["https"]));
     let reload_health = Arc::<ReloadHealth>::default();
@@ -259,6 +274,9 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     // Removes the Unix sockets: a client that connects from now on is refused at once.
     drop(http);
     let stopped = workers.stop();
+    if let Some((link, _)) = &cluster {
+        link.finish();
+    }
     if let Some(saver) = &saver {
         state::save(saver, &signals, &reloads.notifier);
     }

@@ -7,6 +7,7 @@
 //! no other core writes to. [`TlsSession`] belongs to one connection.
 
 mod certificates;
+mod client;
 mod names;
 mod session;
 mod validity;
@@ -25,6 +26,9 @@ use rustls::{Error, ServerConfig};
 
 use crate::limits::{ARENA_BYTES, FLIGHT_BYTES_MAX, RESPONSE_BATCH_BYTES, RESPONSE_BYTES_MAX};
 pub use certificates::{CertificateStatus, Certificates, LoadedCertificates};
+pub use client::{
+    ClientIdentity, TlsClientError, TlsClientSettings, TlsClientStream, system_authorities,
+};
 pub use session::{
     FINISHED_BYTES_MAX, HandshakeState, SessionState, TlsSession, encrypted_bytes_max,
     plain_bytes_max,

@@ -96,6 +96,8 @@ pub struct Worker<R> {
     tls_buffers: TlsBuffers,
     sweep: Sweep,
     sweeping: bool,
+    /// The records of the last turn could not be handed over.
+    records_wait: bool,
     stop: Arc<AtomicBool>,
     config: WorkerConfig,
     slots: Slots,
@@ -149,6 +151,7 @@ impl<R: Ring> Worker<R> {
             tls_buffers: TlsBuffers::new(tls_bytes),
             sweep: parts.sweep,
             sweeping: false,
+            records_wait: false,
             stop: parts.stop,
             config,
             slots: Slots::default(),
@@ -190,6 +193,7 @@ impl<R: Ring> Worker<R> {
             // Submits the last closes.
             self.ring.turn(&mut self.events, false)?;
             if self.events.is_empty() {
+                self.server.finish_records();
                 return Ok(());
             }
             self.act(whole_seconds(clock()));
@@ -206,7 +210,8 @@ impl<R: Ring> Worker<R> {
             && self.stream_queue.is_empty()
             && self.due.is_empty()
             && self.sent_and_closed.is_empty()
-            && !self.sweeping;
+            && !self.sweeping
+            && !self.records_wait;
         self.ring.turn(&mut self.events, idle)
     }
 
@@ -235,6 +240,7 @@ impl<R: Ring> Worker<R> {
         self.make_room();
         self.listeners.accept_after_close(&mut self.ring);
         self.counters.connections.set(self.slots.len() as u64);
+        self.records_wait = self.server.hand_over_records();
         if self.sweeping {
             self.sweeping = self.server.sweep(&mut self.sweep) == SweepStatus::Pending;
             sort_freed_memory();

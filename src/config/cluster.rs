@@ -210,7 +210,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 /// Whether this can be a user or a password.
-fn is_credential(text: &str) -> bool {
+pub(crate) fn is_credential(text: &str) -> bool {
     text.len() <= CREDENTIAL_BYTES_MAX && !text.contains(['\n', '\r', '\0'])
 }
 

@@ -43,7 +43,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::set_name;
 
 use super::channel::Channel;
-use super::landlock::{self, FileRights};
+use super::landlock::{self, LandlockRights};
 use super::privileges::{Ids, drop_privileges};
 
 use crate::limits::FILE_BROKER_TIMEOUT_S;
@@ -193,7 +193,7 @@ pub fn run_file_broker(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if use_landlock {
         // The tracker is refused the same and says so.
         let readable = &[PathBuf::from("/")];
-        let _ = landlock::restrict(FileRights { readable, ..FileRights::default() });
+        let _ = landlock::restrict(LandlockRights { readable, ..LandlockRights::default() });
     }
     match dropped {
         Ok(()) if channel.send(READY, None).is_ok() => serve(&channel, &paths),

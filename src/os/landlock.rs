@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, PathBeneath, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 
@@ -16,24 +16,26 @@ use crate::limits::SYMLINKS_MAX;
 /// The newest that the tracker was tested with. Linux 5.13 has the first, 6.15 this one.
 const ABI_KNOWN: ABI = ABI::V7;
 
-/// What may still be done with files.
+/// What may still be done.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FileRights<'a> {
+pub(super) struct LandlockRights<'a> {
     /// Files beneath these directories may be read.
     pub(super) readable: &'a [PathBuf],
     /// Files beneath these directories may be removed.
     pub(super) removable: &'a [PathBuf],
     /// Files beneath this directory may be made, written, read, renamed and removed.
     pub(super) state: Option<BorrowedFd<'a>>,
+    /// Connections by TCP may go to these ports.
+    pub(super) connectable: &'a [u16],
 }
 
-/// Forbids this process, and the threads that it starts later, every use of files but `rights`,
-/// binding and connecting by TCP, connecting to abstract sockets, and signals to others. Open
+/// Forbids this process, and the threads that it starts later, every use of files, binding and
+/// connecting by TCP, connecting to abstract sockets, and signals to others, but for `rights`. Open
 /// descriptors stay usable. Returns a line about what the kernel supports of that.
 ///
 /// # Errors
 /// The kernel has Landlock and refuses it.
-pub(super) fn restrict(rights: FileRights<'_>) -> Result<String, String> {
+pub(super) fn restrict(rights: LandlockRights<'_>) -> Result<String, String> {
     let status = rules(rights).map_err(|error| error.to_string())?;
     Ok(match status {
         LandlockStatus::NotImplemented => "no Landlock: the kernel has none".to_string(),
@@ -49,11 +51,12 @@ pub(super) fn restrict(rights: FileRights<'_>) -> Result<String, String> {
     })
 }
 
-fn rules(rights: FileRights<'_>) -> Result<LandlockStatus, RulesetError> {
-    let FileRights { readable, removable, state } = rights;
+fn rules(rights: LandlockRights<'_>) -> Result<LandlockStatus, RulesetError> {
+    let LandlockRights { readable, removable, state, connectable } = rights;
     // To rename within a directory is to make in it and to remove from it.
     let kept = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::RemoveFile;
     let state = state.map(|directory| Ok::<_, RulesetError>(PathBeneath::new(directory, kept)));
+    let connectable = connectable.iter().map(|port| NetPort::new(*port, AccessNet::ConnectTcp));
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI_KNOWN))?
         .handle_access(AccessNet::from_all(ABI_KNOWN))?
@@ -62,6 +65,7 @@ fn rules(rights: FileRights<'_>) -> Result<LandlockStatus, RulesetError> {
         .add_rules(path_beneath_rules(readable, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(removable, AccessFs::RemoveFile))?
         .add_rules(state)?
+        .add_rules(connectable.map(Ok::<_, RulesetError>))?
         .restrict_self()?;
     Ok(status.landlock)
 }

@@ -33,7 +33,12 @@ fn raise(resource: Resource) -> Rlimit {
 /// Gives the calling thread, and those that it starts, a tenth of the processor time of other
 /// threads where it is scarce: 10 steps of nice(2). A refusal is no failure.
 pub(crate) fn lower_priority() {
-    let _ = nice(10);
+    lower_priority_by(10);
+}
+
+/// The same with so many steps of nice(2), each of which takes a fifth of the rest.
+pub(crate) fn lower_priority_by(steps: i32) {
+    let _ = nice(steps);
 }
 
 /// The number of entries of a directory, `.` and `..` not included. It is read through the

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::file_broker::FileBroker;
 use super::file_source::FileSource;
-use super::landlock::FileRights;
+use super::landlock::LandlockRights;
 use super::privileges::{Ids, drop_privileges, may_change_user};
 use super::{accounts, landlock};
 use crate::config::{AccessMode, CertificateFiles, Config, PrivilegesConfig};
@@ -77,11 +77,15 @@ impl Sandbox<'_> {
 
     /// Enters the sandbox for good. To be called before a thread is started, so that it holds for
     /// all of them. Afterwards nothing can be opened, except by the file source and in the directory
-    /// of the state file, if there is one.
+    /// of the state file, if there is one; and by TCP only `ports` can be connected to.
     ///
     /// # Errors
     /// It fails, or a privilege is left: the process must not go on.
-    pub fn enter(&self, state: Option<BorrowedFd<'_>>) -> anyhow::Result<SandboxReport> {
+    pub fn enter(
+        &self,
+        state: Option<BorrowedFd<'_>>,
+        ports: &[u16],
+    ) -> anyhow::Result<SandboxReport> {
         let PrivilegesConfig { user, chroot: directory, landlock, places, .. } = self.config;
         if !directory.as_os_str().is_empty() {
             chroot(directory).and_then(|()| env::set_current_dir("/")).map_err(|error| {
@@ -107,7 +111,8 @@ impl Sandbox<'_> {
                 None => landlock::directories(&self.paths),
             };
             let removable = &self.socket_directories;
-            landlock::restrict(FileRights { readable: &readable, removable, state })
+            let (readable, connectable) = (readable.as_slice(), ports);
+            landlock::restrict(LandlockRights { readable, removable, state, connectable })
         };
         Ok(SandboxReport { user, landlock: landlock.then(restrict) })
     }

@@ -19,6 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::access_list::SharedAccessList;
 use crate::admin::EngineInfo;
 use crate::clock::Clock;
+use crate::cluster::{OutboxSlot, WorkerOutbox};
 use crate::config::Config;
 use crate::limits::{
     ACCEPTS_PER_TURN_MAX, ARENA_BYTES, FLIGHT_BYTES_MAX, RECV_BUFFER_BYTES, RECV_BUFFERS,
@@ -58,6 +59,8 @@ pub(super) struct Workers {
     clients: Option<Arc<ClientTable>>,
     /// Their engines, each once.
     pub(super) engines: Vec<EngineInfo>,
+    /// Where they leave their records for other nodes; none without a cluster.
+    pub(super) slots: Vec<Arc<OutboxSlot>>,
 }
 
 impl Workers {
@@ -80,6 +83,7 @@ impl Workers {
             evictions: Arc::new(EvictionCoordinator::new(Arc::new(limit), &wakers)),
             clients: rate_limit.map(|it| Arc::new(ClientTable::new(it, RandomState::new()))),
             engines: Vec::new(),
+            slots: Vec::new(),
             wakers,
         };
         let (started, starts) = mpsc::channel();
@@ -110,13 +114,18 @@ impl Workers {
 
     /// What the worker of this index is made of.
     fn thread(
-        &self,
+        &mut self,
         parts: &WorkersParts<'_>,
         index: usize,
         listeners: Vec<Listener>,
     ) -> WorkerThread {
         let WorkersParts { config, engine, tls, clock, .. } = parts;
         let response_bytes = response_bytes_max(&config.protocol) + RESPONSE_BATCH_BYTES;
+        let outbox = (!config.cluster.servers.is_empty()).then(|| {
+            let (outbox, slot) = WorkerOutbox::new();
+            self.slots.push(slot);
+            outbox
+        });
         let server = Server::new(ServerParts {
             swarms: Arc::clone(&self.swarms),
             protocol: config.protocol.clone(),
@@ -125,6 +134,7 @@ impl Workers {
             forwarded: Forwarded::new(&config.proxy),
             access_list: parts.access_list.map(SharedAccessList::cache),
             rate_limiter: self.clients.clone().map(RateLimiter::new),
+            outbox,
             counters: Arc::clone(&self.counters[index]),
         });
         let proxy_listeners = (0..).zip(&parts.proxy_protocol);

@@ -1,0 +1,60 @@
+//! The node of a cluster: its servers, which are looked up before privileges are dropped, and its
+//! threads.
+
+use std::hash::{BuildHasher, RandomState};
+use std::mem;
+use std::process;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+
+use super::reload::warn;
+use super::workers::Workers;
+use crate::access_list::SharedAccessList;
+use crate::clock::Clock;
+use crate::cluster::{
+    ClusterLink, ClusterStatus, LinkParts, LoadedServers, NodeHalves, NodeId, NodeParts, NodeTime,
+    PubSubServers,
+};
+use crate::config::{ClusterConfig, Config};
+
+/// The servers as configured, or `None` if this node is alone.
+pub(super) fn load_servers(config: &ClusterConfig) -> anyhow::Result<Option<PubSubServers>> {
+    let loaded = PubSubServers::load(config).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
+    Ok(loaded.map(|LoadedServers { servers, warnings }| {
+        warn(&warnings);
+        servers
+    }))
+}
+
+/// Starts the threads that connect this node to the others.
+pub(super) fn start_cluster(
+    config: &Config,
+    workers: &mut Workers,
+    servers: PubSubServers,
+    access_list: Option<&SharedAccessList>,
+    clock: Clock,
+) -> anyhow::Result<(ClusterLink, Arc<ClusterStatus>)> {
+    // Each of them is keyed with randomness of the system.
+    let random = |about: &str| RandomState::new().hash_one((about, process::id()));
+    let id = NodeId(random("node"));
+    let halves = NodeHalves::new(NodeParts {
+        swarms: Arc::clone(&workers.swarms),
+        id,
+        seed: random("seed"),
+        peer_timeout_s: config.protocol.peer_timeout_s,
+        state_age_s: None,
+        start: NodeTime { since_start: clock.now(), unix_ms: Clock::unix_ms() },
+    });
+    let status = Arc::clone(&halves.status);
+    let link = ClusterLink::start(LinkParts {
+        servers,
+        channel: config.cluster.channel.clone(),
+        id,
+        halves,
+        slots: mem::take(&mut workers.slots),
+        access_list: access_list.map(SharedAccessList::cache),
+        clock,
+    });
+    Ok((link.context("cannot start the threads of the cluster")?, status))
+}
