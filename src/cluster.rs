@@ -13,18 +13,28 @@
 //! what the publisher is to send. Frames are in `frame.rs`, records in `record.rs`;
 //! `docs/cluster-protocol.md` is the protocol as a whole.
 
+mod applying;
 pub mod frame;
+mod joining;
 mod link;
+mod nodes;
 mod publisher;
 pub mod record;
+mod requests;
 pub mod status;
+mod stops;
+mod streams;
 mod subscriber;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use annulus_swarm::Swarms;
+use annulus_swarm::{InfoHash, Random, SnapshotCursor, Swarms};
+
+use crate::limits::{CLUSTER_REQUESTS_MAX, CLUSTER_STOPS_MAX};
+use stops::StopMemory;
 
 pub use link::{
     ClusterLink, LinkParts, LinkStatus, LoadedServers, OutboxSlot, PubSubServers, WorkerOutbox,
@@ -71,11 +81,21 @@ pub struct NodeTime {
     pub unix_ms: u64,
 }
 
+impl NodeTime {
+    fn ms(self) -> i64 {
+        i64::try_from(self.since_start.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn seconds(self) -> u32 {
+        u32::try_from(self.since_start.as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
 /// Takes a frame to publish, at most [`frame::FRAME_BYTES_MAX`] long.
 pub type SendFrame<'a> = dyn FnMut(Destination, &[u8]) + 'a;
 
 /// Whether a torrent is served: records and streams obey the access list as announces do.
-pub type ServesTorrent<'a> = dyn FnMut(&annulus_swarm::InfoHash) -> bool + 'a;
+pub type ServesTorrent<'a> = dyn FnMut(&InfoHash) -> bool + 'a;
 
 /// What a node is made of.
 pub struct NodeParts {
@@ -100,11 +120,76 @@ pub struct NodeHalves {
 }
 
 impl NodeHalves {
-    pub fn new(_parts: NodeParts) -> NodeHalves {
+    pub fn new(parts: NodeParts) -> NodeHalves {
+        let (requests, receiver) = mpsc::sync_channel(CLUSTER_REQUESTS_MAX);
+        // As long as a peer can live after its last announce (`SwarmConfig::peer_timeout_s`).
+        let life_ms = i64::from(parts.peer_timeout_s) * 1350 + 10_000;
+        let status = Arc::new(ClusterStatus::default());
+        let shared = Arc::new(SharedNode {
+            swarms: parts.swarms,
+            id: parts.id,
+            life_ms,
+            status: Arc::clone(&status),
+            stops: Mutex::new(StopMemory::new(CLUSTER_STOPS_MAX, life_ms, parts.start.ms())),
+            taking: AtomicBool::new(false),
+        });
+        let mut random = Random::seeded(parts.seed);
+        let mut fork = || Random::seeded(random.bits());
+        let beginning = (parts.start, parts.state_age_s);
         NodeHalves {
-            publisher: NodePublisher {},
-            subscriber: NodeSubscriber {},
-            status: Arc::default(),
+            publisher: NodePublisher::new(Arc::clone(&shared), receiver, fork()),
+            subscriber: NodeSubscriber::new(shared, requests, fork(), beginning),
+            status,
         }
+    }
+}
+
+/// Records that are looked up in the memory of stops under one lock.
+const CHUNK_RECORDS: usize = 64;
+
+/// How exactly times of two nodes can be compared: frames of one may be held up for so long before
+/// it is known.
+const SLACK_MS: i64 = 2000;
+
+/// What both halves use.
+struct SharedNode {
+    swarms: Arc<Swarms>,
+    id: NodeId,
+    /// A peer lives no longer after its last announce.
+    life_ms: i64,
+    status: Arc<ClusterStatus>,
+    stops: Mutex<StopMemory>,
+    /// A stream is being taken.
+    taking: AtomicBool,
+}
+
+impl SharedNode {
+    /// Locks the memory of stops. No other lock may be taken meanwhile.
+    fn stops(&self) -> MutexGuard<'_, StopMemory> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_taking(&self) -> bool {
+        self.taking.load(Ordering::Relaxed)
+    }
+
+    fn show(&self, is_whole: bool, is_warm: bool, is_taking: bool) {
+        self.status.set_state(is_whole, is_warm);
+        self.taking.store(is_taking, Ordering::Relaxed);
+    }
+
+    /// A walk over the peers that announced since a time.
+    fn cursor_since(&self, since_ms: i64, now_ms: i64) -> SnapshotCursor {
+        let age_ms = now_ms - since_ms;
+        match u32::try_from(age_ms / 1000 + 1) {
+            Ok(age_s) if age_ms < self.life_ms => SnapshotCursor::since(age_s),
+            _ => SnapshotCursor::default(),
+        }
+    }
+
+    /// Counts a frame that the publisher sends.
+    fn count_sent(&self, frame: &[u8]) {
+        self.status.publisher.frames_sent.add(1);
+        self.status.publisher.bytes_sent.add(frame.len() as u64);
     }
 }

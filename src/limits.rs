@@ -364,3 +364,29 @@ pub const WORKER_SILENCE_S_MAX: u32 = 5;
 const _: () = assert!(ARENA_BYTES >= 2 * (RESPONSE_BYTES_MAX + RESPONSE_BATCH_BYTES));
 const _: () = assert!(UNREAD_BYTES_PAUSE >= HEAD_BYTES_MAX);
 const _: () = assert!(BUFFERED_BYTES_AFTER >= 4 * UNREAD_BYTES_MAX);
+
+/// Other nodes of a cluster that are known at a time, a few hundred bytes each. One process is one
+/// node: those that have ended are replaced.
+pub const CLUSTER_NODES_MAX: usize = 64;
+
+/// Peers that have stopped and are remembered for other nodes, 66 bytes each: those of half a
+/// minute at 200,000 announces a second.
+pub const CLUSTER_STOPS_MAX: usize = 1 << 18;
+
+/// Requests that wait for the thread that publishes, 32 bytes each.
+pub const CLUSTER_REQUESTS_MAX: usize = 256;
+
+/// States that a node streams to others at a time.
+pub const CLUSTER_STREAMS_MAX: usize = 4;
+
+/// Parts of a stream that may be on their way: 2 MiB, far below what Valkey and Redis buffer for a
+/// subscriber by default (8 MiB for a minute, 32 MiB at once).
+pub const CLUSTER_STREAM_WINDOW: u32 = 32;
+
+/// Bytes of states that a node streams in a second to all others: ten million peers in some three
+/// seconds.
+pub const CLUSTER_STREAM_BYTES_PER_S: i64 = 32 * 1024 * 1024;
+
+/// Seconds after the start for which a node says that it is warming while it does not have the
+/// others' state.
+pub const CLUSTER_WARMING_S: u32 = 60;

@@ -1,30 +1,244 @@
 //! The half of a node that speaks.
 
-use super::{NodeTime, SendFrame};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use annulus_swarm::{PeerEvent, PeerUpdate, Random, UpdateOrder};
+
+use super::frame::{self, NodeSummary, PAYLOAD_BYTES_MAX, Payload};
+use super::record::{PeerRecord, RECORD_BYTES_MAX, Records};
+use super::requests::Request;
+use super::stops::Stop;
+use super::streams::{OutgoingStreams, SentEnd};
+use super::{CHUNK_RECORDS, Destination, NodeId, NodeTime, SLACK_MS, SendFrame, SharedNode};
+use crate::limits::CLUSTER_NODES_MAX;
+
+const HELLO_MS: i64 = 1000;
+
+/// Requests of the subscriber that are looked at in one step.
+const REQUESTS_PER_STEP: usize = 64;
 
 /// Makes the frames that a node sends. One thread owns it.
-pub struct NodePublisher {}
+pub struct NodePublisher {
+    shared: Arc<SharedNode>,
+    requests: Receiver<Request>,
+    connected: bool,
+    /// The number of the next frame of records.
+    sequence: u64,
+    /// Records that wait for the next frame.
+    pending: Vec<u8>,
+    pending_records: u64,
+    /// The frame that is sent.
+    frame: Vec<u8>,
+    hello_due_ms: i64,
+    offers: Vec<(NodeId, i64)>,
+    streams: OutgoingStreams,
+    random: Random,
+    chunk: Vec<PeerRecord>,
+    /// Own peers that stopped while a stream is being taken.
+    stopped: Vec<PeerRecord>,
+}
 
 impl NodePublisher {
+    pub(super) fn new(
+        shared: Arc<SharedNode>,
+        requests: Receiver<Request>,
+        random: Random,
+    ) -> NodePublisher {
+        NodePublisher {
+            shared,
+            requests,
+            connected: false,
+            sequence: 0,
+            pending: Vec::with_capacity(PAYLOAD_BYTES_MAX),
+            pending_records: 0,
+            frame: Vec::with_capacity(frame::FRAME_BYTES_MAX),
+            hello_due_ms: 0,
+            offers: Vec::new(),
+            streams: OutgoingStreams::new(),
+            random,
+            chunk: Vec::with_capacity(CHUNK_RECORDS),
+            stopped: Vec::new(),
+        }
+    }
+
     /// There is a connection: frames reach the others from now on.
-    pub fn on_connected(&mut self) {}
+    pub fn on_connected(&mut self) {
+        self.connected = true;
+        self.hello_due_ms = i64::MIN;
+    }
 
     /// There is none: records use up sequence numbers, so that the others notice, and are dropped.
-    pub fn on_disconnected(&mut self) {}
+    /// What this node remembers of peers that stop, it remembers.
+    pub fn on_disconnected(&mut self) {
+        self.connected = false;
+        self.offers.clear();
+        let cut = self.streams.end_all();
+        self.shared.status.publisher.streams_cut.add(cut as u64);
+    }
 
     /// Takes a worker's buffer of records. Frames that are full are sent; the rest waits for more,
     /// or for [`NodePublisher::flush`].
-    pub fn add_records(&mut self, _records: &[u8], _now: NodeTime, _send: &mut SendFrame<'_>) {}
+    pub fn add_records(&mut self, records: &[u8], now: NodeTime, send: &mut SendFrame<'_>) {
+        let mut rest = Records::new(records);
+        loop {
+            let before = rest.rest();
+            let room = (PAYLOAD_BYTES_MAX - self.pending.len()) / RECORD_BYTES_MAX;
+            self.chunk.clear();
+            self.chunk.extend(rest.by_ref().take(room.min(CHUNK_RECORDS)));
+            let taken = before.len() - rest.rest().len();
+            if taken == 0 {
+                debug_assert!(before.is_empty(), "a worker's buffer has whole records");
+                break;
+            }
+            self.remember_stops(now);
+            self.pending.extend_from_slice(&before[..taken]);
+            self.pending_records += self.chunk.len() as u64;
+            if PAYLOAD_BYTES_MAX - self.pending.len() < RECORD_BYTES_MAX {
+                self.flush(now, send);
+            }
+        }
+        self.repeat_stops(now);
+    }
 
     /// Sends the records that wait, if there are any.
-    pub fn flush(&mut self, _now: NodeTime, _send: &mut SendFrame<'_>) {}
+    pub fn flush(&mut self, now: NodeTime, send: &mut SendFrame<'_>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.pending);
+        let count = std::mem::take(&mut self.pending_records);
+        if self.connected {
+            self.send(Destination::All, &Payload::Records { bytes: &bytes, count }, now, send);
+            self.shared.status.publisher.records_sent.add(count);
+        } else {
+            self.shared.status.publisher.records_dropped.add(count);
+        }
+        self.sequence += 1;
+        self.pending = bytes;
+        self.pending.clear();
+    }
 
     /// Workers have dropped records for lack of room: the others will ask for what they lack.
-    pub fn note_dropped(&mut self) {}
+    pub fn note_dropped(&mut self) {
+        self.sequence += 1;
+    }
 
     /// Sends what else is due: `hello` each second, what the subscriber has left, and one frame of
     /// a stream. Returns whether there is more to send at once. Call it at least every 50 ms.
-    pub fn step(&mut self, _now: NodeTime, _send: &mut SendFrame<'_>) -> bool {
-        false
+    pub fn step(&mut self, now: NodeTime, send: &mut SendFrame<'_>) -> bool {
+        for _ in 0..REQUESTS_PER_STEP {
+            let Ok(request) = self.requests.try_recv() else { break };
+            if self.connected {
+                self.handle(request, now, send);
+            }
+        }
+        if !self.connected {
+            return false;
+        }
+        let now_ms = now.ms();
+        if now_ms >= self.hello_due_ms {
+            self.hello_due_ms = now_ms + HELLO_MS;
+            let hello = Payload::Hello(self.summary(now_ms));
+            self.send(Destination::All, &hello, now, send);
+        }
+        self.make_offers(now, send);
+        let cut = self.streams.end_silent(now_ms);
+        self.shared.status.publisher.streams_cut.add(cut as u64);
+        self.step_streams(now, send)
+    }
+
+    fn handle(&mut self, request: Request, now: NodeTime, send: &mut SendFrame<'_>) {
+        let counters = &self.shared.status.publisher;
+        match request {
+            Request::Send { to, payload } => self.send(to, &payload, now, send),
+            Request::Offer { to, due_ms } => {
+                self.offers.retain(|&(node, _)| node != to);
+                if self.offers.len() < CLUSTER_NODES_MAX {
+                    self.offers.push((to, due_ms));
+                }
+            }
+            Request::Stream { to, take, sent_ms } => {
+                if !self.streams.begin(to, take, sent_ms, now.ms()) {
+                    counters.streams_refused.add(1);
+                }
+            }
+            Request::More { from, more } => match self.streams.more(from, more, now.ms()) {
+                Some(SentEnd::Whole) => counters.streams_sent.add(1),
+                Some(SentEnd::Cut) => counters.streams_cut.add(1),
+                None => {}
+            },
+        }
+    }
+
+    /// Makes the offers that are due, if there is room for a stream.
+    fn make_offers(&mut self, now: NodeTime, send: &mut SendFrame<'_>) {
+        let now_ms = now.ms();
+        while let Some(number) = self.offers.iter().position(|&(_, due_ms)| due_ms <= now_ms) {
+            let (to, _) = self.offers.swap_remove(number);
+            if self.streams.has_room_for(to) {
+                let offer = Payload::Offer(self.summary(now_ms));
+                self.send(Destination::Node(to), &offer, now, send);
+            }
+        }
+    }
+
+    fn step_streams(&mut self, now: NodeTime, send: &mut SendFrame<'_>) -> bool {
+        let NodePublisher { shared, streams, frame, sequence, .. } = self;
+        let more = streams.step(shared, now.ms(), &mut |(to, part)| {
+            frame::encode(shared.id, *sequence, now, &part, frame);
+            shared.count_sent(frame);
+            send(Destination::Node(to), frame);
+        });
+        shared.status.publisher.streams.set(streams.len() as u64);
+        more
+    }
+
+    fn summary(&self, now_ms: i64) -> NodeSummary {
+        let reach_ms = now_ms - self.shared.stops().reach_ms(now_ms);
+        NodeSummary {
+            peers: self.shared.swarms.totals().peers,
+            whole: self.shared.status.is_whole(),
+            stops_reach_s: u32::try_from(reach_ms / 1000).unwrap_or(0),
+        }
+    }
+
+    fn send(
+        &mut self,
+        to: Destination,
+        payload: &Payload<'_>,
+        now: NodeTime,
+        send: &mut SendFrame<'_>,
+    ) {
+        frame::encode(self.shared.id, self.sequence, now, payload, &mut self.frame);
+        self.shared.count_sent(&self.frame);
+        send(to, &self.frame);
+    }
+
+    /// Remembers who of the records at hand has stopped, and who has come back.
+    fn remember_stops(&mut self, now: NodeTime) {
+        let taking = self.shared.is_taking();
+        let mut stops = self.shared.stops();
+        for record in &self.chunk {
+            let &PeerRecord { info_hash, peer, event, .. } = record;
+            let stopped = event == PeerEvent::Stopped;
+            stops.note(Stop { info_hash, peer, stopped, at_ms: now.ms() }, SLACK_MS);
+            if stopped && taking {
+                self.stopped.push(*record);
+            }
+        }
+    }
+
+    /// A stream may have brought back a peer between its stop, which a worker has processed already,
+    /// and the moment when it was remembered here: removes it again.
+    fn repeat_stops(&mut self, now: NodeTime) {
+        for record in self.stopped.drain(..) {
+            let PeerRecord { info_hash, peer, seeder, event } = record;
+            if self.shared.stops().find(&info_hash, &peer).is_some_and(|stop| stop.stopped) {
+                let (age_s, order) = (0, UpdateOrder::InOrder);
+                let update = PeerUpdate { info_hash, peer, seeder, event, age_s, order };
+                self.shared.swarms.apply(&update, now.seconds(), &mut self.random);
+            }
+        }
     }
 }

@@ -56,8 +56,11 @@ pub(super) fn encode_key(flags: u8, info_hash: &InfoHash, peer: &CompactAddr, ou
     out.extend_from_slice(address);
 }
 
-/// Splits off what [`encode_key`] has written: the flags without the family, info hash, address.
-pub(super) fn decode_key(bytes: &[u8]) -> Option<((u8, InfoHash, CompactAddr), &[u8])> {
+/// Flags without the family, info hash, address.
+type PeerKey = (u8, InfoHash, CompactAddr);
+
+/// Splits off what [`encode_key`] has written.
+pub(super) fn decode_key(bytes: &[u8]) -> Option<(PeerKey, &[u8])> {
     let (&flags, bytes) = bytes.split_first()?;
     let (&info_hash, bytes) = bytes.split_first_chunk::<20>()?;
     let (peer, rest) = if flags & IPV6 == 0 {
@@ -71,7 +74,7 @@ pub(super) fn decode_key(bytes: &[u8]) -> Option<((u8, InfoHash, CompactAddr), &
 }
 
 /// Iterates over the records in some bytes. It ends early at bytes that are no record: ask
-/// [`Records::are_whole`] first.
+/// [`Records::count_whole`] first.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -83,7 +86,7 @@ impl<'a> Records<'a> {
     }
 
     /// The number of records, if all bytes are whole records without unknown flags.
-    pub fn are_whole(bytes: &[u8]) -> Option<u64> {
+    pub fn count_whole(bytes: &[u8]) -> Option<u64> {
         let (mut rest, mut count) = (bytes, 0);
         while let Some(&flags) = rest.first() {
             let len = if flags & IPV6 == 0 { 27 } else { RECORD_BYTES_MAX };
@@ -113,5 +116,63 @@ impl Iterator for Records<'_> {
         };
         self.rest = rest;
         Some(PeerRecord { info_hash, peer, seeder: flags & SEEDER != 0, event })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of each event, family and role.
+    fn records() -> Vec<PeerRecord> {
+        let peers = [CompactAddr::V4([1, 2, 3, 4, 5, 6]), CompactAddr::V6([7; 18])];
+        let events = [PeerEvent::None, PeerEvent::Completed, PeerEvent::Stopped];
+        let mut all = Vec::new();
+        for peer in peers {
+            for event in events {
+                for seeder in [false, true] {
+                    let info_hash = [all.len() as u8; 20];
+                    all.push(PeerRecord { info_hash, peer, seeder, event });
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let (records, mut bytes) = (records(), Vec::new());
+        for record in &records {
+            let before = bytes.len();
+            record.encode(&mut bytes);
+            let len = if matches!(record.peer, CompactAddr::V4(_)) { 27 } else { 39 };
+            assert_eq!(bytes.len() - before, len);
+        }
+        assert_eq!(Records::count_whole(&bytes), Some(records.len() as u64));
+        assert_eq!(Records::new(&bytes).collect::<Vec<_>>(), records);
+        let magnet = PeerRecord { event: PeerEvent::Magnet, ..records[0] };
+        let mut bytes = Vec::new();
+        magnet.encode(&mut bytes);
+        assert_eq!(Records::new(&bytes).next(), Some(records[0]));
+    }
+
+    #[test]
+    fn bytes_that_are_not_whole_records_are_recognized() {
+        let mut bytes = Vec::new();
+        let mut ends = vec![0];
+        for record in records() {
+            record.encode(&mut bytes);
+            ends.push(bytes.len());
+        }
+        for len in 0..=bytes.len() {
+            let count = ends.iter().position(|&end| end == len).map(|count| count as u64);
+            assert_eq!(Records::count_whole(&bytes[..len]), count, "{len}");
+        }
+        for flags in 0..=u8::MAX {
+            bytes[0] = flags & !IPV6;
+            let known = flags < 16 && flags & 12 != 12;
+            assert_eq!(Records::count_whole(&bytes[..27]).is_some(), known, "{flags}");
+            assert_eq!(Records::new(&bytes[..27]).count(), usize::from(known), "{flags}");
+        }
     }
 }

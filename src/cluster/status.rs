@@ -23,8 +23,10 @@ pub struct PublisherCounters {
     pub streams_sent: Metric,
     /// States that other nodes no longer took.
     pub streams_cut: Metric,
-    /// Requests of other nodes that found no room.
-    pub requests_dropped: Metric,
+    /// States that other nodes took while there were too many already.
+    pub streams_refused: Metric,
+    /// States that are being streamed: a gauge.
+    pub streams: Metric,
 }
 
 /// Written by the subscriber's thread only.
@@ -47,6 +49,8 @@ pub struct SubscriberCounters {
     pub joins: Metric,
     /// States that ended early.
     pub joins_failed: Metric,
+    /// Frames that were to be sent, and requests of other nodes, that found no room.
+    pub requests_dropped: Metric,
     /// From the sending of a frame of records to its arrival, beyond the shortest such time of the
     /// last two minutes.
     pub delay: Histogram,
@@ -98,6 +102,17 @@ impl ClusterStatus {
     /// Whether the node has been told everything that it knows it lacks.
     pub fn is_whole(&self) -> bool {
         self.whole.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_nodes(&self, nodes: impl Iterator<Item = NodeSeen>) {
+        let mut seen = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clear();
+        seen.extend(nodes);
+    }
+
+    pub(super) fn set_state(&self, is_whole: bool, is_warm: bool) {
+        self.whole.store(is_whole, Ordering::Relaxed);
+        self.warmed.fetch_or(is_warm, Ordering::Relaxed);
     }
 
     /// The other nodes, the one that was heard first at the beginning.

@@ -66,7 +66,11 @@ pub struct CounterVec<K, const N: usize> {
 impl<K: CounterKey, const N: usize> CounterVec<K, N> {
     /// Adds one to the counter of this key.
     pub fn add(&self, key: K) {
-        self.counters[key.index()].add(1);
+        self.add_many(key, 1);
+    }
+
+    pub fn add_many(&self, key: K, more: u64) {
+        self.counters[key.index()].add(more);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (K, u64)> {

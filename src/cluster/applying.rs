@@ -1,0 +1,235 @@
+//! What other nodes tell becomes part of the swarms, as far as it is newer, allowed and finds room.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use annulus_swarm::{
+    Ages, Applied, CompactAddr, Entries, PeerEvent, PeerUpdate, Random, TorrentEntry, UpdateOrder,
+};
+
+use super::frame::{StatePart, StopsPart};
+use super::record::{PeerRecord, Records};
+use super::stops::{Stop, StopMemory, Stops};
+use super::{CHUNK_RECORDS, NodeTime, SLACK_MS, ServesTorrent, SharedNode};
+use crate::addresses::is_unreachable;
+use crate::metrics::labels::RecordOutcome;
+
+/// Applies records, states and stops.
+pub(super) struct Applier {
+    shared: Arc<SharedNode>,
+    random: Random,
+    /// Those at hand: a lock is taken for some tens of them.
+    records: Vec<PeerRecord>,
+    stops: Vec<Stop>,
+}
+
+/// When something happened, by this node's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) now: NodeTime,
+    /// Milliseconds since it was sent, at least.
+    pub(super) delay_ms: i64,
+}
+
+impl Arrival {
+    fn sent_ms(self) -> i64 {
+        self.now.ms() - self.delay_ms
+    }
+}
+
+impl Applier {
+    pub(super) fn new(shared: Arc<SharedNode>, random: Random) -> Applier {
+        let (records, stops) = (Vec::with_capacity(CHUNK_RECORDS), Vec::new());
+        Applier { shared, random, records, stops }
+    }
+
+    /// Applies well-formed records.
+    pub(super) fn records(
+        &mut self,
+        bytes: &[u8],
+        order: UpdateOrder,
+        arrival: Arrival,
+        serves: &mut ServesTorrent<'_>,
+    ) {
+        let outcomes = &self.shared.status.subscriber.records;
+        let (at_ms, now_s) = (arrival.sent_ms(), arrival.now.seconds());
+        // Rounded down: a stop must not seem to be earlier than an announce before it.
+        let age_s = seconds(arrival.delay_ms);
+        let mut records = Records::new(bytes);
+        loop {
+            let mut taken = 0;
+            self.records.clear();
+            for record in records.by_ref().take(CHUNK_RECORDS) {
+                taken += 1;
+                match refusal(&record, serves) {
+                    Some(outcome) => outcomes.add(outcome),
+                    None => self.records.push(record),
+                }
+            }
+            if taken == 0 {
+                break;
+            }
+            let mut stops = self.shared.stops();
+            self.records.retain(|&PeerRecord { info_hash, peer, event, .. }| {
+                let stopped = event == PeerEvent::Stopped;
+                let stop = Stop { info_hash, peer, stopped, at_ms };
+                let counts = match order {
+                    UpdateOrder::InOrder => stops.note(stop, SLACK_MS),
+                    UpdateOrder::Late => note_late(&mut stops, stop),
+                };
+                if !counts {
+                    let later = if stopped { RecordOutcome::Stale } else { RecordOutcome::Stopped };
+                    outcomes.add(later);
+                }
+                counts
+            });
+            drop(stops);
+            for &PeerRecord { info_hash, peer, seeder, event } in &self.records {
+                let update = PeerUpdate { info_hash, peer, seeder, event, age_s, order };
+                let applied = self.shared.swarms.apply(&update, now_s, &mut self.random);
+                outcomes.add(outcome_of(applied));
+            }
+        }
+    }
+
+    /// Whether the entries of a part are well-formed.
+    pub(super) fn are_entries(bytes: &[u8]) -> bool {
+        Entries::new(bytes).all(|entry| entry.is_ok())
+    }
+
+    /// Merges a part of a state.
+    pub(super) fn state(
+        &mut self,
+        part: &StatePart<'_>,
+        arrival: Arrival,
+        serves: &mut ServesTorrent<'_>,
+    ) {
+        // Rounded up: a peer must not seem to have announced itself after it has stopped.
+        let elapsed_s = seconds(arrival.delay_ms + 999);
+        let ages = Ages { tick_s: part.tick_s, phase_s: part.phase_s, elapsed_s };
+        for entry in Entries::new(part.entries).flatten() {
+            if serves(&entry.info_hash) {
+                self.restore(&entry, &ages, arrival.now);
+            } else {
+                let outcomes = &self.shared.status.subscriber.state_peers;
+                outcomes.add_many(RecordOutcome::TorrentNotServed, entry.peer_count() as u64);
+            }
+        }
+    }
+
+    fn restore(&mut self, entry: &TorrentEntry<'_>, ages: &Ages, now: NodeTime) {
+        let shared = &self.shared;
+        let (mut stopped, mut unreachable) = (0, 0);
+        let has_stopped = self.has_stopped(entry);
+        let restored = shared.swarms.restore(entry, ages, now.seconds(), |peer, age_s| {
+            if is_useless(peer) {
+                unreachable += 1;
+                return false;
+            }
+            let announced_ms = now.ms() - i64::from(age_s) * 1000;
+            let has_stopped = has_stopped
+                && shared
+                    .stops()
+                    .find(&entry.info_hash, peer)
+                    .is_some_and(|stop| stop.stopped && stop.at_ms >= announced_ms);
+            stopped += u64::from(has_stopped);
+            !has_stopped
+        });
+        let outcomes = &shared.status.subscriber.state_peers;
+        outcomes.add_many(RecordOutcome::Stored, restored.stored + restored.updated);
+        outcomes.add_many(RecordOutcome::Stale, restored.expired);
+        outcomes.add_many(RecordOutcome::Stopped, stopped);
+        outcomes.add_many(RecordOutcome::Unreachable, unreachable);
+        let full = restored.refused.saturating_sub(stopped + unreachable);
+        outcomes.add_many(RecordOutcome::Full, full);
+    }
+
+    /// Whether one of the entry's peers has stopped lately: the others need no look at the memory of
+    /// stops while the swarm is locked.
+    fn has_stopped(&self, entry: &TorrentEntry<'_>) -> bool {
+        let mut peers = entry.peers().peekable();
+        while peers.peek().is_some() {
+            let stops = self.shared.stops();
+            let is_stopped = |peer: &CompactAddr| {
+                stops.find(&entry.info_hash, peer).is_some_and(|stop| stop.stopped)
+            };
+            if peers.by_ref().take(CHUNK_RECORDS).any(|peer| is_stopped(&peer.peer)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes in a part of another node's memory of stops.
+    pub(super) fn stops(&mut self, part: &StopsPart<'_>, arrival: Arrival) {
+        let mut all = Stops::new(part.stops, arrival.sent_ms()).peekable();
+        while all.peek().is_some() {
+            let mut stops = self.shared.stops();
+            let news = all.by_ref().take(CHUNK_RECORDS).filter(|&stop| stops.merge(stop));
+            self.stops.extend(news.filter(|stop| stop.stopped));
+            drop(stops);
+            for Stop { info_hash, peer, at_ms, .. } in self.stops.drain(..) {
+                let update = PeerUpdate {
+                    info_hash,
+                    peer,
+                    seeder: false,
+                    event: PeerEvent::Stopped,
+                    age_s: seconds(arrival.now.ms() - at_ms),
+                    order: UpdateOrder::InOrder,
+                };
+                let applied =
+                    self.shared.swarms.apply(&update, arrival.now.seconds(), &mut self.random);
+                self.shared.status.subscriber.state_peers.add(outcome_of(applied));
+            }
+        }
+    }
+}
+
+/// A record that came late counts unless something as late is known that contradicts it.
+fn note_late(stops: &mut StopMemory, stop: Stop) -> bool {
+    match stops.find(&stop.info_hash, &stop.peer) {
+        Some(known) if known.at_ms >= stop.at_ms => known.stopped == stop.stopped && !stop.stopped,
+        None if !stop.stopped => true,
+        _ => {
+            stops.merge(stop);
+            true
+        }
+    }
+}
+
+/// Why a record is not applied, whatever is known of its peer.
+fn refusal(record: &PeerRecord, serves: &mut ServesTorrent<'_>) -> Option<RecordOutcome> {
+    if !serves(&record.info_hash) {
+        Some(RecordOutcome::TorrentNotServed)
+    } else if is_useless(&record.peer) {
+        Some(RecordOutcome::Unreachable)
+    } else {
+        None
+    }
+}
+
+/// Whether nobody can connect to a peer.
+fn is_useless(peer: &CompactAddr) -> bool {
+    let (ip, port): (IpAddr, [u8; 2]) = match peer {
+        &CompactAddr::V4([a, b, c, d, port @ ..]) => ([a, b, c, d].into(), port),
+        CompactAddr::V6(address) => {
+            let (ip, port) = address.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+            ((*ip).into(), port.try_into().unwrap_or_default())
+        }
+    };
+    port == [0, 0] || is_unreachable(ip)
+}
+
+fn outcome_of(applied: Applied) -> RecordOutcome {
+    match applied {
+        Applied::Stored | Applied::Replaced(_) => RecordOutcome::Stored,
+        Applied::Refused(_) => RecordOutcome::Full,
+        Applied::Stale => RecordOutcome::Stale,
+        Applied::Removed => RecordOutcome::Removed,
+        Applied::Unknown => RecordOutcome::Unknown,
+    }
+}
+
+fn seconds(ms: i64) -> u32 {
+    u32::try_from(ms.max(0) / 1000).unwrap_or(u32::MAX)
+}

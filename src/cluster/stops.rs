@@ -1,0 +1,266 @@
+//! The memory of peers that have stopped: what was sent or asked for before must not bring them
+//! back, and nodes that were cut off must learn of them.
+//!
+//! A peer that announces itself again stays in the memory as one that has, with the time: so a node
+//! that knows only of the stop learns that it is over. In a `stops` frame each is a *stop*:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 1 | bit 0: IPv6; bit 2: stopped, else announced again; the others are 0 |
+//! | 20 | info hash |
+//! | 6 or 18 | compact address |
+//! | 4 | milliseconds since then |
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use annulus_swarm::{CompactAddr, InfoHash};
+use hashbrown::HashTable;
+
+use super::frame::Reader;
+use super::record::{decode_key, encode_key};
+
+/// Bytes of the longest stop.
+pub(super) const STOP_BYTES_MAX: usize = 43;
+
+const STOPPED: u8 = 4;
+
+/// What is known last of a peer that has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    pub(super) info_hash: InfoHash,
+    pub(super) peer: CompactAddr,
+    /// `false`: it has announced itself again.
+    pub(super) stopped: bool,
+    /// When, in milliseconds since the start of the process; negative before it.
+    pub(super) at_ms: i64,
+}
+
+/// An entry of the index: the low bits of a stop's number and of its hash, so that the index can be
+/// rebuilt without a look at the stops.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    number: u32,
+    hash: u32,
+}
+
+impl IndexEntry {
+    fn new(number: u64, hash: u64) -> IndexEntry {
+        IndexEntry { number: number as u32, hash: hash as u32 }
+    }
+
+    fn spread(&self) -> u64 {
+        spread(u64::from(self.hash))
+    }
+}
+
+/// 32 bits at both ends, which hashbrown uses.
+fn spread(hash: u64) -> u64 {
+    (hash & 0xffff_ffff) * 0x0000_0001_0000_0001
+}
+
+/// The most recent stops.
+pub(super) struct StopMemory {
+    /// In the order in which they became known.
+    stops: VecDeque<Stop>,
+    /// The number of the first of `stops`: stops are numbered as they become known.
+    first: u64,
+    index: HashTable<IndexEntry>,
+    secret: RandomState,
+    max: usize,
+    /// Older ones are of no use: the peer's announces before them have expired.
+    horizon_ms: i64,
+    /// All stops since then are known, as far as they were told.
+    reach_ms: i64,
+}
+
+impl StopMemory {
+    /// Remembers at most `max` stops, which are at most `horizon_ms` old.
+    pub(super) fn new(max: usize, horizon_ms: i64, now_ms: i64) -> StopMemory {
+        StopMemory {
+            stops: VecDeque::with_capacity(max),
+            first: 0,
+            // Twice as large as need be, so that it is seldom cleaned of removed entries.
+            index: HashTable::with_capacity(2 * max),
+            secret: RandomState::new(),
+            max,
+            horizon_ms,
+            reach_ms: now_ms,
+        }
+    }
+
+    /// Bytes allocated; they are used as stops come.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.stops.capacity() * size_of::<Stop>() + self.index.allocation_size()
+    }
+
+    /// The time since when all stops are known.
+    pub(super) fn reach_ms(&self, now_ms: i64) -> i64 {
+        self.reach_ms.max(now_ms - self.horizon_ms)
+    }
+
+    pub(super) fn find(&self, info_hash: &InfoHash, peer: &CompactAddr) -> Option<&Stop> {
+        if self.stops.is_empty() {
+            return None;
+        }
+        let hash = self.hash(info_hash, peer);
+        self.position(hash, info_hash, peer).map(|position| &self.stops[position])
+    }
+
+    /// Takes in an announce in the order of its node, and returns whether it counts: not if a later
+    /// one is known already. Clocks of two nodes are compared only roughly: of two within `slack_ms`
+    /// the one that came last is the later. An announce of a peer that has not stopped is not kept.
+    pub(super) fn note(&mut self, stop: Stop, slack_ms: i64) -> bool {
+        if self.stops.is_empty() && !stop.stopped {
+            return true;
+        }
+        let hash = self.hash(&stop.info_hash, &stop.peer);
+        let Some(position) = self.position(hash, &stop.info_hash, &stop.peer) else {
+            return !stop.stopped || self.insert(hash, stop);
+        };
+        let known = &mut self.stops[position];
+        let counts = known.at_ms <= stop.at_ms.saturating_add(slack_ms);
+        if counts {
+            let after = known.at_ms + i64::from(known.stopped != stop.stopped);
+            *known = Stop { at_ms: stop.at_ms.max(after), ..stop };
+        }
+        counts
+    }
+
+    /// Takes in what was told out of order, or what another node remembers, and returns whether it
+    /// is news: nothing as late is known.
+    pub(super) fn merge(&mut self, stop: Stop) -> bool {
+        let hash = self.hash(&stop.info_hash, &stop.peer);
+        match self.position(hash, &stop.info_hash, &stop.peer) {
+            Some(position) => self.replace(position, stop),
+            None => self.insert(hash, stop),
+        }
+    }
+
+    /// Appends stops since `since_ms` to `out`, from `cursor` on, and returns whether there are
+    /// more. Visits at most `visits`, and appends at most `bytes`.
+    pub(super) fn write(
+        &self,
+        cursor: &mut u64,
+        (since_ms, now_ms): (i64, i64),
+        (visits, bytes): (usize, usize),
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let skipped = usize::try_from(cursor.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let end = out.len() + bytes;
+        *cursor = self.first.max(*cursor);
+        for stop in self.stops.range(skipped.min(self.stops.len())..).take(visits) {
+            if out.len() + STOP_BYTES_MAX > end {
+                return true;
+            }
+            *cursor += 1;
+            if stop.at_ms >= since_ms {
+                let flags = if stop.stopped { STOPPED } else { 0 };
+                let age_ms = u32::try_from((now_ms - stop.at_ms).max(0)).unwrap_or(u32::MAX);
+                encode_key(flags, &stop.info_hash, &stop.peer, out);
+                out.extend_from_slice(&age_ms.to_le_bytes());
+            }
+        }
+        *cursor < self.first + self.stops.len() as u64
+    }
+
+    fn hash(&self, info_hash: &InfoHash, peer: &CompactAddr) -> u64 {
+        let mut hasher = self.secret.build_hasher();
+        hasher.write(info_hash);
+        match peer {
+            CompactAddr::V4(address) => hasher.write(address),
+            CompactAddr::V6(address) => hasher.write(address),
+        }
+        hasher.finish()
+    }
+
+    fn position(&self, hash: u64, info_hash: &InfoHash, peer: &CompactAddr) -> Option<usize> {
+        let found = self.index.find(spread(hash), |entry| {
+            entry.hash == hash as u32
+                && self.at(entry).is_some_and(|position| {
+                    let stop = &self.stops[position];
+                    stop.info_hash == *info_hash && stop.peer == *peer
+                })
+        })?;
+        self.at(found)
+    }
+
+    /// Where the stop of an index entry is.
+    fn at(&self, entry: &IndexEntry) -> Option<usize> {
+        let position = entry.number.wrapping_sub(self.first as u32) as usize;
+        (position < self.stops.len()).then_some(position)
+    }
+
+    fn replace(&mut self, position: usize, stop: Stop) -> bool {
+        let known = &mut self.stops[position];
+        // At the same time the stop comes last.
+        let newer = (stop.at_ms, stop.stopped) > (known.at_ms, known.stopped);
+        if newer {
+            *known = stop;
+        }
+        newer
+    }
+
+    fn insert(&mut self, hash: u64, stop: Stop) -> bool {
+        let too_old = stop.at_ms - self.horizon_ms;
+        // Two at most are forgotten for one that is remembered: the work is bounded.
+        for _ in 0..2 {
+            let is_over = self.stops.len() >= self.max;
+            match self.stops.front() {
+                Some(first) if is_over || first.at_ms < too_old => self.forget_first(),
+                _ => break,
+            }
+        }
+        self.stops.push_back(stop);
+        let entry = IndexEntry::new(self.first + self.stops.len() as u64 - 1, hash);
+        self.index.insert_unique(spread(hash), entry, IndexEntry::spread);
+        true
+    }
+
+    fn forget_first(&mut self) {
+        let Some(&stop) = self.stops.front() else { return };
+        let hash = self.hash(&stop.info_hash, &stop.peer);
+        let number = self.first as u32;
+        if let Ok(entry) = self.index.find_entry(spread(hash), |entry| entry.number == number) {
+            entry.remove();
+        }
+        self.stops.pop_front();
+        self.first += 1;
+        if stop.stopped {
+            self.reach_ms = self.reach_ms.max(stop.at_ms + 1);
+        }
+    }
+}
+
+/// Iterates over the stops in the payload of a frame.
+pub(super) struct Stops<'a> {
+    rest: &'a [u8],
+    now_ms: i64,
+}
+
+impl<'a> Stops<'a> {
+    /// Their ages are relative to `now_ms`.
+    pub(super) fn new(bytes: &'a [u8], now_ms: i64) -> Stops<'a> {
+        Stops { rest: bytes, now_ms }
+    }
+
+    /// Whether all bytes are stops.
+    pub(super) fn are_whole(bytes: &[u8]) -> bool {
+        let mut stops = Stops::new(bytes, 0);
+        stops.by_ref().for_each(drop);
+        stops.rest.is_empty()
+    }
+}
+
+impl Iterator for Stops<'_> {
+    type Item = Stop;
+
+    fn next(&mut self) -> Option<Stop> {
+        let ((flags, info_hash, peer), rest) = decode_key(self.rest)?;
+        let mut rest = Reader(rest);
+        let age_ms = rest.u32().filter(|_| flags & !STOPPED == 0)?;
+        self.rest = rest.0;
+        let at_ms = self.now_ms - i64::from(age_ms);
+        Some(Stop { info_hash, peer, stopped: flags & STOPPED != 0, at_ms })
+    }
+}
