@@ -37,7 +37,8 @@ use crate::limits::{CLUSTER_REQUESTS_MAX, CLUSTER_STOPS_MAX};
 use stops::StopMemory;
 
 pub use link::{
-    ClusterLink, LinkParts, LinkStatus, LoadedServers, OutboxSlot, PubSubServers, WorkerOutbox,
+    ClusterLink, ClusterView, LinkParts, LinkStatus, LoadedServers, OutboxSlot, PubSubServers,
+    WorkerOutbox,
 };
 pub use publisher::NodePublisher;
 pub use record::PeerRecord;

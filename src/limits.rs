@@ -266,6 +266,9 @@ pub const OUTBOX_SLOT_BYTES: usize = 512 * 1024;
 /// that a node waits for its own messages to come back before it takes the connection for dead.
 pub const CLUSTER_TIMEOUT_S: u64 = 5;
 
+/// Seconds after which a node that is not heard counts as gone: each says hello once a second.
+pub const CLUSTER_NODE_SILENCE_S: u32 = 5;
+
 /// Seconds that a stop waits for the last records to be published.
 pub const CLUSTER_STOP_S_MAX: u64 = 2;
 

@@ -221,7 +221,8 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         None => None,
         Some(servers) => {
             let access_list = access_list.as_deref();
-            Some(start_cluster(config, &mut workers, servers, access_list, clock)?)
+            let age_s = saver.as_ref().and_then(|saver| saver.status.report().age_s());
+            Some(start_cluster((config, servers), &mut workers, access_list, age_s, clock)?)
         }
     };
     http.iter().for_each(|bound| bound.log(&[]));
@@ -238,6 +239,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         process: prepared.proc_files,
         reload_health: Arc::clone(&reload_health),
         state: saver.as_ref().map(|saver| Arc::clone(&saver.status)),
+        cluster: cluster.as_ref().map(|link| link.view.clone()),
     };
     serve_admin(admin, parts)?;
     let addresses: Vec<String> =
@@ -274,7 +276,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     // Removes the Unix sockets: a client that connects from now on is refused at once.
     drop(http);
     let stopped = workers.stop();
-    if let Some((link, _)) = &cluster {
+    if let Some(link) = &cluster {
         link.finish();
     }
     if let Some(saver) = &saver {

@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("page.html");
 /// their hashes, and fetch from this listener. A test computes the hashes.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-Fb8hg+WHo8gRjC3HtNj242tWSefcQHLmLuiSdJ9sFEY='; \
-    script-src 'sha256-s5/NA5/pvUfcQFh70oYlj2wal4xJUfCvPbQ7IFIOaoc='; \
+    script-src 'sha256-sCoUH2eaMSUOoEb0yP289yLg8j8N3IH4Fk635qS49Ec='; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const BOUNDS: Bounds = Bounds {
@@ -153,6 +153,10 @@ fn health(source: &StatsSource) -> AdminResponse {
     let mut text = match source.health() {
         Health::Good => "ok\n".to_owned(),
         Health::Draining => return AdminResponse::text(UNAVAILABLE, "draining\n"),
+        Health::Warming => {
+            let what = "warming: the peers of the other nodes are not all here yet\n";
+            return AdminResponse::text(UNAVAILABLE, what);
+        }
         Health::Stuck { worker, silence_s } => {
             let what = format!("worker {worker} is stuck for {silence_s} seconds\n");
             return AdminResponse::text(UNAVAILABLE, what);
@@ -163,6 +167,10 @@ fn health(source: &StatsSource) -> AdminResponse {
     }
     if let Some(why) = source.parts.state.as_ref().and_then(|state| state.report().problem) {
         text += &format!("the swarms are not kept on disk: {why}\n");
+    }
+    if source.parts.cluster.as_ref().is_some_and(|cluster| !cluster.link.is_connected()) {
+        text += "this node serves alone: no server of the cluster is connected, and the log says \
+                 why\n";
     }
     AdminResponse::ok(TEXT, text)
 }

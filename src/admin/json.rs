@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::Error;
 
 use super::stats::{Health, Snapshot};
+use crate::cluster::status::NodeSeen;
+use crate::cluster::{ClusterStatus, ClusterView};
 use crate::metrics::Counters;
 use crate::metrics::histogram::{BUCKET_BOUNDS, Histogram, bound_s};
 use crate::metrics::labels::{RequestOutcome, RequestType, Resumption};
@@ -29,6 +31,7 @@ pub(super) fn stats(snapshot: &Snapshot<'_>) -> Result<String, Error> {
     let (health, stuck) = match snapshot.health {
         Health::Good => ("ok", None),
         Health::Draining => ("draining", None),
+        Health::Warming => ("warming", None),
         Health::Stuck { worker, silence_s } => {
             ("stuck", Some(object! { worker: worker, seconds: silence_s, }))
         }
@@ -60,11 +63,13 @@ pub(super) fn stats(snapshot: &Snapshot<'_>) -> Result<String, Error> {
             request: quantiles(&counters.latencies),
             turn: quantiles(&counters.turns),
         },
-        // Without an access list, a state file or /proc there is no such key.
+        // Without an access list, a state file, a cluster or /proc there is no such key.
         #[serde(flatten)]
         access_list: access_list,
         #[serde(flatten)]
         state: snapshot.state.as_ref().map(|report| object! { state: state(report), }),
+        #[serde(flatten)]
+        cluster: snapshot.cluster.map(|view| object! { cluster: cluster(view, snapshot), }),
         #[serde(flatten)]
         process: snapshot.usage.map(|usage| object! { process: usage, }),
         stuck: stuck,
@@ -154,6 +159,59 @@ fn state(report: &StateReport) -> impl Serialize {
         failures: report.failures,
         problem: report.problem.clone(),
     }
+}
+
+fn cluster<'a>(view: &'a ClusterView, snapshot: &'a Snapshot<'_>) -> impl Serialize + 'a {
+    let ClusterStatus { publisher, subscriber, .. } = &*view.node;
+    object! {
+        node: view.id.to_string(),
+        server: view.link.server(),
+        connected: view.link.is_connected(),
+        connections: view.link.connections.get(),
+        warming: view.node.is_warming(),
+        whole: view.node.is_whole(),
+        sent: object! {
+            frames: publisher.frames_sent.get(),
+            bytes: publisher.bytes_sent.get(),
+            records: publisher.records_sent.get(),
+            records_dropped: publisher.records_dropped.get(),
+            records_without_room: snapshot.counters.records_dropped.get(),
+            states: publisher.streams_sent.get(),
+            states_cut: publisher.streams_cut.get(),
+            requests_dropped: subscriber.requests_dropped.get(),
+        },
+        received: object! {
+            frames: subscriber.frames_received.get(),
+            bytes: subscriber.bytes_received.get(),
+            records: &subscriber.records,
+            frames_refused: &subscriber.frames_refused,
+            frames_out_of_order: &subscriber.frames_lost,
+            states: subscriber.joins.get(),
+            states_cut: subscriber.joins_failed.get(),
+            state_peers: &subscriber.state_peers,
+        },
+        delay_microseconds: quantiles(&subscriber.delay),
+        stops_bytes: view.node.stops_bytes.get(),
+        stops_reach_seconds: view.node.stops_reach_s.get(),
+        nodes: nodes(view.node.nodes(), snapshot.uptime_s),
+    }
+}
+
+fn nodes(nodes: Vec<NodeSeen>, uptime_s: u32) -> impl Serialize + use<> {
+    let node = |node: NodeSeen| {
+        object! {
+            node: node.id.to_string(),
+            silent_seconds: uptime_s.saturating_sub(node.heard_s),
+            known_seconds: uptime_s.saturating_sub(node.since_s),
+            whole: node.whole,
+            peers: node.peers,
+            records: node.records,
+            frames_lost: node.frames_lost,
+            delay_milliseconds: node.delay_ms,
+            clock_ahead_milliseconds: node.clock_ahead_ms,
+        }
+    };
+    nodes.into_iter().map(node).collect::<Vec<_>>()
 }
 
 /// Upper bounds in microseconds, null before the first duration and beyond the last bucket.

@@ -3,6 +3,9 @@
 use std::fmt::{Display, Write};
 
 use super::stats::{Health, Snapshot};
+use crate::cluster::status::NodeSeen;
+use crate::cluster::{ClusterStatus, ClusterView};
+use crate::limits::CLUSTER_NODE_SILENCE_S;
 use crate::metrics::counter::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BUCKET_BOUNDS, Histogram, bound_s};
 use crate::tls::Validity;
@@ -16,6 +19,7 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
     write_swarms(&mut text, snapshot);
     write_access(&mut text, snapshot);
     write_state(&mut text, snapshot);
+    write_cluster(&mut text, snapshot);
     write_process(&mut text, snapshot);
     text.0
 }
@@ -28,7 +32,7 @@ fn write_program(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     for engine in &info.engines {
         engines.sample(&[("engine", engine.name), ("tier", engine.tier)], 1);
     }
-    text.gauge("annulus_healthy 1 if /health says so, 0 if stopping or stuck.")
+    text.gauge("annulus_healthy 1 if /health says so, 0 if stopping, warming or stuck.")
         .value(u8::from(*health == Health::Good));
     text.gauge(
         "annulus_reload_possible 1 if certificates and access list can be reloaded as far as is \
@@ -230,6 +234,102 @@ fn write_process(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     ] {
         text.gauge(help).value(value);
     }
+}
+
+fn write_cluster(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
+    let Some(ClusterView { node, link, .. }) = snapshot.cluster else { return };
+    text.gauge(
+        "annulus_cluster_connected 1 if a server of the cluster is connected, 0 if this node serves \
+         alone.",
+    )
+    .value(u8::from(link.is_connected()));
+    text.counter(
+        "annulus_cluster_connections_total Connections made to servers of the cluster, with the \
+         first: each further one is a reconnection.",
+    )
+    .value(link.connections.get());
+    text.gauge(
+        "annulus_cluster_warming 1 if this node has just started and does not have the peers of \
+         the others yet: /health is 503.",
+    )
+    .value(u8::from(node.is_warming()));
+    text.gauge(
+        "annulus_cluster_whole 1 if this node has been told everything that it knows it lacks.",
+    )
+    .value(u8::from(node.is_whole()));
+    let nodes = node.nodes();
+    let heard =
+        |node: &&NodeSeen| snapshot.uptime_s.saturating_sub(node.heard_s) <= CLUSTER_NODE_SILENCE_S;
+    text.gauge("annulus_cluster_nodes Other nodes heard in the last 5 seconds.")
+        .value(nodes.iter().filter(heard).count());
+    write_published(text, snapshot, node);
+    write_received(text, node);
+    text.gauge("annulus_cluster_stops_bytes Memory for peers that have stopped lately.")
+        .value(node.stops_bytes.get());
+    text.gauge(
+        "annulus_cluster_stops_reach_seconds How far back the memory of stopped peers reaches.",
+    )
+    .value(node.stops_reach_s.get());
+}
+
+fn write_published(text: &mut PrometheusText, snapshot: &Snapshot<'_>, node: &ClusterStatus) {
+    let sent = &node.publisher;
+    text.counter("annulus_cluster_frames_sent_total Frames published to the cluster.")
+        .value(sent.frames_sent.get());
+    text.counter("annulus_cluster_sent_bytes_total Bytes of the frames published.")
+        .value(sent.bytes_sent.get());
+    text.counter("annulus_cluster_records_sent_total Records of announces in frames published.")
+        .value(sent.records_sent.get());
+    let mut dropped = text.counter(
+        "annulus_cluster_records_dropped_total Records that were not published: without a \
+         connection, or because the thread that publishes did not take them in time. The other \
+         nodes notice and ask for what they lack.",
+    );
+    dropped.sample(&[("reason", "not_connected")], sent.records_dropped.get());
+    dropped.sample(&[("reason", "no_room")], snapshot.counters.records_dropped.get());
+    text.counter("annulus_cluster_states_sent_total States streamed whole to other nodes.")
+        .value(sent.streams_sent.get());
+    text.counter("annulus_cluster_states_sent_cut_total States that another node stopped taking.")
+        .value(sent.streams_cut.get());
+    text.counter("annulus_cluster_states_refused_total States that another node took in vain.")
+        .value(sent.streams_refused.get());
+    text.gauge("annulus_cluster_states_sending States that are being streamed to other nodes.")
+        .value(sent.streams.get());
+    text.counter("annulus_cluster_requests_dropped_total Requests of other nodes without room.")
+        .value(node.subscriber.requests_dropped.get());
+}
+
+fn write_received(text: &mut PrometheusText, node: &ClusterStatus) {
+    let received = &node.subscriber;
+    text.counter("annulus_cluster_frames_received_total Frames of other nodes, refused ones too.")
+        .value(received.frames_received.get());
+    text.counter("annulus_cluster_received_bytes_total Bytes of the frames of other nodes.")
+        .value(received.bytes_received.get());
+    text.counter("annulus_cluster_frames_refused_total Messages refused as no frames, by reason.")
+        .by(&["reason"], &received.frames_refused);
+    text.counter(
+        "annulus_cluster_frames_out_of_order_total Frames of records that were lost on the way (a \
+         gap in their numbers), came twice or late.",
+    )
+    .by(&["reason"], &received.frames_lost);
+    text.counter("annulus_cluster_records_received_total Records of other nodes, by outcome.")
+        .by(&["outcome"], &received.records);
+    text.counter("annulus_cluster_states_received_total States received whole from other nodes.")
+        .value(received.joins.get());
+    text.counter(
+        "annulus_cluster_states_received_cut_total States of other nodes that ended early.",
+    )
+    .value(received.joins_failed.get());
+    text.counter(
+        "annulus_cluster_state_peers_total Peers in states of other nodes, by outcome; those that \
+         were known are left out.",
+    )
+    .by(&["outcome"], &received.state_peers);
+    text.histogram(
+        "annulus_cluster_delay_seconds Time from the sending of a frame of records to its arrival \
+         from the node concerned, beyond the shortest of the last two minutes.",
+        &received.delay,
+    );
 }
 
 struct PrometheusText(String);

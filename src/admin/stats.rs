@@ -8,6 +8,7 @@ use super::process::{ProcFiles, ProcessUsage};
 use super::rates::{RateHistory, Rates, SPANS_S};
 use crate::access_list::{AccessListStatus, SharedAccessList};
 use crate::clock::Clock;
+use crate::cluster::ClusterView;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
 use crate::metrics::Counters;
 use crate::os::ReloadHealth;
@@ -44,6 +45,8 @@ pub enum Health {
     Good,
     /// The tracker was told to stop, and answers what is in flight.
     Draining,
+    /// The node has just started, and does not have the peers of the other nodes yet.
+    Warming,
     /// The loop of worker number `worker` has not completed a turn for `silence_s` seconds.
     Stuck {
         worker: usize,
@@ -81,6 +84,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) obstacle: Option<&'static str>,
     /// None if the swarms are not kept on disk.
     pub(super) state: Option<StateReport>,
+    /// None if this node is alone.
+    pub(super) cluster: Option<&'a ClusterView>,
 }
 
 /// What a [`StatsSource`] reads.
@@ -98,6 +103,8 @@ pub struct StatsParts {
     pub reload_health: Arc<ReloadHealth>,
     /// None if the swarms are not kept on disk.
     pub state: Option<Arc<StateStatus>>,
+    /// None if this node is alone.
+    pub cluster: Option<ClusterView>,
 }
 
 /// Takes snapshots and searches for the largest torrents. It stops no worker.
@@ -139,6 +146,7 @@ impl StatsSource {
             certificates: tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates().status()),
             obstacle: self.parts.reload_health.problem(),
             state: self.parts.state.as_ref().map(|state| state.report()),
+            cluster: self.parts.cluster.as_ref(),
         }
     }
 
@@ -146,7 +154,14 @@ impl StatsSource {
         if self.parts.stop.load(Ordering::Acquire) {
             return Health::Draining;
         }
-        Health::of(&self.parts.workers, self.parts.clock.now_s())
+        match Health::of(&self.parts.workers, self.parts.clock.now_s()) {
+            Health::Good if self.is_warming() => Health::Warming,
+            health => health,
+        }
+    }
+
+    fn is_warming(&self) -> bool {
+        self.parts.cluster.as_ref().is_some_and(|cluster| cluster.node.is_warming())
     }
 
     /// The largest torrents of those that the access list allows. One search runs at a time:

@@ -104,7 +104,7 @@ pub(super) enum PartPlace {
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamEnd {
-    Whole,
+    Whole { from: NodeId, took_ms: i64 },
     Failed,
 }
 
@@ -337,7 +337,8 @@ impl Joining {
 
     fn finish(&mut self, taking: &Taking, streamer_whole: bool, now_ms: i64) {
         self.phase = Phase::Idle;
-        self.ended = Some(StreamEnd::Whole);
+        let took_ms = now_ms - taking.began_ms;
+        self.ended = Some(StreamEnd::Whole { from: taking.from, took_ms });
         self.avoided = None;
         let has = |lack: &Lack| {
             lack.noted_ms < taking.began_ms

@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{NodeHalves, NodeId, NodeTime};
+use super::{ClusterStatus, NodeHalves, NodeId, NodeTime};
 use crate::access_list::AccessListCache;
 use crate::clock::Clock;
 use crate::limits::CLUSTER_STOP_S_MAX;
@@ -60,6 +60,14 @@ impl LinkStatus {
     }
 }
 
+/// What operators see of this node's part in a cluster.
+#[derive(Clone)]
+pub struct ClusterView {
+    pub id: NodeId,
+    pub node: Arc<ClusterStatus>,
+    pub link: Arc<LinkStatus>,
+}
+
 /// What the threads are made of.
 pub struct LinkParts {
     pub servers: PubSubServers,
@@ -76,7 +84,7 @@ pub struct LinkParts {
 /// The running threads. They end with the process.
 pub struct ClusterLink {
     link: Arc<Link>,
-    pub status: Arc<LinkStatus>,
+    pub view: ClusterView,
 }
 
 impl ClusterLink {
@@ -86,6 +94,7 @@ impl ClusterLink {
         let LinkParts { servers, channel, id, halves, slots, access_list, clock } = parts;
         let (link, servers) = (Arc::<Link>::default(), Arc::new(servers));
         let status = Arc::<LinkStatus>::default();
+        let view = ClusterView { id, node: halves.status, link: Arc::clone(&status) };
         log::info(format_args!("cluster: node {id}, channel {channel}"));
         let publisher = PublisherThread::new(publishing::Parts {
             node: halves.publisher,
@@ -103,13 +112,14 @@ impl ClusterLink {
             id,
             access_list,
             clock,
-            status: Arc::clone(&status),
+            status,
+            view: Arc::clone(&view.node),
         });
         thread::Builder::new().name("cluster-publish".to_owned()).spawn(move || publisher.run())?;
         thread::Builder::new()
             .name("cluster-subscribe".to_owned())
             .spawn(move || subscriber.run())?;
-        Ok(ClusterLink { link, status })
+        Ok(ClusterLink { link, view })
     }
 
     /// After the end of the workers: has their last records published, which takes at most

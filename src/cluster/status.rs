@@ -78,6 +78,14 @@ pub struct NodeSeen {
     pub clock_ahead_ms: i64,
 }
 
+/// A state that was received whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinReport {
+    pub from: NodeId,
+    /// Milliseconds from its first part to its last.
+    pub took_ms: i64,
+}
+
 /// What the node's threads tell others about the cluster.
 #[derive(Default)]
 pub struct ClusterStatus {
@@ -90,6 +98,8 @@ pub struct ClusterStatus {
     warmed: AtomicBool,
     whole: AtomicBool,
     nodes: Mutex<Vec<NodeSeen>>,
+    /// The last one that was not logged yet.
+    join: Mutex<Option<JoinReport>>,
 }
 
 impl ClusterStatus {
@@ -113,6 +123,15 @@ impl ClusterStatus {
     pub(super) fn set_state(&self, is_whole: bool, is_warm: bool) {
         self.whole.store(is_whole, Ordering::Relaxed);
         self.warmed.fetch_or(is_warm, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_join(&self, report: JoinReport) {
+        *self.join.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    /// The last state that was received whole, once.
+    pub fn take_join(&self) -> Option<JoinReport> {
+        self.join.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The other nodes, the one that was heard first at the beginning.

@@ -11,6 +11,7 @@ use super::frame::{self, Frame, NodeSummary, Payload, Want};
 use super::joining::{ALWAYS_MS, Joining, PartPlace, StreamEnd};
 use super::nodes::{Hearing, KnownNodes, SequencePlace, TURN_UP_MS};
 use super::requests::Request;
+use super::status::JoinReport;
 use super::{NodeId, NodeTime, ServesTorrent, SharedNode};
 use crate::limits::CLUSTER_WARMING_S;
 use crate::metrics::labels::{FrameLoss, FrameRefusal};
@@ -242,13 +243,16 @@ impl NodeSubscriber {
         let counters = &self.shared.status.subscriber;
         let end = self.joining.take_end();
         match end {
-            Some(StreamEnd::Whole) => counters.joins.add(1),
+            Some(StreamEnd::Whole { from, took_ms }) => {
+                counters.joins.add(1);
+                self.shared.status.note_join(JoinReport { from, took_ms });
+            }
             Some(StreamEnd::Failed) => counters.joins_failed.add(1),
             None => {}
         }
         let is_whole = self.subscribed_ms.is_some() && self.joining.is_whole();
         let has_waited = now.ms() - self.start_ms >= i64::from(CLUSTER_WARMING_S) * 1000;
-        let is_warm = is_whole || end == Some(StreamEnd::Whole) || has_waited;
+        let is_warm = is_whole || matches!(end, Some(StreamEnd::Whole { .. })) || has_waited;
         self.shared.show(is_whole, is_warm, self.joining.is_taking());
     }
 }

@@ -13,8 +13,7 @@ use super::workers::Workers;
 use crate::access_list::SharedAccessList;
 use crate::clock::Clock;
 use crate::cluster::{
-    ClusterLink, ClusterStatus, LinkParts, LoadedServers, NodeHalves, NodeId, NodeParts, NodeTime,
-    PubSubServers,
+    ClusterLink, LinkParts, LoadedServers, NodeHalves, NodeId, NodeParts, NodeTime, PubSubServers,
 };
 use crate::config::{ClusterConfig, Config};
 
@@ -29,12 +28,12 @@ pub(super) fn load_servers(config: &ClusterConfig) -> anyhow::Result<Option<PubS
 
 /// Starts the threads that connect this node to the others.
 pub(super) fn start_cluster(
-    config: &Config,
+    (config, servers): (&Config, PubSubServers),
     workers: &mut Workers,
-    servers: PubSubServers,
     access_list: Option<&SharedAccessList>,
+    state_age_s: Option<u32>,
     clock: Clock,
-) -> anyhow::Result<(ClusterLink, Arc<ClusterStatus>)> {
+) -> anyhow::Result<ClusterLink> {
     // Each of them is keyed with randomness of the system.
     let random = |about: &str| RandomState::new().hash_one((about, process::id()));
     let id = NodeId(random("node"));
@@ -43,10 +42,9 @@ pub(super) fn start_cluster(
         id,
         seed: random("seed"),
         peer_timeout_s: config.protocol.peer_timeout_s,
-        state_age_s: None,
+        state_age_s,
         start: NodeTime { since_start: clock.now(), unix_ms: Clock::unix_ms() },
     });
-    let status = Arc::clone(&halves.status);
     let link = ClusterLink::start(LinkParts {
         servers,
         channel: config.cluster.channel.clone(),
@@ -56,5 +54,5 @@ pub(super) fn start_cluster(
         access_list: access_list.map(SharedAccessList::cache),
         clock,
     });
-    Ok((link.context("cannot start the threads of the cluster")?, status))
+    link.context("cannot start the threads of the cluster")
 }

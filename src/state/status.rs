@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::clock::Clock;
+
 /// What is known of the file at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateReport {
@@ -21,6 +23,14 @@ pub struct StateReport {
     pub failures: u64,
     /// Why the last write has failed, or why there is none.
     pub problem: Option<String>,
+}
+
+impl StateReport {
+    /// How many seconds ago what is in the file was written, by the wall clock. `None` if there is
+    /// no file, or if the clock was set back since.
+    pub fn age_s(&self) -> Option<u32> {
+        u32::try_from(Clock::unix_s() - self.written_unix_s?).ok()
+    }
 }
 
 /// The report, which the thread that writes changes, and others read.

@@ -76,7 +76,9 @@ fn full_text() -> (TlsTracker, String) {
     let list = directory.path().join("list.txt");
     fs::write(&list, "").unwrap();
     let access = format!("[access]\nmode = \"deny\"\nfile = {list:?}\n");
-    let site = TlsTracker::start(Engine::Epoll, &(access + OPERATIONS));
+    // Whether there is such a server does not matter.
+    let cluster = "[cluster]\nserver = \"unix:///nonexistent/valkey.sock\"\n";
+    let site = TlsTracker::start(Engine::Epoll, &(access + cluster + OPERATIONS));
     let torrent = TestTorrent::new(&site.tracker, 1);
     torrent.announce(1, "");
     if has_v6() {

@@ -10,9 +10,11 @@ use super::servers::PubSubServers;
 use super::{Link, LinkStatus, Session, node_time};
 use crate::access_list::AccessListCache;
 use crate::clock::{Clock, whole_seconds};
-use crate::cluster::{Destination, NodeId, NodeSubscriber};
+use crate::cluster::status::JoinReport;
+use crate::cluster::{ClusterStatus, Destination, NodeId, NodeSubscriber};
 use crate::limits::{CLUSTER_TIMEOUT_S, LOG_PAUSE_S};
 use crate::log;
+use crate::metrics::labels::RecordOutcome;
 use crate::os::lower_priority_by;
 use annulus_swarm::InfoHash;
 
@@ -35,6 +37,7 @@ pub(super) struct Parts {
     pub(super) access_list: Option<AccessListCache>,
     pub(super) clock: Clock,
     pub(super) status: Arc<LinkStatus>,
+    pub(super) view: Arc<ClusterStatus>,
 }
 
 pub(super) struct SubscriberThread {
@@ -202,6 +205,11 @@ impl SubscriberThread {
             list.refresh();
         }
         self.parts.node.tick(node_time(&self.parts.clock));
+        if let Some(report) = self.parts.view.take_join() {
+            let peers =
+                self.parts.view.subscriber.state_peers.sum(|it| it == RecordOutcome::Stored);
+            self.log.joined(self.now_s(), report, peers);
+        }
     }
 
     fn now_s(&self) -> u32 {
@@ -223,6 +231,9 @@ struct LinkLog {
     to_mend: String,
     next_s: u32,
     withheld: u32,
+    /// Peers of states that were logged.
+    state_peers: u64,
+    next_join_s: u32,
 }
 
 impl LinkLog {
@@ -253,6 +264,18 @@ impl LinkLog {
         ));
         self.told = true;
         self.next_s = now_s.saturating_add(LOG_PAUSE_S);
+    }
+
+    /// A state has come whole; `peers` of all states so far were not known before.
+    fn joined(&mut self, now_s: u32, report: JoinReport, peers: u64) {
+        if now_s < self.next_join_s {
+            return;
+        }
+        let JoinReport { from, took_ms } = report;
+        let new = peers - std::mem::replace(&mut self.state_peers, peers);
+        let took_s = took_ms as f64 / 1000.0;
+        log::info(format_args!("cluster: got {new} peers from node {from} in {took_s:.1} s"));
+        self.next_join_s = now_s.saturating_add(LOG_PAUSE_S);
     }
 
     /// No server can be used. Told once, and again if there is something else to mend.
