@@ -41,7 +41,7 @@ const BOUNDS: &[NumericKey] = &[
     NumericKey("limits.requests_per_second", 0, REQUESTS_PER_SECOND_MAX as u64, "requests"),
     NumericKey("limits.request_burst", 0, REQUESTS_PER_SECOND_MAX as u64 * 60, "requests"),
     NumericKey("limits.ipv6_prefix", 32, 64, "bits"),
-    NumericKey("state.interval", 10, 86_400, "seconds"),
+    NumericKey("state.interval", 1, 86_400, "seconds"),
 ];
 
 impl Config {
