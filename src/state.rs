@@ -53,10 +53,10 @@ impl ConfiguredState {
     /// Opens its directory.
     ///
     /// # Errors
-    /// That is not possible, with the cure, in one line.
+    /// That is not possible, or there is something else than a file; with the cure, in one line.
     pub fn open(&self) -> anyhow::Result<StateDirectory> {
         let place = &self.place;
-        StateDirectory::open(&self.path).map_err(|error| {
+        let opened = StateDirectory::open(&self.path).map_err(|error| {
             let directory = match self.path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
@@ -66,7 +66,11 @@ impl ConfiguredState {
                 "{place}: its directory {directory} cannot be opened: {error}: make it, and let \
                  the user of the tracker read and write it (StateDirectory= of a systemd unit does)"
             )
-        })
+        })?;
+        match opened.find_file() {
+            Ok(_) => Ok(opened),
+            Err(error) => bail!("{place}: {error}: name a file, which need not exist"),
+        }
     }
 
     /// Checks that `ids`, or the user of this process if there are none, could write the file.
@@ -93,4 +97,9 @@ impl ConfiguredState {
             false => bail!(what),
         }
     }
+}
+
+/// As in "1 peer".
+fn peers(count: u64) -> String {
+    format!("{count} peer{}", if count == 1 { "" } else { "s" })
 }

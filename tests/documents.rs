@@ -4,13 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
     "docs/architecture.md",
     "docs/operating.md",
     "docs/performance.md",
+    "docs/state.md",
 ];
 
 const DIRECTORIES: [&str; 11] = [

@@ -28,5 +28,6 @@ mod performance;
 mod proxy;
 mod sandbox;
 mod seccomp;
+mod state;
 mod support;
 mod validity;

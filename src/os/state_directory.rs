@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, StatVfsMountFlags,
-    accessat, flock, fstat, fstatvfs, fsync, openat, renameat, renameat_with, statat, unlinkat,
+    Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat,
+    StatVfsMountFlags, accessat, flock, fstat, fstatvfs, fsync, openat, renameat, renameat_with,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
@@ -59,23 +60,30 @@ impl StateDirectory {
         flock(&self.directory, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
     }
 
+    /// What there is of the file's name.
+    ///
+    /// # Errors
+    /// It is no regular file, such as a directory or a link.
+    pub fn find_file(&self) -> io::Result<Option<Stat>> {
+        match statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(found) if FileType::from_raw_mode(found.st_mode).is_file() => Ok(Some(found)),
+            Ok(_) => Err(io::Error::other("it is not a file")),
+        }
+    }
+
     /// Checks that `ids`, or this process if there are none, may write to the directory and read
     /// the file, if there is one. Access control lists beyond the mode bits are not considered.
     ///
     /// # Errors
-    /// They may not, or there is something else of the file's name.
+    /// They may not, or [`StateDirectory::find_file`] fails.
     pub fn check_access(&self, ids: Option<Ids>) -> io::Result<()> {
         if fstatvfs(&self.directory)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(Errno::ROFS.into());
         }
         let root = geteuid().is_root().then(|| Ids { user: 0, group: getegid().as_raw() });
-        let found = match statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => None,
-            result => Some(result?),
-        };
-        if found.is_some_and(|it| !FileType::from_raw_mode(it.st_mode).is_file()) {
-            return Err(not_a_file());
-        }
+        let found = self.find_file()?;
         // Root will not have the capabilities by which it may write anywhere.
         let Some(ids) = ids.or(root) else {
             let access = |path: &OsStr, wanted| {
@@ -85,7 +93,7 @@ impl StateDirectory {
             return Ok(found.map_or(Ok(()), |_| access(&self.name, Access::READ_OK))?);
         };
         let directory = fstat(&self.directory)?;
-        let may_read = |it: &rustix::fs::Stat| ids.may(READ, it);
+        let may_read = |it: &Stat| ids.may(READ, it);
         if !ids.may(WRITE_AND_SEARCH, &directory) || !found.as_ref().is_none_or(may_read) {
             return Err(Errno::ACCESS.into());
         }
@@ -95,18 +103,13 @@ impl StateDirectory {
     /// Opens the file to be read, if there is one.
     ///
     /// # Errors
-    /// It may not be read, or is no regular file.
+    /// It may not be read, or is a link.
     pub fn open_file(&self) -> io::Result<Option<File>> {
-        // Whatever is there instead of a file must not block.
+        // Whatever may have taken the place of a file must not block.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat(&self.directory, &self.name, flags, Mode::empty()) {
             Err(Errno::NOENT) => Ok(None),
-            Err(Errno::LOOP) => Err(not_a_file()),
-            Err(error) => Err(error.into()),
-            Ok(file) if FileType::from_raw_mode(fstat(&file)?.st_mode).is_file() => {
-                Ok(Some(File::from(file)))
-            }
-            Ok(_) => Err(not_a_file()),
+            result => Ok(Some(File::from(result?))),
         }
     }
 
@@ -190,7 +193,7 @@ impl AsFd for StateDirectory {
 
 impl Ids {
     /// Whether the mode bits of what `found` is about grant these rights (of three bits).
-    fn may(self, rights: u32, found: &rustix::fs::Stat) -> bool {
+    fn may(self, rights: u32, found: &Stat) -> bool {
         let shift = match () {
             () if found.st_uid == self.user => 6,
             () if found.st_gid == self.group => 3,
@@ -198,8 +201,4 @@ impl Ids {
         };
         found.st_mode >> shift & rights == rights
     }
-}
-
-fn not_a_file() -> io::Error {
-    io::Error::other("it is not a file")
 }

@@ -11,6 +11,7 @@ use annulus_swarm::{Ages, Entries, InfoHash, Restored, Swarms, TorrentEntry};
 use super::format::{
     BLOCK_BYTES_MAX, StateError, StateHeader, StatePart, StateReader, StateTotals, check_totals,
 };
+use super::peers;
 use crate::clock::Clock;
 use crate::log;
 use crate::os::StateDirectory;
@@ -82,15 +83,16 @@ impl StateLoader<'_> {
         let left_out = [(expired, "expired"), (refused, "not to be stored")];
         let left_out = left_out.iter().filter(|(count, _)| *count > 0);
         let left_out: String =
-            left_out.map(|(count, why)| format!("; {count} peers left out: {why}")).collect();
+            left_out.map(|(count, why)| format!("; {} left out: {why}", peers(*count))).collect();
         let age = match unix_s.checked_sub(written_unix_s) {
             Some(age_s @ 0..) => format!("written {age_s} s ago"),
             _ => "written in the future, by a clock ahead of this one".to_owned(),
         };
         log::info(format_args!(
-            "state: {} torrents and {} peers from {path}, {age}, in {:.3} s{left_out}",
+            "state: {} torrent{} and {} from {path}, {age}, in {:.3} s{left_out}",
             totals.torrents,
-            totals.peers,
+            if totals.torrents == 1 { "" } else { "s" },
+            peers(totals.peers),
             took.as_secs_f64()
         ));
         let bytes = file.metadata().map_or(0, |it| it.len());

@@ -12,6 +12,7 @@ use annulus_swarm::{ENTRY_BYTES_MAX, SnapshotCursor, Swarms};
 use rustix::io::Errno;
 
 use super::format::{BLOCK_BYTES_MAX, StateHeader, StateTotals, StateWriter};
+use super::peers;
 use super::status::{StateReport, StateStatus};
 use crate::clock::Clock;
 use crate::limits::{STATE_LOG_PAUSE_S, STATE_PAUSE_US};
@@ -191,8 +192,8 @@ impl StateSaver {
                 let was_failing = failures.last.take().is_some();
                 if was_failing || pace == Pace::Full {
                     log::info(format_args!(
-                        "state: {} peers written to {}, {bytes} bytes in {:.3} s",
-                        totals.peers,
+                        "state: {} written to {}, {bytes} bytes in {:.3} s",
+                        peers(totals.peers),
                         self.parts.directory.path().display(),
                         took.as_secs_f64()
                     ));
