@@ -87,3 +87,37 @@ pub(super) fn directories(paths: &[PathBuf]) -> Vec<PathBuf> {
     }
     directories.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::{LandlockRights, restrict};
+
+    /// The restriction is the thread's own, and ends with it.
+    #[test]
+    fn only_the_named_ports_can_be_connected_to() {
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [one, two, other] = listeners.each_ref().map(|it| it.local_addr().unwrap());
+        let restricted = thread::spawn(move || {
+            let connectable = &[one.port(), two.port()][..];
+            let line = restrict(LandlockRights { connectable, ..LandlockRights::default() });
+            assert!(TcpStream::connect(one).is_ok() && TcpStream::connect(two).is_ok());
+            let refused = TcpStream::connect(other).map_err(|error| error.kind());
+            let bound = TcpListener::bind("127.0.0.1:0").map_err(|error| error.kind());
+            (line, refused.err(), bound.err())
+        });
+        let (line, refused, bound) = restricted.join().unwrap();
+        let line = line.unwrap();
+        // From ABI 4 on, Linux 6.7.
+        if line.contains("network") {
+            let denied = Some(ErrorKind::PermissionDenied);
+            assert_eq!((refused, bound), (denied, denied));
+        } else {
+            assert_eq!((refused, bound), (None, None), "{line}");
+        }
+        assert!(TcpStream::connect(other).is_ok());
+    }
+}

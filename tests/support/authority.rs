@@ -27,6 +27,11 @@ basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
+[client]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
+subjectKeyIdentifier = hash
 ";
 
 /// The configuration of `openssl ca`, the only command of openssl that sets dates. It needs an
@@ -120,9 +125,20 @@ impl Authority {
         names: &str,
         key: KeyKind,
     ) -> CertificateDer<'static> {
+        self.issue_with(name, "tracker", names, key)
+    }
+
+    /// The same for a "tracker" or a "client".
+    pub(crate) fn issue_with(
+        &self,
+        name: &str,
+        purpose: &str,
+        names: &str,
+        key: KeyKind,
+    ) -> CertificateDer<'static> {
         self.make_key(name, key);
         let names = format!("subjectAltName = {names}");
-        self.certify(name, Some("middle"), "tracker", &["-addext", &names]);
+        self.certify(name, Some("middle"), purpose, &["-addext", &names]);
         let file = self.path(&format!("{name}.pem"));
         let chain = [&file, &self.path("middle.pem")].map(|part| fs::read_to_string(part).unwrap());
         fs::write(&file, chain.concat()).unwrap();

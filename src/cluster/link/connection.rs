@@ -245,7 +245,13 @@ fn connect_fault(error: &io::Error, server: &PubSubServer) -> LinkFault {
             "TLS: {error}: see cluster.ca_file and the name in the URL; a server without TLS has \
              redis://"
         )),
-        _ => timeout_fault(error).unwrap_or_else(|| LinkFault::passing(error.to_string())),
+        // A server without TLS waits for more of what it takes for a command.
+        ErrorKind::TimedOut | ErrorKind::WouldBlock if server.tls.is_some() => {
+            LinkFault::passing(format!(
+                "no answer within {CLUSTER_TIMEOUT_S} seconds: a server without TLS has redis://"
+            ))
+        }
+        _ => lost(error),
     }
 }
 
