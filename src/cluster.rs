@@ -21,13 +21,15 @@ mod nodes;
 mod publisher;
 pub mod record;
 mod requests;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 mod stops;
 mod streams;
 mod subscriber;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -132,7 +134,7 @@ impl NodeHalves {
             life_ms,
             status: Arc::clone(&status),
             stops: Mutex::new(StopMemory::new(CLUSTER_STOPS_MAX, life_ms, parts.start.ms())),
-            taking: AtomicBool::new(false),
+            taken_ms: AtomicI64::new(i64::MIN),
         });
         let mut random = Random::seeded(parts.seed);
         let mut fork = || Random::seeded(random.bits());
@@ -152,6 +154,9 @@ const CHUNK_RECORDS: usize = 64;
 /// it is known.
 const SLACK_MS: i64 = 2000;
 
+/// The longest time from an announce to the remembering of its record, if its worker is slow.
+const HANDOVER_MS: i64 = 5000;
+
 /// What both halves use.
 struct SharedNode {
     swarms: Arc<Swarms>,
@@ -160,8 +165,8 @@ struct SharedNode {
     life_ms: i64,
     status: Arc<ClusterStatus>,
     stops: Mutex<StopMemory>,
-    /// A stream is being taken.
-    taking: AtomicBool,
+    /// When a part of a stream was applied last, in milliseconds since the start.
+    taken_ms: AtomicI64,
 }
 
 impl SharedNode {
@@ -170,13 +175,15 @@ impl SharedNode {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_taking(&self) -> bool {
-        self.taking.load(Ordering::Relaxed)
+    /// A part of a stream has been applied.
+    fn note_taken(&self, now: NodeTime) {
+        self.taken_ms.store(now.ms(), Ordering::Relaxed);
     }
 
-    fn show(&self, is_whole: bool, is_warm: bool, is_taking: bool) {
-        self.status.set_state(is_whole, is_warm);
-        self.taking.store(is_taking, Ordering::Relaxed);
+    /// Whether a stream may have brought back a peer whose stop a worker has processed, but not
+    /// handed over yet.
+    fn has_taken(&self, now: NodeTime) -> bool {
+        now.ms().saturating_sub(self.taken_ms.load(Ordering::Relaxed)) < HANDOVER_MS
     }
 
     /// A walk over the peers that announced since a time.

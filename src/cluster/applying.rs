@@ -85,6 +85,10 @@ impl Applier {
             });
             drop(stops);
             for &PeerRecord { info_hash, peer, seeder, event } in &self.records {
+                // A stop that came late counts like one in order: had the peer come back within the
+                // tick, what is asked for because of the gap would say so.
+                let stopped = event == PeerEvent::Stopped;
+                let order = if stopped { UpdateOrder::InOrder } else { order };
                 let update = PeerUpdate { info_hash, peer, seeder, event, age_s, order };
                 let applied = self.shared.swarms.apply(&update, now_s, &mut self.random);
                 outcomes.add(outcome_of(applied));
@@ -120,18 +124,15 @@ impl Applier {
     fn restore(&mut self, entry: &TorrentEntry<'_>, ages: &Ages, now: NodeTime) {
         let shared = &self.shared;
         let (mut stopped, mut unreachable) = (0, 0);
-        let has_stopped = self.has_stopped(entry);
         let restored = shared.swarms.restore(entry, ages, now.seconds(), |peer, age_s| {
             if is_useless(peer) {
                 unreachable += 1;
                 return false;
             }
             let announced_ms = now.ms() - i64::from(age_s) * 1000;
-            let has_stopped = has_stopped
-                && shared
-                    .stops()
-                    .find(&entry.info_hash, peer)
-                    .is_some_and(|stop| stop.stopped && stop.at_ms >= announced_ms);
+            let stops = shared.stops();
+            let stop = stops.find(&entry.info_hash, peer);
+            let has_stopped = stop.is_some_and(|stop| stop.stopped && stop.at_ms >= announced_ms);
             stopped += u64::from(has_stopped);
             !has_stopped
         });
@@ -144,28 +145,12 @@ impl Applier {
         outcomes.add_many(RecordOutcome::Full, full);
     }
 
-    /// Whether one of the entry's peers has stopped lately: the others need no look at the memory of
-    /// stops while the swarm is locked.
-    fn has_stopped(&self, entry: &TorrentEntry<'_>) -> bool {
-        let mut peers = entry.peers().peekable();
-        while peers.peek().is_some() {
-            let stops = self.shared.stops();
-            let is_stopped = |peer: &CompactAddr| {
-                stops.find(&entry.info_hash, peer).is_some_and(|stop| stop.stopped)
-            };
-            if peers.by_ref().take(CHUNK_RECORDS).any(|peer| is_stopped(&peer.peer)) {
-                return true;
-            }
-        }
-        false
-    }
-
     /// Takes in a part of another node's memory of stops.
     pub(super) fn stops(&mut self, part: &StopsPart<'_>, arrival: Arrival) {
         let mut all = Stops::new(part.stops, arrival.sent_ms()).peekable();
         while all.peek().is_some() {
             let mut stops = self.shared.stops();
-            let news = all.by_ref().take(CHUNK_RECORDS).filter(|&stop| stops.merge(stop));
+            let news = all.by_ref().take(CHUNK_RECORDS).filter(|&stop| stops.merge(stop, SLACK_MS));
             self.stops.extend(news.filter(|stop| stop.stopped));
             drop(stops);
             for Stop { info_hash, peer, at_ms, .. } in self.stops.drain(..) {
@@ -191,7 +176,7 @@ fn note_late(stops: &mut StopMemory, stop: Stop) -> bool {
         Some(known) if known.at_ms >= stop.at_ms => known.stopped == stop.stopped && !stop.stopped,
         None if !stop.stopped => true,
         _ => {
-            stops.merge(stop);
+            stops.merge(stop, 0);
             true
         }
     }

@@ -15,10 +15,10 @@
 //! | kind | payload |
 //! |---|---|
 //! | 1 `records` | records (`record.rs`) |
-//! | 2 `hello` | peers u64; flags u8: bit 0 whole; stops' reach in seconds u32 |
+//! | 2 `hello` | peers u64; flags u8: bit 0 whole; stops' reach u32 and age of what was dropped u32 in seconds |
 //! | 3 `want` | node that is asked, 0 is any, u64; age in seconds u32 |
 //! | 4 `offer` | as `hello` |
-//! | 5 `take` | stream u64; age in seconds u32 |
+//! | 5 `take` | stream u64; age of the state u32 and of stops u32 in seconds |
 //! | 6 `state` | stream u64; part u32; flags u8: bit 0 last, bit 1 whole; tick u32 and phase u32 in seconds; entries (`swarm/src/snapshot.rs`) |
 //! | 7 `more` | stream u64; parts u32; flags u8: bit 0 over |
 //! | 8 `stops` | stream u64; part u32; stops (`stops.rs`) |
@@ -90,6 +90,9 @@ pub struct NodeSummary {
     pub whole: bool,
     /// How many seconds back it knows all peers that have stopped.
     pub stops_reach_s: u32,
+    /// It has not sent everything of the last so many seconds. It says so for half a minute, to
+    /// nodes that know no sequence of it.
+    pub dropped_age_s: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +107,10 @@ pub struct Want {
 pub struct Take {
     /// A number of the joiner's choice.
     pub stream: u64,
+    /// Peers that announced themselves in so many last seconds.
     pub age_s: u32,
+    /// Those that stopped in so many: a node that has just started remembers none.
+    pub stops_age_s: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +171,7 @@ impl Payload<'_> {
                 out.extend_from_slice(&summary.peers.to_le_bytes());
                 out.push(if summary.whole { WHOLE } else { 0 });
                 out.extend_from_slice(&summary.stops_reach_s.to_le_bytes());
+                out.extend_from_slice(&summary.dropped_age_s.to_le_bytes());
             }
             Payload::Want(want) => {
                 let target = want.target.map_or(0, |NodeId(id)| id);
@@ -174,6 +181,7 @@ impl Payload<'_> {
             Payload::Take(take) => {
                 out.extend_from_slice(&take.stream.to_le_bytes());
                 out.extend_from_slice(&take.age_s.to_le_bytes());
+                out.extend_from_slice(&take.stops_age_s.to_le_bytes());
             }
             Payload::State(part) => {
                 out.extend_from_slice(&part.stream.to_le_bytes());
@@ -305,7 +313,8 @@ impl<'a> Reader<'a> {
     fn summary(&mut self) -> Option<NodeSummary> {
         let peers = self.u64().filter(|&peers| peers < NUMBER_MAX)?;
         let whole = self.flags(WHOLE)? != 0;
-        Some(NodeSummary { peers, whole, stops_reach_s: self.u32()? })
+        let (stops_reach_s, dropped_age_s) = (self.u32()?, self.u32()?);
+        Some(NodeSummary { peers, whole, stops_reach_s, dropped_age_s })
     }
 
     fn want(&mut self) -> Option<Want> {
@@ -314,7 +323,8 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self) -> Option<Take> {
-        Some(Take { stream: self.u64()?, age_s: self.u32()? })
+        let (stream, age_s) = (self.u64()?, self.u32()?);
+        Some(Take { stream, age_s, stops_age_s: self.u32()? })
     }
 
     fn state(&mut self) -> Option<StatePart<'a>> {
@@ -364,7 +374,7 @@ mod tests {
 
     /// One of each kind.
     fn payloads<'a>(records: &'a [u8], stops: &'a [u8]) -> Vec<Payload<'a>> {
-        let summary = NodeSummary { peers: 5, whole: true, stops_reach_s: 9 };
+        let summary = NodeSummary { peers: 5, whole: true, stops_reach_s: 9, dropped_age_s: 1 };
         let state = StatePart {
             stream: u64::MAX,
             part: 3,
@@ -380,7 +390,7 @@ mod tests {
             Payload::Want(Want { target: None, age_s: u32::MAX }),
             Payload::Want(Want { target: Some(NodeId(8)), age_s: 0 }),
             Payload::Offer(NodeSummary { whole: false, ..summary }),
-            Payload::Take(Take { stream: 1, age_s: 2 }),
+            Payload::Take(Take { stream: 1, age_s: 2, stops_age_s: 3 }),
             Payload::State(state),
             Payload::More(More { stream: 1, parts: 8, over: true }),
             Payload::Stops(StopsPart { stream: 1, part: 0, stops }),
@@ -427,7 +437,8 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_reason() {
-        let hello = frame(&Payload::Hello(NodeSummary { peers: 0, whole: true, stops_reach_s: 0 }));
+        let summary = NodeSummary { peers: 0, whole: true, stops_reach_s: 0, dropped_age_s: 0 };
+        let hello = frame(&Payload::Hello(summary));
         let changed = |at: usize, value: u8| {
             let mut bytes = hello.clone();
             bytes[at] = value;

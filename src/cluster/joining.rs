@@ -47,6 +47,8 @@ struct Lack {
     /// The node that knows. `None`: probably any does.
     from: Option<NodeId>,
     since_ms: i64,
+    /// The same of stops.
+    stops_since_ms: i64,
     /// When it was last noticed: streams that begin later have it.
     noted_ms: i64,
     due_ms: i64,
@@ -82,6 +84,8 @@ struct Taking {
     told_parts: u32,
     began_ms: i64,
     heard_ms: i64,
+    /// Since when the streamer knows all stops.
+    stops_since_ms: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +108,12 @@ pub(super) enum PartPlace {
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamEnd {
-    Whole { from: NodeId, took_ms: i64 },
+    Whole {
+        from: NodeId,
+        took_ms: i64,
+        /// Since when all stops are known because of it.
+        stops_since_ms: Option<i64>,
+    },
     Failed,
 }
 
@@ -117,6 +126,7 @@ pub(super) struct Joining {
     /// No stream for a gap before then: a node that loses much must not keep others busy.
     gaps_from_ms: i64,
     second_looks: u32,
+    has_joined: bool,
     ended: Option<StreamEnd>,
 }
 
@@ -128,6 +138,7 @@ impl Joining {
             avoided: None,
             gaps_from_ms: 0,
             second_looks: SECOND_LOOKS,
+            has_joined: false,
             ended: None,
         }
     }
@@ -143,11 +154,6 @@ impl Joining {
         !self.lacks.iter().chain(at_hand).any(is_lack)
     }
 
-    /// Whether a stream is being taken.
-    pub(super) fn is_taking(&self) -> bool {
-        matches!(self.phase, Phase::Taking(_))
-    }
-
     /// How a stream ended since the last call.
     pub(super) fn take_end(&mut self) -> Option<StreamEnd> {
         self.ended.take()
@@ -156,16 +162,31 @@ impl Joining {
     /// The node has come, or come back: it lacks what happened since then.
     pub(super) fn join(&mut self, since_ms: i64, now_ms: i64) {
         self.interrupt();
-        let due_ms = now_ms;
-        let kind = LackKind::Join;
-        self.add(Lack { from: None, since_ms, noted_ms: now_ms, due_ms, tries: 0, kind });
+        // A process that has just started remembers no stops, even if it has a state.
+        let stops_since_ms = if self.has_joined { since_ms } else { ALWAYS_MS };
+        self.has_joined = true;
+        self.add(Lack {
+            from: None,
+            since_ms,
+            stops_since_ms,
+            noted_ms: now_ms,
+            due_ms: now_ms,
+            tries: 0,
+            kind: LackKind::Join,
+        });
     }
 
     /// Frames of a node have not come since then.
     pub(super) fn miss(&mut self, from: NodeId, since_ms: i64, now_ms: i64) {
-        let due_ms = now_ms + SETTLE_MS;
-        let kind = LackKind::Gap;
-        self.add(Lack { from: Some(from), since_ms, noted_ms: now_ms, due_ms, tries: 0, kind });
+        self.add(Lack {
+            from: Some(from),
+            since_ms,
+            stops_since_ms: since_ms,
+            noted_ms: now_ms,
+            due_ms: now_ms + SETTLE_MS,
+            tries: 0,
+            kind: LackKind::Gap,
+        });
     }
 
     /// The connection is gone: what is lacked is asked for when it is back.
@@ -283,10 +304,11 @@ impl Joining {
     fn take(&mut self, now_ms: i64, random: &mut Random) -> Option<Request> {
         let Phase::Asking(asking) = &self.phase else { return None };
         let lack = asking.lack;
-        let needed_s = lack.age_s(now_ms);
-        let (from, _) = *asking.offers.iter().max_by_key(|&&(node, summary)| {
+        let needed_s = age_s(lack.since_ms, now_ms);
+        let (from, summary) = *asking.offers.iter().max_by_key(|&&(node, summary)| {
             let remembers = summary.stops_reach_s >= needed_s;
-            (self.avoided != Some(node), summary.whole, remembers, summary.peers)
+            // What nobody remembers to have stopped lives on, what is lacked otherwise comes later.
+            (self.avoided != Some(node), remembers, summary.whole, summary.peers)
         })?;
         let taking = Taking {
             lack,
@@ -296,9 +318,11 @@ impl Joining {
             told_parts: 0,
             began_ms: now_ms,
             heard_ms: now_ms,
+            stops_since_ms: now_ms - i64::from(summary.stops_reach_s) * 1000,
         };
         self.phase = Phase::Taking(taking);
-        let take = Take { stream: taking.stream, age_s: needed_s };
+        let stops_age_s = age_s(lack.stops_since_ms, now_ms);
+        let take = Take { stream: taking.stream, age_s: needed_s, stops_age_s };
         Some(Request::send(Destination::Node(from), Payload::Take(take)))
     }
 
@@ -337,12 +361,17 @@ impl Joining {
 
     fn finish(&mut self, taking: &Taking, streamer_whole: bool, now_ms: i64) {
         self.phase = Phase::Idle;
-        let took_ms = now_ms - taking.began_ms;
-        self.ended = Some(StreamEnd::Whole { from: taking.from, took_ms });
+        let stops_since_ms = taking.stops_since_ms.max(taking.lack.stops_since_ms);
+        self.ended = Some(StreamEnd::Whole {
+            from: taking.from,
+            took_ms: now_ms - taking.began_ms,
+            stops_since_ms: taking.lack.from.is_none().then_some(stops_since_ms),
+        });
         self.avoided = None;
         let has = |lack: &Lack| {
             lack.noted_ms < taking.began_ms
                 && lack.since_ms >= taking.lack.since_ms
+                && lack.stops_since_ms >= taking.lack.stops_since_ms
                 && (lack.from == Some(taking.from)
                     || (lack.from.is_none() && taking.lack.from.is_none()))
         };
@@ -371,6 +400,7 @@ impl Joining {
         match self.lacks.iter_mut().find(|known| known.from == lack.from) {
             Some(known) => {
                 known.since_ms = known.since_ms.min(lack.since_ms);
+                known.stops_since_ms = known.stops_since_ms.min(lack.stops_since_ms);
                 known.noted_ms = known.noted_ms.max(lack.noted_ms);
                 known.due_ms = known.due_ms.min(lack.due_ms);
                 known.kind = known.kind.min(lack.kind);
@@ -384,14 +414,14 @@ impl Joining {
 
 impl Lack {
     fn want(&self, now_ms: i64) -> Request {
-        let want = Want { target: self.from, age_s: self.age_s(now_ms) };
+        let want = Want { target: self.from, age_s: age_s(self.since_ms, now_ms) };
         Request::send(Destination::All, Payload::Want(want))
     }
+}
 
-    /// Rounded up, and something more, because clocks are compared only roughly.
-    fn age_s(&self, now_ms: i64) -> u32 {
-        u32::try_from((now_ms - self.since_ms) / 1000 + 3).unwrap_or(u32::MAX)
-    }
+/// Rounded up, and something more, because clocks are compared only roughly.
+fn age_s(since_ms: i64, now_ms: i64) -> u32 {
+    u32::try_from((now_ms - since_ms) / 1000 + 3).unwrap_or(u32::MAX)
 }
 
 impl Taking {

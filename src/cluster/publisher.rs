@@ -15,6 +15,9 @@ use crate::limits::CLUSTER_NODES_MAX;
 
 const HELLO_MS: i64 = 1000;
 
+/// How long others are told that records have been dropped.
+const DROPPED_MS: i64 = 30_000;
+
 /// Requests of the subscriber that are looked at in one step.
 const REQUESTS_PER_STEP: usize = 64;
 
@@ -30,12 +33,14 @@ pub struct NodePublisher {
     pending_records: u64,
     /// The frame that is sent.
     frame: Vec<u8>,
+    /// Since when records have been dropped, and when the last one was.
+    dropped_ms: Option<(i64, i64)>,
     hello_due_ms: i64,
     offers: Vec<(NodeId, i64)>,
     streams: OutgoingStreams,
     random: Random,
     chunk: Vec<PeerRecord>,
-    /// Own peers that stopped while a stream is being taken.
+    /// Own peers that have stopped, while streams are taken.
     stopped: Vec<PeerRecord>,
 }
 
@@ -53,6 +58,7 @@ impl NodePublisher {
             pending: Vec::with_capacity(PAYLOAD_BYTES_MAX),
             pending_records: 0,
             frame: Vec::with_capacity(frame::FRAME_BYTES_MAX),
+            dropped_ms: None,
             hello_due_ms: 0,
             offers: Vec::new(),
             streams: OutgoingStreams::new(),
@@ -63,8 +69,11 @@ impl NodePublisher {
     }
 
     /// There is a connection: frames reach the others from now on.
-    pub fn on_connected(&mut self) {
+    pub fn on_connected(&mut self, now: NodeTime) {
         self.connected = true;
+        if self.dropped_ms.is_some() {
+            self.remember_drop(now);
+        }
         self.hello_due_ms = i64::MIN;
     }
 
@@ -73,6 +82,7 @@ impl NodePublisher {
     pub fn on_disconnected(&mut self) {
         self.connected = false;
         self.offers.clear();
+        while self.requests.try_recv().is_ok() {}
         let cut = self.streams.end_all();
         self.shared.status.publisher.streams_cut.add(cut as u64);
     }
@@ -113,6 +123,7 @@ impl NodePublisher {
             self.shared.status.publisher.records_sent.add(count);
         } else {
             self.shared.status.publisher.records_dropped.add(count);
+            self.remember_drop(now);
         }
         self.sequence += 1;
         self.pending = bytes;
@@ -120,25 +131,31 @@ impl NodePublisher {
     }
 
     /// Workers have dropped records for lack of room: the others will ask for what they lack.
-    pub fn note_dropped(&mut self) {
+    pub fn note_dropped(&mut self, now: NodeTime) {
         self.sequence += 1;
+        self.remember_drop(now);
+    }
+
+    fn remember_drop(&mut self, now: NodeTime) {
+        let now_ms = now.ms();
+        let (first_ms, _) = self.dropped_ms.unwrap_or((now_ms, now_ms));
+        self.dropped_ms = Some((first_ms, now_ms));
     }
 
     /// Sends what else is due: `hello` each second, what the subscriber has left, and one frame of
     /// a stream. Returns whether there is more to send at once. Call it at least every 50 ms.
     pub fn step(&mut self, now: NodeTime, send: &mut SendFrame<'_>) -> bool {
-        for _ in 0..REQUESTS_PER_STEP {
-            let Ok(request) = self.requests.try_recv() else { break };
-            if self.connected {
-                self.handle(request, now, send);
-            }
-        }
         if !self.connected {
             return false;
+        }
+        for _ in 0..REQUESTS_PER_STEP {
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.handle(request, now, send);
         }
         let now_ms = now.ms();
         if now_ms >= self.hello_due_ms {
             self.hello_due_ms = now_ms + HELLO_MS;
+            self.dropped_ms = self.dropped_ms.filter(|&(_, last_ms)| now_ms - last_ms < DROPPED_MS);
             let hello = Payload::Hello(self.summary(now_ms));
             self.send(Destination::All, &hello, now, send);
         }
@@ -200,6 +217,9 @@ impl NodePublisher {
             peers: self.shared.swarms.totals().peers,
             whole: self.shared.status.is_whole(),
             stops_reach_s: u32::try_from(reach_ms / 1000).unwrap_or(0),
+            dropped_age_s: self.dropped_ms.map_or(0, |(first_ms, _)| {
+                u32::try_from((now_ms - first_ms) / 1000 + 1).unwrap_or(u32::MAX)
+            }),
         }
     }
 
@@ -217,20 +237,20 @@ impl NodePublisher {
 
     /// Remembers who of the records at hand has stopped, and who has come back.
     fn remember_stops(&mut self, now: NodeTime) {
-        let taking = self.shared.is_taking();
+        let repeats = self.shared.has_taken(now);
         let mut stops = self.shared.stops();
         for record in &self.chunk {
             let &PeerRecord { info_hash, peer, event, .. } = record;
             let stopped = event == PeerEvent::Stopped;
             stops.note(Stop { info_hash, peer, stopped, at_ms: now.ms() }, SLACK_MS);
-            if stopped && taking {
+            if stopped && repeats {
                 self.stopped.push(*record);
             }
         }
     }
 
-    /// A stream may have brought back a peer between its stop, which a worker has processed already,
-    /// and the moment when it was remembered here: removes it again.
+    /// A stream may have brought back a peer after a worker has processed its stop, and before the
+    /// stop was remembered here: removes it again.
     fn repeat_stops(&mut self, now: NodeTime) {
         for record in self.stopped.drain(..) {
             let PeerRecord { info_hash, peer, seeder, event } = record;

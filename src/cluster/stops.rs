@@ -99,6 +99,13 @@ impl StopMemory {
         self.reach_ms.max(now_ms - self.horizon_ms)
     }
 
+    /// All stops since that time have been taken in.
+    pub(super) fn extend_reach(&mut self, since_ms: i64) {
+        if self.first == 0 {
+            self.reach_ms = self.reach_ms.min(since_ms);
+        }
+    }
+
     pub(super) fn find(&self, info_hash: &InfoHash, peer: &CompactAddr) -> Option<&Stop> {
         if self.stops.is_empty() {
             return None;
@@ -128,11 +135,21 @@ impl StopMemory {
     }
 
     /// Takes in what was told out of order, or what another node remembers, and returns whether it
-    /// is news: nothing as late is known.
-    pub(super) fn merge(&mut self, stop: Stop) -> bool {
+    /// is news: neither the same is known, within `slack_ms`, nor anything as late.
+    pub(super) fn merge(&mut self, stop: Stop, slack_ms: i64) -> bool {
         let hash = self.hash(&stop.info_hash, &stop.peer);
         match self.position(hash, &stop.info_hash, &stop.peer) {
-            Some(position) => self.replace(position, stop),
+            Some(position) => {
+                let known = &mut self.stops[position];
+                let slack_ms = if known.stopped == stop.stopped { slack_ms } else { 0 };
+                let newest = (known.at_ms + slack_ms, known.stopped);
+                // At the same time the stop comes last.
+                let is_news = (stop.at_ms, stop.stopped) > newest;
+                if is_news {
+                    *known = stop;
+                }
+                is_news
+            }
             None => self.insert(hash, stop),
         }
     }
@@ -189,16 +206,6 @@ impl StopMemory {
     fn at(&self, entry: &IndexEntry) -> Option<usize> {
         let position = entry.number.wrapping_sub(self.first as u32) as usize;
         (position < self.stops.len()).then_some(position)
-    }
-
-    fn replace(&mut self, position: usize, stop: Stop) -> bool {
-        let known = &mut self.stops[position];
-        // At the same time the stop comes last.
-        let newer = (stop.at_ms, stop.stopped) > (known.at_ms, known.stopped);
-        if newer {
-            *known = stop;
-        }
-        newer
     }
 
     fn insert(&mut self, hash: u64, stop: Stop) -> bool {

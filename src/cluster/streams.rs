@@ -40,6 +40,7 @@ struct OutgoingStream {
     stream: u64,
     /// The joiner lacks what happened since then.
     since_ms: i64,
+    stops_since_ms: i64,
     next_part: u32,
     /// Parts that the joiner has.
     told_parts: u32,
@@ -96,11 +97,11 @@ impl OutgoingStreams {
             return false;
         }
         self.streams.retain(|stream| stream.to != to);
-        let since_ms = sent_ms - i64::from(take.age_s) * 1000;
         self.streams.push(OutgoingStream {
             to,
             stream: take.stream,
-            since_ms,
+            since_ms: sent_ms - i64::from(take.age_s) * 1000,
+            stops_since_ms: sent_ms - i64::from(take.stops_age_s) * 1000,
             next_part: 0,
             told_parts: 0,
             heard_ms: now_ms,
@@ -182,7 +183,8 @@ impl OutgoingStream {
         let (stream, part) = (self.stream, self.next_part);
         match &mut self.walk {
             Walk::Stops(cursor) => {
-                let (times, room) = ((self.since_ms, now_ms), STOPS_BYTES_MAX - self.content.len());
+                let (times, room) =
+                    ((self.stops_since_ms, now_ms), STOPS_BYTES_MAX - self.content.len());
                 let visits = (STOPS_VISITED, room);
                 let more = shared.stops().write(cursor, times, visits, &mut self.content);
                 if !more {

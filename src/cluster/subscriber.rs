@@ -159,6 +159,7 @@ impl NodeSubscriber {
             Payload::State(part) => {
                 if self.is_next((frame.node, part.stream), part.part, now) {
                     self.applier.state(&part, arrival, serves);
+                    self.shared.note_taken(now);
                     let last = part.last.then_some(part.whole);
                     let request = self.joining.applied(last, now.ms());
                     self.ask(request);
@@ -196,17 +197,23 @@ impl NodeSubscriber {
         }
     }
 
-    /// A node says hello. One that turns up with far more peers than are known here has a state of
-    /// its own: from a file, or from a part of the cluster that was cut off.
+    /// A node says hello, for the first time or again.
     fn greet(&mut self, node: NodeId, summary: NodeSummary, now: NodeTime) {
         let Some(known) = self.nodes.get_mut(node) else { return };
-        let is_first = known.summary.replace(summary).is_none();
+        if known.summary.replace(summary).is_some() {
+            return;
+        }
+        // What it dropped before its sequence was known here.
+        if summary.dropped_age_s > 0 {
+            let since_ms = now.ms() - i64::from(summary.dropped_age_s) * 1000;
+            self.joining.miss(node, since_ms, now.ms());
+        }
+        // One that turns up with far more peers than are known here has a state of its own: from a
+        // file, or from a part of the cluster that was cut off.
+        let own = self.shared.swarms.totals().peers;
         let turns_up = self.subscribed_ms.is_some_and(|since| now.ms() - since >= TURN_UP_MS);
-        if is_first && turns_up {
-            let own = self.shared.swarms.totals().peers;
-            if summary.peers > own + own / 8 + 64 {
-                self.joining.miss(node, ALWAYS_MS, now.ms());
-            }
+        if turns_up && summary.peers > own + own / 8 + 64 {
+            self.joining.miss(node, ALWAYS_MS, now.ms());
         }
     }
 
@@ -243,9 +250,12 @@ impl NodeSubscriber {
         let counters = &self.shared.status.subscriber;
         let end = self.joining.take_end();
         match end {
-            Some(StreamEnd::Whole { from, took_ms }) => {
+            Some(StreamEnd::Whole { from, took_ms, stops_since_ms }) => {
                 counters.joins.add(1);
                 self.shared.status.note_join(JoinReport { from, took_ms });
+                if let Some(since_ms) = stops_since_ms {
+                    self.shared.stops().extend_reach(since_ms);
+                }
             }
             Some(StreamEnd::Failed) => counters.joins_failed.add(1),
             None => {}
@@ -253,6 +263,6 @@ impl NodeSubscriber {
         let is_whole = self.subscribed_ms.is_some() && self.joining.is_whole();
         let has_waited = now.ms() - self.start_ms >= i64::from(CLUSTER_WARMING_S) * 1000;
         let is_warm = is_whole || matches!(end, Some(StreamEnd::Whole { .. })) || has_waited;
-        self.shared.show(is_whole, is_warm, self.joining.is_taking());
+        self.shared.status.set_state(is_whole, is_warm);
     }
 }

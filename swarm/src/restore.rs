@@ -86,7 +86,7 @@ impl Swarms {
 
     /// Merges an entry at second `now`, which `ages.elapsed_s` refers to. Missing peers are added
     /// as far as the bounds allow. Known ones are updated if the entry knows a later tick of their
-    /// last announce, or in the same tick a seeder who is a leecher here. `downloaded` becomes the
+    /// last announce, or in the same tick or the one before a seeder who is a leecher here. `downloaded` becomes the
     /// larger of both. Expired peers are left out. An age in other ticks is rounded up: a peer
     /// never becomes younger. So entries can be merged in any order, and twice.
     ///

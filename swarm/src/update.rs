@@ -4,7 +4,7 @@ use super::peers::KnownPeer;
 use super::shard::Shard;
 use super::store::{AddressOrder, Arrival, NotStored, StoredPeer};
 use super::table::{Swarms, shard_of};
-use super::time::ticks_since;
+use super::time::{tick, ticks_since};
 use super::{CapacityError, CompactAddr, InfoHash, PeerEvent, Random, Replaced, keyed_hash};
 
 /// An announce without an answer, some time after it.
@@ -26,7 +26,7 @@ pub enum UpdateOrder {
     /// earlier one.
     InOrder,
     /// Late: it changes a peer whose last announce is in an earlier tick, and makes a leecher of
-    /// the same tick a seeder.
+    /// the same tick or the next a seeder.
     Late,
 }
 
@@ -65,10 +65,11 @@ impl Arrival<'_> {
         own < known || own == known && matches!(self.order, AddressOrder::Latest)
     }
 
-    /// Whether it replaces what is known of the peer.
-    fn supersedes(&self, known: KnownPeer) -> bool {
-        let is_same_tick = self.ticks_since() == ticks_since(known.stamp, self.now);
-        self.is_later(known) || is_same_tick && self.seeder && !known.seeder
+    /// Whether it makes a seeder of a peer that is known as a leecher by an announce of the same
+    /// tick, or of the next: an age that was rounded up may be a tick too much.
+    fn promotes(&self, known: KnownPeer) -> bool {
+        let known_ticks = ticks_since(known.stamp, self.now);
+        self.seeder && !known.seeder && self.ticks_since() <= known_ticks + 1
     }
 }
 
@@ -158,10 +159,14 @@ impl Swarms {
         row: usize,
         arrival: &Arrival<'_>,
     ) -> Result<Merged, NotStored> {
-        match shard.torrent(row).peers.find(arrival.peer) {
-            Some(known) if !arrival.supersedes(known) => Ok(Merged::Stale),
-            Some(_) => self.store(shard, row, arrival).map(|_| Merged::Updated),
-            None => self.store(shard, row, arrival).map(Merged::Added),
-        }
+        let arrival = match shard.torrent(row).peers.find(arrival.peer) {
+            None => return self.store(shard, row, arrival).map(Merged::Added),
+            Some(known) if arrival.is_later(known) => *arrival,
+            Some(known) if arrival.promotes(known) => {
+                Arrival { stamp: tick(known.stamp), ..*arrival }
+            }
+            Some(_) => return Ok(Merged::Stale),
+        };
+        self.store(shard, row, &arrival).map(|_| Merged::Updated)
     }
 }

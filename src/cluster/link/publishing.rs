@@ -102,7 +102,7 @@ impl PublisherThread {
         match PubSubConnection::open(server, &server.addresses[session.address]) {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.parts.node.on_connected();
+                self.parts.node.on_connected(node_time(&self.parts.clock));
             }
             Err(fault) => self.parts.link.fail(session, fault),
         }
@@ -121,7 +121,7 @@ impl PublisherThread {
             self.records.clear();
             let dropped = self.parts.slots[index].take(&mut self.records);
             if dropped {
-                self.parts.node.note_dropped();
+                self.parts.node.note_dropped(now);
             }
             if !self.records.is_empty() {
                 let batch = &mut self.batch;
