@@ -1,5 +1,5 @@
 //! What the parts of a request cost, in memory and one at a time: parse, look up in an access
-//! list, announce, encode.
+//! list, announce, encode, record for other nodes.
 //!
 //! `cargo bench --bench micro`. Each measurement checks its result, and calls what the
 //! server calls. Figures are nanoseconds: the best and the median of some rounds, since
@@ -13,6 +13,8 @@ use std::thread;
 use std::time::Instant;
 
 use annulus::access_list::AccessList;
+use annulus::cluster::{PeerRecord, WorkerOutbox};
+use annulus::limits::OUTBOX_SLOT_BYTES;
 use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
 use annulus_bench::process::status;
 use annulus_bench::swarms::{NUMWANT, announce_request, unbounded};
@@ -35,6 +37,9 @@ fn main() {
     }
     for peers in [10_000, 1_000_000, 10_000_000] {
         announce(peers);
+    }
+    for announces in [1, 32] {
+        record(announces);
     }
     println!("\nof 1,000 announces, by threads: waits for a lock, sleeps, preemptions");
     for (name, torrents) in [("one torrent", 1), ("10,000 torrents", 10_000)] {
@@ -175,6 +180,28 @@ fn announce(peers: u32) {
         let counts = swarms.scrape(&announce_request(torrent, 0, 0).info_hash);
         assert!(counts.complete + counts.incomplete > 0);
     });
+}
+
+/// What an announce costs more at a node of a cluster: its record, and its share of handing over
+/// those of so many announces a turn.
+fn record(announces: usize) {
+    let (mut outbox, slot) = WorkerOutbox::new();
+    let mut taken = Vec::with_capacity(OUTBOX_SLOT_BYTES);
+    let request = announce_request(1, 1, NUMWANT);
+    let mut bytes = 0;
+    measure(&format!("record of an announce, {announces} a turn"), 100_000, |call| {
+        assert!(outbox.add(&PeerRecord::of(black_box(&request))));
+        if call % announces == 0 {
+            assert!(!outbox.hand_over());
+        }
+        // The publisher's thread comes every 20 ms.
+        if call % 10_000 == 0 {
+            taken.clear();
+            assert!(!slot.take(&mut taken));
+            bytes += taken.len();
+        }
+    });
+    assert!(bytes > ROUNDS * 90_000 * 27, "{bytes}");
 }
 
 /// Threads that announce to the same swarms of 50,000 peers at the same time, more threads than

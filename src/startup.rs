@@ -19,7 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::access_list::SharedAccessList;
 use crate::admin::{self, ProcFiles, StaticInfo, StatsParts, StatsSource};
 use crate::clock::Clock;
-use crate::cluster::PubSubServers;
+use crate::cluster::{ClusterLink, PubSubServers};
 use crate::config::{self, Config, widened};
 use crate::limits::{DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED};
 use crate::log::{self, Logger};
@@ -29,12 +29,12 @@ use crate::os::{
 };
 use crate::state::{ConfiguredState, StateSaver};
 use crate::tls::TlsContext;
-use cluster::{load_servers, start_cluster};
+use cluster::{NodeConfig, load_servers, start_cluster};
 use listen::{BoundAddress, InheritedSockets, ListenOptions};
 use reload::{Reloader, load_access_list, load_tls, warn};
 use reload_thread::ReloadThread;
 use supervise::Supervisor;
-use workers::{Workers, WorkersParts, new_swarms};
+use workers::{Workers, WorkersParts};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -200,11 +200,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     {
         return Ok(());
     }
-    let load = |directory| state::load(directory, config, access_list.as_deref(), clock);
-    let (swarms, saver) = match prepared.state.map(load) {
-        None => (Arc::new(new_swarms(config)), None),
-        Some((swarms, saver)) => (swarms, Some(saver)),
-    };
+    let (swarms, saver) = state::load(prepared.state, config, access_list.as_deref(), clock);
     let parts = WorkersParts {
         config,
         engine: prepared.engine,
@@ -217,14 +213,9 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         clock,
     };
     let mut workers = Workers::start(&parts, groups)?;
-    let cluster = match prepared.servers {
-        None => None,
-        Some(servers) => {
-            let access_list = access_list.as_deref();
-            let age_s = saver.as_ref().and_then(|saver| saver.status.report().age_s());
-            Some(start_cluster((config, servers), &mut workers, access_list, age_s, clock)?)
-        }
-    };
+    let state_age_s = saver.as_ref().and_then(|saver| saver.status.report().age_s());
+    let node = NodeConfig { config, servers: prepared.servers, state_age_s, clock };
+    let cluster = start_cluster(node, &mut workers, access_list.as_deref())?;
     http.iter().for_each(|bound| bound.log(&[]));
     https.iter().for_each(|bound| bound.log(&["https"]));
     let reload_health = Arc::<ReloadHealth>::default();
@@ -256,10 +247,8 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         thread: Arc::clone(&reloads),
     };
     reloader.start()?;
-    saver
-        .as_ref()
-        .map_or(Ok(()), StateSaver::start)
-        .context("cannot start the thread of the state")?;
+    let started = saver.as_ref().map_or(Ok(()), StateSaver::start);
+    started.context("cannot start the thread of the state")?;
     let supervisor = Supervisor {
         signals,
         reloads: Arc::clone(&reloads),
@@ -275,12 +264,22 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     log::info(format_args!("stopping: answering what is in flight"));
     // Removes the Unix sockets: a client that connects from now on is refused at once.
     drop(http);
+    stop(workers, cluster.as_ref(), saver.as_ref(), (&signals, &reloads.notifier))
+}
+
+/// Ends the workers, then has their last records published, and their swarms written to disk.
+fn stop(
+    workers: Workers,
+    cluster: Option<&ClusterLink>,
+    saver: Option<&Arc<StateSaver>>,
+    (signals, notifier): (&Signals, &Notifier),
+) -> anyhow::Result<()> {
     let stopped = workers.stop();
-    if let Some(link) = &cluster {
+    if let Some(link) = cluster {
         link.finish();
     }
-    if let Some(saver) = &saver {
-        state::save(saver, &signals, &reloads.notifier);
+    if let Some(saver) = saver {
+        state::save(saver, signals, notifier);
     }
     stopped?;
     log::info(format_args!("stopped"));

@@ -26,14 +26,24 @@ pub(super) fn load_servers(config: &ClusterConfig) -> anyhow::Result<Option<PubS
     }))
 }
 
-/// Starts the threads that connect this node to the others.
+/// What a node begins with.
+pub(super) struct NodeConfig<'c> {
+    pub(super) config: &'c Config,
+    /// `None` if this node is alone.
+    pub(super) servers: Option<PubSubServers>,
+    /// How many seconds ago the state was written that the swarms began with.
+    pub(super) state_age_s: Option<u32>,
+    pub(super) clock: Clock,
+}
+
+/// Starts the threads that connect this node to the others, unless it is alone.
 pub(super) fn start_cluster(
-    (config, servers): (&Config, PubSubServers),
+    node: NodeConfig<'_>,
     workers: &mut Workers,
     access_list: Option<&SharedAccessList>,
-    state_age_s: Option<u32>,
-    clock: Clock,
-) -> anyhow::Result<ClusterLink> {
+) -> anyhow::Result<Option<ClusterLink>> {
+    let NodeConfig { config, servers, state_age_s, clock } = node;
+    let Some(servers) = servers else { return Ok(None) };
     // Each of them is keyed with randomness of the system.
     let random = |about: &str| RandomState::new().hash_one((about, process::id()));
     let id = NodeId(random("node"));
@@ -54,5 +64,5 @@ pub(super) fn start_cluster(
         access_list: access_list.map(SharedAccessList::cache),
         clock,
     });
-    link.context("cannot start the threads of the cluster")
+    link.map(Some).context("cannot start the threads of the cluster")
 }

@@ -59,13 +59,14 @@ pub(super) fn lock(
     )
 }
 
-/// The swarms that the file has, and what will write them again.
+/// The swarms that the file has, and what will write them again; empty ones without a directory.
 pub(super) fn load(
-    directory: StateDirectory,
+    directory: Option<StateDirectory>,
     config: &Config,
     access_list: Option<&SharedAccessList>,
     clock: Clock,
-) -> (Arc<Swarms>, Arc<StateSaver>) {
+) -> (Arc<Swarms>, Option<Arc<StateSaver>>) {
+    let Some(directory) = directory else { return (Arc::new(new_swarms(config)), None) };
     let list = access_list.map(SharedAccessList::cache);
     let serves = |info_hash: &InfoHash| list.as_ref().is_none_or(|it| it.allows(info_hash));
     let loader = StateLoader {
@@ -92,7 +93,7 @@ pub(super) fn load(
         report,
         obstacle,
     });
-    (swarms, Arc::new(saver))
+    (swarms, Some(Arc::new(saver)))
 }
 
 /// Writes the swarms after the workers have ended. Another signal to stop ends it early.
