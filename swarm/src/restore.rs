@@ -86,9 +86,10 @@ impl Swarms {
 
     /// Merges an entry at second `now`, which `ages.elapsed_s` refers to. Missing peers are added
     /// as far as the bounds allow. Known ones are updated if the entry knows a later tick of their
-    /// last announce, or in the same tick or the one before a seeder who is a leecher here. `downloaded` becomes the
-    /// larger of both. Expired peers are left out. An age in other ticks is rounded up: a peer
-    /// never becomes younger. So entries can be merged in any order, and twice.
+    /// last announce. A leecher becomes a seeder, and keeps its time, if it was one in the same
+    /// tick or the one before: ages are rounded up. `downloaded` becomes the larger of both.
+    /// Expired peers are left out. An age in other ticks is rounded up: a peer never becomes
+    /// younger. So entries can be merged in any order, and twice.
     ///
     /// `admit` is asked first for each peer that has not expired, with the most seconds that may
     /// have passed since its last announce: less than a tick of the writer more than have.

@@ -13,10 +13,11 @@ use super::{InfoHash, keyed_hash};
 pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
 
 /// The work of one step: visiting a torrent of a few peers is 1.
-const STEP: usize = 512;
+const STEP: usize = 256;
 
-/// The work under one lock, and that of a piece.
-const LOCKED: usize = 128;
+/// The work under one lock, and that of a piece: little, because the thread that writes has a lower
+/// priority and may be preempted while it holds the lock.
+const LOCKED: usize = 64;
 
 /// The work of locking a shard.
 const SHARD_COST: usize = 8;

@@ -145,40 +145,28 @@ impl Swarms {
     }
 
     /// Updates a peer of the torrent at `row`, or adds it if it is new and there is room.
-    pub(super) fn store(
+    fn store(
         &self,
         shard: &mut Shard,
         row: usize,
         arrival: &Arrival<'_>,
     ) -> Result<StoredPeer, NotStored> {
-        let Arrival { peer, seeder, completed, stamp, .. } = *arrival;
         let (torrent, stats) = shard.torrent_and_stats(row);
-        let (was_seeder, stored) = match torrent.peers.refresh(peer, seeder, stamp) {
-            Some((was_seeder, row)) => {
-                if was_seeder != seeder {
-                    stats.remove_peer(peer, was_seeder);
-                    stats.add_peer(peer, seeder);
-                }
-                (was_seeder, StoredPeer { row, replaced: false })
-            }
-            None => (false, self.add(torrent, stats, arrival)?),
-        };
-        if completed && !was_seeder {
-            torrent.downloaded = torrent.downloaded.saturating_add(1);
-            stats.completed += 1;
+        match refresh(torrent, stats, arrival) {
+            Some(row) => Ok(StoredPeer { row, replaced: false }),
+            None => self.add(torrent, stats, arrival),
         }
-        Ok(stored)
     }
 
     /// Adds a new peer to a torrent. If its address is at its limit, it replaces that address's
     /// oldest peer; otherwise there must be room.
-    fn add(
+    pub(super) fn add(
         &self,
         torrent: &mut Torrent,
         stats: &mut SwarmStats,
         arrival: &Arrival<'_>,
     ) -> Result<StoredPeer, NotStored> {
-        let Arrival { peer, seeder, stamp, now, order, .. } = *arrival;
+        let Arrival { peer, seeder, completed, stamp, now, order, .. } = *arrival;
         let peers = &mut torrent.peers;
         let limit = self.addresses.limit_of(peer);
         let same_address = limit.and_then(|_| peers.same_address(peer, &self.addresses, now));
@@ -205,6 +193,10 @@ impl Swarms {
             }
         };
         stats.add_peer(peer, seeder);
+        if completed {
+            count_download(torrent, stats);
+        }
+        let peers = &mut torrent.peers;
         match order {
             AddressOrder::Latest if same_address.count > 0 => peers.set_latest(peer, row),
             AddressOrder::Latest => {}
@@ -244,4 +236,27 @@ impl Swarms {
         }
         (counts, removed.is_some())
     }
+}
+
+/// Updates a peer, if the torrent has it; returns its row.
+pub(super) fn refresh(
+    torrent: &mut Torrent,
+    stats: &mut SwarmStats,
+    arrival: &Arrival<'_>,
+) -> Option<usize> {
+    let Arrival { peer, seeder, completed, stamp, .. } = *arrival;
+    let (was_seeder, row) = torrent.peers.refresh(peer, seeder, stamp)?;
+    if was_seeder != seeder {
+        stats.remove_peer(peer, was_seeder);
+        stats.add_peer(peer, seeder);
+    }
+    if completed && !was_seeder {
+        count_download(torrent, stats);
+    }
+    Some(row)
+}
+
+fn count_download(torrent: &mut Torrent, stats: &mut SwarmStats) {
+    torrent.downloaded = torrent.downloaded.saturating_add(1);
+    stats.completed += 1;
 }

@@ -2,7 +2,7 @@
 
 use super::peers::KnownPeer;
 use super::shard::Shard;
-use super::store::{AddressOrder, Arrival, NotStored, StoredPeer};
+use super::store::{AddressOrder, Arrival, NotStored, StoredPeer, refresh};
 use super::table::{Swarms, shard_of};
 use super::time::{tick, ticks_since};
 use super::{CapacityError, CompactAddr, InfoHash, PeerEvent, Random, Replaced, keyed_hash};
@@ -159,14 +159,16 @@ impl Swarms {
         row: usize,
         arrival: &Arrival<'_>,
     ) -> Result<Merged, NotStored> {
-        let arrival = match shard.torrent(row).peers.find(arrival.peer) {
-            None => return self.store(shard, row, arrival).map(Merged::Added),
+        let (torrent, stats) = shard.torrent_and_stats(row);
+        let arrival = match torrent.peers.find(arrival.peer) {
+            None => return self.add(torrent, stats, arrival).map(Merged::Added),
             Some(known) if arrival.is_later(known) => *arrival,
             Some(known) if arrival.promotes(known) => {
                 Arrival { stamp: tick(known.stamp), ..*arrival }
             }
             Some(_) => return Ok(Merged::Stale),
         };
-        self.store(shard, row, &arrival).map(|_| Merged::Updated)
+        refresh(torrent, stats, &arrival);
+        Ok(Merged::Updated)
     }
 }
