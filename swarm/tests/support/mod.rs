@@ -170,15 +170,19 @@ impl World {
         assert_eq!((own.torrents, own.v4, own.v6), (others.torrents, others.v4, others.v6));
     }
 
-    /// All torrents, the peers of each sorted.
     pub(crate) fn contents(&self) -> BTreeMap<InfoHash, ModelEntry> {
-        let mut contents = BTreeMap::new();
-        for mut entry in decode(&snapshot(&self.swarms, self.now, None)) {
-            entry.peers.sort_by_key(|peer| peer.address.clone());
-            assert_eq!(contents.insert(entry.info_hash, entry), None, "nothing is written twice");
-        }
-        contents
+        contents(&self.swarms, self.now)
     }
+}
+
+/// All torrents, the peers of each sorted.
+pub(crate) fn contents(swarms: &Swarms, now: u32) -> BTreeMap<InfoHash, ModelEntry> {
+    let mut contents = BTreeMap::new();
+    for mut entry in decode(&snapshot(swarms, now, None)) {
+        entry.peers.sort_by_key(|peer| peer.address.clone());
+        assert_eq!(contents.insert(entry.info_hash, entry), None, "nothing is written twice");
+    }
+    contents
 }
 
 /// All entries, written in steps of a few bytes.
