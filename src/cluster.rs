@@ -109,7 +109,7 @@ pub struct NodeParts {
     /// [`SwarmConfig::peer_timeout_s`](annulus_swarm::SwarmConfig::peer_timeout_s).
     pub peer_timeout_s: u32,
     /// How many seconds ago the state was written that the swarms began with. `None` if they began
-    /// empty.
+    /// empty, or if the node that wrote it was not whole then ([`ClusterStatus::is_whole`]).
     pub state_age_s: Option<u32>,
     /// Now.
     pub start: NodeTime,
@@ -149,10 +149,6 @@ impl NodeHalves {
 
 /// Records that are looked up in the memory of stops under one lock.
 const CHUNK_RECORDS: usize = 64;
-
-/// How exactly times of two nodes can be compared: frames of one may be held up for so long before
-/// it is known.
-const SLACK_MS: i64 = 2000;
 
 /// The longest time from an announce to the remembering of its record, if its worker is slow.
 const HANDOVER_MS: i64 = 5000;

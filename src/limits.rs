@@ -372,7 +372,7 @@ const _: () = assert!(BUFFERED_BYTES_AFTER >= 4 * UNREAD_BYTES_MAX);
 /// node: those that have ended are replaced.
 pub const CLUSTER_NODES_MAX: usize = 64;
 
-/// Peers that have stopped and are remembered for other nodes, 66 bytes each: those of half a
+/// Peers that have stopped and are remembered for other nodes, 82 bytes each: those of half a
 /// minute at 200,000 announces a second.
 pub const CLUSTER_STOPS_MAX: usize = 1 << 18;
 

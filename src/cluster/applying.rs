@@ -9,8 +9,8 @@ use annulus_swarm::{
 
 use super::frame::{StatePart, StopsPart};
 use super::record::{PeerRecord, Records};
-use super::stops::{Stop, StopMemory, Stops};
-use super::{CHUNK_RECORDS, NodeTime, SLACK_MS, ServesTorrent, SharedNode};
+use super::stops::{Moment, Stop, StopMemory, Stops};
+use super::{CHUNK_RECORDS, NodeId, NodeTime, ServesTorrent, SharedNode};
 use crate::addresses::is_unreachable;
 use crate::metrics::labels::RecordOutcome;
 
@@ -23,10 +23,13 @@ pub(super) struct Applier {
     stops: Vec<Stop>,
 }
 
-/// When something happened, by this node's clock.
+/// When a frame was sent, and by whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) now: NodeTime,
+    pub(super) node: NodeId,
+    /// By the sender's own clock.
+    pub(super) node_ms: i64,
     /// Milliseconds since it was sent, at least.
     pub(super) delay_ms: i64,
 }
@@ -34,6 +37,10 @@ pub(super) struct Arrival {
 impl Arrival {
     fn sent_ms(self) -> i64 {
         self.now.ms() - self.delay_ms
+    }
+
+    fn moment(self) -> Moment {
+        Moment { at_ms: self.sent_ms(), node: self.node, node_ms: self.node_ms }
     }
 }
 
@@ -52,7 +59,7 @@ impl Applier {
         serves: &mut ServesTorrent<'_>,
     ) {
         let outcomes = &self.shared.status.subscriber.records;
-        let (at_ms, now_s) = (arrival.sent_ms(), arrival.now.seconds());
+        let (moment, now_s) = (arrival.moment(), arrival.now.seconds());
         // Rounded down: a stop must not seem to be earlier than an announce before it.
         let age_s = seconds(arrival.delay_ms);
         let mut records = Records::new(bytes);
@@ -72,9 +79,9 @@ impl Applier {
             let mut stops = self.shared.stops();
             self.records.retain(|&PeerRecord { info_hash, peer, event, .. }| {
                 let stopped = event == PeerEvent::Stopped;
-                let stop = Stop { info_hash, peer, stopped, at_ms };
+                let stop = Stop { info_hash, peer, stopped, moment };
                 let counts = match order {
-                    UpdateOrder::InOrder => stops.note(stop, SLACK_MS),
+                    UpdateOrder::InOrder => stops.note(stop),
                     UpdateOrder::Late => note_late(&mut stops, stop),
                 };
                 if !counts {
@@ -132,7 +139,8 @@ impl Applier {
             let announced_ms = now.ms() - i64::from(age_s) * 1000;
             let stops = shared.stops();
             let stop = stops.find(&entry.info_hash, peer);
-            let has_stopped = stop.is_some_and(|stop| stop.stopped && stop.at_ms >= announced_ms);
+            let has_stopped =
+                stop.is_some_and(|stop| stop.stopped && stop.moment.at_ms >= announced_ms);
             stopped += u64::from(has_stopped);
             !has_stopped
         });
@@ -150,16 +158,16 @@ impl Applier {
         let mut all = Stops::new(part.stops, arrival.sent_ms()).peekable();
         while all.peek().is_some() {
             let mut stops = self.shared.stops();
-            let news = all.by_ref().take(CHUNK_RECORDS).filter(|&stop| stops.merge(stop, SLACK_MS));
+            let news = all.by_ref().take(CHUNK_RECORDS).filter(|&stop| stops.merge(stop));
             self.stops.extend(news.filter(|stop| stop.stopped));
             drop(stops);
-            for Stop { info_hash, peer, at_ms, .. } in self.stops.drain(..) {
+            for Stop { info_hash, peer, moment, .. } in self.stops.drain(..) {
                 let update = PeerUpdate {
                     info_hash,
                     peer,
                     seeder: false,
                     event: PeerEvent::Stopped,
-                    age_s: seconds(arrival.now.ms() - at_ms),
+                    age_s: seconds(arrival.now.ms() - moment.at_ms),
                     order: UpdateOrder::InOrder,
                 };
                 let applied =
@@ -173,10 +181,10 @@ impl Applier {
 /// A record that came late counts unless something as late is known that contradicts it.
 fn note_late(stops: &mut StopMemory, stop: Stop) -> bool {
     match stops.find(&stop.info_hash, &stop.peer) {
-        Some(known) if known.at_ms >= stop.at_ms => known.stopped == stop.stopped && !stop.stopped,
+        Some(known) if !known.is_before(&stop) => !known.stopped && !stop.stopped,
         None if !stop.stopped => true,
         _ => {
-            stops.merge(stop, 0);
+            stops.merge(stop);
             true
         }
     }

@@ -287,8 +287,13 @@ impl<'a> Reader<'a> {
         Some(array)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number that any node can reach.
+    pub(super) fn number(&mut self) -> Option<i64> {
+        self.u64().filter(|&number| number < NUMBER_MAX).map(|number| number as i64)
     }
 
     pub(super) fn u32(&mut self) -> Option<u32> {
@@ -405,7 +410,7 @@ mod tests {
 
     #[test]
     fn frames_are_read_as_they_were_written() {
-        let mut stops = [records(), vec![0; 4]].concat();
+        let mut stops = [records(), vec![0; 20]].concat();
         stops[0] = 5;
         for payload in payloads(&records(), &stops) {
             let bytes = frame(&payload);

@@ -8,9 +8,9 @@ use annulus_swarm::{PeerEvent, PeerUpdate, Random, UpdateOrder};
 use super::frame::{self, NodeSummary, PAYLOAD_BYTES_MAX, Payload};
 use super::record::{PeerRecord, RECORD_BYTES_MAX, Records};
 use super::requests::Request;
-use super::stops::Stop;
+use super::stops::{Moment, Stop};
 use super::streams::{OutgoingStreams, SentEnd};
-use super::{CHUNK_RECORDS, Destination, NodeId, NodeTime, SLACK_MS, SendFrame, SharedNode};
+use super::{CHUNK_RECORDS, Destination, NodeId, NodeTime, SendFrame, SharedNode};
 use crate::limits::CLUSTER_NODES_MAX;
 
 const HELLO_MS: i64 = 1000;
@@ -238,11 +238,13 @@ impl NodePublisher {
     /// Remembers who of the records at hand has stopped, and who has come back.
     fn remember_stops(&mut self, now: NodeTime) {
         let repeats = self.shared.has_taken(now);
+        let (at_ms, node) = (now.ms(), self.shared.id);
+        let moment = Moment { at_ms, node, node_ms: at_ms };
         let mut stops = self.shared.stops();
         for record in &self.chunk {
             let &PeerRecord { info_hash, peer, event, .. } = record;
             let stopped = event == PeerEvent::Stopped;
-            stops.note(Stop { info_hash, peer, stopped, at_ms: now.ms() }, SLACK_MS);
+            stops.note(Stop { info_hash, peer, stopped, moment });
             if stopped && repeats {
                 self.stopped.push(*record);
             }

@@ -24,6 +24,10 @@ const PEERS: u32 = 40;
 /// which was the later.
 const APART_MS: u64 = (2 * (TIMEOUT_S / 25 + 1) + 5) as u64 * 1000;
 
+/// A seeder becomes a leecher again, which hardly ever happens, not before so long: ages are rounded
+/// up, and while it is unclear which announce was the later, it stays a seeder.
+const SEEDS_MS: u64 = (5 * (TIMEOUT_S / 25 + 1)) as u64 * 1000;
+
 /// When announces and faults begin, when faults end, and how long after that all must be equal.
 const BEGINNING_MS: u64 = 10_000;
 const FAULTY_MS: u64 = 150_000;
@@ -79,8 +83,7 @@ impl Model {
             if is_near && last.node != node {
                 return None;
             }
-            // A seeder that becomes a leecher in the same tick is lost with the frame that says so.
-            seeder |= last.seeded_ms.is_some_and(|seeded_ms| now_ms - seeded_ms < APART_MS);
+            seeder |= last.seeded_ms.is_some_and(|seeded_ms| now_ms - seeded_ms < SEEDS_MS);
         }
         if event == PeerEvent::Completed {
             *self.completed.entry(info_hash).or_default() += 1;

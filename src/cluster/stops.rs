@@ -10,6 +10,8 @@
 //! | 20 | info hash |
 //! | 6 or 18 | compact address |
 //! | 4 | milliseconds since then |
+//! | 8 | the node that was told |
+//! | 8 | when, by its monotonic clock, in milliseconds since its start |
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -17,13 +19,47 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use annulus_swarm::{CompactAddr, InfoHash};
 use hashbrown::HashTable;
 
+use super::NodeId;
 use super::frame::Reader;
 use super::record::{decode_key, encode_key};
 
 /// Bytes of the longest stop.
-pub(super) const STOP_BYTES_MAX: usize = 43;
+pub(super) const STOP_BYTES_MAX: usize = 59;
 
 const STOPPED: u8 = 4;
+
+/// Of two announces to one node the later is known, even if they were handed over so long after.
+const SAME_NODE_SLACK_MS: i64 = 10;
+
+/// Clocks of two nodes are compared only roughly: of two announces within so long the one that came
+/// last is the later. Frames of a node may be held up for so long before it is known.
+const SLACK_MS: i64 = 2000;
+
+/// When a node was told something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// In milliseconds since the start of this process; negative before it. Rather too late than
+    /// too early, by the least time that frames take.
+    pub(super) at_ms: i64,
+    pub(super) node: NodeId,
+    /// By the node's own clock.
+    pub(super) node_ms: i64,
+}
+
+impl Moment {
+    /// By how many milliseconds it is later than another: exactly, if it was the same node.
+    fn since(&self, other: &Moment) -> i64 {
+        if self.node == other.node {
+            self.node_ms - other.node_ms
+        } else {
+            self.at_ms - other.at_ms
+        }
+    }
+
+    fn slack_ms(&self, other: &Moment) -> i64 {
+        if self.node == other.node { SAME_NODE_SLACK_MS } else { SLACK_MS }
+    }
+}
 
 /// What is known last of a peer that has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +68,14 @@ pub(super) struct Stop {
     pub(super) peer: CompactAddr,
     /// `false`: it has announced itself again.
     pub(super) stopped: bool,
-    /// When, in milliseconds since the start of the process; negative before it.
-    pub(super) at_ms: i64,
+    pub(super) moment: Moment,
+}
+
+impl Stop {
+    /// Whether it was told before another.
+    pub(super) fn is_before(&self, other: &Stop) -> bool {
+        self.moment.since(&other.moment) < 0
+    }
 }
 
 /// An entry of the index: the low bits of a stop's number and of its hash, so that the index can be
@@ -115,9 +157,8 @@ impl StopMemory {
     }
 
     /// Takes in an announce in the order of its node, and returns whether it counts: not if a later
-    /// one is known already. Clocks of two nodes are compared only roughly: of two within `slack_ms`
-    /// the one that came last is the later. An announce of a peer that has not stopped is not kept.
-    pub(super) fn note(&mut self, stop: Stop, slack_ms: i64) -> bool {
+    /// one is known already. An announce of a peer that has not stopped is not kept.
+    pub(super) fn note(&mut self, stop: Stop) -> bool {
         if self.stops.is_empty() && !stop.stopped {
             return true;
         }
@@ -126,32 +167,38 @@ impl StopMemory {
             return !stop.stopped || self.insert(hash, stop);
         };
         let known = &mut self.stops[position];
-        let counts = known.at_ms <= stop.at_ms.saturating_add(slack_ms);
+        let (before, mut moment) = (known.moment, stop.moment);
+        let counts = before.since(&moment) <= moment.slack_ms(&before);
         if counts {
-            let after = known.at_ms + i64::from(known.stopped != stop.stopped);
-            *known = Stop { at_ms: stop.at_ms.max(after), ..stop };
+            let step_ms = i64::from(known.stopped != stop.stopped);
+            moment.at_ms = moment.at_ms.max(before.at_ms + step_ms);
+            if moment.node == before.node {
+                moment.node_ms = moment.node_ms.max(before.node_ms + step_ms);
+            }
+            *known = Stop { moment, ..stop };
         }
         counts
     }
 
     /// Takes in what was told out of order, or what another node remembers, and returns whether it
-    /// is news: neither the same is known, within `slack_ms`, nor anything as late.
-    pub(super) fn merge(&mut self, stop: Stop, slack_ms: i64) -> bool {
+    /// is news: neither the same is known, more or less, nor anything as late.
+    pub(super) fn merge(&mut self, stop: Stop) -> bool {
         let hash = self.hash(&stop.info_hash, &stop.peer);
-        match self.position(hash, &stop.info_hash, &stop.peer) {
-            Some(position) => {
-                let known = &mut self.stops[position];
-                let slack_ms = if known.stopped == stop.stopped { slack_ms } else { 0 };
-                let newest = (known.at_ms + slack_ms, known.stopped);
-                // At the same time the stop comes last.
-                let is_news = (stop.at_ms, stop.stopped) > newest;
-                if is_news {
-                    *known = stop;
-                }
-                is_news
-            }
-            None => self.insert(hash, stop),
+        let Some(position) = self.position(hash, &stop.info_hash, &stop.peer) else {
+            return self.insert(hash, stop);
+        };
+        let known = &mut self.stops[position];
+        let later_ms = stop.moment.since(&known.moment);
+        let is_news = if known.stopped == stop.stopped {
+            later_ms > SLACK_MS
+        } else {
+            // At the same time the stop comes last.
+            later_ms > 0 || later_ms == 0 && stop.stopped
+        };
+        if is_news {
+            *known = stop;
         }
+        is_news
     }
 
     /// Appends stops since `since_ms` to `out`, from `cursor` on, and returns whether there are
@@ -171,11 +218,14 @@ impl StopMemory {
                 return true;
             }
             *cursor += 1;
-            if stop.at_ms >= since_ms {
+            if stop.moment.at_ms >= since_ms {
                 let flags = if stop.stopped { STOPPED } else { 0 };
-                let age_ms = u32::try_from((now_ms - stop.at_ms).max(0)).unwrap_or(u32::MAX);
+                let age_ms = (now_ms - stop.moment.at_ms).max(0);
+                let age_ms = u32::try_from(age_ms).unwrap_or(u32::MAX);
                 encode_key(flags, &stop.info_hash, &stop.peer, out);
                 out.extend_from_slice(&age_ms.to_le_bytes());
+                out.extend_from_slice(&stop.moment.node.0.to_le_bytes());
+                out.extend_from_slice(&stop.moment.node_ms.to_le_bytes());
             }
         }
         *cursor < self.first + self.stops.len() as u64
@@ -209,12 +259,12 @@ impl StopMemory {
     }
 
     fn insert(&mut self, hash: u64, stop: Stop) -> bool {
-        let too_old = stop.at_ms - self.horizon_ms;
+        let too_old = stop.moment.at_ms - self.horizon_ms;
         // Two at most are forgotten for one that is remembered: the work is bounded.
         for _ in 0..2 {
             let is_over = self.stops.len() >= self.max;
             match self.stops.front() {
-                Some(first) if is_over || first.at_ms < too_old => self.forget_first(),
+                Some(first) if is_over || first.moment.at_ms < too_old => self.forget_first(),
                 _ => break,
             }
         }
@@ -234,7 +284,7 @@ impl StopMemory {
         self.stops.pop_front();
         self.first += 1;
         if stop.stopped {
-            self.reach_ms = self.reach_ms.max(stop.at_ms + 1);
+            self.reach_ms = self.reach_ms.max(stop.moment.at_ms + 1);
         }
     }
 }
@@ -265,9 +315,14 @@ impl Iterator for Stops<'_> {
     fn next(&mut self) -> Option<Stop> {
         let ((flags, info_hash, peer), rest) = decode_key(self.rest)?;
         let mut rest = Reader(rest);
-        let age_ms = rest.u32().filter(|_| flags & !STOPPED == 0)?;
+        let (age_ms, node, node_ms) = (rest.u32()?, rest.u64()?, rest.number()?);
+        let stopped = flags & STOPPED != 0;
+        if flags & !STOPPED != 0 {
+            return None;
+        }
         self.rest = rest.0;
         let at_ms = self.now_ms - i64::from(age_ms);
-        Some(Stop { info_hash, peer, stopped: flags & STOPPED != 0, at_ms })
+        let moment = Moment { at_ms, node: NodeId(node), node_ms };
+        Some(Stop { info_hash, peer, stopped, moment })
     }
 }

@@ -133,7 +133,8 @@ impl NodeSubscriber {
         let hearing = self.nodes.hear(frame, listening_ms, now).ok_or(FrameRefusal::Nodes)?;
         self.advance(now);
         self.notice_gap(frame.node, &hearing, now);
-        let arrival = Arrival { now, delay_ms: hearing.delay_ms };
+        let (node, node_ms) = (frame.node, frame.sent_ms);
+        let arrival = Arrival { now, node, node_ms, delay_ms: hearing.delay_ms };
         match frame.payload {
             Payload::Records { bytes, count } => {
                 let delay = Duration::from_millis(hearing.delay_ms.unsigned_abs());

@@ -40,13 +40,22 @@ struct Node {
     inbox: VecDeque<(u64, Vec<u8>)>,
 }
 
+/// A state file.
+struct SavedState {
+    bytes: Vec<u8>,
+    ages: Ages,
+    written_ms: u64,
+    /// Whether the node lacked nothing.
+    whole: bool,
+}
+
 /// Where a node is.
 enum Place {
     Up(Box<Node>),
-    /// Comes back then, with this state, which was written at that time.
+    /// Comes back then, with this state.
     Down {
         until_ms: u64,
-        state: Option<(Vec<u8>, Ages, u64)>,
+        state: Option<SavedState>,
     },
 }
 
@@ -67,7 +76,7 @@ pub(super) struct Network {
 }
 
 impl Node {
-    fn start(random: &mut Random, start_ms: u64, state: Option<(Vec<u8>, Ages, u64)>) -> Node {
+    fn start(random: &mut Random, start_ms: u64, state: Option<SavedState>) -> Node {
         let config = SwarmConfig {
             torrents_max: 10_000,
             peers_max: 100_000,
@@ -77,13 +86,13 @@ impl Node {
         };
         let swarms = Swarms::new(config, RandomState::new());
         let mut state_age_s = None;
-        if let Some((bytes, ages, written_ms)) = state {
-            let elapsed_s = ((start_ms - written_ms) / 1000 + 1) as u32;
-            let ages = Ages { elapsed_s, ..ages };
-            for entry in Entries::new(&bytes) {
+        if let Some(state) = state {
+            let elapsed_s = ((start_ms - state.written_ms) / 1000 + 1) as u32;
+            let ages = Ages { elapsed_s, ..state.ages };
+            for entry in Entries::new(&state.bytes) {
                 swarms.restore(&entry.expect("own state"), &ages, 0, |_, _| true);
             }
-            state_age_s = Some(elapsed_s);
+            state_age_s = state.whole.then_some(elapsed_s);
         }
         let (swarms, id) = (Arc::new(swarms), NodeId(random.bits() | 1));
         let clock_error_ms = i64::from(random.below(7_200_000)) - 3_600_000;
@@ -160,12 +169,13 @@ impl Node {
     }
 
     /// All that it knows, as a state file has it.
-    fn state(&self, now_ms: u64) -> (Vec<u8>, Ages, u64) {
+    fn state(&self, now_ms: u64) -> SavedState {
         let (mut bytes, mut cursor) = (Vec::new(), SnapshotCursor::default());
         let now_s = self.now_s(now_ms);
         while self.swarms.snapshot(&mut cursor, now_s, usize::MAX, &mut bytes) {}
         let (tick_s, phase_s) = (self.swarms.tick_s(), self.swarms.tick_phase_s(now_s));
-        (bytes, Ages { tick_s, phase_s, elapsed_s: 0 }, now_ms)
+        let ages = Ages { tick_s, phase_s, elapsed_s: 0 };
+        SavedState { bytes, ages, written_ms: now_ms, whole: self.halves.status.is_whole() }
     }
 }
 
@@ -339,8 +349,8 @@ impl Network {
 
     /// The peers of a node, and whether they are seeders.
     pub(super) fn peers_of(&self, number: usize) -> HashMap<PeerKey, bool> {
-        let (bytes, ..) = self.node(number).state(self.now_ms);
-        let entries = Entries::new(&bytes).map(|entry| entry.expect("own state"));
+        let state = self.node(number).state(self.now_ms);
+        let entries = Entries::new(&state.bytes).map(|entry| entry.expect("own state"));
         entries
             .flat_map(|entry| {
                 let peers: Vec<_> = entry.peers().collect();
