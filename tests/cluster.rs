@@ -1,5 +1,11 @@
 //! Several trackers that share their swarms through a Redis server.
 
+mod agreement;
+mod bridge;
 mod connecting;
+mod example;
+mod faults;
+mod load;
+mod nodes;
 mod refused;
 mod server;

@@ -6,6 +6,7 @@
 mod support {
     pub(crate) mod authority;
     pub(crate) mod network;
+    pub(crate) mod redis;
     pub(crate) mod requirements;
     pub(crate) mod tracker;
 }

@@ -1,9 +1,11 @@
 //! Files are transferred between real clients that can find each other only through the tracker:
 //! over IPv4 and IPv6, with both engines, by HTTP and HTTPS. Every client seeds and leeches at
 //! least twice over each address family that it supports, and once more by HTTPS. Two clients also
-//! leech from a magnet link, with nothing but seeders in the swarm.
+//! leech from a magnet link, with nothing but seeders in the swarm. Clients of different nodes of a
+//! cluster find each other too.
 
 mod clients;
+mod nodes;
 mod trust;
 
 use std::env;

@@ -5,9 +5,16 @@
 //! The loopback network is not enough: Transmission does not connect to 127.0.0.0/8.
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{self, Command};
+use std::{io, thread};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::tracker::TIMEOUT;
 
 /// The address family of a network.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +88,53 @@ impl Network {
         self.families[0].address(1)
     }
 
+    /// The address of a host in a family that the network has.
+    pub(crate) fn host_address(&self, host: u8, family: Family) -> IpAddr {
+        family.address(host + 2)
+    }
+
+    /// What comes before a command that is to run in the hub.
+    pub(crate) fn hub_runner(&self) -> Vec<String> {
+        ["ip", "netns", "exec", &self.namespaces[0].0].map(str::to_owned).into()
+    }
+
+    /// Connects from the hub to a host.
+    pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let namespace = File::open(Path::new("/run/netns").join(&self.namespaces[0].0))?;
+        // A socket stays in the namespace of the thread that created it.
+        let connecting = thread::spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            TcpStream::connect_timeout(&to, TIMEOUT)
+        });
+        let stream = connecting.join().expect("a thread that does not panic")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(stream)
+    }
+
+    /// Drops all packets between a host and a TCP port of the hub, until [`Self::join`].
+    pub(crate) fn part(&self, host: u8, port: u16) {
+        let mut nft = self.in_host(host, "nft");
+        nft.arg(format!(
+            "add table inet cut; \
+             add chain inet cut out {{ type filter hook output priority 0; }}; \
+             add chain inet cut in {{ type filter hook input priority 0; }}; \
+             add rule inet cut out tcp dport {port} drop; \
+             add rule inet cut in tcp sport {port} drop"
+        ));
+        run(nft);
+    }
+
+    /// Lets packets pass again that [`Self::part`] drops.
+    pub(crate) fn join(&self, host: u8) {
+        let mut nft = self.in_host(host, "nft");
+        nft.arg("delete table inet cut");
+        run(nft);
+    }
+
     /// A command that runs `program` in the hub.
+    #[allow(dead_code, reason = "only the transfers run something there")]
     pub(crate) fn in_hub(&self, program: &str) -> Command {
         command_in(&self.namespaces[0].0, program)
     }

@@ -3,12 +3,13 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::authority::{Authority, KeyKind};
 use super::requirements::TempDir;
@@ -27,6 +28,7 @@ pub(crate) struct RedisServer {
     runner: Vec<String>,
     scratch: TempDir,
     ip: Ipv4Addr,
+    port: u16,
 }
 
 impl RedisServer {
@@ -47,14 +49,35 @@ impl RedisServer {
     /// Starts a server on this address, run by the program `runner` unless that is empty.
     #[track_caller]
     pub(crate) fn start_at(ip: Ipv4Addr, runner: &[String], lines: &str) -> RedisServer {
+        RedisServer::start_on(SocketAddrV4::new(ip, PORT), runner, lines)
+    }
+
+    /// The same with a port other than the usual one.
+    #[track_caller]
+    pub(crate) fn start_on(at: SocketAddrV4, runner: &[String], lines: &str) -> RedisServer {
+        let (ip, port) = (at.ip(), at.port());
+        let lines = format!(
+            "bind {ip}\nport {port}\nsave \"\"\nappendonly no\nprotected-mode no\n{lines}\n"
+        );
+        RedisServer::start_configured(at, runner, &lines)
+    }
+
+    /// Starts a server with this configuration file, to which only a directory and a Unix socket
+    /// are added. It must listen on the address.
+    #[track_caller]
+    pub(crate) fn start_configured(
+        at: SocketAddrV4,
+        runner: &[String],
+        config: &str,
+    ) -> RedisServer {
         let scratch = TempDir::new("redis");
         let directory = scratch.path().display();
         let config = format!(
-            "bind {ip}\nport {PORT}\nunixsocket {directory}/socket\nunixsocketperm 777\n\
-             dir {directory}\nsave \"\"\nappendonly no\nprotected-mode no\n{lines}\n"
+            "{config}\nunixsocket {directory}/socket\nunixsocketperm 777\ndir {directory}\n"
         );
         fs::write(scratch.path().join("redis.conf"), config).unwrap();
-        let mut server = RedisServer { child: None, runner: runner.to_vec(), scratch, ip };
+        let (ip, port) = (*at.ip(), at.port());
+        let mut server = RedisServer { child: None, runner: runner.to_vec(), scratch, ip, port };
         server.start_again();
         server
     }
@@ -122,7 +145,7 @@ impl RedisServer {
 
     /// Its address without TLS.
     pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.ip.into(), PORT)
+        SocketAddr::new(self.ip.into(), self.port)
     }
 
     /// Its address with TLS, with [`Self::tls_lines`].
@@ -275,5 +298,14 @@ impl RedisClient {
             },
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The same, or `None` if none begins to arrive within this time.
+    #[track_caller]
+    pub(crate) fn message_within(&mut self, time: Duration) -> Option<(String, Vec<u8>)> {
+        self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
+        let arrived = self.stream.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        self.stream.get_ref().set_read_timeout(Some(TIMEOUT)).unwrap();
+        arrived.then(|| self.message())
     }
 }
