@@ -1,8 +1,8 @@
 //! Service activation and notification: the tests act as the service manager, pass sockets and
 //! receive messages.
 
-mod manager;
+pub(crate) mod manager;
 mod notified;
 mod passed;
 mod restart;
-mod traced;
+pub(crate) mod traced;

@@ -1,12 +1,18 @@
 //! The swarms on disk, by the real program.
 //!
-//! `restart`: what a restart keeps and what not. `failing`: writes that fail. `refused`: files that
-//! are not used. `shared`: two trackers on one directory. `check`: what --check-config says.
+//! `restart`: what a restart keeps and what not. `load`: restarts under load. `killed`: what is
+//! left after SIGKILL at any moment. `failing`: writes that fail. `refused`: files that are not
+//! used. `sandbox`: other users, chroot and Landlock. `shared`: two trackers on one directory.
+//! `check`: what --check-config says. `format`: the bytes.
 
 mod check;
 mod failing;
+mod format;
+mod killed;
+mod load;
 mod refused;
 mod restart;
+mod sandbox;
 mod shared;
 
 use std::fs;

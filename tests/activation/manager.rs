@@ -76,11 +76,18 @@ pub(crate) fn socket() -> (OwnedFd, SocketAddr) {
 
 /// Announces on a new connection; returns the error if there is no response.
 pub(crate) fn announce(to: SocketAddr) -> Result<(), String> {
+    announce_as(to, "aaaaaaaaaaaaaaaaaaaa", 51001)
+}
+
+/// The same, for the torrent of this info hash, which is percent-encoded, and with this port.
+pub(crate) fn announce_as(to: SocketAddr, info_hash: &str, port: u16) -> Result<(), String> {
     let mut stream =
         TcpStream::connect_timeout(&to, TIMEOUT).map_err(|error| format!("connecting: {error}"))?;
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let request = "GET /announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=-XX0000-aaaaaaaaaaaa\
-                   &port=51001&left=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let request = format!(
+        "GET /announce?info_hash={info_hash}&peer_id=-XX0000-aaaaaaaaaaaa&port={port}&left=1 \
+         HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).map_err(|error| format!("writing: {error}"))?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(|error| format!("reading: {error}"))?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::ptr;
 
 /// A thread that stays stopped until this is dropped, which the thread that created it must do.
@@ -25,6 +26,15 @@ impl Traced {
         let stopped = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
         assert_eq!(stopped, thread, "{}", io::Error::last_os_error());
         Traced(thread)
+    }
+
+    /// Waits for the end of the thread, which its process waits for.
+    pub(crate) fn wait_end(self) {
+        let mut status = 0;
+        // SAFETY: `status` is valid for writes.
+        let ended = unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) };
+        assert_eq!(ended, self.0, "{}", io::Error::last_os_error());
+        mem::forget(self);
     }
 }
 

@@ -78,13 +78,18 @@ fn full_text() -> (TlsTracker, String) {
     let access = format!("[access]\nmode = \"deny\"\nfile = {list:?}\n");
     // Whether there is such a server does not matter.
     let cluster = "[cluster]\nserver = \"unix:///nonexistent/valkey.sock\"\n";
-    let site = TlsTracker::start(Engine::Epoll, &(access + cluster + OPERATIONS));
+    let file = directory.path().join("swarms.state");
+    let state = format!("[state]\nfile = {file:?}\ninterval = 1\n");
+    let site = TlsTracker::start(Engine::Epoll, &(access + cluster + &state + OPERATIONS));
     let torrent = TestTorrent::new(&site.tracker, 1);
     torrent.announce(1, "");
     if has_v6() {
         torrent.announce_from(IpAddr::V6(Ipv6Addr::LOCALHOST), 1, "");
     }
-    let text = AdminClient::of(&site.tracker).text();
+    let admin = AdminClient::of(&site.tracker);
+    let text = wait_for("a write of the state", || {
+        Some(admin.text()).filter(|text| text.contains("\nannulus_state_write_duration_seconds "))
+    });
     (site, text)
 }
 

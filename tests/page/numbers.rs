@@ -150,6 +150,9 @@ fn faults_are_marked() {
         stats["health"] = "stuck".into();
         stats["stuck"] = json!({ "worker": 1, "seconds": 61 });
         stats["reload_obstacle"] = "restart annulus".into();
+        stats["state"] = json!({ "file": "/a/<b>", "interval_seconds": 300,
+            "written": 100 * day_s - 3600, "bytes": 2048, "write_seconds": 1.26, "writes": 3,
+            "failures": 2, "problem": "No space left" });
         stats["time"] = (100 * day_s).into();
         let certificate = |names: &str, days_left: i64, notice_s: i64| {
             let not_after = (100 + days_left) * day_s;
@@ -165,6 +168,16 @@ fn faults_are_marked() {
     assert_eq!(browser.ask(STATE), "Worker 1 is stuck for 1 min 1 s");
     assert_eq!(browser.ask("document.querySelector('#state > *').className"), "state bad");
     assert_eq!(browser.ask(&item("Program", "Reload not possible")), "restart annulus");
+    for (name, value) in [
+        ("File", "/a/<b>"),
+        ("Written", "1 h ago"),
+        ("Size", "2.0 KiB"),
+        ("Last write took", "1.3 s"),
+        ("Failed writes", "2"),
+        ("Problem", "No space left"),
+    ] {
+        assert_eq!(browser.ask(&item("Swarms on disk", name)), value);
+    }
     assert_eq!(browser.ask(&row("Certificates", "<b>\"good\"&")), "1970-05-11 in 30 d");
     assert_eq!(browser.ask(&row("Certificates", "soon")), "1970-04-13 in 2 d");
     assert_eq!(browser.ask(&row("Certificates", "over")), "1970-04-10 1 d ago");
