@@ -176,7 +176,8 @@ impl NodePublisher {
                 }
             }
             Request::Stream { to, take, sent_ms } => {
-                if !self.streams.begin(to, take, sent_ms, now.ms()) {
+                let period = self.shared.status.whole_period();
+                if !self.streams.begin(to, take, (sent_ms, now.ms()), period) {
                     counters.streams_refused.add(1);
                 }
             }

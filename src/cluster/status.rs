@@ -1,6 +1,6 @@
 //! What operators see of the cluster: counters, the state, the nodes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::NodeId;
@@ -97,6 +97,8 @@ pub struct ClusterStatus {
     pub stops_reach_s: Metric,
     warmed: AtomicBool,
     whole: AtomicBool,
+    /// How often `whole` has changed.
+    changes: AtomicU32,
     nodes: Mutex<Vec<NodeSeen>>,
     /// The last one that was not logged yet.
     join: Mutex<Option<JoinReport>>,
@@ -121,8 +123,15 @@ impl ClusterStatus {
     }
 
     pub(super) fn set_state(&self, is_whole: bool, is_warm: bool) {
-        self.whole.store(is_whole, Ordering::Relaxed);
+        if self.whole.swap(is_whole, Ordering::Relaxed) != is_whole {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
         self.warmed.fetch_or(is_warm, Ordering::Relaxed);
+    }
+
+    /// If the node is whole, a number that is another whenever it becomes whole again.
+    pub(super) fn whole_period(&self) -> Option<u32> {
+        self.is_whole().then(|| self.changes.load(Ordering::Relaxed))
     }
 
     pub(super) fn note_join(&self, report: JoinReport) {

@@ -47,6 +47,8 @@ struct OutgoingStream {
     heard_ms: i64,
     /// When the last part was sent.
     sent_ms: i64,
+    /// [`ClusterStatus::whole_period`](super::ClusterStatus) when it began.
+    period: Option<u32>,
     walk: Walk,
     /// The next part, as far as it is written.
     content: Vec<u8>,
@@ -92,7 +94,13 @@ impl OutgoingStreams {
     }
 
     /// Begins a stream, instead of an earlier one to the same node. Returns whether there is room.
-    pub(super) fn begin(&mut self, to: NodeId, take: Take, sent_ms: i64, now_ms: i64) -> bool {
+    pub(super) fn begin(
+        &mut self,
+        to: NodeId,
+        take: Take,
+        (sent_ms, now_ms): (i64, i64),
+        period: Option<u32>,
+    ) -> bool {
         if !self.has_room_for(to) {
             return false;
         }
@@ -106,6 +114,7 @@ impl OutgoingStreams {
             told_parts: 0,
             heard_ms: now_ms,
             sent_ms: now_ms,
+            period,
             walk: Walk::Stops(0),
             content: Vec::new(),
             written_s: 0,
@@ -216,7 +225,7 @@ impl OutgoingStream {
                         stream,
                         part,
                         last: !more,
-                        whole: shared.status.is_whole(),
+                        whole: self.period.is_some() && self.period == shared.status.whole_period(),
                         tick_s,
                         phase_s: phase_s.min(tick_s - 1),
                         entries: &self.content,

@@ -26,7 +26,7 @@ pub enum UpdateOrder {
     /// earlier one.
     InOrder,
     /// Late: it changes a peer whose last announce is in an earlier tick, and makes a leecher of
-    /// the same tick or the next a seeder.
+    /// the same tick or the next a seeder. It makes no leecher of a seeder of the tick before.
     Late,
 }
 
@@ -65,11 +65,21 @@ impl Arrival<'_> {
         own < known || own == known && matches!(self.order, AddressOrder::Latest)
     }
 
-    /// Whether it makes a seeder of a peer that is known as a leecher by an announce of the same
-    /// tick, or of the next: an age that was rounded up may be a tick too much.
-    fn promotes(&self, known: KnownPeer) -> bool {
-        let known_ticks = ticks_since(known.stamp, self.now);
-        self.seeder && !known.seeder && self.ticks_since() <= known_ticks + 1
+    /// What it makes of a peer that is known, if anything. Ages that were rounded up may be a tick too
+    /// much: within a tick it is unclear which announce was the later, and a leecher that becomes a
+    /// seeder is likelier than a seeder that becomes a leecher.
+    fn merged(&self, known: KnownPeer) -> Option<Self> {
+        let (own, before) = (self.ticks_since(), ticks_since(known.stamp, self.now));
+        let is_in_order = matches!(self.order, AddressOrder::Latest);
+        let is_unclear = !is_in_order && own.abs_diff(before) <= 1;
+        let seeder = self.seeder || known.seeder && is_unclear;
+        if self.is_later(known) {
+            Some(Arrival { seeder, ..*self })
+        } else if seeder && !known.seeder && own <= before + 1 {
+            Some(Arrival { stamp: tick(known.stamp), ..*self })
+        } else {
+            None
+        }
     }
 }
 
@@ -160,14 +170,10 @@ impl Swarms {
         arrival: &Arrival<'_>,
     ) -> Result<Merged, NotStored> {
         let (torrent, stats) = shard.torrent_and_stats(row);
-        let arrival = match torrent.peers.find(arrival.peer) {
-            None => return self.add(torrent, stats, arrival).map(Merged::Added),
-            Some(known) if arrival.is_later(known) => *arrival,
-            Some(known) if arrival.promotes(known) => {
-                Arrival { stamp: tick(known.stamp), ..*arrival }
-            }
-            Some(_) => return Ok(Merged::Stale),
+        let Some(known) = torrent.peers.find(arrival.peer) else {
+            return self.add(torrent, stats, arrival).map(Merged::Added);
         };
+        let Some(arrival) = arrival.merged(known) else { return Ok(Merged::Stale) };
         refresh(torrent, stats, &arrival);
         Ok(Merged::Updated)
     }
