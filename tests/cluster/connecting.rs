@@ -6,16 +6,12 @@ use std::path::Path;
 
 use crate::support::admin::{AdminClient, OPERATIONS};
 use crate::support::authority::{Authority, KeyKind};
-use crate::support::redis::{REDIS, RedisServer};
+use crate::support::redis::{REDIS, RedisServer, has_redis};
 use crate::support::requirements::{TempDir, can_run, missing_programs, missing_root};
 use crate::support::torrent::{ScrapeCounts, TestTorrent};
 use crate::support::tracker::{Engine, Tracker, config, has_v6, test_both_engines, wait_for};
 
 test_both_engines!(the_last_announces_before_a_stop_are_told, both_addresses_of_a_client_are_told);
-
-pub(super) fn has_redis(test: &str) -> bool {
-    can_run(test, &missing_programs(&[REDIS]))
-}
 
 /// A tracker with these keys of `[cluster]`, which may name files of `directory`.
 pub(super) fn start(directory: &Path, keys: &str) -> Tracker {

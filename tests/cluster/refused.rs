@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use super::connecting::{has_redis, shares, start};
+use super::connecting::{shares, start};
 use crate::support::authority::Authority;
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, has_redis};
 use crate::support::requirements::TempDir;
 use crate::support::tracker::{ANNULUS, wait_for};
 

@@ -5,28 +5,35 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{dist, printed};
+use crate::support::redis::{REDIS, RedisServer};
 use crate::support::requirements::{TempDir, can_run, missing_programs};
 use crate::support::tracker::Tracker;
 
 /// A default profile of Docker's form, from Debian's golang-github-containers-common.
 const DEFAULT: &str = "/usr/share/containers/seccomp.json";
-const CONFIG: &str = "listen = [\"127.0.0.1:0\"]\nworkers = 2\n";
 
 fn is_here(test: &str) -> bool {
-    let mut missing = missing_programs(&["runc", "setpriv", "python3"]);
+    let mut missing = missing_programs(&["runc", "setpriv", "python3", REDIS]);
     if !Path::new(DEFAULT).exists() {
         missing.push(format!("the file {DEFAULT}"));
     }
     can_run(test, &missing)
 }
 
-/// Runs the image under this profile, until it listens and has logged its engine.
+/// Runs the image under this profile, until it listens, has logged its engine and is connected to a
+/// server of a cluster.
 #[track_caller]
 pub(crate) fn serves_with(engine: &str, profile: &Path) {
     let runner = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packaging/container.py");
-    let mut tracker = Tracker::launch(CONFIG, &["python3", runner, profile.to_str().unwrap()]);
+    let server = RedisServer::start("");
+    let config = format!(
+        "listen = [\"127.0.0.1:0\"]\nworkers = 2\n[cluster]\nserver = \"{}\"\n",
+        server.url()
+    );
+    let mut tracker = Tracker::launch(&config, &["python3", runner, profile.to_str().unwrap()]);
     tracker.assert_logged("listening on 127.0.0.1:");
     tracker.assert_logged(engine);
+    tracker.assert_logged("cluster: connected to ");
     tracker.signal("TERM");
     let (status, log) = tracker.wait_exit();
     assert!(status.success() && log.contains("stopped"), "{log}");

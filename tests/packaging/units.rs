@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::container::serves_with;
 use super::{dist, printed};
+use crate::support::redis::REDIS;
 use crate::support::requirements::{TempDir, can_run, missing_programs};
 
 /// In tenths; systemd calls a service well protected below 2.0.
@@ -95,7 +96,7 @@ fn profile() -> String {
 #[test]
 fn the_system_call_filter_allows_what_the_service_needs() {
     let test = "units::the_system_call_filter_allows_what_the_service_needs";
-    let programs = ["systemd-analyze", "runc", "setpriv", "python3"];
+    let programs = ["systemd-analyze", "runc", "setpriv", "python3", REDIS];
     if !can_run(test, &missing_programs(&programs)) {
         return;
     }

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::browser::Browser;
 use super::helpers::{OPERATIONS, STATE, address, card, has_browser, item, row, watch};
+use crate::support::admin::AdminClient;
 use crate::support::authority::KeyKind;
 use crate::support::client::{fetch, get_request};
+use crate::support::redis::{RedisServer, has_redis};
 use crate::support::requirements::TempDir;
 use crate::support::tls_tracker::TlsTracker;
 use crate::support::torrent::TestTorrent;
@@ -212,4 +214,31 @@ fn numbers_are_grouped_and_have_units() {
     ] {
         assert_eq!(browser.ask(&format!("{expression}.join(' ')")), expected, "{expression}");
     }
+}
+
+#[test]
+fn the_other_nodes_are_shown() {
+    if !has_browser("the page's nodes") || !has_redis("the page's nodes") {
+        return;
+    }
+    let server = RedisServer::start("");
+    let tables = format!("{OPERATIONS}[cluster]\nserver = \"{}\"\n", server.url());
+    let trackers = [(); 2].map(|()| Tracker::start(Engine::Epoll, &tables));
+    let stats = |tracker| AdminClient::of(tracker).stats();
+    let other = stats(&trackers[1])["cluster"]["node"].as_str().unwrap().to_owned();
+    let mut browser = watch("nodes", &trackers[0]);
+    browser.until(&format!("{} === 'Serving'", STATE));
+    browser.until(&format!("{} === '{}'", item("Cluster", "Server"), server.url()));
+    let node = row("Other nodes", &other);
+    browser.until(&format!("{node}.startsWith('now 0 ')"));
+    TestTorrent::new(&trackers[1], 1).announce_ports(trackers[1].v4, 1..=23, "left=0");
+    browser.until(&format!("{node}.startsWith('now 23 ')"));
+    browser.until(&format!("{} === '23'", card("Peers")));
+    let received = item("Cluster", "Records received/s");
+    TestTorrent::new(&trackers[1], 2).announce_ports(trackers[1].v4, 1..=100, "left=0");
+    browser.until(&format!("Number.parseFloat({received}) > 0"));
+    drop(server);
+    let alone = "not connected: this node serves alone";
+    browser.until(&format!("{} === '{alone}'", item("Cluster", "Server")));
+    browser.until(&format!("{node}.includes(' ago ')"));
 }

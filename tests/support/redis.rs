@@ -12,11 +12,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::authority::{Authority, KeyKind};
-use super::requirements::TempDir;
+use super::requirements::{TempDir, can_run, missing_programs};
 use super::tracker::{TIMEOUT, wait_for};
 
 /// The program, as an item for [`super::requirements::missing_programs`].
 pub(crate) const REDIS: &str = "redis-server";
+
+/// Whether a test of this name can start it.
+pub(crate) fn has_redis(test: &str) -> bool {
+    can_run(test, &missing_programs(&[REDIS]))
+}
 
 /// Its ports, below the kernel's ephemeral ones and not those of a Redis of the machine's own.
 const PORT: u16 = 6390;
