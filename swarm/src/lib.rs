@@ -10,6 +10,10 @@
 //! (`sweep.rs`). No operation takes longer because a table or a swarm is large, except for cache
 //! misses.
 //!
+//! For a restart and for other nodes, the tables are written as entries (`entry.rs`) in small steps
+//! (`snapshot.rs`) and merged into others (`restore.rs`); single announces are passed on as updates
+//! (`update.rs`).
+//!
 //! Clients choose the keys, so every hash is keyed with a secret of the process: nobody can find
 //! info hashes or addresses that collide.
 #![cfg_attr(

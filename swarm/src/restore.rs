@@ -9,8 +9,9 @@ use super::table::{Swarms, shard_of};
 use super::update::Merged;
 use super::{CompactAddr, TorrentCounts, keyed_hash};
 
-/// The most peers that are merged under one lock.
-const LOCKED: usize = 256;
+/// The most peers that are merged under one lock: a tenth of a millisecond, if all of them are new
+/// in a swarm of millions.
+const LOCKED: usize = 64;
 
 /// Not the tick of a peer: it is left out.
 const LEFT_OUT: u8 = u8::MAX;
@@ -94,7 +95,7 @@ impl Swarms {
     /// `admit` is asked first for each peer that has not expired, with the most seconds that may
     /// have passed since its last announce: less than a tick of the writer more than have.
     ///
-    /// Each lock is held for at most 256 peers, and none while `admit` is called.
+    /// Each lock is held for at most 64 peers, and none while `admit` is called.
     pub fn restore(
         &self,
         entry: &TorrentEntry<'_>,
