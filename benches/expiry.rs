@@ -6,19 +6,17 @@
 //! that comes in that turn. Nothing is asserted of times. The memory of the peers is printed too.
 #![allow(clippy::disallowed_methods, reason = "it measures times")]
 
+mod worker;
+
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use annulus::clock::Clock;
-use annulus::config::ProtocolConfig;
-use annulus::connection::Timeouts;
-use annulus::server::{Server, ServerParts};
-use annulus::worker::{EvictionCoordinator, Worker, WorkerConfig, WorkerParts};
 use annulus_bench::process::status;
 use annulus_bench::swarms::{announce_request, unbounded};
-use annulus_ring::{ConnectionLimit, EngineConfig, Epoll, Waker, steady_memory};
-use annulus_swarm::{Random, Sample, Swarms, Sweep};
+use annulus_ring::{Waker, steady_memory};
+use annulus_swarm::{Random, Sample};
+use worker::worker;
 
 const PEERS: u32 = 10_000_000;
 const PEER_TIMEOUT_S: u32 = 60;
@@ -48,7 +46,7 @@ fn run(name: &str, torrents: u32) {
         println!("{name}: {:.1} bytes of memory each", memory as f64 / f64::from(PEERS));
     }
 
-    let mut worker = worker(&swarms);
+    let mut worker = worker(&swarms, Waker::new().expect("an eventfd"));
     let clock = Clock::start();
     let start = Instant::now();
     let mut turns: Vec<u64> = Vec::new();
@@ -79,42 +77,6 @@ fn run(name: &str, torrents: u32) {
         expiring.as_secs_f64(),
         expiring.as_nanos() as f64 / f64::from(PEERS),
     );
-}
-
-fn worker(swarms: &Arc<Swarms>) -> Worker<Epoll> {
-    let limit = Arc::new(ConnectionLimit::unlimited());
-    let ring = Epoll::new(EngineConfig {
-        listeners: Vec::new(),
-        waker: Waker::new().expect("an eventfd"),
-        limit: Arc::clone(&limit),
-        accepts_per_turn: 1,
-        send_buffer_bytes: 64 * 1024,
-        arena_bytes: 256 * 1024,
-        recv_buffers: 8,
-        recv_buffer_bytes: 4096,
-    })
-    .expect("an engine");
-    Worker::new(
-        ring,
-        WorkerParts {
-            config: WorkerConfig {
-                listeners: 0,
-                tls_from: 0,
-                tls_buffer_bytes: 0,
-                timeouts: Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 },
-                send_s: 20,
-                shutdown_s: 1,
-            },
-            server: Server::new(ServerParts::new(Arc::clone(swarms), ProtocolConfig::default(), 1)),
-            acceptor: None,
-            proxy_protocol: None,
-            sweep: Sweep::new(0, 1),
-            stop: Arc::new(AtomicBool::new(false)),
-            evictions: Arc::new(EvictionCoordinator::alone(limit)),
-            index: 0,
-            now_s: 0,
-        },
-    )
 }
 
 fn resident_bytes() -> u64 {
