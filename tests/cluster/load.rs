@@ -216,8 +216,8 @@ impl SharedLoad {
         }
     }
 
-    /// Clients keep to one node, as DNS would have it, while that serves. Now and then one moves, but
-    /// not at once: of two announces within a tick at two nodes nobody can tell the later.
+    /// Clients keep to one node, as DNS would have it, while that serves. Now and then one moves,
+    /// but not at once: of two announces within a tick at two nodes nobody can tell the later.
     fn node_for(&self, client: usize, last: Option<&LastAnnounce>, number: usize) -> usize {
         let directed = self.directed.lock().unwrap();
         let may_move = last.is_some_and(|last| last.at.elapsed() > MOVE_MIN);
