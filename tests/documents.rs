@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
     "docs/architecture.md",
+    "docs/cluster.md",
     "docs/operating.md",
     "docs/performance.md",
     "docs/state.md",
