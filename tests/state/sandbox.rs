@@ -86,7 +86,9 @@ fn a_write_that_hangs_delays_nobody(engine: Engine) {
     wait_for("writes", || (writes() >= 2.0).then_some(()));
     let unfinished = directory.state().join("swarms.state.new");
     let hung = wait_for("a write to be stopped", || {
-        while !unfinished.exists() {}
+        if !unfinished.exists() {
+            return None;
+        }
         let traced = Traced::stop(tracker.pid(), "state");
         // It may have ended before.
         unfinished.exists().then_some(traced)
