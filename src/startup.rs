@@ -195,9 +195,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let clock = Clock::start();
     let tls = prepared.tls.map(Arc::new);
     let access_list = prepared.access_list.map(Arc::new);
-    if let Some(directory) = &prepared.state
-        && !state::lock(directory, config, (&signals, &prepared.notifier))?
-    {
+    if !state::lock(prepared.state.as_ref(), config, (&signals, &prepared.notifier))? {
         return Ok(());
     }
     let (swarms, saver) = state::load(prepared.state, config, access_list.as_deref(), clock);
@@ -216,8 +214,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let state_age_s = saver.as_ref().and_then(|saver| saver.status.report().age_s());
     let node = NodeConfig { config, servers: prepared.servers, state_age_s, clock };
     let cluster = start_cluster(node, &mut workers, access_list.as_deref())?;
-    http.iter().for_each(|bound| bound.log(&[]));
-    https.iter().for_each(|bound| bound.log(&["https"]));
+    let status = log_listening(&http, &https);
     let reload_health = Arc::<ReloadHealth>::default();
     let parts = StatsParts {
         info: static_info(config, &workers, connections_max),
@@ -233,9 +230,6 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         cluster: cluster.as_ref().map(|link| link.view.clone()),
     };
     serve_admin(admin, parts)?;
-    let addresses: Vec<String> =
-        http.iter().chain(&https).map(|bound| bound.address.to_string()).collect();
-    let status = format!("listening on {}", addresses.join(", "));
     prepared.notifier.ready(&status);
     let reloads = Arc::new(ReloadThread::new(prepared.notifier, status, reload_health, clock));
     let broker = files.broker();
@@ -247,8 +241,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         thread: Arc::clone(&reloads),
     };
     reloader.start()?;
-    let started = saver.as_ref().map_or(Ok(()), StateSaver::start);
-    started.context("cannot start the thread of the state")?;
+    saver.as_ref().map_or(Ok(()), state::start)?;
     let supervisor = Supervisor {
         signals,
         reloads: Arc::clone(&reloads),
@@ -265,6 +258,14 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     // Removes the Unix sockets: a client that connects from now on is refused at once.
     drop(http);
     stop(workers, cluster.as_ref(), saver.as_ref(), (&signals, &reloads.notifier))
+}
+
+/// Logs all addresses for clients. Returns them as the status for the service manager.
+fn log_listening(http: &[BoundAddress], https: &[BoundAddress]) -> String {
+    http.iter().for_each(|bound| bound.log(&[]));
+    https.iter().for_each(|bound| bound.log(&["https"]));
+    let addresses = http.iter().chain(https).map(|bound| bound.address.to_string());
+    format!("listening on {}", addresses.collect::<Vec<String>>().join(", "))
 }
 
 /// Ends the workers, then has their last records published, and their swarms written to disk.

@@ -86,9 +86,8 @@ impl StateDirectory {
         let found = self.find_file()?;
         // Root will not have the capabilities by which it may write anywhere.
         let Some(ids) = ids.or(root) else {
-            let access = |path: &OsStr, wanted| {
-                Ok::<(), Errno>(accessat(&self.directory, path, wanted, AtFlags::empty())?)
-            };
+            let access =
+                |path: &OsStr, wanted| accessat(&self.directory, path, wanted, AtFlags::empty());
             access(OsStr::new("."), Access::WRITE_OK | Access::EXEC_OK)?;
             return Ok(found.map_or(Ok(()), |_| access(&self.name, Access::READ_OK))?);
         };

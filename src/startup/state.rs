@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_swarm::{InfoHash, Swarms};
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::workers::new_swarms;
 use crate::access_list::SharedAccessList;
@@ -33,13 +33,13 @@ const EXTENSION: Duration = Duration::from_secs(STATE_STOP_S);
 /// # Errors
 /// It is used for too long: by mistake.
 pub(super) fn lock(
-    directory: &StateDirectory,
+    directory: Option<&StateDirectory>,
     config: &Config,
     (signals, notifier): (&Signals, &Notifier),
 ) -> anyhow::Result<bool> {
-    if directory.try_lock() {
+    let Some(directory) = directory.filter(|directory| !directory.try_lock()) else {
         return Ok(true);
-    }
+    };
     let path = directory.path().display();
     let wait_s = config.connections.shutdown_timeout_s + STATE_LOCK_S;
     log::info(format_args!("state: waiting for the tracker to end that uses {path}"));
@@ -94,6 +94,11 @@ pub(super) fn load(
         obstacle,
     });
     (swarms, Some(Arc::new(saver)))
+}
+
+/// Starts the thread that writes the swarms every interval.
+pub(super) fn start(saver: &Arc<StateSaver>) -> anyhow::Result<()> {
+    saver.start().context("cannot start the thread of the state")
 }
 
 /// Writes the swarms after the workers have ended. Another signal to stop ends it early.
