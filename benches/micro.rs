@@ -191,11 +191,11 @@ fn record(announces: usize) {
     let mut bytes = 0;
     measure(&format!("record of an announce, {announces} a turn"), 100_000, |call| {
         assert!(outbox.add(&PeerRecord::of(black_box(&request))));
-        if call % announces == 0 {
+        if call.is_multiple_of(announces) {
             assert!(!outbox.hand_over());
         }
         // The publisher's thread comes every 20 ms.
-        if call % 10_000 == 0 {
+        if call.is_multiple_of(10_000) {
             taken.clear();
             assert!(!slot.take(&mut taken));
             bytes += taken.len();

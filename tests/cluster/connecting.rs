@@ -195,6 +195,8 @@ fn to_a_server_that_stalls() {
     let keys = format!("server = \"{}\"\n", server.url());
     let trackers = [start(scratch.path(), &keys), start(scratch.path(), &keys)];
     shares(&trackers[0], &trackers[1], 1);
+    let admin = AdminClient::of(&trackers[0]);
+    wait_for("the end of warming", || (admin.get("/health").status == 200).then_some(()));
     server.signal("STOP");
     let torrent = TestTorrent::new(&trackers[0], 2);
     torrent.announce_ports(trackers[0].v4, 1..=100, "left=0");
@@ -202,7 +204,6 @@ fn to_a_server_that_stalls() {
         tracker.assert_logged("is lost: ");
     }
     torrent.announce_ports(trackers[0].v4, 101..=200, "left=0");
-    let admin = AdminClient::of(&trackers[0]);
     let health = admin.get("/health");
     assert_eq!(health.status, 200);
     let text = String::from_utf8(health.body).unwrap();
