@@ -27,6 +27,8 @@ pub mod status;
 mod stops;
 mod streams;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -182,9 +184,10 @@ impl SharedNode {
         now.ms().saturating_sub(self.taken_ms.load(Ordering::Relaxed)) < HANDOVER_MS
     }
 
-    /// A walk over the peers that announced since a time.
+    /// A walk over the peers that announced since a time, and some more: those that came by a stream
+    /// seem to be older by up to a tick.
     fn cursor_since(&self, since_ms: i64, now_ms: i64) -> SnapshotCursor {
-        let age_ms = now_ms - since_ms;
+        let age_ms = now_ms - since_ms + 2 * i64::from(self.swarms.tick_s()) * 1000;
         match u32::try_from(age_ms / 1000 + 1) {
             Ok(age_s) if age_ms < self.life_ms => SnapshotCursor::since(age_s),
             _ => SnapshotCursor::default(),

@@ -136,7 +136,8 @@ impl Applier {
                 unreachable += 1;
                 return false;
             }
-            let announced_ms = now.ms() - i64::from(age_s) * 1000;
+            // Both its phase and the present are in whole seconds.
+            let announced_ms = now.ms() - (i64::from(age_s) + 2) * 1000;
             let stops = shared.stops();
             let stop = stops.find(&entry.info_hash, peer);
             let has_stopped =
