@@ -8,18 +8,18 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use annulus::access_list::AccessList;
-use annulus::cluster::{PeerRecord, WorkerOutbox};
+use annulus::cluster::{NodeHalves, NodeId, NodeParts, NodeTime, PeerRecord, WorkerOutbox, frame};
 use annulus::limits::OUTBOX_SLOT_BYTES;
 use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
 use annulus_bench::process::status;
 use annulus_bench::swarms::{NUMWANT, announce_request, unbounded};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
-use annulus_swarm::{InfoHash, Random, Sample};
+use annulus_swarm::{AnnounceRequest, InfoHash, PeerEvent, Random, Sample};
 
 const ROUNDS: usize = 15;
 const BOUNDS: Bounds = Bounds {
@@ -40,6 +40,9 @@ fn main() {
     }
     for announces in [1, 32] {
         record(announces);
+    }
+    for peers in [10_000, 10_000_000] {
+        replicate(peers);
     }
     println!("\nof 1,000 announces, by threads: waits for a lock, sleeps, preemptions");
     for (name, torrents) in [("one torrent", 1), ("10,000 torrents", 10_000)] {
@@ -202,6 +205,88 @@ fn record(announces: usize) {
         }
     });
     assert!(bytes > ROUNDS * 90_000 * 27, "{bytes}");
+}
+
+/// Frames of records for other nodes: what a record costs the thread that makes them, and what it
+/// costs the thread of another node that applies it to swarms of so many peers, all of them known.
+/// One in a hundred stops, and comes back.
+fn replicate(peers: u32) {
+    const FRAMES: usize = 20;
+    const RECORDS: usize = FRAMES * (frame::PAYLOAD_BYTES_MAX / 27);
+    let swarms = Arc::new(unbounded(2700));
+    let (mut random, mut sample) = (Random::seeded(2), Sample::with_capacity(200));
+    let torrents = peers / 10;
+    let mut known = Vec::with_capacity(peers as usize);
+    for client in 0..peers {
+        let torrent = skewed(&mut random, torrents);
+        swarms.announce(&announce_request(torrent, client, 0), 0, &mut random, &mut sample);
+        known.push(torrent);
+    }
+    let now = NodeTime { since_start: Duration::from_secs(1), unix_ms: 0 };
+    let node = |id, swarms| {
+        NodeHalves::new(NodeParts {
+            swarms,
+            id: NodeId(id),
+            seed: id,
+            peer_timeout_s: 2700,
+            state_age_s: None,
+            start: now,
+        })
+    };
+    let mut sender = node(1, Arc::new(unbounded(2700)));
+    let mut receiver = node(2, Arc::clone(&swarms));
+    sender.publisher.on_connected(now);
+    receiver.subscriber.on_subscribed(now);
+    let mut records = Vec::new();
+    for _ in 0..RECORDS {
+        let client = random.below(peers);
+        let request = announce_request(known[client as usize], client, 0);
+        let stopped = AnnounceRequest { event: PeerEvent::Stopped, ..request };
+        let stops = random.below(100) == 0;
+        PeerRecord::of(if stops { &stopped } else { &request }).encode(&mut records);
+    }
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    let each = 1.0 / RECORDS as f64;
+    measure_each("make frames, a record", each, || {
+        frames.clear();
+        sender.publisher.add_records(black_box(&records), now, &mut |_, frame| {
+            frames.push(frame.to_vec());
+        });
+        assert!(frames.len() + 1 >= FRAMES);
+    });
+    let applied = |receiver: &NodeHalves| -> u64 {
+        receiver.status.subscriber.records.iter().map(|(_, count)| count).sum()
+    };
+    // Frames that were applied once are refused: each round has its own.
+    let mut rounds: Vec<Vec<Vec<u8>>> = (0..ROUNDS)
+        .map(|_| {
+            let mut frames = Vec::new();
+            sender.publisher.add_records(&records, now, &mut |_, frame| {
+                frames.push(frame.to_vec());
+            });
+            frames
+        })
+        .collect();
+    measure_each(&format!("apply a record, {peers} peers"), each, || {
+        let before = applied(&receiver);
+        for frame in rounds.pop().expect("a round") {
+            receiver.subscriber.receive(black_box(&frame), now, &mut |_| true);
+        }
+        assert!(applied(&receiver) - before + 2 * (RECORDS / FRAMES) as u64 >= RECORDS as u64);
+    });
+}
+
+/// Times one call of `work` a round and prints a line, of a part of each.
+fn measure_each(name: &str, part: f64, mut work: impl FnMut()) {
+    let mut rounds: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_nanos() as f64 * part
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    println!("{name:<44} {:>9.1} {:>9.1}", rounds[0], rounds[ROUNDS / 2]);
 }
 
 /// Threads that announce to the same swarms of 50,000 peers at the same time, more threads than
