@@ -11,16 +11,9 @@
 //! rows of a large one. A torrent whose only announce reported a completed download is unconfirmed
 //! too, otherwise that report would protect made-up torrents.
 
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::shard::Shard;
-use super::table::{Swarms, shard_of};
-use super::{CapacityError, InfoHash, Random};
-
-/// Shards tried for one eviction. One usually suffices; another thread may have taken its
-/// unconfirmed torrents, or there may be too few of them in a large shard to hit one.
-const SHARDS_TRIED_MAX: usize = 2;
+use super::Random;
 
 /// Unconfirmed torrents of each shard. Written under the shard's lock and read without, so a count
 /// may be slightly stale.
@@ -52,47 +45,6 @@ impl UnconfirmedCounts {
             let is_here = number < count;
             number = number.saturating_sub(count);
             is_here
-        })
-    }
-}
-
-impl Swarms {
-    /// Removes an unconfirmed torrent for one that is new, and locks the shard of the new one. It
-    /// is to be created with its first peer, both counted already; or it has been created by
-    /// another thread meanwhile and is at the row.
-    pub(super) fn evict_for(
-        &self,
-        hash: u64,
-        info_hash: &InfoHash,
-        random: &mut Random,
-    ) -> Result<(MutexGuard<'_, Shard>, Option<usize>), CapacityError> {
-        if !self.evict_unconfirmed(random) {
-            return Err(CapacityError::Torrents);
-        }
-        let shard = self.lock(shard_of(hash));
-        let row = shard.find(hash, info_hash);
-        if row.is_none() && !shard.is_full() {
-            return Ok((shard, None));
-        }
-        self.torrents.subtract(1);
-        self.peers.subtract(1);
-        if row.is_some() { Ok((shard, row)) } else { Err(CapacityError::Torrents) }
-    }
-
-    /// Removes a random unconfirmed torrent; returns whether one was found. The torrent and its
-    /// peer stay counted in the totals: the caller puts others in their place.
-    ///
-    /// Reads the count of each shard and visits at most 256 torrents.
-    fn evict_unconfirmed(&self, random: &mut Random) -> bool {
-        (0..SHARDS_TRIED_MAX).any(|_| {
-            let Some(number) = self.unconfirmed.draw(random) else { return false };
-            let mut shard = self.lock(number);
-            let Some(row) = shard.pick_unconfirmed(random) else { return false };
-            let (torrent, stats) = shard.torrent_and_stats(row);
-            stats.subtract_peers(torrent.peers.peer_counts(), Default::default());
-            shard.remove(row, &self.secret);
-            self.unconfirmed.set(number, shard.unconfirmed());
-            true
         })
     }
 }

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod address_policy;
+mod announce;
 mod chunked_vec;
 mod entry;
 mod eviction;

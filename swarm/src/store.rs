@@ -1,13 +1,19 @@
 //! Storing an announced peer: in its torrent or a new one, if there is room.
 
+use std::sync::MutexGuard;
+
 use super::address_policy::AddressRank;
 use super::shard::{Shard, Torrent};
 use super::table::{Swarms, shard_of};
 use super::time::ticks_since;
 use super::{
-    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, SwarmStats, TorrentCounts,
-    keyed_hash,
+    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, Random, SwarmStats,
+    TorrentCounts, keyed_hash,
 };
+
+/// Shards tried for one eviction. One usually suffices; another thread may have taken its
+/// unconfirmed torrents, or there may be too few of them in a large shard to hit one.
+const SHARDS_TRIED_MAX: usize = 2;
 
 /// A peer to store.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +58,7 @@ impl<'a> Arrival<'a> {
     }
 
     /// Whether it is older than all of its address, of which `oldest` is the oldest; see
-    /// [`AddressPeers`].
+    /// [`AddressPeers`](super::address_policy::AddressPeers).
     fn is_outranked(&self, oldest: AddressRank) -> bool {
         match self.order {
             AddressOrder::Latest => self.ticks_since() > oldest.ticks.max(ticks_since(0, 0)),
@@ -142,6 +148,45 @@ impl Swarms {
         shard.mark_confirmed(row);
         let hash = keyed_hash(&self.secret, &shard.torrent(row).info_hash);
         self.unconfirmed.set(shard_of(hash), shard.unconfirmed());
+    }
+
+    /// Removes an unconfirmed torrent for one that is new, and locks the shard of the new one. It
+    /// is to be created with its first peer, both counted already; or it has been created by
+    /// another thread meanwhile and is at the row.
+    pub(super) fn evict_for(
+        &self,
+        hash: u64,
+        info_hash: &InfoHash,
+        random: &mut Random,
+    ) -> Result<(MutexGuard<'_, Shard>, Option<usize>), CapacityError> {
+        if !self.evict_unconfirmed(random) {
+            return Err(CapacityError::Torrents);
+        }
+        let shard = self.lock(shard_of(hash));
+        let row = shard.find(hash, info_hash);
+        if row.is_none() && !shard.is_full() {
+            return Ok((shard, None));
+        }
+        self.torrents.subtract(1);
+        self.peers.subtract(1);
+        if row.is_some() { Ok((shard, row)) } else { Err(CapacityError::Torrents) }
+    }
+
+    /// Removes a random unconfirmed torrent; returns whether one was found. The torrent and its
+    /// peer stay counted in the totals: the caller puts others in their place.
+    ///
+    /// Reads the count of each shard and visits at most 256 torrents.
+    fn evict_unconfirmed(&self, random: &mut Random) -> bool {
+        (0..SHARDS_TRIED_MAX).any(|_| {
+            let Some(number) = self.unconfirmed.draw(random) else { return false };
+            let mut shard = self.lock(number);
+            let Some(row) = shard.pick_unconfirmed(random) else { return false };
+            let (torrent, stats) = shard.torrent_and_stats(row);
+            stats.subtract_peers(torrent.peers.peer_counts(), Default::default());
+            shard.remove(row, &self.secret);
+            self.unconfirmed.set(number, shard.unconfirmed());
+            true
+        })
     }
 
     /// Updates a peer of the torrent at `row`, or adds it if it is new and there is room.

@@ -1,4 +1,4 @@
-//! The sharded table of all torrents, and the operations on it.
+//! The sharded table of all torrents.
 
 use std::hash::RandomState;
 use std::net::IpAddr;
@@ -7,14 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::address_policy::AddressPolicy;
 use super::eviction::UnconfirmedCounts;
-use super::sample::SampleRequest;
 use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX};
-use super::store::{Arrival, NotStored, StoredPeer};
 use super::time::Ticks;
-use super::{
-    AnnounceRequest, CapacityError, InfoHash, PeerEvent, Random, Replaced, Sample, SwarmConfig,
-    SwarmStats, TorrentCounts, Totals, keyed_hash,
-};
+use super::{InfoHash, SwarmConfig, SwarmStats, TorrentCounts, Totals, keyed_hash};
 use crate::TORRENTS_MAX;
 
 /// With 2048 shards two workers want the same one in about one announce of fifty thousand, and an
@@ -80,13 +75,6 @@ pub struct Swarms {
     pub(super) secret: RandomState,
 }
 
-/// What the answer to an announce needs.
-struct Answer<'a> {
-    request: &'a AnnounceRequest,
-    random: &'a mut Random,
-    sample: &'a mut Sample,
-}
-
 impl Swarms {
     /// Empty tables. Anybody who knows `secret` can choose keys that make them slow: it must be
     /// random and stay in the process.
@@ -114,66 +102,6 @@ impl Swarms {
         Swarms { addresses: Arc::new(addresses.with_exemption(Box::new(exempt))), ..self }
     }
 
-    /// Processes one announce at second `now`: fills `sample` with the peers to answer with, and
-    /// returns the counts after it. If there was no room for the peer, `sample` has the reason.
-    ///
-    /// A `Stopped` peer gets no peers, and creates no torrent. A `Completed` counts only if the
-    /// peer is stored and was no seeder before: repeated, it counts once.
-    pub fn announce(
-        &self,
-        request: &AnnounceRequest,
-        now: u32,
-        random: &mut Random,
-        sample: &mut Sample,
-    ) -> TorrentCounts {
-        sample.clear();
-        let hash = keyed_hash(&self.secret, &request.info_hash);
-        let mut shard = self.lock(shard_of(hash));
-        let row = shard.find(hash, &request.info_hash);
-        if request.event == PeerEvent::Stopped {
-            return match row {
-                Some(row) => self.remove_peer(&mut shard, row, &request.peer).0,
-                None => TorrentCounts::default(),
-            };
-        }
-        let arrival = Arrival::announced(request, self.ticks.stamp(now));
-        if let Some(row) = row {
-            let answer = Answer { request, random, sample };
-            return self.announce_known(&mut shard, row, &arrival, answer);
-        }
-        match self.reserve_torrent(&shard) {
-            Ok(()) => self.create_torrent(&mut shard, hash, &arrival),
-            Err(CapacityError::Torrents) => {
-                drop(shard);
-                self.announce_by_eviction(hash, &arrival, Answer { request, random, sample })
-            }
-            Err(error) => {
-                sample.set_capacity_error(error);
-                TorrentCounts::default()
-            }
-        }
-    }
-
-    /// Creates the torrent of an announce in place of an unconfirmed one.
-    fn announce_by_eviction(
-        &self,
-        hash: u64,
-        arrival: &Arrival<'_>,
-        answer: Answer<'_>,
-    ) -> TorrentCounts {
-        match self.evict_for(hash, arrival.info_hash, answer.random) {
-            Ok((mut shard, None)) => {
-                answer.sample.set_replaced(Replaced::Torrent);
-                self.create_torrent(&mut shard, hash, arrival)
-            }
-            Ok((mut shard, Some(row))) => self.announce_known(&mut shard, row, arrival, answer),
-            Err(error) => {
-                answer.sample.set_capacity_error(error);
-                TorrentCounts::default()
-            }
-        }
-    }
-
     /// The counts of a torrent.
     pub fn scrape(&self, info_hash: &InfoHash) -> TorrentCounts {
         let hash = keyed_hash(&self.secret, info_hash);
@@ -198,37 +126,6 @@ impl Swarms {
         let mut sum = SwarmStats::default();
         (0..SHARDS).for_each(|shard| sum += self.lock(shard).stats);
         sum
-    }
-
-    /// Answers an announce for the torrent at `row`.
-    fn announce_known(
-        &self,
-        shard: &mut Shard,
-        row: usize,
-        arrival: &Arrival<'_>,
-        answer: Answer<'_>,
-    ) -> TorrentCounts {
-        let stored = self.store_and_confirm(shard, row, arrival);
-        let torrent = shard.torrent(row);
-        let Answer { request, random, sample } = answer;
-        sample.fill(
-            &SampleRequest {
-                peers: &torrent.peers,
-                announcer: &request.peer,
-                announcer_row: stored.map(|stored| stored.row).ok(),
-                leechers_only: request.seeder && request.event != PeerEvent::Magnet,
-                numwant: request.numwant,
-            },
-            random,
-        );
-        match stored {
-            Ok(StoredPeer { replaced: true, .. }) => sample.set_replaced(Replaced::Peer),
-            Ok(_) => {}
-            Err(NotStored::Full(error)) => sample.set_capacity_error(error),
-            // An announce is the latest of its address.
-            Err(NotStored::Outranked) => {}
-        }
-        torrent.counts()
     }
 
     /// Locks a shard. If a thread panicked while it held the lock, the shard is still memory safe
@@ -263,7 +160,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::{CompactAddr, Sweep, SweepStatus};
+    use crate::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, Sweep, SweepStatus};
 
     const CONFIG: SwarmConfig = SwarmConfig {
         torrents_max: 1000,
