@@ -222,7 +222,7 @@ impl SharedLoad {
         let directed = self.directed.lock().unwrap();
         let may_move = last.is_some_and(|last| last.at.elapsed() > MOVE_MIN);
         let node = match last {
-            Some(_) if may_move && number % 4 == 0 => number / 4 % NODES,
+            Some(_) if may_move && number.is_multiple_of(4) => number / 4 % NODES,
             Some(last) => last.node,
             None => client % NODES,
         };
