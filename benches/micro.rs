@@ -6,6 +6,7 @@
 //! noise only ever adds.
 #![allow(clippy::disallowed_methods, reason = "it measures times")]
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Barrier};
@@ -257,8 +258,8 @@ fn replicate(peers: u32) {
     let applied = |receiver: &NodeHalves| -> u64 {
         receiver.status.subscriber.records.iter().map(|(_, count)| count).sum()
     };
-    // Frames that were applied once are refused: each round has its own.
-    let mut rounds: Vec<Vec<Vec<u8>>> = (0..ROUNDS)
+    // Frames that were applied once are refused: each round has its own, in their order.
+    let mut rounds: VecDeque<Vec<Vec<u8>>> = (0..ROUNDS)
         .map(|_| {
             let mut frames = Vec::new();
             sender.publisher.add_records(&records, now, &mut |_, frame| {
@@ -269,7 +270,7 @@ fn replicate(peers: u32) {
         .collect();
     measure_each(&format!("apply a record, {peers} peers"), each, || {
         let before = applied(&receiver);
-        for frame in rounds.pop().expect("a round") {
+        for frame in rounds.pop_front().expect("a round") {
             receiver.subscriber.receive(black_box(&frame), now, &mut |_| true);
         }
         assert!(applied(&receiver) - before + 2 * (RECORDS / FRAMES) as u64 >= RECORDS as u64);

@@ -120,10 +120,9 @@ impl StopMemory {
     /// Remembers at most `max` stops, which are at most `horizon_ms` old.
     pub(super) fn new(max: usize, horizon_ms: i64, now_ms: i64) -> StopMemory {
         StopMemory {
-            stops: VecDeque::with_capacity(max),
+            stops: VecDeque::new(),
             first: 0,
-            // Twice as large as need be, so that it is seldom cleaned of removed entries.
-            index: HashTable::with_capacity(2 * max),
+            index: HashTable::new(),
             secret: RandomState::new(),
             max,
             horizon_ms,
@@ -131,7 +130,7 @@ impl StopMemory {
         }
     }
 
-    /// Bytes allocated; they are used as stops come.
+    /// Bytes allocated.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.stops.capacity() * size_of::<Stop>() + self.index.allocation_size()
     }
@@ -324,5 +323,101 @@ impl Iterator for Stops<'_> {
         let at_ms = self.now_ms - i64::from(age_ms);
         let moment = Moment { at_ms, node: NodeId(node), node_ms };
         Some(Stop { info_hash, peer, stopped, moment })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use annulus_swarm::Random;
+
+    use super::*;
+
+    const NODE: NodeId = NodeId(7);
+
+    fn stop(number: u32, stopped: bool, at_ms: i64) -> Stop {
+        let [a, b, c, d] = number.to_be_bytes();
+        let (info_hash, peer) = ([d; 20], CompactAddr::V4([a, b, c, d, 1, 1]));
+        let moment = Moment { at_ms, node: NODE, node_ms: at_ms };
+        Stop { info_hash, peer, stopped, moment }
+    }
+
+    fn find(memory: &StopMemory, number: u32) -> Option<(bool, i64)> {
+        let wanted = stop(number, true, 0);
+        let found = memory.find(&wanted.info_hash, &wanted.peer);
+        found.map(|stop| (stop.stopped, stop.moment.at_ms))
+    }
+
+    #[test]
+    fn the_most_recent_stops_are_remembered() {
+        const MAX: usize = 100;
+        let mut memory = StopMemory::new(MAX, 1_000_000, 0);
+        let (mut random, mut model) = (Random::seeded(3), BTreeMap::new());
+        let mut order = Vec::new();
+        for at_ms in (0..20_000_i64).map(|step| step * 100) {
+            let (number, stopped) = (random.below(300), random.below(3) > 0);
+            assert!(memory.note(stop(number, stopped, at_ms)));
+            if stopped && !model.contains_key(&number) {
+                order.push(number);
+            }
+            if stopped || model.contains_key(&number) {
+                model.insert(number, (stopped, at_ms));
+            }
+            if order.len() > MAX {
+                model.remove(&order.remove(0));
+            }
+            let number = random.below(300);
+            // Some may be forgotten earlier: their time is over.
+            if let Some(found) = find(&memory, number) {
+                assert_eq!(model.get(&number), Some(&found), "{number} at {at_ms}");
+            } else if let Some(&(_, told_ms)) = model.get(&number) {
+                assert!(at_ms - told_ms > 900_000, "{number} at {at_ms}");
+            }
+            assert!(memory.stops.len() <= MAX && memory.index.len() == memory.stops.len());
+        }
+        // Twice as large at most as what it was made for.
+        assert!(memory.allocated_bytes() < MAX * 2 * (size_of::<Stop>() + 2 * 9));
+        assert!(memory.reach_ms(2_000_000) >= 1_000_000);
+    }
+
+    #[test]
+    fn the_later_of_two_counts() {
+        let mut memory = StopMemory::new(10, 1_000_000, 0);
+        assert!(memory.note(stop(1, false, 100)), "nothing is known of it");
+        assert_eq!(find(&memory, 1), None);
+        assert!(memory.note(stop(1, true, 200)));
+        assert!(!memory.note(stop(1, false, 100)), "an announce before it");
+        assert!(memory.note(stop(1, false, 200)), "in the same frame");
+        assert_eq!(find(&memory, 1), Some((false, 201)));
+        assert!(!memory.merge(stop(1, true, 200)) && !memory.merge(stop(1, false, 300)));
+        assert!(memory.merge(stop(1, true, 400)));
+        // Another node's time is an estimate, and its own clock says nothing.
+        let moment = Moment { at_ms: 300, node: NodeId(8), node_ms: 5 };
+        assert!(memory.note(Stop { moment, ..stop(1, false, 0) }));
+        assert_eq!(find(&memory, 1), Some((false, 401)));
+        assert!(memory.merge(stop(2, false, 500)), "of a stop that is not known here");
+        assert_eq!(find(&memory, 2), Some((false, 500)));
+    }
+
+    #[test]
+    fn stops_are_read_as_they_were_written() {
+        let mut memory = StopMemory::new(1000, 1_000_000, 0);
+        for number in 0..1000 {
+            memory.note(stop(number, true, i64::from(number)));
+        }
+        let (mut cursor, mut read) = (0, Vec::new());
+        loop {
+            let mut bytes = Vec::new();
+            let more = memory.write(&mut cursor, (300, 5000), (64, 1000), &mut bytes);
+            assert!(bytes.len() <= 1000 && Stops::are_whole(&bytes));
+            read.extend(Stops::new(&bytes, 5000));
+            if !more {
+                break;
+            }
+        }
+        let written: Vec<Stop> =
+            (300..1000).map(|number| stop(number, true, i64::from(number))).collect();
+        assert_eq!(read, written);
     }
 }
