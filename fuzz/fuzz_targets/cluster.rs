@@ -68,7 +68,7 @@ impl<'a> Input<'a> {
 }
 
 /// A node, and what it should keep to.
-struct World {
+struct FuzzedNode {
     halves: NodeHalves,
     swarms: Arc<Swarms>,
     now_ms: u64,
@@ -77,7 +77,7 @@ struct World {
     stream: Option<[u8; 8]>,
 }
 
-impl World {
+impl FuzzedNode {
     fn now(&self) -> NodeTime {
         let since_start = Duration::from_millis(self.now_ms);
         NodeTime { since_start, unix_ms: 1_700_000_000_000 }
@@ -185,7 +185,7 @@ fuzz_target!(|bytes: &[u8]| {
         start,
     };
     let halves = NodeHalves::new(parts);
-    let mut world = World { halves, swarms, now_ms: 0, connected: false, stream: None };
+    let mut world = FuzzedNode { halves, swarms, now_ms: 0, connected: false, stream: None };
     let mut input = Input(bytes);
     while let Some(step) = input.byte() {
         match step % 8 {

@@ -7,8 +7,8 @@ use annulus_swarm::{
     Ages, Applied, CompactAddr, Entries, PeerEvent, PeerUpdate, Random, TorrentEntry, UpdateOrder,
 };
 
-use super::frame::{StatePart, StopsPart};
-use super::record::{PeerRecord, Records};
+use super::frame::{StreamedState, StreamedStops};
+use super::record::{PeerRecord, PeerRecords};
 use super::stops::{Moment, Stop, StopMemory, Stops};
 use super::{CHUNK_RECORDS, NodeId, NodeTime, ServesTorrent, SharedNode};
 use crate::addresses::is_unreachable;
@@ -25,7 +25,7 @@ pub(super) struct Applier {
 
 /// When a frame was sent, and by whom.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+pub(super) struct FrameArrival {
     pub(super) now: NodeTime,
     pub(super) node: NodeId,
     /// By the sender's own clock.
@@ -34,7 +34,7 @@ pub(super) struct Arrival {
     pub(super) delay_ms: i64,
 }
 
-impl Arrival {
+impl FrameArrival {
     fn sent_ms(self) -> i64 {
         self.now.ms() - self.delay_ms
     }
@@ -55,14 +55,14 @@ impl Applier {
         &mut self,
         bytes: &[u8],
         order: UpdateOrder,
-        arrival: Arrival,
+        arrival: FrameArrival,
         serves: &mut ServesTorrent<'_>,
     ) {
         let outcomes = &self.shared.status.subscriber.records;
         let (moment, now_s) = (arrival.moment(), arrival.now.seconds());
         // Rounded down: a stop must not seem to be earlier than an announce before it.
         let age_s = seconds(arrival.delay_ms);
-        let mut records = Records::new(bytes);
+        let mut records = PeerRecords::new(bytes);
         loop {
             let mut taken = 0;
             self.records.clear();
@@ -111,8 +111,8 @@ impl Applier {
     /// Merges a part of a state.
     pub(super) fn state(
         &mut self,
-        part: &StatePart<'_>,
-        arrival: Arrival,
+        part: &StreamedState<'_>,
+        arrival: FrameArrival,
         serves: &mut ServesTorrent<'_>,
     ) {
         // Rounded up: a peer must not seem to have announced itself after it has stopped.
@@ -155,7 +155,7 @@ impl Applier {
     }
 
     /// Takes in a part of another node's memory of stops.
-    pub(super) fn stops(&mut self, part: &StopsPart<'_>, arrival: Arrival) {
+    pub(super) fn stops(&mut self, part: &StreamedStops<'_>, arrival: FrameArrival) {
         let mut all = Stops::new(part.stops, arrival.sent_ms()).peekable();
         while all.peek().is_some() {
             let mut stops = self.shared.stops();

@@ -75,11 +75,11 @@ pub enum Payload<'a> {
     /// The sender takes the offer.
     Take(Take),
     /// A part of a stream: torrents and peers.
-    State(StatePart<'a>),
+    State(StreamedState<'a>),
     /// The sender has got parts of a stream.
     More(More),
     /// A part of a stream: peers that have stopped.
-    Stops(StopsPart<'a>),
+    Stops(StreamedStops<'a>),
 }
 
 /// What a node says of itself.
@@ -114,7 +114,7 @@ pub struct Take {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatePart<'a> {
+pub struct StreamedState<'a> {
     pub stream: u64,
     /// Parts of both kinds are numbered together, from 0.
     pub part: u32,
@@ -129,7 +129,7 @@ pub struct StatePart<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopsPart<'a> {
+pub struct StreamedStops<'a> {
     pub stream: u64,
     pub part: u32,
     pub stops: &'a [u8],
@@ -311,7 +311,7 @@ impl<'a> Reader<'a> {
 
     fn records(&mut self) -> Option<Payload<'a>> {
         let bytes = self.rest();
-        let count = super::record::Records::count_whole(bytes)?;
+        let count = super::record::PeerRecords::count_whole(bytes)?;
         Some(Payload::Records { bytes, count })
     }
 
@@ -332,12 +332,12 @@ impl<'a> Reader<'a> {
         Some(Take { stream, age_s, stops_age_s: self.u32()? })
     }
 
-    fn state(&mut self) -> Option<StatePart<'a>> {
+    fn state(&mut self) -> Option<StreamedState<'a>> {
         let (stream, part, flags) = (self.u64()?, self.u32()?, self.flags(LAST | STATE_WHOLE)?);
         let tick_s = self.u32().filter(|tick_s| (1..=86_400).contains(tick_s))?;
         let phase_s = self.u32().filter(|&phase_s| phase_s < tick_s)?;
         let (last, whole) = (flags & LAST != 0, flags & STATE_WHOLE != 0);
-        Some(StatePart { stream, part, last, whole, tick_s, phase_s, entries: self.rest() })
+        Some(StreamedState { stream, part, last, whole, tick_s, phase_s, entries: self.rest() })
     }
 
     fn more(&mut self) -> Option<More> {
@@ -345,10 +345,10 @@ impl<'a> Reader<'a> {
         Some(More { stream, parts, over: self.flags(OVER)? != 0 })
     }
 
-    fn stops(&mut self) -> Option<StopsPart<'a>> {
+    fn stops(&mut self) -> Option<StreamedStops<'a>> {
         let (stream, part) = (self.u64()?, self.u32()?);
         let stops = self.rest();
-        super::stops::Stops::are_whole(stops).then_some(StopsPart { stream, part, stops })
+        super::stops::Stops::are_whole(stops).then_some(StreamedStops { stream, part, stops })
     }
 }
 
@@ -380,7 +380,7 @@ mod tests {
     /// One of each kind.
     fn payloads<'a>(records: &'a [u8], stops: &'a [u8]) -> Vec<Payload<'a>> {
         let summary = NodeSummary { peers: 5, whole: true, stops_reach_s: 9, dropped_age_s: 1 };
-        let state = StatePart {
+        let state = StreamedState {
             stream: u64::MAX,
             part: 3,
             last: true,
@@ -398,7 +398,7 @@ mod tests {
             Payload::Take(Take { stream: 1, age_s: 2, stops_age_s: 3 }),
             Payload::State(state),
             Payload::More(More { stream: 1, parts: 8, over: true }),
-            Payload::Stops(StopsPart { stream: 1, part: 0, stops }),
+            Payload::Stops(StreamedStops { stream: 1, part: 0, stops }),
         ]
     }
 

@@ -4,7 +4,7 @@ use annulus_swarm::Random;
 
 use super::frame::{More, NodeSummary, Payload, Take, Want};
 use super::nodes::KnownNodes;
-use super::requests::Request;
+use super::requests::NodeRequest;
 use super::{Destination, NodeId};
 use crate::limits::CLUSTER_NODES_MAX;
 
@@ -89,7 +89,7 @@ struct Taking {
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum JoinPhase {
     Idle,
     Asking(Asking),
     Taking(Taking),
@@ -120,7 +120,7 @@ pub(super) enum StreamEnd {
 /// What a node lacks, and the one stream that it takes at a time.
 pub(super) struct Joining {
     lacks: Vec<Lack>,
-    phase: Phase,
+    phase: JoinPhase,
     /// The streamer that failed last: another is taken, if there is one.
     avoided: Option<NodeId>,
     /// No stream for a gap before then: a node that loses much must not keep others busy.
@@ -134,7 +134,7 @@ impl Joining {
     pub(super) fn new() -> Joining {
         Joining {
             lacks: Vec::new(),
-            phase: Phase::Idle,
+            phase: JoinPhase::Idle,
             avoided: None,
             gaps_from_ms: 0,
             second_looks: SECOND_LOOKS,
@@ -147,9 +147,9 @@ impl Joining {
     pub(super) fn is_whole(&self) -> bool {
         let is_lack = |lack: &Lack| lack.kind != LackKind::SecondLook;
         let at_hand = match &self.phase {
-            Phase::Idle => None,
-            Phase::Asking(asking) => Some(&asking.lack),
-            Phase::Taking(taking) => Some(&taking.lack),
+            JoinPhase::Idle => None,
+            JoinPhase::Asking(asking) => Some(&asking.lack),
+            JoinPhase::Taking(taking) => Some(&taking.lack),
         };
         !self.lacks.iter().chain(at_hand).any(is_lack)
     }
@@ -191,10 +191,10 @@ impl Joining {
 
     /// The connection is gone: what is lacked is asked for when it is back.
     pub(super) fn interrupt(&mut self) {
-        match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle => {}
-            Phase::Asking(asking) => self.add(asking.lack),
-            Phase::Taking(taking) => {
+        match std::mem::replace(&mut self.phase, JoinPhase::Idle) {
+            JoinPhase::Idle => {}
+            JoinPhase::Asking(asking) => self.add(asking.lack),
+            JoinPhase::Taking(taking) => {
                 self.ended = Some(StreamEnd::Failed);
                 self.add(taking.lack);
             }
@@ -203,7 +203,7 @@ impl Joining {
 
     /// A node offers its state.
     pub(super) fn offer(&mut self, from: NodeId, summary: NodeSummary, now_ms: i64) {
-        let Phase::Asking(asking) = &mut self.phase else { return };
+        let JoinPhase::Asking(asking) = &mut self.phase else { return };
         let is_asked = asking.lack.from.is_none_or(|target| target == from);
         let is_known = asking.offers.iter().any(|&(node, _)| node == from);
         if is_asked && !is_known && asking.offers.len() < CLUSTER_NODES_MAX {
@@ -221,8 +221,8 @@ impl Joining {
         (from, stream): (NodeId, u64),
         part: u32,
         now_ms: i64,
-    ) -> (PartPlace, Option<Request>) {
-        let Phase::Taking(taking) = &mut self.phase else { return (PartPlace::Foreign, None) };
+    ) -> (PartPlace, Option<NodeRequest>) {
+        let JoinPhase::Taking(taking) = &mut self.phase else { return (PartPlace::Foreign, None) };
         if (taking.from, taking.stream) != (from, stream) || part < taking.next_part {
             return (PartPlace::Foreign, None);
         }
@@ -235,8 +235,8 @@ impl Joining {
 
     /// The next part has been applied. `last`: it was the last one, and whether the streamer was
     /// whole then.
-    pub(super) fn applied(&mut self, last: Option<bool>, now_ms: i64) -> Option<Request> {
-        let Phase::Taking(taking) = &mut self.phase else { return None };
+    pub(super) fn applied(&mut self, last: Option<bool>, now_ms: i64) -> Option<NodeRequest> {
+        let JoinPhase::Taking(taking) = &mut self.phase else { return None };
         taking.next_part = taking.next_part.saturating_add(1);
         if last.is_none() && taking.next_part - taking.told_parts < PARTS_PER_MORE {
             return None;
@@ -255,12 +255,14 @@ impl Joining {
         nodes: &KnownNodes,
         now_ms: i64,
         random: &mut Random,
-    ) -> Option<Request> {
+    ) -> Option<NodeRequest> {
         match &mut self.phase {
-            Phase::Idle => self.ask(now_ms),
-            Phase::Taking(taking) if now_ms - taking.heard_ms >= SILENCE_MS => self.fail(now_ms),
-            Phase::Taking(_) => None,
-            Phase::Asking(asking) => {
+            JoinPhase::Idle => self.ask(now_ms),
+            JoinPhase::Taking(taking) if now_ms - taking.heard_ms >= SILENCE_MS => {
+                self.fail(now_ms)
+            }
+            JoinPhase::Taking(_) => None,
+            JoinPhase::Asking(asking) => {
                 let waits_until = match asking.lack.from {
                     Some(_) => asking.first_offer_ms,
                     None => asking.first_offer_ms + CHOICE_MS,
@@ -282,7 +284,7 @@ impl Joining {
     }
 
     /// Asks for the most important lack that is due.
-    fn ask(&mut self, now_ms: i64) -> Option<Request> {
+    fn ask(&mut self, now_ms: i64) -> Option<NodeRequest> {
         let gaps_from_ms = self.gaps_from_ms;
         let is_due = |lack: &Lack| {
             lack.due_ms <= now_ms && (lack.kind == LackKind::Join || gaps_from_ms <= now_ms)
@@ -290,7 +292,7 @@ impl Joining {
         let due = self.lacks.iter().enumerate().filter(|(_, lack)| is_due(lack));
         let (number, _) = due.min_by_key(|(_, lack)| (lack.kind, lack.due_ms))?;
         let lack = self.lacks.swap_remove(number);
-        self.phase = Phase::Asking(Asking {
+        self.phase = JoinPhase::Asking(Asking {
             lack,
             began_ms: now_ms,
             asked_ms: now_ms,
@@ -301,8 +303,8 @@ impl Joining {
     }
 
     /// Takes the best offer.
-    fn take(&mut self, now_ms: i64, random: &mut Random) -> Option<Request> {
-        let Phase::Asking(asking) = &self.phase else { return None };
+    fn take(&mut self, now_ms: i64, random: &mut Random) -> Option<NodeRequest> {
+        let JoinPhase::Asking(asking) = &self.phase else { return None };
         let lack = asking.lack;
         let needed_s = age_s(lack.since_ms, now_ms);
         let (from, summary) = *asking.offers.iter().max_by_key(|&&(node, summary)| {
@@ -320,15 +322,17 @@ impl Joining {
             heard_ms: now_ms,
             stops_since_ms: now_ms - i64::from(summary.stops_reach_s) * 1000,
         };
-        self.phase = Phase::Taking(taking);
+        self.phase = JoinPhase::Taking(taking);
         let stops_age_s = age_s(lack.stops_since_ms, now_ms);
         let take = Take { stream: taking.stream, age_s: needed_s, stops_age_s };
-        Some(Request::send(Destination::Node(from), Payload::Take(take)))
+        Some(NodeRequest::send(Destination::Node(from), Payload::Take(take)))
     }
 
     /// Nobody offers anything.
     fn give_up(&mut self, nodes: &KnownNodes, now_ms: i64) {
-        let Phase::Asking(asking) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let JoinPhase::Asking(asking) = std::mem::replace(&mut self.phase, JoinPhase::Idle) else {
+            return;
+        };
         let mut lack = asking.lack;
         match lack.from {
             Some(target) => {
@@ -350,9 +354,9 @@ impl Joining {
     }
 
     /// The stream has ended too early.
-    fn fail(&mut self, now_ms: i64) -> Option<Request> {
-        let Phase::Taking(taking) = self.phase else { return None };
-        self.phase = Phase::Idle;
+    fn fail(&mut self, now_ms: i64) -> Option<NodeRequest> {
+        let JoinPhase::Taking(taking) = self.phase else { return None };
+        self.phase = JoinPhase::Idle;
         self.ended = Some(StreamEnd::Failed);
         self.avoided = Some(taking.from);
         self.retry(taking.lack, now_ms);
@@ -360,7 +364,7 @@ impl Joining {
     }
 
     fn finish(&mut self, taking: &Taking, streamer_whole: bool, now_ms: i64) {
-        self.phase = Phase::Idle;
+        self.phase = JoinPhase::Idle;
         let stops_since_ms = taking.stops_since_ms.max(taking.lack.stops_since_ms);
         self.ended = Some(StreamEnd::Whole {
             from: taking.from,
@@ -413,9 +417,9 @@ impl Joining {
 }
 
 impl Lack {
-    fn want(&self, now_ms: i64) -> Request {
+    fn want(&self, now_ms: i64) -> NodeRequest {
         let want = Want { target: self.from, age_s: age_s(self.since_ms, now_ms) };
-        Request::send(Destination::All, Payload::Want(want))
+        NodeRequest::send(Destination::All, Payload::Want(want))
     }
 }
 
@@ -425,8 +429,8 @@ fn age_s(since_ms: i64, now_ms: i64) -> u32 {
 }
 
 impl Taking {
-    fn more(&self, over: bool) -> Request {
+    fn more(&self, over: bool) -> NodeRequest {
         let more = More { stream: self.stream, parts: self.next_part, over };
-        Request::send(Destination::Node(self.from), Payload::More(more))
+        NodeRequest::send(Destination::Node(self.from), Payload::More(more))
     }
 }

@@ -6,8 +6,8 @@ use std::sync::mpsc::Receiver;
 use annulus_swarm::{PeerEvent, PeerUpdate, Random, UpdateOrder};
 
 use super::frame::{self, NodeSummary, PAYLOAD_BYTES_MAX, Payload};
-use super::record::{PeerRecord, RECORD_BYTES_MAX, Records};
-use super::requests::Request;
+use super::record::{PeerRecord, PeerRecords, RECORD_BYTES_MAX};
+use super::requests::NodeRequest;
 use super::stops::{Moment, Stop};
 use super::streams::{OutgoingStreams, SentEnd};
 use super::{CHUNK_RECORDS, Destination, NodeId, NodeTime, SendFrame, SharedNode};
@@ -24,7 +24,7 @@ const REQUESTS_PER_STEP: usize = 64;
 /// Makes the frames that a node sends. One thread owns it.
 pub struct NodePublisher {
     shared: Arc<SharedNode>,
-    requests: Receiver<Request>,
+    requests: Receiver<NodeRequest>,
     connected: bool,
     /// The number of the next frame of records.
     sequence: u64,
@@ -47,7 +47,7 @@ pub struct NodePublisher {
 impl NodePublisher {
     pub(super) fn new(
         shared: Arc<SharedNode>,
-        requests: Receiver<Request>,
+        requests: Receiver<NodeRequest>,
         random: Random,
     ) -> NodePublisher {
         NodePublisher {
@@ -90,7 +90,7 @@ impl NodePublisher {
     /// Takes a worker's buffer of records. Frames that are full are sent; the rest waits for more,
     /// or for [`NodePublisher::flush`].
     pub fn add_records(&mut self, records: &[u8], now: NodeTime, send: &mut SendFrame<'_>) {
-        let mut rest = Records::new(records);
+        let mut rest = PeerRecords::new(records);
         loop {
             let before = rest.rest();
             let room = (PAYLOAD_BYTES_MAX - self.pending.len()) / RECORD_BYTES_MAX;
@@ -165,23 +165,23 @@ impl NodePublisher {
         self.step_streams(now, send)
     }
 
-    fn handle(&mut self, request: Request, now: NodeTime, send: &mut SendFrame<'_>) {
+    fn handle(&mut self, request: NodeRequest, now: NodeTime, send: &mut SendFrame<'_>) {
         let counters = &self.shared.status.publisher;
         match request {
-            Request::Send { to, payload } => self.send(to, &payload, now, send),
-            Request::Offer { to, due_ms } => {
+            NodeRequest::Send { to, payload } => self.send(to, &payload, now, send),
+            NodeRequest::Offer { to, due_ms } => {
                 self.offers.retain(|&(node, _)| node != to);
                 if self.offers.len() < CLUSTER_NODES_MAX {
                     self.offers.push((to, due_ms));
                 }
             }
-            Request::Stream { to, take, sent_ms } => {
+            NodeRequest::Stream { to, take, sent_ms } => {
                 let period = self.shared.status.whole_period();
                 if !self.streams.begin(to, take, (sent_ms, now.ms()), period) {
                     counters.streams_refused.add(1);
                 }
             }
-            Request::More { from, more } => match self.streams.more(from, more, now.ms()) {
+            NodeRequest::More { from, more } => match self.streams.more(from, more, now.ms()) {
                 Some(SentEnd::Whole) => counters.streams_sent.add(1),
                 Some(SentEnd::Cut) => counters.streams_cut.add(1),
                 None => {}

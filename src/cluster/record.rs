@@ -57,10 +57,10 @@ pub(super) fn encode_key(flags: u8, info_hash: &InfoHash, peer: &CompactAddr, ou
 }
 
 /// Flags without the family, info hash, address.
-type PeerKey = (u8, InfoHash, CompactAddr);
+type RecordKey = (u8, InfoHash, CompactAddr);
 
 /// Splits off what [`encode_key`] has written.
-pub(super) fn decode_key(bytes: &[u8]) -> Option<(PeerKey, &[u8])> {
+pub(super) fn decode_key(bytes: &[u8]) -> Option<(RecordKey, &[u8])> {
     let (&flags, bytes) = bytes.split_first()?;
     let (&info_hash, bytes) = bytes.split_first_chunk::<20>()?;
     let (peer, rest) = if flags & IPV6 == 0 {
@@ -74,15 +74,15 @@ pub(super) fn decode_key(bytes: &[u8]) -> Option<(PeerKey, &[u8])> {
 }
 
 /// Iterates over the records in some bytes. It ends early at bytes that are no record: ask
-/// [`Records::count_whole`] first.
+/// [`PeerRecords::count_whole`] first.
 #[derive(Clone, Debug)]
-pub struct Records<'a> {
+pub struct PeerRecords<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Records<'a> {
-    pub fn new(bytes: &'a [u8]) -> Records<'a> {
-        Records { rest: bytes }
+impl<'a> PeerRecords<'a> {
+    pub fn new(bytes: &'a [u8]) -> PeerRecords<'a> {
+        PeerRecords { rest: bytes }
     }
 
     /// The number of records, if all bytes are whole records without unknown flags.
@@ -103,7 +103,7 @@ impl<'a> Records<'a> {
     }
 }
 
-impl Iterator for Records<'_> {
+impl Iterator for PeerRecords<'_> {
     type Item = PeerRecord;
 
     fn next(&mut self) -> Option<PeerRecord> {
@@ -148,12 +148,12 @@ mod tests {
             let len = if matches!(record.peer, CompactAddr::V4(_)) { 27 } else { 39 };
             assert_eq!(bytes.len() - before, len);
         }
-        assert_eq!(Records::count_whole(&bytes), Some(records.len() as u64));
-        assert_eq!(Records::new(&bytes).collect::<Vec<_>>(), records);
+        assert_eq!(PeerRecords::count_whole(&bytes), Some(records.len() as u64));
+        assert_eq!(PeerRecords::new(&bytes).collect::<Vec<_>>(), records);
         let magnet = PeerRecord { event: PeerEvent::Magnet, ..records[0] };
         let mut bytes = Vec::new();
         magnet.encode(&mut bytes);
-        assert_eq!(Records::new(&bytes).next(), Some(records[0]));
+        assert_eq!(PeerRecords::new(&bytes).next(), Some(records[0]));
     }
 
     #[test]
@@ -166,13 +166,13 @@ mod tests {
         }
         for len in 0..=bytes.len() {
             let count = ends.iter().position(|&end| end == len).map(|count| count as u64);
-            assert_eq!(Records::count_whole(&bytes[..len]), count, "{len}");
+            assert_eq!(PeerRecords::count_whole(&bytes[..len]), count, "{len}");
         }
         for flags in 0..=u8::MAX {
             bytes[0] = flags & !IPV6;
             let known = flags < 16 && flags & 12 != 12;
-            assert_eq!(Records::count_whole(&bytes[..27]).is_some(), known, "{flags}");
-            assert_eq!(Records::new(&bytes[..27]).count(), usize::from(known), "{flags}");
+            assert_eq!(PeerRecords::count_whole(&bytes[..27]).is_some(), known, "{flags}");
+            assert_eq!(PeerRecords::new(&bytes[..27]).count(), usize::from(known), "{flags}");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{Destination, NodeId};
 
 /// It waits in a queue of [`CLUSTER_REQUESTS_MAX`](crate::limits::CLUSTER_REQUESTS_MAX).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum NodeRequest {
     /// Send this.
     Send { to: Destination, payload: Payload<'static> },
     /// Offer the state to a node, at that time.
@@ -16,8 +16,8 @@ pub(super) enum Request {
     More { from: NodeId, more: More },
 }
 
-impl Request {
-    pub(super) fn send(to: Destination, payload: Payload<'static>) -> Request {
-        Request::Send { to, payload }
+impl NodeRequest {
+    pub(super) fn send(to: Destination, payload: Payload<'static>) -> NodeRequest {
+        NodeRequest::Send { to, payload }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use annulus_swarm::{CompactAddr, InfoHash, PeerEvent, Random};
 use quickcheck::{QuickCheck, TestResult};
 
-use network::{Network, TIMEOUT_S};
+use network::{SimulatedNetwork, TIMEOUT_S};
 use schedule::{FaultKind, Schedule};
 
 use super::PeerRecord;
@@ -37,7 +37,7 @@ type PeerKey = (InfoHash, CompactAddr);
 
 /// The last announce of a peer.
 #[derive(Clone, Copy, Debug)]
-struct LastAnnounce {
+struct LastTold {
     at_ms: u64,
     node: usize,
     /// Whether it is a seeder, `None` if it has stopped.
@@ -50,12 +50,12 @@ struct LastAnnounce {
 
 /// What all nodes should know.
 #[derive(Default)]
-struct Model {
-    peers: HashMap<PeerKey, LastAnnounce>,
+struct ClusterModel {
+    peers: HashMap<PeerKey, LastTold>,
     completed: HashMap<InfoHash, u32>,
 }
 
-impl Model {
+impl ClusterModel {
     /// The next announce, at a node that is up, if the one that was drawn is unambiguous.
     fn draw(
         &mut self,
@@ -93,7 +93,7 @@ impl Model {
             if seeder && !stopped { Some(now_ms) } else { last.and_then(|last| last.seeded_ms) };
         self.peers.insert(
             (info_hash, peer),
-            LastAnnounce {
+            LastTold {
                 at_ms: now_ms,
                 node,
                 seeder: (!stopped).then_some(seeder),
@@ -128,16 +128,12 @@ impl Model {
 /// Runs a schedule; returns what is wrong at its end.
 fn run(schedule: &Schedule) -> Result<(), String> {
     let mut random = Random::seeded(schedule.seed);
-    let mut network = Network::new(schedule.nodes(), &mut random);
-    let mut model = Model::default();
+    let mut network = SimulatedNetwork::new(schedule.nodes(), &mut random);
+    let mut model = ClusterModel::default();
     let mut faults = schedule.timed(BEGINNING_MS, FAULTY_MS).into_iter().peekable();
-    let trace = std::env::var_os("TRACE").is_some();
     while network.now_ms() < FAULTY_MS + QUIET_MS {
         let now_ms = network.now_ms();
         while let Some((_, fault)) = faults.next_if(|&(at_ms, _)| at_ms <= now_ms) {
-            if trace {
-                eprintln!("{now_ms}: {fault:?}");
-            }
             if let Some((node, since_ms)) = network.begin(fault) {
                 model.forget(node, since_ms);
             }

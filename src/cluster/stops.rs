@@ -81,14 +81,14 @@ impl Stop {
 /// An entry of the index: the low bits of a stop's number and of its hash, so that the index can be
 /// rebuilt without a look at the stops.
 #[derive(Clone, Copy, Debug)]
-struct IndexEntry {
+struct StopIndexEntry {
     number: u32,
     hash: u32,
 }
 
-impl IndexEntry {
-    fn new(number: u64, hash: u64) -> IndexEntry {
-        IndexEntry { number: number as u32, hash: hash as u32 }
+impl StopIndexEntry {
+    fn new(number: u64, hash: u64) -> StopIndexEntry {
+        StopIndexEntry { number: number as u32, hash: hash as u32 }
     }
 
     fn spread(&self) -> u64 {
@@ -107,7 +107,7 @@ pub(super) struct StopMemory {
     stops: VecDeque<Stop>,
     /// The number of the first of `stops`: stops are numbered as they become known.
     first: u64,
-    index: HashTable<IndexEntry>,
+    index: HashTable<StopIndexEntry>,
     secret: RandomState,
     max: usize,
     /// Older ones are of no use: the peer's announces before them have expired.
@@ -252,7 +252,7 @@ impl StopMemory {
     }
 
     /// Where the stop of an index entry is.
-    fn at(&self, entry: &IndexEntry) -> Option<usize> {
+    fn at(&self, entry: &StopIndexEntry) -> Option<usize> {
         let position = entry.number.wrapping_sub(self.first as u32) as usize;
         (position < self.stops.len()).then_some(position)
     }
@@ -268,8 +268,8 @@ impl StopMemory {
             }
         }
         self.stops.push_back(stop);
-        let entry = IndexEntry::new(self.first + self.stops.len() as u64 - 1, hash);
-        self.index.insert_unique(spread(hash), entry, IndexEntry::spread);
+        let entry = StopIndexEntry::new(self.first + self.stops.len() as u64 - 1, hash);
+        self.index.insert_unique(spread(hash), entry, StopIndexEntry::spread);
         true
     }
 

@@ -4,8 +4,8 @@
 use annulus_swarm::{ENTRY_BYTES_MAX, SnapshotCursor};
 
 use super::frame::{
-    More, PAYLOAD_BYTES_MAX, Payload, STATE_HEAD_BYTES, STOPS_HEAD_BYTES, StatePart, StopsPart,
-    Take,
+    More, PAYLOAD_BYTES_MAX, Payload, STATE_HEAD_BYTES, STOPS_HEAD_BYTES, StreamedState,
+    StreamedStops, Take,
 };
 use super::stops::STOP_BYTES_MAX;
 use super::{NodeId, SharedNode};
@@ -201,7 +201,7 @@ impl OutgoingStream {
                 }
                 let is_full = self.content.len() + STOP_BYTES_MAX > STOPS_BYTES_MAX;
                 let ready = !self.content.is_empty() && (!more || is_full || is_due);
-                ready.then(|| Payload::Stops(StopsPart { stream, part, stops: &self.content }))
+                ready.then(|| Payload::Stops(StreamedStops { stream, part, stops: &self.content }))
             }
             Walk::State(cursor) => {
                 let (swarms, now_s) = (&shared.swarms, seconds(now_ms));
@@ -221,7 +221,7 @@ impl OutgoingStream {
                 }
                 let is_full = self.content.len() + ENTRY_BYTES_MAX > ENTRIES_BYTES_MAX;
                 (!more || is_full || is_due || !same_tick).then(|| {
-                    Payload::State(StatePart {
+                    Payload::State(StreamedState {
                         stream,
                         part,
                         last: !more,

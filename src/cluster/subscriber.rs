@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use annulus_swarm::{Random, UpdateOrder};
 
-use super::applying::{Applier, Arrival};
+use super::applying::{Applier, FrameArrival};
 use super::frame::{self, Frame, NodeSummary, Payload, Want};
 use super::joining::{ALWAYS_MS, Joining, PartPlace, StreamEnd};
 use super::nodes::{Hearing, KnownNodes, SequencePlace, TURN_UP_MS};
-use super::requests::Request;
+use super::requests::NodeRequest;
 use super::status::JoinReport;
 use super::{NodeId, NodeTime, ServesTorrent, SharedNode};
 use crate::limits::CLUSTER_WARMING_S;
@@ -26,7 +26,7 @@ const STATUS_MS: i64 = 1000;
 /// Takes the frames that a node receives. One thread owns it.
 pub struct NodeSubscriber {
     shared: Arc<SharedNode>,
-    requests: SyncSender<Request>,
+    requests: SyncSender<NodeRequest>,
     random: Random,
     applier: Applier,
     nodes: KnownNodes,
@@ -42,7 +42,7 @@ pub struct NodeSubscriber {
 impl NodeSubscriber {
     pub(super) fn new(
         shared: Arc<SharedNode>,
-        requests: SyncSender<Request>,
+        requests: SyncSender<NodeRequest>,
         mut random: Random,
         (start, state_age_s): (NodeTime, Option<u32>),
     ) -> NodeSubscriber {
@@ -134,7 +134,7 @@ impl NodeSubscriber {
         self.advance(now);
         self.notice_gap(frame.node, &hearing, now);
         let (node, node_ms) = (frame.node, frame.sent_ms);
-        let arrival = Arrival { now, node, node_ms, delay_ms: hearing.delay_ms };
+        let arrival = FrameArrival { now, node, node_ms, delay_ms: hearing.delay_ms };
         match frame.payload {
             Payload::Records { bytes, count } => {
                 let delay = Duration::from_millis(hearing.delay_ms.unsigned_abs());
@@ -154,9 +154,9 @@ impl NodeSubscriber {
             Payload::Offer(summary) => self.joining.offer(frame.node, summary, now.ms()),
             Payload::Take(take) => {
                 let sent_ms = now.ms() - hearing.delay_ms;
-                self.ask(Some(Request::Stream { to: frame.node, take, sent_ms }));
+                self.ask(Some(NodeRequest::Stream { to: frame.node, take, sent_ms }));
             }
-            Payload::More(more) => self.ask(Some(Request::More { from: frame.node, more })),
+            Payload::More(more) => self.ask(Some(NodeRequest::More { from: frame.node, more })),
             Payload::State(part) => {
                 if self.is_next((frame.node, part.stream), part.part, now) {
                     self.applier.state(&part, arrival, serves);
@@ -227,7 +227,7 @@ impl NodeSubscriber {
             }
             _ => return,
         };
-        self.ask(Some(Request::Offer { to: node, due_ms }));
+        self.ask(Some(NodeRequest::Offer { to: node, due_ms }));
     }
 
     /// Whether a part of a stream is the one to be applied now.
@@ -238,7 +238,7 @@ impl NodeSubscriber {
     }
 
     /// Leaves a request for the publisher. If there is no room, what it is for is tried again later.
-    fn ask(&mut self, request: Option<Request>) {
+    fn ask(&mut self, request: Option<NodeRequest>) {
         if let Some(request) = request
             && self.requests.try_send(request).is_err()
         {

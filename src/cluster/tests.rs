@@ -10,9 +10,9 @@ use annulus_swarm::{
 };
 
 use super::frame::{
-    self, NodeSummary, PAYLOAD_BYTES_MAX, Payload, StatePart, StopsPart, Take, Want, decode,
+    self, NodeSummary, PAYLOAD_BYTES_MAX, Payload, StreamedState, StreamedStops, Take, Want, decode,
 };
-use super::record::{PeerRecord, Records};
+use super::record::{PeerRecord, PeerRecords};
 use super::{Destination, NodeHalves, NodeId, NodeParts, NodeTime};
 use crate::limits::{CLUSTER_NODES_MAX, CLUSTER_STREAM_WINDOW, CLUSTER_WARMING_S};
 use crate::metrics::labels::{FrameLoss, FrameRefusal, RecordOutcome};
@@ -179,7 +179,7 @@ fn take(node: &mut NodeHalves, from: NodeId, ms: u64) -> (u64, u64) {
 
 fn part(stream: u64, part: u32, last: bool, (entries, tick_s): (&[u8], u32)) -> Payload<'_> {
     let phase_s = 0;
-    Payload::State(StatePart { stream, part, last, whole: true, tick_s, phase_s, entries })
+    Payload::State(StreamedState { stream, part, last, whole: true, tick_s, phase_s, entries })
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_stream_brings_back_nobody_who_has_stopped() {
     stops.extend_from_slice(&[0; 4]);
     stops.extend_from_slice(&OTHER.0.to_le_bytes());
     stops.extend_from_slice(&ms.to_le_bytes());
-    let stops = Payload::Stops(StopsPart { stream, part: 0, stops: &stops });
+    let stops = Payload::Stops(StreamedStops { stream, part: 0, stops: &stops });
     receive(&mut node, OTHER, 1, ms, &stops);
     receive(&mut node, OTHER, 1, ms, &part(stream, 1, true, (&entries, tick_s)));
     assert_eq!(swarms.scrape(&[1; 20]).incomplete, 1);
@@ -411,7 +411,7 @@ fn records_that_are_not_sent_use_up_their_numbers() {
     let sent = decode(&frames[0]).expect("own");
     assert_eq!((frames.len(), sent.sequence), (1, 2));
     let Payload::Records { bytes, count: 1 } = sent.payload else { panic!("{sent:?}") };
-    assert_eq!(Records::new(bytes).count(), 1);
+    assert_eq!(PeerRecords::new(bytes).count(), 1);
     let counters = &node.status.publisher;
     assert_eq!((counters.records_dropped.get(), counters.records_sent.get()), (1, 1));
     // Its own frames tell a node that its connection works, and nothing else.

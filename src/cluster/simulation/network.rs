@@ -24,7 +24,7 @@ const DELAY_MS: u64 = 5;
 /// What a node told less than so long before it is killed may be unknown to all others.
 const REPAIR_MS: u64 = 60_000;
 
-struct Node {
+struct SimulatedNode {
     halves: NodeHalves,
     swarms: Arc<Swarms>,
     id: NodeId,
@@ -50,8 +50,8 @@ struct SavedState {
 }
 
 /// Where a node is.
-enum Place {
-    Up(Box<Node>),
+enum NodePlace {
+    Up(Box<SimulatedNode>),
     /// Comes back then, with this state.
     Down {
         until_ms: u64,
@@ -61,22 +61,22 @@ enum Place {
 
 /// What goes wrong for a node until then.
 #[derive(Clone, Copy)]
-struct Trouble {
+struct NodeTrouble {
     kind: FaultKind,
     node: usize,
     until_ms: u64,
 }
 
-pub(super) struct Network {
-    places: Vec<Place>,
+pub(super) struct SimulatedNetwork {
+    places: Vec<NodePlace>,
     now_ms: u64,
     random: Random,
-    troubles: Vec<Trouble>,
+    troubles: Vec<NodeTrouble>,
     sample: Sample,
 }
 
-impl Node {
-    fn start(random: &mut Random, start_ms: u64, state: Option<SavedState>) -> Node {
+impl SimulatedNode {
+    fn start(random: &mut Random, start_ms: u64, state: Option<SavedState>) -> SimulatedNode {
         let config = SwarmConfig {
             torrents_max: 10_000,
             peers_max: 100_000,
@@ -104,7 +104,7 @@ impl Node {
             state_age_s,
             start: NodeTime { since_start: Duration::ZERO, unix_ms: 0 },
         };
-        Node {
+        SimulatedNode {
             halves: NodeHalves::new(parts),
             swarms,
             id,
@@ -179,14 +179,14 @@ impl Node {
     }
 }
 
-impl Network {
-    pub(super) fn new(nodes: usize, random: &mut Random) -> Network {
+impl SimulatedNetwork {
+    pub(super) fn new(nodes: usize, random: &mut Random) -> SimulatedNetwork {
         let mut random = Random::seeded(random.bits());
         let place = |_| {
             let until_ms = u64::from(random.below(5000));
-            Place::Down { until_ms, state: None }
+            NodePlace::Down { until_ms, state: None }
         };
-        Network {
+        SimulatedNetwork {
             places: (0..nodes).map(place).collect(),
             now_ms: 0,
             random,
@@ -203,22 +203,22 @@ impl Network {
         self.now_ms
     }
 
-    fn node(&self, number: usize) -> &Node {
+    fn node(&self, number: usize) -> &SimulatedNode {
         match &self.places[number] {
-            Place::Up(node) => node,
-            Place::Down { .. } => panic!("node {number} is down"),
+            NodePlace::Up(node) => node,
+            NodePlace::Down { .. } => panic!("node {number} is down"),
         }
     }
 
     /// The nodes that clients reach.
     pub(super) fn serving(&self) -> Vec<usize> {
-        let is_up = |&number: &usize| matches!(self.places[number], Place::Up(_));
+        let is_up = |&number: &usize| matches!(self.places[number], NodePlace::Up(_));
         (0..self.len()).filter(is_up).collect()
     }
 
     /// A client announces itself to a node.
     pub(super) fn announce(&mut self, number: usize, record: &PeerRecord) {
-        let Place::Up(node) = &mut self.places[number] else { return };
+        let NodePlace::Up(node) = &mut self.places[number] else { return };
         let &PeerRecord { info_hash, peer, seeder, event } = record;
         let request = AnnounceRequest { info_hash, peer, seeder, event, numwant: 0 };
         let now_s = node.now_s(self.now_ms);
@@ -230,7 +230,7 @@ impl Network {
     pub(super) fn begin(&mut self, fault: Fault) -> Option<(usize, u64)> {
         let number = usize::from(fault.node) % self.len();
         let until_ms = self.now_ms + u64::from(fault.seconds) * 1000;
-        let Place::Up(node) = &mut self.places[number] else { return None };
+        let NodePlace::Up(node) = &mut self.places[number] else { return None };
         match fault.kind {
             FaultKind::KillKeeping | FaultKind::KillLosing => {
                 let keeps = fault.kind == FaultKind::KillKeeping;
@@ -242,7 +242,7 @@ impl Network {
                 } else {
                     self.now_ms.max(REPAIR_MS) - REPAIR_MS
                 };
-                self.places[number] = Place::Down { until_ms, state };
+                self.places[number] = NodePlace::Down { until_ms, state };
                 Some((number, since_ms))
             }
             FaultKind::Overflow => {
@@ -252,7 +252,7 @@ impl Network {
                 None
             }
             kind => {
-                self.troubles.push(Trouble { kind, node: number, until_ms });
+                self.troubles.push(NodeTrouble { kind, node: number, until_ms });
                 None
             }
         }
@@ -262,7 +262,7 @@ impl Network {
     pub(super) fn end_faults(&mut self) {
         self.troubles.clear();
         for place in &mut self.places {
-            if let Place::Down { until_ms, .. } = place {
+            if let NodePlace::Down { until_ms, .. } = place {
                 *until_ms = (*until_ms).min(self.now_ms);
             }
         }
@@ -274,14 +274,14 @@ impl Network {
         let now_ms = self.now_ms;
         self.troubles.retain(|trouble| trouble.until_ms > now_ms);
         for number in 0..self.len() {
-            if let Place::Down { until_ms, state } = &mut self.places[number]
+            if let NodePlace::Down { until_ms, state } = &mut self.places[number]
                 && *until_ms <= now_ms
             {
-                let node = Node::start(&mut self.random, now_ms, state.take());
-                self.places[number] = Place::Up(Box::new(node));
+                let node = SimulatedNode::start(&mut self.random, now_ms, state.take());
+                self.places[number] = NodePlace::Up(Box::new(node));
             }
             let reachable = !self.suffers(number, FaultKind::Cut) && !self.server_is_gone();
-            let Place::Up(node) = &mut self.places[number] else { continue };
+            let NodePlace::Up(node) = &mut self.places[number] else { continue };
             if node.connected != reachable {
                 node.connect(reachable, now_ms);
             }
@@ -312,7 +312,7 @@ impl Network {
                 FaultKind::Slowness,
             ]
             .map(|kind| self.suffers(number, kind));
-            let Place::Up(node) = &mut self.places[number] else { continue };
+            let NodePlace::Up(node) = &mut self.places[number] else { continue };
             let is_for = match to {
                 Destination::All => true,
                 Destination::Node(id) => id == node.id,
