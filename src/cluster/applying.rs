@@ -202,7 +202,8 @@ fn refusal(record: &PeerRecord, serves: &mut ServesTorrent<'_>) -> Option<Record
     }
 }
 
-/// Whether nobody can connect to a peer.
+/// Whether nobody can connect to a peer, or its address is an IPv4 address in the form of an IPv6
+/// address, which no node sends.
 fn is_useless(peer: &CompactAddr) -> bool {
     let (ip, port): (IpAddr, [u8; 2]) = match peer {
         &CompactAddr::V4([a, b, c, d, port @ ..]) => ([a, b, c, d].into(), port),
@@ -211,7 +212,7 @@ fn is_useless(peer: &CompactAddr) -> bool {
             ((*ip).into(), port.try_into().unwrap_or_default())
         }
     };
-    port == [0, 0] || is_unreachable(ip)
+    port == [0, 0] || ip.to_canonical() != ip || is_unreachable(ip)
 }
 
 fn outcome_of(applied: Applied) -> RecordOutcome {

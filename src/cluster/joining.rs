@@ -64,6 +64,9 @@ enum LackKind {
     Gap,
     /// The node joined from one that was not whole.
     SecondLook,
+    /// Frames of a node have been lost that is gone. The others were asked: what only it knows, it
+    /// tells if it comes back.
+    Absent,
 }
 
 #[derive(Clone, Debug)]
@@ -145,7 +148,7 @@ impl Joining {
 
     /// Whether nothing is lacked.
     pub(super) fn is_whole(&self) -> bool {
-        let is_lack = |lack: &Lack| lack.kind != LackKind::SecondLook;
+        let is_lack = |lack: &Lack| lack.kind < LackKind::SecondLook;
         let at_hand = match &self.phase {
             JoinPhase::Idle => None,
             JoinPhase::Asking(asking) => Some(&asking.lack),
@@ -257,7 +260,7 @@ impl Joining {
         random: &mut Random,
     ) -> Option<NodeRequest> {
         match &mut self.phase {
-            JoinPhase::Idle => self.ask(now_ms),
+            JoinPhase::Idle => self.ask(nodes, now_ms),
             JoinPhase::Taking(taking) if now_ms - taking.heard_ms >= SILENCE_MS => {
                 self.fail(now_ms)
             }
@@ -284,10 +287,16 @@ impl Joining {
     }
 
     /// Asks for the most important lack that is due.
-    fn ask(&mut self, now_ms: i64) -> Option<NodeRequest> {
+    fn ask(&mut self, nodes: &KnownNodes, now_ms: i64) -> Option<NodeRequest> {
         let gaps_from_ms = self.gaps_from_ms;
+        let is_heard = |lack: &Lack, since_ms: i64| {
+            nodes.heard_since(since_ms).any(|node| Some(node.id) == lack.from)
+        };
+        self.lacks.retain(|lack| lack.kind != LackKind::Absent || is_heard(lack, i64::MIN));
         let is_due = |lack: &Lack| {
-            lack.due_ms <= now_ms && (lack.kind == LackKind::Join || gaps_from_ms <= now_ms)
+            lack.due_ms <= now_ms
+                && (lack.kind == LackKind::Join || gaps_from_ms <= now_ms)
+                && (lack.kind != LackKind::Absent || is_heard(lack, now_ms - SILENCE_MS))
         };
         let due = self.lacks.iter().enumerate().filter(|(_, lack)| is_due(lack));
         let (number, _) = due.min_by_key(|(_, lack)| (lack.kind, lack.due_ms))?;
@@ -333,14 +342,17 @@ impl Joining {
         let JoinPhase::Asking(asking) = std::mem::replace(&mut self.phase, JoinPhase::Idle) else {
             return;
         };
-        let mut lack = asking.lack;
+        let lack = asking.lack;
         match lack.from {
             Some(target) => {
-                // What only that node knows, nobody knows once it is gone.
-                if !nodes.heard_since(now_ms - ABSENCE_MS).any(|node| node.id == target) {
-                    lack.from = None;
+                if nodes.heard_since(now_ms - ABSENCE_MS).any(|node| node.id == target) {
+                    self.retry(lack, now_ms);
+                    return;
                 }
-                self.retry(lack, now_ms);
+                if lack.kind != LackKind::Absent {
+                    self.retry(Lack { from: None, ..lack }, now_ms);
+                }
+                self.add(Lack { kind: LackKind::Absent, due_ms: now_ms + REPEAT_MS, ..lack });
             }
             None => {
                 let has_peers =

@@ -108,6 +108,18 @@ fn refusals(node: &NodeHalves, refusal: FrameRefusal) -> u64 {
     node.status.subscriber.frames_refused.sum(|key| key == refusal)
 }
 
+#[test]
+fn an_ipv4_address_as_ipv6_is_refused() {
+    let swarms = swarms(10, 10);
+    let mut node = node(&swarms);
+    connect(&mut node, 0);
+    let mut mapped = [0; 18];
+    mapped[10..].copy_from_slice(&[0xff, 0xff, 9, 9, 9, 9, 1, 1]);
+    tell(&mut node, 0, 10, &[record([1; 20], CompactAddr::V6(mapped), PeerEvent::None)]);
+    assert_eq!(outcomes(&node, RecordOutcome::Unreachable), 1);
+    assert_eq!(swarms.totals().peers, 0, "a state with it could not be read");
+}
+
 /// Peers that nobody can reach.
 fn unreachable() -> [CompactAddr; 4] {
     let mut link_local = [0; 18];
