@@ -169,10 +169,11 @@ impl Node {
         let mut times = BTreeMap::new();
         for thread in fs::read_dir(format!("/proc/{}/task", self.process.0.id()))? {
             let thread = thread?.path();
-            let name = fs::read_to_string(thread.join("comm"))?;
-            let name = name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
             // Documentation/scheduler/sched-stats.rst: nanoseconds run, nanoseconds waited.
-            let line = fs::read_to_string(thread.join("schedstat"))?;
+            let [name, line] = ["comm", "schedstat"].map(|it| fs::read_to_string(thread.join(it)));
+            // A thread may have ended meanwhile.
+            let (Ok(name), Ok(line)) = (name, line) else { continue };
+            let name = name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
             let ran: u64 = line.split(' ').next().context("a number")?.parse()?;
             *times.entry(name.to_owned()).or_default() += Duration::from_nanos(ran);
         }
