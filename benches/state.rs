@@ -153,7 +153,6 @@ fn run(name: &str, mix: &Mix) {
         directory,
         swarms: Arc::clone(&swarms),
         clock,
-        node: 1,
         interval: Duration::from_millis(500),
         report: StateReport::default(),
         obstacle: None,
@@ -232,7 +231,7 @@ fn read(clock: &Clock, totals: Totals) {
         began.elapsed().as_secs_f64(),
         process().saturating_sub(cpu).as_secs_f64()
     );
-    assert!(loaded.written.is_some() && swarms.totals() == totals);
+    assert!(loaded.read.is_some() && swarms.totals() == totals);
 }
 
 /// A worker whose turns have announces besides.

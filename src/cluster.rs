@@ -111,7 +111,7 @@ pub struct NodeParts {
     /// [`SwarmConfig::peer_timeout_s`](annulus_swarm::SwarmConfig::peer_timeout_s).
     pub peer_timeout_s: u32,
     /// How many seconds ago the state was written that the swarms began with. `None` if they began
-    /// empty, or if the node that wrote it was not whole then ([`ClusterStatus::is_whole`]).
+    /// empty, or if it was not written by a node that was whole ([`ClusterStatus::is_whole`]).
     pub state_age_s: Option<u32>,
     /// Now.
     pub start: NodeTime,

@@ -211,9 +211,12 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
         clock,
     };
     let mut workers = Workers::start(&parts, groups)?;
-    let state_age_s = saver.as_ref().and_then(|saver| saver.status.report().age_s());
+    let state_age_s = saver.as_ref().and_then(|saver| saver.status.report().whole_age_s());
     let node = NodeConfig { config, servers: prepared.servers, state_age_s, clock };
     let cluster = start_cluster(node, &mut workers, access_list.as_deref())?;
+    if let (Some(saver), Some(link)) = (&saver, &cluster) {
+        let _ = saver.cluster.set(link.view.clone());
+    }
     let status = log_listening(&http, &https);
     let reload_health = Arc::<ReloadHealth>::default();
     let parts = StatsParts {

@@ -1,9 +1,7 @@
 //! The state file in the life of the process: read before the workers start, written after they
 //! have ended.
 
-use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsFd;
-use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,20 +73,20 @@ pub(super) fn load(
         serves: &serves,
         clock,
     };
-    let (swarms, LoadedState { written, obstacle }) = loader.load();
+    let (swarms, LoadedState { read, obstacle }) = loader.load();
     let swarms = Arc::new(swarms);
     let report = StateReport {
         path: directory.path().to_owned(),
         interval_s: config.state.interval_s,
-        written_unix_s: written.map(|(unix_s, _)| unix_s),
-        bytes: written.map_or(0, |(_, bytes)| bytes),
+        written_unix_s: read.map(|(header, _)| header.written_unix_s()),
+        node: read.map_or(0, |(header, _)| header.node),
+        bytes: read.map_or(0, |(_, bytes)| bytes),
         ..StateReport::default()
     };
     let saver = StateSaver::new(StateSaverParts {
         directory,
         swarms: Arc::clone(&swarms),
         clock,
-        node: RandomState::new().hash_one(process::id()),
         interval: Duration::from_secs(u64::from(config.state.interval_s)),
         report,
         obstacle,

@@ -36,7 +36,8 @@ pub struct StateHeader {
     pub phase_s: u32,
     /// When the writing began, in seconds since 1970.
     pub unix_s: u64,
-    /// A random number of the process that wrote.
+    /// The number of the node that wrote. 0 if it was in no cluster, or knew that it lacked
+    /// something that the others have: then nothing of them can be taken for known.
     pub node: u64,
 }
 
@@ -92,6 +93,11 @@ impl From<io::Error> for StateError {
 }
 
 impl StateHeader {
+    /// [`StateHeader::unix_s`] as the clock counts.
+    pub fn written_unix_s(&self) -> i64 {
+        i64::try_from(self.unix_s).unwrap_or(i64::MAX)
+    }
+
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let StateHeader { tick_s, phase_s, unix_s, node } = self;
         let mut bytes = [0; HEADER_BYTES];

@@ -19,8 +19,8 @@ use crate::os::StateDirectory;
 /// What was read at the start.
 #[derive(Debug, Default)]
 pub struct LoadedState {
-    /// When the file was written, in seconds since 1970, and its bytes; `None` if none was read.
-    pub written: Option<(i64, u64)>,
+    /// The header of the file, and its bytes; `None` if none was read.
+    pub read: Option<(StateHeader, u64)>,
     /// Why nothing may be written: the file cannot be used, and neither moved aside.
     pub obstacle: Option<String>,
 }
@@ -49,21 +49,19 @@ impl StateLoader<'_> {
             Err(error) => Err(StateError::Io(error)),
         };
         match read {
-            Ok((swarms, written)) => {
-                (swarms, LoadedState { written: Some(written), obstacle: None })
-            }
+            Ok((swarms, read)) => (swarms, LoadedState { read: Some(read), obstacle: None }),
             Err(error) => {
                 let obstacle = self.set_aside(&error);
-                ((self.empty)(), LoadedState { written: None, obstacle })
+                ((self.empty)(), LoadedState { read: None, obstacle })
             }
         }
     }
 
-    fn read(&self, file: &File) -> Result<(Swarms, (i64, u64)), StateError> {
+    fn read(&self, file: &File) -> Result<(Swarms, (StateHeader, u64)), StateError> {
         let began = self.clock.now();
         let (reader, header) = StateReader::begin(file)?;
         let unix_s = Clock::unix_s();
-        let written_unix_s = i64::try_from(header.unix_s).unwrap_or(i64::MAX);
+        let written_unix_s = header.written_unix_s();
         let elapsed_s = u32::try_from(unix_s.saturating_sub(written_unix_s).max(0));
         let StateHeader { tick_s, phase_s, .. } = header;
         let ages = Ages { tick_s, phase_s, elapsed_s: elapsed_s.unwrap_or(u32::MAX) };
@@ -96,7 +94,7 @@ impl StateLoader<'_> {
             took.as_secs_f64()
         ));
         let bytes = file.metadata().map_or(0, |it| it.len());
-        Ok((swarms, (written_unix_s, bytes)))
+        Ok((swarms, (header, bytes)))
     }
 
     /// Moves the file aside. If that fails, returns why nothing may be written.

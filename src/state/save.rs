@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, PipeReader, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::format::{BLOCK_BYTES_MAX, StateHeader, StateTotals, StateWriter};
 use super::peers;
 use super::status::{StateReport, StateStatus};
 use crate::clock::Clock;
+use crate::cluster::ClusterView;
 use crate::limits::{STATE_LOG_PAUSE_S, STATE_PAUSE_US};
 use crate::log;
 use crate::os::{StateDirectory, lower_priority};
@@ -65,8 +66,6 @@ pub struct StateSaverParts {
     pub directory: StateDirectory,
     pub swarms: Arc<Swarms>,
     pub clock: Clock,
-    /// A random number of this process, for the header.
-    pub node: u64,
     /// Between the beginnings of two writes.
     pub interval: Duration,
     pub report: StateReport,
@@ -78,6 +77,8 @@ pub struct StateSaverParts {
 pub struct StateSaver {
     parts: StateSaverParts,
     pub status: Arc<StateStatus>,
+    /// This node of a cluster, if it is one.
+    pub cluster: OnceLock<ClusterView>,
     /// Held during a write: there is one at a time.
     failures: Mutex<FailureLog>,
     /// Steps of all writes: while one goes on, this grows.
@@ -98,8 +99,8 @@ enum Pace {
 impl StateSaver {
     pub fn new(parts: StateSaverParts) -> StateSaver {
         let status = Arc::new(StateStatus::new(parts.report.clone()));
-        let (failures, steps, stopped, stop) = Default::default();
-        let saver = StateSaver { parts, status, failures, steps, stopped, stop };
+        let (cluster, failures, steps, stopped, stop) = Default::default();
+        let saver = StateSaver { parts, status, cluster, failures, steps, stopped, stop };
         saver.status.lock().problem.clone_from(&saver.parts.obstacle);
         saver
     }
@@ -180,11 +181,13 @@ impl StateSaver {
         let mut failures = self.lock_failures();
         let began = self.parts.clock.now();
         let unix_s = Clock::unix_s();
-        match self.write(unix_s, pace) {
+        let node = self.whole_node();
+        match self.write((unix_s, node), pace) {
             Ok((totals, bytes)) => {
                 let took = self.parts.clock.now().saturating_sub(began);
                 let mut report = self.status.lock();
                 report.written_unix_s = Some(unix_s);
+                report.node = node;
                 report.writes += 1;
                 report.problem = None;
                 (report.bytes, report.took) = (bytes, took);
@@ -208,10 +211,15 @@ impl StateSaver {
         }
     }
 
-    fn write(&self, unix_s: i64, pace: Pace) -> io::Result<(StateTotals, u64)> {
-        let StateSaverParts { directory, swarms, clock, node, .. } = &self.parts;
+    /// For the header: this node's number if it lacks nothing that the others know, else 0.
+    fn whole_node(&self) -> u64 {
+        self.cluster.get().filter(|view| view.node.is_whole()).map_or(0, |view| view.id.0)
+    }
+
+    fn write(&self, (unix_s, node): (i64, u64), pace: Pace) -> io::Result<(StateTotals, u64)> {
+        let StateSaverParts { directory, swarms, clock, .. } = &self.parts;
         let file = directory.create_new()?;
-        let header = (u64::try_from(unix_s).unwrap_or_default(), *node);
+        let header = (u64::try_from(unix_s).unwrap_or_default(), node);
         let go_on = || {
             self.steps.fetch_add(1, Ordering::Relaxed);
             pace == Pace::Full || self.pause()

@@ -14,6 +14,8 @@ pub struct StateReport {
     pub interval_s: u32,
     /// When what is in the file was written, in seconds since 1970; `None` if there is no file.
     pub written_unix_s: Option<i64>,
+    /// The node that wrote it; 0 if it was in no cluster, or lacked something then.
+    pub node: u64,
     /// Bytes of the file.
     pub bytes: u64,
     /// How long the last write took; zero before the first.
@@ -30,6 +32,11 @@ impl StateReport {
     /// no file, or if the clock was set back since.
     pub fn age_s(&self) -> Option<u32> {
         u32::try_from(Clock::unix_s() - self.written_unix_s?).ok()
+    }
+
+    /// [`StateReport::age_s`] if nothing older is to be asked of the other nodes of a cluster.
+    pub fn whole_age_s(&self) -> Option<u32> {
+        self.age_s().filter(|_| self.node != 0)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::support::admin::{AdminClient, OPERATIONS};
 use crate::support::authority::{Authority, KeyKind};
+use crate::support::client::{fetch, get_request};
 use crate::support::redis::{REDIS, RedisServer, has_redis};
 use crate::support::requirements::{TempDir, can_run, missing_programs, missing_root};
 use crate::support::torrent::{ScrapeCounts, TestTorrent};
@@ -214,6 +215,45 @@ fn to_a_server_that_stalls() {
     shares(&trackers[0], &trackers[1], 3);
     let lost = trackers[0].log().matches("is lost: ").count();
     assert_eq!(lost, 1, "{}", trackers[0].log());
+}
+
+/// A state file spares a node what others know only if a node that lacked nothing wrote it.
+#[test]
+fn with_the_state_of_a_tracker_that_was_alone() {
+    if !has_redis("cluster::connecting::with_the_state_of_a_tracker_that_was_alone") {
+        return;
+    }
+    let server = RedisServer::start("");
+    let scratch = TempDir::new("state-alone");
+    let keys = format!("server = \"{}\"\n", server.url());
+    // A tick has six seconds.
+    let ticks = "[protocol]\ninterval = 60\nmin_interval = 30\npeer_timeout = 126\n";
+    let tables = format!("{ticks}[state]\nfile = \"swarms\"\n");
+    let node = start_with(scratch.path(), &keys, ticks, &[]);
+    let seed = |tracker: &Tracker, torrent: u8| {
+        let target = TestTorrent::new(tracker, torrent).target(1, "left=0");
+        assert_eq!(fetch(tracker.v4, get_request(&target)).status, 200);
+    };
+    seed(&node, 1);
+    let admin = AdminClient::of(&node);
+    wait_for("three ticks", || {
+        (admin.stats()["uptime_seconds"].as_u64() >= Some(18)).then_some(())
+    });
+    let stop = |mut tracker: Tracker| {
+        tracker.signal("TERM");
+        assert!(tracker.wait_exit().0.success());
+        let file = fs::read(scratch.path().join("swarms")).unwrap();
+        u64::from_le_bytes(file[28..36].try_into().unwrap())
+    };
+    let alone = start_with(scratch.path(), "", &tables, &[]);
+    seed(&alone, 2);
+    assert_eq!(stop(alone), 0);
+    let joining = start_with(scratch.path(), &keys, &tables, &[]);
+    wait_counts(&joining, 1, 1, 0);
+    wait_counts(&joining, 2, 1, 0);
+    let admin = AdminClient::of(&joining);
+    wait_for("the end of warming", || (admin.get("/health").status == 200).then_some(()));
+    assert_ne!(stop(joining), 0);
 }
 
 fn the_last_announces_before_a_stop_are_told(engine: Engine) {
