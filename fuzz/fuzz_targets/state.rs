@@ -1,6 +1,6 @@
-//! The state file: any bytes are refused or read, however they come; and what is read can be written
-//! again and is the same then. The input is a file as it is, or the entries of blocks that get the
-//! checksums which a fuzzer would not find.
+//! The state file: any bytes are refused or read, however they come; and what is read can be
+//! written again and is the same then. The input is a file as it is, or the entries of blocks that
+//! get the checksums which a fuzzer would not find.
 #![no_main]
 
 use std::hash::RandomState;

@@ -76,8 +76,8 @@ impl Sandbox<'_> {
     }
 
     /// Enters the sandbox for good. To be called before a thread is started, so that it holds for
-    /// all of them. Afterwards nothing can be opened, except by the file source and in the directory
-    /// of the state file, if there is one; and by TCP only `ports` can be connected to.
+    /// all of them. Afterwards nothing can be opened, except by the file source and in the
+    /// directory of the state file, if there is one; and by TCP only `ports` can be connected to.
     ///
     /// # Errors
     /// It fails, or a privilege is left: the process must not go on.

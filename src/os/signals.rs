@@ -22,8 +22,8 @@ pub(crate) enum Signal {
 const PENDING_MAX: usize = 8;
 
 /// The signals of [`Signal`]. They are blocked in every thread that starts later and in every
-/// program that this one executes, so none of them interrupts or ends any. So is SIGXFSZ, which would
-/// end a process that writes beyond the limit of file sizes: the write fails instead.
+/// program that this one executes, so none of them interrupts or ends any. So is SIGXFSZ, which
+/// would end a process that writes beyond the limit of file sizes: the write fails instead.
 #[derive(Debug)]
 pub(crate) struct Signals(SignalFd);
 

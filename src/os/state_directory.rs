@@ -1,5 +1,6 @@
-//! The directory of the state file. Everything in it is reached through a descriptor that was opened
-//! while its path was still in sight: neither another user, nor a chroot, nor Landlock is in the way.
+//! The directory of the state file. Everything in it is reached through a descriptor that was
+//! opened while its path was still in sight: neither another user, nor a chroot, nor Landlock is in
+//! the way.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -159,8 +159,8 @@ impl Notifier {
         self.send(&format!("STOPPING=1\nSTATUS={status}"), SendFlags::DONTWAIT);
     }
 
-    /// The start or the stop takes longer: the manager is to wait for this time from now on. Does not
-    /// wait.
+    /// The start or the stop takes longer: the manager is to wait for this time from now on. Does
+    /// not wait.
     pub(crate) fn extend(&self, time: Duration, status: &str) {
         let usec = time.as_micros();
         self.send(&format!("EXTEND_TIMEOUT_USEC={usec}\nSTATUS={status}"), SendFlags::DONTWAIT);

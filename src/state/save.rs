@@ -24,8 +24,8 @@ use crate::os::{StateDirectory, lower_priority};
 /// ahead of the time that their ages are relative to.
 const TICKS_MAX: u32 = 4;
 
-/// Writes all torrents and peers. `go_on` is called after each step of the walk, which takes about a
-/// tenth of a millisecond, and may wait; if it returns false, the writing is given up. Takes less
+/// Writes all torrents and peers. `go_on` is called after each step of the walk, which takes about
+/// a tenth of a millisecond, and may wait; if it returns false, the writing is given up. Takes less
 /// than a megabyte of memory.
 ///
 /// # Errors
@@ -136,8 +136,8 @@ impl StateSaver {
         self.stop.1.notify_all();
     }
 
-    /// Writes once more, at full speed, by this thread. The pipe becomes readable when it is about to
-    /// end. For after [`StateSaver::stop`].
+    /// Writes once more, at full speed, by this thread. The pipe becomes readable when it is about
+    /// to end. For after [`StateSaver::stop`].
     ///
     /// # Errors
     /// A thread cannot be started.

@@ -81,7 +81,8 @@ def bundle(directory, profile, program, arguments):
     # A volume without a name is a copy of the image's directory; the rest is read-only.
     for volume in volumes:
         source = str(root / volume.lstrip("/"))
-        mounts.append({"destination": volume, "type": "bind", "source": source, "options": ["rbind"]})
+        mount = {"destination": volume, "type": "bind", "source": source, "options": ["rbind"]}
+        mounts.append(mount)
     process = {
         "args": entry + arguments,
         "env": environment,

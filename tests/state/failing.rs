@@ -35,8 +35,8 @@ fn health(admin: &AdminClient) -> String {
     String::from_utf8(response.body).unwrap()
 }
 
-/// Has writes fail, and asserts what is said of it; ends the failure, and asserts that writes go on.
-/// The state that was written before is whole meanwhile, and holds torrent 1.
+/// Has writes fail, and asserts what is said of it; ends the failure, and asserts that writes go
+/// on. The state that was written before is whole meanwhile, and holds torrent 1.
 #[track_caller]
 fn fails(tracker: &Tracker, file: &Path, what: &str, (fail, mend): (&dyn Fn(), &dyn Fn())) {
     let admin = AdminClient::of(tracker);

@@ -95,7 +95,8 @@ quickcheck! {
         let header = StateHeader { tick_s: 9, phase_s: 8, unix_s: 7, node: 6 };
         let mut out = Slowly(Vec::new());
         let mut writer = StateWriter::begin(&mut out, &header).unwrap();
-        let blocks: Vec<&[u8]> = blocks.iter().map(Vec::as_slice).filter(|it| !it.is_empty()).collect();
+        let blocks = blocks.iter().map(Vec::as_slice).filter(|it| !it.is_empty());
+        let blocks: Vec<&[u8]> = blocks.collect();
         blocks.iter().for_each(|block| writer.block(block).unwrap());
         let (totals, length) = writer.finish(entries, peers).unwrap();
         assert_eq!(length, out.0.len() as u64);
