@@ -1,5 +1,6 @@
 //! Several trackers with the same swarms: what a node tells the others, and what it makes of what
-//! they tell it. Only `link`, which connects it to them, does I/O, reads a clock and starts threads.
+//! they tell it. Only `link`, which connects it to them, does I/O, reads a clock and starts
+//! threads.
 //!
 //! A node is one process. It has two halves, each for a thread of its own:
 //!
@@ -184,8 +185,8 @@ impl SharedNode {
         now.ms().saturating_sub(self.taken_ms.load(Ordering::Relaxed)) < HANDOVER_MS
     }
 
-    /// A walk over the peers that announced since a time, and some more: those that came by a stream
-    /// seem to be older by up to a tick.
+    /// A walk over the peers that announced since a time, and some more: those that came by a
+    /// stream seem to be older by up to a tick.
     fn cursor_since(&self, since_ms: i64, now_ms: i64) -> SnapshotCursor {
         let age_ms = now_ms - since_ms + 2 * i64::from(self.swarms.tick_s()) * 1000;
         match u32::try_from(age_ms / 1000 + 1) {

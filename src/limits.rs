@@ -258,8 +258,8 @@ pub const AUTHORITIES_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// [`REQUESTS_PER_TURN_MAX`].
 pub const OUTBOX_BYTES: usize = 80 * 1024;
 
-/// Bytes of the records that a worker has handed over and the publisher's thread has not taken: what
-/// 100,000 announces a second are in 190 ms. The thread comes every 20.
+/// Bytes of the records that a worker has handed over and the publisher's thread has not taken:
+/// what 100,000 announces a second are in 190 ms. The thread comes every 20.
 pub const OUTBOX_SLOT_BYTES: usize = 512 * 1024;
 
 /// Seconds that the cluster's server has to accept a connection, to answer, and to take bytes; and

@@ -420,8 +420,8 @@ impl Server {
         }
     }
 
-    /// Hands the records of this turn over to be published, without waiting. Returns whether to come
-    /// back at once.
+    /// Hands the records of this turn over to be published, without waiting. Returns whether to
+    /// come back at once.
     pub fn hand_over_records(&mut self) -> bool {
         self.outbox.as_mut().is_some_and(WorkerOutbox::hand_over)
     }

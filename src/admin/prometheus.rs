@@ -239,8 +239,8 @@ fn write_process(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
 fn write_cluster(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     let Some(ClusterView { node, link, .. }) = snapshot.cluster else { return };
     text.gauge(
-        "annulus_cluster_connected 1 if a server of the cluster is connected, 0 if this node serves \
-         alone.",
+        "annulus_cluster_connected 1 if a server of the cluster is connected, 0 if this node \
+         serves alone.",
     )
     .value(u8::from(link.is_connected()));
     text.counter(

@@ -15,13 +15,15 @@
 //! | kind | payload |
 //! |---|---|
 //! | 1 `records` | records (`record.rs`) |
-//! | 2 `hello` | peers u64; flags u8: bit 0 whole; stops' reach u32 and age of what was dropped u32 in seconds |
-//! | 3 `want` | node that is asked, 0 is any, u64; age in seconds u32 |
+//! | 2 `hello` | peers u64; flags u8: bit 0 whole; reach of stops u32; age of a drop u32 |
+//! | 3 `want` | node that is asked, 0 is any, u64; age u32 |
 //! | 4 `offer` | as `hello` |
-//! | 5 `take` | stream u64; age of the state u32 and of stops u32 in seconds |
-//! | 6 `state` | stream u64; part u32; flags u8: bit 0 last, bit 1 whole; tick u32 and phase u32 in seconds; entries (`swarm/src/snapshot.rs`) |
+//! | 5 `take` | stream u64; age of the state u32 and of stops u32 |
+//! | 6 `state` | stream u64; part u32; flags u8: bits 0 last, 1 whole; tick, phase u32; entries |
 //! | 7 `more` | stream u64; parts u32; flags u8: bit 0 over |
 //! | 8 `stops` | stream u64; part u32; stops (`stops.rs`) |
+//!
+//! Ages, reaches, ticks and phases are in seconds; entries are those of `swarm/src/entry.rs`.
 
 use super::{NodeId, NodeTime};
 use crate::metrics::labels::FrameRefusal;

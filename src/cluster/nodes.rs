@@ -211,8 +211,8 @@ pub(super) struct KnownNodes {
 impl KnownNodes {
     /// Takes note of a frame. `None` if there are too many nodes.
     ///
-    /// `listening_ms` is since when this node has heard everything. Of a node that has started since
-    /// then all frames should have come.
+    /// `listening_ms` is since when this node has heard everything. Of a node that has started
+    /// since then all frames should have come.
     pub(super) fn hear(
         &mut self,
         frame: &Frame<'_>,

@@ -1,6 +1,6 @@
 //! Nodes in a network in memory that loses, repeats, reorders and damages frames, and cuts nodes
-//! off; they are killed and come back with and without their state. After some quiet time all swarms
-//! must be equal, peer by peer, to those of a model that hears every announce.
+//! off; they are killed and come back with and without their state. After some quiet time all
+//! swarms must be equal, peer by peer, to those of a model that hears every announce.
 //!
 //! A schedule is a seed and a list of faults; quickcheck prints a failing one, shrunk.
 
@@ -24,8 +24,8 @@ const PEERS: u32 = 40;
 /// which was the later.
 const APART_MS: u64 = (2 * (TIMEOUT_S / 25 + 1) + 5) as u64 * 1000;
 
-/// A seeder becomes a leecher again, which hardly ever happens, not before so long: ages are rounded
-/// up, and while it is unclear which announce was the later, it stays a seeder.
+/// A seeder becomes a leecher again, which hardly ever happens, not before so long: ages are
+/// rounded up, and while it is unclear which announce was the later, it stays a seeder.
 const SEEDS_MS: u64 = (5 * (TIMEOUT_S / 25 + 1)) as u64 * 1000;
 
 /// When announces and faults begin, when faults end, and how long after that all must be equal.

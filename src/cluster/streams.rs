@@ -1,5 +1,5 @@
-//! The streams that a node sends: the peers that have stopped, then all torrents and peers, in parts
-//! that the joiner acknowledges.
+//! The streams that a node sends: the peers that have stopped, then all torrents and peers, in
+//! parts that the joiner acknowledges.
 
 use annulus_swarm::{ENTRY_BYTES_MAX, SnapshotCursor};
 

@@ -237,7 +237,8 @@ impl NodeSubscriber {
         place == PartPlace::Next
     }
 
-    /// Leaves a request for the publisher. If there is no room, what it is for is tried again later.
+    /// Leaves a request for the publisher. If there is no room, what it is for is tried again
+    /// later.
     fn ask(&mut self, request: Option<NodeRequest>) {
         if let Some(request) = request
             && self.requests.try_send(request).is_err()

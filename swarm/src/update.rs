@@ -65,9 +65,9 @@ impl Arrival<'_> {
         own < known || own == known && matches!(self.order, AddressOrder::Latest)
     }
 
-    /// What it makes of a peer that is known, if anything. Ages that were rounded up may be a tick too
-    /// much: within a tick it is unclear which announce was the later, and a leecher that becomes a
-    /// seeder is likelier than a seeder that becomes a leecher.
+    /// What it makes of a peer that is known, if anything. Ages that were rounded up may be a tick
+    /// too much: within a tick it is unclear which announce was the later, and a leecher that
+    /// becomes a seeder is likelier than a seeder that becomes a leecher.
     fn merged(&self, known: KnownPeer) -> Option<Self> {
         let (own, before) = (self.ticks_since(), ticks_since(known.stamp, self.now));
         let is_in_order = matches!(self.order, AddressOrder::Latest);

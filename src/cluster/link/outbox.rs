@@ -1,7 +1,7 @@
 //! The way of records from the workers to the thread that publishes them, on which no worker waits.
 //!
-//! A worker collects the records of a turn in a buffer of its own ([`WorkerOutbox`]) and copies them
-//! at the end of the turn into one that it shares with the publisher's thread alone
+//! A worker collects the records of a turn in a buffer of its own ([`WorkerOutbox`]) and copies
+//! them at the end of the turn into one that it shares with the publisher's thread alone
 //! ([`OutboxSlot`]), unless that thread holds it just then. All buffers have their full size from
 //! the start; what finds no room in them is dropped and counted.
 
