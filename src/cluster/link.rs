@@ -25,9 +25,9 @@ use crate::limits::CLUSTER_STOP_S_MAX;
 use crate::log;
 use crate::metrics::counter::Metric;
 pub use outbox::{OutboxSlot, WorkerOutbox};
-use publishing::PublisherThread;
+use publishing::{PublisherParts, PublisherThread};
 pub use servers::{LoadedServers, PubSubServers};
-use subscribing::SubscriberThread;
+use subscribing::{SubscriberParts, SubscriberThread};
 
 /// What operators see of the connection. The subscriber's thread writes it.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ impl ClusterLink {
         let status = Arc::<LinkStatus>::default();
         let view = ClusterView { id, node: halves.status, link: Arc::clone(&status) };
         log::info(format_args!("cluster: node {id}, channel {channel}"));
-        let publisher = PublisherThread::new(publishing::Parts {
+        let publisher = PublisherThread::new(PublisherParts {
             node: halves.publisher,
             link: Arc::clone(&link),
             servers: Arc::clone(&servers),
@@ -104,7 +104,7 @@ impl ClusterLink {
             slots,
             clock,
         });
-        let subscriber = SubscriberThread::new(subscribing::Parts {
+        let subscriber = SubscriberThread::new(SubscriberParts {
             node: halves.subscriber,
             link: Arc::clone(&link),
             servers,

@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// Steps of nice(2) behind the workers.
 pub(super) const NICE: i32 = 5;
 
-pub(super) struct Parts {
+pub(super) struct PublisherParts {
     pub(super) node: NodePublisher,
     pub(super) link: Arc<Link>,
     pub(super) servers: Arc<PubSubServers>,
@@ -28,23 +28,23 @@ pub(super) struct Parts {
 }
 
 pub(super) struct PublisherThread {
-    parts: Parts,
+    parts: PublisherParts,
     connection: Option<PubSubConnection>,
     /// The session that it has connected for, or failed at.
     session: Option<Session>,
     /// A worker's records, exchanged for its own.
     records: Vec<u8>,
-    batch: Batch,
+    batch: PublishBatch,
 }
 
 /// Packed commands that are sent at once.
-struct Batch {
+struct PublishBatch {
     channel: String,
     commands: Vec<u8>,
     count: usize,
 }
 
-impl Batch {
+impl PublishBatch {
     fn add(&mut self, to: Destination, frame: &[u8]) {
         match to {
             Destination::All => pack_publish(&self.channel, frame, &mut self.commands),
@@ -57,14 +57,14 @@ impl Batch {
 }
 
 impl PublisherThread {
-    pub(super) fn new(parts: Parts) -> PublisherThread {
+    pub(super) fn new(parts: PublisherParts) -> PublisherThread {
         let channel = parts.channel.clone();
         PublisherThread {
             parts,
             connection: None,
             session: None,
             records: Vec::with_capacity(OUTBOX_SLOT_BYTES),
-            batch: Batch { channel, commands: Vec::new(), count: 0 },
+            batch: PublishBatch { channel, commands: Vec::new(), count: 0 },
         }
     }
 
@@ -139,7 +139,7 @@ impl PublisherThread {
     }
 
     fn transmit(&mut self) {
-        let Batch { commands, count, .. } = &mut self.batch;
+        let PublishBatch { commands, count, .. } = &mut self.batch;
         if *count > 0 {
             let sent = match &mut self.connection {
                 Some(connection) => connection.publish(commands, *count),

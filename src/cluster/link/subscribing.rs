@@ -28,7 +28,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A node that does not hear itself for so long does not hear the others either.
 const SILENCE_MAX: Duration = Duration::from_secs(CLUSTER_TIMEOUT_S);
 
-pub(super) struct Parts {
+pub(super) struct SubscriberParts {
     pub(super) node: NodeSubscriber,
     pub(super) link: Arc<Link>,
     pub(super) servers: Arc<PubSubServers>,
@@ -41,7 +41,7 @@ pub(super) struct Parts {
 }
 
 pub(super) struct SubscriberThread {
-    parts: Parts,
+    parts: SubscriberParts,
     /// Connections so far.
     sessions: u64,
     /// The server that is tried first.
@@ -50,7 +50,7 @@ pub(super) struct SubscriberThread {
 }
 
 impl SubscriberThread {
-    pub(super) fn new(parts: Parts) -> SubscriberThread {
+    pub(super) fn new(parts: SubscriberParts) -> SubscriberThread {
         SubscriberThread { parts, sessions: 0, first: 0, log: LinkLog::default() }
     }
 
@@ -163,7 +163,7 @@ impl SubscriberThread {
             };
             let now = node_time(&self.parts.clock);
             if let Received::Message(frame) = received {
-                let Parts { node, access_list, .. } = &mut self.parts;
+                let SubscriberParts { node, access_list, .. } = &mut self.parts;
                 let mut serves = |info_hash: &InfoHash| {
                     access_list.as_ref().is_none_or(|list| list.allows(info_hash))
                 };
