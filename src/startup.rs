@@ -214,9 +214,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let state_age_s = saver.as_ref().and_then(|saver| saver.status.report().whole_age_s());
     let node = NodeConfig { config, servers: prepared.servers, state_age_s, clock };
     let cluster = start_cluster(node, &mut workers, access_list.as_deref())?;
-    if let (Some(saver), Some(link)) = (&saver, &cluster) {
-        let _ = saver.cluster.set(link.view.clone());
-    }
+    saver.iter().zip(&cluster).for_each(|(saver, link)| saver.set_cluster(link.view.clone()));
     let status = log_listening(&http, &https);
     let reload_health = Arc::<ReloadHealth>::default();
     let parts = StatsParts {

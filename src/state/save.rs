@@ -77,8 +77,7 @@ pub struct StateSaverParts {
 pub struct StateSaver {
     parts: StateSaverParts,
     pub status: Arc<StateStatus>,
-    /// This node of a cluster, if it is one.
-    pub cluster: OnceLock<ClusterView>,
+    cluster: OnceLock<ClusterView>,
     /// Held during a write: there is one at a time.
     failures: Mutex<FailureLog>,
     /// Steps of all writes: while one goes on, this grows.
@@ -103,6 +102,12 @@ impl StateSaver {
         let saver = StateSaver { parts, status, cluster, failures, steps, stopped, stop };
         saver.status.lock().problem.clone_from(&saver.parts.obstacle);
         saver
+    }
+
+    /// From now on the file says whether this node of a cluster lacked something. Only the first
+    /// call counts.
+    pub fn set_cluster(&self, view: ClusterView) {
+        let _ = self.cluster.set(view);
     }
 
     /// Starts the thread that writes every interval. That nothing can be written is known before

@@ -82,7 +82,8 @@ fn with_a_password() {
         return;
     }
     let acl = "user default off\n\
-               user annulus on >hunter2:@ resetchannels &annulus* -@all +publish +subscribe\n";
+               user annulus on >hunter2:@ resetchannels &annulus &annulus:* -@all \
+               +publish +subscribe\n";
     let server = RedisServer::start(acl);
     let scratch = TempDir::new("password");
     let address = server.address();

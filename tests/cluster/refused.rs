@@ -49,7 +49,7 @@ fn passwords_and_rights() {
     says(
         &format!("server = \"redis://other:hunter2@{address}\"\n"),
         "user other needs the rights for it: ACL SETUSER other +publish +subscribe resetchannels \
-         &annulus* (NOPERM ",
+         &annulus &annulus:* (NOPERM ",
     );
     // It can listen and not speak.
     let scratch = TempDir::new("mute");

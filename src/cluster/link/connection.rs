@@ -74,8 +74,8 @@ impl PubSubConnection {
         let (parser, budget) = (Parser::new(), CLUSTER_MESSAGE_BYTES_MAX);
         let rights_cure = format!(
             "user {user} needs the rights for it: ACL SETUSER {user} +publish +subscribe \
-             resetchannels &{}*",
-            server.channel,
+             resetchannels &{channel} &{channel}:*",
+            channel = server.channel,
             user = server.user()
         );
         let mut connection = PubSubConnection { stream, parser, budget, rights_cure };
