@@ -1,9 +1,9 @@
 //! The swarms on disk, so that a restart forgets no peer.
 //!
 //! The file is a snapshot and not a log: what was announced since the last one is lost by a crash,
-//! and comes back within an announce interval. [`format`] is its layout; [`StateLoader`] reads it
-//! at the start, before the workers run; [`StateSaver`] writes it every interval, and at the end. A
-//! new file replaces the old one only when it is whole and on the disk.
+//! and comes back within an announce interval. [`mod@format`] is its layout; [`StateLoader`] reads
+//! it at the start, before the workers run; [`StateSaver`] writes it every interval, and at the
+//! end. A new file replaces the old one only when it is whole and on the disk.
 
 pub mod format;
 mod load;
