@@ -315,8 +315,12 @@ mod tests {
             match self.0.pop_front() {
                 None => Ok(0),
                 Some(None) => Err(ErrorKind::WouldBlock.into()),
-                Some(Some(piece)) => {
+                Some(Some(mut piece)) => {
+                    let rest = piece.split_off(piece.len().min(out.len()));
                     out[..piece.len()].copy_from_slice(&piece);
+                    if !rest.is_empty() {
+                        self.0.push_front(Some(rest));
+                    }
                     Ok(piece.len())
                 }
             }
