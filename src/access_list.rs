@@ -139,6 +139,11 @@ impl AccessListCache {
     }
 }
 
+/// Whether a torrent is served; without a list each is.
+pub fn serves(list: Option<&AccessListCache>, info_hash: &InfoHash) -> bool {
+    list.is_none_or(|list| list.allows(info_hash))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -35,15 +35,18 @@ impl Clock {
 
     /// Milliseconds since 1970, which other nodes of a cluster are shown.
     pub(crate) fn unix_ms() -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Seconds since 1970, for log lines and certificates.
     pub fn unix_s() -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
     }
+}
+
+/// By the wall clock; zero if it shows an earlier time.
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The unit of deadlines; saturates.

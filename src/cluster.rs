@@ -38,12 +38,13 @@ use std::time::Duration;
 
 use annulus_swarm::{InfoHash, Random, SnapshotCursor, Swarms};
 
+use crate::clock::whole_seconds;
 use crate::limits::{CLUSTER_REQUESTS_MAX, CLUSTER_STOPS_MAX};
 use stops::StopMemory;
 
 pub use link::{
     ClusterLink, ClusterView, LinkParts, LinkStatus, LoadedServers, OutboxSlot, PubSubServers,
-    WorkerOutbox,
+    WorkerOutbox, node_time,
 };
 pub use publisher::NodePublisher;
 pub use record::PeerRecord;
@@ -93,8 +94,13 @@ impl NodeTime {
     }
 
     fn seconds(self) -> u32 {
-        u32::try_from(self.since_start.as_secs()).unwrap_or(u32::MAX)
+        whole_seconds(self.since_start)
     }
+}
+
+/// Whole seconds of milliseconds; none of a negative number.
+fn seconds(ms: i64) -> u32 {
+    u32::try_from(ms.max(0) / 1000).unwrap_or(u32::MAX)
 }
 
 /// Takes a frame to publish, at most [`frame::FRAME_BYTES_MAX`] long.

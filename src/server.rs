@@ -18,7 +18,7 @@ use annulus_parser::{
 
 use external_addresses::ExternalAddresses;
 
-use crate::access_list::AccessListCache;
+use crate::access_list::{AccessListCache, serves};
 use crate::addresses::is_unreachable;
 use crate::cluster::{PeerRecord, WorkerOutbox};
 use crate::config::ProtocolConfig;
@@ -443,7 +443,7 @@ impl Server {
     }
 
     fn serves(&self, info_hash: &InfoHash) -> bool {
-        self.access_list.as_ref().is_none_or(|list| list.allows(info_hash))
+        serves(self.access_list.as_ref(), info_hash)
     }
 
     /// Charges a request to its client; whether that is within its limit. A proxy at a Unix socket

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::process::{ProcFiles, ProcessUsage};
 use super::rates::{RateHistory, Rates, SPANS_S};
-use crate::access_list::{AccessListStatus, SharedAccessList};
+use crate::access_list::{AccessListStatus, SharedAccessList, serves};
 use crate::clock::Clock;
 use crate::cluster::ClusterView;
 use crate::limits::{TOP_TORRENTS_MAX, TOP_TORRENTS_PER_S, WORKER_SILENCE_S_MAX};
@@ -182,7 +182,7 @@ impl StatsSource {
         }
         let list = access.as_ref().map(|access| access.cache());
         let mut ranking = Ranking::new(TOP_TORRENTS_MAX);
-        let served = |info_hash: &InfoHash| list.as_ref().is_none_or(|it| it.allows(info_hash));
+        let served = |info_hash: &InfoHash| serves(list.as_ref(), info_hash);
         while swarms.rank(&mut ranking, served) {}
         let ranking = Arc::new(ranking);
         *cached = Some(CachedRanking { began, ended: clock.now(), ranking: Arc::clone(&ranking) });

@@ -10,7 +10,7 @@ use annulus_swarm::{
 use super::frame::{StreamedState, StreamedStops};
 use super::record::{PeerRecord, PeerRecords};
 use super::stops::{Moment, Stop, StopMemory, Stops};
-use super::{CHUNK_RECORDS, NodeId, NodeTime, ServesTorrent, SharedNode};
+use super::{CHUNK_RECORDS, NodeId, NodeTime, ServesTorrent, SharedNode, seconds};
 use crate::addresses::is_unreachable;
 use crate::metrics::labels::RecordOutcome;
 
@@ -223,8 +223,4 @@ fn outcome_of(applied: Applied) -> RecordOutcome {
         Applied::Removed => RecordOutcome::Removed,
         Applied::Unknown => RecordOutcome::Unknown,
     }
-}
-
-fn seconds(ms: i64) -> u32 {
-    u32::try_from(ms.max(0) / 1000).unwrap_or(u32::MAX)
 }

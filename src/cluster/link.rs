@@ -196,6 +196,7 @@ impl Link {
     }
 }
 
-fn node_time(clock: &Clock) -> NodeTime {
+/// The present time, for a node.
+pub fn node_time(clock: &Clock) -> NodeTime {
     NodeTime { since_start: clock.now(), unix_ms: Clock::unix_ms() }
 }

@@ -3,7 +3,7 @@
 use super::frame::{Frame, NodeSummary, Payload};
 use super::joining::ALWAYS_MS;
 use super::status::NodeSeen;
-use super::{NodeId, NodeTime};
+use super::{NodeId, NodeTime, seconds};
 use crate::limits::CLUSTER_NODES_MAX;
 
 /// A node is forgotten after it has been silent for so long.
@@ -195,10 +195,6 @@ impl KnownNode {
             clock_ahead_ms: self.clock_ahead_ms,
         }
     }
-}
-
-fn seconds(ms: i64) -> u32 {
-    u32::try_from(ms / 1000).unwrap_or(0)
 }
 
 /// The other nodes that were heard, at most [`CLUSTER_NODES_MAX`].

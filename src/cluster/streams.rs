@@ -8,7 +8,7 @@ use super::frame::{
     StreamedStops, Take,
 };
 use super::stops::STOP_BYTES_MAX;
-use super::{NodeId, SharedNode};
+use super::{NodeId, SharedNode, seconds};
 use crate::limits::{CLUSTER_STREAM_BYTES_PER_S, CLUSTER_STREAM_WINDOW, CLUSTER_STREAMS_MAX};
 
 /// A stream ends if its joiner says nothing for so long.
@@ -254,8 +254,4 @@ impl Payload<'_> {
         };
         content.len() as i64
     }
-}
-
-fn seconds(ms: i64) -> u32 {
-    u32::try_from(ms / 1000).unwrap_or(u32::MAX)
 }

@@ -13,7 +13,7 @@ use super::workers::Workers;
 use crate::access_list::SharedAccessList;
 use crate::clock::Clock;
 use crate::cluster::{
-    ClusterLink, LinkParts, LoadedServers, NodeHalves, NodeId, NodeParts, NodeTime, PubSubServers,
+    ClusterLink, LinkParts, LoadedServers, NodeHalves, NodeId, NodeParts, PubSubServers, node_time,
 };
 use crate::config::{ClusterConfig, Config};
 
@@ -53,7 +53,7 @@ pub(super) fn start_cluster(
         seed: random("seed"),
         peer_timeout_s: config.protocol.peer_timeout_s,
         state_age_s,
-        start: NodeTime { since_start: clock.now(), unix_ms: Clock::unix_ms() },
+        start: node_time(&clock),
     });
     let link = ClusterLink::start(LinkParts {
         servers,

@@ -9,7 +9,7 @@ use annulus_swarm::{InfoHash, Swarms};
 use anyhow::{Context, bail};
 
 use super::workers::new_swarms;
-use crate::access_list::SharedAccessList;
+use crate::access_list::{SharedAccessList, serves};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::limits::{STATE_LOCK_S, STATE_STOP_S};
@@ -66,7 +66,7 @@ pub(super) fn load(
 ) -> (Arc<Swarms>, Option<Arc<StateSaver>>) {
     let Some(directory) = directory else { return (Arc::new(new_swarms(config)), None) };
     let list = access_list.map(SharedAccessList::cache);
-    let serves = |info_hash: &InfoHash| list.as_ref().is_none_or(|it| it.allows(info_hash));
+    let serves = |info_hash: &InfoHash| serves(list.as_ref(), info_hash);
     let loader = StateLoader {
         directory: &directory,
         empty: &|| new_swarms(config),

@@ -8,7 +8,7 @@ use super::connection::{LinkFault, PubSubConnection, Received};
 use super::publishing::NICE;
 use super::servers::PubSubServers;
 use super::{Link, LinkStatus, Session, node_time};
-use crate::access_list::AccessListCache;
+use crate::access_list::{AccessListCache, serves};
 use crate::clock::{Clock, whole_seconds};
 use crate::cluster::status::JoinReport;
 use crate::cluster::{ClusterStatus, Destination, NodeId, NodeSubscriber};
@@ -164,9 +164,7 @@ impl SubscriberThread {
             let now = node_time(&self.parts.clock);
             if let Received::Message(frame) = received {
                 let SubscriberParts { node, access_list, .. } = &mut self.parts;
-                let mut serves = |info_hash: &InfoHash| {
-                    access_list.as_ref().is_none_or(|list| list.allows(info_hash))
-                };
+                let mut serves = |info_hash: &InfoHash| serves(access_list.as_ref(), info_hash);
                 if node.receive(&frame, now, &mut serves) {
                     heard = now.since_start;
                     worked = true;
