@@ -13,8 +13,8 @@ use std::time::Duration;
 use counter::{CounterKey, CounterVec, Metric};
 use histogram::Histogram;
 use labels::{
-    AcceptPause, AddressFamily, FailureReason, Rejection, RequestOutcome, RequestType, Resumption,
-    TlsVersion, TransportKind, Unstored, WaitingFor,
+    AcceptPause, AddressFamily, DatagramDrop, FailureReason, Rejection, RequestOutcome,
+    RequestType, Resumption, TlsVersion, TransportKind, Unstored, WaitingFor,
 };
 
 pub type RequestKey = ((RequestType, AddressFamily), RequestOutcome);
@@ -43,6 +43,8 @@ pub struct Counters {
     pub timeouts: CounterVec<WaitingFor, { WaitingFor::COUNT }>,
     /// Connections closed early to make room for new ones.
     pub evicted: CounterVec<WaitingFor, { WaitingFor::COUNT }>,
+    /// Datagrams without a reply.
+    pub datagrams_dropped: CounterVec<DatagramDrop, { DatagramDrop::COUNT }>,
     pub accept_pauses: CounterVec<AcceptPause, { AcceptPause::COUNT }>,
     /// Completed TLS handshakes.
     pub handshakes: CounterVec<HandshakeKey, { HandshakeKey::COUNT }>,
@@ -85,6 +87,7 @@ impl Counters {
         self.rejected.absorb(&other.rejected);
         self.timeouts.absorb(&other.timeouts);
         self.evicted.absorb(&other.evicted);
+        self.datagrams_dropped.absorb(&other.datagrams_dropped);
         self.accept_pauses.absorb(&other.accept_pauses);
         self.handshakes.absorb(&other.handshakes);
         self.handshakes_failed.add(other.handshakes_failed.get());

@@ -4,6 +4,7 @@
 //! what the program is for. `error_response` has a response for every error. Nothing here does
 //! I/O or reads a clock: the worker sets the time once a turn.
 
+mod datagram;
 mod error_response;
 mod external_addresses;
 

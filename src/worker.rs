@@ -18,6 +18,7 @@
 
 mod accept;
 mod close;
+mod datagrams;
 mod eviction;
 mod eviction_lists;
 mod io;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use annulus_ring::{AcceptEnd, Event, Key, ListenerIndex, Ring, sort_freed_memory};
+use annulus_ring::{AcceptEnd, DatagramIndex, Event, Key, ListenerIndex, Ring, sort_freed_memory};
 
 use crate::clock::whole_seconds;
 pub use crate::connection::Timeouts;
@@ -59,6 +60,8 @@ pub struct WorkerConfig {
     pub listeners: ListenerIndex,
     /// The first listener with TLS; all after it have TLS too.
     pub tls_from: ListenerIndex,
+    /// How many sockets for datagrams its ring has.
+    pub datagram_sockets: DatagramIndex,
     /// Bytes of responses that are encrypted at once.
     pub tls_buffer_bytes: usize,
     pub timeouts: Timeouts,
@@ -105,6 +108,8 @@ pub struct Worker<R> {
     /// Slots whose timer is over.
     due: Vec<u32>,
     listeners: Listeners,
+    /// Sockets for datagrams that are not closed.
+    datagram_sockets_open: DatagramIndex,
     eviction: Eviction,
     events: Vec<Event>,
     /// Events of this turn that come last.
@@ -143,7 +148,7 @@ impl<R: Ring> Worker<R> {
         let counters = Arc::clone(server.counters());
         counters.turned_s.set(u64::from(now_s));
         let tls_bytes = if acceptor.is_some() { config.tls_buffer_bytes } else { 0 };
-        Worker {
+        let mut worker = Worker {
             ring,
             server,
             acceptor,
@@ -158,6 +163,7 @@ impl<R: Ring> Worker<R> {
             timers: TimerWheel::new(now_s),
             due: Vec::new(),
             listeners,
+            datagram_sockets_open: 0,
             eviction: Eviction::new(parts.evictions, parts.index),
             events: Vec::new(),
             late_events: Vec::new(),
@@ -174,7 +180,9 @@ impl<R: Ring> Worker<R> {
             now_s,
             shutdown_at_s: None,
             counters,
-        }
+        };
+        worker.receive_datagrams();
+        worker
     }
 
     /// Turns the loop until a shutdown is complete; `clock` is the time since the start.
@@ -263,7 +271,10 @@ impl<R: Ring> Worker<R> {
 
     /// Whether a shutdown is complete.
     pub fn finished(&self) -> bool {
-        self.shutdown_at_s.is_some() && self.slots.len() == 0 && self.listeners.all_closed()
+        self.shutdown_at_s.is_some()
+            && self.slots.len() == 0
+            && self.listeners.all_closed()
+            && self.datagram_sockets_open == 0
     }
 
     pub fn connections(&self) -> usize {
@@ -314,6 +325,9 @@ impl<R: Ring> Worker<R> {
                 }
                 self.listeners.on_accept_ended(listener, cause, self.now_s);
             }
+            Event::Datagram(datagram) => self.on_datagram(&datagram),
+            Event::DatagramUnsent { .. } => self.on_datagram_unsent(),
+            Event::DatagramsFinished { socket } => self.on_datagrams_finished(socket),
             // A tracker connects to nothing.
             Event::Connected { .. } => debug_assert!(false),
             Event::Tick => self.on_tick(),

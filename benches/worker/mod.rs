@@ -15,6 +15,7 @@ pub(crate) fn worker(swarms: &Arc<Swarms>, waker: Waker) -> Worker<Epoll> {
     let limit = Arc::new(ConnectionLimit::unlimited());
     let ring = Epoll::new(EngineConfig {
         listeners: Vec::new(),
+        datagram_sockets: Vec::new(),
         waker,
         limit: Arc::clone(&limit),
         accepts_per_turn: 1,
@@ -29,6 +30,7 @@ pub(crate) fn worker(swarms: &Arc<Swarms>, waker: Waker) -> Worker<Epoll> {
         WorkerParts {
             config: WorkerConfig {
                 listeners: 0,
+                datagram_sockets: 0,
                 tls_from: 0,
                 tls_buffer_bytes: 0,
                 timeouts: Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 },

@@ -290,6 +290,7 @@ impl WorkerStarter<'_> {
         let request = self.templates.bytes_max() + TLS_OVERHEAD_BYTES_MAX;
         EngineConfig {
             listeners: Vec::new(),
+            datagram_sockets: Vec::new(),
             waker,
             limit: Arc::new(ConnectionLimit::unlimited()),
             accepts_per_turn: 0,

@@ -20,6 +20,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use crate::buffers::{OwnedSend, Pool};
 use crate::connect::new_socket;
+use crate::datagram::{Datagram, DatagramIndex};
 use crate::event::{
     AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,
     close_sockets,
@@ -430,6 +431,16 @@ impl Ring for Epoll {
         sys::set_linger_zero(socket.raw());
         self.close_counted(socket.raw());
     }
+
+    fn receive_datagrams(&mut self, _socket: DatagramIndex) {}
+
+    fn finish_datagrams(&mut self, _socket: DatagramIndex) {}
+
+    fn datagram_buffer(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn send_datagram(&mut self, _to: &Datagram, _len: usize) {}
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
         self.turn_waiting(events, wait.into())

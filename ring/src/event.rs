@@ -8,6 +8,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::buffers::RecvBuf;
+use crate::datagram::{Datagram, DatagramIndex};
+use crate::datagram_socket::DatagramSocket;
 use crate::limit::ConnectionLimit;
 use crate::listener::Listener;
 use crate::sys;
@@ -132,6 +134,12 @@ pub enum Event {
     Sent { key: Key, result: Result<(), Errno> },
     /// A [`Connect::connect`] ended; after [`Connect::cancel_connect`] with ECANCELED.
     Connected { key: Key, result: Result<Socket, Errno> },
+    /// A datagram arrived. The socket goes on receiving.
+    Datagram(Datagram),
+    /// A [`Ring::send_datagram`] failed: the reply is lost.
+    DatagramUnsent { socket: DatagramIndex, errno: Errno },
+    /// [`Ring::finish_datagrams`] took effect: the socket is closed.
+    DatagramsFinished { socket: DatagramIndex },
     /// About one second has passed since the last tick.
     Tick,
     /// A thread called [`crate::Waker::wake`].
@@ -155,6 +163,8 @@ pub(crate) fn close_sockets(events: &mut Vec<Event>) {
 pub struct EngineConfig {
     /// The listening sockets; [`ListenerIndex`] counts them from 0.
     pub listeners: Vec<Listener>,
+    /// The sockets for datagrams; [`DatagramIndex`] counts them from 0.
+    pub datagram_sockets: Vec<DatagramSocket>,
     /// Wakes this engine: see [`Event::Wake`].
     pub waker: Waker,
     /// The limit of open connections, shared with other engines.
@@ -228,6 +238,24 @@ pub trait Ring {
 
     /// Closes with RST: for timeouts and abuse. Nothing may be armed on the socket.
     fn reset(&mut self, socket: Socket);
+
+    /// Starts to receive datagrams on a socket, which goes on until [`Ring::finish_datagrams`]. A
+    /// turn delivers a bounded number of them.
+    fn receive_datagrams(&mut self, socket: DatagramIndex);
+
+    /// Stops receiving for good: the datagrams in the kernel's queue at this moment are delivered,
+    /// then the socket is closed. Ends with [`Event::DatagramsFinished`]. Replies can be sent until
+    /// then.
+    fn finish_datagrams(&mut self, socket: DatagramIndex);
+
+    /// Space for the next reply to a datagram, [`REPLY_BYTES_MAX`](crate::REPLY_BYTES_MAX) long.
+    /// Its content is lost with the next `send`, `send_datagram` or turn.
+    fn datagram_buffer(&mut self) -> &mut [u8];
+
+    /// Sends the first `len` bytes of [`Ring::datagram_buffer`] to the sender of a datagram, from
+    /// the address that it was sent to, at the latest with the next turn. If that fails there is
+    /// one [`Event::DatagramUnsent`].
+    fn send_datagram(&mut self, to: &Datagram, len: usize);
 
     /// Submits what was queued, waits for at least one event if `wait`, and appends the events. New
     /// connections come last, so that established ones do not wait for them.

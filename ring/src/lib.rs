@@ -27,6 +27,8 @@
 
 mod buffers;
 mod connect;
+mod datagram;
+mod datagram_socket;
 mod epoll;
 mod event;
 mod inherit;
@@ -41,6 +43,10 @@ mod uring;
 mod waker;
 
 pub use buffers::{Pool, RecvBuf};
+pub use datagram::{
+    DATAGRAM_BUFFER_BYTES, DATAGRAM_BYTES_MAX, Datagram, DatagramIndex, REPLY_BYTES_MAX,
+};
+pub use datagram_socket::{DATAGRAM_QUEUE_BYTES, DatagramSocket};
 pub use epoll::Epoll;
 pub use event::{
     AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,

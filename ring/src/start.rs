@@ -40,6 +40,7 @@ impl SelectedEngine {
         }
         let trial = Waker::new().map_err(SetupError::Start).and_then(|waker| {
             Uring::probe(EngineConfig {
+                datagram_sockets: Vec::new(),
                 listeners: Vec::new(),
                 waker,
                 limit: Arc::new(ConnectionLimit::unlimited()),

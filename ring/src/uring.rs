@@ -37,6 +37,7 @@ use sqe::{
 
 use crate::buffers::{OwnedSend, Pool, Region};
 use crate::connect::{ConnectAddresses, new_socket};
+use crate::datagram::{Datagram, DatagramIndex};
 use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, close_sockets};
 use crate::limit::ConnectionLimit;
 use crate::listener_set::ListenerSet;
@@ -447,6 +448,16 @@ impl Ring for Uring {
         sys::set_linger_zero(socket.raw());
         self.push_close(socket.raw());
     }
+
+    fn receive_datagrams(&mut self, _socket: DatagramIndex) {}
+
+    fn finish_datagrams(&mut self, _socket: DatagramIndex) {}
+
+    fn datagram_buffer(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn send_datagram(&mut self, _to: &Datagram, _len: usize) {}
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
         self.turn_waiting(events, wait.into())

@@ -178,6 +178,22 @@ labels! {
         PeersOfTorrent = "max_peers_per_torrent",
     }
 
+    /// Why a datagram got no reply.
+    DatagramDrop {
+        /// It is no request of BEP 15: too short, or of an unknown action.
+        Malformed = "malformed",
+        /// It was longer than a request can be.
+        Truncated = "truncated",
+        /// Its connection id is not one of this tracker, or too old.
+        ConnectionId = "connection_id",
+        /// No reply can reach its source: no port, or no address of a single host.
+        Source = "source",
+        /// The rate limit of the client's address.
+        AddressRequests = "address_requests",
+        /// The kernel did not take the reply.
+        Unsent = "unsent",
+    }
+
     TransportKind {
         Http = "http",
         Https = "https",

@@ -142,6 +142,7 @@ impl Workers {
         let parts = WorkerParts {
             config: WorkerConfig {
                 listeners: listeners.len() as ListenerIndex,
+                datagram_sockets: 0,
                 tls_from: parts.tls_from as ListenerIndex,
                 tls_buffer_bytes: response_bytes,
                 timeouts: Timeouts {
@@ -264,6 +265,7 @@ impl WorkerThread {
     fn engine_config(&self, listeners: Vec<Listener>) -> EngineConfig {
         EngineConfig {
             listeners,
+            datagram_sockets: Vec::new(),
             waker: self.waker.clone(),
             limit: Arc::clone(self.parts.evictions.limit()),
             accepts_per_turn: ACCEPTS_PER_TURN_MAX,

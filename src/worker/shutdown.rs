@@ -14,6 +14,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn begin_shutdown(&mut self) {
         self.shutdown_at_s = Some(self.now_s.saturating_add(self.config.shutdown_s));
         self.listeners.drain(&mut self.ring);
+        self.finish_datagrams();
         self.slots.keys().into_iter().for_each(|key| self.note_unread(key));
         self.close_all_idle();
     }

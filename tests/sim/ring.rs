@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use annulus::limits::{UNREAD_BYTES_MAX, nearly_all};
 use annulus_ring::{ConnectionLimit, Event, Key, ListenerIndex, Pool, RecvMode, Ring, Socket};
+use annulus_ring::{Datagram, DatagramIndex};
 use annulus_swarm::Random;
 
 use super::client::{ClientScript, End, SimClient, Wire};
@@ -431,6 +432,16 @@ impl Ring for FakeRing {
         let link = self.give_away(socket);
         self.push(FakeOperation::Close { link, reset: true });
     }
+
+    fn receive_datagrams(&mut self, _socket: DatagramIndex) {}
+
+    fn finish_datagrams(&mut self, _socket: DatagramIndex) {}
+
+    fn datagram_buffer(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn send_datagram(&mut self, _to: &Datagram, _len: usize) {}
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
         self.flush();

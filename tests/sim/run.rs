@@ -122,6 +122,7 @@ fn build_limited(
     let tls = scripts.iter().any(|script| script.https);
     let config = WorkerConfig {
         listeners: LISTENERS,
+        datagram_sockets: 0,
         tls_from: TLS_FROM,
         tls_buffer_bytes: replies_bytes,
         timeouts: Timeouts { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },

@@ -194,9 +194,10 @@ impl Tracker {
         self.log.lines.lock().unwrap().0.join("\n")
     }
 
-    /// The first line of its log that contains `part`.
+    /// The first line of its log that contains `part`, which is waited for.
     #[track_caller]
     pub(crate) fn log_line(&self, part: &str) -> String {
+        self.assert_logged(part);
         let log = self.log();
         let line = log.lines().find(|line| line.contains(part));
         line.unwrap_or_else(|| panic!("no line with {part:?}:\n{log}")).to_owned()

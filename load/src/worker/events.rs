@@ -32,7 +32,11 @@ impl<R: Connect> LoadWorker<R> {
             }
             // The loop looks whether the run is to end.
             Event::Wake => {}
-            Event::Accepted { .. } | Event::AcceptEnded { .. } => debug_assert!(false),
+            Event::Accepted { .. }
+            | Event::AcceptEnded { .. }
+            | Event::Datagram(_)
+            | Event::DatagramUnsent { .. }
+            | Event::DatagramsFinished { .. } => debug_assert!(false),
         }
     }
 

@@ -115,6 +115,7 @@ pub(crate) fn run<K: EngineKind>(test: fn()) {
     let _alone = alone();
     let trial = EngineConfig {
         listeners: Vec::new(),
+        datagram_sockets: Vec::new(),
         waker: Waker::new().unwrap(),
         limit: Arc::new(ConnectionLimit::unlimited()),
         accepts_per_turn: 1,
@@ -219,6 +220,7 @@ impl<K: EngineKind> Bench<K> {
         let waker = Waker::new().unwrap();
         let ring = K::build(EngineConfig {
             listeners,
+            datagram_sockets: Vec::new(),
             waker: waker.clone(),
             limit,
             accepts_per_turn: shape.accepts_per_turn,
