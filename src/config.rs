@@ -22,7 +22,7 @@ pub use cluster::{
     ClusterConfig, ClusterLocations, Credentials, Secret, ServerEndpoint, ServerUrl,
 };
 pub use document::ConfigErrors;
-pub use value::{AccessMode, BadLines};
+pub use value::{AccessMode, BadLines, UdpListen};
 pub(crate) use value::{overlaps, widened};
 
 /// The default configuration as a file, with the meaning, the bounds and the reason of each key.
@@ -33,7 +33,7 @@ pub const DEFAULT_TOML: &str = include_str!("config/annulus.toml");
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// At least one unless there are some for HTTPS. Port 0 leaves the choice to the kernel.
+    /// At least one unless there are some for HTTPS or UDP. Port 0 leaves the choice to the kernel.
     #[serde(deserialize_with = "value::listen_addresses")]
     pub listen: Vec<ListenAddress>,
     /// 0: one per available core.
@@ -44,6 +44,7 @@ pub struct Config {
     pub swarms: SwarmLimits,
     pub connections: ConnectionsConfig,
     pub limits: ClientLimits,
+    pub udp: UdpConfig,
     pub tls: TlsConfig,
     pub access: AccessConfig,
     pub proxy: ProxyConfig,
@@ -66,6 +67,7 @@ impl Default for Config {
             swarms: SwarmLimits::default(),
             connections: ConnectionsConfig::default(),
             limits: ClientLimits::default(),
+            udp: UdpConfig::default(),
             tls: TlsConfig::default(),
             access: AccessConfig::default(),
             proxy: ProxyConfig::default(),
@@ -215,12 +217,20 @@ impl Default for ClientLimits {
     }
 }
 
+/// UDP (BEP 15), beside HTTP.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct UdpConfig {
+    #[serde(deserialize_with = "value::udp_listen")]
+    pub listen: UdpListen,
+}
+
 /// HTTPS, beside plain HTTP.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// None of them overlaps with [`Config::listen`].
-    #[serde(deserialize_with = "value::tcp_addresses")]
+    #[serde(deserialize_with = "value::ip_addresses")]
     pub listen: Vec<SocketAddr>,
     /// At least one if `listen` has any. The first is sent where no other matches the host name
     /// or the address. Several may be for one host, with keys of different kinds.
@@ -323,7 +333,7 @@ impl Default for PrivilegesConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct OperationsConfig {
     /// None of them overlaps with the addresses for clients.
-    #[serde(deserialize_with = "value::tcp_addresses")]
+    #[serde(deserialize_with = "value::ip_addresses")]
     pub listen: Vec<SocketAddr>,
 }
 

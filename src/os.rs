@@ -25,5 +25,5 @@ pub(crate) use process::{
 pub use sandbox::{Sandbox, SandboxReport};
 pub(crate) use signals::{Signal, Signals};
 pub use state_directory::StateDirectory;
-pub(crate) use systemd::{InheritedSocket, Notifier};
+pub(crate) use systemd::{InheritedSocket, Notifier, SocketKind};
 pub(crate) use unix_socket::SocketFile;

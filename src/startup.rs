@@ -6,6 +6,7 @@ mod reload;
 mod reload_thread;
 mod state;
 mod supervise;
+mod udp;
 mod workers;
 
 use std::net::SocketAddr;
@@ -13,7 +14,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
-use annulus_ring::{Listener, SelectedEngine, close_inherited_on_exec, steady_memory};
+use annulus_ring::{
+    DatagramSocket, Listener, SelectedEngine, close_inherited_on_exec, steady_memory,
+};
 use anyhow::{Context, anyhow, bail};
 
 use crate::access_list::SharedAccessList;
@@ -34,7 +37,7 @@ use listen::{BoundAddress, InheritedSockets, ListenOptions};
 use reload::{Reloader, load_access_list, load_tls, warn};
 use reload_thread::ReloadThread;
 use supervise::Supervisor;
-use workers::{Workers, WorkersParts};
+use workers::{SocketGroup, Workers, WorkersParts};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -78,10 +81,11 @@ struct Prepared<'c> {
 
 /// All listening sockets.
 struct Sockets {
-    /// One group for each worker, with those for HTTPS last.
-    groups: Vec<Vec<Listener>>,
+    /// One group for each worker.
+    groups: Vec<SocketGroup>,
     http: Vec<BoundAddress>,
     https: Vec<BoundAddress>,
+    udp: Vec<BoundAddress>,
     admin: Vec<(SocketAddr, OwnedFd)>,
 }
 
@@ -142,10 +146,11 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared<'_>> {
 /// The connections that all workers together may hold under the limit of open files.
 fn connections_max(config: &Config, workers: usize) -> anyhow::Result<usize> {
     let limit = raise_descriptor_limit();
-    let listeners = (config.listen.len() + config.tls.listen.len()) as u64;
+    let tcp = config.listen.len() + config.tls.listen.len();
+    let sockets = (tcp + udp::addresses_max(config)) as u64;
     // A thread that waits for a connection has the number of the next one reserved already.
     let admin = 2 * config.operations.listen.len() as u64;
-    let own = DESCRIPTORS_RESERVED + admin + workers as u64 * (DESCRIPTORS_PER_WORKER + listeners);
+    let own = DESCRIPTORS_RESERVED + admin + workers as u64 * (DESCRIPTORS_PER_WORKER + sockets);
     let possible = limit.saturating_sub(own);
     if possible == 0 {
         bail!(
@@ -170,26 +175,30 @@ fn open_sockets(
     sandbox: &Sandbox<'_>,
     workers: usize,
 ) -> anyhow::Result<Sockets> {
-    let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let options = |optional| ListenOptions { config, owner: sandbox.ids(), optional };
     let https = widened(&config.tls.listen);
     let optional = config.listen.len() > 1 || !https.is_empty();
-    let http = options(optional).listen(&config.listen, &mut inherited, &mut groups)?;
+    let http = options(optional).listen(&config.listen, &mut inherited, &mut listeners)?;
     let optional = https.len() > 1 || !http.is_empty();
-    let https = options(optional).listen(&https, &mut inherited, &mut groups)?;
+    let https = options(optional).listen(&https, &mut inherited, &mut listeners)?;
+    let mut datagrams: Vec<Vec<DatagramSocket>> = (0..workers).map(|_| Vec::new()).collect();
+    let udp = udp::open(config, (&http, &https), &mut inherited, &mut datagrams)?;
     let admin = widened(&config.operations.listen);
     let mut admin_group = [Vec::new()];
     let bound = options(admin.len() > 1).listen(&admin, &mut inherited, &mut admin_group)?;
     inherited.check_all_claimed()?;
     let admin_sockets = admin_group.into_iter().flatten().map(Listener::into_fd);
     let admin = bound.iter().filter_map(|bound| bound.address.tcp()).zip(admin_sockets).collect();
-    Ok(Sockets { groups, http, https, admin })
+    let groups = listeners.into_iter().zip(datagrams);
+    let groups = groups.map(|(listeners, datagrams)| SocketGroup { listeners, datagrams });
+    Ok(Sockets { groups: groups.collect(), http, https, udp, admin })
 }
 
 /// Starts all threads, and serves until a signal says to stop.
 fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let Prepared { signals, files, sockets, connections_max, .. } = prepared;
-    let Sockets { groups, http, https, admin } = sockets;
+    let Sockets { groups, http, https, udp, admin } = sockets;
     // The first thread, so that no other waits for the reader of the log.
     log::start_thread().context("cannot start the thread of the log")?;
     let clock = Clock::start();
@@ -215,7 +224,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let node = NodeConfig { config, servers: prepared.servers, state_age_s, clock };
     let cluster = start_cluster(node, &mut workers, access_list.as_deref())?;
     saver.iter().zip(&cluster).for_each(|(saver, link)| saver.set_cluster(link.view.clone()));
-    let status = log_listening(&http, &https);
+    let status = log_listening(&http, &https, &udp);
     let reload_health = Arc::<ReloadHealth>::default();
     let parts = StatsParts {
         info: static_info(config, &workers, connections_max),
@@ -262,10 +271,12 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
 }
 
 /// Logs all addresses for clients. Returns them as the status for the service manager.
-fn log_listening(http: &[BoundAddress], https: &[BoundAddress]) -> String {
+fn log_listening(http: &[BoundAddress], https: &[BoundAddress], udp: &[BoundAddress]) -> String {
     http.iter().for_each(|bound| bound.log(&[]));
     https.iter().for_each(|bound| bound.log(&["https"]));
+    udp.iter().for_each(|bound| bound.log(&["udp"]));
     let addresses = http.iter().chain(https).map(|bound| bound.address.to_string());
+    let addresses = addresses.chain(udp.iter().map(|bound| format!("{} (udp)", bound.address)));
     format!("listening on {}", addresses.collect::<Vec<String>>().join(", "))
 }
 

@@ -6,6 +6,7 @@ mod operations;
 mod privileges;
 mod proxy;
 mod tls;
+mod udp;
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -16,7 +17,7 @@ use annulus::config::{
     AccessConfig, AccessMode, BadLines, CertificateFiles, ClientLimits, ClusterConfig,
     ClusterLocations, Config, ConnectionsConfig, DEFAULT_TOML, KeyLocations, LogConfig,
     OperationsConfig, PrivilegesConfig, ProtocolConfig, ProxyConfig, Secret, StateConfig,
-    SwarmLimits, TlsConfig,
+    SwarmLimits, TlsConfig, UdpConfig, UdpListen,
 };
 use annulus::log::{Format, Level};
 use annulus_ring::EngineChoice;
@@ -153,7 +154,9 @@ fn every_key_sets_its_field() {
         key = \"node.key\"
         [state]
         file = \"swarms.state\"
-        interval = 108";
+        interval = 108
+        [udp]
+        listen = [\"[::1]:6969\", \"127.0.0.1:6972\"]";
     let mut expected = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6969".parse().unwrap()],
         workers: 3,
@@ -184,6 +187,12 @@ fn every_key_sets_its_field() {
             handshake_timeout_s: 15,
             send_timeout_s: 13,
             shutdown_timeout_s: 14,
+        },
+        udp: UdpConfig {
+            listen: UdpListen::Addresses(vec![
+                "[::1]:6969".parse().unwrap(),
+                "127.0.0.1:6972".parse().unwrap(),
+            ]),
         },
         tls: TlsConfig {
             listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:6970".parse().unwrap()],
@@ -323,7 +332,7 @@ fn unknown_names_get_a_suggestion() {
                 &[
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
-                     the tables are protocol, swarms, connections, limits, tls, access, proxy, \
+                     the tables are protocol, swarms, connections, limits, udp, tls, access, proxy, \
                      cluster, privileges, operations, state, log",
                 ],
             ),
@@ -801,6 +810,7 @@ fn perturbed(line: &str) -> Option<String> {
         "64" if key == "ipv6_prefix" => "56".to_string(),
         "\"off\"" => "\"allow\"".to_string(),
         "\"refuse\"" => "\"skip\"".to_string(),
+        "\"same\"" => "[\"127.0.0.1:4\", \"[::1]:4\"]".to_string(),
         path if path.starts_with('"') => "\"b\"".to_string(),
         "[]" => "[\"127.0.0.1:2\", \"[::1]:2\"]".to_string(),
         "[\"127.0.0.1:3001\"]" => "[\"127.0.0.1:3\", \"[::1]:3\"]".to_string(),

@@ -451,7 +451,9 @@ impl Ring for Uring {
 
     fn receive_datagrams(&mut self, _socket: DatagramIndex) {}
 
-    fn finish_datagrams(&mut self, _socket: DatagramIndex) {}
+    fn finish_datagrams(&mut self, socket: DatagramIndex) {
+        self.ready.push(Event::DatagramsFinished { socket });
+    }
 
     fn datagram_buffer(&mut self) -> &mut [u8] {
         &mut []

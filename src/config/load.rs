@@ -10,6 +10,7 @@ use super::document::{ConfigErrors, Constraint, Document, NumericKey};
 use super::value::{overlaps, widened};
 use super::{
     AccessMode, CertificateFiles, Config, DEFAULT_TOML, ServerEndpoint, ServerUrl, TlsConfig,
+    UdpListen,
 };
 
 use crate::limits::{
@@ -243,7 +244,7 @@ fn broken_cluster(config: &Config) -> Vec<Constraint> {
 
 /// Of keys that have addresses.
 fn broken_addresses(config: &Config) -> Vec<Constraint> {
-    let Config { listen, tls, proxy, operations, .. } = config;
+    let Config { listen, udp, tls, proxy, operations, .. } = config;
     let mut broken = Vec::new();
     let mut require = |holds: bool, key, because_of, must_be: &str| {
         if !holds {
@@ -251,7 +252,8 @@ fn broken_addresses(config: &Config) -> Vec<Constraint> {
         }
     };
     let https = widened(&tls.listen);
-    let holds = !listen.is_empty() || !https.is_empty();
+    let has_udp = matches!(&udp.listen, UdpListen::Addresses(addresses) if !addresses.is_empty());
+    let holds = !listen.is_empty() || !https.is_empty() || has_udp;
     require(holds, "listen", "tls.listen", "one address or more");
     for (key, own, because_of, others) in [
         ("tls.listen", &tls.listen, "listen", listen),

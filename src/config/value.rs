@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use annulus_ring::{EngineChoice, ListenAddress};
 use ipnet::IpNet;
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::addresses::is_public;
@@ -20,6 +21,8 @@ use crate::suggest::{did_you_mean, suggest};
 const ADDRESSES_FORM: &str =
     "a list of addresses with ports, like [\"0.0.0.0:3000\", \"[::]:3000\"]";
 const ADDRESS_FORM: &str = "an address with a port in quotes, like \"0.0.0.0:3000\"";
+const UDP_FORM: &str =
+    "\"same\", or a list of addresses with ports, like [\"0.0.0.0:3000\", \"[::]:3000\"]";
 const RANGES_FORM: &str =
     "a list of addresses and ranges, like [\"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\"]";
 const RANGE_FORM: &str = "an address or a range in quotes, like \"10.0.0.0/8\"";
@@ -45,6 +48,17 @@ pub enum BadLines {
     Refuse,
     /// Its other lines are used.
     Skip,
+}
+
+/// Where datagrams are received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum UdpListen {
+    /// At the TCP addresses of `listen` and their ports, but for those of `proxy.protocol_listen`:
+    /// load balancers stand before them, which pass TCP on.
+    #[default]
+    Same,
+    /// At these. None of them overlaps with another; with addresses for TCP they may.
+    Addresses(Vec<SocketAddr>),
 }
 
 /// Reads a string by `parse`. `form` completes "expected".
@@ -266,8 +280,8 @@ pub(super) fn header_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, 
     })
 }
 
-/// Addresses to listen on by TCP.
-pub(super) fn tcp_addresses<'de, D>(from: D) -> Result<Vec<SocketAddr>, D::Error>
+/// Addresses to listen on by IP.
+pub(super) fn ip_addresses<'de, D>(from: D) -> Result<Vec<SocketAddr>, D::Error>
 where
     D: Deserializer<'de>,
 {
@@ -278,6 +292,32 @@ where
              plain HTTP to it"
         )),
     })
+}
+
+/// `"same"`, or addresses to receive datagrams at.
+pub(super) fn udp_listen<'de, D: Deserializer<'de>>(from: D) -> Result<UdpListen, D::Error> {
+    struct UdpVisitor;
+
+    impl<'de> Visitor<'de> for UdpVisitor {
+        type Value = UdpListen;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(UDP_FORM)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<UdpListen, E> {
+            match text {
+                "same" => Ok(UdpListen::Same),
+                _ => Err(E::custom(format!("expected {UDP_FORM}"))),
+            }
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<UdpListen, A::Error> {
+            ip_addresses(SeqAccessDeserializer::new(list)).map(UdpListen::Addresses)
+        }
+    }
+
+    from.deserialize_any(UdpVisitor)
 }
 
 /// Addresses to listen on by TCP or by a Unix socket.

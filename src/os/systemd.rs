@@ -25,9 +25,35 @@ use crate::clock::Clock;
 /// The first descriptor that is passed; the others follow.
 const LISTEN_FDS_START: i32 = 3;
 
-/// A listening socket that another program has bound, and keeps when this one ends.
+/// What a passed socket receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketKind {
+    Connections,
+    Datagrams,
+}
+
+impl SocketKind {
+    /// The key of a .socket unit that makes one.
+    pub(crate) fn unit_key(self) -> &'static str {
+        match self {
+            SocketKind::Connections => "ListenStream=",
+            SocketKind::Datagrams => "ListenDatagram=",
+        }
+    }
+
+    /// What messages add to its address.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            SocketKind::Connections => "",
+            SocketKind::Datagrams => " (udp)",
+        }
+    }
+}
+
+/// A socket that another program has bound, and keeps when this one ends.
 #[derive(Debug)]
 pub(crate) struct InheritedSocket {
+    pub(crate) kind: SocketKind,
     pub(crate) address: ListenAddress,
     /// Under systemd the name of the unit or its `FileDescriptorName=`. May be empty.
     pub(crate) name: String,
@@ -54,16 +80,16 @@ impl InheritedSocket {
             let name = names.next().unwrap_or_default().to_owned();
             let socket = take_inherited(fd)
                 .map_err(|_| anyhow!("LISTEN_FDS={count}, but descriptor {fd} is not open"))?;
-            let address = address_of(&socket)
+            let (kind, address) = identify(&socket)
                 .map_err(|what| anyhow!("the descriptor {fd} that was passed ({name:?}) {what}"))?;
-            taken.push(InheritedSocket { address, name, socket });
+            taken.push(InheritedSocket { kind, address, name, socket });
         }
         Ok(taken)
     }
 }
 
-/// The address that a socket listens on, or why it cannot be served.
-fn address_of(socket: &OwnedFd) -> Result<ListenAddress, &'static str> {
+/// What a socket receives, and at which address, or why it cannot be served.
+fn identify(socket: &OwnedFd) -> Result<(SocketKind, ListenAddress), &'static str> {
     let address = getsockname(socket).ok().and_then(|address| {
         let path = || {
             let address = SocketAddrUnix::try_from(address.clone()).ok()?;
@@ -72,21 +98,27 @@ fn address_of(socket: &OwnedFd) -> Result<ListenAddress, &'static str> {
         };
         InetAddress::try_from(address.clone()).ok().map(ListenAddress::Tcp).or_else(path)
     });
-    let (Some(address), Ok(SocketType::STREAM)) = (address, socket_type(socket)) else {
-        return Err(
-            "is not a TCP socket, nor a Unix stream socket with a path: ListenStream= with \
-                    an address and a port, or a path, makes one",
-        );
+    let (kind, address) = match (socket_type(socket), address) {
+        (Ok(SocketType::STREAM), Some(address)) => (SocketKind::Connections, address),
+        (Ok(SocketType::DGRAM), Some(address)) if !address.is_unix() => {
+            (SocketKind::Datagrams, address)
+        }
+        _ => {
+            return Err("is not a TCP or UDP socket, nor a Unix stream socket with a path: \
+                        ListenStream= with an address and a port, or a path, makes one, and \
+                        ListenDatagram= with an address and a port");
+        }
     };
-    if !socket_acceptconn(socket).unwrap_or(false) {
+    if kind == SocketKind::Connections && !socket_acceptconn(socket).unwrap_or(false) {
         return Err("does not listen: with Accept=no in its .socket unit it does");
     }
     let any_v6 = address.tcp().is_some_and(|it| it.is_ipv6() && it.ip().is_unspecified());
     if any_v6 && !ipv6_v6only(socket).unwrap_or(false) {
         return Err("listens for IPv4 as well as IPv6, which are apart here: set \
-                    BindIPv6Only=ipv6-only in its .socket unit, and a ListenStream= for each");
+                    BindIPv6Only=ipv6-only in its .socket unit, and a ListenStream= or \
+                    ListenDatagram= for each");
     }
-    Ok(address)
+    Ok((kind, address))
 }
 
 /// How long to wait for a manager that does not read, where a wait is allowed.

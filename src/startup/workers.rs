@@ -10,8 +10,8 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use annulus_ring::{
-    Capabilities, ConnectionLimit, EngineChoice, EngineConfig, Epoll, Listener, ListenerIndex,
-    Ring, SelectedEngine, TaskWork, Uring, Waker,
+    Capabilities, ConnectionLimit, DatagramIndex, DatagramSocket, EngineChoice, EngineConfig,
+    Epoll, Listener, ListenerIndex, Ring, SelectedEngine, TaskWork, Uring, Waker,
 };
 use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 use anyhow::{Context, anyhow, bail};
@@ -48,6 +48,14 @@ pub(super) struct WorkersParts<'a> {
     pub(super) clock: Clock,
 }
 
+/// The sockets of one worker.
+#[derive(Default)]
+pub(super) struct SocketGroup {
+    /// Those for HTTPS are last.
+    pub(super) listeners: Vec<Listener>,
+    pub(super) datagrams: Vec<DatagramSocket>,
+}
+
 /// The running workers, and what they share.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<io::Result<()>>>,
@@ -64,10 +72,10 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker for each of `groups`, over these listeners.
+    /// Starts a worker for each of `groups`, over these sockets.
     pub(super) fn start(
         parts: &WorkersParts<'_>,
-        groups: Vec<Vec<Listener>>,
+        groups: Vec<SocketGroup>,
     ) -> anyhow::Result<Workers> {
         let WorkersParts { config, connections_max, .. } = parts;
         let count = groups.len();
@@ -87,8 +95,8 @@ impl Workers {
             wakers,
         };
         let (started, starts) = mpsc::channel();
-        for (index, listeners) in groups.into_iter().enumerate() {
-            let thread = workers.thread(parts, index, listeners);
+        for (index, sockets) in groups.into_iter().enumerate() {
+            let thread = workers.thread(parts, index, sockets);
             let started = started.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -117,7 +125,7 @@ impl Workers {
         &mut self,
         parts: &WorkersParts<'_>,
         index: usize,
-        listeners: Vec<Listener>,
+        sockets: SocketGroup,
     ) -> WorkerThread {
         let WorkersParts { config, engine, tls, clock, .. } = parts;
         let response_bytes = response_bytes_max(&config.protocol) + RESPONSE_BATCH_BYTES;
@@ -141,8 +149,8 @@ impl Workers {
         let proxy_listeners = proxy_listeners.fold(0, |bits, (at, is)| bits | u64::from(*is) << at);
         let parts = WorkerParts {
             config: WorkerConfig {
-                listeners: listeners.len() as ListenerIndex,
-                datagram_sockets: 0,
+                listeners: sockets.listeners.len() as ListenerIndex,
+                datagram_sockets: sockets.datagrams.len() as DatagramIndex,
                 tls_from: parts.tls_from as ListenerIndex,
                 tls_buffer_bytes: response_bytes,
                 timeouts: Timeouts {
@@ -164,7 +172,7 @@ impl Workers {
         };
         WorkerThread {
             parts,
-            listeners,
+            sockets,
             waker: self.wakers[index].clone(),
             send_buffer_bytes: match tls {
                 Some(_) => encrypted_bytes_max(response_bytes).max(FLIGHT_BYTES_MAX),
@@ -219,7 +227,7 @@ type Started = anyhow::Result<(EngineInfo, String)>;
 /// uses it.
 struct WorkerThread {
     parts: WorkerParts,
-    listeners: Vec<Listener>,
+    sockets: SocketGroup,
     waker: Waker,
     send_buffer_bytes: usize,
     clock: Clock,
@@ -234,10 +242,11 @@ impl WorkerThread {
     fn run(mut self, started: &Sender<Started>) -> io::Result<()> {
         let described = match self.why_epoll.take() {
             Some(described) => described,
-            None => match Uring::new(self.engine_config(Vec::new())) {
+            None => match Uring::new(self.engine_config(SocketGroup::default())) {
                 Ok(mut ring) => {
                     let capabilities = ring.capabilities();
-                    ring.add(mem::take(&mut self.listeners))?;
+                    let SocketGroup { listeners, datagrams } = mem::take(&mut self.sockets);
+                    ring.add(listeners, datagrams)?;
                     let engine = EngineInfo { name: "io_uring", tier: tier(&capabilities) };
                     return self.work(ring, (engine, capabilities.describe()), started);
                 }
@@ -249,8 +258,8 @@ impl WorkerThread {
                 Err(error) => format!("engine epoll, because {}", error.explain()),
             },
         };
-        let listeners = mem::take(&mut self.listeners);
-        match Epoll::new(self.engine_config(listeners)) {
+        let sockets = mem::take(&mut self.sockets);
+        match Epoll::new(self.engine_config(sockets)) {
             Ok(ring) => {
                 let engine = EngineInfo { name: "epoll", tier: "none" };
                 self.work(ring, (engine, described), started)
@@ -262,10 +271,10 @@ impl WorkerThread {
         }
     }
 
-    fn engine_config(&self, listeners: Vec<Listener>) -> EngineConfig {
+    fn engine_config(&self, sockets: SocketGroup) -> EngineConfig {
         EngineConfig {
-            listeners,
-            datagram_sockets: Vec::new(),
+            listeners: sockets.listeners,
+            datagram_sockets: sockets.datagrams,
             waker: self.waker.clone(),
             limit: Arc::clone(self.parts.evictions.limit()),
             accepts_per_turn: ACCEPTS_PER_TURN_MAX,

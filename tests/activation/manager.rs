@@ -13,6 +13,9 @@ use crate::support::tracker::{Engine, TIMEOUT, Tracker};
 const PASS: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; \
                     [ \"$WATCHDOG_PID\" != own ] || export WATCHDOG_PID=$$; exec \"$@\"";
 
+/// Other tests may have the ports of passed sockets for UDP.
+const WITHOUT_UDP: &str = "udp.listen = []\n";
+
 /// A service and its sockets.
 pub(crate) struct Service {
     pub(crate) config: String,
@@ -23,11 +26,12 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service of two workers that listen on these addresses, with these sockets.
+    /// A service of two workers that listen on these addresses, without UDP, with these sockets.
     pub(crate) fn new(engine: Engine, listen: &[SocketAddr], sockets: Vec<OwnedFd>) -> Service {
         let listen: Vec<String> = listen.iter().map(|address| format!("\"{address}\"")).collect();
         let (listen, engine) = (listen.join(", "), engine.name());
-        let config = format!("listen = [{listen}]\nengine = \"{engine}\"\nworkers = 2\n");
+        let config =
+            format!("listen = [{listen}]\nengine = \"{engine}\"\nworkers = 2\n{WITHOUT_UDP}");
         Service { config, sockets, environment: Vec::new() }
     }
 

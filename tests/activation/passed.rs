@@ -2,9 +2,9 @@
 
 use std::env::temp_dir;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
@@ -88,7 +88,7 @@ fn unix_sockets_are_served_and_kept(engine: Engine) {
     let address = format!("unix:{}", path.display());
     let mut service = Service::new(engine, &[address_of_any()], vec![listener.into()]);
     let listen = format!("listen = [\"{address}\", ");
-    service.config = service.config.replace("listen = [", &listen);
+    service.config = service.config.replacen("listen = [", &listen, 1);
     service.config += "[proxy]\nheader = \"X-Real-IP\"\n";
     for _ in 0..2 {
         let mut tracker = service.start(1);
@@ -156,9 +156,9 @@ fn a_socket_for_both_families_is_refused() {
 #[test]
 fn sockets_of_other_kinds_are_refused() {
     let (good, address) = socket();
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let service = Service::new(Engine::Epoll, &[address], vec![good, udp.into()]);
-    service.refused(&["descriptor 4", "second.socket", "not a TCP socket"]);
+    let (unix, _) = UnixDatagram::pair().unwrap();
+    let service = Service::new(Engine::Epoll, &[address], vec![good, unix.into()]);
+    service.refused(&["descriptor 4", "second.socket", "not a TCP or UDP socket"]);
 
     let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     deaf.bind(&address_of_any().into()).unwrap();

@@ -6,16 +6,21 @@ use rustix::io::Errno;
 
 use super::Uring;
 use super::sqe::poll_listener;
+use crate::datagram_socket::DatagramSocket;
 use crate::event::{AcceptEnd, Event, ListenerIndex};
 use crate::listener::Listener;
 use crate::listener_set::{AcceptState, WatchChange};
 
 impl Uring {
-    /// Adds listeners; their indices follow those of the existing ones.
+    /// Adds sockets; their indices follow those of the existing ones.
     ///
     /// # Errors
     /// A descriptor is not open.
-    pub fn add(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+    pub fn add(
+        &mut self,
+        listeners: Vec<Listener>,
+        _datagram_sockets: Vec<DatagramSocket>,
+    ) -> io::Result<()> {
         self.listeners.add(listeners)
     }
 
