@@ -1,5 +1,6 @@
 //! Zero-copy parser of BitTorrent tracker requests: HTTP heads (RFC 9112), announces (BEP 3,
-//! 7, 23, 52), scrapes (BEP 48), and the PROXY protocol that may stand before them.
+//! 7, 23, 52), scrapes (BEP 48), the PROXY protocol that may stand before them, and the datagrams
+//! of UDP (BEP 15, 41).
 //!
 //! Bytes in; a request and how many bytes it took, "not all there yet", or an error out:
 //!
@@ -22,8 +23,8 @@
 //!   wrong decides its error, whether or not more had arrived by then.
 //!
 //! Read `http.rs` for the head, `query.rs` for the parameters, `proxy.rs` for what a proxy may
-//! send ahead of both; `scan.rs` is what makes them quick and is the only file with `unsafe` in
-//! it.
+//! send ahead of both, and `datagram.rs` for UDP; `scan.rs` is what makes them quick and is the
+//! only file with `unsafe` in it.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -31,6 +32,7 @@
 extern crate std;
 
 mod address;
+mod datagram;
 mod decode;
 mod error;
 mod headers;
@@ -41,6 +43,11 @@ mod scan;
 mod target;
 
 pub use address::{Address, forwarded_ip};
+pub use datagram::{
+    DATAGRAM_HASHES_MAX, DATAGRAM_HEADER_BYTES, DatagramAction, DatagramAnnounce, DatagramError,
+    DatagramHashes, DatagramHeader, DatagramMistake, DatagramQuery, DatagramRequest, UrlData,
+    parse_datagram,
+};
 pub use error::Error;
 pub use headers::Headers;
 pub use http::{
