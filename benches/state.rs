@@ -83,7 +83,14 @@ impl Mix {
             false => CompactAddr::V4([a, b, c, d, 0x1a, 0xe1]),
         };
         let seeder = client.is_multiple_of(3);
-        AnnounceRequest { info_hash, peer, seeder, event: PeerEvent::None, numwant: NUMWANT }
+        AnnounceRequest {
+            info_hash,
+            peer,
+            seeder,
+            event: PeerEvent::None,
+            numwant: NUMWANT,
+            own_family_only: false,
+        }
     }
 }
 

@@ -217,6 +217,7 @@ impl Server {
                 Numwant::Default => self.protocol.default_numwant as u32,
                 Numwant::AtMost(number) => number.min(self.protocol.max_numwant as u32),
             },
+            own_family_only: false,
         };
         if let Some((ip, port)) = addresses.second {
             // The client's address of the other family: it gets no peers for it, and its completed

@@ -160,7 +160,14 @@ fn entries(peers: impl Iterator<Item = CompactAddr> + Clone) -> (Vec<u8>, u32) {
     for info_hash in [[1; 20], [9; 20]] {
         for peer in peers.clone() {
             let event = PeerEvent::None;
-            let request = AnnounceRequest { info_hash, peer, seeder: false, event, numwant: 0 };
+            let request = AnnounceRequest {
+                info_hash,
+                peer,
+                seeder: false,
+                event,
+                numwant: 0,
+                own_family_only: false,
+            };
             swarms.announce(&request, 0, &mut random, &mut sample);
         }
     }
@@ -360,7 +367,14 @@ fn a_stream_waits_for_its_joiner() {
         let mut info_hash = [1; 20];
         info_hash[..4].copy_from_slice(&(number / 20).to_be_bytes());
         let (peer, event) = (v4(number), PeerEvent::None);
-        let request = AnnounceRequest { info_hash, peer, seeder: false, event, numwant: 0 };
+        let request = AnnounceRequest {
+            info_hash,
+            peer,
+            seeder: false,
+            event,
+            numwant: 0,
+            own_family_only: false,
+        };
         swarms.announce(&request, 0, &mut random, &mut sample);
     }
     let mut node = node(&swarms);

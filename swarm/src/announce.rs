@@ -93,6 +93,7 @@ impl Swarms {
                 announcer: &request.peer,
                 announcer_row: stored.map(|stored| stored.row).ok(),
                 leechers_only: request.seeder && request.event != PeerEvent::Magnet,
+                own_family_only: request.own_family_only,
                 numwant: request.numwant,
             },
             random,

@@ -126,6 +126,8 @@ pub struct AnnounceRequest {
     pub event: PeerEvent,
     /// The most peers that the answer may name.
     pub numwant: u32,
+    /// Whether the answer names peers of the announcing peer's address family only.
+    pub own_family_only: bool,
 }
 
 /// The counts that a scrape reports for one torrent, over both address families; zeros for an

@@ -166,7 +166,8 @@ mod tests {
     fn announce(swarms: &Swarms, info_hash: InfoHash, port: u16, seeder: bool, event: PeerEvent) {
         let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(0));
         let peer = CompactAddr::new([10, 0, 0, 1].into(), port);
-        let a = AnnounceRequest { info_hash, peer, seeder, event, numwant: 0 };
+        let a =
+            AnnounceRequest { info_hash, peer, seeder, event, numwant: 0, own_family_only: false };
         swarms.announce(&a, 0, &mut random, &mut sample);
     }
 

@@ -74,14 +74,20 @@ impl Sample {
     /// Fills the sample with up to `numwant` of the peers that are useful to the announcer.
     pub(super) fn fill(&mut self, request: &SampleRequest<'_>, random: &mut Random) {
         self.clear();
-        let SampleRequest { peers, announcer_row, leechers_only, .. } = *request;
+        let SampleRequest { peers, announcer_row, leechers_only, own_family_only, .. } = *request;
         let numwant = request.numwant.min(self.max) as usize;
         let (row_v4, row_v6) = match request.announcer {
             CompactAddr::V4(_) => (announcer_row, None),
             CompactAddr::V6(_) => (None, announcer_row),
         };
-        let v4 = peers.v4().map(|rows| Eligible::new(rows, row_v4, leechers_only));
-        let v6 = peers.v6().map(|rows| Eligible::new(rows, row_v6, leechers_only));
+        let (wants_v4, wants_v6) = match request.announcer {
+            CompactAddr::V4(_) => (true, !own_family_only),
+            CompactAddr::V6(_) => (!own_family_only, true),
+        };
+        let v4 = peers.v4().filter(|_| wants_v4);
+        let v6 = peers.v6().filter(|_| wants_v6);
+        let v4 = v4.map(|rows| Eligible::new(rows, row_v4, leechers_only));
+        let v6 = v6.map(|rows| Eligible::new(rows, row_v6, leechers_only));
         let eligible_v4 = v4.as_ref().map_or(0, Eligible::len);
         let eligible_v6 = v6.as_ref().map_or(0, Eligible::len);
         let (count_v4, count_v6) = match request.announcer {
@@ -108,6 +114,8 @@ pub(super) struct SampleRequest<'a> {
     pub(super) announcer_row: Option<usize>,
     /// The announcer is a seeder, to which other seeders are of no use.
     pub(super) leechers_only: bool,
+    /// Peers of the other family are of no use.
+    pub(super) own_family_only: bool,
     pub(super) numwant: u32,
 }
 

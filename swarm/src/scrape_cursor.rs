@@ -156,7 +156,14 @@ mod tests {
     fn announce(swarms: &Swarms, info_hash: InfoHash, event: PeerEvent) {
         let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(0));
         let peer = CompactAddr::V4([10, 0, 0, 1, 0, 80]);
-        let a = AnnounceRequest { info_hash, peer, seeder: true, event, numwant: 0 };
+        let a = AnnounceRequest {
+            info_hash,
+            peer,
+            seeder: true,
+            event,
+            numwant: 0,
+            own_family_only: false,
+        };
         swarms.announce(&a, 0, &mut random, &mut sample);
     }
 

@@ -224,7 +224,14 @@ mod tests {
             };
             let seeder = random.below(2) == 0;
             let info_hash = info_hash(random.below(30));
-            let a = AnnounceRequest { info_hash, peer, seeder, event, numwant: 0 };
+            let a = AnnounceRequest {
+                info_hash,
+                peer,
+                seeder,
+                event,
+                numwant: 0,
+                own_family_only: false,
+            };
             let before = swarms.scrape(&info_hash);
             let after = swarms.announce(&a, now / 10, &mut random, &mut sample);
             completed += u64::from(after.downloaded.saturating_sub(before.downloaded));

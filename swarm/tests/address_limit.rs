@@ -45,6 +45,7 @@ impl AddressWorld {
             seeder,
             event: PeerEvent::None,
             numwant,
+            own_family_only: false,
         })
     }
 
@@ -68,6 +69,7 @@ impl AddressWorld {
             seeder: false,
             event: PeerEvent::Stopped,
             numwant: 0,
+            own_family_only: false,
         });
         peers.into_iter().collect()
     }

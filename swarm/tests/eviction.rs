@@ -39,7 +39,14 @@ fn request(torrent: u32, peer: u8, event: PeerEvent) -> AnnounceRequest {
         false => CompactAddr::V6([0x20, 1, 0xd, 0xb8, 0, 0, 0, peer, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]),
     };
     let info_hash = info_hash(torrent);
-    AnnounceRequest { info_hash, peer, seeder: event == PeerEvent::Completed, event, numwant: 10 }
+    AnnounceRequest {
+        info_hash,
+        peer,
+        seeder: event == PeerEvent::Completed,
+        event,
+        numwant: 10,
+        own_family_only: false,
+    }
 }
 
 impl EvictionWorld {

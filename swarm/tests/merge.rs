@@ -259,6 +259,7 @@ fn entries_do_not_undo_an_announce() {
                     seeder: false,
                     event: PeerEvent::None,
                     numwant: 0,
+                    own_family_only: false,
                 };
                 new.announce(&a, 30, &mut random, &mut sample);
             }

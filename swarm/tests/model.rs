@@ -233,7 +233,14 @@ impl Scenario {
                     for number in first..first + count {
                         let peer = endpoint(v6, number);
                         let info_hash = info_hash(torrent);
-                        let a = AnnounceRequest { info_hash, peer, seeder, event, numwant };
+                        let a = AnnounceRequest {
+                            info_hash,
+                            peer,
+                            seeder,
+                            event,
+                            numwant,
+                            own_family_only: false,
+                        };
                         world.announce(torrent, (v6, number), &a);
                     }
                 }
@@ -418,6 +425,7 @@ impl ModelWorld {
                     seeder: false,
                     event: PeerEvent::Stopped,
                     numwant: 0,
+                    own_family_only: false,
                 };
                 self.swarms.announce(&leaves, now, random, &mut self.sample);
                 swarm.peers.remove(&peer);

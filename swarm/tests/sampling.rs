@@ -41,6 +41,7 @@ impl Requester {
             seeder: false,
             event: PeerEvent::None,
             numwant,
+            own_family_only: false,
         };
         let mut requester = Requester {
             swarms: Swarms::new(config, RandomState::new()),

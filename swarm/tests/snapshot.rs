@@ -287,6 +287,7 @@ fn nothing_that_stays_is_missed_while_threads_announce() {
             seeder,
             event,
             numwant: 5,
+            own_family_only: false,
         };
         swarms.announce(&request, 5, random, &mut Sample::with_capacity(5));
     };

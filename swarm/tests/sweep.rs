@@ -36,6 +36,7 @@ fn announce(swarms: &Swarms, torrents: u32, peers: u32) {
             seeder: n % 2 == 0,
             event: PeerEvent::None,
             numwant: 0,
+            own_family_only: false,
         };
         swarms.announce(&request, 0, &mut random, &mut sample);
     }
@@ -173,7 +174,14 @@ fn peers_that_come_and_go_between_slices_do_not_hide_expired_ones() {
         ] {
             let peer = CompactAddr::V4(peer);
             let seeder = slice.is_multiple_of(2);
-            let a = AnnounceRequest { info_hash: [0; 20], peer, seeder, event, numwant: 0 };
+            let a = AnnounceRequest {
+                info_hash: [0; 20],
+                peer,
+                seeder,
+                event,
+                numwant: 0,
+                own_family_only: false,
+            };
             swarms.announce(&a, now, &mut random, &mut sample);
         }
         slice += 1;
@@ -216,6 +224,7 @@ fn concurrent_workers_keep_the_totals_right() {
                     seeder: event == PeerEvent::Completed,
                     event,
                     numwant: 30,
+                    own_family_only: false,
                 };
                 let now = step / 200;
                 let counts = swarms.announce(&a, now, &mut random, &mut sample);

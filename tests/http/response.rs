@@ -33,8 +33,14 @@ fn sample(v4: u16, v6: u16) -> Sample {
     let mut announce = |ip: IpAddr, port, numwant| {
         let peer = CompactAddr::new(ip, port);
         let event = PeerEvent::None;
-        let announcement =
-            AnnounceRequest { info_hash: [7; 20], peer, seeder: false, event, numwant };
+        let announcement = AnnounceRequest {
+            info_hash: [7; 20],
+            peer,
+            seeder: false,
+            event,
+            numwant,
+            own_family_only: false,
+        };
         swarms.announce(&announcement, 0, &mut random, &mut sample);
     };
     for peer in 0..v4 {

@@ -32,6 +32,7 @@ fn swarms() -> Arc<Swarms> {
             seeder: true,
             event: PeerEvent::None,
             numwant: 0,
+            own_family_only: false,
         };
         let (mut random, mut sample) = (Random::seeded(0), Sample::with_capacity(0));
         swarms.announce(&request, 0, &mut random, &mut sample);

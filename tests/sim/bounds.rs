@@ -385,6 +385,7 @@ fn fill(swarms: &Swarms) {
             seeder: torrent % 2 == 0,
             event: PeerEvent::None,
             numwant: 0,
+            own_family_only: false,
         };
         swarms.announce(&announcement, 0, &mut random, &mut sample);
     }

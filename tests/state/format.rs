@@ -42,6 +42,7 @@ fn swarms(announces: &[(u8, u16, bool)], now: u32) -> Swarms {
             seeder,
             event: if seeder { PeerEvent::Completed } else { PeerEvent::None },
             numwant: 0,
+            own_family_only: false,
         };
         swarms.announce(&request, now, &mut random, &mut sample);
     }

@@ -20,6 +20,7 @@ pub fn announce_request(torrent: u32, client: u32, numwant: u32) -> AnnounceRequ
         seeder: client.is_multiple_of(3),
         event: PeerEvent::None,
         numwant,
+        own_family_only: false,
     }
 }
 

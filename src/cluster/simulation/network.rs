@@ -220,7 +220,8 @@ impl SimulatedNetwork {
     pub(super) fn announce(&mut self, number: usize, record: &PeerRecord) {
         let NodePlace::Up(node) = &mut self.places[number] else { return };
         let &PeerRecord { info_hash, peer, seeder, event } = record;
-        let request = AnnounceRequest { info_hash, peer, seeder, event, numwant: 0 };
+        let request =
+            AnnounceRequest { info_hash, peer, seeder, event, numwant: 0, own_family_only: false };
         let now_s = node.now_s(self.now_ms);
         node.swarms.announce(&request, now_s, &mut self.random, &mut self.sample);
         PeerRecord::of(&request).encode(&mut node.outbox);

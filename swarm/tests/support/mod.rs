@@ -149,7 +149,14 @@ impl World {
         seeder: bool,
         event: PeerEvent,
     ) -> TorrentCounts {
-        let a = AnnounceRequest { info_hash: info_hash(torrent), peer, seeder, event, numwant: 0 };
+        let a = AnnounceRequest {
+            info_hash: info_hash(torrent),
+            peer,
+            seeder,
+            event,
+            numwant: 0,
+            own_family_only: false,
+        };
         self.swarms.announce(&a, self.now, &mut self.random, &mut self.sample)
     }
 
