@@ -100,6 +100,8 @@ enum ProxyHeader {
 /// One client's connection.
 pub struct Connection {
     session: Option<Box<TlsSession>>,
+    /// Whether there is a session, which is taken out while it processes bytes.
+    tls: bool,
     /// Received but not answered: an incomplete PROXY header with all that follows it, an
     /// unfinished request, or requests that wait for room.
     pending: BufferedBytes,
@@ -129,6 +131,7 @@ impl Connection {
     ) -> Connection {
         let time_s = if session.is_some() { timeouts.handshake_s } else { timeouts.header_s };
         Connection {
+            tls: session.is_some(),
             session: session.map(Box::new),
             pending: BufferedBytes::default(),
             seen: 0,
@@ -346,7 +349,7 @@ impl Connection {
                     if handler.is_closing() {
                         head.keep_alive &= more || begins_with_request(&rest[consumed.get()..]);
                     }
-                    let response = handler.answer(self.peer, &head, out);
+                    let response = handler.answer(self.peer, self.tls, &head, out);
                     batch.consumed += consumed.get();
                     batch.written += response.len;
                     if response.disposition != Disposition::KeepAlive {

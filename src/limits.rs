@@ -310,8 +310,12 @@ pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 pub const REQUEST_BURST_S: u32 = 10;
 
 /// Rejected requests of an address that are answered in one second; connections after them are
-/// reset. Several clients may share an address and should learn why; one that floods does not read.
+/// reset, and datagrams dropped. Several clients may share an address and should learn why; one that floods does not read.
 pub const REJECTIONS_ANSWERED_PER_S: u16 = 4;
+
+/// Seconds for which connection ids of UDP are given out that are alike. A client uses one for a
+/// minute (BEP 15), and it is good for two to three times as long.
+pub const CONNECTION_ID_WINDOW_S: u32 = 60;
 
 /// Minutes after which a client that exceeded its rate limit may try again.
 pub const REFUSED_RETRY_MINUTES: u32 = 5;

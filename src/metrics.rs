@@ -17,7 +17,7 @@ use labels::{
     RequestType, Resumption, TlsVersion, TransportKind, Unstored, WaitingFor,
 };
 
-pub type RequestKey = ((RequestType, AddressFamily), RequestOutcome);
+pub type RequestKey = ((RequestType, TransportKind), (AddressFamily, RequestOutcome));
 pub type AcceptKey = (TransportKind, AddressFamily);
 pub type HandshakeKey = (TlsVersion, Resumption);
 

@@ -6,7 +6,7 @@
 //! has a [`RateLimiter`] on it, which logs what it rejects. Without limits there is neither.
 //!
 //! Two events are charged: a connection as soon as its client is known ([`RateLimiter::admit`]),
-//! and a request or what should have been one ([`RateLimiter::serves`]). An admitted connection
+//! and a request or what should have been one ([`RateLimiter::charge`]). An admitted connection
 //! holds a [`ConnectionPermit`] until it is closed.
 
 mod client_table;
@@ -15,7 +15,7 @@ mod token_bucket;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use client_table::{ClientTable, ConnectionPermit, LimitExceeded, RateLimitConfig};
+pub use client_table::{Charge, ClientTable, ConnectionPermit, LimitExceeded, RateLimitConfig};
 
 use crate::log::WarningLimiter;
 
@@ -65,13 +65,13 @@ impl RateLimiter {
         admitted
     }
 
-    /// Charges a request of `client` at second `now_s`. Returns whether it is to be served.
-    pub fn serves(&mut self, client: IpAddr, now_s: u32) -> bool {
-        let served = self.clients.charge(client, now_s);
-        if !served {
+    /// Charges a request of `client` at second `now_s`.
+    pub fn charge(&mut self, client: IpAddr, now_s: u32) -> Charge {
+        let charge = self.clients.charge(client, now_s);
+        if charge != Charge::Served {
             self.log_rejected_request(client, now_s);
         }
-        served
+        charge
     }
 
     /// An admitted connection is closed.

@@ -4,6 +4,7 @@
 //! Every body is sorted bencode without trailing bytes (BEP 3), with an exact Content-Length and
 //! never chunked: every BitTorrent client can read that.
 
+pub mod datagram;
 mod writer;
 
 use std::net::IpAddr;

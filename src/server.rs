@@ -1,40 +1,45 @@
 //! One request to one response: read this first.
 //!
-//! [`Server::answer`] decides what a request is; [`Server::announce`] and [`Server::scrape`] are
-//! what the program is for. `error_response` has a response for every error. Nothing here does
-//! I/O or reads a clock: the worker sets the time once a turn.
+//! [`Server::answer`] decides what a request by HTTP is, [`Server::answer_datagram`] what one by UDP
+//! is. Both come to [`Server::serve_announce`] and [`Server::count_torrent`], which are what the
+//! program is for. `error_response` has a response for every error. Nothing here does I/O or reads
+//! a clock: the worker sets the time once a turn.
 
+mod connection_id;
 mod datagram;
 mod error_response;
 mod external_addresses;
+mod serve;
 
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use annulus_parser::{
-    Announce, AnnounceEvent, Head, Method, Numwant, Query, Target, Version, asks_for_head,
-    parse_announce, scrape_hashes,
+    Announce, Head, Method, Query, Target, Version, asks_for_head, parse_announce, scrape_hashes,
 };
 
+pub use connection_id::ConnectionIds;
+use connection_id::IdWindow;
 use external_addresses::ExternalAddresses;
+use serve::{AnnounceParts, PeerAddresses};
 
-use crate::access_list::{AccessListCache, serves};
+use crate::access_list::AccessListCache;
 use crate::addresses::is_unreachable;
-use crate::cluster::{PeerRecord, WorkerOutbox};
+use crate::cluster::WorkerOutbox;
 use crate::config::ProtocolConfig;
 use crate::connection::{Disposition, Handler, RequestError, Response};
-use crate::limits::{FULL_SCRAPES_MAX, INTERVAL_SPREAD_PERCENT, RESPONSE_BYTES_MAX};
+use crate::limits::{FULL_SCRAPES_MAX, RESPONSE_BYTES_MAX};
 use crate::metrics::Counters;
 use crate::metrics::labels::{
-    AddressFamily, FailureReason, RefusalReason, Rejection, RequestOutcome, RequestType, Unstored,
+    AddressFamily, FailureReason, RefusalReason, Rejection, RequestOutcome, RequestType,
+    TransportKind,
 };
 use crate::proxy::{Forwarded, UnknownClient};
-use crate::rate_limit::{ConnectionPermit, LimitExceeded, RateLimiter};
-use crate::response::{self, AnnounceResponse, Intervals, ResponseOptions, Status};
+use crate::rate_limit::{Charge, ConnectionPermit, LimitExceeded, RateLimiter};
+use crate::response::{self, AnnounceResponse, ResponseOptions, Status};
 use annulus_swarm::{
-    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, Random, Replaced, Sample,
-    ScrapeCursor, Swarms, Sweep, SweepStatus, TorrentCounts,
+    InfoHash, Random, Sample, ScrapeCursor, Swarms, Sweep, SweepStatus, TorrentCounts,
 };
 
 /// Torrents in one chunk of a full scrape.
@@ -47,6 +52,8 @@ pub struct ServerParts {
     pub protocol: ProtocolConfig,
     /// Of the random choices: peers in a response, and intervals.
     pub seed: u64,
+    /// The same for all workers.
+    pub connection_ids: ConnectionIds,
     /// Trusted proxies that name the client in a header of each request.
     pub forwarded: Option<Forwarded>,
     pub access_list: Option<AccessListCache>,
@@ -63,6 +70,7 @@ impl ServerParts {
             swarms,
             protocol,
             seed,
+            connection_ids: ConnectionIds::new([seed, seed]),
             forwarded: None,
             access_list: None,
             rate_limiter: None,
@@ -88,6 +96,9 @@ pub struct Server {
     /// Full scrapes that are being sent.
     full_scrapes: usize,
     now_s: u32,
+    connection_ids: ConnectionIds,
+    /// The window of `now_s`.
+    id_window: IdWindow,
     closing: bool,
     counters: Arc<Counters>,
     /// Of the request at hand.
@@ -97,7 +108,13 @@ pub struct Server {
 }
 
 impl Handler for Server {
-    fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Response {
+    fn answer(
+        &mut self,
+        peer: Option<IpAddr>,
+        tls: bool,
+        head: &Head<'_>,
+        out: &mut [u8],
+    ) -> Response {
         let options = ResponseOptions {
             http10: head.version == Version::Http10,
             keep_alive: head.keep_alive,
@@ -139,9 +156,8 @@ impl Handler for Server {
                 respond(self.page(target, closing, out), closing)
             }
         };
-        let key = ((request_type, AddressFamily::of(source)), self.outcome);
-        self.counters.requests.add(key);
-        self.answered += 1;
+        let transport = if tls { TransportKind::Https } else { TransportKind::Http };
+        self.count_request(request_type, transport, source);
         response
     }
 
@@ -198,38 +214,20 @@ impl Server {
             Ok(announce) => announce,
             Err(error) => return self.reject(error, options, out),
         };
-        if !self.serves(&announce.info_hash) {
-            return self.reject(RefusalReason::TorrentNotServed, options, out);
-        }
-        let addresses = self.peer_addresses(peer, &announce);
-        let (ip, port) = addresses.first;
-        if is_unreachable(ip) {
-            return self.reject(RefusalReason::ClientUnreachable, options, out);
-        }
-        let stopped = announce.event == AnnounceEvent::Stopped;
-        let request = AnnounceRequest {
+        let counts = self.serve_announce(&AnnounceParts {
             info_hash: announce.info_hash,
-            peer: CompactAddr::new(ip, port),
-            seeder: announce.left == Some(0),
-            event: peer_event(&announce),
-            numwant: match announce.numwant {
-                _ if stopped => 0,
-                Numwant::Default => self.protocol.default_numwant as u32,
-                Numwant::AtMost(number) => number.min(self.protocol.max_numwant as u32),
-            },
+            addresses: self.peer_addresses(peer, &announce),
+            event: announce.event,
+            left: announce.left,
+            downloaded: announce.downloaded,
+            numwant: announce.numwant,
+            peers_max: u32::MAX,
             own_family_only: false,
+        });
+        let counts = match counts {
+            Ok(counts) => counts,
+            Err(refusal) => return self.reject(refusal, options, out),
         };
-        if let Some((ip, port)) = addresses.second {
-            // The client's address of the other family: it gets no peers for it, and its completed
-            // download is counted once.
-            let event = if stopped { PeerEvent::Stopped } else { PeerEvent::None };
-            let peer = CompactAddr::new(ip, port);
-            self.store(&AnnounceRequest { peer, event, numwant: 0, ..request });
-        }
-        let counts = self.store(&request);
-        if let Some(external) = &mut self.external_addresses {
-            external.translate(ip, &request.peer, &mut self.sample);
-        }
         let response = AnnounceResponse {
             counts,
             external: peer,
@@ -238,28 +236,6 @@ impl Server {
             compact: announce.compact,
         };
         response::announce(out, options, &response)
-    }
-
-    /// Stores a peer, and draws the peers of the response into the sample.
-    fn store(&mut self, request: &AnnounceRequest) -> TorrentCounts {
-        let counts = self.swarms.announce(request, self.now_s, &mut self.random, &mut self.sample);
-        if let Some(full) = self.sample.capacity_error() {
-            self.counters.unstored.add(match full {
-                CapacityError::Torrents => Unstored::Torrents,
-                CapacityError::Peers => Unstored::Peers,
-                CapacityError::PeersPerTorrent => Unstored::PeersOfTorrent,
-            });
-        } else if let Some(outbox) = &mut self.outbox
-            && !outbox.add(&PeerRecord::of(request))
-        {
-            self.counters.records_dropped.add(1);
-        }
-        match self.sample.replaced() {
-            Some(Replaced::Peer) => self.counters.peers_replaced.add(1),
-            Some(Replaced::Torrent) => self.counters.torrents_replaced.add(1),
-            None => {}
-        }
-        counts
     }
 
     /// The addresses that an announce registers: the one it came from, unless clients may name
@@ -284,8 +260,7 @@ impl Server {
         PeerAddresses { first, second }
     }
 
-    /// Answers a scrape of some torrents (BEP 48). Torrents that are unknown or not served have
-    /// zeros: libtorrent takes a missing one for an error.
+    /// Answers a scrape of some torrents (BEP 48).
     fn scrape(&mut self, query: Query<'_>, options: ResponseOptions, out: &mut [u8]) -> Response {
         self.torrents.clear();
         for info_hash in scrape_hashes(query) {
@@ -309,9 +284,7 @@ impl Server {
         self.torrents.dedup_by_key(|&mut (info_hash, _)| info_hash);
         for at in 0..self.torrents.len() {
             let (info_hash, _) = self.torrents[at];
-            if self.serves(&info_hash) {
-                self.torrents[at].1 = self.swarms.scrape(&info_hash);
-            }
+            self.torrents[at].1 = self.count_torrent(&info_hash);
         }
         respond(response::scrape(out, options, &self.torrents), options)
     }
@@ -384,6 +357,8 @@ impl Server {
             protocol,
             full_scrapes: 0,
             now_s: 0,
+            connection_ids: parts.connection_ids,
+            id_window: IdWindow::at(0),
             closing: false,
             counters: parts.counters,
             outcome: RequestOutcome::Answered,
@@ -398,6 +373,7 @@ impl Server {
     /// Sets the time, in seconds since the start of the process.
     pub fn set_now(&mut self, now_s: u32) {
         self.now_s = now_s;
+        self.id_window = IdWindow::at(now_s);
     }
 
     /// Sets whether connections close with the response to the last request received so far.
@@ -444,15 +420,17 @@ impl Server {
         mem::take(&mut self.answered)
     }
 
-    fn serves(&self, info_hash: &InfoHash) -> bool {
-        serves(self.access_list.as_ref(), info_hash)
-    }
-
     /// Charges a request to its client; whether that is within its limit. A proxy at a Unix socket
     /// has no address and no limit.
     fn charge_request(&mut self, client: Option<IpAddr>) -> bool {
         let (Some(limiter), Some(client)) = (&mut self.rate_limiter, client) else { return true };
-        limiter.serves(client, self.now_s)
+        limiter.charge(client, self.now_s) == Charge::Served
+    }
+
+    /// Charges a request by UDP to its client.
+    fn charge_datagram(&mut self, client: IpAddr) -> Charge {
+        let Some(limiter) = &mut self.rate_limiter else { return Charge::Served };
+        limiter.charge(client, self.now_s)
     }
 
     fn count_failure(&mut self, failure: FailureReason) {
@@ -460,33 +438,23 @@ impl Server {
         self.outcome = RequestOutcome::Failed;
     }
 
-    fn intervals(&mut self) -> Intervals {
-        let interval_s = self.protocol.interval_s;
-        let spread = self.random.below(interval_s * INTERVAL_SPREAD_PERCENT / 100 + 1);
-        Intervals { interval_s: interval_s + spread, min_interval_s: self.protocol.min_interval_s }
+    /// Counts the request at hand, which is answered.
+    #[inline]
+    fn count_request(
+        &mut self,
+        request_type: RequestType,
+        transport: TransportKind,
+        client: Option<IpAddr>,
+    ) {
+        let family = AddressFamily::of(client);
+        self.counters.requests.add(((request_type, transport), (family, self.outcome)));
+        self.answered += 1;
     }
 }
 
 /// How far a full scrape has come.
 pub struct FullScrape {
     cursor: ScrapeCursor,
-}
-
-/// The addresses that one announce registers, of one family each.
-struct PeerAddresses {
-    first: (IpAddr, u16),
-    second: Option<(IpAddr, u16)>,
-}
-
-fn peer_event(announce: &Announce<'_>) -> PeerEvent {
-    match announce.event {
-        AnnounceEvent::Stopped => PeerEvent::Stopped,
-        AnnounceEvent::Completed => PeerEvent::Completed,
-        AnnounceEvent::Started if announce.left == Some(0) && announce.downloaded == Some(0) => {
-            PeerEvent::Magnet
-        }
-        AnnounceEvent::Started | AnnounceEvent::None => PeerEvent::None,
-    }
 }
 
 /// The most bytes that any response takes with this configuration, headers included.

@@ -109,7 +109,7 @@ fn requests(counters: &Counters) -> impl Serialize {
         announces: requests(RequestType::Announce),
         scrapes: requests(RequestType::Scrape),
         pages: requests(RequestType::Page),
-        failed: counters.requests.sum(|(_, outcome)| outcome == RequestOutcome::Failed),
+        failed: counters.requests.sum(|(_, (_, outcome))| outcome == RequestOutcome::Failed),
         failures: &counters.failures,
     }
 }

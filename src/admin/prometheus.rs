@@ -57,10 +57,10 @@ fn write_program(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
 fn write_requests(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     let counters = &snapshot.counters;
     text.counter(
-        "annulus_requests_total Requests answered, by what they ask for, by the client's address \
-         family, and by whether they succeeded.",
+        "annulus_requests_total Requests answered, by what they ask for, by transport, by the client's \
+         address family, and by whether they succeeded.",
     )
-    .by(&["kind", "family", "outcome"], &counters.requests);
+    .by(&["kind", "transport", "family", "outcome"], &counters.requests);
     text.counter(
         "annulus_failures_total Failed requests, and input rejected because it was no complete \
          request, by reason.",

@@ -30,8 +30,14 @@ pub trait Handler {
 
     /// Answers a request of the client at `peer` into `out`, which has room for
     /// [`Handler::response_bytes_max`]. `None` is a proxy at a Unix socket that has not named its
-    /// client by the PROXY protocol.
-    fn answer(&mut self, peer: Option<IpAddr>, head: &Head<'_>, out: &mut [u8]) -> Response;
+    /// client by the PROXY protocol. `tls`: the request came by HTTPS.
+    fn answer(
+        &mut self,
+        peer: Option<IpAddr>,
+        tls: bool,
+        head: &Head<'_>,
+        out: &mut [u8],
+    ) -> Response;
 
     /// Answers `received`, which cannot be served; the connection closes afterwards.
     fn refuse(

@@ -86,6 +86,8 @@ labels! {
     }
 
     RequestType {
+        /// A request for a connection id, by UDP only.
+        Connect = "connect",
         Announce = "announce",
         Scrape = "scrape",
         /// Anything else.
@@ -136,6 +138,8 @@ labels! {
         /// The rate limit of the client's address.
         TooManyRequests = "address_requests",
         NotFound = "not_found",
+        /// A datagram with an action that is none of BEP 15.
+        ActionUnknown = "action_unknown",
     }
 
     /// Why a connection was reset before it got a response.
@@ -197,6 +201,7 @@ labels! {
     TransportKind {
         Http = "http",
         Https = "https",
+        Udp = "udp",
     }
 
     TlsVersion {

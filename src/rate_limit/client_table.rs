@@ -73,6 +73,16 @@ pub enum LimitExceeded {
     Requests,
 }
 
+/// What came of charging a request to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    Served,
+    /// The client is over its limit.
+    Rejected,
+    /// The same, and it was told often enough in this second.
+    RejectedOften,
+}
+
 /// The state of all addresses.
 #[derive(Debug)]
 pub struct ClientTable {
@@ -162,16 +172,22 @@ impl ClientTable {
         Ok(ConnectionPermit { set, tag })
     }
 
-    /// See [`RateLimiter::serves`](super::RateLimiter::serves).
-    pub fn charge(&self, client: IpAddr, now_s: u32) -> bool {
+    /// See [`RateLimiter::charge`](super::RateLimiter::charge).
+    pub fn charge(&self, client: IpAddr, now_s: u32) -> Charge {
         if !self.rate.is_limited() {
-            return true;
+            return Charge::Served;
         }
-        let Some((set, tag)) = self.locate(client) else { return true };
+        let Some((set, tag)) = self.locate(client) else { return Charge::Served };
         let mut entries = self.sets[set as usize].lock();
-        let Some(client) = find_or_replace(tag, now_s, &mut entries) else { return true };
+        let Some(client) = find_or_replace(tag, now_s, &mut entries) else {
+            return Charge::Served;
+        };
         client.refill(self.rate, now_s);
-        client.charge(self.rate)
+        match client.charge(self.rate) {
+            true => Charge::Served,
+            false if client.rejected > REJECTIONS_ANSWERED_PER_S => Charge::RejectedOften,
+            false => Charge::Rejected,
+        }
     }
 
     /// Takes back the permit of a closed connection.

@@ -48,11 +48,7 @@ impl Server {
     ) -> usize {
         let failure = failure.into();
         self.count_failure(failure);
-        let response = match failure {
-            FailureReason::Malformed(error) => parse_error_response(error),
-            FailureReason::Refusal(refusal) => self.refusal_response(refusal),
-        };
-        match response {
+        match self.error_response(failure) {
             ErrorResponse::Failure(reason, retry) => {
                 response::failure(out, options, &reason, self.intervals(), retry)
             }
@@ -60,6 +56,22 @@ impl Server {
                 let closing = ResponseOptions { keep_alive: false, ..options };
                 response::message(out, closing, status, text)
             }
+        }
+    }
+
+    fn error_response(&self, failure: FailureReason) -> ErrorResponse {
+        match failure {
+            FailureReason::Malformed(error) => parse_error_response(error),
+            FailureReason::Refusal(refusal) => self.refusal_response(refusal),
+        }
+    }
+
+    /// The text of the response to a failure, of at most
+    /// [`MESSAGE_BYTES_MAX`](response::MESSAGE_BYTES_MAX).
+    pub(super) fn failure_text(&self, failure: FailureReason) -> Cow<'static, str> {
+        match self.error_response(failure) {
+            ErrorResponse::Failure(reason, _) => reason,
+            ErrorResponse::Close(_, text) => text.trim_ascii_end().into(),
         }
     }
 
@@ -130,15 +142,17 @@ impl Server {
         let bound = format!("the request line is longer than {REQUEST_LINE_BYTES_MAX} bytes");
         let reason = match target_so_far(&received[..received.len().min(HEAD_BYTES_MAX)]) {
             Some(Target::Announce(_)) => bound,
-            Some(Target::Scrape(_)) => format!("{bound}: {}", self.scrape_bound()),
+            Some(Target::Scrape(_)) => format!("{bound}: {}", self.scrape_bound(usize::MAX)),
             Some(Target::Other(_)) | None => return self.reject(failure, options, out),
         };
         self.count_failure(failure.into());
         response::failure(out, options, &reason, self.intervals(), RetryIn::Never)
     }
 
-    fn scrape_bound(&self) -> String {
-        format!("a scrape may ask for {} torrents at most", self.protocol.max_scrape_torrents)
+    /// What is said of scrapes with more torrents than are configured, or than `torrents_max`.
+    pub(super) fn scrape_bound(&self, torrents_max: usize) -> String {
+        let torrents_max = torrents_max.min(self.protocol.max_scrape_torrents);
+        format!("a scrape may ask for {torrents_max} torrents at most")
     }
 
     fn refusal_response(&self, refusal: RefusalReason) -> ErrorResponse {
@@ -161,7 +175,9 @@ impl Server {
                 "nobody can reach a peer at the address that this request came from",
                 ADDRESS_RETRY,
             ),
-            RefusalReason::ScrapeTooLarge => return Failure(self.scrape_bound().into(), Never),
+            RefusalReason::ScrapeTooLarge => {
+                return Failure(self.scrape_bound(usize::MAX).into(), Never);
+            }
             RefusalReason::FullScrapeOff => {
                 ("scrape: info_hash is missing, and full scrapes are off", Never)
             }
@@ -172,6 +188,9 @@ impl Server {
                 "too many requests come from your address: try again later",
                 Minutes(REFUSED_RETRY_MINUTES),
             ),
+            RefusalReason::ActionUnknown => {
+                ("the action is unknown: connect, announce and scrape are all there is", Never)
+            }
             RefusalReason::Truncated => {
                 return Close(BadRequest, "The request ended before it was whole.\n");
             }

@@ -29,7 +29,7 @@ use crate::log;
 use crate::metrics::Counters;
 use crate::proxy::{Forwarded, ProxyProtocol};
 use crate::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
-use crate::server::{Server, ServerParts, response_bytes_max};
+use crate::server::{ConnectionIds, Server, ServerParts, response_bytes_max};
 use crate::tls::{TlsContext, encrypted_bytes_max};
 use crate::worker::{EvictionCoordinator, Timeouts, Worker, WorkerConfig, WorkerParts};
 
@@ -65,6 +65,7 @@ pub(super) struct Workers {
     pub(super) stop: Arc<AtomicBool>,
     evictions: Arc<EvictionCoordinator>,
     clients: Option<Arc<ClientTable>>,
+    connection_ids: ConnectionIds,
     /// Their engines, each once.
     pub(super) engines: Vec<EngineInfo>,
     /// Where they leave their records for other nodes; none without a cluster.
@@ -90,6 +91,7 @@ impl Workers {
             stop: Arc::default(),
             evictions: Arc::new(EvictionCoordinator::new(Arc::new(limit), &wakers)),
             clients: rate_limit.map(|it| Arc::new(ClientTable::new(it, RandomState::new()))),
+            connection_ids: ConnectionIds::new([0, 1].map(|n| RandomState::new().hash_one(n))),
             engines: Vec::new(),
             slots: Vec::new(),
             wakers,
@@ -139,6 +141,7 @@ impl Workers {
             protocol: config.protocol.clone(),
             // A client must not be able to guess it.
             seed: RandomState::new().hash_one(index),
+            connection_ids: self.connection_ids,
             forwarded: Forwarded::new(&config.proxy),
             access_list: parts.access_list.map(SharedAccessList::cache),
             rate_limiter: self.clients.clone().map(RateLimiter::new),

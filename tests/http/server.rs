@@ -50,7 +50,7 @@ fn ask_from(client: IpAddr, server: &mut Server, target: &str) -> String {
         panic!("{target:?} is no request")
     };
     let mut out = vec![0; RESPONSE_BYTES_MAX];
-    let len = server.answer(Some(client), &head, &mut out).len;
+    let len = server.answer(Some(client), false, &head, &mut out).len;
     String::from_utf8_lossy(&out[..len]).into_owned()
 }
 

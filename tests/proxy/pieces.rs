@@ -28,7 +28,7 @@ impl Handler for Mirror {
         64
     }
 
-    fn answer(&mut self, peer: Option<IpAddr>, _: &Head<'_>, out: &mut [u8]) -> Response {
+    fn answer(&mut self, peer: Option<IpAddr>, _: bool, _: &Head<'_>, out: &mut [u8]) -> Response {
         let peer = peer.map_or("nobody".to_owned(), |peer| peer.to_string());
         Response { len: put(&format!("{peer};"), out), disposition: Disposition::KeepAlive }
     }
