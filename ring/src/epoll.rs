@@ -5,6 +5,8 @@
 //! arrived, see [`crate::Listener`]) and whenever the edge-triggered epoll reports the socket. A
 //! connection that is answered and closed at once never enters the epoll set.
 
+mod datagrams;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
@@ -21,6 +23,8 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use crate::buffers::{OwnedSend, Pool};
 use crate::connect::new_socket;
 use crate::datagram::{Datagram, DatagramIndex};
+use crate::datagram_batch::SendBatch;
+use crate::datagram_set::DatagramSet;
 use crate::event::{
     AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,
     close_sockets,
@@ -64,6 +68,8 @@ pub struct Epoll {
     pool: Rc<Pool>,
     reply: Box<[u8]>,
     listeners: ListenerSet,
+    datagrams: DatagramSet,
+    datagram_replies: SendBatch,
     limit: Arc<ConnectionLimit>,
     slots: Vec<EpollSlot>,
     /// Armed receives to try in the coming turn.
@@ -88,12 +94,16 @@ impl Epoll {
         let mut listeners =
             ListenerSet::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, true);
         listeners.add(config.listeners)?;
+        let mut datagrams = DatagramSet::new()?;
+        datagrams.add(config.datagram_sockets, false);
         Ok(Epoll {
             timer: File::from(timer),
             waker,
             pool: Pool::new(config.recv_buffers, config.recv_buffer_bytes)?,
             reply: vec![0; config.send_buffer_bytes].into_boxed_slice(),
             listeners,
+            datagrams,
+            datagram_replies: SendBatch::new(),
             limit,
             slots: Vec::new(),
             tries: Vec::new(),
@@ -261,12 +271,15 @@ impl Epoll {
 
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
         self.listeners.begin_turn();
+        self.datagrams.begin_turn();
         loop {
+            self.send_replies();
             for key in mem::take(&mut self.tries) {
                 self.try_recv(key);
             }
             let quiet = self.ready.is_empty() && self.tries.is_empty();
-            let sleep = quiet && !self.listeners.has_readable();
+            let waiting = self.listeners.has_readable() || self.datagrams.has_work();
+            let sleep = quiet && !waiting;
             let bound = if sleep { wait } else { Wait::No };
             let mut reports = mem::take(&mut self.reports);
             let count = match sys::epoll_wait(self.epoll.as_raw_fd(), &mut reports, bound) {
@@ -279,6 +292,7 @@ impl Epoll {
                 self.on_report(events, token);
             }
             self.reports = reports;
+            self.receive_datagrams_readable();
             self.accept_some();
             if !self.ready.is_empty() || bound == wait && wait != Wait::UntilEvent {
                 break;
@@ -294,12 +308,17 @@ impl Epoll {
             Operation::Tick => {
                 let _ = self.timer.read(&mut [0; 8]);
                 self.ready.push(Event::Tick);
+                self.datagrams.on_tick();
+                self.watch_datagrams();
             }
             Operation::Wake => {
                 self.waker.clear();
                 self.ready.push(Event::Wake);
             }
             Operation::Accept => self.listeners.on_readable(token.key.slot() as ListenerIndex),
+            Operation::PollDatagrams => {
+                self.datagrams.on_readable(token.key.slot() as DatagramIndex);
+            }
             _ => {
                 let Some(slot) = self.known(token.key) else { return };
                 if slot.connecting {
@@ -432,17 +451,22 @@ impl Ring for Epoll {
         self.close_counted(socket.raw());
     }
 
-    fn receive_datagrams(&mut self, _socket: DatagramIndex) {}
+    fn receive_datagrams(&mut self, socket: DatagramIndex) {
+        self.datagrams.start(socket);
+        self.watch_datagrams();
+    }
 
     fn finish_datagrams(&mut self, socket: DatagramIndex) {
-        self.ready.push(Event::DatagramsFinished { socket });
+        self.unwatch_datagrams(socket);
     }
 
     fn datagram_buffer(&mut self) -> &mut [u8] {
-        &mut []
+        self.datagram_replies.buffer(&mut self.ready)
     }
 
-    fn send_datagram(&mut self, _to: &Datagram, _len: usize) {}
+    fn send_datagram(&mut self, to: &Datagram, len: usize) {
+        self.collect_reply(to, len);
+    }
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
         self.turn_waiting(events, wait.into())

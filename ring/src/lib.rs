@@ -28,6 +28,8 @@
 mod buffers;
 mod connect;
 mod datagram;
+mod datagram_batch;
+mod datagram_set;
 mod datagram_socket;
 mod epoll;
 mod event;

@@ -7,6 +7,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::time::Duration;
 
+use crate::datagram_socket::DATAGRAM_QUEUE_BYTES;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, sockopt};
 
@@ -34,7 +35,7 @@ fn borrow<'a>(fd: i32) -> Result<BorrowedFd<'a>, Errno> {
 }
 
 /// `-1` to the errno of the call that just failed, anything else to a value.
-fn checked(result: libc::c_int) -> Result<i32, Errno> {
+pub(crate) fn checked(result: libc::c_int) -> Result<i32, Errno> {
     if result < 0 { Err(last_errno()) } else { Ok(result) }
 }
 
@@ -154,6 +155,19 @@ fn queue_bytes(fd: i32, request: libc::Ioctl) -> usize {
     // SAFETY: both requests write one int, to `bytes`, which is valid for the call.
     let result = unsafe { libc::ioctl(fd, request, &raw mut bytes) };
     if result < 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
+}
+
+/// Bytes that the datagrams in a socket's queue count against its SO_RCVBUF: those of their
+/// bookkeeping too (SO_MEMINFO, Linux 4.12).
+pub(crate) fn queued_bytes(fd: i32) -> usize {
+    // Its first number is the one (`linux/sock_diag.h`).
+    let mut numbers = [0_u32; 16];
+    let mut length = mem::size_of_val(&numbers) as libc::socklen_t;
+    let into = numbers.as_mut_ptr().cast();
+    // SAFETY: `numbers` and `length` are valid for writes and describe each other.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, into, &raw mut length) };
+    if result < 0 { 2 * DATAGRAM_QUEUE_BYTES } else { numbers[0] as usize }
 }
 
 /// The most bytes that are dropped before a close; a client that sent more may get a RST.

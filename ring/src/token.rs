@@ -52,9 +52,13 @@ pub(crate) enum Operation {
     Wake,
     Connect,
     CancelConnect,
+    RecvDatagrams,
+    PollDatagrams,
+    SendDatagram,
+    CancelDatagrams,
 }
 
-const OPERATIONS: [Operation; 11] = [
+const OPERATIONS: [Operation; 15] = [
     Operation::Accept,
     Operation::Recv,
     Operation::SendArena,
@@ -66,6 +70,10 @@ const OPERATIONS: [Operation; 11] = [
     Operation::Wake,
     Operation::Connect,
     Operation::CancelConnect,
+    Operation::RecvDatagrams,
+    Operation::PollDatagrams,
+    Operation::SendDatagram,
+    Operation::CancelDatagrams,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +87,8 @@ impl Token {
         Token { operation, key }
     }
 
-    /// For an operation without a connection: `index` is a listener, or a send of this turn.
+    /// For an operation without a connection: `index` is a listener, a datagram
+    /// socket, or a send of this turn.
     pub(crate) fn indexed(operation: Operation, index: u32) -> Token {
         Token { operation, key: Key::new(index, 0) }
     }

@@ -8,11 +8,17 @@
 //! 3. [`Ring::send_owned`] keeps its bytes in `owned` until their completion.
 //! 4. The eventfd is read into `PinnedData`, which is boxed and lives as long as the ring.
 //! 5. `connect_addresses` live as long as the ring; the kernel copies one when it starts a connect.
-//! 6. On drop, whatever the kernel may still write to is leaked, not freed.
+//! 6. Datagrams go to buffers of a second pool. The receive reads `PinnedData::datagram_layout`.
+//! 7. A reply to a datagram is sent as in 2, and never short. Its bytes, address, control message
+//!    and header are all in the arena, which is reused after the `enter` that submitted it.
+//! 8. On drop, whatever the kernel may still write to is leaked, not freed.
 #![allow(unsafe_code)]
 
 mod accepting;
 mod completions;
+mod datagrams;
+mod probes;
+mod provided;
 mod setup;
 mod sqe;
 
@@ -21,14 +27,14 @@ use std::mem::{self, ManuallyDrop};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 use nohash_hasher::IntMap;
 
+use provided::ProvidedBuffers;
 pub use setup::{Capabilities, SetupError, TaskWork};
 use sqe::{
     POLL_FIRST, WaitLimit, cancel_poll, discard_unread, recv_multishot, recv_once, send_reported,
@@ -38,6 +44,7 @@ use sqe::{
 use crate::buffers::{OwnedSend, Pool, Region};
 use crate::connect::{ConnectAddresses, new_socket};
 use crate::datagram::{Datagram, DatagramIndex};
+use crate::datagram_set::DatagramSet;
 use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, close_sockets};
 use crate::limit::ConnectionLimit;
 use crate::listener_set::ListenerSet;
@@ -49,6 +56,8 @@ use crate::waker::Waker;
 struct PinnedData {
     tick: Timespec,
     wake_count: u64,
+    /// Bytes of the name and of the control messages in a buffer for a datagram.
+    datagram_layout: libc::msghdr,
 }
 
 /// A send from the arena that the coming `enter` submits.
@@ -62,20 +71,16 @@ struct ArenaSend {
 /// The io_uring engine. Must be built on the thread that uses it.
 pub struct Uring {
     ring: ManuallyDrop<IoUring>,
-    pool: ManuallyDrop<Rc<Pool>>,
-    /// The provided-buffer ring: `pool.count()` entries; its tail is inside the first.
-    provided: ManuallyDrop<Region>,
-    provided_tail: u16,
-    /// Buffers that the kernel has, and how many it is to have: few at first, so that the same ones
-    /// stay in the cache, and twice as many whenever they run out.
-    provided_count: usize,
-    provided_target: usize,
+    buffers: ManuallyDrop<ProvidedBuffers>,
+    /// With datagram sockets only.
+    datagram_buffers: ManuallyDrop<Option<ProvidedBuffers>>,
     arena: Region,
     arena_used: usize,
     send_buffer_bytes: usize,
     pinned: ManuallyDrop<Box<PinnedData>>,
     waker: Waker,
     listeners: ListenerSet,
+    datagrams: DatagramSet,
     limit: Arc<ConnectionLimit>,
     /// Connections that the coming `enter` closes; their places are released after it.
     closing: usize,
@@ -104,40 +109,11 @@ impl Uring {
 
     /// The receive buffers, for tests that account for them.
     pub fn pool(&self) -> &Rc<Pool> {
-        &self.pool
+        self.buffers.pool()
     }
 
     fn has_events(&self) -> bool {
         !self.short_sends.is_empty() || !self.ready.is_empty()
-    }
-
-    /// Gives the kernel as many buffers as it is to have, or as are free.
-    fn provide_buffers(&mut self) {
-        let missing = self.provided_target.saturating_sub(self.provided_count);
-        let base = self.provided.as_ptr().cast::<BufRingEntry>();
-        let mask = self.pool.count() - 1;
-        let size = self.pool.size();
-        let mut tail = self.provided_tail;
-        self.pool.provide(missing, |id, address| {
-            // SAFETY: the index is masked to the ring's length. Entries from the published
-            // tail on belong to us until the tail passes them. The tail field shares the
-            // first entry but not the three fields written here.
-            let entry = unsafe { &mut *base.add(usize::from(tail & mask)) };
-            entry.set_addr(address as u64);
-            entry.set_len(size);
-            entry.set_bid(id);
-            tail = tail.wrapping_add(1);
-        });
-        if tail != self.provided_tail {
-            self.provided_count += usize::from(tail.wrapping_sub(self.provided_tail));
-            self.provided_tail = tail;
-            // SAFETY: `base` is the registered ring's first entry; its tail field is a
-            // valid, aligned u16 that the kernel reads with acquire.
-            unsafe {
-                let published = BufRingEntry::tail(base).cast_mut();
-                AtomicU16::from_ptr(published).store(tail, Ordering::Release);
-            }
-        }
     }
 
     /// Queues one entry, after a flush if the queue is full.
@@ -214,13 +190,18 @@ impl Uring {
 
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
         self.listeners.begin_turn();
+        self.datagrams.begin_turn();
         loop {
+            // Closed by this iteration's end: the replies to their last datagrams leave before.
+            let closing_datagrams = self.datagrams.take_closing();
+            self.arm_datagrams();
             // Sockets that close after their last send are closed by the next `enter`: do not sleep
             // before it, their clients wait for the FIN.
             let closing = self.sends.iter().any(|send| send.close.is_some());
             // Other engines may wait for the places of connections that this `enter` closes.
             let awaited = self.closing > 0 && self.limit.is_nearly_reached();
-            let quiet = !self.has_events() && !self.listeners.has_readable();
+            let waiting = self.listeners.has_readable() || self.datagrams.has_work();
+            let quiet = !self.has_events() && !waiting && closing_datagrams.is_empty();
             let sleep = quiet && !closing && !awaited && self.broken.is_none();
             if sleep {
                 // Released slightly before the close: harmless when far from the limit.
@@ -228,6 +209,8 @@ impl Uring {
             }
             self.flush(if sleep { wait } else { Wait::No });
             self.arena_used = 0;
+            self.datagrams.close(closing_datagrams, &mut self.ready);
+            self.receive_datagrams_polled();
             self.accept_some();
             if let Some(error) = self.broken.take() {
                 return Err(error);
@@ -246,7 +229,10 @@ impl Uring {
     /// are over.
     fn flush(&mut self, wait: Wait) {
         // Buffers that were dropped since: this `enter` may find bytes for them.
-        self.provide_buffers();
+        self.buffers.provide();
+        if let Some(buffers) = &mut *self.datagram_buffers {
+            buffers.provide();
+        }
         match self.enter(wait) {
             Ok(()) => self.limit.release(mem::take(&mut self.closing)),
             Err(error) => {
@@ -385,9 +371,9 @@ impl Ring for Uring {
         let entry = match mode {
             RecvMode::Multishot if self.capabilities.multishot_recv => recv_multishot(socket.raw()),
             RecvMode::Multishot | RecvMode::Once => {
-                recv_once(socket.raw(), POLL_FIRST, self.pool.size())
+                recv_once(socket.raw(), POLL_FIRST, self.pool().size())
             }
-            RecvMode::Immediate => recv_once(socket.raw(), 0, self.pool.size()),
+            RecvMode::Immediate => recv_once(socket.raw(), 0, self.pool().size()),
         };
         self.push(entry.user_data(Token::new(Operation::Recv, key).pack()));
     }
@@ -449,17 +435,22 @@ impl Ring for Uring {
         self.push_close(socket.raw());
     }
 
-    fn receive_datagrams(&mut self, _socket: DatagramIndex) {}
+    fn receive_datagrams(&mut self, socket: DatagramIndex) {
+        // The coming turn arms it.
+        self.datagrams.start(socket);
+    }
 
     fn finish_datagrams(&mut self, socket: DatagramIndex) {
-        self.ready.push(Event::DatagramsFinished { socket });
+        self.finish_receiving(socket);
     }
 
     fn datagram_buffer(&mut self) -> &mut [u8] {
-        &mut []
+        self.reply_buffer()
     }
 
-    fn send_datagram(&mut self, _to: &Datagram, _len: usize) {}
+    fn send_datagram(&mut self, to: &Datagram, len: usize) {
+        self.queue_reply(to, len);
+    }
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
         self.turn_waiting(events, wait.into())
@@ -524,8 +515,8 @@ impl Drop for Uring {
             if idle {
                 ManuallyDrop::drop(&mut self.pinned);
                 ManuallyDrop::drop(&mut self.owned);
-                ManuallyDrop::drop(&mut self.provided);
-                ManuallyDrop::drop(&mut self.pool);
+                ManuallyDrop::drop(&mut self.buffers);
+                ManuallyDrop::drop(&mut self.datagram_buffers);
             }
         }
     }

@@ -19,9 +19,14 @@ impl Uring {
     pub fn add(
         &mut self,
         listeners: Vec<Listener>,
-        _datagram_sockets: Vec<DatagramSocket>,
+        datagram_sockets: Vec<DatagramSocket>,
     ) -> io::Result<()> {
-        self.listeners.add(listeners)
+        self.listeners.add(listeners)?;
+        if !datagram_sockets.is_empty() && self.datagram_buffers.is_none() {
+            self.set_up_datagrams()?;
+        }
+        self.datagrams.add(datagram_sockets, self.capabilities.multishot_recvmsg);
+        Ok(())
     }
 
     /// Polls a listener, unless it is polled already.

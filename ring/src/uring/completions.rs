@@ -4,6 +4,7 @@ use io_uring::cqueue;
 use rustix::io::Errno;
 
 use super::Uring;
+use crate::datagram::DatagramIndex;
 use crate::event::{Event, RecvEnd, Socket};
 use crate::sys;
 use crate::token::{Key, Operation, Token};
@@ -23,26 +24,33 @@ impl Uring {
                 self.ready.push(Event::Tick);
                 self.arm_tick();
                 self.accept_from_shared_queues();
+                self.datagrams.on_tick();
             }
             Operation::Wake => {
                 self.ready.push(Event::Wake);
                 self.arm_wake();
             }
-            Operation::SendArena
+            Operation::RecvDatagrams => self.on_datagram(token.key.slot(), result, flags),
+            Operation::PollDatagrams => self.on_datagrams_polled(token.key.slot(), result),
+            Operation::SendDatagram if result < 0 => {
+                let errno = Errno::from_raw_os_error(-result);
+                let socket = token.key.slot() as DatagramIndex;
+                self.ready.push(Event::DatagramUnsent { socket, errno });
+            }
+            Operation::SendDatagram
+            | Operation::SendArena
             | Operation::Close
             | Operation::CancelAccept
             | Operation::CancelRecv
-            | Operation::CancelConnect => {}
+            | Operation::CancelConnect
+            | Operation::CancelDatagrams => {}
         }
     }
 
     pub(super) fn on_recv(&mut self, key: Key, result: i32, flags: u32) {
         // The buffer first, whatever else this completion says: it must not be lost.
-        let buffer = cqueue::buffer_select(flags).map(|id| {
-            self.provided_count -= 1;
-            // SAFETY: the kernel names the provided buffer that this completion returns.
-            unsafe { self.pool.take_back(id, u32::try_from(result).unwrap_or(0)) }
-        });
+        // SAFETY: this completion is from a receive that names the group of these buffers.
+        let buffer = unsafe { self.buffers.take_back(result, flags) };
         let more = cqueue::more(flags);
         match (buffer, result) {
             (Some(buffer), 1..) => self.ready.push(Event::Received { key, buffer, more }),
@@ -51,8 +59,7 @@ impl Uring {
             (_, error) => {
                 let end = match Errno::from_raw_os_error(-error) {
                     Errno::NOBUFS => {
-                        self.provided_target =
-                            usize::from(self.pool.count()).min(2 * self.provided_target);
+                        self.buffers.grow();
                         RecvEnd::NoBuffers
                     }
                     Errno::CANCELED => RecvEnd::Cancelled,

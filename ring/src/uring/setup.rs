@@ -2,22 +2,24 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::{self, ManuallyDrop};
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use io_uring::IoUring;
-use io_uring::types::{BufRingEntry, Timespec};
+use io_uring::types::Timespec;
 use nohash_hasher::IntMap;
 
-use super::sqe::{GROUP, recv_multishot, send_skip_success};
+use super::provided::ProvidedBuffers;
+use super::sqe::{DATAGRAM_GROUP, GROUP};
 use super::{PinnedData, Uring};
 use crate::buffers::{Pool, Region};
 use crate::connect::ConnectAddresses;
-
+use crate::datagram::{CONTROL_BYTES, DATAGRAM_BUFFER_BYTES, NAME_BYTES};
+use crate::datagram_batch::message_header;
+use crate::datagram_set::DatagramSet;
 use crate::event::EngineConfig;
 use crate::listener_set::ListenerSet;
-use crate::sys::Wait;
-use crate::token::{Key, Operation, Token};
 
 /// The submission queue; when it is full, one more `enter` empties it.
 const SUBMISSIONS: u32 = 512;
@@ -27,6 +29,8 @@ const COMPLETIONS: u32 = 4096;
 const SUBMISSIONS_MIN: u32 = 64;
 /// Receive buffers that the kernel gets initially.
 const PROVIDED_FIRST: usize = 64;
+/// Receive buffers for datagrams: the most of one turn. Few, so that they stay in the cache.
+const DATAGRAM_BUFFERS: u16 = 64;
 /// The smallest arena: more than a Unix socket with the smallest send buffer takes at once.
 const ARENA_BYTES_MIN: usize = 64 * 1024;
 
@@ -50,6 +54,10 @@ pub struct Capabilities {
     /// A short send with MSG_WAITALL reports how much was sent (6.1). Only then can complete sends
     /// do without a completion.
     pub skip_success_sends: bool,
+    /// Multishot receive of datagrams (6.0). Only tried for a ring with datagram sockets.
+    pub multishot_recvmsg: bool,
+    /// Sends with an address (6.2). Only tried for a ring with datagram sockets.
+    pub send_to: bool,
     /// Entries of the submission queue.
     pub submissions: u32,
     /// Entries of the completion queue.
@@ -97,44 +105,36 @@ impl Uring {
     ) -> Result<Uring, SetupError> {
         let count = config.recv_buffers.next_power_of_two();
         let pool = Pool::new(count, config.recv_buffer_bytes).map_err(SetupError::Start)?;
-        let provided = Region::new(usize::from(count) * mem::size_of::<BufRingEntry>())
-            .map_err(SetupError::Start)?;
-        // SAFETY: `provided` is page aligned, `count` entries long, zeroed, and outlives the ring
-        // (it is leaked if the ring cannot be shown to be idle).
-        unsafe {
-            ring.submitter()
-                .register_buf_ring_with_flags(provided.as_ptr() as u64, count, GROUP, 0)
-                .map_err(SetupError::Buffers)?;
-        }
+        let buffers = register(&ring, GROUP, pool, PROVIDED_FIRST)?;
         let arena_bytes = config.arena_bytes.max(2 * config.send_buffer_bytes).max(ARENA_BYTES_MIN);
         let capabilities = Capabilities {
             task_work,
             no_sqarray,
             multishot_recv: false,
             skip_success_sends: false,
+            multishot_recvmsg: false,
+            send_to: false,
             submissions: ring.params().sq_entries(),
             completions: ring.params().cq_entries(),
         };
         let EngineConfig { limit, accepts_per_turn, waker, .. } = config;
-        let mut listeners =
+        let listeners =
             ListenerSet::new(Arc::clone(&limit), waker.clone(), accepts_per_turn, false);
-        listeners.add(config.listeners).map_err(SetupError::Start)?;
         let mut uring = Uring {
             ring: ManuallyDrop::new(ring),
-            pool: ManuallyDrop::new(pool),
-            provided: ManuallyDrop::new(provided),
-            provided_tail: 0,
-            provided_count: 0,
-            provided_target: PROVIDED_FIRST,
+            buffers: ManuallyDrop::new(buffers),
+            datagram_buffers: ManuallyDrop::new(None),
             arena: Region::new(arena_bytes).map_err(SetupError::Start)?,
             arena_used: 0,
             send_buffer_bytes: config.send_buffer_bytes,
             pinned: ManuallyDrop::new(Box::new(PinnedData {
                 tick: Timespec::new().sec(1),
                 wake_count: 0,
+                datagram_layout: datagram_layout(),
             })),
             waker,
             listeners,
+            datagrams: DatagramSet::new().map_err(SetupError::Start)?,
             limit,
             closing: 0,
             sends: Vec::with_capacity(SUBMISSIONS as usize),
@@ -149,55 +149,53 @@ impl Uring {
             broken: None,
             capabilities,
         };
-        uring.provide_buffers();
         if newer {
             uring.capabilities.multishot_recv =
                 uring.try_multishot_recv().map_err(SetupError::Start)?;
             uring.capabilities.skip_success_sends =
                 uring.try_send_skip_success().map_err(SetupError::Start)?;
         }
+        uring.add(config.listeners, config.datagram_sockets).map_err(SetupError::Start)?;
         uring.arm_tick();
         uring.arm_wake();
         Ok(uring)
     }
 
-    /// Whether the kernel has multishot receive (6.0): tried on a socket whose peer is closed; it
-    /// must report the end of the stream.
-    #[expect(clippy::disallowed_types, reason = "a probe of the kernel at start")]
-    fn try_multishot_recv(&mut self) -> io::Result<bool> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        drop(theirs);
-        let token = Token::new(Operation::Recv, Key::new(u32::MAX, 0));
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
-        self.push(recv_multishot(fd).user_data(token.pack()));
-        self.enter(Wait::UntilEvent)?;
-        self.collect();
-        let mut known = false;
-        for (_, result, flags) in mem::take(&mut self.cqes) {
-            known |= result == 0;
-            // Returns the buffer, if the kernel used one.
-            self.on_recv(token.key, result, flags);
+    /// Finds out what the kernel has for datagrams, with the buffers that they are received into.
+    pub(super) fn set_up_datagrams(&mut self) -> io::Result<()> {
+        // Of the same age as the receive of datagrams.
+        if !self.capabilities.multishot_recv {
+            return Ok(());
         }
-        self.ready.clear();
-        Ok(known)
+        let pool = Pool::new(DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES as u32)?;
+        let buffers = register(&self.ring, DATAGRAM_GROUP, pool, DATAGRAM_BUFFERS.into());
+        // If memory for them is refused, the sockets are polled.
+        let Ok(buffers) = buffers else { return Ok(()) };
+        *self.datagram_buffers = Some(buffers);
+        self.try_datagrams()
     }
+}
 
-    /// Whether a short send with MSG_WAITALL reports how much was sent: tried on a socket that
-    /// takes less than it is given. Linux 5.19 and early 6.0 report EAGAIN instead; relying on that
-    /// would send bytes twice.
-    #[expect(clippy::disallowed_types, reason = "a probe of the kernel at start")]
-    fn try_send_skip_success(&mut self) -> io::Result<bool> {
-        let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
-        socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
-        let token = Token::indexed(Operation::SendArena, 0);
-        let entry = send_skip_success(fd, self.arena.slice_mut(0), 0);
-        self.push(entry.user_data(token.pack()));
-        self.enter(Wait::No)?;
-        self.collect();
-        let sent = mem::take(&mut self.cqes).into_iter().find(|(bits, ..)| *bits == token.pack());
-        Ok(sent.is_some_and(|(_, result, _)| result > 0))
-    }
+/// Makes the buffers of a pool known to the kernel.
+fn register(
+    ring: &IoUring,
+    group: u16,
+    pool: Rc<Pool>,
+    target: usize,
+) -> Result<ProvidedBuffers, SetupError> {
+    let buffers = ProvidedBuffers::new(pool, target).map_err(SetupError::Start)?;
+    // SAFETY: the engine drops them after the ring, or leaks them if the ring cannot be shown to be
+    // idle. Until then no receive uses them.
+    unsafe { buffers.register(&ring.submitter(), group) }.map_err(SetupError::Buffers)?;
+    Ok(buffers)
+}
+
+/// What a receive of datagrams reads: how much space a buffer has for name and control messages.
+fn datagram_layout() -> libc::msghdr {
+    let none = std::ptr::null_mut();
+    let mut layout = message_header((none, NAME_BYTES as u32, none, CONTROL_BYTES), none.cast());
+    layout.msg_iovlen = 0;
+    layout
 }
 
 /// Combinations of task work and NO_SQARRAY, from the newest kernel to the oldest.

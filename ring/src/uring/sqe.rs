@@ -4,16 +4,18 @@ use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, Timespec};
 
+use crate::datagram::DatagramIndex;
 use crate::event::ListenerIndex;
 use crate::sys::DISCARDED_BYTES_MAX;
 use crate::token::{Operation, Token};
 
 pub(super) const GROUP: u16 = 0;
+pub(super) const DATAGRAM_GROUP: u16 = 1;
 /// IORING_RECVSEND_POLL_FIRST: do not try before the socket is ready (5.19).
 pub(super) const POLL_FIRST: u16 = 1;
 /// IORING_RECV_MULTISHOT (6.0).
 const MULTISHOT: u16 = 2;
-const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// `struct io_uring_getevents_arg`: how long an `enter` may wait (5.11).
 #[repr(C)]
@@ -86,4 +88,28 @@ pub(super) fn cancel_poll(listener: ListenerIndex) -> Entry {
     opcode::AsyncCancel::new(Token::indexed(Operation::Accept, listener.into()).pack())
         .build()
         .user_data(Token::indexed(Operation::CancelAccept, listener.into()).pack())
+}
+
+/// A receive of datagrams that stays armed (6.0). Not with POLL_FIRST: when it is armed again,
+/// there mostly are datagrams.
+pub(super) fn recv_datagrams(fd: i32, layout: *const libc::msghdr, socket: DatagramIndex) -> Entry {
+    opcode::RecvMsgMulti::new(Fd(fd), layout, DATAGRAM_GROUP)
+        .build()
+        .user_data(Token::indexed(Operation::RecvDatagrams, socket.into()).pack())
+}
+
+/// Completes once when a datagram waits at a socket.
+pub(super) fn poll_datagrams(fd: i32, is_shared: bool, socket: DatagramIndex) -> Entry {
+    // EPOLLEXCLUSIVE: a datagram wakes one of the rings that share the socket, not all.
+    let exclusive = if is_shared { libc::EPOLLEXCLUSIVE } else { 0 };
+    opcode::PollAdd::new(Fd(fd), (libc::EPOLLIN | exclusive) as u32)
+        .build()
+        .user_data(Token::indexed(Operation::PollDatagrams, socket.into()).pack())
+}
+
+/// Ends what `operation` has armed.
+pub(super) fn cancel_datagrams(operation: Operation, socket: DatagramIndex) -> Entry {
+    opcode::AsyncCancel::new(Token::indexed(operation, socket.into()).pack())
+        .build()
+        .user_data(Token::indexed(Operation::CancelDatagrams, socket.into()).pack())
 }

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_ring::{
-    Connect, ConnectionLimit, EngineConfig, Epoll, Errno, Event, Key, Listener, Pool, RecvBuf,
-    RecvEnd, RecvMode, Ring, Socket, Uring, Waker,
+    Connect, ConnectionLimit, DatagramIndex, DatagramSocket, EngineConfig, Epoll, Errno, Event,
+    Key, Listener, Pool, RecvBuf, RecvEnd, RecvMode, Ring, Socket, Uring, Waker,
 };
 use socket2::SockRef;
 
@@ -217,10 +217,33 @@ impl<K: EngineKind> Bench<K> {
         address: SocketAddr,
         listeners: Vec<Listener>,
     ) -> Bench<K> {
+        Bench::with_sockets(limit, shape, (address, listeners), Vec::new())
+    }
+
+    /// The default shape, accepting, with sockets for datagrams, receiving.
+    pub(crate) fn receiving(datagram_sockets: Vec<DatagramSocket>) -> Bench<K> {
+        let limit = Arc::new(ConnectionLimit::unlimited());
+        let shape = Shape::default();
+        let listening = Listener::bind_group(shape.address.parse().unwrap(), 1).unwrap();
+        let count = datagram_sockets.len() as DatagramIndex;
+        let mut bench = Bench::<K>::with_sockets(limit, shape, listening, datagram_sockets);
+        bench.ring.accept(0);
+        for socket in 0..count {
+            bench.ring.receive_datagrams(socket);
+        }
+        bench
+    }
+
+    fn with_sockets(
+        limit: Arc<ConnectionLimit>,
+        shape: Shape,
+        (address, listeners): (SocketAddr, Vec<Listener>),
+        datagram_sockets: Vec<DatagramSocket>,
+    ) -> Bench<K> {
         let waker = Waker::new().unwrap();
         let ring = K::build(EngineConfig {
             listeners,
-            datagram_sockets: Vec::new(),
+            datagram_sockets,
             waker: waker.clone(),
             limit,
             accepts_per_turn: shape.accepts_per_turn,

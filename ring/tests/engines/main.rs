@@ -8,6 +8,7 @@
 
 mod accept;
 mod connect;
+mod datagrams;
 mod descriptors;
 mod harness;
 mod many;
