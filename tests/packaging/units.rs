@@ -10,13 +10,15 @@ use super::{dist, printed};
 use crate::support::redis::REDIS;
 use crate::support::requirements::{TempDir, can_run, missing_programs};
 
+const UNITS: [&str; 3] = ["annulus.service", "annulus.socket", "annulus-udp.socket"];
+
 /// In tenths; systemd calls a service well protected below 2.0.
 const EXPOSURE_MAX: &str = "15";
 
 /// A directory with the units, which run this program.
 fn units() -> TempDir {
     let scratch = TempDir::new("units");
-    for name in ["annulus.service", "annulus.socket"] {
+    for name in UNITS {
         let unit = fs::read_to_string(dist(name)).unwrap();
         let unit = unit.replace("/usr/local/bin/annulus", env!("CARGO_BIN_EXE_annulus"));
         fs::write(scratch.path().join(name), unit).unwrap();
@@ -31,27 +33,38 @@ fn systemd_accepts_the_units_and_rates_them_hardened() {
         return;
     }
     let scratch = units();
-    let [service, socket] = ["annulus.service", "annulus.socket"].map(|it| scratch.path().join(it));
+    let paths = UNITS.map(|it| scratch.path().join(it));
     let mut verify = Command::new("systemd-analyze");
     // The manual pages are not installed here.
-    verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &socket]);
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).args(&paths);
     // An unknown key is a warning only.
     assert_eq!(printed(&mut verify), "");
 
     let mut security = Command::new("systemd-analyze");
-    security.args(["security", "--offline=yes", "--threshold", EXPOSURE_MAX]).arg(&service);
+    security.args(["security", "--offline=yes", "--threshold", EXPOSURE_MAX]).arg(&paths[0]);
     printed(&mut security);
 }
 
 #[test]
 fn the_sockets_are_those_of_the_default_configuration() {
-    let unit = fs::read_to_string(dist("annulus.socket")).unwrap();
-    let addresses: Vec<&str> =
-        unit.lines().filter_map(|line| line.strip_prefix("ListenStream=")).collect();
     let config = annulus::config::Config::default();
+    assert_eq!(config.udp.listen, annulus::config::UdpListen::Same);
     let configured: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, configured);
-    assert!(unit.contains("\nBindIPv6Only=ipv6-only\n"));
+    for (name, key) in
+        [("annulus.socket", "ListenStream="), ("annulus-udp.socket", "ListenDatagram=")]
+    {
+        let unit = fs::read_to_string(dist(name)).unwrap();
+        let addresses: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix(key)).collect();
+        assert_eq!(addresses, configured, "{name}");
+        assert!(unit.contains("\nBindIPv6Only=ipv6-only\n"), "{name}");
+    }
+}
+
+#[test]
+fn the_queues_of_datagrams_are_as_long_as_the_tracker_asks() {
+    let unit = fs::read_to_string(dist("annulus-udp.socket")).unwrap();
+    let mebibytes = annulus_ring::DATAGRAM_QUEUE_BYTES / 1024 / 1024;
+    assert!(unit.contains(&format!("\nReceiveBuffer={mebibytes}M\n")), "{unit}");
 }
 
 /// The system calls of a set, as `systemd-analyze syscall-filter` lists them all.
@@ -85,6 +98,8 @@ fn profile() -> String {
         }
     }
     assert!(allowed.contains("io_uring_setup") && !allowed.contains("chown"), "{allowed:?}");
+    // For datagrams, which epoll receives and sends so.
+    assert!(allowed.contains("recvmmsg") && allowed.contains("sendmmsg"), "{allowed:?}");
     let names: Vec<String> = allowed.iter().map(|call| format!("\"{call}\"")).collect();
     format!(
         "{{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 1, \"syscalls\": \
