@@ -14,7 +14,7 @@ const PASS: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; 
                     [ \"$WATCHDOG_PID\" != own ] || export WATCHDOG_PID=$$; exec \"$@\"";
 
 /// Other tests may have the ports of passed sockets for UDP.
-const WITHOUT_UDP: &str = "udp.listen = []\n";
+pub(crate) const WITHOUT_UDP: &str = "udp.listen = []\n";
 
 /// A service and its sockets.
 pub(crate) struct Service {

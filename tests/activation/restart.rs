@@ -1,6 +1,5 @@
 //! Restarts under load: while the manager holds the sockets, no connection is refused.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
@@ -15,42 +14,47 @@ test_both_engines!(
 
 const CLIENTS: usize = 8;
 const RESTARTS: usize = 6;
-/// Announces that are answered between two restarts.
+/// Answers between two restarts.
 const ANNOUNCES: u32 = 200;
 
 fn refuses_no_connection(engine: Engine) {
     let (socket, address) = socket();
-    restarted_under_load(&Service::new(engine, &[address], vec![socket]), address);
+    let service = Service::new(engine, &[address], vec![socket]);
+    restarted_under_load(&service, || announce(address));
 }
 
 fn refuses_no_connection_on_a_socket_per_worker(engine: Engine) {
     let (sockets, address) = super::passed::group();
-    restarted_under_load(&Service::new(engine, &[address], sockets), address);
+    let service = Service::new(engine, &[address], sockets);
+    restarted_under_load(&service, || announce(address));
 }
 
 fn after_a_crash_serves_queued_connections(engine: Engine) {
     let (sockets, address) = super::passed::group();
     let service = Service::new(engine, &[address], sockets);
-    under_load(address, |answered| {
-        for _ in 0..RESTARTS {
-            let tracker = service.start(1);
-            let enough = answered.load(Ordering::Relaxed) + ANNOUNCES;
-            wait_for("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
-            // Killed.
-            drop(tracker);
-        }
-        // Connections that a killed tracker had accepted are lost; those in the queue are not.
-        service.start(1)
-    });
+    under_load(
+        || announce(address),
+        |answered| {
+            for _ in 0..RESTARTS {
+                let tracker = service.start(1);
+                let enough = answered.load(Ordering::Relaxed) + ANNOUNCES;
+                wait_for("answers", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+                // Killed.
+                drop(tracker);
+            }
+            // Connections that a killed tracker had accepted are lost; those in the queue are not.
+            service.start(1)
+        },
+    );
 }
 
-/// Restarts under load; every announce must be answered.
-fn restarted_under_load(service: &Service, address: SocketAddr) {
-    let failures = under_load(address, |answered| {
+/// Restarts while clients `ask` all the time: each must be answered.
+pub(super) fn restarted_under_load(service: &Service, ask: impl Fn() -> Result<(), String> + Sync) {
+    let failures = under_load(ask, |answered| {
         for _ in 0..RESTARTS {
             let mut tracker = service.start(1);
             let enough = answered.load(Ordering::Relaxed) + ANNOUNCES;
-            wait_for("announces", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
+            wait_for("answers", || (answered.load(Ordering::Relaxed) >= enough).then_some(()));
             tracker.signal("TERM");
             let (status, log) = tracker.wait_exit();
             assert!(status.success(), "{log}");
@@ -60,9 +64,12 @@ fn restarted_under_load(service: &Service, address: SocketAddr) {
     assert_eq!(failures, Vec::<String>::new());
 }
 
-/// Announces continuously, on a new connection each, while `act` runs; the tracker that `act`
-/// returns serves those that still wait. Returns the errors of announces.
-fn under_load(address: SocketAddr, act: impl FnOnce(&AtomicU32) -> Tracker) -> Vec<String> {
+/// Has clients `ask` all the time, while `act` runs; the tracker that `act` returns serves those
+/// that still wait. Returns their errors.
+fn under_load(
+    ask: impl Fn() -> Result<(), String> + Sync,
+    act: impl FnOnce(&AtomicU32) -> Tracker,
+) -> Vec<String> {
     let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -70,7 +77,7 @@ fn under_load(address: SocketAddr, act: impl FnOnce(&AtomicU32) -> Tracker) -> V
                 scope.spawn(|| {
                     let mut failures = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
-                        match announce(address) {
+                        match ask() {
                             Ok(()) => drop(answered.fetch_add(1, Ordering::Relaxed)),
                             Err(what) => failures.push(what),
                         }
