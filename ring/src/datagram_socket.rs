@@ -54,6 +54,7 @@ impl DatagramSocket {
         let address = socket.local_addr()?.as_socket();
         let address = address.ok_or(io::ErrorKind::Unsupported)?;
         ask_for_addresses(&socket, address)?;
+        ignore_errors(&socket, address)?;
         grow_queue(&socket);
         Ok(DatagramSocket { fd: socket.into(), address, is_inherited: true })
     }
@@ -73,7 +74,7 @@ impl DatagramSocket {
 
     /// Whether replies must name the address that they leave from.
     pub(crate) fn is_wildcard(&self) -> bool {
-        self.address.ip().is_unspecified()
+        is_wildcard(self.address)
     }
 
     /// Whether another process keeps the queue when this one stops receiving.
@@ -92,6 +93,11 @@ impl AsFd for DatagramSocket {
     }
 }
 
+/// 0.0.0.0, also as an IPv6 socket has it, or [::].
+fn is_wildcard(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_unspecified()
+}
+
 fn unbound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -104,7 +110,7 @@ fn unbound(address: SocketAddr) -> io::Result<Socket> {
 /// A socket that is bound to all addresses must answer from the one that was asked: a connected
 /// client receives nothing from another one.
 fn ask_for_addresses(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    if !address.ip().is_unspecified() {
+    if !is_wildcard(address) {
         return Ok(());
     }
     let (level, option) = match address {
@@ -112,6 +118,16 @@ fn ask_for_addresses(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };
     Ok(sys::set_option(socket.as_raw_fd(), level, option, 1)?)
+}
+
+/// Nobody reads the queue of errors that other hosts report (IP_RECVERR, ip(7)), and while there
+/// are any the socket would be ready all the time.
+fn ignore_errors(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    if address.is_ipv6() {
+        sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0)?;
+    }
+    Ok(sys::set_option(fd, libc::IPPROTO_IP, libc::IP_RECVERR, 0)?)
 }
 
 /// Asks for [`DATAGRAM_QUEUE_BYTES`]: beyond net.core.rmem_max with CAP_NET_ADMIN only. The caller

@@ -284,3 +284,14 @@ pub trait Connect: Ring {
     /// As for [`Ring::turn`].
     fn turn_within(&mut self, events: &mut Vec<Event>, wait: Duration) -> io::Result<()>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Event;
+
+    /// Events of connections are moved about by the hundred: those of datagrams make none larger.
+    #[test]
+    fn an_event_is_small() {
+        assert!(size_of::<Event>() <= 40, "{}", size_of::<Event>());
+    }
+}

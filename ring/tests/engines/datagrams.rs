@@ -1,23 +1,31 @@
 //! Datagrams and their replies.
 
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Datagram, DatagramSocket, Event, RecvMode, Ring};
+use annulus_ring::{Datagram, DatagramSocket, Errno, Event, RecvMode, Ring, Uring};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::harness::{Bench, EngineKind, on_every_engine};
+use crate::harness::{Bench, EngineKind, alone, on_every_engine, trial};
 
 on_every_engine!(
     a_datagram_is_answered,
     many_datagrams_are_answered_beside_a_connection,
     empty_and_long_datagrams_arrive,
+    replies_leave_from_the_address_asked,
+    replies_to_mapped_addresses_leave_from_the_address_asked,
+    without_buffers_datagrams_wait,
+    a_reply_that_cannot_be_sent_disturbs_no_other,
+    engines_that_share_a_socket_get_each_datagram_once,
 );
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One socket on the loopback address, and where it is.
-fn bind(address: &str) -> (DatagramSocket, SocketAddr) {
+pub(crate) fn bind(address: &str) -> (DatagramSocket, SocketAddr) {
     let mut group = DatagramSocket::bind_group(address.parse().unwrap(), 1).unwrap();
     let socket = group.pop().unwrap();
     let address = socket.address();
@@ -25,10 +33,10 @@ fn bind(address: &str) -> (DatagramSocket, SocketAddr) {
 }
 
 /// A client that is connected: it receives nothing from any other address.
-fn client(to: SocketAddr) -> UdpSocket {
+pub(crate) fn client(to: SocketAddr) -> UdpSocket {
     let any: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
-        SocketAddr::V6(_) => (std::net::Ipv6Addr::LOCALHOST, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
     };
     let client = UdpSocket::bind(any).unwrap();
     client.connect(to).unwrap();
@@ -37,14 +45,14 @@ fn client(to: SocketAddr) -> UdpSocket {
 }
 
 /// The next event, which must be a datagram.
-fn datagram<K: EngineKind>(bench: &mut Bench<K>) -> Datagram {
+pub(crate) fn datagram<K: EngineKind>(bench: &mut Bench<K>) -> Datagram {
     match bench.next() {
         Event::Datagram(datagram) => datagram,
         other => panic!("not a datagram: {other:?}"),
     }
 }
 
-fn reply<K: EngineKind>(bench: &mut Bench<K>, to: &Datagram, bytes: &[u8]) {
+pub(crate) fn reply<K: EngineKind>(bench: &mut Bench<K>, to: &Datagram, bytes: &[u8]) {
     bench.ring.datagram_buffer()[..bytes.len()].copy_from_slice(bytes);
     bench.ring.send_datagram(to, bytes.len());
 }
@@ -146,4 +154,203 @@ fn empty_and_long_datagrams_arrive<K: EngineKind>() {
         assert_eq!(datagram.from().map(|from| from.ip()), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     }
     bench.finish();
+}
+
+/// A request from a client, and its reply.
+fn exchange<K: EngineKind>(bench: &mut Bench<K>, client: &UdpSocket) -> Datagram {
+    client.send(b"request").unwrap();
+    let datagram = datagram(bench);
+    assert_eq!(datagram.payload(), b"request");
+    reply(bench, &datagram, b"reply");
+    bench.turn(false);
+    let mut received = [0; 16];
+    let len = client.recv(&mut received).unwrap();
+    assert_eq!(&received[..len], b"reply");
+    datagram
+}
+
+fn replies_leave_from_the_address_asked<K: EngineKind>() {
+    let (first, first_address) = bind("0.0.0.0:0");
+    let (second, second_address) = bind("[::]:0");
+    let mut bench = Bench::<K>::receiving(vec![first, second]);
+    for ip in ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"] {
+        let ip: IpAddr = ip.parse().unwrap();
+        let port = if ip.is_ipv4() { first_address.port() } else { second_address.port() };
+        let client = client((ip, port).into());
+        let datagram = exchange(&mut bench, &client);
+        assert_eq!(datagram.to(), Some(ip));
+        assert_eq!(datagram.from(), Some(client.local_addr().unwrap()));
+        assert_eq!(datagram.socket(), u16::from(ip.is_ipv6()));
+    }
+    bench.finish();
+}
+
+/// An inherited socket may serve IPv4 and IPv6.
+fn replies_to_mapped_addresses_leave_from_the_address_asked<K: EngineKind>() {
+    let dual = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+    dual.set_only_v6(false).unwrap();
+    dual.set_nonblocking(true).unwrap();
+    let any: SocketAddr = "[::]:0".parse().unwrap();
+    dual.bind(&any.into()).unwrap();
+    let socket = DatagramSocket::inherited(dual.into()).unwrap();
+    let port = socket.address().port();
+    let mut bench = Bench::<K>::receiving(vec![socket]);
+    for ip in ["127.0.0.2", "::1", "127.0.0.1"] {
+        let ip: IpAddr = ip.parse().unwrap();
+        let client = client((ip, port).into());
+        let datagram = exchange(&mut bench, &client);
+        assert_eq!(datagram.to().map(|to| to.to_canonical()), Some(ip));
+        let from = datagram.from().unwrap();
+        assert_eq!(from.ip().to_canonical(), client.local_addr().unwrap().ip());
+        assert!(from.is_ipv6());
+    }
+    bench.finish();
+}
+
+fn without_buffers_datagrams_wait<K: EngineKind>() {
+    const COUNT: usize = 400;
+    let (first, first_address) = bind("127.0.0.1:0");
+    let (second, second_address) = bind("127.0.0.1:0");
+    let mut bench = Bench::<K>::receiving(vec![first, second]);
+    let clients = [client(first_address), client(second_address)];
+    for number in 0..COUNT {
+        clients[number % 2].send(&number.to_be_bytes()).unwrap();
+    }
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        let held = all_that_come(&mut bench);
+        assert!(!held.is_empty() && numbers.len() + held.len() < COUNT, "{} held", held.len());
+        // Connections are served meanwhile.
+        let (_client, _, socket) = bench.greeted();
+        bench.ring.close(socket);
+        let (ticks, sleeps) = (bench.ticks, sleeps());
+        while bench.ticks == ticks {
+            bench.turn(true);
+        }
+        assert_ne!(sleeps, self::sleeps(), "it does not sleep");
+        numbers.extend(held.iter().map(number_of));
+    }
+    while numbers.len() < COUNT {
+        numbers.push(number_of(&datagram(&mut bench)));
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>());
+    bench.finish();
+}
+
+/// Datagrams until no more come.
+fn all_that_come<K: EngineKind>(bench: &mut Bench<K>) -> Vec<Datagram> {
+    let mut all = Vec::new();
+    let mut fruitless = 0;
+    while fruitless < 10 {
+        let events = bench.batch(false);
+        if events.is_empty() {
+            fruitless += 1;
+            thread::sleep(Duration::from_millis(1));
+        }
+        all.extend(events.into_iter().map(|event| match event {
+            Event::Datagram(datagram) => datagram,
+            other => panic!("not a datagram: {other:?}"),
+        }));
+    }
+    all
+}
+
+fn number_of(datagram: &Datagram) -> usize {
+    usize::from_be_bytes(datagram.payload().try_into().unwrap())
+}
+
+/// How often this thread has slept.
+fn sleeps() -> String {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+    line.unwrap().to_owned()
+}
+
+/// Nobody can be answered at port 0, which only a forged datagram comes from.
+fn a_reply_that_cannot_be_sent_disturbs_no_other<K: EngineKind>() {
+    let Ok(forger) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)) else {
+        println!("SKIPPED: a raw socket needs privileges");
+        return;
+    };
+    let (socket, address) = bind("127.0.0.1:0");
+    let mut bench = Bench::<K>::receiving(vec![socket]);
+    let gone = client(address);
+    gone.send(b"gone").unwrap();
+    drop(gone);
+    let client = client(address);
+    let mut datagrams = vec![datagram(&mut bench)];
+    for forged in [true, false, true, true, false] {
+        if forged {
+            // Source, destination, length, and no checksum.
+            let mut bytes = [0; 10];
+            bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+            bytes[4..6].copy_from_slice(&10_u16.to_be_bytes());
+            forger.send_to(&bytes, &address.into()).unwrap();
+        } else {
+            client.send(b"good").unwrap();
+        }
+        let datagram = datagram(&mut bench);
+        assert_eq!(datagram.from().unwrap().port() == 0, forged);
+        datagrams.push(datagram);
+    }
+    for datagram in &datagrams {
+        reply(&mut bench, datagram, b"reply");
+    }
+    for _ in 0..3 {
+        match bench.next() {
+            Event::DatagramUnsent { socket: 0, errno: Errno::INVAL } => {}
+            other => panic!("not a failure: {other:?}"),
+        }
+    }
+    let mut received = [0; 16];
+    for _ in 0..2 {
+        assert_eq!(client.recv(&mut received).unwrap(), 5);
+    }
+    drop(datagrams);
+    exchange(&mut bench, &client);
+    bench.finish();
+}
+
+fn engines_that_share_a_socket_get_each_datagram_once<K: EngineKind>() {
+    const COUNT: usize = 200;
+    let shared = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let inherit = || DatagramSocket::inherited(shared.try_clone().unwrap().into()).unwrap();
+    let mut benches: Vec<_> = (0..2).map(|_| Bench::<K>::receiving(vec![inherit()])).collect();
+    let client = client(shared.local_addr().unwrap());
+    let mut numbers = Vec::new();
+    for number in 0..COUNT {
+        client.send(&number.to_be_bytes()).unwrap();
+        if number % 3 == 0 {
+            let more = benches.iter_mut().flat_map(|bench| bench.batch(false));
+            numbers.extend(more.collect::<Vec<_>>());
+        }
+    }
+    while numbers.len() < COUNT {
+        let more = benches.iter_mut().flat_map(|bench| bench.batch(false));
+        numbers.extend(more.collect::<Vec<_>>());
+    }
+    let mut numbers: Vec<usize> = numbers
+        .into_iter()
+        .map(|event| match event {
+            Event::Datagram(datagram) => number_of(&datagram),
+            other => panic!("not a datagram: {other:?}"),
+        })
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>());
+    benches.into_iter().for_each(Bench::finish);
+}
+
+/// Both receives came with Linux 6.0. Otherwise the tests above would try a poll twice.
+#[test]
+fn the_newest_engine_receives_by_itself() {
+    let _alone = alone();
+    let config = trial(vec![bind("127.0.0.1:0").0]);
+    let Ok(ring) = Uring::new(config) else {
+        println!("SKIPPED: no io_uring");
+        return;
+    };
+    let capabilities = ring.capabilities();
+    assert_eq!(capabilities.multishot_recvmsg, capabilities.multishot_recv);
 }

@@ -113,18 +113,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 /// Runs a test alone and within its bound, and checks that it leaves no descriptor open.
 pub(crate) fn run<K: EngineKind>(test: fn()) {
     let _alone = alone();
-    let trial = EngineConfig {
-        listeners: Vec::new(),
-        datagram_sockets: Vec::new(),
-        waker: Waker::new().unwrap(),
-        limit: Arc::new(ConnectionLimit::unlimited()),
-        accepts_per_turn: 1,
-        send_buffer_bytes: 64,
-        arena_bytes: 128,
-        recv_buffers: 1,
-        recv_buffer_bytes: 64,
-    };
-    if let Err(why) = K::build(trial) {
+    if let Err(why) = K::build(trial(Vec::new())) {
         println!("SKIPPED: {why}");
         return;
     }
@@ -142,6 +131,21 @@ pub(crate) fn run<K: EngineKind>(test: fn()) {
     drop(done);
     watchdog.join().unwrap();
     assert_eq!(before, after, "descriptors open before and after");
+}
+
+/// The least that an engine can be built from.
+pub(crate) fn trial(datagram_sockets: Vec<DatagramSocket>) -> EngineConfig {
+    EngineConfig {
+        listeners: Vec::new(),
+        datagram_sockets,
+        waker: Waker::new().unwrap(),
+        limit: Arc::new(ConnectionLimit::unlimited()),
+        accepts_per_turn: 1,
+        send_buffer_bytes: 64,
+        arena_bytes: 128,
+        recv_buffers: 1,
+        recv_buffer_bytes: 64,
+    }
 }
 
 /// The open descriptors of this process.

@@ -8,6 +8,7 @@
 
 mod accept;
 mod connect;
+mod datagram_ends;
 mod datagrams;
 mod descriptors;
 mod harness;
