@@ -76,3 +76,66 @@ impl ConnectionIds {
         hash >> (u64::BITS - HASH_BITS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    fn address(v6: bool, ip: u128) -> IpAddr {
+        let v4 = IpAddr::from((ip as u32).to_be_bytes());
+        if v6 { IpAddr::from(ip.to_be_bytes()).to_canonical() } else { v4 }
+    }
+
+    quickcheck! {
+        /// From the window before, for a worker whose clock is a turn behind, to the last but one
+        /// after; also where the bits of the window, or all of it, wrap around.
+        fn an_id_is_good_for_a_while(key: (u64, u64), client: (bool, u128), window: u32) -> bool {
+            let ids = ConnectionIds::new([key.0, key.1]);
+            let client = address(client.0, client.1);
+            let id = ids.issue(client, IdWindow(window));
+            (-600..=600_i32).all(|later| {
+                let verified = ids.verifies(id, client, IdWindow(window.wrapping_add_signed(later)));
+                verified == (-1..=2).contains(&later)
+            })
+        }
+
+        fn an_id_is_for_one_address(key: (u64, u64), v6: bool, ip: u128, bit: u8) -> bool {
+            let ids = ConnectionIds::new([key.0, key.1]);
+            let window = IdWindow(5);
+            let (own, other) = (address(v6, ip), address(v6, ip ^ 1 << (bit % 32)));
+            let id = ids.issue(own, window);
+            !ids.verifies(id, other, window) && ids.verifies(ids.issue(other, window), other, window)
+        }
+
+        fn no_bit_of_an_id_can_be_changed(key: (u64, u64), client: (bool, u128), window: u32) -> bool {
+            let ids = ConnectionIds::new([key.0, key.1]);
+            let (client, window) = (address(client.0, client.1), IdWindow(window));
+            let id = ids.issue(client, window);
+            (0..u64::BITS).all(|bit| !ids.verifies(id ^ 1 << bit, client, window))
+        }
+
+        fn every_key_has_its_own_ids(key: (u64, u64), client: (bool, u128), bit: u8) -> bool {
+            let (client, window) = (address(client.0, client.1), IdWindow(7));
+            let id = ConnectionIds::new([key.0, key.1]).issue(client, window);
+            let keys = [[key.0 ^ 1 << (bit % 64), key.1], [key.0, key.1 ^ 1 << (bit % 64)]];
+            keys.iter().all(|&key| !ConnectionIds::new(key).verifies(id, client, window))
+        }
+    }
+
+    /// An IPv4 address, and the IPv6 address that begins with the same bytes.
+    #[test]
+    fn the_families_do_not_share_ids() {
+        let ids = ConnectionIds::new([1, 2]);
+        let (v4, v6) = (IpAddr::from([0, 0, 0, 0]), IpAddr::from([0_u8; 16]));
+        let id = ids.issue(v4, IdWindow(0));
+        assert!(ids.verifies(id, v4, IdWindow(0)) && !ids.verifies(id, v6, IdWindow(0)));
+    }
+
+    #[test]
+    fn windows_are_as_long_as_the_limit_says() {
+        assert_eq!(IdWindow::at(CONNECTION_ID_WINDOW_S - 1), IdWindow(0));
+        assert_eq!(IdWindow::at(CONNECTION_ID_WINDOW_S), IdWindow(1));
+    }
+}

@@ -41,6 +41,7 @@ enum Step {
         seeder: bool,
         event: PeerEvent,
         numwant: u32,
+        own_family_only: bool,
     },
     /// Time passes, and the sweep runs.
     Wait { seconds: u32 },
@@ -93,6 +94,7 @@ impl Arbitrary for Step {
             },
             event,
             numwant: one_of(g, &[0, 1, 2, 3, 5, 8, 25, 49, 50, 51, SAMPLE_MAX, 1000]),
+            own_family_only: u8::arbitrary(g) < 80,
         }
     }
 }
@@ -229,17 +231,24 @@ impl Scenario {
         world.wait(0);
         for step in world.scenario.steps.clone() {
             match step {
-                Step::Announce { torrent, v6, first, count, seeder, event, numwant } => {
+                Step::Announce {
+                    torrent,
+                    v6,
+                    first,
+                    count,
+                    seeder,
+                    event,
+                    numwant,
+                    own_family_only,
+                } => {
                     for number in first..first + count {
-                        let peer = endpoint(v6, number);
-                        let info_hash = info_hash(torrent);
                         let a = AnnounceRequest {
-                            info_hash,
-                            peer,
+                            info_hash: info_hash(torrent),
+                            peer: endpoint(v6, number),
                             seeder,
                             event,
                             numwant,
-                            own_family_only: false,
+                            own_family_only,
                         };
                         world.announce(torrent, (v6, number), &a);
                     }
@@ -371,6 +380,7 @@ impl ModelWorld {
             .peers
             .iter()
             .filter(|(peer, state)| **peer != announcer && !(no_seeders && state.seeder))
+            .filter(|((v6, _), _)| *v6 == announcer.0 || !a.own_family_only)
             .map(|(&(v6, number), _)| endpoint(v6, number))
             .collect();
         let distinct: HashSet<CompactAddr> = answer.iter().copied().collect();
@@ -517,6 +527,7 @@ fn every_size_up_and_down_agrees_with_the_model() {
             seeder,
             event,
             numwant: 10,
+            own_family_only: false,
         };
         let up =
             (0..300).map(|number| one(number, PeerEvent::None, (number < 150) == seeders_first));
@@ -548,6 +559,7 @@ fn a_peer_expires_only_after_it_stops_announcing() {
         seeder: false,
         event: PeerEvent::None,
         numwant: 50,
+        own_family_only: false,
     };
     let mut steps = vec![announce(0, 200)];
     for _ in 0..40 {

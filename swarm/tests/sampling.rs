@@ -127,19 +127,26 @@ fn every_order_is_equally_likely() {
 /// Counts how often each peer, and each pair of one family, is in an answer.
 #[test]
 fn peers_and_pairs_are_even_in_every_layout() {
-    // IPv4 peers, IPv6 peers, whether the announcer is IPv6, numwant, and the share of each family.
-    for (v4, v6, asker_v6, numwant, share_v4, share_v6) in [
-        (60, 0, false, 50, 50, 0),
-        (51, 0, false, 50, 50, 0),
-        (300, 0, false, 50, 50, 0),
-        (0, 300, true, 199, 0, 199),
-        (300, 300, false, 51, 39, 12),
-        (300, 40, true, 50, 12, 38),
-        (300, 20, true, 50, 30, 20),
-        (300, 300, false, 1, 1, 0),
-        (300, 300, true, 7, 1, 6),
+    // IPv4 peers, IPv6 peers, whether the announcer is IPv6, numwant, whether it wants its own family
+    // only, and the share of each family.
+    for (v4, v6, asker_v6, numwant, own_only, share_v4, share_v6) in [
+        (60, 0, false, 50, false, 50, 0),
+        (51, 0, false, 50, false, 50, 0),
+        (300, 0, false, 50, false, 50, 0),
+        (0, 300, true, 199, false, 0, 199),
+        (300, 300, false, 51, false, 39, 12),
+        (300, 40, true, 50, false, 12, 38),
+        (300, 20, true, 50, false, 30, 20),
+        (300, 300, false, 1, false, 1, 0),
+        (300, 300, true, 7, false, 1, 6),
+        (300, 300, false, 51, true, 51, 0),
+        (300, 300, true, 51, true, 0, 51),
+        (300, 40, true, 50, true, 0, 40),
+        (20, 300, false, 50, true, 20, 0),
+        (60, 60, false, 200, true, 60, 0),
     ] {
         let mut requester = Requester::new(v4, v6, asker_v6, numwant);
+        requester.asks.own_family_only = own_only;
         let rounds = 6000.0;
         let (v4, v6) = (usize::from(v4), usize::from(v6));
         let mut together = vec![0_u32; (v4 + v6) * (v4 + v6)];
