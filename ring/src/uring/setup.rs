@@ -183,10 +183,12 @@ fn register(
     pool: Rc<Pool>,
     target: usize,
 ) -> Result<ProvidedBuffers, SetupError> {
-    let buffers = ProvidedBuffers::new(pool, target).map_err(SetupError::Start)?;
+    let mut buffers = ProvidedBuffers::new(pool, target).map_err(SetupError::Start)?;
     // SAFETY: the engine drops them after the ring, or leaks them if the ring cannot be shown to be
     // idle. Until then no receive uses them.
     unsafe { buffers.register(&ring.submitter(), group) }.map_err(SetupError::Buffers)?;
+    // The first receives are those of the probes.
+    buffers.provide();
     Ok(buffers)
 }
 
