@@ -14,7 +14,6 @@ mod certificates;
 mod cli;
 mod cluster;
 mod config;
-mod datagrams;
 mod documents;
 mod hostile;
 mod http;

@@ -1,5 +1,6 @@
 //! What goes wrong in one run: drawn from the seed, so that a seed is a whole story.
 
+use annulus_ring::DATAGRAM_BYTES_MAX;
 use annulus_swarm::Random;
 
 /// A fault of the ring itself, which no worker could make good: the checks must see it.
@@ -23,10 +24,20 @@ pub(crate) enum Sabotage {
     LosesSealedByte,
     /// close_notify, the last that was sent, is cut off.
     CutsCloseNotify,
+    /// The buffer of a datagram is never handed back.
+    LosesDatagramBuffer,
+    /// A datagram is handed out with another sender than it had.
+    SwapsSenders,
+    /// A bit of a datagram is flipped.
+    AltersDatagram,
+    /// A reply leaves from another address than was asked.
+    RepliesFromElsewhere,
+    /// The end of receiving datagrams is never reported.
+    ForgetsDatagramsFinished,
 }
 
 /// Every sabotage there is.
-pub(crate) const SABOTAGES: [Sabotage; 9] = [
+pub(crate) const SABOTAGES: [Sabotage; 14] = [
     Sabotage::ForgetsShortSend,
     Sabotage::LosesBuffer,
     Sabotage::DuplicatesByte,
@@ -36,6 +47,11 @@ pub(crate) const SABOTAGES: [Sabotage; 9] = [
     Sabotage::ForgetsAcceptEnd,
     Sabotage::LosesSealedByte,
     Sabotage::CutsCloseNotify,
+    Sabotage::LosesDatagramBuffer,
+    Sabotage::SwapsSenders,
+    Sabotage::AltersDatagram,
+    Sabotage::RepliesFromElsewhere,
+    Sabotage::ForgetsDatagramsFinished,
 ];
 
 /// How clients' connections take bytes.
@@ -109,8 +125,74 @@ pub(crate) struct Faults {
     pub(crate) connections_max: usize,
     /// The millisecond of a shutdown while clients are still there.
     pub(crate) shutdown_ms: Option<u64>,
+    /// What goes wrong with datagrams.
+    pub(crate) datagrams: DatagramFaults,
     /// What is wrong with the ring.
     pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// What goes wrong with the datagrams of one run. Numbers without a unit are chances in a thousand.
+#[derive(Clone, Debug)]
+pub(crate) struct DatagramFaults {
+    /// The network loses one.
+    pub(crate) lost: u32,
+    /// It delivers one twice.
+    pub(crate) duplicated: u32,
+    /// Milliseconds that it takes at most: one that takes fewer overtakes.
+    pub(crate) late_ms: u32,
+    /// A multishot receive ends, and is armed again in a later turn.
+    pub(crate) rests: u32,
+    /// Datagrams that one socket receives in a turn.
+    pub(crate) fills_max: u32,
+    /// Datagrams that wait in one socket; more are lost.
+    pub(crate) queue_max: usize,
+    /// A reply is not taken.
+    pub(crate) unsent: u32,
+    /// Receive buffers of all sockets together.
+    pub(crate) buffers: u16,
+    /// Bytes of a payload that one of them has room for.
+    pub(crate) payload_bytes: u32,
+}
+
+impl DatagramFaults {
+    pub(crate) fn none() -> DatagramFaults {
+        DatagramFaults {
+            lost: 0,
+            duplicated: 0,
+            late_ms: 0,
+            rests: 0,
+            fills_max: 64,
+            queue_max: 1000,
+            unsent: 0,
+            buffers: 64,
+            payload_bytes: DATAGRAM_BYTES_MAX as u32,
+        }
+    }
+
+    /// As for [`Faults::drawn`].
+    fn drawn(random: &mut Random) -> DatagramFaults {
+        let mut sometimes = |most: u32| match random.below(4) {
+            0 | 1 => 0,
+            2 => 1 + random.below(1 + most / 8),
+            _ => 1 + random.below(most),
+        };
+        let mut faults = DatagramFaults {
+            lost: sometimes(400),
+            duplicated: sometimes(600),
+            late_ms: sometimes(900),
+            rests: sometimes(700),
+            unsent: sometimes(400),
+            ..DatagramFaults::none()
+        };
+        faults.fills_max = [1, 3, 64, 64][random.below(4) as usize];
+        faults.queue_max = [1, 4, 1000, 1000][random.below(4) as usize];
+        faults.buffers = [1, 2, 3, 8, 64][random.below(5) as usize];
+        faults.payload_bytes = match random.below(6) {
+            0 => [16, 98, 100, 500][random.below(4) as usize],
+            _ => faults.payload_bytes,
+        };
+        faults
+    }
 }
 
 impl Faults {
@@ -142,6 +224,7 @@ impl Faults {
             descriptors_max: 1000,
             connections_max: 1000,
             shutdown_ms: None,
+            datagrams: DatagramFaults::none(),
             sabotage: None,
         }
     }
@@ -196,6 +279,7 @@ impl Faults {
         if random.below(4) == 0 {
             faults.shutdown_ms = Some(u64::from(random.below(4000)));
         }
+        faults.datagrams = DatagramFaults::drawn(random);
         faults
     }
 }

@@ -19,6 +19,7 @@ impl FakeRing {
     /// Everybody has come and gone, and no descriptor is open.
     pub(crate) fn quiet(&self) -> bool {
         self.links.iter().all(|link| link.client.gone() && link.descriptor.is_none())
+            && self.net.quiet()
     }
 
     /// Has the worker told to stop, soon.
@@ -213,6 +214,7 @@ impl FakeRing {
             self.receive_some(link);
             self.send_some(link);
         }
+        self.net.progress(now_ms, &mut self.lanes);
     }
 
     pub(super) fn step_clients(&mut self) {
@@ -423,11 +425,13 @@ impl FakeRing {
     pub(super) fn sleep(&mut self) {
         let clients = self.links.iter().filter_map(|link| link.client.next_ms(&link.wire));
         let stop = self.faults.shutdown_ms.filter(|_| !self.stop_asked);
+        let clients = clients.chain(self.net.next_ms());
         let next_ms = clients.chain(stop).chain([self.tick_ms]).min().unwrap_or(self.tick_ms);
         // What could go on and only rests goes on soon.
         let rests = |link: &FakeLink| link.owned.is_some() && link.wire.space() > 0;
         let waits = |listener: &FakeListener| listener.armed && !listener.backlog.is_empty();
-        let soon = self.links.iter().any(rests) || self.listeners.iter().any(waits);
+        let soon =
+            self.net.rests() || self.links.iter().any(rests) || self.listeners.iter().any(waits);
         let now_ms = self.now_ms();
         self.clock_ms.set(if soon { now_ms + 1 } else { next_ms.max(now_ms + 1) });
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use annulus_ring::{Event, ListenerIndex};
+use annulus_ring::{DatagramIndex, Event, ListenerIndex};
 use annulus_swarm::Random;
 
 /// What keeps its order.
@@ -15,6 +15,8 @@ pub(crate) enum Lane {
     Listener(ListenerIndex),
     Receive(usize),
     Send(usize),
+    Datagrams(DatagramIndex),
+    DatagramSend(DatagramIndex),
     Stale,
 }
 

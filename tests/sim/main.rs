@@ -5,13 +5,17 @@
 //! One seed is one run, in virtual time:
 //! 1. It draws some clients and what each sends ([`script`]), and lets them talk to a worker
 //!    undisturbed. Every request must get the answer it was drawn for.
-//!    In one seed of three some come to a listener with TLS and speak it ([`tls`]).
+//!    In one seed of three some come to a listener with TLS and speak it ([`tls`]), and in three of
+//!    four some speak UDP ([`datagram_script`]).
 //! 2. It draws [`faults`] and lets the same clients talk to another worker: sends fall short,
 //!    multishots end, buffers, descriptors and slots run out, completions are held back and
 //!    overtake each other, some clients reset, leave or never read, the worker is told to stop.
+//!    Datagrams are lost, repeated, late and cut, and replies are not taken.
 //!    In one seed of two the connections of addresses are counted, but not limited.
 //! 3. Clients that behave must have been told the same, byte for byte but for chance; the
-//!    others a beginning of it. All slots, buffers and descriptors must be back.
+//!    others a beginning of it. All slots, buffers and descriptors must be back. Of datagrams each
+//!    run stands for itself: the worker must have replied as a server without a network would to
+//!    those that arrived, and as a model of the clients expects ([`datagram_answers`]).
 //!
 //! The fake ring also checks what a ring's user promises ([`ring`]). A failure prints the
 //! seed and what happened last: `ANNULUS_SIM_SEED=n` runs one seed, `ANNULUS_SIM_SEEDS=n` so
@@ -21,10 +25,16 @@
 mod answers;
 mod bounds;
 mod client;
+mod datagram_answers;
+mod datagram_bounds;
+mod datagram_client;
+mod datagram_script;
+mod datagrams;
 mod faults;
 mod https;
 mod kernel;
 mod lanes;
+mod network;
 mod rate_limit;
 mod ring;
 mod run;
@@ -43,7 +53,7 @@ use annulus_swarm::Random;
 
 use client::{ClientOutcome, Ending, Trouble};
 use faults::{Faults, SABOTAGES, Sabotage};
-use run::{SHUTDOWN_S, SimReport, client_table, run, run_limited};
+use run::{Clients, SHUTDOWN_S, SimReport, client_table, run_all, run_limited};
 use tls::ConnectionEnd;
 use trace::Trace;
 
@@ -68,7 +78,11 @@ fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
     for script in &mut polite {
         script.trouble = Trouble::None;
     }
-    let calm = run(&polite, Faults::none(), seed, &Trace::default());
+    let udp = datagram_script::draw(seed);
+    let clients = Clients { tcp: &polite, udp: &udp };
+    let (calm, datagrams) = run_all(clients, Faults::none(), seed, &Trace::default());
+    datagrams.check();
+    datagrams.check_calm();
     for (report, script) in calm.iter().zip(&polite) {
         check_calm(report, script);
     }
@@ -77,11 +91,13 @@ fn check(seed: u64, sabotage: Option<Sabotage>, trace: &Trace) {
     let stopped = faults.shutdown_ms;
     // Near the limit, answers end their connections, and at it idle ones are closed.
     let crowded = scripts.len() >= nearly_all(faults.connections_max);
-    let disturbed = match seed % SEEDS_PER_LIMITED {
+    let clients = Clients { tcp: &scripts, udp: &udp };
+    let (disturbed, datagrams) = match seed % SEEDS_PER_LIMITED {
         // More than any client takes.
-        0 => run_limited(&scripts, faults, seed, trace, &client_table(u16::MAX, 100_000, 100_000)),
-        _ => run(&scripts, faults, seed, trace),
+        0 => run_limited(clients, faults, seed, trace, &client_table(u16::MAX, 100_000, 100_000)),
+        _ => run_all(clients, faults, seed, trace),
     };
+    datagrams.check();
     for (number, (calm, disturbed)) in calm.iter().zip(&disturbed).enumerate() {
         trace.note(|| format!("comparing {:?}", scripts[number]));
         compare(number, calm, disturbed, &scripts[number], stopped, crowded);

@@ -33,7 +33,7 @@ fn connections_of_an_address_are_bounded_and_admitted_again() {
     scripts.extend((0..10).map(|at| announcing(GREEDY, 1, again_ms + at)));
     scripts.push(announcing(MODEST, 1, 5));
     let client_table = client_table(MAX, 0, 0);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
+    let (reports, _) = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     for (at, report) in reports.iter().enumerate() {
         let let_in = at == 20 || at % 10 < usize::from(MAX);
         assert_eq!(served(report), usize::from(let_in), "client {at}");
@@ -52,7 +52,7 @@ fn requests_of_an_address_are_bounded_and_served_again() {
         announcing(GREEDY, 20, 60_100),
     ];
     let client_table = client_table(0, 3, 5);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
+    let (reports, _) = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     let counts: Vec<usize> = reports.iter().map(served).collect();
     // All at once, then what two seconds gave back, then all again.
     assert_eq!(counts, [5, 5, 5, 5]);
@@ -72,7 +72,7 @@ fn a_refused_client_that_returns_is_reset_for_the_rest_of_the_second() {
     scripts.push(announcing(MODEST, 1, 200));
     scripts.push(announcing(GREEDY, 1, 1500));
     let client_table = client_table(0, 1, 1);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
+    let (reports, _) = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     for (at, report) in reports.iter().enumerate() {
         let at = at as u64;
         assert_eq!(served(report), usize::from(at == 0 || at >= 20), "client {at}");
@@ -92,7 +92,7 @@ fn handshakes_are_charged_and_refused_before_they_begin() {
     let mut scripts: Vec<ClientScript> = (0..10).map(|at| greedy_https(GREEDY, 10 * at)).collect();
     scripts.push(greedy_https(MODEST, 50));
     let client_table = client_table(5, 1, 6);
-    let reports = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
+    let (reports, _) = run_limited(&scripts, Faults::none(), 0, &Trace::default(), &client_table);
     for (at, report) in reports.iter().enumerate() {
         // Three handshakes, and a request of each.
         let let_in = at < 3 || at == 10;
@@ -117,7 +117,7 @@ fn every_counted_connection_is_released() {
         }
         let faults = Faults::drawn(&mut random);
         let client_table = client_table(1 + random.below(4) as u16, random.below(4), 4);
-        let reports = run_limited(&scripts, faults, seed, &Trace::default(), &client_table);
+        let (reports, _) = run_limited(&scripts, faults, seed, &Trace::default(), &client_table);
         let was_reset =
             |report: &&SimReport| report.outcome == ClientOutcome::Reset && report.taken == 0;
         reset += reports.iter().filter(was_reset).count();

@@ -15,9 +15,11 @@ use annulus_ring::{ConnectionLimit, Event, Key, ListenerIndex, Pool, RecvMode, R
 use annulus_ring::{Datagram, DatagramIndex};
 use annulus_swarm::Random;
 
-use super::client::{ClientScript, End, SimClient, Wire};
+use super::client::{End, SimClient, Wire};
+use super::datagrams::DatagramNet;
 use super::faults::Faults;
 use super::lanes::Lanes;
+use super::run::Clients;
 use super::trace::Trace;
 
 /// Listeners of every fake ring: for IPv4 and IPv6, plain and then with TLS.
@@ -117,6 +119,7 @@ pub(crate) struct FakeRing {
     pub(super) names: HashMap<Key, usize>,
     pub(super) queue: VecDeque<FakeOperation>,
     pub(super) lanes: Lanes,
+    pub(crate) net: DatagramNet,
     /// Sends that fell short: reported by the turn that submitted them.
     pub(super) short: Vec<Event>,
     /// Connections that may be open, and whether the worker is to be woken when one is closed.
@@ -137,7 +140,7 @@ pub(crate) struct FakeRing {
 impl FakeRing {
     #[expect(clippy::too_many_arguments, reason = "one call")]
     pub(crate) fn new(
-        scripts: &[ClientScript],
+        clients: Clients<'_>,
         faults: Faults,
         space_bytes: usize,
         seed: u64,
@@ -146,7 +149,7 @@ impl FakeRing {
         trace: Trace,
     ) -> FakeRing {
         let mut random = Random::seeded(seed);
-        let links = scripts.iter().map(|script| {
+        let links = clients.tcp.iter().map(|script| {
             let (client, wire) =
                 SimClient::new(script.clone(), faults.pieces, faults.windows, &mut random);
             FakeLink {
@@ -182,6 +185,7 @@ impl FakeRing {
             names: HashMap::new(),
             queue: VecDeque::new(),
             lanes: Lanes::default(),
+            net: DatagramNet::new(clients.udp, &faults, seed),
             short: Vec::new(),
             limit: Arc::new(limit_of(&faults)),
             is_awaited: false,
@@ -249,6 +253,7 @@ impl FakeRing {
         assert!(self.space_given, "reply_space was not asked for");
         assert!(len > 0 && len <= self.space.len(), "{len} bytes of {}", self.space.len());
         self.space_given = false;
+        self.net.take_space();
         let bytes = self.space[..len].to_vec();
         self.space[..len].fill(0xaa);
         bytes
@@ -291,6 +296,7 @@ impl FakeRing {
             }
             _ => format!("{:>6} ms  {link:?}: {event:?}", self.now_ms()),
         });
+        self.net.hand_out(&event, self.clock_ms.get());
         if let Event::AcceptEnded { listener, .. } = event {
             let listener = &mut self.listeners[usize::from(listener)];
             listener.armed_known = false;
@@ -433,18 +439,26 @@ impl Ring for FakeRing {
         self.push(FakeOperation::Close { link, reset: true });
     }
 
-    fn receive_datagrams(&mut self, _socket: DatagramIndex) {}
-
-    fn finish_datagrams(&mut self, _socket: DatagramIndex) {}
-
-    fn datagram_buffer(&mut self) -> &mut [u8] {
-        &mut []
+    fn receive_datagrams(&mut self, socket: DatagramIndex) {
+        self.net.receive(socket, self.clock_ms.get());
     }
 
-    fn send_datagram(&mut self, _to: &Datagram, _len: usize) {}
+    fn finish_datagrams(&mut self, socket: DatagramIndex) {
+        self.net.finish(socket, self.clock_ms.get());
+    }
+
+    fn datagram_buffer(&mut self) -> &mut [u8] {
+        self.net.buffer()
+    }
+
+    fn send_datagram(&mut self, to: &Datagram, len: usize) {
+        self.trace.note(|| format!("        reply of {len} bytes to {:?}", to.from()));
+        self.net.send(to, len, self.clock_ms.get());
+    }
 
     fn turn(&mut self, events: &mut Vec<Event>, wait: bool) -> io::Result<()> {
         self.flush();
+        self.net.begin_turn(self.now_ms());
         self.space_given = false;
         self.sent_in_turn = 0;
         if self.odds(self.faults.creeps) {
@@ -475,6 +489,7 @@ impl Ring for FakeRing {
             self.sleep();
         }
         self.turns += 1;
+        self.net.end_turn();
         for link in &mut self.links {
             link.filled = 0;
             link.leaving = false;

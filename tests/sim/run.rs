@@ -22,6 +22,9 @@ use annulus_swarm::{SwarmConfig, Swarms, Sweep};
 
 use super::answers::Responses;
 use super::client::{ClientOutcome, ClientScript};
+use super::datagram_answers::DatagramReport;
+use super::datagram_client::DatagramScript;
+use super::datagrams::DATAGRAM_SOCKETS;
 use super::faults::Faults;
 use super::lanes::Lanes;
 use super::ring::{FakeRing, LISTENERS, TIME_MAX_MS, TLS_FROM};
@@ -38,6 +41,19 @@ pub(crate) const SHUTDOWN_S: u32 = 5;
 
 /// Requests that one connection is answered at once: no answer is shorter than this many bytes.
 pub(crate) const BATCH_REQUESTS_MAX: u32 = (RESPONSE_BATCH_BYTES + RESPONSE_BYTES_MAX) as u32 / 64;
+
+/// All clients of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Clients<'a> {
+    pub(crate) tcp: &'a [ClientScript],
+    pub(crate) udp: &'a [DatagramScript],
+}
+
+impl<'a, T: AsRef<[ClientScript]> + ?Sized> From<&'a T> for Clients<'a> {
+    fn from(tcp: &'a T) -> Clients<'a> {
+        Clients { tcp: tcp.as_ref(), udp: &[] }
+    }
+}
 
 /// What became of one client.
 pub(crate) struct SimReport {
@@ -90,23 +106,16 @@ pub(crate) fn client_table(
 }
 
 /// A worker over a fake ring with these clients, and the clock of both.
-pub(crate) fn build(
-    scripts: &[ClientScript],
+pub(crate) fn build<'a>(
+    clients: impl Into<Clients<'a>>,
     faults: Faults,
     seed: u64,
     trace: &Trace,
 ) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
-    build_limited(scripts, faults, seed, trace, None)
+    build_limited(clients.into(), faults, seed, trace, None)
 }
 
-/// The same, with limits to what one address may take.
-fn build_limited(
-    scripts: &[ClientScript],
-    faults: Faults,
-    seed: u64,
-    trace: &Trace,
-    client_table: Option<Arc<ClientTable>>,
-) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
+fn empty_swarms() -> Arc<Swarms> {
     let swarm_settings = SwarmConfig {
         torrents_max: 1_000_000,
         peers_max: 1_000_000,
@@ -114,23 +123,39 @@ fn build_limited(
         peers_per_address_max: 0,
         peer_timeout_s: 2700,
     };
-    let swarms = Arc::new(Swarms::new(swarm_settings, RandomState::new()));
+    Arc::new(Swarms::new(swarm_settings, RandomState::new()))
+}
+
+/// A server that has answered nothing, and gives out the same connection ids as the worker's.
+pub(crate) fn reference_server(seed: u64) -> Server {
+    Server::new(ServerParts::new(empty_swarms(), protocol(), seed))
+}
+
+/// The same, with limits to what one address may take.
+fn build_limited(
+    clients: Clients<'_>,
+    faults: Faults,
+    seed: u64,
+    trace: &Trace,
+    client_table: Option<Arc<ClientTable>>,
+) -> (Worker<FakeRing>, Rc<Cell<u64>>, Arc<Swarms>) {
+    let swarms = empty_swarms();
     let protocol = protocol();
     let clock_ms = Rc::new(Cell::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let replies_bytes = response_bytes_max(&protocol) + faults.batch_bytes;
-    let tls = scripts.iter().any(|script| script.https);
+    let tls = clients.tcp.iter().any(|script| script.https);
     let config = WorkerConfig {
         listeners: LISTENERS,
-        datagram_sockets: 0,
+        datagram_sockets: DATAGRAM_SOCKETS,
         tls_from: TLS_FROM,
         tls_buffer_bytes: replies_bytes,
         timeouts: Timeouts { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
         send_s: SEND_S,
         shutdown_s: SHUTDOWN_S,
     };
-    let ring = FakeRing::new(
-        scripts,
+    let mut ring = FakeRing::new(
+        clients,
         faults,
         match tls {
             true => encrypted_bytes_max(replies_bytes).max(FLIGHT_BYTES_MAX),
@@ -143,6 +168,7 @@ fn build_limited(
     );
     let limiter = client_table.map(RateLimiter::new);
     let server = ServerParts::new(Arc::clone(&swarms), protocol, seed);
+    (ring.net.counters, ring.net.server_seed) = (Arc::clone(&server.counters), seed);
     let parts = WorkerParts {
         config,
         server: Server::new(ServerParts { rate_limiter: limiter, ..server }),
@@ -158,52 +184,66 @@ fn build_limited(
 }
 
 /// Lets these clients talk to a worker until all have left and it has stopped.
-pub(crate) fn run(
-    scripts: &[ClientScript],
+pub(crate) fn run<'a>(
+    clients: impl Into<Clients<'a>>,
     faults: Faults,
     seed: u64,
     trace: &Trace,
 ) -> Vec<SimReport> {
-    let (worker, clock_ms, _) = build(scripts, faults, seed, trace);
+    let (worker, clock_ms, _) = build(clients, faults, seed, trace);
     finish(worker, &clock_ms)
 }
 
+/// The same, with what became of the datagrams, which is not checked.
+pub(crate) fn run_all<'a>(
+    clients: impl Into<Clients<'a>>,
+    faults: Faults,
+    seed: u64,
+    trace: &Trace,
+) -> (Vec<SimReport>, DatagramReport) {
+    let (worker, clock_ms, _) = build(clients, faults, seed, trace);
+    finish_checked(worker, &clock_ms, |_| {})
+}
+
 /// The same, with limits to what one address may take; all connections are uncounted at the end.
-pub(crate) fn run_limited(
-    scripts: &[ClientScript],
+pub(crate) fn run_limited<'a>(
+    clients: impl Into<Clients<'a>>,
     faults: Faults,
     seed: u64,
     trace: &Trace,
     client_table: &Arc<ClientTable>,
-) -> Vec<SimReport> {
+) -> (Vec<SimReport>, DatagramReport) {
     let limits = Some(Arc::clone(client_table));
-    let (worker, clock_ms, _) = build_limited(scripts, faults, seed, trace, limits);
+    let (worker, clock_ms, _) = build_limited(clients.into(), faults, seed, trace, limits);
     let counts = client_table.config().connections_max > 0;
-    let reports = finish_checked(worker, &clock_ms, |worker| {
+    let (reports, datagrams) = finish_checked(worker, &clock_ms, |worker| {
         let permits = client_table.connections();
         let there = if counts { worker.ring().addressed_connections() as u64 } else { 0 };
         assert_eq!(permits, there, "permits, and the connections that are there");
     });
     assert_eq!(client_table.connections(), 0, "connections are counted that are gone");
-    reports
+    (reports, datagrams)
 }
 
 /// Turns the worker's loop to its end, and settles the accounts.
 pub(crate) fn finish(worker: Worker<FakeRing>, clock_ms: &Cell<u64>) -> Vec<SimReport> {
-    finish_checked(worker, clock_ms, |_| {})
+    let (reports, datagrams) = finish_checked(worker, clock_ms, |_| {});
+    datagrams.check();
+    reports
 }
 
-/// The same, with a check after every turn.
-fn finish_checked(
+/// The same, with a check after every turn; what became of the datagrams is not checked.
+pub(crate) fn finish_checked(
     mut worker: Worker<FakeRing>,
     clock_ms: &Cell<u64>,
     check: impl Fn(&Worker<FakeRing>),
-) -> Vec<SimReport> {
+) -> (Vec<SimReport>, DatagramReport) {
     let now = || Duration::from_millis(clock_ms.get());
     while !worker.finished() {
         worker.wait().expect("the fake ring never breaks");
         worker.act(now().as_secs() as u32);
         worker.ring().check_limit();
+        worker.ring().net.check_buffers();
         let there = worker.ring().connections();
         assert_eq!(worker.connections(), there, "connections that are counted, and that are there");
         let kept = worker.count_buffered_bytes();
@@ -215,6 +255,7 @@ fn finish_checked(
         // The last connection that is answered may go on to the end of its batch, and so may those
         // whose handshakes go on in every turn.
         let most = REQUESTS_PER_TURN_MAX + (1 + HANDSHAKES_PER_TURN_MAX) * BATCH_REQUESTS_MAX;
+        let most = most + worker.ring().net.delivered_in_turn() as u32;
         assert!(requests <= most, "{requests} requests answered in one turn");
         let quiet = worker.connections() == 0 && worker.ring().quiet();
         if quiet && !worker.ring().stop_asked {
@@ -225,9 +266,10 @@ fn finish_checked(
     assert!(worker.finished());
     assert_eq!(worker.connections(), 0, "slots are still taken");
     assert_eq!(worker.buffered_bytes(), 0, "bytes of nobody's are counted");
+    let datagrams = worker.ring_mut().net.report(clock_ms.get());
     worker.ring_mut().turn(&mut Vec::new(), false).expect("the fake ring never breaks");
     worker.ring().settle_accounts();
-    worker.ring_mut().reports()
+    (worker.ring_mut().reports(), datagrams)
 }
 
 impl FakeRing {
@@ -257,6 +299,7 @@ impl FakeRing {
         let open = self.descriptors.iter().flatten().count();
         assert_eq!(open, 0, "descriptors are still open");
         assert_eq!(self.opened, self.closed, "descriptors opened and closed");
+        self.net.settle_accounts();
     }
 
     /// What became of the clients, once they have read what is on its way to them.
