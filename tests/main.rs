@@ -30,4 +30,5 @@ mod sandbox;
 mod seccomp;
 mod state;
 mod support;
+mod udp;
 mod validity;

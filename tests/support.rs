@@ -15,3 +15,4 @@ pub(crate) mod tls_client;
 pub(crate) mod tls_tracker;
 pub(crate) mod torrent;
 pub(crate) mod tracker;
+pub(crate) mod udp_client;

@@ -1,18 +1,19 @@
 //! A network of a test's own: a hub and hosts around it, each a network namespace with one address
-//! of each family. It has no connection to the machine's network, and UDP is dropped, so that peers
-//! can find each other only through a tracker.
+//! of each family. It has no connection to the machine's network, and UDP passes between a host and
+//! the hub only, so that peers can find each other only through a tracker.
 //!
 //! The loopback network is not enough: Transmission does not connect to 127.0.0.0/8.
 
 use std::fmt::Display;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{self, Command};
 use std::{io, thread};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::tracker::TIMEOUT;
 
@@ -76,7 +77,10 @@ impl Network {
             nft.arg(
                 "add table inet tracker_only; \
                  add chain inet tracker_only out { type filter hook output priority 0; }; \
-                 add rule inet tracker_only out meta l4proto udp drop",
+                 add rule inet tracker_only out meta l4proto udp \
+                     ip daddr { 10.66.66.2-10.66.66.255, 224.0.0.0/3 } drop; \
+                 add rule inet tracker_only out meta l4proto udp \
+                     ip6 daddr { fd66::2-fd66::ffff, ff00::/8 } drop",
             );
             run(nft);
         }
@@ -111,6 +115,64 @@ impl Network {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(stream)
+    }
+
+    /// A UDP socket of the hub that is connected to this address.
+    pub(crate) fn udp_from_hub(&self, to: SocketAddr) -> UdpSocket {
+        self.connected_udp(0, to)
+    }
+
+    /// The same of a host.
+    pub(crate) fn udp_from_host(&self, host: u8, to: SocketAddr) -> UdpSocket {
+        self.connected_udp(usize::from(host) + 1, to)
+    }
+
+    fn connected_udp(&self, namespace: usize, to: SocketAddr) -> UdpSocket {
+        let namespace = self.namespace(namespace);
+        let any = match to {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // A socket stays in the namespace of the thread that created it.
+        let connecting = thread::spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            let socket = UdpSocket::bind((any, 0))?;
+            socket.connect(to).map(|()| socket)
+        });
+        connecting.join().expect("a thread that does not panic").expect("a connected socket")
+    }
+
+    /// A raw socket that receives a copy of what comes to the hub by UDP (raw(7)).
+    #[allow(dead_code, reason = "only the transfers record")]
+    pub(crate) fn raw_udp_of_hub(&self, family: Family) -> Socket {
+        let namespace = self.namespace(0);
+        let domain = if family == Family::V4 { Domain::IPV4 } else { Domain::IPV6 };
+        let opening = thread::spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Socket::new(domain, Type::RAW, Some(Protocol::UDP))
+        });
+        opening.join().expect("a thread that does not panic").expect("a raw socket")
+    }
+
+    fn namespace(&self, index: usize) -> File {
+        let path = Path::new("/run/netns").join(&self.namespaces[index].0);
+        File::open(path).expect("the namespace")
+    }
+
+    /// Gives the hub another address, as `ip address` writes it.
+    pub(crate) fn add_hub_address(&self, address: &str, device: &str) {
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        self.ip(&self.namespaces[0].0, &format!("addr add {address} dev {device}{nodad}"));
+    }
+
+    /// The index of the interface by which a host reaches the hub.
+    pub(crate) fn host_interface(&self, host: u8) -> u32 {
+        let mut command = self.in_host(host, "ip");
+        command.args(["-o", "link", "show", "wire"]);
+        let output = command.output().expect("ip runs");
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (index, _) = line.split_once(": ").expect("an index");
+        index.parse().expect("an index")
     }
 
     /// Drops all packets between a host and a TCP port of the hub, until [`Self::join`].
