@@ -1,11 +1,13 @@
 //! Files are transferred between real clients that can find each other only through the tracker:
-//! over IPv4 and IPv6, with both engines, by HTTP and HTTPS. Every client seeds and leeches at
-//! least twice over each address family that it supports, and once more by HTTPS. Two clients also
-//! leech from a magnet link, with nothing but seeders in the swarm. Clients of different nodes of a
-//! cluster find each other too.
+//! over IPv4 and IPv6, with both engines, by HTTP, HTTPS and UDP. Every client seeds and leeches at
+//! least twice over each address family that it supports, and once more by HTTPS and by UDP. Two
+//! clients also leech from a magnet link, with nothing but seeders in the swarm. Clients of
+//! different transports, and of different nodes of a cluster, find each other too.
 
 mod clients;
+mod mixed;
 mod nodes;
+mod recorder;
 mod trust;
 
 use std::env;
@@ -25,6 +27,7 @@ use crate::support::requirements::{
 };
 use crate::support::tracker::{ANNULUS, Tracker};
 use clients::{ClientProgram, PROGRAMS, PYTHON, Peer, Share};
+use recorder::Recorder;
 use trust::Trust;
 
 /// Not a multiple of 16 KiB, the size of a block.
@@ -49,6 +52,7 @@ const POLL: Duration = Duration::from_millis(250);
 enum Scheme {
     Http,
     Https,
+    Udp,
 }
 
 /// What a leecher starts from.
@@ -101,6 +105,18 @@ fn files_travel_with_https_over_ipv4() {
 fn files_travel_with_https_over_ipv6() {
     let pairs = circle(&ClientProgram::WITH_TLS, 1);
     transfers("https6", &[Family::V6], &pairs, Scheme::Https, LeechFrom::Torrent);
+}
+
+#[test]
+fn files_travel_with_udp_over_ipv4() {
+    let pairs = circle(&ClientProgram::WITH_UDP, 1);
+    transfers("udp4", &[Family::V4], &pairs, Scheme::Udp, LeechFrom::Torrent);
+}
+
+#[test]
+fn files_travel_with_udp_over_ipv6() {
+    let pairs = ClientProgram::WITH_UDP_OVER_IPV6;
+    transfers("udp6", &[Family::V6], &pairs, Scheme::Udp, LeechFrom::Torrent);
 }
 
 /// Without metadata libtorrent reports itself as a leecher, and aria2 as a seeder.
@@ -166,6 +182,7 @@ fn transfers(
     let trackers = ["auto", "epoll"].map(|engine| start_tracker(&network, engine, trust.as_ref()));
     let trusted = trust.as_ref().map(Trust::root);
 
+    let _recorder = Recorder::start(&network);
     let (taken, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for lane in 0..LANES {
@@ -238,6 +255,8 @@ fn announce_url(tracker: &Tracker, scheme: Scheme) -> String {
     let (scheme, mark) = match scheme {
         Scheme::Http => ("http", ""),
         Scheme::Https => ("https", " (https)"),
+        // On the address of HTTP.
+        Scheme::Udp => ("udp", ""),
     };
     let addresses = tracker.wait_listening(mark, 1).expect("an address");
     format!("{scheme}://{}/announce", addresses[0])
@@ -339,7 +358,9 @@ impl Transfer<'_> {
             hash.extend(byte.iter().map(|digit| char::from(*digit)));
             hash
         });
-        let url = self.announce.replace("/announce", &format!("/scrape?info_hash={hash}"));
+        // Where UDP is served, HTTP is too.
+        let announce = self.announce.replace("udp://", "http://");
+        let url = announce.replace("/announce", &format!("/scrape?info_hash={hash}"));
         let mut curl = self.network.in_hub("curl");
         curl.args(["--silent", "--globoff", "--noproxy", "*", "--max-time", "5", &url]);
         if let Some(root) = &self.trusted {

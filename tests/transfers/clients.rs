@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use super::recorder;
 use crate::support::network::Network;
 
 /// A BitTorrent client of Debian's.
@@ -27,6 +29,9 @@ const PORT: &str = "6881";
 
 /// The programs the clients need.
 pub(crate) const PROGRAMS: [&str; 4] = ["aria2c", "transmission-daemon", "rtorrent", "ctorrent"];
+
+/// How long a client that is recorded may take to leave.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// Debian's Python, which has Debian's packages.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
@@ -52,6 +57,17 @@ impl ClientProgram {
         ClientProgram::Transmission,
         ClientProgram::Libtorrent,
         ClientProgram::Rtorrent,
+    ];
+
+    /// The clients with UDP trackers (BEP 15). ctorrent has none.
+    pub(crate) const WITH_UDP: [ClientProgram; 4] = ClientProgram::WITH_TLS;
+
+    /// Seeders that reach UDP trackers over IPv6, and who leeches from them. aria2 reaches them
+    /// over IPv4 only. Transmission 3.00 takes an IPv6 address in the URL for a name, and both it
+    /// and rTorrent 0.9.8 read the peers in any reply as IPv4.
+    pub(crate) const WITH_UDP_OVER_IPV6: [(ClientProgram, ClientProgram); 2] = [
+        (ClientProgram::Rtorrent, ClientProgram::Libtorrent),
+        (ClientProgram::Libtorrent, ClientProgram::Libtorrent),
     ];
 
     /// Starts a peer on a host.
@@ -117,7 +133,11 @@ impl ClientProgram {
 fn aria2(network: &Network, host: u8, share: &Share<'_>) -> Command {
     let mut command = network.in_host(host, "aria2c");
     command
-        .args(["--no-conf", "--enable-dht=false", "--enable-dht6=false"])
+        // UDP trackers need the socket of its DHT, which finds nobody: hosts send each other no UDP.
+        .args(["--no-conf", "--enable-dht=true", "--enable-dht6=false"])
+        .arg(format!("--dht-listen-port={PORT}"))
+        .arg("--dht-file-path")
+        .arg(share.state.join("dht.dat"))
         .args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"])
         .args(["--file-allocation=none", "--check-integrity=true", "--summary-interval=0"])
         // A ratio of 0 means: seed without end.
@@ -164,7 +184,7 @@ fn rtorrent(network: &Network, host: u8, share: &Share<'_>) -> Command {
          network.port_range.set = {PORT}-{PORT}\n\
          dht.mode.set = disable\n\
          protocol.pex.set = no\n\
-         trackers.use_udp.set = no\n\
+         trackers.use_udp.set = yes\n\
          log.open_file = \"file\", {}\n\
          log.add_output = \"info\", \"file\"\n\
          log.add_output = \"tracker_debug\", \"file\"\n\
@@ -227,6 +247,12 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        if recorder::is_asked_for() {
+            // Clients say that they stop, and then end.
+            let pid = self.child.id().to_string();
+            let _ = Command::new("kill").args(["-INT", &pid]).status();
+            super::wait_until(LEAVE_MAX, || !self.is_running());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
