@@ -45,6 +45,7 @@ mod store;
 mod sweep;
 mod table;
 mod time;
+mod torrent_index;
 mod update;
 
 use std::hash::{BuildHasher, Hasher, RandomState};

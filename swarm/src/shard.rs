@@ -2,16 +2,15 @@
 
 use std::hash::RandomState;
 
-use hashbrown::HashTable;
-
 use super::chunked_vec::{ChunkedVec, ConstDefault};
 use super::peers::{Peers, RowsLeft};
 use super::time::{Budget, ExpiredStamps};
+use super::torrent_index::{ENTRIES_MAX, TorrentIndex};
 use super::{InfoHash, Random, SwarmStats, TorrentCounts, keyed_hash};
 
 /// Row numbers have 16 bits, of which an eighth stays unused so that the index is never crowded.
 /// 2048 shards hold 117 million torrents, about 8 GB.
-pub(super) const TORRENTS_PER_SHARD_MAX: usize = 0x1_0000 / 8 * 7;
+pub(super) const TORRENTS_PER_SHARD_MAX: usize = ENTRIES_MAX;
 
 /// Torrents in a block of the store: at most one block a shard is partly unused, and its pointer
 /// costs half a byte a torrent.
@@ -49,38 +48,11 @@ impl Torrent {
     }
 }
 
-/// An entry of the index: a torrent's row and 16 bits of its hash. So the index can grow without
-/// visiting a torrent or computing a hash, and a look-up rarely visits a wrong torrent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct IndexEntry {
-    row: u16,
-    hash: u16,
-}
-
-impl IndexEntry {
-    fn new(hash: u64, row: usize) -> IndexEntry {
-        IndexEntry { row: row as u16, hash: hash as u16 }
-    }
-
-    fn row(self) -> usize {
-        usize::from(self.row)
-    }
-
-    fn spread(&self) -> u64 {
-        spread(u64::from(self.hash))
-    }
-}
-
-/// The 16 bits at both ends, which hashbrown uses.
-fn spread(hash: u64) -> u64 {
-    (hash & 0xffff) * 0x0001_0000_0000_0001
-}
-
 /// A table of torrents. A `hash` is the keyed hash of an info hash: its highest bits have chosen
 /// the shard, and only its lowest 16 matter here.
 #[derive(Debug)]
 pub(super) struct Shard {
-    index: HashTable<IndexEntry>,
+    index: TorrentIndex,
     torrents: ChunkedVec<Torrent, BLOCK>,
     /// [`Swarms`](super::Swarms) counts the peers here, the shard itself the torrents.
     pub(super) stats: SwarmStats,
@@ -115,9 +87,9 @@ pub(super) struct Removed {
 }
 
 impl Shard {
-    pub(super) const fn new() -> Shard {
+    pub(super) fn new() -> Shard {
         Shard {
-            index: HashTable::new(),
+            index: TorrentIndex::default(),
             torrents: ChunkedVec::new(),
             stats: SwarmStats::ZERO,
             unconfirmed: 0,
@@ -133,10 +105,7 @@ impl Shard {
     }
 
     pub(super) fn find(&self, hash: u64, info_hash: &InfoHash) -> Option<usize> {
-        let is_it = |entry: &IndexEntry| {
-            entry.hash == hash as u16 && self.torrents[entry.row()].info_hash == *info_hash
-        };
-        self.index.find(spread(hash), is_it).map(|entry| entry.row())
+        self.index.find(hash as u16, |row| self.torrents[row].info_hash == *info_hash)
     }
 
     pub(super) fn torrent(&self, row: usize) -> &Torrent {
@@ -157,7 +126,7 @@ impl Shard {
         let row = self.len();
         self.torrents.push(Torrent { info_hash, ..Torrent::DEFAULT });
         self.stats.torrents += 1;
-        self.index.insert_unique(spread(hash), IndexEntry::new(hash, row), IndexEntry::spread);
+        self.index.insert(hash as u16, row);
         row
     }
 
@@ -197,18 +166,11 @@ impl Shard {
         if self.torrents[row].peers.is_unconfirmed() {
             self.mark_confirmed(row);
         }
-        let hash = keyed_hash(secret, &self.torrents[row].info_hash);
-        let entry = IndexEntry::new(hash, row);
-        if let Ok(entry) = self.index.find_entry(spread(hash), |known| *known == entry) {
-            entry.remove();
-        }
+        let hash_of = |row: usize| keyed_hash(secret, &self.torrents[row].info_hash) as u16;
+        self.index.remove(hash_of(row), row);
         let last = self.len() - 1;
         if row != last {
-            let hash = keyed_hash(secret, &self.torrents[last].info_hash);
-            let moved = IndexEntry::new(hash, last);
-            if let Some(known) = self.index.find_mut(spread(hash), |known| *known == moved) {
-                known.row = row as u16;
-            }
+            self.index.renumber(hash_of(last), last, row);
         }
         self.torrents.swap_remove(row);
         self.stats.torrents -= 1;
@@ -259,14 +221,8 @@ impl Shard {
             }
             cursor.end = row;
         }
-        self.shrink_index();
+        self.index.shrink();
         true
-    }
-
-    fn shrink_index(&mut self) {
-        if self.index.len() * 4 <= self.index.capacity() {
-            self.index.shrink_to(self.index.len() * 2, IndexEntry::spread);
-        }
     }
 }
 
