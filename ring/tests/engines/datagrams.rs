@@ -342,15 +342,20 @@ fn engines_that_share_a_socket_get_each_datagram_once<K: EngineKind>() {
     benches.into_iter().for_each(Bench::finish);
 }
 
-/// Both receives came with Linux 6.0. Otherwise the tests above would try a poll twice.
+/// Otherwise the tests above would try the oldest kernel's ways twice.
 #[test]
-fn the_newest_engine_receives_by_itself() {
+fn the_newest_engine_uses_what_the_kernel_has() {
     let _alone = alone();
-    let config = trial(vec![bind("127.0.0.1:0").0]);
-    let Ok(ring) = Uring::new(config) else {
+    let Ok(ring) = Uring::new(trial(vec![bind("127.0.0.1:0").0])) else {
         println!("SKIPPED: no io_uring");
         return;
     };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
     let capabilities = ring.capabilities();
-    assert_eq!(capabilities.multishot_recvmsg, capabilities.multishot_recv);
+    assert_eq!(capabilities.multishot_recv, version >= (6, 0));
+    assert_eq!(capabilities.multishot_recvmsg, version >= (6, 0));
+    assert_eq!(capabilities.skip_success_sends, version >= (6, 1));
+    assert_eq!(capabilities.send_to, version >= (6, 2));
 }
