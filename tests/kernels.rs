@@ -3,14 +3,15 @@
 //! and a sysctl of 6.12 can forbid it. Each has a different version of Landlock, 5.10 none, and on
 //! each the tracker can run as another user.
 //!
-//! The guest is emulated in software, so no virtualisation is needed. It holds the static program
-//! and a static busybox.
+//! The guest is emulated in software, so no virtualisation is needed. It holds the static program,
+//! a static busybox, and a static bash, which can send UDP.
 
 mod cpio;
 
 use std::env;
 use std::fs;
 use std::io::Read;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +30,7 @@ const GUEST_MEMORY_MB: usize = 512;
 
 const QEMU: &str = "qemu-system-x86_64";
 const BUSYBOX: &str = "/bin/busybox";
+const BASH: &str = "/bin/bash-static";
 
 /// One boot at a time: a boot uses a whole processor.
 static ONE_BOOT: Mutex<()> = Mutex::new(());
@@ -84,8 +86,10 @@ impl GuestReport {
         if kernel_file.is_none() {
             missing.push(format!("the kernel {kernel} in kernels/ of cargo's target directory"));
         }
-        if !Path::new(BUSYBOX).is_file() {
-            missing.push(format!("{BUSYBOX} (package busybox-static)"));
+        for (program, package) in [(BUSYBOX, "busybox-static"), (BASH, "bash-static")] {
+            if !Path::new(program).is_file() {
+                missing.push(format!("{program} (package {package})"));
+            }
         }
         if !cfg!(target_arch = "x86_64") {
             missing.push(String::from("a program that the guest, an x86-64 machine, can run"));
@@ -161,8 +165,27 @@ impl GuestReport {
             assert!(found, "no seeder in {tag}: {text}\n{}", self.console);
             assert!(body.starts_with(b"d8:complete"), "{tag}: {text}\n{}", self.console);
         }
+        self.check_replies(run);
         let status = self.lines(&format!("exit {run}"));
         assert_eq!(status, ["0"], "status after SIGTERM\n{}", self.console);
+    }
+
+    /// The replies by UDP contain the seeders that announced by UDP and by HTTP.
+    fn check_replies(&self, run: &str) {
+        for (family, ip, ports) in [
+            ("4", &[127, 0, 0, 1][..], [50001_u16, 50005]),
+            ("6", &Ipv6Addr::LOCALHOST.octets()[..], [50003, 50007]),
+        ] {
+            let tag = format!("reply {run} {family}");
+            let reply = decode_hex(self.lines(&tag).first().copied().unwrap_or_default());
+            // An announce, and its transaction id.
+            assert!(reply.starts_with(&[0, 0, 0, 1, 0, 0, 0, 2]), "{tag}\n{}", self.console);
+            for port in ports {
+                let peer = [ip, &port.to_be_bytes()].concat();
+                let found = reply[20..].chunks(peer.len()).any(|it| it == peer);
+                assert!(found, "no seeder {port} in {tag}\n{}", self.console);
+            }
+        }
     }
 
     fn check_end(&self) {
@@ -188,6 +211,7 @@ fn initramfs() -> Vec<u8> {
     }
     archive.executable("init", include_bytes!("kernels/init"));
     archive.executable("bin/busybox", &fs::read(BUSYBOX).expect("busybox"));
+    archive.executable("bin/bash", &fs::read(BASH).expect("bash"));
     let annulus = fs::read(env!("CARGO_BIN_EXE_annulus")).expect("the tracker's program");
     archive.executable("bin/annulus", &annulus);
     archive.finish()
