@@ -227,7 +227,7 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let status = log_listening(&http, &https, &udp);
     let reload_health = Arc::<ReloadHealth>::default();
     let parts = StatsParts {
-        info: static_info(config, &workers, connections_max),
+        info: static_info(config, &workers, (connections_max, !udp.is_empty())),
         clock,
         workers: workers.counters.clone(),
         swarms: Arc::clone(&workers.swarms),
@@ -300,11 +300,16 @@ fn stop(
 }
 
 /// What the statistics tell that does not change.
-fn static_info(config: &Config, workers: &Workers, connections_max: usize) -> StaticInfo {
+fn static_info(
+    config: &Config,
+    workers: &Workers,
+    (connections_max, udp): (usize, bool),
+) -> StaticInfo {
     StaticInfo {
         version: env!("CARGO_PKG_VERSION"),
         started_unix_s: Clock::unix_s(),
         engines: workers.engines.clone(),
+        udp,
         connections_max: connections_max as u64,
         torrents_max: config.swarms.max_torrents as u64,
         peers_max: config.swarms.max_peers as u64,

@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("page.html");
 /// their hashes, and fetch from this listener. A test computes the hashes.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-Fb8hg+WHo8gRjC3HtNj242tWSefcQHLmLuiSdJ9sFEY='; \
-    script-src 'sha256-sCoUH2eaMSUOoEb0yP289yLg8j8N3IH4Fk635qS49Ec='; \
+    script-src 'sha256-o8cla9LcatX0YZM6n9OLvrQogR11/SjNFUaYMtBai0s='; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const BOUNDS: Bounds = Bounds {

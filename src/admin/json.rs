@@ -10,7 +10,7 @@ use crate::cluster::status::NodeSeen;
 use crate::cluster::{ClusterStatus, ClusterView};
 use crate::metrics::Counters;
 use crate::metrics::histogram::{BUCKET_BOUNDS, Histogram, bound_s};
-use crate::metrics::labels::{RequestOutcome, RequestType, Resumption};
+use crate::metrics::labels::{RequestOutcome, RequestType, Resumption, TransportKind};
 use crate::state::StateReport;
 use crate::tls::CertificateStatus;
 
@@ -63,7 +63,9 @@ pub(super) fn stats(snapshot: &Snapshot<'_>) -> Result<String, Error> {
             request: quantiles(&counters.latencies),
             turn: quantiles(&counters.turns),
         },
-        // Without an access list, a state file, a cluster or /proc there is no such key.
+        // Without UDP, an access list, a state file, a cluster or /proc there is no such key.
+        #[serde(flatten)]
+        udp: info.udp.then(|| object! { udp: udp(counters), }),
         #[serde(flatten)]
         access_list: access_list,
         #[serde(flatten)]
@@ -111,6 +113,20 @@ fn requests(counters: &Counters) -> impl Serialize {
         pages: requests(RequestType::Page),
         failed: counters.requests.sum(|(_, (_, outcome))| outcome == RequestOutcome::Failed),
         failures: &counters.failures,
+    }
+}
+
+/// What of it came by UDP, which is in the other numbers too.
+fn udp(counters: &Counters) -> impl Serialize {
+    let requests = |kind| counters.requests.sum(|(key, _)| key == (kind, TransportKind::Udp));
+    object! {
+        connects: requests(RequestType::Connect),
+        announces: requests(RequestType::Announce),
+        scrapes: requests(RequestType::Scrape),
+        failed: counters.requests.sum(|((_, transport), (_, outcome))| {
+            (transport, outcome) == (TransportKind::Udp, RequestOutcome::Failed)
+        }),
+        dropped: &counters.datagrams_dropped,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cluster::{ClusterStatus, ClusterView};
 use crate::limits::CLUSTER_NODE_SILENCE_S;
 use crate::metrics::counter::{CounterKey, CounterVec};
 use crate::metrics::histogram::{BUCKET_BOUNDS, Histogram, bound_s};
+use crate::metrics::labels::{AddressFamily, RequestType, TransportKind};
 use crate::tls::Validity;
 
 pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
@@ -57,21 +58,40 @@ fn write_program(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
 fn write_requests(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
     let counters = &snapshot.counters;
     text.counter(
-        "annulus_requests_total Requests answered, by what they ask for, by transport, by the client's \
-         address family, and by whether they succeeded.",
+        "annulus_requests_total Requests answered, by what they ask for, by transport, by the \
+         client's address family, and by whether they succeeded.",
     )
-    .by(&["kind", "transport", "family", "outcome"], &counters.requests);
+    .by_possible(
+        &["kind", "transport", "family", "outcome"],
+        &counters.requests,
+        |((kind, transport), (family, _))| {
+            let speaks = match transport {
+                TransportKind::Udp => kind != RequestType::Page,
+                TransportKind::Http | TransportKind::Https => kind != RequestType::Connect,
+            };
+            speaks && carries(transport, family)
+        },
+    );
     text.counter(
         "annulus_failures_total Failed requests, and input rejected because it was no complete \
          request, by reason.",
     )
     .by(&["reason"], &counters.failures);
+    text.counter(
+        "annulus_datagrams_dropped_total Datagrams received by UDP that got no reply, by reason.",
+    )
+    .by(&["reason"], &counters.datagrams_dropped);
     text.histogram(
         "annulus_request_duration_seconds Requests, from when the last bytes of one were \
          received, or there was room again to answer it, to when the responses of that turn of \
          the loop were ready to be submitted.",
         &counters.latencies,
     );
+}
+
+/// Whether clients of this family can come by this transport: Unix sockets are for plain HTTP.
+fn carries(transport: TransportKind, family: AddressFamily) -> bool {
+    transport == TransportKind::Http || family != AddressFamily::Unix
 }
 
 fn write_connections(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
@@ -83,7 +103,9 @@ fn write_connections(text: &mut PrometheusText, snapshot: &Snapshot<'_>) {
         "annulus_connections_accepted_total Connections accepted, by transport and by the address \
          family of the other side.",
     )
-    .by(&["transport", "family"], &counters.accepted);
+    .by_possible(&["transport", "family"], &counters.accepted, |(transport, family)| {
+        transport != TransportKind::Udp && carries(transport, family)
+    });
     text.counter("annulus_connections_rejected_total Connections reset at a limit, by reason.")
         .by(&["reason"], &counters.rejected);
     text.counter(
@@ -377,7 +399,17 @@ impl MetricText<'_> {
 
     /// A sample for each counter, with labels of these names.
     fn by<K: CounterKey, const N: usize>(&mut self, names: &[&str], counters: &CounterVec<K, N>) {
-        for (key, count) in counters.iter() {
+        self.by_possible(names, counters, |_| true);
+    }
+
+    /// The same, without the keys that nothing is ever counted under.
+    fn by_possible<K: CounterKey, const N: usize>(
+        &mut self,
+        names: &[&str],
+        counters: &CounterVec<K, N>,
+        is_possible: impl Fn(K) -> bool,
+    ) {
+        for (key, count) in counters.iter().filter(|(key, _)| is_possible(*key)) {
             let labels: Vec<_> = names.iter().copied().zip(key.labels()).collect();
             self.sample(&labels, count);
         }

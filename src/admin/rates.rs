@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde::{Serialize, Serializer};
 
 use crate::metrics::Counters;
-use crate::metrics::labels::RequestType;
+use crate::metrics::labels::{RequestType, TransportKind};
 
 /// Seconds between two samples.
 pub(super) const SAMPLE_S: u32 = 5;
@@ -18,7 +18,7 @@ pub(super) const SPANS_S: [u32; 2] = [60, 300];
 const SAMPLES_MAX: usize = (SPANS_S[1] / SAMPLE_S) as usize + 1;
 
 /// What there are rates of.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 11] = [
     "announces",
     "scrapes",
     "failures",
@@ -26,6 +26,10 @@ const NAMES: [&str; 7] = [
     "tls_handshakes",
     "received_bytes",
     "sent_bytes",
+    "udp_connects",
+    "udp_announces",
+    "udp_scrapes",
+    "datagrams_dropped",
 ];
 
 /// For each of [`NAMES`], how much there was since the start.
@@ -49,6 +53,10 @@ impl RateHistory {
     /// Adds a sample of second `now_s`: to be called every [`SAMPLE_S`] seconds.
     pub(super) fn sample(&mut self, now_s: u32, counters: &Counters) {
         let requests = |wanted| counters.requests.sum(|((kind, _), _)| kind == wanted);
+        let by_udp = |wanted| {
+            let wanted = (wanted, TransportKind::Udp);
+            counters.requests.sum(|(key, _)| key == wanted)
+        };
         self.add(
             now_s,
             [
@@ -59,6 +67,10 @@ impl RateHistory {
                 counters.handshakes.sum(|_| true),
                 counters.bytes_received.get(),
                 counters.bytes_sent.get(),
+                by_udp(RequestType::Connect),
+                by_udp(RequestType::Announce),
+                by_udp(RequestType::Scrape),
+                counters.datagrams_dropped.sum(|_| true),
             ],
         );
     }
@@ -87,14 +99,20 @@ impl RateHistory {
 
 #[cfg(test)]
 mod tests {
-    use super::{RateHistory, Rates, SAMPLE_S, SAMPLES_MAX};
+    use std::array;
+
+    use super::{NAMES, RateHistory, RateTotals, Rates, SAMPLE_S, SAMPLES_MAX};
 
     #[test]
     fn a_rate_is_the_average_over_its_span_or_the_time_since_the_start() {
         let mut history = RateHistory::default();
         assert_eq!(history.rates(60), Rates::default());
-        let sample = |announces: u64| [announces, 0, 0, 0, 0, 0, 0];
-        let rate = |announces: f64| Rates([announces, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        let sample = |announces: u64| -> RateTotals {
+            array::from_fn(|index| if NAMES[index] == "announces" { announces } else { 0 })
+        };
+        let rate = |announces: f64| {
+            Rates(array::from_fn(|index| if NAMES[index] == "announces" { announces } else { 0.0 }))
+        };
         history.add(0, sample(7));
         assert_eq!(history.rates(60), Rates::default());
         history.add(10, sample(28));

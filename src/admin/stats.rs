@@ -34,6 +34,8 @@ pub struct StaticInfo {
     pub started_unix_s: i64,
     /// The engines of all workers, each once.
     pub engines: Vec<EngineInfo>,
+    /// Whether datagrams are received.
+    pub udp: bool,
     /// The configured limits.
     pub connections_max: u64,
     pub torrents_max: u64,

@@ -158,6 +158,7 @@ fn the_dashboard_draws_known_metrics() {
     for name in [
         "annulus_requests_total",
         "annulus_failures_total",
+        "annulus_datagrams_dropped_total",
         "annulus_connections_open",
         "annulus_torrents",
         "annulus_peers",

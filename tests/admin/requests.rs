@@ -48,11 +48,11 @@ fn requests_are_counted_by_kind_and_outcome(engine: Engine) {
     assert_eq!(
         admin.labelled_samples(REQUESTS),
         [
-            "kind=announce,family=ipv4,outcome=answered 10",
-            "kind=announce,family=ipv4,outcome=failed 1",
-            "kind=page,family=ipv4,outcome=answered 1",
-            "kind=page,family=ipv4,outcome=failed 1",
-            "kind=scrape,family=ipv4,outcome=answered 2",
+            "kind=announce,transport=http,family=ipv4,outcome=answered 10",
+            "kind=announce,transport=http,family=ipv4,outcome=failed 1",
+            "kind=page,transport=http,family=ipv4,outcome=answered 1",
+            "kind=page,transport=http,family=ipv4,outcome=failed 1",
+            "kind=scrape,transport=http,family=ipv4,outcome=answered 2",
         ]
     );
     assert_eq!(
@@ -128,8 +128,8 @@ fn families_are_those_of_the_clients(engine: Engine) {
     assert_eq!(
         admin.labelled_samples(REQUESTS),
         [
-            "kind=announce,family=ipv4,outcome=answered 1",
-            "kind=announce,family=ipv6,outcome=answered 2",
+            "kind=announce,transport=http,family=ipv4,outcome=answered 1",
+            "kind=announce,transport=http,family=ipv6,outcome=answered 2",
         ]
     );
     assert_eq!(
@@ -156,7 +156,10 @@ fn announces_without_a_client_address_fail(engine: Engine) {
         admin.labelled_samples(FAILURES),
         ["reason=client_address_missing 1", "reason=client_address_unreadable 2"]
     );
-    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 3"]);
+    assert_eq!(
+        admin.labelled_samples(REQUESTS),
+        ["kind=announce,transport=http,family=ipv4,outcome=failed 3"]
+    );
 }
 
 fn torrents_outside_the_access_list_fail(engine: Engine) {
@@ -215,13 +218,19 @@ fn full_scrapes_fail_if_switched_off(engine: Engine) {
     let admin = AdminClient::of(&tracker);
     failure_reason(&fetch(tracker.v4, get_request("/scrape")));
     assert_eq!(admin.labelled_samples(FAILURES), ["reason=full_scrape_off 1"]);
-    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=scrape,family=ipv4,outcome=failed 1"]);
+    assert_eq!(
+        admin.labelled_samples(REQUESTS),
+        ["kind=scrape,transport=http,family=ipv4,outcome=failed 1"]
+    );
     let tracker = Tracker::start(engine, &format!("[protocol]\nfull_scrape = true\n{OPERATIONS}"));
     let admin = AdminClient::of(&tracker);
     let mut client = HttpClient::connect(tracker.v4);
     client.send(get_request("/scrape"));
     client.read_response_to_end();
-    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=scrape,family=ipv4,outcome=answered 1"]);
+    assert_eq!(
+        admin.labelled_samples(REQUESTS),
+        ["kind=scrape,transport=http,family=ipv4,outcome=answered 1"]
+    );
 }
 
 fn bytes_are_counted(engine: Engine) {
@@ -275,7 +284,7 @@ fn metrics_are_sums_over_all_workers(engine: Engine) {
     for port in 1..=100 {
         torrent.announce(port, "");
     }
-    let answered = "annulus_requests_total{kind=\"announce\",family=\"ipv4\",outcome=\"answered\"}";
+    let answered = "annulus_requests_total{kind=\"announce\",transport=\"http\",family=\"ipv4\",outcome=\"answered\"}";
     assert_eq!(admin.sample(answered), 100.0);
     let silences = (0..4).map(|worker| {
         admin.sample(&format!("annulus_worker_silence_seconds{{worker=\"{worker}\"}}"))

@@ -80,8 +80,8 @@ fn options_list_the_methods(engine: Engine) {
     assert_eq!(
         AdminClient::of(&tracker).labelled_samples("annulus_requests_total"),
         [
-            format!("kind=announce,family=ipv4,outcome=answered {}", count / 5 * 3),
-            format!("kind=page,family=ipv4,outcome=answered {count}"),
+            format!("kind=announce,transport=http,family=ipv4,outcome=answered {}", count / 5 * 3),
+            format!("kind=page,transport=http,family=ipv4,outcome=answered {count}"),
         ]
     );
     let body = request("OPTIONS", "/", "HTTP/1.1", "Content-Length: 2\r\n");

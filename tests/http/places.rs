@@ -88,7 +88,7 @@ fn an_announce_is_one_anywhere(engine: Engine) {
         parse_announce(&fetch(tracker.v4, get_request(&target.replace("left=0", "left=1"))));
     }
     let count = 5 * places.len();
-    let all = format!("kind=announce,family=ipv4,outcome=answered {count}");
+    let all = format!("kind=announce,transport=http,family=ipv4,outcome=answered {count}");
     assert_eq!(admin.labelled_samples(REQUESTS), [all]);
 }
 
@@ -117,10 +117,10 @@ fn a_path_with_scrape_is_a_scrape(engine: Engine) {
         let files = parse_scrape(&fetch(tracker.v4, get_request(&target)));
         assert_eq!(files[0].1.incomplete, 1, "{target}");
     }
-    let all = format!("kind=scrape,family=ipv4,outcome=answered {}", paths.len());
+    let all = format!("kind=scrape,transport=http,family=ipv4,outcome=answered {}", paths.len());
     assert_eq!(
         admin.labelled_samples(REQUESTS),
-        ["kind=announce,family=ipv4,outcome=answered 1", &all]
+        ["kind=announce,transport=http,family=ipv4,outcome=answered 1", &all]
     );
 }
 
@@ -140,7 +140,10 @@ fn a_failure_is_bencoded_anywhere(engine: Engine) {
             assert!(reason.contains(word), "{place}{query}: {reason}");
         }
     }
-    assert_eq!(admin.labelled_samples(REQUESTS), ["kind=announce,family=ipv4,outcome=failed 18"]);
+    assert_eq!(
+        admin.labelled_samples(REQUESTS),
+        ["kind=announce,transport=http,family=ipv4,outcome=failed 18"]
+    );
 }
 
 fn padding_after_values_is_ignored(engine: Engine) {
@@ -203,7 +206,10 @@ fn without_an_info_hash_it_is_a_page(engine: Engine) {
     }
     assert_eq!(
         admin.labelled_samples(REQUESTS),
-        ["kind=page,family=ipv4,outcome=answered 7", "kind=page,family=ipv4,outcome=failed 8",]
+        [
+            "kind=page,transport=http,family=ipv4,outcome=answered 7",
+            "kind=page,transport=http,family=ipv4,outcome=failed 8",
+        ]
     );
     // The path of these two decides what they are.
     assert!(

@@ -192,6 +192,36 @@ fn faults_are_marked() {
 }
 
 #[test]
+fn udp_is_told_apart() {
+    if !has_browser("the page's numbers of UDP") {
+        return;
+    }
+    let mut browser = show("udp", |stats| {
+        stats["udp"]["connects"] = 1234.into();
+        stats["udp"]["dropped"]["connection_id"] = 7.into();
+        stats["udp"]["dropped"]["malformed"] = 8.into();
+        for span in ["60s", "300s"] {
+            stats["per_second"][span]["udp_connects"] = 20.5.into();
+            stats["per_second"][span]["udp_announces"] = 4.5.into();
+        }
+        stats["udp"]["announces"] = 56.into();
+        stats["udp"]["scrapes"] = 9.into();
+    });
+    assert_eq!(browser.ask(&row("By UDP", "Connects")), "20.5 20.5 1,234");
+    assert_eq!(browser.ask(&row("By UDP", "Announces")), "4.5 4.5 56");
+    assert_eq!(browser.ask(&row("By UDP", "Scrapes")), "0.0 0.0 9");
+    assert_eq!(browser.ask(&row("By UDP", "Dropped")), "0.0 0.0 15");
+    let failures = "Failures, since the start";
+    assert_eq!(browser.ask(&row(failures, "datagram dropped: connection id")), "7");
+    assert_eq!(browser.ask(&row(failures, "datagram dropped: unsent")), "");
+
+    let tracker = Tracker::start(Engine::Epoll, &format!("[udp]\nlisten = []\n{OPERATIONS}"));
+    let mut browser = watch("without-udp", &tracker);
+    assert_eq!(browser.ask(&row("By UDP", "Connects")), "");
+    assert_eq!(browser.ask(STATE), "Serving");
+}
+
+#[test]
 fn numbers_are_grouped_and_have_units() {
     if !has_browser("the page's units") {
         return;
