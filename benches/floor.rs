@@ -1,6 +1,6 @@
 //! `cargo bench --bench floor -- ADDRESS keep|close [--body-bytes N[,N...]]`: the least server CPU
-//! that an HTTP response can cost on this machine, see `lib/src/floor.rs`. Serves until it is
-//! killed.
+//! that an HTTP response can cost on this machine, see `lib/src/floor.rs`. `ADDRESS udp`: the same
+//! of a response by UDP, see `lib/src/floor_udp.rs`. Serves until it is killed.
 
 use std::env;
 

@@ -2,10 +2,12 @@
 //! at all.
 
 mod fake_tracker;
+mod fake_udp_tracker;
 mod rates;
 mod reports;
 mod requests;
 mod responses;
+mod udp;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,7 +83,11 @@ impl RunningLoad {
         let directory = temp_dir("run");
         let mut command = Command::new(load_program());
         command.args(arguments.split_whitespace());
-        command.args([url, "--engine", engine.name(), "--seed", "7", "--json"]);
+        command.args([url, "--seed", "7"]);
+        if !url.starts_with("udp://") {
+            command.args(["--engine", engine.name()]);
+        }
+        command.arg("--json");
         command.arg(directory.path().join("report.json"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         RunningLoad { child: Some(command.spawn().unwrap()), directory }

@@ -14,6 +14,7 @@ mod certificates;
 mod cli;
 mod cluster;
 mod config;
+mod datagrams;
 mod documents;
 mod hostile;
 mod http;

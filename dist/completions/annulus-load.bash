@@ -30,6 +30,9 @@ _annulus_load() {
             --pipeline | \
             --rate | \
             --timeout | \
+            --loss-timeout | \
+            --id-lifetime | \
+            --sockets | \
             --torrents | \
             --zipf-exponent | \
             --gamma-shape | \
@@ -45,7 +48,7 @@ _annulus_load() {
             return
             ;;
         *)
-            words="-c -p -h -V --config --print-config --help --version --url --path-suffix --workers --connections --duration --requests --requests-per-connection --pipeline --rate --arrivals --timeout --torrents --torrents-file --popularity --zipf-exponent --gamma-shape --gamma-scale --peers --seeders --scrapes --hashes-per-scrape --numwant --sources --only-ours --allow --insecure --ca --resume --engine --seed --json"
+            words="-c -p -h -V --config --print-config --help --version --url --path-suffix --workers --connections --duration --requests --requests-per-connection --pipeline --rate --arrivals --timeout --loss-timeout --id-lifetime --sockets --torrents --torrents-file --popularity --zipf-exponent --gamma-shape --gamma-scale --peers --seeders --scrapes --hashes-per-scrape --numwant --sources --only-ours --allow --insecure --ca --resume --engine --seed --json"
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -227,7 +227,7 @@ fn mistyped(reader: &mut BencodeReader<'_>, key: &[u8]) -> Failure {
 }
 
 /// Clients have 31 bits for an interval.
-fn check_interval(seconds: i64, key: &[u8]) -> Result<(), Failure> {
+pub(crate) fn check_interval(seconds: i64, key: &[u8]) -> Result<(), Failure> {
     match (1..=i64::from(i32::MAX)).contains(&seconds) {
         true => Ok(()),
         false => {
@@ -238,7 +238,7 @@ fn check_interval(seconds: i64, key: &[u8]) -> Result<(), Failure> {
 }
 
 /// Checks peers of 6 bytes (BEP 23) or 18 (BEP 7). Returns how many there are.
-fn check_compact<const BYTES: usize>(
+pub(crate) fn check_compact<const BYTES: usize>(
     peers: &[u8],
     context: &AnnounceContext<'_>,
 ) -> Result<u64, Failure> {

@@ -52,13 +52,19 @@ named_kinds!(
         Compressed: "compressed",
         /// A response beyond the limits of this program.
         TooLong: "too-long",
-        /// Bytes that belong to no request.
+        /// Bytes that belong to no request, or by UDP a second response to one.
         Surplus: "surplus",
+        /// A datagram with a transaction id that no request of its socket had.
+        StrangeTransaction: "strange-transaction",
+        /// A datagram with another action than that of its request.
+        WrongAction: "wrong-action",
+        /// A datagram that is too short, or longer than what it tells.
+        BadLength: "bad-length",
         /// The body is not a bencoded dictionary.
         NotBencode: "not-bencode",
         /// Bytes of the body after the dictionary.
         TrailingBytes: "trailing-bytes",
-        /// A `failure reason`.
+        /// A `failure reason`, or by UDP an error.
         Refused: "refused",
         MissingKey: "missing-key",
         WrongType: "wrong-type",

@@ -8,6 +8,9 @@
 //!                     └────→ stats ─→ report
 //! ```
 //!
+//! Trackers by UDP have a worker of their own, [`udp_worker`], with [`in_flight`] in place of
+//! clients and [`datagram`] in place of requests and bodies.
+//!
 //! [`worker`] is the file to read first. Which requests are sent, and their order on each
 //! connection, follows from the options alone: see [`plan`] and [`request`].
 #![cfg_attr(
@@ -19,8 +22,10 @@
 mod bencode;
 pub mod body;
 pub mod client;
+pub mod datagram;
 pub mod failure;
 pub mod http;
+pub mod in_flight;
 pub mod options;
 pub mod plan;
 mod popularity;
@@ -32,5 +37,6 @@ pub mod schedule;
 pub mod stats;
 pub mod tls;
 pub mod tracker_url;
+pub mod udp_worker;
 pub mod validator;
 pub mod worker;

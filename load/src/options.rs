@@ -14,7 +14,7 @@ use toml::de::{DeTable, Error};
 use toml::{Table, Value};
 
 use crate::failure::FailureKind;
-use crate::tracker_url::TrackerUrl;
+use crate::tracker_url::{TrackerScheme, TrackerUrl};
 
 /// Every key with its default and its documentation.
 pub const LOAD_TOML: &str = include_str!("load.toml");
@@ -35,6 +35,9 @@ pub struct LoadOptions {
     pub rate: u64,
     pub arrivals: Arrivals,
     pub timeout: u64,
+    pub loss_timeout: u64,
+    pub id_lifetime: u64,
+    pub sockets: u64,
     pub torrents: u64,
     pub torrents_file: String,
     pub popularity: Popularity,
@@ -235,6 +238,25 @@ pub enum LoadCommand {
     Version,
 }
 
+/// Keys that mean nothing to trackers by UDP, and those that mean nothing to others.
+const NOT_OF_UDP: [&str; 6] =
+    ["requests_per_connection", "pipeline", "insecure", "ca", "resume", "engine"];
+const ONLY_OF_UDP: [&str; 3] = ["loss_timeout", "id_lifetime", "sockets"];
+
+/// Checks that no key has a value of its own that means nothing to the tracker.
+fn check_scheme(table: &Table) -> Result<(), String> {
+    let url = table["url"].as_str().unwrap_or_default();
+    let (keys, scheme) = match TrackerUrl::parse(url, "")?.scheme {
+        TrackerScheme::Udp => (&NOT_OF_UDP[..], "udp://"),
+        TrackerScheme::Http | TrackerScheme::Https => (&ONLY_OF_UDP[..], "http:// and https://"),
+    };
+    let defaults = defaults();
+    match keys.iter().find(|key| table[**key] != defaults[**key]) {
+        Some(key) => Err(format!("{key}: has no meaning for {scheme}")),
+        None => Ok(()),
+    }
+}
+
 /// Parses the arguments after the program's name.
 pub fn parse_arguments(
     arguments: impl IntoIterator<Item = OsString>,
@@ -287,6 +309,7 @@ pub fn parse_arguments(
         let value = value.unwrap_or_else(|| Value::String(text.clone()));
         set(&mut table, &key, value).map_err(|what| format!("--{word} {text}: {what}"))?;
     }
+    check_scheme(&table)?;
     let options = table.try_into().map_err(|error| error.to_string())?;
     Ok(LoadCommand::Run(Box::new(options)))
 }
@@ -394,7 +417,10 @@ mod tests {
                 "x:1: allow = \"own-adress\": there is no fault \"own-adress\"; \
                  did you mean \"own-address\"?",
             ),
-            ("url = \"ftp://x/\"", "x:1: url = \"ftp://x/\": must begin with http:// or https://"),
+            (
+                "url = \"ftp://x/\"",
+                "x:1: url = \"ftp://x/\": must begin with http://, https:// or udp://",
+            ),
             (
                 "sources = \"127.0.0.1/8\"",
                 "x:1: sources = \"127.0.0.1/8\": there are bits set after the first 8: \

@@ -76,8 +76,18 @@ impl LoadPlan {
         self.peers[at as usize % self.peers.len()]
     }
 
+    /// The torrents of this peer and those after it: what a scrape of `count` torrents asks for.
+    pub fn torrents_from(&self, peer: u32, count: u32) -> impl Iterator<Item = u32> {
+        (0..count).map(move |more| self.peer(peer.wrapping_add(more)).torrent)
+    }
+
     pub fn port(&self, peer: u32) -> u16 {
         PORT_FIRST + (peer % PORTS) as u16
+    }
+
+    /// How many addresses peers connect from, if the kernel does not choose it.
+    pub fn sources(&self) -> u32 {
+        self.sources.map_or(0, |(_, count)| count)
     }
 
     /// The address that a peer connects from; `None` leaves it to the kernel.

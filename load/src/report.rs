@@ -27,8 +27,12 @@ pub struct LoadReport<'a> {
 /// The line about the last interval. It fits into 80 columns unless its numbers are very large.
 pub fn live_line(point: &SeriesPoint, faults: u64, left_s: f64) -> String {
     let LatencyPercentiles { p50, p99, max, .. } = point.latency_ms;
+    let lost = match point.lost {
+        0 => String::new(),
+        lost => format!("  lost {lost}"),
+    };
     format!(
-        "{}/s  in flight {}  faults {faults}  p50 {}  p99 {}  max {} ms  {:.0} s left",
+        "{}/s  in flight {}  faults {faults}{lost}  p50 {}  p99 {}  max {} ms  {:.0} s left",
         separated(point.rate.round() as u64),
         point.in_flight,
         three_digits(p50),
@@ -67,6 +71,10 @@ impl LoadReport<'_> {
         counts.filter(|(_, count)| *count > 0)
     }
 
+    fn is_udp(&self) -> bool {
+        self.options.url.starts_with("udp://")
+    }
+
     /// Correct responses per second.
     fn rate(&self) -> f64 {
         self.total.good() as f64 / self.seconds.max(1e-9)
@@ -79,7 +87,10 @@ impl LoadReport<'_> {
             0 => "as fast as the tracker responds".to_owned(),
             rate => format!("{} requests a second", separated(rate)),
         };
-        let connections = counted(options.connections, "connection");
+        let connections = match self.is_udp() {
+            true => format!("{} in flight", counted(options.connections, "request")),
+            false => counted(options.connections, "connection"),
+        };
         let threads = counted(u64::from(self.workers), "thread");
         let (url, seed) = (&options.url, options.seed);
         let mut text =
@@ -105,7 +116,14 @@ impl LoadReport<'_> {
                 format!(", TLS: {} full, {} resumed", separated(full), separated(resumed))
             }
         };
-        line("connections", &format!("{}{tls}", separated(total.connections)));
+        if self.is_udp() {
+            let part = 100.0 * total.lost as f64 / total.requests_sent.max(1) as f64;
+            let [lost, late, ids] = [total.lost, total.late, total.connections].map(separated);
+            line("lost", &format!("{lost} ({part:.3} %), {late} responses too late"));
+            line("connected", &format!("{ids} connection ids"));
+        } else {
+            line("connections", &format!("{}{tls}", separated(total.connections)));
+        }
         line("received", &format!("{} bytes", separated(total.received_bytes)));
         let cpu_s = total.cpu_ns as f64 / 1e9;
         let busy = 100.0 * cpu_s / self.seconds.max(1e-9) / f64::from(self.workers);
@@ -155,6 +173,8 @@ impl LoadReport<'_> {
             "sent": total.requests_sent,
             "good": total.good(),
             "failures": self.failures(),
+            "lost": total.lost,
+            "late": total.late,
             "announces": total.announces,
             "peers": total.peers,
             "scrapes": total.scrapes,

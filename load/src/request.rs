@@ -71,7 +71,7 @@ impl RequestTemplates {
 
     /// The torrents of a scrape.
     pub fn scraped(&self, plan: &LoadPlan, peer: u32) -> impl Iterator<Item = u32> {
-        (0..self.hashes_per_scrape).map(move |more| plan.peer(peer.wrapping_add(more)).torrent)
+        plan.torrents_from(peer, self.hashes_per_scrape)
     }
 
     /// Writes a request, the last of its connection or not, to `out`, which has

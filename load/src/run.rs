@@ -16,6 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::TLS_OVERHEAD_BYTES_MAX;
+use crate::datagram::{DatagramTemplates, response_bytes_max};
 use crate::options::{LoadOptions, parse_sources};
 use crate::plan::LoadPlan;
 use crate::report::{LoadReport, live_line};
@@ -23,7 +24,8 @@ use crate::request::RequestTemplates;
 use crate::schedule::ArrivalSchedule;
 use crate::stats::{LoadStats, StatsCollector, WorkerReport};
 use crate::tls::{TlsConnector, TrustAnchors};
-use crate::tracker_url::TrackerUrl;
+use crate::tracker_url::{TrackerScheme, TrackerUrl};
+use crate::udp_worker::{UdpWorker, UdpWorkerConfig};
 use crate::validator::CountingValidator;
 use crate::worker::{LoadWorker, LoadWorkerConfig, LoadWorkerParts};
 
@@ -40,6 +42,13 @@ const SEND_ARENA_BYTES: usize = 512 * 1024;
 const RESPONSE_BUFFER_BYTES: u32 = 4096;
 const RESPONSE_BUFFERS: u16 = 256;
 
+/// Milliseconds after which a request by UDP is lost where there is no rate.
+const LOSS_MS: u64 = 100;
+
+/// Sockets that a worker has by UDP, and those of all workers so that each source has one.
+const SOCKETS_PER_WORKER: u32 = 16;
+const SOCKETS_FOR_SOURCES_MAX: u32 = 256;
+
 /// Runs as the options say, and reports to standard output. Returns whether there were responses,
 /// and all were correct.
 #[expect(clippy::disallowed_methods, reason = "the load measures latencies")]
@@ -48,10 +57,9 @@ pub fn run(options: &LoadOptions) -> Result<bool, String> {
     let address = resolve(options, &url)?;
     // Before anything is sent: the report of a long run must not be lost.
     check_writable(&options.json)?;
-    raise_limits(options)?;
+    raise_limits(options, &url)?;
     let engine = SelectedEngine::probe(options.engine)?;
     let engine_name = engine.describe();
-    let place = format!("{address}, {}", engine_name.split(',').next().unwrap_or_default());
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
     let signals = SigSet::from_iter(signals);
     // Blocked here, so that no worker gets them.
@@ -59,6 +67,14 @@ pub fn run(options: &LoadOptions) -> Result<bool, String> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let workers = if options.workers == 0 { cores } else { options.workers };
     let workers = workers.min(options.connections) as u32;
+    let is_udp = url.scheme == TrackerScheme::Udp;
+    let plan = Arc::new(LoadPlan::new(options)?);
+    let sockets = udp_sockets(options, workers, &plan);
+    let means = match is_udp {
+        true => format!("{sockets} UDP sockets"),
+        false => engine_name.split(',').next().unwrap_or_default().to_owned(),
+    };
+    let place = format!("{address}, {means}");
     let (sender, reports) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
     let starter = WorkerStarter {
@@ -66,8 +82,9 @@ pub fn run(options: &LoadOptions) -> Result<bool, String> {
         url: &url,
         address,
         workers,
+        sockets,
         engine,
-        plan: Arc::new(LoadPlan::new(options)?),
+        plan,
         templates: Arc::new(RequestTemplates::new(&url, options)),
         stop: Arc::clone(&stop),
         reports: sender,
@@ -77,7 +94,7 @@ pub fn run(options: &LoadOptions) -> Result<bool, String> {
         (0..workers).map(|number| starter.start(number)).collect::<Result<_, _>>()?;
     // Only the workers report, so that the channel closes when they have ended.
     drop(starter);
-    stop_on_signal(signals, stop, wakers);
+    stop_on_signal(signals, stop, wakers.into_iter().flatten().collect());
     let (collector, seconds) = collect(options, workers, &reports);
     for thread in threads {
         let result = thread.join().map_err(|_| "a worker panicked")?;
@@ -101,7 +118,7 @@ fn resolve(options: &LoadOptions, url: &TrackerUrl) -> Result<SocketAddr, String
 }
 
 /// Raises the limit of descriptors, and of memory, to which rings are charged.
-fn raise_limits(options: &LoadOptions) -> Result<(), String> {
+fn raise_limits(options: &LoadOptions, url: &TrackerUrl) -> Result<(), String> {
     let raise = |resource| {
         let limit = getrlimit(resource);
         let raised = Rlimit { current: limit.maximum, ..limit };
@@ -110,10 +127,13 @@ fn raise_limits(options: &LoadOptions) -> Result<(), String> {
     };
     raise(Resource::Memlock);
     let descriptors = raise(Resource::Nofile);
-    match options.connections + OTHER_DESCRIPTORS > descriptors {
+    let (sockets, what) = match url.scheme {
+        TrackerScheme::Udp => (options.sockets, "sockets"),
+        TrackerScheme::Http | TrackerScheme::Https => (options.connections, "connections"),
+    };
+    match sockets + OTHER_DESCRIPTORS > descriptors {
         true => Err(format!(
-            "{} connections need more descriptors than the limit of {descriptors} (ulimit -Hn)",
-            options.connections
+            "{sockets} {what} need more descriptors than the limit of {descriptors} (ulimit -Hn)"
         )),
         false => Ok(()),
     }
@@ -196,12 +216,31 @@ fn stop_on_signal(signals: SigSet, stop: Arc<AtomicBool>, wakers: Vec<Waker>) {
     });
 }
 
+/// The number of the first of `all` things that a worker has, if they are shared evenly.
+fn first_of_worker(all: u32, workers: u32, number: u32) -> u32 {
+    all / workers * number + number.min(all % workers)
+}
+
+/// How many sockets all workers have, if the tracker speaks UDP.
+fn udp_sockets(options: &LoadOptions, workers: u32, plan: &LoadPlan) -> u32 {
+    let sockets = match options.sockets {
+        0 => (SOCKETS_PER_WORKER * workers).max(plan.sources().min(SOCKETS_FOR_SOURCES_MAX)),
+        sockets => sockets as u32,
+    };
+    sockets.clamp(workers, options.connections as u32)
+}
+
+/// A thread, and what wakes it.
+type StartedWorker = (JoinHandle<io::Result<()>>, Option<Waker>);
+
 /// What all workers have in common.
 struct WorkerStarter<'a> {
     options: &'a LoadOptions,
     url: &'a TrackerUrl,
     address: SocketAddr,
     workers: u32,
+    /// Of all workers, where the tracker speaks UDP.
+    sockets: u32,
     engine: SelectedEngine,
     plan: Arc<LoadPlan>,
     templates: Arc<RequestTemplates>,
@@ -211,10 +250,31 @@ struct WorkerStarter<'a> {
 }
 
 impl WorkerStarter<'_> {
-    fn start(&self, number: u32) -> Result<(JoinHandle<io::Result<()>>, Waker), String> {
+    /// Returns the thread, and what wakes it where it waits for events alone.
+    fn start(&self, number: u32) -> Result<StartedWorker, String> {
         let failed = |error| format!("a worker cannot be started: {error}");
+        let parts = self.parts(number)?;
+        let builder = thread::Builder::new().name(format!("load-{number}"));
+        if self.url.scheme == TrackerScheme::Udp {
+            let config = self.udp_config(number);
+            let thread = builder.spawn(move || UdpWorker::new(parts, config)?.run());
+            return Ok((thread.map_err(failed)?, None));
+        }
+        let waker = Waker::new().map_err(failed)?;
+        let engine_config = self.engine_config(waker.clone());
+        let is_uring = matches!(self.engine, SelectedEngine::Uring(_));
+        let work = move || match is_uring {
+            true => match Uring::new(engine_config) {
+                Ok(ring) => LoadWorker::new(ring, parts).run(),
+                Err(error) => Err(io::Error::other(error.explain())),
+            },
+            false => LoadWorker::new(Epoll::new(engine_config)?, parts).run(),
+        };
+        Ok((builder.spawn(work).map_err(failed)?, Some(waker)))
+    }
+
+    fn parts(&self, number: u32) -> Result<LoadWorkerParts, String> {
         let options = self.options;
-        let config = self.config(number);
         let schedule = (options.rate > 0).then(|| {
             let workers = f64::from(self.workers);
             let seed = options.seed ^ u64::from(number + 1).rotate_left(32);
@@ -232,38 +292,49 @@ impl WorkerStarter<'_> {
             stats: LoadStats::default(),
             settled: 0,
         };
-        let parts = LoadWorkerParts {
-            config,
+        Ok(LoadWorkerParts {
+            config: self.config(number),
             connector: self.connector()?,
             schedule,
             validator,
             reports: self.reports.clone(),
             stop: Arc::clone(&self.stop),
             start: self.start,
+        })
+    }
+
+    fn udp_config(&self, number: u32) -> UdpWorkerConfig {
+        let options = self.options;
+        let loss_ms = match (options.loss_timeout, options.rate) {
+            (0, 0) => LOSS_MS,
+            (0, _) => options.timeout * 1000,
+            (milliseconds, _) => milliseconds,
         };
-        let waker = Waker::new().map_err(failed)?;
-        let engine_config = self.engine_config(waker.clone());
-        let is_uring = matches!(self.engine, SelectedEngine::Uring(_));
-        let work = move || match is_uring {
-            true => match Uring::new(engine_config) {
-                Ok(ring) => LoadWorker::new(ring, parts).run(),
-                Err(error) => Err(io::Error::other(error.explain())),
-            },
-            false => LoadWorker::new(Epoll::new(engine_config)?, parts).run(),
-        };
-        let thread = thread::Builder::new().name(format!("load-{number}")).spawn(work);
-        Ok((thread.map_err(failed)?, waker))
+        UdpWorkerConfig {
+            first_socket: first_of_worker(self.sockets, self.workers, number),
+            sockets: self.sockets,
+            own_sockets: self.share(u64::from(self.sockets), number) as u32,
+            loss_ns: loss_ms * 1_000_000,
+            id_lifetime_ns: options.id_lifetime * 1_000_000_000,
+            response_bytes_max: response_bytes_max(options, self.address.is_ipv6()),
+            templates: DatagramTemplates::new(self.url, options),
+        }
+    }
+
+    /// The part of `all` that a worker has.
+    fn share(&self, all: u64, number: u32) -> u64 {
+        let (count, at) = (u64::from(self.workers), u64::from(number));
+        all / count + u64::from(at < all % count)
     }
 
     fn config(&self, number: u32) -> LoadWorkerConfig {
         let options = self.options;
         let slots = options.connections as u32;
-        let (count, at) = (u64::from(self.workers), u64::from(number));
-        let share = |all: u64| all / count + u64::from(at < all % count);
+        let share = |all: u64| self.share(all, number);
         let unlimited_if_zero = |number: u64| if number == 0 { u64::MAX } else { number };
         LoadWorkerConfig {
             tracker: self.address,
-            first_slot: slots / self.workers * number + number.min(slots % self.workers),
+            first_slot: first_of_worker(slots, self.workers, number),
             slots,
             own_slots: share(options.connections) as u32,
             pipeline: options.pipeline as usize,
@@ -283,7 +354,7 @@ impl WorkerStarter<'_> {
             (false, path) => TrustAnchors::File(Path::new(path)),
         };
         let connector = || TlsConnector::new(&self.url.host, trust, self.options.resume);
-        self.url.https.then(connector).transpose()
+        (self.url.scheme == TrackerScheme::Https).then(connector).transpose()
     }
 
     fn engine_config(&self, waker: Waker) -> EngineConfig {

@@ -16,6 +16,9 @@ const POINT_NS_MIN: u64 = 250_000_000;
 #[derive(Clone, Debug, Default)]
 pub struct LoadStats {
     pub requests_sent: u64,
+    /// Requests by UDP without a response in time, and those of them whose response came later.
+    pub lost: u64,
+    pub late: u64,
     /// Correct responses to announces and to scrapes.
     pub announces: u64,
     pub scrapes: u64,
@@ -60,6 +63,8 @@ impl LoadStats {
 
     pub fn add(&mut self, other: LoadStats) {
         self.requests_sent += other.requests_sent;
+        self.lost += other.lost;
+        self.late += other.late;
         self.announces += other.announces;
         self.scrapes += other.scrapes;
         self.peers += other.peers;
@@ -106,6 +111,8 @@ pub struct SeriesPoint {
     /// Correct responses per second.
     pub rate: f64,
     pub faults: u64,
+    /// Requests by UDP without a response in time.
+    pub lost: u64,
     /// Requests without a response at its end.
     pub in_flight: u64,
     pub latency_ms: LatencyPercentiles,
@@ -146,6 +153,7 @@ impl StatsCollector {
             at_s: rounded(report.at_ns as f64 / 1e9, 3),
             rate: rounded(self.interval.good() as f64 * 1e9 / length_ns.max(1) as f64, 1),
             faults: self.interval.failures.total(),
+            lost: self.interval.lost,
             in_flight: self.in_flight,
             latency_ms: self.interval.latency_ms(),
         };

@@ -2,10 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+/// How a tracker is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackerScheme {
+    Http,
+    Https,
+    /// BEP 15.
+    Udp,
+}
+
 /// The parts of an announce URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerUrl {
-    pub https: bool,
+    pub scheme: TrackerScheme,
     /// A name, or an address without brackets.
     pub host: String,
     pub port: u16,
@@ -20,10 +29,14 @@ pub struct TrackerUrl {
 impl TrackerUrl {
     /// Reads a URL, and appends `suffix` to its path.
     pub fn parse(url: &str, suffix: &str) -> Result<TrackerUrl, String> {
-        let (https, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
-            _ => return Err("must begin with http:// or https://".to_owned()),
+        let schemes = [
+            ("http://", TrackerScheme::Http),
+            ("https://", TrackerScheme::Https),
+            ("udp://", TrackerScheme::Udp),
+        ];
+        let known = |(prefix, scheme)| Some((scheme, url.strip_prefix(prefix)?));
+        let Some((scheme, rest)) = schemes.into_iter().find_map(known) else {
+            return Err("must begin with http://, https:// or udp://".to_owned());
         };
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("must be ASCII without spaces".to_owned());
@@ -42,7 +55,12 @@ impl TrackerUrl {
                 .map_or((authority, Some("")), |(host, port)| (host, Some(port))),
         };
         let port = match port {
-            Some("") => Some(if https { 443 } else { 80 }),
+            Some("") => match scheme {
+                TrackerScheme::Http => Some(80),
+                TrackerScheme::Https => Some(443),
+                // There is no usual port.
+                TrackerScheme::Udp => None,
+            },
             Some(digits) => digits.parse().ok().filter(|port| *port > 0),
             None => None,
         };
@@ -62,7 +80,7 @@ impl TrackerUrl {
             None => path.clone(),
         };
         Ok(TrackerUrl {
-            https,
+            scheme,
             host: host.to_owned(),
             port,
             authority: authority.to_owned(),
@@ -89,27 +107,29 @@ impl TrackerUrl {
 
 #[cfg(test)]
 mod tests {
-    use super::TrackerUrl;
+    use super::{TrackerScheme, TrackerUrl};
 
     #[test]
     fn urls_of_all_kinds() {
-        for (url, https, host, port, announce, scrape) in [
-            ("http://127.0.0.1", false, "127.0.0.1", 80, "/announce?", "/scrape?"),
-            ("https://tracker.example/", true, "tracker.example", 443, "/announce?", "/scrape?"),
-            ("http://[::1]:7/announce", false, "::1", 7, "/announce?", "/scrape?"),
+        use TrackerScheme::{Http, Https, Udp};
+        for (url, scheme, host, port, announce, scrape) in [
+            ("http://127.0.0.1", Http, "127.0.0.1", 80, "/announce?", "/scrape?"),
+            ("https://tracker.example/", Https, "tracker.example", 443, "/announce?", "/scrape?"),
+            ("http://[::1]:7/announce", Http, "::1", 7, "/announce?", "/scrape?"),
             (
                 "http://h:1/x/announce.php?k=1",
-                false,
+                Http,
                 "h",
                 1,
                 "/x/announce.php?k=1&",
                 "/x/scrape.php?k=1&",
             ),
-            ("http://h:1/?", false, "h", 1, "/announce?", "/scrape?"),
-            ("http://h/track#x", false, "h", 80, "/track?", "/track?"),
+            ("http://h:1/?", Http, "h", 1, "/announce?", "/scrape?"),
+            ("udp://[::1]:7", Udp, "::1", 7, "/announce?", "/scrape?"),
+            ("http://h/track#x", Http, "h", 80, "/track?", "/track?"),
         ] {
             let parsed = TrackerUrl::parse(url, "").unwrap();
-            assert_eq!((parsed.https, &*parsed.host, parsed.port), (https, host, port), "{url}");
+            assert_eq!((parsed.scheme, &*parsed.host, parsed.port), (scheme, host, port), "{url}");
             assert_eq!((&*parsed.announce, &*parsed.scrape), (announce, scrape), "{url}");
         }
         let suffixed = TrackerUrl::parse("http://h/announce?k=1", "/pass").unwrap();
@@ -128,7 +148,7 @@ mod tests {
         for rest in ["", ":80/", "h:0/", "h:x/", "h:70000/", "[::1/", "[::1]x/", "u@h/", "h/a b"] {
             assert!(TrackerUrl::parse(&format!("http://{rest}"), "").is_err(), "{rest}");
         }
-        for url in ["", "127.0.0.1:80", "ftp://x/"] {
+        for url in ["", "127.0.0.1:80", "ftp://x/", "udp://x/announce"] {
             assert!(TrackerUrl::parse(url, "").is_err(), "{url}");
         }
     }

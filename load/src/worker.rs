@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use annulus_ring::{Connect, Key, RecvMode, Socket};
 
 use crate::client::LoadClient;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::request::RequestSequence;
 use crate::schedule::ArrivalSchedule;
 use crate::stats::WorkerReport;
@@ -208,15 +208,8 @@ impl<R: Connect> LoadWorker<R> {
             if more && !stopped && !self.free.is_empty() {
                 return;
             }
-            let validator = &mut self.parts.validator;
-            while self.requests < requests
-                && let Some(due_ns) = schedule.take(end_ns)
-            {
-                self.requests += 1;
-                validator.settled += 1;
-                validator.stats.record_latency(end_ns - due_ns);
-                validator.stats.failures.count(FailureKind::NeverSent.into());
-            }
+            let more_max = requests - self.requests;
+            self.requests += self.parts.validator.count_unsent(schedule, end_ns, more_max);
         }
         self.over = true;
     }
@@ -377,7 +370,7 @@ impl<R: Connect> LoadWorker<R> {
 
 /// How long this thread was on a processor (Documentation/scheduler/sched-stats.rst); 0 if the
 /// kernel does not count it.
-fn thread_cpu_ns() -> u64 {
+pub(crate) fn thread_cpu_ns() -> u64 {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
 }

@@ -24,10 +24,30 @@ fn assert_refused(arguments: &str, status: i32, part: &str) {
 #[test]
 fn wrong_usage_is_explained() {
     assert_refused("--conections 4", 2, "did you mean \"--connections\"?");
-    assert_refused("ftp://x/", 2, "must begin with http:// or https://");
+    assert_refused("ftp://x/", 2, "must begin with http://, https:// or udp://");
     assert_refused("-c /nonexistent", 2, "/nonexistent: cannot be read");
     assert_refused("--path-suffix ?key=1", 2, "must be ASCII text without spaces, ? and #");
     assert_refused("--rate 1e9", 2, "--rate 1e9: must be 0 to 100_000_000 requests a second");
+    for (option, name) in [
+        ("--requests-per-connection 1", "requests_per_connection"),
+        ("--pipeline 2", "pipeline"),
+        ("--insecure", "insecure"),
+        ("--ca x", "ca"),
+        ("--resume", "resume"),
+        ("--engine epoll", "engine"),
+    ] {
+        let arguments = format!("udp://127.0.0.1:1 {option}");
+        assert_refused(&arguments, 2, &format!("{name}: has no meaning for udp://"));
+    }
+    for (option, name) in [
+        ("--loss-timeout 1", "loss_timeout"),
+        ("--id-lifetime 1", "id_lifetime"),
+        ("--sockets 1", "sockets"),
+    ] {
+        let message = format!("{name}: has no meaning for http:// and https://");
+        assert_refused(&format!("http://127.0.0.1:1 {option}"), 2, &message);
+    }
+    assert_refused("udp://127.0.0.1", 2, "must have a port of 1 to 65535");
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("load.toml");
     fs::write(&path, "rate = 5\nconections = 4\n").unwrap();
     let name = path.to_str().unwrap();
@@ -41,6 +61,7 @@ fn a_run_that_cannot_begin_says_why() {
     assert_refused("--torrents-file /nonexistent", 1, "/nonexistent: cannot be read");
     assert_refused("https://[::1]/ --ca /dev/null", 1, "no certificate that can be trusted");
     assert_refused("http://host.invalid/", 1, "host.invalid: has no address");
+    assert_refused("udp://127.0.0.1:1 --sources 192.0.2.1", 1, "is not this machine's");
     assert_refused("--connections 1000000", 1, "need more descriptors than the limit");
     // This is checked first: otherwise it would send for a day.
     let day = "http://127.0.0.1:1/ --duration 86400 --json /nonexistent/report";

@@ -132,7 +132,7 @@ fn ignore_errors(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 
 /// Asks for [`DATAGRAM_QUEUE_BYTES`]: beyond net.core.rmem_max with CAP_NET_ADMIN only. The caller
 /// compares [`DatagramSocket::queue_bytes`].
-fn grow_queue(socket: &Socket) {
+pub(crate) fn grow_queue(socket: &Socket) {
     // A service manager may have given a socket more than this process may: it would be taken away.
     if socket.recv_buffer_size().is_ok_and(|bytes| bytes / 2 >= DATAGRAM_QUEUE_BYTES) {
         return;

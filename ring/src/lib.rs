@@ -27,6 +27,7 @@
 
 mod buffers;
 mod connect;
+mod connected_udp;
 mod datagram;
 mod datagram_batch;
 mod datagram_set;
@@ -45,6 +46,9 @@ mod uring;
 mod waker;
 
 pub use buffers::{Pool, RecvBuf};
+pub use connected_udp::{
+    ConnectedUdp, ReceivedUdp, UDP_BATCH_MAX, UdpPoll, UdpReceiveBatch, UdpSendBatch,
+};
 pub use datagram::{
     DATAGRAM_BUFFER_BYTES, DATAGRAM_BYTES_MAX, Datagram, DatagramIndex, REPLY_BYTES_MAX,
 };

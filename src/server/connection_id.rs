@@ -55,7 +55,7 @@ impl ConnectionIds {
         if age > PAST_WINDOWS + 1 {
             return false;
         }
-        id & (1 << HASH_BITS) - 1 == self.hash(client, next.wrapping_sub(u32::from(age)))
+        id & ((1 << HASH_BITS) - 1) == self.hash(client, next.wrapping_sub(u32::from(age)))
     }
 
     /// The families differ in the length of what is hashed, which is a part of the hash.

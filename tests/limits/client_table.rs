@@ -289,7 +289,7 @@ fn workers_share_one_limit() {
                     } else {
                         rejected.fetch_add(1, Ordering::SeqCst);
                     }
-                    served.fetch_add(u32::from(is_served(&table, address(2), 0)), Ordering::SeqCst);
+                    served.fetch_add(u32::from(is_served(table, address(2), 0)), Ordering::SeqCst);
                     // One thread alone reaches the limit.
                     if permits.len() > 3 || (step + thread) % 3 == 0 {
                         permits.pop().into_iter().for_each(|permit| {

@@ -22,18 +22,24 @@ use io_uring::{IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Helper;
+use crate::floor_udp;
 use crate::net::KeepAlive;
 use crate::swarms::NUMWANT;
 
 /// Serves until it is killed.
 pub const HELPER: Helper = ("serve-floor", |arguments| {
+    if let [address, word] = arguments
+        && word == "udp"
+    {
+        match floor_udp::serve(address.parse()?)? {}
+    }
     let (address, keep_alive, body_bytes) = match arguments {
         [address, word] => (address, word, vec![SHORT_BODY_BYTES]),
         [address, word, option, lengths] if option == "--body-bytes" => {
             let lengths: Result<_, _> = lengths.split(',').map(str::parse).collect();
             (address, word, lengths?)
         }
-        _ => bail!("not ADDRESS keep|close [--body-bytes N[,N...]]"),
+        _ => bail!("not ADDRESS keep|close [--body-bytes N[,N...]], nor ADDRESS udp"),
     };
     let keep_alive = match keep_alive.as_str() {
         "keep" => KeepAlive::Keep,
@@ -46,14 +52,14 @@ pub const HELPER: Helper = ("serve-floor", |arguments| {
 /// Submission entries and receive buffers: few, so that they stay in cache. The kernel demands a
 /// power of two for the buffers.
 const SUBMISSIONS: u32 = 256;
-const BUFFERS: u16 = 256;
+pub(crate) const BUFFERS: u16 = 256;
 
 /// Completion entries. An overflow would end every multishot operation.
 const COMPLETIONS: u32 = 4096;
 
 /// Length of a receive buffer: the longest request.
 const BUFFER_BYTES: usize = 2048;
-const BUFFER_GROUP: u16 = 0;
+pub(crate) const BUFFER_GROUP: u16 = 0;
 const BACKLOG: i32 = 4096;
 const DEFER_ACCEPT_SECONDS: libc::c_int = 5;
 
@@ -244,14 +250,14 @@ struct RingPage(#[expect(dead_code, reason = "the kernel reads it")] [u8; RING_B
 
 /// The receive buffers and the ring that provides them to the kernel. Both are leaked: they have to
 /// outlive every receive, and the server never ends.
-struct FloorBuffers {
+pub(crate) struct FloorBuffers {
     ring: *mut BufRingEntry,
     bytes: *mut u8,
     tail: u16,
 }
 
 impl FloorBuffers {
-    fn register(submitter: &Submitter) -> io::Result<FloorBuffers> {
+    pub(crate) fn register(submitter: &Submitter) -> io::Result<FloorBuffers> {
         let ring = Box::leak(Box::new(RingPage([0; RING_BYTES]))) as *mut RingPage;
         let ring: *mut BufRingEntry = ring.cast();
         let bytes = vec![0; usize::from(BUFFERS) * BUFFER_BYTES].leak().as_mut_ptr();
@@ -267,7 +273,7 @@ impl FloorBuffers {
 
     /// The bytes received in `buffer`. The buffer goes back to the kernel with the next
     /// [`publish`](Self::publish), which the borrow of `self` keeps from happening too early.
-    fn take(&mut self, buffer: u16, received: i32) -> &[u8] {
+    pub(crate) fn take(&mut self, buffer: u16, received: i32) -> &[u8] {
         self.give(buffer);
         let received = usize::try_from(received).unwrap_or(0);
         assert!(buffer < BUFFERS && received <= BUFFER_BYTES);
@@ -292,7 +298,7 @@ impl FloorBuffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         // SAFETY: the tail lies in the first entry of the ring, which is never freed, is aligned,
         // and is otherwise only read, by the kernel.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.ring).cast_mut()) };
@@ -300,7 +306,7 @@ impl FloorBuffers {
     }
 }
 
-fn build_ring() -> io::Result<IoUring> {
+pub(crate) fn build_ring() -> io::Result<IoUring> {
     let build = |flags: fn(&mut io_uring::Builder)| {
         let mut builder = IoUring::builder();
         builder.setup_clamp().setup_cqsize(COMPLETIONS).setup_submit_all();

@@ -6,6 +6,7 @@
 
 pub mod charts;
 pub mod floor;
+mod floor_udp;
 pub mod handshake;
 pub mod idle;
 pub mod load;
