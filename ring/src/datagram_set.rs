@@ -76,6 +76,8 @@ pub(crate) struct DatagramSet {
     batch: RecvBatch,
     /// Batches that may still be received this turn.
     batches_left: usize,
+    /// The socket that is armed before the others.
+    arm_first: usize,
 }
 
 impl DatagramSet {
@@ -89,6 +91,7 @@ impl DatagramSet {
             pool: Pool::new(BUFFERS, DATAGRAM_BUFFER_BYTES as u32)?,
             batch: RecvBatch::default(),
             batches_left: BATCHES_PER_TURN,
+            arm_first: 0,
         })
     }
 
@@ -118,13 +121,26 @@ impl DatagramSet {
         Some((socket.raw(), socket.is_wildcard()))
     }
 
-    /// The sockets that receive, and of which the kernel reports nothing.
-    pub(crate) fn next_unarmed(&self, from: DatagramIndex) -> Option<DatagramIndex> {
-        let is_meant = |entry: &DatagramEntry| {
-            entry.state == ReceiveState::Active && !entry.armed && !entry.paused && !entry.queued
-        };
-        let mut all = self.all.iter().enumerate().skip(from.into());
-        all.find(|(_, entry)| is_meant(entry)).map(|(index, _)| index as DatagramIndex)
+    /// The next socket that receives, and of which the kernel reports nothing; `passed` counts those
+    /// that were looked at.
+    pub(crate) fn next_unarmed(&self, passed: &mut usize) -> Option<DatagramIndex> {
+        let count = self.all.len();
+        while *passed < count {
+            let at = (self.arm_first + *passed) % count;
+            *passed += 1;
+            let entry = &self.all[at];
+            if entry.state == ReceiveState::Active && !entry.armed && !entry.paused && !entry.queued
+            {
+                return Some(at as DatagramIndex);
+            }
+        }
+        None
+    }
+
+    /// Has the sockets after this one, which was armed first, come first the next time: a flooded
+    /// socket that is armed takes the buffers that there are.
+    pub(crate) fn arm_last(&mut self, index: DatagramIndex) {
+        self.arm_first = usize::from(index) + 1;
     }
 
     /// Starts receiving; returns whether the socket did not receive already.

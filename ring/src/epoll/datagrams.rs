@@ -18,9 +18,8 @@ impl Epoll {
     /// Watches the sockets that are to receive and are not watched.
     pub(super) fn watch_datagrams(&mut self) {
         let epoll = self.epoll.as_raw_fd();
-        let mut from = 0;
-        while let Some(index) = self.datagrams.next_unarmed(from) {
-            from = index + 1;
+        let mut passed = 0;
+        while let Some(index) = self.datagrams.next_unarmed(&mut passed) {
             let entry = self.datagrams.get(index);
             let Some(socket) = &entry.socket else { continue };
             let token = Token::indexed(Operation::PollDatagrams, index.into()).pack();

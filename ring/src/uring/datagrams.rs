@@ -32,9 +32,8 @@ const REPLY_HEADER_BYTES: usize = mem::size_of::<ReplyHeader>();
 impl Uring {
     /// Arms what is to receive and does not: after its end, a lack of buffers, or a pause.
     pub(super) fn arm_datagrams(&mut self) {
-        let mut from = 0;
-        while let Some(index) = self.datagrams.next_unarmed(from) {
-            from = index + 1;
+        let (mut passed, mut first) = (0, None);
+        while let Some(index) = self.datagrams.next_unarmed(&mut passed) {
             let entry = self.datagrams.get(index);
             let Some(socket) = &entry.socket else { continue };
             let submission = if entry.is_polled {
@@ -46,7 +45,11 @@ impl Uring {
                 recv_datagrams(socket.raw(), &raw const self.pinned.datagram_layout, index)
             };
             entry.armed = true;
+            first.get_or_insert(index);
             self.push(submission);
+        }
+        if let Some(first) = first {
+            self.datagrams.arm_last(first);
         }
     }
 

@@ -9,6 +9,7 @@
 mod accept;
 mod connect;
 mod datagram_ends;
+mod datagram_floods;
 mod datagrams;
 mod descriptors;
 mod harness;
