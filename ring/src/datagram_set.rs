@@ -168,6 +168,8 @@ impl DatagramSet {
             _ => 0,
         };
         entry.state = ReceiveState::Draining { left };
+        // The end of a pause would arm it, which is over for good.
+        (entry.paused, entry.errors) = (false, 0);
         true
     }
 
@@ -273,6 +275,37 @@ impl DatagramSet {
         for socket in closing {
             self.get(socket).socket = None;
             ready.push(Event::DatagramsFinished { socket });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::{DatagramSet, ERRORS_MAX};
+    use crate::datagram_socket::DatagramSocket;
+    use crate::event::Event;
+
+    /// Otherwise a shutdown in that second would never end.
+    #[test]
+    fn a_paused_socket_can_be_finished() {
+        for by_ring in [false, true] {
+            let group = DatagramSocket::bind_group("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+            let address = group[0].address();
+            let mut set = DatagramSet::new().unwrap();
+            set.add(group, by_ring);
+            set.start(0);
+            (0..=ERRORS_MAX).for_each(|_| set.get(0).on_error());
+            assert!(set.get(0).paused);
+            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"late", address).unwrap();
+            assert!(set.finish(0));
+            set.on_disarmed(0);
+            let mut ready = Vec::new();
+            set.receive_next(&mut ready);
+            let event = ready.pop();
+            assert!(matches!(event, Some(Event::Datagram(_))), "{event:?}");
+            assert_eq!(set.take_closing(), [0]);
         }
     }
 }
