@@ -149,7 +149,6 @@ impl Uring {
             broken: None,
             capabilities,
         };
-        uring.buffers.provide();
         if newer {
             uring.capabilities.multishot_recv =
                 uring.try_multishot_recv().map_err(SetupError::Start)?;
@@ -171,8 +170,7 @@ impl Uring {
         let pool = Pool::new(DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES as u32)?;
         let buffers = register(&self.ring, DATAGRAM_GROUP, pool, DATAGRAM_BUFFERS.into());
         // If memory for them is refused, the sockets are polled.
-        let Ok(mut buffers) = buffers else { return Ok(()) };
-        buffers.provide();
+        let Ok(buffers) = buffers else { return Ok(()) };
         *self.datagram_buffers = Some(buffers);
         self.try_datagrams()
     }

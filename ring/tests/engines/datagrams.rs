@@ -354,8 +354,8 @@ fn the_newest_engine_uses_what_the_kernel_has() {
     let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
     let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
     let capabilities = ring.capabilities();
-    assert_eq!(capabilities.multishot_recv, version >= (6, 0));
-    assert_eq!(capabilities.multishot_recvmsg, version >= (6, 0));
-    assert_eq!(capabilities.skip_success_sends, version >= (6, 1));
-    assert_eq!(capabilities.send_to, version >= (6, 2));
+    assert!(capabilities.multishot_recv || version < (6, 0));
+    assert!(capabilities.multishot_recvmsg || version < (6, 0));
+    assert!(capabilities.skip_success_sends || version < (6, 1));
+    assert!(capabilities.send_to || version < (6, 2));
 }
