@@ -45,8 +45,12 @@ const RESPONSE_BUFFERS: u16 = 256;
 /// Milliseconds after which a request by UDP is lost where there is no rate.
 const LOSS_MS: u64 = 100;
 
-/// Sockets that a worker has by UDP, and those of all workers so that each source has one.
-const SOCKETS_PER_WORKER: u32 = 16;
+/// Sockets that a worker has by UDP: the fewest, so that trackers with several threads use them,
+/// and the most. In between, as many as give batches of so many requests.
+const SOCKETS_PER_WORKER: (u32, u32) = (4, 16);
+const REQUESTS_PER_SOCKET: u32 = 32;
+
+/// Sockets of all workers so that each source has one.
 const SOCKETS_FOR_SOURCES_MAX: u32 = 256;
 
 /// Runs as the options say, and reports to standard output. Returns whether there were responses,
@@ -223,11 +227,16 @@ fn first_of_worker(all: u32, workers: u32, number: u32) -> u32 {
 
 /// How many sockets all workers have, if the tracker speaks UDP.
 fn udp_sockets(options: &LoadOptions, workers: u32, plan: &LoadPlan) -> u32 {
+    let connections = options.connections as u32;
     let sockets = match options.sockets {
-        0 => (SOCKETS_PER_WORKER * workers).max(plan.sources().min(SOCKETS_FOR_SOURCES_MAX)),
+        0 => {
+            let for_batches = connections / (REQUESTS_PER_SOCKET * workers);
+            let per_worker = for_batches.clamp(SOCKETS_PER_WORKER.0, SOCKETS_PER_WORKER.1);
+            (per_worker * workers).max(plan.sources().min(SOCKETS_FOR_SOURCES_MAX))
+        }
         sockets => sockets as u32,
     };
-    sockets.clamp(workers, options.connections as u32)
+    sockets.clamp(workers, connections)
 }
 
 /// A thread, and what wakes it.

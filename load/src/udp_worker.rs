@@ -4,9 +4,9 @@
 //! requests as it has free slots, in a batch, too. With a schedule, due requests are passed to
 //! one socket after the other, a batch each. System calls and the clock are so paid by batch.
 //!
-//! Without a schedule nothing waits for a socket, because the tracker would pay for the wake-up:
-//! when little arrived, the thread sleeps for a small part of the last latency, so that the tracker
-//! still has requests, or polls on if that is too short for a sleep.
+//! Without a schedule the loop polls: if it waited for a socket, the tracker would pay for the
+//! wake-up. When little arrived and many requests are in flight, it sleeps for a part of the last
+//! latency, after which the tracker still has requests, so that they come in larger batches.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -26,11 +26,11 @@ use crate::request::RequestSequence;
 use crate::stats::WorkerReport;
 use crate::worker::{LoadWorkerParts, thread_cpu_ns};
 
-/// A sleep is this part of the latency, and has these bounds in nanoseconds: a shorter one takes
-/// longer than asked for, and more would not save anything.
-const NAP_PART: u64 = 8;
-const NAP_NS_MIN: u64 = 20_000;
-const NAP_NS_MAX: u64 = 1_000_000;
+/// A sleep is this part of the latency, and has these bounds in nanoseconds: short ones end some
+/// 100 microseconds late, when the tracker may have no requests left, and long ones save no more.
+const NAP_PART: u64 = 4;
+const NAP_NS_MIN: u64 = 200_000;
+const NAP_NS_MAX: u64 = 2_000_000;
 
 /// Nanoseconds between two looks at what is rare: losses, connection ids and the end of the run.
 const CHECK_NS_MIN: u64 = 1_000_000;
@@ -190,8 +190,8 @@ impl UdpWorker {
             return self.poll.wait(sockets, Duration::from_nanos(until_ns));
         }
         let nap_ns = (self.latency_ns / NAP_PART).min(NAP_NS_MAX);
-        let few = (self.in_flight.waiting() / (2 * NAP_PART)).max(1);
-        if nap_ns >= NAP_NS_MIN && (received as u64) < few {
+        let few = self.in_flight.waiting() / (2 * NAP_PART);
+        if nap_ns >= NAP_NS_MIN && received as u64 <= few {
             let nap = Timespec { tv_sec: 0, tv_nsec: nap_ns as _ };
             let _ = nanosleep(&nap);
         }
