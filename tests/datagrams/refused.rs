@@ -12,11 +12,12 @@ use annulus::metrics::labels::{
 use annulus::rate_limit::{ClientTable, RateLimitConfig, RateLimiter};
 use annulus::server::{Server, ServerParts};
 use annulus_parser::Error;
+use annulus_ring::REPLY_BYTES_MAX;
 use quickcheck::quickcheck;
 
 use super::{
-    A, Announced, LEECHER, MAGIC, address, announce, ask, by_http, connect, error_text, header,
-    scrape, scraped, server, swarms,
+    A, Announced, LEECHER, MAGIC, TRANSACTION, address, announce, ask, by_http, connect,
+    error_text, header, scrape, scraped, server, swarms,
 };
 
 /// A mistake and what is told of it, which HTTP tells too where it knows the same mistake.
@@ -86,6 +87,25 @@ fn no_requests_and_sources_without_a_host_are_dropped() {
     assert_eq!(server.counters().requests.sum(|_| true), 0);
     for source in ["127.0.0.1:1", "[::1]:1", "[fe80::1]:1", "10.0.0.1:65535"] {
         connect(&mut server, address(source));
+    }
+}
+
+/// Or a datagram with the tracker's own address as its source would never come to rest.
+#[test]
+fn a_reply_is_no_request() {
+    let mut server = server(ProtocolConfig::default());
+    let from = address("127.0.0.1:3000");
+    let id = connect(&mut server, from);
+    for transaction in [TRANSACTION, 0, 1 << 16, MAGIC as u32] {
+        let good = [&LEECHER.encode(id)[..], &scrape(id, &[A]), &header(id, 9)];
+        for request in [&header(MAGIC, 0)[..]].into_iter().chain(good) {
+            let mut request = request.to_vec();
+            request[12..16].copy_from_slice(&transaction.to_be_bytes());
+            let mut reply = [0; REPLY_BYTES_MAX];
+            let len = server.answer_datagram(from, &request, &mut reply).expect("a reply");
+            let mut out = [0; REPLY_BYTES_MAX];
+            assert!(server.answer_datagram(from, &reply[..len], &mut out).is_err());
+        }
     }
 }
 

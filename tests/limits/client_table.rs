@@ -53,18 +53,20 @@ impl ClientModel {
         self.rejected = 0;
     }
 
-    fn charge(&mut self, config: &RateLimitConfig, now_s: u32) -> bool {
+    fn charge(&mut self, config: &RateLimitConfig, now_s: u32) -> Charge {
         if config.requests_per_s == 0 {
-            return true;
+            return Charge::Served;
         }
-        let served = self.left > 0;
-        if served {
+        if self.left > 0 {
             self.left -= 1;
             self.charged_s.push(now_s);
-        } else {
-            self.rejected += 1;
+            return Charge::Served;
         }
-        served
+        self.rejected += 1;
+        match self.rejected > REJECTIONS_ANSWERED_PER_S {
+            true => Charge::RejectedOften,
+            false => Charge::Rejected,
+        }
     }
 
     fn admit(
@@ -116,7 +118,7 @@ fn agrees_with_the_model(limits: (u8, u8, u8), steps: Vec<(u8, u8)>) -> bool {
         let number = number % 3;
         let model = models.entry(number).or_insert_with(|| ClientModel::new(&config));
         let agrees = match what % 16 {
-            0..=5 => is_served(&table, address(number), now_s) == model.charge(&config, now_s),
+            0..=5 => table.charge(address(number), now_s) == model.charge(&config, now_s),
             6..=10 => {
                 let tls = what % 2 == 0;
                 let admitted = table.admit(address(number), tls, now_s);
