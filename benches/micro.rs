@@ -20,7 +20,9 @@ use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
 use annulus_bench::process::status;
 use annulus_bench::swarms::{NUMWANT, announce_request, unbounded};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
-use annulus_swarm::{AnnounceRequest, InfoHash, PeerEvent, Random, Sample};
+use annulus_swarm::{
+    AnnounceBatch, AnnounceRequest, BATCH_MAX, InfoHash, PeerEvent, Random, Sample,
+};
 
 const ROUNDS: usize = 15;
 const BOUNDS: Bounds = Bounds {
@@ -169,13 +171,29 @@ fn announce(peers: u32) {
     }
     assert_eq!(swarms.totals().peers, u64::from(peers));
     let mut order = Random::seeded(3);
-    measure(&format!("announce, 50 wanted, {peers} peers"), 100_000, |_| {
-        let client = order.below(peers);
-        let again = announce_request(known[client as usize], client, NUMWANT);
-        let counts = swarms.announce(&again, 1, &mut random, &mut sample);
+    let asked: Vec<AnnounceRequest> = (0..100_000)
+        .map(|_| order.below(peers))
+        .map(|client| announce_request(known[client as usize], client, NUMWANT))
+        .collect();
+    let mut announce = |again: &AnnounceRequest| {
+        let counts = swarms.announce(again, 1, &mut random, &mut sample);
         let eligible = counts.complete + counts.incomplete - 1;
         let given = sample.v4().len() as u32;
         assert!(given <= NUMWANT && (given == NUMWANT || given <= eligible));
+    };
+    measure(&format!("announce, 50 wanted, {peers} peers"), asked.len(), |call| {
+        announce(&asked[call]);
+    });
+    // As a worker does that has so many requests in hand, whatever the size of the tables.
+    let mut batch = AnnounceBatch::new();
+    measure(&format!("the same in batches of {BATCH_MAX}"), asked.len(), |call| {
+        if call.is_multiple_of(BATCH_MAX) {
+            for coming in asked[call..].iter().take(BATCH_MAX) {
+                batch.push(coming.info_hash, Some(coming.peer));
+            }
+            swarms.prefetch(&mut batch);
+        }
+        announce(&asked[call]);
     });
     assert_eq!(swarms.totals().peers, u64::from(peers));
     let mut order = Random::seeded(4);

@@ -5,6 +5,8 @@ use std::ops::{Index, IndexMut};
 
 use hashbrown::HashTable;
 
+use super::prefetch::prefetch;
+
 /// A value for the unused end of a block.
 pub(super) trait ConstDefault {
     /// Owns nothing: making and dropping it is free.
@@ -63,6 +65,20 @@ impl<T: ConstDefault, const K: usize> ChunkedVec<T, K> {
             }
         }
         value
+    }
+
+    /// Has the pointer fetched that leads to an element.
+    pub(super) fn prefetch_block(&self, at: usize) {
+        if let Some(block) = self.blocks.get(at / K) {
+            prefetch(block);
+        }
+    }
+
+    /// Has an element fetched.
+    pub(super) fn prefetch(&self, at: usize) {
+        if let Some(block) = self.blocks.get(at / K) {
+            prefetch(&block[at % K]);
+        }
     }
 
     /// Removes the element at `at`; the last one moves there.

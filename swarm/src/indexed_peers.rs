@@ -42,6 +42,21 @@ impl<const N: usize> IndexedPeers<N> {
         indexed
     }
 
+    /// Has the table of the index fetched that finds an address; returns the hash of the address.
+    pub(super) fn prefetch_table(&self, address: &[u8; N]) -> u64 {
+        let hash = self.policy.hash(address);
+        self.index.prefetch(hash);
+        hash
+    }
+
+    /// Has a row with this hash fetched.
+    pub(super) fn prefetch_row(&self, hash: u64) {
+        if let Some(row) = self.index.first(hash) {
+            self.addresses.prefetch(row);
+            self.stamps.prefetch(row);
+        }
+    }
+
     fn hash(&self, at: usize) -> u64 {
         self.policy.hash(&self.addresses[at])
     }

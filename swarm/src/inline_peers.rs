@@ -3,6 +3,7 @@
 
 use super::address_policy::address_prefix;
 use super::peer_store::{LastAnnounce, PeerStore, RowVisitor};
+use super::prefetch::prefetch;
 use super::time::SHARES_ADDRESS;
 
 /// The most peers of an array. Scanning so many takes about as long as an index look-up, and an
@@ -252,6 +253,11 @@ impl<const N: usize> ArrayPeers<N> {
         array.seeders = from.seeders() as u32;
         copy_rows(from, &mut array);
         array
+    }
+
+    /// Has the rows fetched.
+    pub(super) fn prefetch(&self) {
+        prefetch(&*self.block);
     }
 
     fn with_capacity(capacity: usize) -> Self {

@@ -6,7 +6,8 @@
 //! own lock (`shard.rs`), so that two workers rarely want the same lock and no table is large. A
 //! torrent keeps its peers in the smallest representation that holds them (`peers.rs`), each of
 //! which is an array of rows with the seeders first (`peer_store.rs`). An announce copies a
-//! [`Sample`] of peers out under the lock. Expired peers are removed in slices of bounded work
+//! [`Sample`] of peers out under the lock. What the next announces will need of the memory can be
+//! fetched for all of them at once (`batch.rs`). Expired peers are removed in slices of bounded work
 //! (`sweep.rs`). No operation takes longer because a table or a swarm is large, except for cache
 //! misses.
 //!
@@ -20,10 +21,11 @@
     test,
     allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")
 )]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod address_policy;
 mod announce;
+mod batch;
 mod chunked_vec;
 mod entry;
 mod eviction;
@@ -32,6 +34,7 @@ mod inline_peers;
 mod peer_index;
 mod peer_store;
 mod peers;
+mod prefetch;
 mod random;
 mod ranking;
 mod restore;
@@ -51,6 +54,7 @@ mod update;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
+pub use batch::{AnnounceBatch, BATCH_MAX};
 pub use entry::{Entries, EntryError, EntryPeer, TorrentEntry};
 pub use random::Random;
 pub use ranking::{RankBy, Ranking};

@@ -46,6 +46,17 @@ impl PeerIndex {
         table.iter_hash(hash).map(|&row| row as usize).for_each(visit);
     }
 
+    /// The first row with this hash, or perhaps with another.
+    pub(super) fn first(&self, hash: u64) -> Option<usize> {
+        let table = &self.tables[table_of(hash, self.tables.len())];
+        table.iter_hash(hash).next().map(|&row| row as usize)
+    }
+
+    /// Has the table fetched that a search for this hash visits.
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.tables.prefetch(table_of(hash, self.tables.len()));
+    }
+
     /// Adds a row; `hash_of` gives the hash of any row in the index.
     pub(super) fn insert(&mut self, hash: u64, row: usize, hash_of: impl Fn(usize) -> u64) {
         let hash_of = |&row: &u32| hash_of(row as usize);

@@ -4,6 +4,8 @@
 //! torrent itself. Only [`Peers::unpack`] and [`Peers::pack`] change the representation; neither
 //! reorders rows, so a row number stays valid.
 
+mod prefetch;
+
 use std::sync::Arc;
 
 use super::address_policy::{AddressPeers, AddressPolicy, same_address};

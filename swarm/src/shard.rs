@@ -108,6 +108,29 @@ impl Shard {
         self.index.find(hash as u16, |row| self.torrents[row].info_hash == *info_hash)
     }
 
+    /// Has the slot of the index fetched at which a search begins.
+    pub(super) fn prefetch_slot(&self, hash: u64) {
+        self.index.prefetch(hash as u16);
+    }
+
+    /// The row of a torrent with the same bits of hash, probably the right one; has the pointer to
+    /// its block fetched.
+    pub(super) fn prefetch_block(&self, hash: u64) -> Option<usize> {
+        let row = self.index.find(hash as u16, |_| true)?;
+        self.torrents.prefetch_block(row);
+        Some(row)
+    }
+
+    /// Has a torrent fetched, if there is one at `row` still.
+    pub(super) fn prefetch_torrent(&self, row: usize) {
+        self.torrents.prefetch(row);
+    }
+
+    /// The peers of the torrent at `row`, if there is one still.
+    pub(super) fn peers(&self, row: usize) -> Option<&Peers> {
+        (row < self.len()).then(|| &self.torrents[row].peers)
+    }
+
     pub(super) fn torrent(&self, row: usize) -> &Torrent {
         &self.torrents[row]
     }

@@ -142,6 +142,15 @@ impl Swarms {
         }
     }
 
+    /// Locks a shard unless another thread has locked it.
+    pub(super) fn try_lock(&self, shard: usize) -> Option<MutexGuard<'_, Shard>> {
+        match self.shards[shard].0.try_lock() {
+            Ok(shard) => Some(shard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Subtracts what a sweep has removed from the totals.
     pub(super) fn subtract_removed(&self, removed: &Removed) {
         self.torrents.subtract(removed.torrents);

@@ -4,6 +4,8 @@
 //! 6.4), four bytes a slot. An entry has all bits that the index needs, so it grows and shrinks
 //! without visiting a torrent or computing a hash, and a look-up rarely visits a wrong torrent.
 
+use super::prefetch::prefetch;
+
 /// The least slots that are allocated.
 const SLOTS_MIN: usize = 4;
 
@@ -107,6 +109,13 @@ impl TorrentIndex {
         }
         if slots < self.slots.len() {
             self.resize(slots);
+        }
+    }
+
+    /// Has the memory fetched that a search for this hash begins with.
+    pub(super) fn prefetch(&self, hash: u16) {
+        if let Some(slot) = self.slots.get(self.home(hash)) {
+            prefetch(slot);
         }
     }
 

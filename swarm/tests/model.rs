@@ -12,8 +12,8 @@ use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use annulus_swarm::{
-    AnnounceRequest, CompactAddr, InfoHash, PeerEvent, Random, RankBy, Ranking, Replaced, Sample,
-    ScrapeCursor, SwarmConfig, Swarms, Sweep, SweepStatus, TorrentCounts, Totals,
+    AnnounceBatch, AnnounceRequest, CompactAddr, InfoHash, PeerEvent, Random, RankBy, Ranking,
+    Replaced, Sample, ScrapeCursor, SwarmConfig, Swarms, Sweep, SweepStatus, TorrentCounts, Totals,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
@@ -228,6 +228,7 @@ impl Scenario {
             model: BTreeMap::new(),
             scenario: self,
         };
+        let mut batch = AnnounceBatch::new();
         world.wait(0);
         for step in world.scenario.steps.clone() {
             match step {
@@ -241,6 +242,12 @@ impl Scenario {
                     numwant,
                     own_family_only,
                 } => {
+                    // What is fetched early changes nothing, whatever state the torrent is in.
+                    for number in first..first + count {
+                        batch.push(info_hash(torrent), Some(endpoint(v6, number)));
+                    }
+                    batch.push(info_hash(torrent.wrapping_add(1)), None);
+                    world.swarms.prefetch(&mut batch);
                     for number in first..first + count {
                         let a = AnnounceRequest {
                             info_hash: info_hash(torrent),
