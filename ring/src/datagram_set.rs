@@ -74,7 +74,7 @@ pub(crate) struct DatagramSet {
     closing: Vec<DatagramIndex>,
     pool: Rc<Pool>,
     batch: RecvBatch,
-    /// Batches that may still be received this turn.
+    /// Batches that may still be received in this pass.
     batches_left: usize,
     /// The socket that is armed before the others.
     arm_first: usize,
@@ -209,7 +209,8 @@ impl DatagramSet {
         }
     }
 
-    pub(crate) fn begin_turn(&mut self) {
+    /// A turn may receive several times, until something arrives.
+    pub(crate) fn begin_pass(&mut self) {
         self.batches_left = BATCHES_PER_TURN;
     }
 
@@ -219,7 +220,7 @@ impl DatagramSet {
     }
 
     /// Receives from the next readable sockets. Returns one that is empty now, and has to be polled
-    /// again. `None` if no socket is readable, or the turn's bound is reached.
+    /// again. `None` if no socket is readable, or the pass's bound is reached.
     pub(crate) fn receive_next(&mut self, ready: &mut Vec<Event>) -> Option<DatagramIndex> {
         while self.batches_left > 0 && self.pool.free() > 0 {
             let index = self.readable.pop_front()?;

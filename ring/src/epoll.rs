@@ -271,7 +271,6 @@ impl Epoll {
 
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
         self.listeners.begin_turn();
-        self.datagrams.begin_turn();
         loop {
             self.send_replies();
             for key in mem::take(&mut self.tries) {
@@ -505,6 +504,7 @@ impl Connect for Epoll {
 
 impl Drop for Epoll {
     fn drop(&mut self) {
+        self.datagram_replies.send(&mut self.ready);
         close_sockets(&mut self.ready);
         let connecting = self.slots.iter().filter(|slot| slot.connecting);
         connecting.for_each(|slot| sys::close(slot.fd));

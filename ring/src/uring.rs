@@ -190,7 +190,6 @@ impl Uring {
 
     fn turn_waiting(&mut self, events: &mut Vec<Event>, wait: Wait) -> io::Result<()> {
         self.listeners.begin_turn();
-        self.datagrams.begin_turn();
         loop {
             // Closed by this iteration's end: the replies to their last datagrams leave before.
             let closing_datagrams = self.datagrams.take_closing();

@@ -44,6 +44,7 @@ impl Epoll {
     }
 
     pub(super) fn receive_datagrams_readable(&mut self) {
+        self.datagrams.begin_pass();
         // A socket that is empty is reported when the next datagram arrives.
         while self.datagrams.receive_next(&mut self.ready).is_some() {}
     }

@@ -103,6 +103,7 @@ impl Uring {
 
     /// Receives from polled sockets, and from those that are to be closed.
     pub(super) fn receive_datagrams_polled(&mut self) {
+        self.datagrams.begin_pass();
         // A socket that is empty is polled again by `arm_datagrams`.
         while self.datagrams.receive_next(&mut self.ready).is_some() {}
     }

@@ -20,6 +20,7 @@ on_every_engine!(
     without_buffers_datagrams_wait,
     a_reply_that_cannot_be_sent_disturbs_no_other,
     engines_that_share_a_socket_get_each_datagram_once,
+    quiet_shared_sockets_let_the_engine_sleep,
 );
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -223,11 +224,7 @@ fn without_buffers_datagrams_wait<K: EngineKind>() {
         // Connections are served meanwhile.
         let (_client, _, socket) = bench.greeted();
         bench.ring.close(socket);
-        let (ticks, sleeps) = (bench.ticks, sleeps());
-        while bench.ticks == ticks {
-            bench.turn(true);
-        }
-        assert_ne!(sleeps, self::sleeps(), "it does not sleep");
+        sleeps_until_a_tick(&mut bench);
         numbers.extend(held.iter().map(number_of));
     }
     while numbers.len() < COUNT {
@@ -258,6 +255,14 @@ fn all_that_come<K: EngineKind>(bench: &mut Bench<K>) -> Vec<Datagram> {
 
 fn number_of(datagram: &Datagram) -> usize {
     usize::from_be_bytes(datagram.payload().try_into().unwrap())
+}
+
+fn sleeps_until_a_tick<K: EngineKind>(bench: &mut Bench<K>) {
+    let (ticks, sleeps) = (bench.ticks, sleeps());
+    while bench.ticks == ticks {
+        bench.turn(true);
+    }
+    assert_ne!(sleeps, self::sleeps(), "it does not sleep");
 }
 
 /// How often this thread has slept.
@@ -340,6 +345,21 @@ fn engines_that_share_a_socket_get_each_datagram_once<K: EngineKind>() {
     numbers.sort_unstable();
     assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>());
     benches.into_iter().for_each(Bench::finish);
+}
+
+/// They are tried once a second, more of them than a turn tries.
+fn quiet_shared_sockets_let_the_engine_sleep<K: EngineKind>() {
+    let shared: Vec<_> = (0..6).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let inherit =
+        |socket: &UdpSocket| DatagramSocket::inherited(socket.try_clone().unwrap().into());
+    let sockets = shared.iter().map(|socket| inherit(socket).unwrap()).collect();
+    let mut bench = Bench::<K>::receiving(sockets);
+    for _ in 0..2 {
+        sleeps_until_a_tick(&mut bench);
+    }
+    let client = client(shared[5].local_addr().unwrap());
+    exchange(&mut bench, &client);
+    bench.finish();
 }
 
 /// Otherwise the tests above would try the oldest kernel's ways twice.
