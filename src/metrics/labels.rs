@@ -111,7 +111,7 @@ labels! {
     /// Why a request failed that the parser found correct, or why input was rejected that is no
     /// complete request.
     RefusalReason {
-        /// The client closed its side within a request.
+        /// The client closed its side within a request, or a datagram ends within one.
         Truncated = "truncated",
         /// A request was not complete in time.
         Timeout = "too_slow",

@@ -85,16 +85,16 @@ impl Server {
                 datagram::error(out, id, &self.datagram_failure(failure))
             }
         };
-        match header.action {
-            DatagramAction::Announce => {
-                self.count_request(RequestType::Announce, TransportKind::Udp, Some(client));
+        let request_type = match header.action {
+            DatagramAction::Announce => RequestType::Announce,
+            DatagramAction::Scrape => RequestType::Scrape,
+            DatagramAction::Unknown => {
+                // It is no request: the failure is all that is counted.
+                self.answered += 1;
+                return Ok(len);
             }
-            DatagramAction::Scrape => {
-                self.count_request(RequestType::Scrape, TransportKind::Udp, Some(client));
-            }
-            // It is no request: the failure is all that is counted.
-            DatagramAction::Unknown => self.answered += 1,
-        }
+        };
+        self.count_request(request_type, TransportKind::Udp, Some(client));
         Ok(len)
     }
 
