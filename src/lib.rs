@@ -1,4 +1,4 @@
-//! Annulus: an HTTP and HTTPS BitTorrent tracker on raw io_uring.
+//! Annulus: a BitTorrent tracker for HTTP, HTTPS and UDP on raw io_uring.
 //!
 //! Bytes become requests, requests become answers, answers become bytes:
 //!
