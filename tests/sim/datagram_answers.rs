@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use annulus::metrics::Counters;
 use annulus::metrics::counter::CounterKey;
-use annulus::metrics::labels::DatagramDrop;
+use annulus::metrics::labels::{DatagramDrop, TransportKind};
 use annulus::server::Server;
 use annulus_ring::REPLY_BYTES_MAX;
 
@@ -64,6 +64,12 @@ impl DatagramReport {
         for (reason, count) in self.counters.datagrams_dropped.iter() {
             assert_eq!(count, dropped[reason.index()], "datagrams dropped for {reason:?}");
         }
+        let replied = self.deliveries.iter().filter(|delivery| delivery.reply.is_some());
+        // Any other action is no request.
+        let known = replied.filter(|delivery| delivery.packet.bytes[8..12] < [0, 0, 0, 3][..]);
+        let counted = |((_, transport), _)| transport == TransportKind::Udp;
+        let counted = self.counters.requests.sum(counted);
+        assert_eq!(counted, known.count() as u64, "requests by UDP");
     }
 
     /// Without faults, everybody has every reply, and the first time.

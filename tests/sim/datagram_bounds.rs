@@ -1,6 +1,9 @@
 //! Datagrams, one matter at a time: what a seed covers, one table for all protocols, the shutdown,
 //! a flood, limits.
 
+use std::cell::Cell;
+
+use annulus::limits::REQUESTS_PER_TURN_MAX;
 use annulus::log::{Format, Level, Logger};
 use annulus::metrics::counter::CounterKey;
 use annulus::metrics::labels::DatagramDrop;
@@ -144,9 +147,12 @@ fn datagrams_wait_for_buffers() {
     assert!(report.deliveries.iter().all(|delivery| delivery.reply.is_some()));
 }
 
-/// Milliseconds for which clients of TCP are there, of whom each waits for an answer before it
-/// asks again, when every turn takes one.
-fn tcp_takes_ms(udp: &[DatagramScript], fills_max: u32) -> Vec<u64> {
+/// When clients of TCP come, of whom each waits for an answer before it asks again.
+const TCP_AT_MS: u64 = 5;
+
+/// Milliseconds for which they are there, when every turn takes one; and the datagrams that came
+/// meanwhile.
+fn tcp_takes_ms(udp: &[DatagramScript], fills_max: u32) -> (Vec<u64>, usize) {
     let datagrams = DatagramFaults { fills_max, buffers: 10_000, ..DatagramFaults::none() };
     let datagrams = DatagramFaults { queue_max: 100_000, ..datagrams };
     let faults = Faults { creeps: 1000, turn_ms: 1, datagrams, ..Faults::none() };
@@ -154,34 +160,41 @@ fn tcp_takes_ms(udp: &[DatagramScript], fills_max: u32) -> Vec<u64> {
         .map(|number| {
             let requests = vec![framed(200, ANNOUNCE); 20];
             let script = client(number, requests, Ending::Close);
-            ClientScript { connect_ms: 50, pipelined: false, ..script }
+            ClientScript { connect_ms: TCP_AT_MS, pipelined: false, ..script }
         })
         .collect();
     let clients = Clients { tcp: &tcp, udp };
     let (worker, clock_ms, _) = build(clients, faults, 0, &Trace::default());
+    let meanwhile = Cell::new(0);
     let (reports, datagrams) = finish_checked(worker, &clock_ms, |worker| {
-        let most = fills_max * u32::from(DATAGRAM_SOCKETS);
-        assert!(worker.ring().net.delivered_in_turn() <= most as usize);
+        let delivered = worker.ring().net.delivered_in_turn();
+        assert!(delivered <= (fills_max * u32::from(DATAGRAM_SOCKETS)) as usize);
+        if worker.connections() > 0 {
+            meanwhile.update(|sum| sum + delivered);
+        }
     });
     for (report, script) in reports.iter().zip(&tcp) {
         assert_eq!(report.responses(script, true).statuses, [200; 20]);
     }
     let sent: usize = udp.iter().map(|script| script.steps.len() + 1).sum();
     assert_eq!(datagrams.deliveries.len(), sent);
-    reports.iter().map(|report| report.ended_ms - 50).collect()
+    let times_ms = reports.iter().map(|report| report.ended_ms - TCP_AT_MS);
+    (times_ms.collect(), meanwhile.get())
 }
 
 #[test]
 fn a_flood_of_datagrams_does_not_delay_connections() {
     let flood: Vec<DatagramScript> =
-        (0..40).map(|number| DatagramScript { hasty: true, ..announcing(number, 1000) }).collect();
-    let calm_ms = tcp_takes_ms(&[], 1);
+        (0..40).map(|number| DatagramScript { hasty: true, ..announcing(number, 1500) }).collect();
+    let (calm_ms, _) = tcp_takes_ms(&[], 1);
     // As many as the engines deliver, and so many that a turn answers no more after them.
-    for (fills_max, times) in [(32, 1), (1000, 2)] {
-        let flooded_ms = tcp_takes_ms(&flood, fills_max);
+    for (fills_max, times) in [(32, 1), (REQUESTS_PER_TURN_MAX / 4 + 50, 2)] {
+        let (flooded_ms, meanwhile) = tcp_takes_ms(&flood, fills_max);
         for (calm, flooded) in calm_ms.iter().zip(&flooded_ms) {
             assert!(*flooded <= calm * times + 2, "{fills_max}: {flooded} ms instead of {calm}");
         }
+        let turns = meanwhile as u32 / (4 * fills_max);
+        assert!(turns >= 20, "the flood was over after {turns} turns");
     }
 }
 
