@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::LoadRun;
 use super::fake_udp_tracker::{FakeRequest, FakeUdpTracker, announced, good, now, response};
-use crate::support::tracker::{Engine, has_v6};
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
+
+test_both_engines!(the_tracker_responds_correctly, the_tracker_keeps_a_rate);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -42,6 +44,28 @@ fn announces_and_scrapes_of_both_families() {
         assert!((100..300).contains(&run.number("scrapes")), "{}", run.text);
         assert!(run.text.contains("5 UDP sockets"), "{}", run.text);
     }
+}
+
+fn the_tracker_responds_correctly(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    for address in tracker.udp_addresses() {
+        let sources = if address.is_ipv4() { "--sources 127.40.0.0/24" } else { "" };
+        let arguments = format!(
+            "--requests 5000 --torrents 20 --peers 500 --only-ours {sources} \
+             --scrapes 10 --hashes-per-scrape 64 --loss-timeout 5000"
+        );
+        let run = LoadRun::of(engine, &format!("udp://{address}"), &arguments);
+        run.assert_good(5000);
+        assert_eq!(run.number("torrents"), 64 * run.number("scrapes"));
+        assert!(run.number("peers") > 5 * run.number("announces"), "{}", run.text);
+        assert_eq!(run.number("connections_made"), if address.is_ipv4() { 64 } else { 4 });
+    }
+}
+
+fn the_tracker_keeps_a_rate(engine: Engine) {
+    let tracker = Tracker::start(engine, "");
+    let url = format!("udp://{}", tracker.udp_v4());
+    LoadRun::of(engine, &url, "--rate 1000 --duration 2 --arrivals even").assert_good(2000);
 }
 
 #[test]
