@@ -9,6 +9,7 @@ mod connection_id;
 mod datagram;
 mod error_response;
 mod external_addresses;
+mod prefetch;
 mod serve;
 
 use std::mem;
@@ -39,7 +40,8 @@ use crate::proxy::{Forwarded, UnknownClient};
 use crate::rate_limit::{Charge, ConnectionPermit, LimitExceeded, RateLimiter};
 use crate::response::{self, AnnounceResponse, ResponseOptions, Status};
 use annulus_swarm::{
-    InfoHash, Random, Sample, ScrapeCursor, Swarms, Sweep, SweepStatus, TorrentCounts,
+    AnnounceBatch, InfoHash, Random, Sample, ScrapeCursor, Swarms, Sweep, SweepStatus,
+    TorrentCounts,
 };
 
 /// Torrents in one chunk of a full scrape.
@@ -91,6 +93,8 @@ pub struct Server {
     outbox: Option<WorkerOutbox>,
     random: Random,
     sample: Sample,
+    /// Of requests that come next.
+    expected: AnnounceBatch,
     /// The torrents of the scrape at hand.
     torrents: Vec<(InfoHash, TorrentCounts)>,
     /// Full scrapes that are being sent.
@@ -353,6 +357,7 @@ impl Server {
             outbox: parts.outbox,
             random: Random::seeded(seed),
             sample: Sample::with_capacity(protocol.max_numwant as u32),
+            expected: AnnounceBatch::new(),
             torrents: Vec::with_capacity(torrents_max),
             protocol,
             full_scrapes: 0,

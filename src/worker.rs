@@ -23,6 +23,7 @@ mod eviction;
 mod eviction_lists;
 mod io;
 mod memory;
+mod prefetch;
 mod shutdown;
 mod slot;
 mod timeouts;
@@ -47,7 +48,7 @@ use crate::proxy::ProxyProtocol;
 use crate::server::Server;
 use crate::tls::TlsAcceptor;
 use accept::Listeners;
-use annulus_swarm::{Sweep, SweepStatus};
+use annulus_swarm::{BATCH_MAX, Sweep, SweepStatus};
 use eviction::Eviction;
 pub use eviction::EvictionCoordinator;
 use slot::Slots;
@@ -64,6 +65,8 @@ pub struct WorkerConfig {
     pub datagram_sockets: DatagramIndex,
     /// Bytes of responses that are encrypted at once.
     pub tls_buffer_bytes: usize,
+    /// With so many peers in the swarms, what requests need of them is prefetched.
+    pub prefetch_peers_min: u64,
     pub timeouts: Timeouts,
     /// Seconds that a client may take to acknowledge any of its responses.
     pub send_s: u32,
@@ -234,9 +237,13 @@ impl<R: Ring> Worker<R> {
         self.remove_sent_and_closed();
         self.resume_queued();
         self.move_new_clients_last(&mut events);
-        for event in events.drain(..) {
-            self.on_event(event);
+        let mut coming = events.drain(..);
+        while !coming.as_slice().is_empty() {
+            let next = coming.len().min(BATCH_MAX);
+            self.look_ahead(&coming.as_slice()[..next]);
+            coming.by_ref().take(next).for_each(|event| self.on_event(event));
         }
+        drop(coming);
         self.events = events;
         self.resume_handshakes();
         self.send_next_chunk();

@@ -31,6 +31,7 @@ pub(crate) fn worker(swarms: &Arc<Swarms>, waker: Waker) -> Worker<Epoll> {
             config: WorkerConfig {
                 listeners: 0,
                 datagram_sockets: 0,
+                prefetch_peers_min: annulus::limits::PREFETCH_PEERS_MIN,
                 tls_from: 0,
                 tls_buffer_bytes: 0,
                 timeouts: Timeouts { handshake_s: 10, header_s: 10, idle_s: 30 },

@@ -127,7 +127,7 @@ impl Server {
 
     /// The address that an announce registers: the one it came from, unless clients may name
     /// others. There is room for IPv4 addresses only.
-    fn named_address(&self, client: IpAddr, named: u32) -> IpAddr {
+    pub(super) fn named_address(&self, client: IpAddr, named: u32) -> IpAddr {
         let ip = IpAddr::V4(Ipv4Addr::from_bits(named));
         let is_named = self.protocol.trust_ip_parameters && client.is_ipv4() && !is_unreachable(ip);
         if is_named { ip } else { client }

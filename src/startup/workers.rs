@@ -22,8 +22,8 @@ use crate::clock::Clock;
 use crate::cluster::{OutboxSlot, WorkerOutbox};
 use crate::config::Config;
 use crate::limits::{
-    ACCEPTS_PER_TURN_MAX, ARENA_BYTES, FLIGHT_BYTES_MAX, RECV_BUFFER_BYTES, RECV_BUFFERS,
-    RESPONSE_BATCH_BYTES, nearly_all,
+    ACCEPTS_PER_TURN_MAX, ARENA_BYTES, FLIGHT_BYTES_MAX, PREFETCH_PEERS_MIN, RECV_BUFFER_BYTES,
+    RECV_BUFFERS, RESPONSE_BATCH_BYTES, nearly_all,
 };
 use crate::log;
 use crate::metrics::Counters;
@@ -154,6 +154,7 @@ impl Workers {
             config: WorkerConfig {
                 listeners: sockets.listeners.len() as ListenerIndex,
                 datagram_sockets: sockets.datagrams.len() as DatagramIndex,
+                prefetch_peers_min: PREFETCH_PEERS_MIN,
                 tls_from: parts.tls_from as ListenerIndex,
                 tls_buffer_bytes: response_bytes,
                 timeouts: Timeouts {

@@ -13,10 +13,6 @@ use super::{CompactAddr, InfoHash, keyed_hash};
 /// The most announces of a batch: what they need fits into a core's own cache.
 pub const BATCH_MAX: usize = 32;
 
-/// Tables of fewer peers are in the processor's caches, more or less: prefetching costs an announce
-/// about 40 ns, and would gain less.
-const PEERS_MIN: u64 = 200_000;
-
 /// Announces to come, at most [`BATCH_MAX`].
 #[derive(Debug)]
 pub struct AnnounceBatch {
@@ -91,14 +87,9 @@ impl Default for AnnounceBatch {
 }
 
 impl Swarms {
-    /// Whether the tables are so large that [`Swarms::prefetch`] pays.
-    pub fn gains_by_prefetching(&self) -> bool {
-        self.totals().peers >= PEERS_MIN
-    }
-
     /// Has the memory fetched that the announces of a batch will need, and empties the batch. This
     /// is a hint, which changes no answer: it passes over torrents whose shard another thread has
-    /// locked.
+    /// locked. In tables that the processor's caches hold, it costs more than it saves.
     pub fn prefetch(&self, batch: &mut AnnounceBatch) {
         for item in &mut batch.items {
             item.hash = keyed_hash(&self.secret, &item.info_hash);

@@ -148,6 +148,7 @@ fn build_limited(
     let config = WorkerConfig {
         listeners: LISTENERS,
         datagram_sockets: DATAGRAM_SOCKETS,
+        prefetch_peers_min: 0,
         tls_from: TLS_FROM,
         tls_buffer_bytes: replies_bytes,
         timeouts: Timeouts { handshake_s: HANDSHAKE_S, header_s: HEADER_S, idle_s: IDLE_S },
