@@ -1,7 +1,7 @@
 //! One address that takes all it can get, as a process of its own.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -13,6 +13,7 @@ use annulus_bench::net::{KeepAlive, Transport, connect};
 use annulus_bench::process::{LOAD_CPU, pinned, stop};
 use annulus_bench::servers::RunningServer;
 use annulus_bench::tls::client_config;
+use annulus_bench::torrents::{CHECK_TORRENT, info_hash};
 use anyhow::{Context, Result, bail};
 use rustls::ClientConnection;
 
@@ -44,6 +45,8 @@ pub(crate) enum Attack {
     Requests,
     /// Lets the tracker answer the first flight of a TLS handshake, and leaves.
     Handshakes,
+    /// Announces by UDP without waiting for replies.
+    Datagrams,
 }
 
 /// Requests or handshakes begun, and those of them that got more than a refusal.
@@ -69,13 +72,15 @@ impl Drop for Attacker {
 }
 
 impl Attack {
-    pub(crate) const ALL: [Attack; 3] = [Attack::Connections, Attack::Requests, Attack::Handshakes];
+    pub(crate) const ALL: [Attack; 4] =
+        [Attack::Connections, Attack::Requests, Attack::Handshakes, Attack::Datagrams];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Attack::Connections => "connections",
             Attack::Requests => "requests",
             Attack::Handshakes => "handshakes",
+            Attack::Datagrams => "datagrams",
         }
     }
 
@@ -93,6 +98,7 @@ impl Attack {
     fn run(self, to: SocketAddr, seconds: u64) -> Result<Attempts> {
         let until = Instant::now() + Duration::from_secs(seconds);
         let (bytes, made) = match self {
+            Attack::Datagrams => return Ok(flood(to, until)?),
             Attack::Connections => (request(KeepAlive::Close), 1),
             Attack::Requests => (request(KeepAlive::Keep).repeat(PIPELINED), PIPELINED as u64),
             Attack::Handshakes => (client_hello(to)?, 1),
@@ -132,7 +138,7 @@ impl Attack {
         let wanted = match self {
             Attack::Handshakes => return Ok(u64::from(stream.read(&mut [0; 4096])? > 0)),
             Attack::Requests => PIPELINED,
-            Attack::Connections => 1,
+            Attack::Connections | Attack::Datagrams => 1,
         };
         let mut received = Vec::new();
         while count(&received, b"5:peers") < wanted {
@@ -148,6 +154,36 @@ impl Attack {
         }
         Ok(wanted as u64)
     }
+}
+
+/// Announces by UDP (BEP 15) as fast as one thread can, whatever becomes of the replies.
+fn flood(to: SocketAddr, until: Instant) -> io::Result<Attempts> {
+    const BATCH: u64 = 32;
+    let socket = UdpSocket::bind((SOURCE, 0))?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(RESPONSE_WAIT))?;
+    socket.send(b"\x00\x00\x04\x17\x27\x10\x19\x80\x00\x00\x00\x00id? ")?;
+    let mut reply = [0; 2048];
+    socket.recv(&mut reply)?;
+    socket.set_nonblocking(true)?;
+    let mut request = [0; 98];
+    request[..8].copy_from_slice(&reply[8..16]);
+    // An announce of CHECK_TORRENT with 50 peers wanted, at port 6881.
+    request[11] = 1;
+    request[16..36].copy_from_slice(&info_hash(CHECK_TORRENT));
+    request[71] = 1;
+    request[95] = 50;
+    request[96..].copy_from_slice(&6881_u16.to_be_bytes());
+    let [mut made, mut answered] = [0, 0];
+    while Instant::now() < until {
+        for _ in 0..BATCH {
+            made += u64::from(socket.send(&request).is_ok());
+        }
+        while socket.recv(&mut reply).is_ok() {
+            answered += 1;
+        }
+    }
+    Ok([made, answered])
 }
 
 pub(crate) fn client_hello(to: SocketAddr) -> Result<Vec<u8>> {

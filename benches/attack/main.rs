@@ -6,6 +6,8 @@
 //! tracker has a CPU to itself; clients and attacker share another, on which the attacker yields
 //! (it is nice). Nothing is asserted of times, but every announce of the others must be answered.
 //!
+//! A flood by UDP is then compared with none on both engines, each round beside each other.
+//!
 //! Then thousands of connections come at once ([`burst`]), and a client with a kept connection
 //! measures how long it waits.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "clients may block")]
@@ -28,8 +30,9 @@ use anyhow::Result;
 use attacker::{Attack, Attempts};
 
 const USAGE: &str = "\
-usage: cargo bench --bench attack -- [burst]
-With `burst`, only the wait behind thousands of new connections is measured. With ANNULUS=path in
+usage: cargo bench --bench attack -- [burst|flood]
+With `burst`, only the wait behind thousands of new connections is measured, and with `flood` only
+that of announces by HTTP during a flood by UDP. With ANNULUS=path in
 the environment that build is measured. It needs setpriv, taskset, nice, openssl and two CPUs.";
 
 /// Length of every measurement, and how often each is made. An attacker begins before, and ends
@@ -37,6 +40,9 @@ the environment that build is measured. It needs setpriv, taskset, nice, openssl
 const SECONDS: u64 = 4;
 const ROUNDS: usize = 2;
 const ATTACK_SECONDS: u64 = SECONDS + 1;
+
+/// Rounds of the comparison with a flood.
+const FLOOD_ROUNDS: usize = 3;
 
 /// Time between two announces of the others together, and the addresses that they have.
 const PACE: Duration = Duration::from_millis(2);
@@ -52,10 +58,17 @@ fn main() -> ExitCode {
     annulus_bench::init!();
     annulus_bench::run(USAGE, &[attacker::HELPER], || {
         annulus_bench::prepare(DESCRIPTORS)?;
-        if !env::args().any(|argument| argument == "burst") {
+        let only = |part| env::args().any(|argument| argument == part);
+        if !only("burst") && !only("flood") {
             measure_all()?;
         }
-        burst::measure_all().map(|()| true)
+        if !only("burst") {
+            measure_floods()?;
+        }
+        if !only("flood") {
+            burst::measure_all()?;
+        }
+        Ok(true)
     })
 }
 
@@ -66,7 +79,7 @@ fn measure_all() -> Result<()> {
         let mut both = [Measured::default(), Measured::default()];
         for _ in 0..ROUNDS {
             for (measured, limits) in both.iter_mut().zip(["", LIMITS]) {
-                measured.add(attack, limits)?;
+                measured.add(attack, "auto", limits)?;
             }
         }
         let name = attack.map_or("none", Attack::name);
@@ -86,6 +99,44 @@ fn measure_all() -> Result<()> {
     Ok(())
 }
 
+/// Announces by HTTP with a flood by UDP and without, on both engines. The ratios are of medians
+/// and of 99th percentiles over all rounds.
+fn measure_floods() -> Result<()> {
+    let mut lines = Vec::new();
+    for engine in ["auto", "epoll"] {
+        let mut both = [Measured::default(), Measured::default()];
+        for _ in 0..FLOOD_ROUNDS {
+            for (measured, attack) in both.iter_mut().zip([None, Some(Attack::Datagrams)]) {
+                measured.add(attack, engine, "")?;
+            }
+        }
+        let [quiet, flooded] = &mut both;
+        let ratio = |share: &f64| flooded.percentile(*share) / quiet.percentile(*share);
+        let ratios: Vec<_> = [0.5, 0.99].iter().map(ratio).map(|it| format!("{it:.2}")).collect();
+        for (measured, name) in both.into_iter().zip(["none", "datagrams"]) {
+            let mut line = measured.line(name, engine);
+            if name != "none" {
+                line.extend(ratios.clone());
+            }
+            lines.push(line);
+        }
+    }
+    let titles = [
+        "flood by UDP",
+        "engine",
+        "HTTP p50, µs",
+        "p99, µs",
+        "most, µs",
+        "server CPU",
+        "datagrams/s",
+        "answered/s",
+        "p50 ratio",
+        "p99 ratio",
+    ];
+    println!("{}", stats::table(&titles, lines));
+    Ok(())
+}
+
 #[derive(Default)]
 struct Measured {
     latencies_us: Vec<u64>,
@@ -93,12 +144,19 @@ struct Measured {
     ran: Duration,
     took: Duration,
     attempts: Attempts,
+    /// How long attackers worked.
+    attacked: Duration,
 }
 
 impl Measured {
     /// Starts a tracker and an attacker, and measures how the others fare.
-    fn add(&mut self, attack: Option<Attack>, limits: &'static str) -> Result<()> {
-        let tracker = start("auto", limits)?;
+    fn add(
+        &mut self,
+        attack: Option<Attack>,
+        engine: &'static str,
+        limits: &'static str,
+    ) -> Result<()> {
+        let tracker = start(engine, limits)?;
         let attacker = attack.map(|it| it.begin(&tracker, ATTACK_SECONDS)).transpose()?;
         // The attacker has spent its first burst when counting begins.
         thread::sleep(Duration::from_millis(500));
@@ -110,6 +168,7 @@ impl Measured {
         if let Some(attacker) = attacker {
             let [made, answered] = attacker.wait()?;
             self.attempts = [self.attempts[0] + made, self.attempts[1] + answered];
+            self.attacked += Duration::from_secs(ATTACK_SECONDS);
         }
         Ok(())
     }
@@ -137,17 +196,22 @@ impl Measured {
         Ok(())
     }
 
-    fn line(mut self, attack: &str, limits: &str) -> Vec<String> {
+    /// The latency in microseconds within which this share of the announces was answered.
+    fn percentile(&mut self, share: f64) -> f64 {
         self.latencies_us.sort_unstable();
         let last = (self.latencies_us.len() - 1) as f64;
-        let at = |share: f64| self.latencies_us[(last * share) as usize].to_string();
-        let attacked_s = (ATTACK_SECONDS * ROUNDS as u64) as f64;
+        self.latencies_us[(last * share) as usize] as f64
+    }
+
+    fn line(mut self, attack: &str, second: &str) -> Vec<String> {
+        let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| self.percentile(share).to_string());
+        let attacked_s = self.attacked.as_secs_f64().max(1.0);
         vec![
             attack.to_owned(),
-            limits.to_owned(),
-            at(0.5),
-            at(0.99),
-            at(1.0),
+            second.to_owned(),
+            p50,
+            p99,
+            most,
             format!("{:.0} %", 100.0 * self.ran.as_secs_f64() / self.took.as_secs_f64()),
             format!("{:.0}", self.attempts[0] as f64 / attacked_s),
             format!("{:.0}", self.attempts[1] as f64 / attacked_s),
