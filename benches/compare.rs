@@ -11,26 +11,27 @@ use annulus_bench::net::{KeepAlive, Transport};
 use annulus_bench::options::{BenchOptions, Known};
 use annulus_bench::results::Results;
 use annulus_bench::servers::{DESCRIPTORS, ServerKind};
-use annulus_bench::{charts, load, machine, memory, repository, rows, scratch, tables};
+use annulus_bench::{charts, load, machine, memory, repository, rows, scratch, tables, udp};
 use anyhow::{Context, Result};
 
 const USAGE: &str = "\
 usage: cargo bench --bench compare -- [OPTIONS]
   --rounds N      measurements of each server and row (default 3)
   --seconds S     seconds of each measurement (default 3)
-  --row ROW       only these rows: keep, close (and at a rate), each with TLS beside, memory or
-                  workers (this tracker with one and with two); may be repeated
-  --server NAME   only this server: floor, annulus, annulus-epoll, nginx, opentracker or
-                  aquatic_http; may be repeated
+  --row ROW       only these rows: keep, close (and at a rate), each with TLS beside, memory,
+                  workers (this tracker with one and with two) or udp; may be repeated
+  --server NAME   only this server: floor, annulus, annulus-epoll, nginx, opentracker,
+                  aquatic_http or aquatic_udp; may be repeated
   --slow          fill aquatic_http's memory too (three to five minutes)
   --render        measure nothing: make charts and tables again from the results
 Writes docs/performance/ and the tables of docs/performance.md; with --row or --server, which make
 a trial, it prints tables instead. Servers are found in the path, in /usr/sbin or ~/.cargo/bin:
   apt-get install nginx opentracker hitch openssl
   cargo install aquatic_http --version 0.9.0 --locked
+  cargo install aquatic_udp --version 0.9.0 --features io-uring
 It needs setpriv, taskset, openssl and two CPUs.";
 
-const ROWS: [&str; 4] = ["keep", "close", "memory", "workers"];
+const ROWS: [&str; 5] = ["keep", "close", "memory", "workers", "udp"];
 
 fn main() -> ExitCode {
     annulus_bench::init!();
@@ -90,12 +91,16 @@ fn measure(options: &BenchOptions) -> Result<Results> {
         // Both engines keep the same.
         results.memory = memory::measure_all(&options.servers, |server| {
             server.is_tracker()
+                && server.serves(KeepAlive::Close, Transport::Plain)
                 && server != ServerKind::AnnulusEpoll
                 && (options.has_flag("slow") || server != ServerKind::Aquatic)
         });
     }
     if options.names("workers") {
         results.workers = rows::measure_workers(options);
+    }
+    if options.names("udp") {
+        udp::measure(options, &mut results);
     }
     Ok(results)
 }

@@ -14,7 +14,7 @@ use annulus_bench::net::{KeepAlive, Transport};
 use annulus_bench::options::{BenchOptions, Known};
 use annulus_bench::results::{Results, Row};
 use annulus_bench::servers::{DESCRIPTORS, ServerKind};
-use annulus_bench::{idle, load, machine, memory, rows, tables};
+use annulus_bench::{idle, load, machine, memory, rows, tables, udp};
 use anyhow::Result;
 
 const USAGE: &str = "\
@@ -22,14 +22,14 @@ usage: cargo bench --bench wire -- [OPTIONS]
   --rounds N      measurements of each server and row (default 3)
   --seconds S     seconds of each measurement (default 3)
   --row ROW       only this row: keep, close, tls-keep, tls-close (with the plain one beside it,
-                  in the same rounds), memory or idle; may be repeated
+                  in the same rounds), memory, idle or udp; may be repeated
   --server NAME   only this server besides the floor: annulus, annulus-epoll, annulus-reference,
-                  nginx, opentracker or aquatic_http; may be repeated
+                  nginx, opentracker, aquatic_http or aquatic_udp; may be repeated
   --slow          fill opentracker's memory too, one connection an announce (about a minute)
 With ANNULUS=path in the environment that build is measured too, as annulus-reference.
 It needs setpriv, taskset, openssl and two CPUs.";
 
-const ROWS: [&str; 6] = ["keep", "close", "tls-keep", "tls-close", "memory", "idle"];
+const ROWS: [&str; 7] = ["keep", "close", "tls-keep", "tls-close", "memory", "idle", "udp"];
 
 fn main() -> ExitCode {
     annulus_bench::init!();
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         let known = Known { rows: &ROWS, servers: &ServerKind::all(), flags: &["slow"] };
         let mut options = BenchOptions::parse(&known)?;
         if options.rows.is_empty() {
-            options.rows = ["tls-keep", "tls-close", "memory", "idle"].map(str::to_owned).into();
+            options.rows =
+                ["tls-keep", "tls-close", "udp", "memory", "idle"].map(str::to_owned).into();
         }
         if !options.servers.contains(&ServerKind::Floor) {
             options.servers.insert(0, ServerKind::Floor);
@@ -64,6 +65,10 @@ fn measure(options: &BenchOptions) -> Result<bool> {
             _ => continue,
         };
         rows::measure(keep_alive, transports, false, options, &mut results);
+    }
+    if options.names("udp") {
+        udp::measure(options, &mut results);
+        println!("### UDP\n\n{}", tables::of(&results, "udp").unwrap_or_default());
     }
     if options.names("memory") {
         results.memory = memory::measure_all(&options.servers, |server| match server {

@@ -42,7 +42,10 @@ pub struct Bar {
 /// All charts, with the names of their files.
 pub fn all(results: &Results) -> [(&'static str, String); 3] {
     let full_speed = |panel: fn(&Results, Row) -> Panel| Row::FULL_SPEED.map(|r| panel(results, r));
-    let (cpu, throughput) = (full_speed(cpu), full_speed(throughput));
+    let udp = Row::UDP.map(|row| cpu(results, row));
+    let udp = udp.into_iter().filter(|panel| !panel.bars.is_empty());
+    let cpu: Vec<Panel> = full_speed(cpu).into_iter().chain(udp).collect();
+    let throughput = full_speed(throughput);
     let latency = Row::AT_RATE.map(|row| latency(results, row));
     [
         ("cpu.svg", draw("Server CPU per response, µs (less is better)", &cpu)),

@@ -23,6 +23,7 @@ pub mod swarms;
 pub mod tables;
 pub mod tls;
 pub mod torrents;
+pub mod udp;
 
 use std::env;
 use std::path::{Path, PathBuf};

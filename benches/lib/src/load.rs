@@ -33,6 +33,8 @@ pub struct LoadJob {
     pub rate: u64,
     /// Requests at most; 0 is no bound.
     pub requests: u64,
+    /// Requests in flight by UDP; 0 is HTTP.
+    pub udp_in_flight: u64,
     /// Whether it shares both CPUs with the server, with a worker for each.
     pub spread: bool,
 }
@@ -60,7 +62,16 @@ impl LoadJob {
         keep_alive: KeepAlive,
         seconds: u64,
     ) -> LoadJob {
-        LoadJob { server, at, keep_alive, seconds, rate: 0, requests: 0, spread: false }
+        LoadJob {
+            server,
+            at,
+            keep_alive,
+            seconds,
+            rate: 0,
+            requests: 0,
+            udp_in_flight: 0,
+            spread: false,
+        }
     }
 
     /// Runs it, on a CPU of its own if it is not spread. Returns the report, without the options:
@@ -68,12 +79,16 @@ impl LoadJob {
     pub fn run(self) -> Result<Value> {
         let (list, report) = (scratch("load-torrents"), scratch("load-report"));
         write_list(&list, LOAD_TORRENTS)?;
-        let connections = if self.rate == 0 { CONNECTIONS } else { CONNECTIONS_AT_RATE };
+        let (url, connections) = match self.udp_in_flight {
+            0 if self.rate == 0 => (self.at.url("/announce"), CONNECTIONS),
+            0 => (self.at.url("/announce"), CONNECTIONS_AT_RATE),
+            in_flight => (format!("udp://{}", self.at.address), in_flight),
+        };
         let mut command = match self.spread {
             true => pinned(BOTH_CPUS, program()),
             false => pinned(LOAD_CPU, program()),
         };
-        command.arg(self.at.url("/announce"));
+        command.arg(url);
         command.arg("--torrents-file").arg(&list).arg("--json").arg(&report);
         command.args(["--allow", &self.allowed()]);
         for (option, value) in [

@@ -26,6 +26,7 @@ pub fn facts() -> Vec<(String, String)> {
         (ServerKind::Reference, "-V"),
         (ServerKind::Nginx, "-v"),
         (ServerKind::Aquatic, "-v"),
+        (ServerKind::AquaticUdp, "-v"),
     ] {
         if let Some(program) = server.program() {
             facts.push((server.name(), first_line(&program.to_string_lossy(), &[option])));

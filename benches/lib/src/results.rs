@@ -28,10 +28,15 @@ pub enum Row {
     /// One request a connection, at a rate that all servers can keep.
     Latency,
     TlsLatency,
+    /// By UDP with so many requests in flight, as fast as the server answers.
+    Udp64,
+    Udp512,
+    Udp4096,
 }
 
 impl Row {
     pub const FULL_SPEED: [Row; 4] = [Row::Keep, Row::Close, Row::TlsKeep, Row::TlsClose];
+    pub const UDP: [Row; 3] = [Row::Udp64, Row::Udp512, Row::Udp4096];
     pub const AT_RATE: [Row; 2] = [Row::Latency, Row::TlsLatency];
 
     pub fn of(keep_alive: KeepAlive, transport: Transport) -> Row {
@@ -51,6 +56,19 @@ impl Row {
             Row::TlsClose | Row::TlsLatency => {
                 "TLS 1.3 (P-256), one request a connection, full handshakes"
             }
+            Row::Udp64 => "UDP, 64 requests in flight",
+            Row::Udp512 => "UDP, 512 requests in flight",
+            Row::Udp4096 => "UDP, 4096 requests in flight",
+        }
+    }
+
+    /// Requests in flight by UDP; 0 for rows of HTTP.
+    pub fn in_flight(self) -> u64 {
+        match self {
+            Row::Udp64 => 64,
+            Row::Udp512 => 512,
+            Row::Udp4096 => 4096,
+            _ => 0,
         }
     }
 
@@ -151,6 +169,11 @@ impl LoadedRun {
         let faults = self.report["faults"].as_object().into_iter().flatten();
         let answered = faults.filter(|(name, _)| *name != NEVER_SENT);
         self.good() + answered.filter_map(|(_, fault)| fault["count"].as_f64()).sum::<f64>()
+    }
+
+    /// Requests by UDP without a response, as a share of all.
+    pub fn lost(&self) -> f64 {
+        self.reported("lost") / self.reported("sent")
     }
 
     /// Responses a second.

@@ -19,7 +19,7 @@ use crate::torrents::{CHECK_TORRENT, LOAD_ANNOUNCES, LOAD_TORRENTS};
 const WAITED_MAX: f64 = 0.05;
 
 /// Seconds of load at most until every announce of the load was made once.
-const FILL_SECONDS_MAX: u64 = 12;
+pub(crate) const FILL_SECONDS_MAX: u64 = 12;
 
 /// Different lengths of the constant responses. One cannot stand for all: to TCP, a long response
 /// and a short one are more than two of their mean. They take turns, by a step without a common
@@ -151,20 +151,17 @@ fn start_all(
 }
 
 impl Subject {
-    /// Measures one round; a second time if something else ran on the server's CPU, and then the
-    /// less disturbed one counts. A server that fails is not measured again.
+    /// Measures one round. A server that fails is not measured again.
     fn measure(&mut self, row: Row, rate: u64, seconds: u64, runs: &mut Vec<ServerRun>) {
         let name = self.server.name();
         eprintln!("{row:?}, {name}");
         let outcome = self.state.clone().and_then(|(running, at)| {
             let plan = LoadJob::full_speed(self.server, at, self.keep_alive, seconds);
-            let once = || run(&running, LoadJob { rate, ..plan }).map_err(shown);
-            let first = once()?;
-            if self.server.waits_for_itself(self.transport) || first.waited() <= WAITED_MAX {
-                return Ok(first);
+            let once = || run(&running, LoadJob { rate, ..plan });
+            match self.server.waits_for_itself(self.transport) {
+                true => once().map_err(shown),
+                false => run_undisturbed(once).map_err(shown),
             }
-            let again = once()?;
-            Ok(if again.waited() < first.waited() { again } else { first })
         });
         if let Err(why) = &outcome {
             eprintln!("{name}: {why}");
@@ -175,17 +172,28 @@ impl Subject {
     }
 }
 
+/// Measures once, and a second time if something else ran on the server's CPU; then the less
+/// disturbed run counts.
+pub(crate) fn run_undisturbed(once: impl Fn() -> Result<LoadedRun>) -> Result<LoadedRun> {
+    let first = once()?;
+    if first.waited() <= WAITED_MAX {
+        return Ok(first);
+    }
+    let again = once()?;
+    Ok(if again.waited() < first.waited() { again } else { first })
+}
+
 fn shown(error: anyhow::Error) -> String {
     format!("{error:#}")
 }
 
 /// The order of a round: another one goes first each time.
-fn in_turn(count: usize, round: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn in_turn(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (turn + round) % count)
 }
 
 /// One run of the load, and what the server had of the CPU meanwhile.
-fn run(running: &RunningServer, plan: LoadJob) -> Result<LoadedRun> {
+pub(crate) fn run(running: &RunningServer, plan: LoadJob) -> Result<LoadedRun> {
     let before = running.cpu_time()?;
     let report = plan.run()?;
     let cpu = running.cpu_time()?.since(before);

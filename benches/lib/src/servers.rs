@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -53,6 +53,8 @@ pub enum ServerKind {
     Opentracker,
     /// aquatic_http, of which one process speaks TLS and another does not.
     Aquatic,
+    /// aquatic_udp, on its io_uring.
+    AquaticUdp,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub struct Setup {
     /// The engine of this tracker, and the end of its configuration.
     pub engine: &'static str,
     pub limits: &'static str,
+    /// Whether it is loaded by UDP; the floor and aquatic_udp then do without HTTP.
+    pub udp: bool,
 }
 
 impl Setup {
@@ -75,7 +79,7 @@ impl Setup {
     pub fn plain(keep_alive: KeepAlive, torrents: u64) -> Setup {
         let body_bytes = vec![floor::SHORT_BODY_BYTES];
         let (spread, engine, limits) = (None, "auto", "");
-        Setup { keep_alive, torrents, body_bytes, tls: false, spread, engine, limits }
+        Setup { keep_alive, torrents, body_bytes, tls: false, spread, engine, limits, udp: false }
     }
 }
 
@@ -90,6 +94,7 @@ impl ServerKind {
             ServerKind::Nginx,
             ServerKind::Opentracker,
             ServerKind::Aquatic,
+            ServerKind::AquaticUdp,
         ];
         let has_reference = env::var_os(REFERENCE).is_some();
         all.into_iter().filter(|it| *it != ServerKind::Reference || has_reference).collect()
@@ -104,6 +109,7 @@ impl ServerKind {
             ServerKind::Nginx => "nginx",
             ServerKind::Opentracker => "opentracker",
             ServerKind::Aquatic => "aquatic_http",
+            ServerKind::AquaticUdp => "aquatic_udp",
         }
     }
 
@@ -128,8 +134,13 @@ impl ServerKind {
         match self {
             ServerKind::Floor => transport == Transport::Plain,
             ServerKind::Opentracker => keep_alive == KeepAlive::Close,
+            ServerKind::AquaticUdp => false,
             _ => true,
         }
+    }
+
+    pub fn serves_udp(self) -> bool {
+        !matches!(self, ServerKind::Nginx | ServerKind::Aquatic)
     }
 
     pub fn program(self) -> Option<PathBuf> {
@@ -156,13 +167,16 @@ impl ServerKind {
 
         let mut running = RunningServer { children: Vec::new(), plain, tls: Err("no TLS".into()) };
         let start = ServerStart { server: self, program: &program, directory: &directory, setup };
-        running.launch(start.command(plain, tls)?, &directory.join("log"), plain)?;
+        let answers = if setup.udp { answers_udp } else { accepts };
+        running.launch(start.command(plain, tls)?, &directory.join("log"), plain, answers)?;
         if self == ServerKind::Opentracker {
             sleep(WHITELIST_WAIT);
         }
         if let Some(tls) = tls {
             let listens = match start.tls_command(plain, tls) {
-                Ok(Some(command)) => running.launch(command, &directory.join("tls-log"), tls),
+                Ok(Some(command)) => {
+                    running.launch(command, &directory.join("tls-log"), tls, accepts)
+                }
                 other => other.map(drop),
             };
             running.tls = listens.map(|()| tls).map_err(|error| format!("{error:#}"));
@@ -189,6 +203,9 @@ impl ServerStart<'_> {
         };
         command.current_dir(self.directory);
         match self.server {
+            ServerKind::Floor if setup.udp => {
+                command.args([floor::HELPER.0, &plain.to_string(), "udp"]);
+            }
             ServerKind::Floor => {
                 let lengths: Vec<String> = setup.body_bytes.iter().map(usize::to_string).collect();
                 command.args([floor::HELPER.0, &plain.to_string(), setup.keep_alive.word()]);
@@ -211,11 +228,15 @@ impl ServerStart<'_> {
                 // Debian's build serves no torrent that is not listed.
                 write_list(&self.directory.join("whitelist"), setup.torrents)?;
                 let (ip, port) = (plain.ip().to_string(), plain.port().to_string());
-                command.args(["-i", &ip, "-p", &port, "-w", "whitelist"]);
+                command.args(["-i", &ip, "-p", &port, "-P", &port, "-w", "whitelist"]);
             }
             ServerKind::Aquatic => {
                 let text = aquatic_config(plain, setup.keep_alive, false);
                 fs::write(self.directory.join("aquatic.toml"), text)?;
+                command.args(["-c", "aquatic.toml"]);
+            }
+            ServerKind::AquaticUdp => {
+                fs::write(self.directory.join("aquatic.toml"), aquatic_udp_config(plain))?;
                 command.args(["-c", "aquatic.toml"]);
             }
         }
@@ -333,6 +354,19 @@ max_peers = 200
     )
 }
 
+/// aquatic_udp, built with its feature `io-uring`, and giving as many peers as the others.
+fn aquatic_udp_config(address: SocketAddr) -> String {
+    format!(
+        "socket_workers = 1
+[network]
+address = \"{address}\"
+use_io_uring = true
+[protocol]
+max_response_peers = 200
+"
+    )
+}
+
 /// A server that was started; dropping it stops it.
 pub struct RunningServer {
     children: Vec<Child>,
@@ -366,7 +400,14 @@ impl RunningServer {
         self.children.iter().map(|child| resident_bytes(child.id())).sum()
     }
 
-    fn launch(&mut self, mut command: Command, log: &Path, address: SocketAddr) -> Result<()> {
+    /// Starts a process, and waits until it `answers` at an address.
+    fn launch(
+        &mut self,
+        mut command: Command,
+        log: &Path,
+        address: SocketAddr,
+        answers: fn(SocketAddr) -> bool,
+    ) -> Result<()> {
         let output = File::create(log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         self.children.push(command.spawn()?);
@@ -378,11 +419,11 @@ impl RunningServer {
                 let last = log.lines().last().unwrap_or("its log is empty");
                 bail!("ended at once ({status}): {last}");
             }
-            if TcpStream::connect(address).is_ok() {
+            if answers(address) {
                 return Ok(());
             }
             if started.elapsed() > START_WAIT {
-                bail!("does not accept connections");
+                bail!("does not answer");
             }
             sleep(Duration::from_millis(20));
         }
@@ -393,6 +434,23 @@ impl Drop for RunningServer {
     fn drop(&mut self) {
         self.children.iter_mut().for_each(stop);
     }
+}
+
+fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok()
+}
+
+/// Whether it answers a connect request (BEP 15).
+fn answers_udp(address: SocketAddr) -> bool {
+    const CONNECT: [u8; 16] = *b"\x00\x00\x04\x17\x27\x10\x19\x80\x00\x00\x00\x00wait";
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        socket.send(&CONNECT)?;
+        socket.recv(&mut [0; 64])
+    };
+    ask().is_ok_and(|len| len == CONNECT.len())
 }
 
 /// An address of which the port is free now. Ports are not given twice: that of a server just

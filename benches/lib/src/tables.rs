@@ -14,7 +14,7 @@ const MARK: (&str, &str) = ("<!-- table: ", " -->");
 
 /// The tables that a document has to have.
 pub const NAMES: &str =
-    "facts keep close tls-keep tls-close handshakes latency tls-latency memory workers";
+    "facts keep close tls-keep tls-close handshakes latency tls-latency memory workers udp";
 
 /// The document with its tables replaced by those of the results.
 pub fn fill(document: &str, results: &Results) -> Result<String> {
@@ -47,6 +47,7 @@ pub fn of(results: &Results, name: &str) -> Option<String> {
         "tls-latency" => latency(results, Row::TlsLatency),
         "memory" => memory(results),
         "workers" => workers(results),
+        "udp" => udp(results),
         _ => return None,
     })
 }
@@ -98,6 +99,47 @@ pub fn full_speed(results: &Results, row: Row) -> String {
             cells
         }),
     )
+}
+
+/// All rows by UDP. Ratios are of runs of the same round.
+fn udp(results: &Results) -> String {
+    let mut lines = Vec::new();
+    for row in Row::UDP {
+        let all = results.row(row);
+        let least = best_of(&all, |rounds| rounds.median(LoadedRun::cpu_us), f64::min);
+        let floor = all.iter().find(|it| it.server == "floor");
+        let floor = floor.map(|it| it.each(LoadedRun::cpu_us)).unwrap_or_default();
+        for rounds in &all {
+            let own = rounds.each(LoadedRun::cpu_us);
+            let ratios = own.iter().zip(&floor).map(|(own, floor)| own / floor);
+            let limit = if rounds.is_bound_by_load() { "≥ " } else { "" };
+            let mut cells = vec![title(rounds.server, false).to_owned()];
+            cells.push(row.in_flight().to_string());
+            match rounds.runs {
+                Err(why) => cells.push(why.to_owned()),
+                Ok(_) => cells.extend([
+                    best(rounds.spread(LoadedRun::cpu_us), least, 2),
+                    spread(ratios, 2),
+                    format!("{limit}{}", shown(rounds.spread(LoadedRun::rate), 0)),
+                    format!("{} %", shown(rounds.spread(|run| run.lost() * 100.0), 2)),
+                    percent(rounds.spread(LoadedRun::server_busy)),
+                    percent(rounds.spread(LoadedRun::load_busy)),
+                ]),
+            }
+            lines.push(cells);
+        }
+    }
+    let titles = [
+        "server",
+        "in flight",
+        "CPU, µs",
+        "× floor",
+        "responses a second",
+        "lost",
+        "server's core",
+        "load's core",
+    ];
+    table(&titles, lines)
 }
 
 /// What a handshake alone takes, and this tracker's last row beside it.
