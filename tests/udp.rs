@@ -2,8 +2,9 @@
 //!
 //! `announce` and `scrape`: the requests. `swarms`: what peers by UDP and by HTTP have in common.
 //! `garbage`: what gets no reply. `ids`: connection ids. `limits`: limits and lists. `addresses`:
-//! replies leave from the address that was asked. `counters`: what is counted. `stopping`: what a
-//! stop and a restart keep. `source_port`: datagrams that nobody can answer.
+//! replies leave from the address that was asked. `counters`: what is counted. `starting`: which
+//! addresses are received at, and what prevents it. `stopping`: what a stop and a restart keep.
+//! `source_port`: datagrams that nobody can answer.
 
 mod addresses;
 mod announce;
@@ -13,5 +14,6 @@ mod ids;
 mod limits;
 mod scrape;
 mod source_port;
+mod starting;
 mod stopping;
 mod swarms;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::manager::Service;
+use super::manager::{Service, WITHOUT_UDP};
 use super::traced::Traced;
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines};
 
@@ -33,12 +33,15 @@ fn notifies_of_start_reload_and_stop(socket: &UnixDatagram, name: &str) {
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let ours = "127.0.0.1:0".parse().unwrap();
     let mut service = Service::new(Engine::Epoll, &[ours], Vec::new());
+    service.config = service.config.replace(WITHOUT_UDP, "");
     service.environment.push(format!("NOTIFY_SOCKET={name}"));
     let mut tracker: Tracker = service.launch();
 
     let ready = told(socket);
     let address = tracker.wait_listening("", 1).unwrap()[0];
-    assert_eq!(ready, ["READY=1".to_owned(), format!("STATUS=listening on {address}")]);
+    let udp = tracker.wait_listening(" (udp)", 1).unwrap()[0];
+    let status = format!("STATUS=listening on {address}, {udp} (udp)");
+    assert_eq!(ready, ["READY=1".to_owned(), status]);
 
     tracker.signal("HUP");
     let [reloading, at] = told(socket).try_into().unwrap();
