@@ -48,9 +48,10 @@ impl DatagramReport {
             match (&outcome, &delivery.reply) {
                 (Ok(reference), Some(reply)) => {
                     let told = Reply::read(reply, delivery);
-                    assert_eq!(told.stable(), Reply::read(reference, delivery).stable());
+                    let reference = Reply::read(reference, delivery);
+                    assert_eq!(told.stable(), reference.stable());
                     assert!(is_expected(&told, delivery, &expected), "{told:?} to {delivery:?}");
-                    model.check(delivery, &told);
+                    model.check(delivery, &told, &reference);
                 }
                 (Err(reason), None) => {
                     let wanted = expected.contains(&Outcome::Dropped(*reason));
@@ -180,7 +181,8 @@ impl Reply {
         }
     }
 
-    /// The reply without chance: the interval, which peers were drawn, and their order.
+    /// The reply without chance: the interval, which peers were drawn, and their order; and without
+    /// downloads, which are looked at by [`Model`].
     fn stable(&self) -> Reply {
         let mut stable = self.clone();
         match &mut stable {
@@ -190,10 +192,7 @@ impl Reply {
                 peers.sort();
             }
             Reply::Scraped(torrents) => {
-                // A torrent that nobody is in may have been swept away.
-                for [seeders, downloads, leechers] in torrents {
-                    *downloads *= u32::from(*seeders + *leechers > 0);
-                }
+                torrents.iter_mut().for_each(|[_, downloads, _]| *downloads = 0);
             }
             _ => {}
         }
@@ -217,12 +216,15 @@ where
 #[derive(Default)]
 struct Model {
     torrents: BTreeMap<[u8; 20], BTreeMap<SocketAddr, bool>>,
+    /// Torrents that nobody was in for a time: they may have been swept away, downloads and all.
+    deserted: BTreeSet<[u8; 20]>,
 }
 
 impl Model {
-    fn check(&mut self, delivery: &Delivery, told: &Reply) {
-        match told {
-            Reply::Announced { interval_s, leechers, seeders, peers } => {
+    /// `reference` is what a server replied that never sweeps.
+    fn check(&mut self, delivery: &Delivery, told: &Reply, reference: &Reply) {
+        match (told, reference) {
+            (Reply::Announced { interval_s, leechers, seeders, peers }, _) => {
                 assert!((60..7200).contains(interval_s), "an interval of {interval_s} s");
                 let announce = AnnounceBody::read(&delivery.packet.bytes);
                 let (counts, eligible) = self.announce(delivery, &announce);
@@ -234,15 +236,17 @@ impl Model {
                 let wanted = if announce.event == STOPPED { 0 } else { wanted };
                 assert_eq!(peers.len(), wanted.min(eligible.len()), "{told:?} to {announce:?}");
             }
-            Reply::Scraped(torrents) => {
+            (Reply::Scraped(torrents), Reply::Scraped(reference)) => {
                 let hashes = delivery.packet.bytes[16..].chunks(20);
                 assert_eq!(torrents.len(), hashes.len());
-                for ([seeders, _, leechers], hash) in torrents.iter().zip(hashes) {
+                for ((told, reference), hash) in torrents.iter().zip(reference).zip(hashes) {
                     let hash: [u8; 20] = hash.try_into().expect("a hash");
-                    assert_eq!([*seeders, *leechers], self.counts(&hash), "{delivery:?}");
+                    assert_eq!([told[0], told[2]], self.counts(&hash), "{delivery:?}");
+                    let fewer = told[1] < reference[1] && self.deserted.contains(&hash);
+                    assert!(told[1] == reference[1] || fewer, "{told:?}, not {reference:?}");
                 }
             }
-            Reply::Connected(_) | Reply::Failed(_) => {}
+            _ => {}
         }
     }
 
@@ -267,6 +271,9 @@ impl Model {
             STOPPED => peers.remove(&own),
             _ => peers.insert(own, seeds),
         };
+        if peers.is_empty() {
+            self.deserted.insert(announce.info_hash);
+        }
         // Whoever begins with everything and has downloaded nothing may know only the hash.
         let is_magnet = announce.event == STARTED && seeds && announce.downloaded == 0;
         let others = peers.iter().filter(|&(peer, _)| *peer != own);

@@ -142,8 +142,10 @@ fn compare(
     let (expected, responses) = (calm.responses(script, whole), disturbed.responses(script, whole));
     for (at, answer) in responses.answers.iter().enumerate() {
         let expected = &expected.answers[at];
+        // While others wait, a client has less time to send its first request.
+        let hurried = crowded && responses.statuses[at] == 408;
         assert!(
-            answer == expected,
+            answer == expected || hurried,
             "client {number}, answer {at}: told\n{answer}\ninstead of\n{expected}"
         );
     }
