@@ -315,7 +315,8 @@ pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 pub const REQUEST_BURST_S: u32 = 10;
 
 /// Rejected requests of an address that are answered in one second; connections after them are
-/// reset, and datagrams dropped. Several clients may share an address and should learn why; one that floods does not read.
+/// reset, and datagrams dropped. Several clients may share an address and should learn why; one
+/// that floods does not read.
 pub const REJECTIONS_ANSWERED_PER_S: u16 = 4;
 
 /// Seconds for which connection ids of UDP are given out that are alike. A client uses one for a

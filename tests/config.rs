@@ -332,8 +332,8 @@ fn unknown_names_get_a_suggestion() {
                 &[
                     "annulus.toml:1: unknown table \"protocoll\"; did you mean \"protocol\"?",
                     "annulus.toml:3: unknown table \"banana\"; \
-                     the tables are protocol, swarms, connections, limits, udp, tls, access, proxy, \
-                     cluster, privileges, operations, state, log",
+                     the tables are protocol, swarms, connections, limits, udp, tls, access, \
+                     proxy, cluster, privileges, operations, state, log",
                 ],
             ),
         ],

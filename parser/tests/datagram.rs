@@ -242,7 +242,8 @@ quickcheck! {
             Err(DatagramError::TooShort) => datagram.len() < 16,
             Err(DatagramError::NotConnect) => action.is_multiple_of(4) && !magic,
             Ok(DatagramRequest::Connect { transaction_id }) => {
-                action.is_multiple_of(4) && magic && transaction_id.to_be_bytes() == datagram[12..16]
+                let is_connect = action.is_multiple_of(4) && magic;
+                is_connect && transaction_id.to_be_bytes() == datagram[12..16]
             }
             Ok(DatagramRequest::Identified { header, .. }) => {
                 header.connection_id.to_be_bytes() == datagram[..8]

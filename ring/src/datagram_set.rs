@@ -121,8 +121,8 @@ impl DatagramSet {
         Some((socket.raw(), socket.is_wildcard()))
     }
 
-    /// The next socket that receives, and of which the kernel reports nothing; `passed` counts those
-    /// that were looked at.
+    /// The next socket that receives, and of which the kernel reports nothing; `passed` counts
+    /// those that were looked at.
     pub(crate) fn next_unarmed(&self, passed: &mut usize) -> Option<DatagramIndex> {
         let count = self.all.len();
         while *passed < count {

@@ -96,8 +96,8 @@ mod tests {
             let client = address(client.0, client.1);
             let id = ids.issue(client, IdWindow(window));
             (-600..=600_i32).all(|later| {
-                let verified = ids.verifies(id, client, IdWindow(window.wrapping_add_signed(later)));
-                verified == (-1..=2).contains(&later)
+                let asked = IdWindow(window.wrapping_add_signed(later));
+                ids.verifies(id, client, asked) == (-1..=2).contains(&later)
             })
         }
 
@@ -105,11 +105,15 @@ mod tests {
             let ids = ConnectionIds::new([key.0, key.1]);
             let window = IdWindow(5);
             let (own, other) = (address(v6, ip), address(v6, ip ^ 1 << (bit % 32)));
-            let id = ids.issue(own, window);
-            !ids.verifies(id, other, window) && ids.verifies(ids.issue(other, window), other, window)
+            let (id, of_other) = (ids.issue(own, window), ids.issue(other, window));
+            !ids.verifies(id, other, window) && ids.verifies(of_other, other, window)
         }
 
-        fn no_bit_of_an_id_can_be_changed(key: (u64, u64), client: (bool, u128), window: u32) -> bool {
+        fn no_bit_of_an_id_can_be_changed(
+            key: (u64, u64),
+            client: (bool, u128),
+            window: u32
+        ) -> bool {
             let ids = ConnectionIds::new([key.0, key.1]);
             let (client, window) = (address(client.0, client.1), IdWindow(window));
             let id = ids.issue(client, window);

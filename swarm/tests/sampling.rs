@@ -127,8 +127,8 @@ fn every_order_is_equally_likely() {
 /// Counts how often each peer, and each pair of one family, is in an answer.
 #[test]
 fn peers_and_pairs_are_even_in_every_layout() {
-    // IPv4 peers, IPv6 peers, whether the announcer is IPv6, numwant, whether it wants its own family
-    // only, and the share of each family.
+    // IPv4 peers, IPv6 peers, whether the announcer is IPv6, numwant, whether it wants its own
+    // family only, and the share of each family.
     for (v4, v6, asker_v6, numwant, own_only, share_v4, share_v6) in [
         (60, 0, false, 50, false, 50, 0),
         (51, 0, false, 50, false, 50, 0),

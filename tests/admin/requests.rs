@@ -284,7 +284,8 @@ fn metrics_are_sums_over_all_workers(engine: Engine) {
     for port in 1..=100 {
         torrent.announce(port, "");
     }
-    let answered = "annulus_requests_total{kind=\"announce\",transport=\"http\",family=\"ipv4\",outcome=\"answered\"}";
+    let answered = "annulus_requests_total{kind=\"announce\",transport=\"http\",family=\"ipv4\",\
+                    outcome=\"answered\"}";
     assert_eq!(admin.sample(answered), 100.0);
     let silences = (0..4).map(|worker| {
         admin.sample(&format!("annulus_worker_silence_seconds{{worker=\"{worker}\"}}"))

@@ -70,7 +70,8 @@ fn checks_health(engine: Engine) {
     if !is_installed("haproxy::checks_health", "haproxy", None) {
         return;
     }
-    let answered = "annulus_requests_total{kind=\"page\",transport=\"http\",family=\"ipv4\",outcome=\"answered\"}";
+    let answered = "annulus_requests_total{kind=\"page\",transport=\"http\",family=\"ipv4\",\
+                    outcome=\"answered\"}";
     for redirect in ["", "[protocol]\nredirect = \"https://example.org\"\n"] {
         for check in ["option httpchk GET /\n", "option httpchk\n"] {
             let tables = format!("{redirect}{OPERATIONS}");

@@ -374,8 +374,10 @@ fn beside_nothing_else(engine: Engine) {
     let metrics = String::from_utf8(observer.read_all()).unwrap();
     for sample in [
         "annulus_connections_accepted_total{transport=\"http\",family=\"unix\"} 1\n",
-        "annulus_requests_total{kind=\"announce\",transport=\"http\",family=\"ipv4\",outcome=\"answered\"} 1\n",
-        "annulus_requests_total{kind=\"scrape\",transport=\"http\",family=\"unix\",outcome=\"answered\"} 1\n",
+        "annulus_requests_total{kind=\"announce\",transport=\"http\",family=\"ipv4\",\
+         outcome=\"answered\"} 1\n",
+        "annulus_requests_total{kind=\"scrape\",transport=\"http\",family=\"unix\",\
+         outcome=\"answered\"} 1\n",
     ] {
         assert!(metrics.contains(sample), "no {sample} in\n{metrics}");
     }

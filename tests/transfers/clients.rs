@@ -133,7 +133,8 @@ impl ClientProgram {
 fn aria2(network: &Network, host: u8, share: &Share<'_>) -> Command {
     let mut command = network.in_host(host, "aria2c");
     command
-        // UDP trackers need the socket of its DHT, which finds nobody: hosts send each other no UDP.
+        // UDP trackers need the socket of its DHT, which finds nobody: hosts send each other no
+        // UDP.
         .args(["--no-conf", "--enable-dht=true", "--enable-dht6=false"])
         .arg(format!("--dht-listen-port={PORT}"))
         .arg("--dht-file-path")
