@@ -8,6 +8,9 @@ type Rest = [u8; 18];
 /// Values of the first two bytes.
 const BUCKETS: usize = 1 << 16;
 
+/// Places from the guess that a search looks at first.
+const FIRST_STEP: usize = 4;
+
 /// An immutable set of info hashes. A million take 18.3 MB: they are sorted, and the first two
 /// bytes of each are not stored, since an index over these bytes says where each bucket begins.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl AccessList {
 
     pub fn contains(&self, hash: &InfoHash) -> bool {
         let (bucket, rest) = bucket(hash);
-        self.bucket(bucket).binary_search(rest).is_ok()
+        contains(self.bucket(bucket), rest)
     }
 
     pub fn len(&self) -> usize {
@@ -73,8 +76,84 @@ impl AccessList {
     }
 }
 
+/// Whether a bucket, which is in order, has this one. Info hashes are hashes: their next bytes tell
+/// within a few places where one is in a large bucket, and the search widens from there, so that it
+/// visits one or two cache lines. In a list of other numbers it takes twice the steps of a binary
+/// search at most.
+fn contains(bucket: &[Rest], rest: &Rest) -> bool {
+    let guess = bucket.len() * usize::from(u16::from_be_bytes([rest[0], rest[1]])) >> 16;
+    let Some(guessed) = bucket.get(guess) else { return false };
+    let mut step = FIRST_STEP;
+    let within = if rest < guessed {
+        let mut end = guess;
+        loop {
+            let start = end.saturating_sub(step);
+            if start == 0 || bucket[start] <= *rest {
+                break start..end;
+            }
+            (end, step) = (start, step * 2);
+        }
+    } else {
+        let mut start = guess;
+        loop {
+            let end = start + step;
+            if end >= bucket.len() || bucket[end] > *rest {
+                break start..end.min(bucket.len());
+            }
+            (start, step) = (end, step * 2);
+        }
+    };
+    bucket[within].binary_search(rest).is_ok()
+}
+
 /// The bucket of an info hash, and the part of it that is stored.
 fn bucket(hash: &InfoHash) -> (usize, &Rest) {
     let [first, second, rest @ ..] = hash;
     (usize::from(u16::from_be_bytes([*first, *second])), rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use annulus_swarm::Random;
+
+    use super::*;
+
+    /// Lists of hashes that all have `prefix`, and are random behind it.
+    fn finds_what_is_listed(prefix: &[u8], len: usize) {
+        let mut random = Random::seeded(len as u64);
+        let mut hash = || {
+            let mut hash = [0; 20];
+            hash.iter_mut().for_each(|byte| *byte = random.below(256) as u8);
+            hash[..prefix.len()].copy_from_slice(prefix);
+            hash
+        };
+        let listed: Vec<InfoHash> = (0..len).map(|_| hash()).collect();
+        let set: BTreeSet<InfoHash> = listed.iter().copied().collect();
+        let list = AccessList::new(listed.clone());
+        assert_eq!(list.len(), set.len());
+        assert!(listed.iter().all(|hash| list.contains(hash)));
+        for other in (0..1000).map(|_| hash()) {
+            assert_eq!(list.contains(&other), set.contains(&other), "{other:?}");
+        }
+        for bound in [0, 1, 0xfe, 0xff] {
+            let mut bound = [bound; 20];
+            bound[..prefix.len()].copy_from_slice(prefix);
+            assert_eq!(list.contains(&bound), set.contains(&bound), "{bound:?}");
+        }
+    }
+
+    #[test]
+    fn finds_what_is_listed_however_it_is_distributed() {
+        for len in [0, 1, 2, 3, 5, 100, 3000] {
+            finds_what_is_listed(&[], len);
+            // All in one bucket: evenly, at its begin, at its end, and in one place.
+            finds_what_is_listed(&[7, 7], len);
+            finds_what_is_listed(&[7, 7, 0, 0], len);
+            finds_what_is_listed(&[7, 7, 255, 255], len);
+            finds_what_is_listed(&[7, 7, 100, 100, 100], len);
+            finds_what_is_listed(&[7; 19], len);
+        }
+    }
 }
