@@ -1,9 +1,9 @@
 //! One request to one response: read this first.
 //!
 //! [`Server::answer`] decides what a request by HTTP is, [`Server::answer_datagram`] what one by
-//! UDP is. Both come to [`Server::serve_announce`] and [`Server::count_torrent`], which are what the
-//! program is for. `error_response` has a response for every error. Nothing here does I/O or reads
-//! a clock: the worker sets the time once a turn.
+//! UDP is. Both come to [`Server::serve_announce`] and [`Server::count_torrent`], which are what
+//! the program is for. `error_response` has a response for every error. Nothing here does I/O or
+//! reads a clock: the worker sets the time once a turn.
 
 mod connection_id;
 mod datagram;

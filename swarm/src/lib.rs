@@ -8,8 +8,8 @@
 //! which is an array of rows with the seeders first (`peer_store.rs`). An announce copies a
 //! [`Sample`] of peers out under the lock. What the next announces will need of the memory can be
 //! fetched for all of them at once (`batch.rs`). Expired peers are removed in slices of bounded
-//! work (`sweep.rs`). No operation takes longer because a table or a swarm is large, except for cache
-//! misses.
+//! work (`sweep.rs`). No operation takes longer because a table or a swarm is large, except for
+//! cache misses.
 //!
 //! For a restart and for other nodes, the tables are written as entries (`entry.rs`) in small steps
 //! (`snapshot.rs`) and merged into others (`restore.rs`); single announces are passed on as updates
