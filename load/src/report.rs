@@ -110,27 +110,13 @@ impl LoadReport<'_> {
             [total.announces, total.peers, total.scrapes, total.torrents].map(separated);
         line("announces", &format!("{announces}, {peers} peers"));
         line("scrapes", &format!("{scrapes}, {torrents} torrents"));
-        let tls = match (total.full_handshakes, total.resumed_handshakes) {
-            (0, 0) => String::new(),
-            (full, resumed) => {
-                format!(", TLS: {} full, {} resumed", separated(full), separated(resumed))
-            }
-        };
-        if self.is_udp() {
-            let part = 100.0 * total.lost as f64 / total.requests_sent.max(1) as f64;
-            let [lost, late, ids] = [total.lost, total.late, total.connections].map(separated);
-            line("lost", &format!("{lost} ({part:.3} %), {late} responses too late"));
-            line("connected", &format!("{ids} connection ids"));
-        } else {
-            line("connections", &format!("{}{tls}", separated(total.connections)));
+        for (name, what) in self.connection_lines() {
+            line(name, &what);
         }
         line("received", &format!("{} bytes", separated(total.received_bytes)));
-        let cpu_s = total.cpu_ns as f64 / 1e9;
-        let busy = 100.0 * cpu_s / self.seconds.max(1e-9) / f64::from(self.workers);
-        let requests = total.requests_sent.max(total.latencies.0.len()).max(1);
-        let cpu_us = cpu_s * 1e6 / requests as f64;
-        line("this program", &format!("{busy:.0} % CPU per thread, {cpu_us:.2} us per request"));
-        if busy > 90.0 {
+        let (cpu, is_bottleneck) = self.cpu_line();
+        line("this program", &cpu);
+        if is_bottleneck {
             line("", "It was the bottleneck, not the tracker: try more workers.");
         }
         for kind in self.failed_kinds() {
@@ -150,6 +136,45 @@ impl LoadReport<'_> {
         };
         line("verdict", &verdict);
         text
+    }
+
+    /// What the text says of connections, or in their place of datagrams.
+    fn connection_lines(&self) -> Vec<(&'static str, String)> {
+        let total = &self.total;
+        let [connections, full, resumed, lost, late] = [
+            total.connections,
+            total.full_handshakes,
+            total.resumed_handshakes,
+            total.lost,
+            total.late,
+        ]
+        .map(separated);
+        if self.is_udp() {
+            let part = 100.0 * total.lost as f64 / total.requests_sent.max(1) as f64;
+            let lost = format!("{lost} ({part:.3} %), {late} responses too late");
+            return vec![("lost", lost), ("connected", format!("{connections} connection ids"))];
+        }
+        let tls = match total.full_handshakes + total.resumed_handshakes {
+            0 => String::new(),
+            _ => format!(", TLS: {full} full, {resumed} resumed"),
+        };
+        vec![("connections", format!("{connections}{tls}"))]
+    }
+
+    /// What the text says of this program's own CPU time, and whether there was too little of it.
+    fn cpu_line(&self) -> (String, bool) {
+        let total = &self.total;
+        let cpu_s = total.cpu_ns as f64 / 1e9;
+        let per_thread = 100.0 / self.seconds.max(1e-9) / f64::from(self.workers);
+        let busy = cpu_s * per_thread;
+        let polling = total.polling_ns as f64 / 1e9 * per_thread;
+        let requests = total.requests_sent.max(total.latencies.0.len()).max(1);
+        let cpu_us = cpu_s * 1e6 / requests as f64;
+        let vain = if self.is_udp() { format!(" ({polling:.0} % in vain)") } else { String::new() };
+        // Polling a few sockets finds something so often that it looks like work.
+        let polls = self.is_udp() && self.options.rate == 0;
+        let line = format!("{busy:.0} % CPU per thread{vain}, {cpu_us:.2} us per request");
+        (line, busy - polling > 90.0 && !polls)
     }
 
     /// For programs: one JSON object.
@@ -185,6 +210,7 @@ impl LoadReport<'_> {
             "received_bytes": total.received_bytes,
             "latencies": total.latencies.0.len(),
             "cpu_ns": total.cpu_ns,
+            "polling_ns": total.polling_ns,
             "seconds": rounded(self.seconds, 6),
             "rate": rounded(self.rate(), 1),
             "latency_mean_ms": rounded(total.latencies.0.mean() / 1e6, 4),

@@ -35,6 +35,8 @@ pub struct LoadStats {
     pub latencies: LatencyHistogram,
     /// Time of threads on a processor, in nanoseconds.
     pub cpu_ns: u64,
+    /// Part of it in which they polled by UDP with nothing to do.
+    pub polling_ns: u64,
 }
 
 impl LoadStats {
@@ -77,6 +79,7 @@ impl LoadStats {
         self.warnings.add(&other.warnings);
         self.latencies.0.add(other.latencies.0).expect("the bounds are the same");
         self.cpu_ns += other.cpu_ns;
+        self.polling_ns += other.polling_ns;
     }
 }
 

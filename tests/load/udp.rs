@@ -300,4 +300,6 @@ fn several_threads_share_sockets_and_requests() {
     let run = run(&responding_if(|_| true), "--requests 1001 --workers 3 --sockets 7");
     run.assert_good(1001);
     assert_eq!((run.number("connections_made"), run.number("workers")), (7, 3));
+    assert!(run.text.contains(" % in vain), "), "{}", run.text);
+    assert!(run.number("polling_ns") > 0, "{}", run.text);
 }
