@@ -81,7 +81,7 @@ impl AccessList {
 /// visits one or two cache lines. In a list of other numbers it takes twice the steps of a binary
 /// search at most.
 fn contains(bucket: &[Rest], rest: &Rest) -> bool {
-    let guess = bucket.len() * usize::from(u16::from_be_bytes([rest[0], rest[1]])) >> 16;
+    let guess = (bucket.len() * usize::from(u16::from_be_bytes([rest[0], rest[1]]))) >> 16;
     let Some(guessed) = bucket.get(guess) else { return false };
     let mut step = FIRST_STEP;
     let within = if rest < guessed {
