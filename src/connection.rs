@@ -189,6 +189,11 @@ impl Connection {
         self.answered
     }
 
+    /// The client, as far as it is known.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     pub fn deadline_s(&self) -> u32 {
         self.deadline_s
     }

@@ -13,11 +13,18 @@ impl<R: Ring> Worker<R> {
             return;
         }
         for event in coming {
-            if let Event::Datagram(datagram) = event
-                && !datagram.is_truncated()
-                && let Some(from) = datagram.from()
-            {
-                self.server.expect_datagram(from, datagram.payload());
+            match event {
+                Event::Datagram(datagram) if !datagram.is_truncated() => {
+                    if let Some(from) = datagram.from() {
+                        self.server.expect_datagram(from, datagram.payload());
+                    }
+                }
+                Event::Received { key, buffer, .. } => {
+                    if let Some(slot) = self.slots.get_mut(*key) {
+                        self.server.expect_plaintext(slot.connection.peer(), buffer);
+                    }
+                }
+                _ => {}
             }
         }
         self.server.prefetch();
