@@ -93,7 +93,7 @@ impl AsFd for DatagramSocket {
     }
 }
 
-/// 0.0.0.0, also as an IPv6 socket has it, or [::].
+/// `0.0.0.0`, also as an IPv6 socket has it, or `[::]`.
 fn is_wildcard(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_unspecified()
 }
