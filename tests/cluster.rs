@@ -3,6 +3,7 @@
 mod agreement;
 mod bridge;
 mod connecting;
+mod datagrams;
 mod example;
 mod faults;
 mod load;

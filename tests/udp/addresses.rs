@@ -2,10 +2,11 @@
 //! it, and these clients are connected.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use crate::support::network::{Family, Network};
 use crate::support::requirements::{can_run, missing_programs, missing_root};
-use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines};
+use crate::support::tracker::{Engine, Tracker, has_v6, test_both_engines, wait_for};
 use crate::support::udp_client::{UdpAnnounce, UdpClient};
 
 test_both_engines!(
@@ -82,6 +83,13 @@ fn of_a_wildcard_address_each_address_of_a_router_answers(engine: Engine) {
     let ips = more.map(|it| it.split_once('/').unwrap().0).into_iter().chain(link);
     for ip in ips.map(|ip| ip.parse::<IpAddr>().unwrap()) {
         let to = SocketAddr::new(ip, port_of(ip));
+        // Packets are lost as long as a link comes up.
+        let probe = UdpClient::of(network.udp_from_host(0, to));
+        probe.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        wait_for("the link", || {
+            probe.send(b"\x00\x00\x04\x17\x27\x10\x19\x80\x00\x00\x00\x00\x00\x00\x00\x00");
+            probe.socket.recv(&mut [0; 100]).ok()
+        });
         // From another machine, and from the tracker's own.
         assert_serves(UdpClient::of(network.udp_from_host(0, to)));
         assert_serves(UdpClient::of(network.udp_from_hub(to)));
