@@ -37,7 +37,7 @@ fn results_are_written_as_they_are_read() {
 #[test]
 fn every_row_was_measured_and_this_tracker_without_a_fault() {
     let results = results();
-    for row in Row::FULL_SPEED.into_iter().chain(Row::AT_RATE) {
+    for row in Row::FULL_SPEED.into_iter().chain(Row::AT_RATE).chain(Row::UDP) {
         for server in ["annulus", "annulus-epoll"] {
             let rounds = results.row(row);
             let rounds = rounds.iter().find(|rounds| rounds.server == server).unwrap();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::net::{Endpoint, KeepAlive, Transport};
 use crate::process::{BOTH_CPUS, LOAD_CPU, pinned};
 use crate::servers::ServerKind;
-use crate::torrents::{LOAD_ANNOUNCES, LOAD_TORRENTS, write_list};
+use crate::torrents::{LOAD_ANNOUNCES, LOAD_TORRENTS, UDP_ANNOUNCES, write_list};
 use crate::{repository, scratch, tracker};
 
 /// Connections at full speed; and at a given rate, enough for all requests that a slow server has
@@ -93,7 +93,7 @@ impl LoadJob {
         command.args(["--allow", &self.allowed()]);
         for (option, value) in [
             ("--workers", 1 + u64::from(self.spread)),
-            ("--peers", LOAD_ANNOUNCES),
+            ("--peers", if self.udp_in_flight > 0 { UDP_ANNOUNCES } else { LOAD_ANNOUNCES }),
             ("--connections", connections),
             ("--duration", self.seconds),
             ("--rate", self.rate),

@@ -8,6 +8,8 @@ use std::path::Path;
 /// Torrents that the timed load announces, and its different announces, each of a peer of its own.
 pub const LOAD_TORRENTS: u64 = 10_000;
 pub const LOAD_ANNOUNCES: u64 = 60_000;
+/// The same by UDP, in the same torrents: a response names 43 peers on average.
+pub const UDP_ANNOUNCES: u64 = 500_000;
 
 /// The torrent of the checks, which the load does not announce.
 pub const CHECK_TORRENT: u64 = u64::MAX;

@@ -9,7 +9,7 @@ use crate::options::BenchOptions;
 use crate::results::{Results, Row, ServerRun};
 use crate::rows::{FILL_SECONDS_MAX, in_turn, run, run_undisturbed};
 use crate::servers::{RunningServer, ServerKind, Setup};
-use crate::torrents::{LOAD_ANNOUNCES, LOAD_TORRENTS};
+use crate::torrents::{LOAD_TORRENTS, UDP_ANNOUNCES};
 
 /// Requests in flight while a server is filled: few, so that none is lost.
 const FILL_IN_FLIGHT: u64 = 64;
@@ -53,7 +53,7 @@ fn start(server: ServerKind) -> Result<RunningServer, String> {
         let setup = Setup { udp: true, ..Setup::plain(KeepAlive::Keep, LOAD_TORRENTS) };
         let running = server.start(&setup)?;
         let fill = job(server, &running, FILL_IN_FLIGHT, FILL_SECONDS_MAX)?;
-        LoadJob { requests: LOAD_ANNOUNCES, ..fill }.run()?;
+        LoadJob { requests: UDP_ANNOUNCES, ..fill }.run()?;
         Ok(running)
     };
     started().map_err(shown)
