@@ -314,11 +314,15 @@ impl Epoll {
                 self.waker.clear();
                 self.ready.push(Event::Wake);
             }
-            Operation::Accept => self.listeners.on_readable(token.key.slot() as ListenerIndex),
+            Operation::Accept => {
+                self.datagrams.on_connection();
+                self.listeners.on_readable(token.key.slot() as ListenerIndex);
+            }
             Operation::PollDatagrams => {
                 self.datagrams.on_readable(token.key.slot() as DatagramIndex);
             }
             _ => {
+                self.datagrams.on_connection();
                 let Some(slot) = self.known(token.key) else { return };
                 if slot.connecting {
                     return self.on_connect_ready(token.key, events);

@@ -230,6 +230,7 @@ impl Uring {
         // Buffers that were dropped since: this `enter` may find bytes for them.
         self.buffers.provide();
         if let Some(buffers) = &mut *self.datagram_buffers {
+            buffers.set_target(self.datagrams.per_turn(buffers.pool().count().into()));
             buffers.provide();
         }
         match self.enter(wait) {

@@ -16,8 +16,14 @@ impl Uring {
             return;
         };
         match token.operation {
-            Operation::Recv => self.on_recv(token.key, result, flags),
-            Operation::Accept => self.on_listener_polled(token.key.slot(), result),
+            Operation::Recv => {
+                self.datagrams.on_connection();
+                self.on_recv(token.key, result, flags);
+            }
+            Operation::Accept => {
+                self.datagrams.on_connection();
+                self.on_listener_polled(token.key.slot(), result);
+            }
             Operation::SendOwned => self.on_owned_send(token.key, result),
             Operation::Connect => self.on_connect(token.key, result),
             Operation::Tick => {

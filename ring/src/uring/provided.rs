@@ -85,6 +85,12 @@ impl ProvidedBuffers {
         Some(unsafe { self.pool.take_back(id, u32::try_from(result).unwrap_or(0)) })
     }
 
+    /// The kernel is to have so many buffers from now on. What it has beyond that stays there until
+    /// it is used.
+    pub(super) fn set_target(&mut self, target: usize) {
+        self.target = target;
+    }
+
     /// The kernel has run out of buffers: it is to have more from now on.
     pub(super) fn grow(&mut self) {
         self.target = usize::from(self.pool.count()).min(2 * self.target);
