@@ -4,15 +4,12 @@ mod refused;
 mod served;
 
 use std::hash::RandomState;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use annulus::config::ProtocolConfig;
-use annulus::connection::{BOUNDS, Handler};
-use annulus::limits::RESPONSE_BYTES_MAX;
 use annulus::metrics::labels::DatagramDrop;
 use annulus::server::{Server, ServerParts};
-use annulus_parser::{Parsed, parse_head};
 use annulus_ring::REPLY_BYTES_MAX;
 use annulus_swarm::{SwarmConfig, Swarms, TorrentCounts};
 
@@ -170,14 +167,4 @@ fn scraped(server: &mut Server, from: SocketAddr, hashes: &[[u8; 20]]) -> Vec<To
         incomplete: number(&counts[8..]),
     };
     torrents.iter().map(read).collect()
-}
-
-fn by_http(server: &mut Server, client: IpAddr, target: &str) -> String {
-    let request = format!("GET {target} HTTP/1.1\r\n\r\n");
-    let Ok(Parsed::Complete { head, .. }) = parse_head(request.as_bytes(), 0, &BOUNDS) else {
-        panic!("{target:?} is no request")
-    };
-    let mut out = vec![0; RESPONSE_BYTES_MAX];
-    let len = server.answer(Some(client), false, &head, &mut out).len;
-    String::from_utf8_lossy(&out[..len]).into_owned()
 }

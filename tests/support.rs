@@ -11,6 +11,7 @@ pub(crate) mod process;
 pub(crate) mod proxied_tracker;
 pub(crate) mod redis;
 pub(crate) mod requirements;
+pub(crate) mod server;
 pub(crate) mod tls_client;
 pub(crate) mod tls_tracker;
 pub(crate) mod torrent;

@@ -16,9 +16,10 @@ use annulus_ring::REPLY_BYTES_MAX;
 use quickcheck::quickcheck;
 
 use super::{
-    A, Announced, LEECHER, MAGIC, TRANSACTION, address, announce, ask, by_http, connect,
-    error_text, header, scrape, scraped, server, swarms,
+    A, Announced, LEECHER, MAGIC, TRANSACTION, address, announce, ask, connect, error_text, header,
+    scrape, scraped, server, swarms,
 };
+use crate::support::server::ask_from;
 
 /// A mistake and what is told of it, which HTTP tells too where it knows the same mistake.
 #[test]
@@ -172,7 +173,7 @@ fn the_rate_limit_of_an_address() {
         connect(&mut server, one);
         announce(&mut server, other, &LEECHER).unwrap();
         // It is one limit for all protocols.
-        let response = by_http(&mut server, one.ip(), "/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa");
+        let response = ask_from(one.ip(), &mut server, "/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa");
         assert!(response.contains("too many requests"), "{response}");
     }
 }
@@ -185,7 +186,7 @@ fn requests_are_counted_by_transport() {
     announce(&mut server, from, &Announced { port: 0, ..LEECHER }).unwrap_err();
     announce(&mut server, address("[2001:db8::1]:1"), &LEECHER).unwrap();
     scraped(&mut server, from, &[A]);
-    by_http(&mut server, from.ip(), "/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa");
+    ask_from(from.ip(), &mut server, "/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa");
     assert!(ask(&mut server, from, &LEECHER.encode(0)).is_err());
     let (udp, http) = (TransportKind::Udp, TransportKind::Http);
     let (answered, failed) = (RequestOutcome::Answered, RequestOutcome::Failed);

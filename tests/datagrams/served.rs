@@ -8,9 +8,10 @@ use annulus::server::{Server, ServerParts};
 use annulus_swarm::TorrentCounts;
 
 use super::{
-    A, Announced, B, COMPLETED, LEECHER, SEEDER, STARTED, STOPPED, address, announce, ask, by_http,
-    connect, error_text, peers, scrape, scraped, server, swarms,
+    A, Announced, B, COMPLETED, LEECHER, SEEDER, STARTED, STOPPED, address, announce, ask, connect,
+    error_text, peers, scrape, scraped, server, swarms,
 };
+use crate::support::server::ask_from;
 
 #[test]
 fn an_announce_is_answered_with_counts_and_peers() {
@@ -37,7 +38,7 @@ fn clients_by_http_and_by_udp_find_each_other() {
     let mut server = server(ProtocolConfig::default());
     announce(&mut server, address("192.0.2.1:1000"), &SEEDER).unwrap();
     let target = format!("/announce?info_hash={}&port=80&left=1", "a".repeat(20));
-    let response = by_http(&mut server, address("203.0.113.9:1").ip(), &target);
+    let response = ask_from(address("203.0.113.9:1").ip(), &mut server, &target);
     assert!(response.contains("8:completei1e") && response.contains("5:peers6:"), "{response:?}");
     assert_eq!(peers(&mut server, "192.0.2.1:1000", &SEEDER), ["203.0.113.9:80"]);
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use annulus::access_list::{AccessList, SharedAccessList};
 use annulus::config::ProtocolConfig;
-use annulus::connection::{BOUNDS, Handler};
 use annulus::limits::RESPONSE_BYTES_MAX;
 use annulus::server::{Server, ServerParts};
-use annulus_parser::{Parsed, parse_head};
 use annulus_swarm::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, SwarmConfig, Swarms};
+
+use crate::support::server::ask_from;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -42,16 +42,6 @@ fn swarms() -> Arc<Swarms> {
 
 fn fetch(server: &mut Server, target: &str) -> String {
     ask_from(LOCALHOST, server, target)
-}
-
-fn ask_from(client: IpAddr, server: &mut Server, target: &str) -> String {
-    let request = format!("GET {target} HTTP/1.1\r\n\r\n");
-    let Ok(Parsed::Complete { head, .. }) = parse_head(request.as_bytes(), 0, &BOUNDS) else {
-        panic!("{target:?} is no request")
-    };
-    let mut out = vec![0; RESPONSE_BYTES_MAX];
-    let len = server.answer(Some(client), false, &head, &mut out).len;
-    String::from_utf8_lossy(&out[..len]).into_owned()
 }
 
 /// Before the sweep has removed it.
