@@ -8,14 +8,17 @@
 //! handshake.
 
 use std::env;
+use std::fs::{self, File};
 use std::process::ExitCode;
 
+use annulus::clock::Clock;
+use annulus::state::write_swarms;
 use annulus_bench::net::{KeepAlive, Transport};
 use annulus_bench::options::{BenchOptions, Known};
 use annulus_bench::results::{Results, Row};
 use annulus_bench::servers::{DESCRIPTORS, ServerKind};
-use annulus_bench::{idle, load, machine, memory, rows, tables, udp};
-use anyhow::Result;
+use annulus_bench::{idle, large, load, machine, memory, rows, tables, udp};
+use anyhow::{Context, Result};
 
 const USAGE: &str = "\
 usage: cargo bench --bench wire -- [OPTIONS]
@@ -25,6 +28,8 @@ usage: cargo bench --bench wire -- [OPTIONS]
                   in the same rounds), memory, idle or udp; may be repeated
   --server NAME   only this server besides the floor: annulus, annulus-epoll, annulus-reference,
                   nginx, opentracker, aquatic_http or aquatic_udp; may be repeated
+  --large         the rows keep, close and udp also with ten million peers of a million torrents,
+                  which this tracker reads at its start, and with a load over all of these
   --slow          fill opentracker's memory too, one connection an announce (about a minute)
 With ANNULUS=path in the environment that build is measured too, as annulus-reference.
 It needs setpriv, taskset, openssl and two CPUs.";
@@ -34,7 +39,7 @@ const ROWS: [&str; 7] = ["keep", "close", "tls-keep", "tls-close", "memory", "id
 fn main() -> ExitCode {
     annulus_bench::init!();
     annulus_bench::run(USAGE, &[], || {
-        let known = Known { rows: &ROWS, servers: &ServerKind::all(), flags: &["slow"] };
+        let known = Known { rows: &ROWS, servers: &ServerKind::all(), flags: &["slow", "large"] };
         let mut options = BenchOptions::parse(&known)?;
         if options.rows.is_empty() {
             options.rows =
@@ -56,6 +61,9 @@ fn measure(options: &BenchOptions) -> Result<bool> {
     let facts = machine::facts();
     let mut results = Results { command, facts, rounds, seconds, ..Results::default() };
     println!("{}", tables::of(&results, "facts").unwrap_or_default());
+    if options.has_flag("large") {
+        write_large_state().context("the state of large swarms")?;
+    }
     for (keep_alive, plain, tls) in
         [(KeepAlive::Keep, "keep", "tls-keep"), (KeepAlive::Close, "close", "tls-close")]
     {
@@ -68,8 +76,14 @@ fn measure(options: &BenchOptions) -> Result<bool> {
     }
     if options.names("udp") {
         udp::measure(options, &mut results);
-        println!("### UDP\n\n{}", tables::of(&results, "udp").unwrap_or_default());
+        for rows in [Row::UDP, Row::UDP_LARGE] {
+            let title = if rows == Row::UDP { "UDP" } else { rows[0].title() };
+            if !results.row(rows[0]).is_empty() {
+                println!("### {title}\n\n{}", tables::udp(&results, &rows));
+            }
+        }
     }
+    let _ = fs::remove_file(large::state_file());
     if options.names("memory") {
         results.memory = memory::measure_all(&options.servers, |server| match server {
             // A constant response keeps nothing, and both engines keep the same.
@@ -77,7 +91,8 @@ fn measure(options: &BenchOptions) -> Result<bool> {
             _ => server == ServerKind::Opentracker && options.has_flag("slow"),
         });
     }
-    for row in Row::FULL_SPEED.into_iter().filter(|row| !results.row(*row).is_empty()) {
+    let rows = Row::FULL_SPEED.into_iter().chain(Row::LARGE);
+    for row in rows.filter(|row| !results.row(*row).is_empty()) {
         println!("### {}\n\n{}", row.title(), tables::full_speed(&results, row));
     }
     for (name, is_empty) in
@@ -99,4 +114,12 @@ fn measure(options: &BenchOptions) -> Result<bool> {
     let memory = results.memory.iter().map(|it| (&it.server, it.outcome.done().is_ok()));
     let idle = idle.iter().map(|it| (&it.server, it.bytes.iter().all(Result::is_ok)));
     Ok(runs.chain(memory).chain(idle).all(|(server, is_done)| is_done || !is_ours(server)))
+}
+
+/// Writes what this tracker is to read at its start.
+fn write_large_state() -> Result<()> {
+    let file = File::create(large::state_file())?;
+    let unix_s = u64::try_from(Clock::unix_s())?;
+    write_swarms(&large::swarms(), file, (unix_s, 0), || 0, || true)?;
+    Ok(())
 }

@@ -9,6 +9,7 @@ pub mod floor;
 mod floor_udp;
 pub mod handshake;
 pub mod idle;
+pub mod large;
 pub mod load;
 pub mod machine;
 pub mod memory;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::net::{Endpoint, KeepAlive, Transport};
 use crate::process::{BOTH_CPUS, LOAD_CPU, pinned};
 use crate::servers::ServerKind;
-use crate::torrents::{LOAD_ANNOUNCES, LOAD_TORRENTS, UDP_ANNOUNCES, write_list};
+use crate::torrents::{SwarmSize, write_list};
 use crate::{repository, scratch, tracker};
 
 /// Connections at full speed; and at a given rate, enough for all requests that a slow server has
@@ -37,6 +37,7 @@ pub struct LoadJob {
     pub udp_in_flight: u64,
     /// Whether it shares both CPUs with the server, with a worker for each.
     pub spread: bool,
+    pub size: SwarmSize,
 }
 
 /// Builds `annulus-load`, which cargo does not build for benchmarks of another package.
@@ -71,6 +72,7 @@ impl LoadJob {
             requests: 0,
             udp_in_flight: 0,
             spread: false,
+            size: SwarmSize::Usual,
         }
     }
 
@@ -78,7 +80,7 @@ impl LoadJob {
     /// they are the same in all runs.
     pub fn run(self) -> Result<Value> {
         let (list, report) = (scratch("load-torrents"), scratch("load-report"));
-        write_list(&list, LOAD_TORRENTS)?;
+        write_list(&list, self.size.torrents())?;
         let (url, connections) = match self.udp_in_flight {
             0 if self.rate == 0 => (self.at.url("/announce"), CONNECTIONS),
             0 => (self.at.url("/announce"), CONNECTIONS_AT_RATE),
@@ -93,7 +95,7 @@ impl LoadJob {
         command.args(["--allow", &self.allowed()]);
         for (option, value) in [
             ("--workers", 1 + u64::from(self.spread)),
-            ("--peers", if self.udp_in_flight > 0 { UDP_ANNOUNCES } else { LOAD_ANNOUNCES }),
+            ("--peers", self.size.announces(self.udp_in_flight > 0)),
             ("--connections", connections),
             ("--duration", self.seconds),
             ("--rate", self.rate),

@@ -68,6 +68,13 @@ impl BenchOptions {
         self.rows.iter().any(|named| named == row)
     }
 
+    /// The servers that are measured with [`SwarmSize::Large`](crate::torrents::SwarmSize): the
+    /// floor, and this tracker, which reads them at its start.
+    pub fn with_large_swarms(&self) -> Vec<ServerKind> {
+        let is_measured = |it: &ServerKind| it.is_ours() || *it == ServerKind::Floor;
+        self.servers.iter().copied().filter(is_measured).collect()
+    }
+
     pub fn has_flag(&self, flag: &str) -> bool {
         self.flags.iter().any(|given| given == flag)
     }

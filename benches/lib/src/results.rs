@@ -7,6 +7,7 @@ use crate::handshake::BareHandshake;
 use crate::load::NEVER_SENT;
 use crate::net::{KeepAlive, Transport};
 use crate::stats::Spread;
+use crate::torrents::SwarmSize;
 
 /// The share of a CPU from which on the load counts as the limit and not the server.
 const LOAD_BUSY_MAX: f64 = 0.9;
@@ -32,11 +33,19 @@ pub enum Row {
     Udp64,
     Udp512,
     Udp4096,
+    /// The same with [`SwarmSize::Large`].
+    KeepLarge,
+    CloseLarge,
+    Udp64Large,
+    Udp512Large,
+    Udp4096Large,
 }
 
 impl Row {
     pub const FULL_SPEED: [Row; 4] = [Row::Keep, Row::Close, Row::TlsKeep, Row::TlsClose];
     pub const UDP: [Row; 3] = [Row::Udp64, Row::Udp512, Row::Udp4096];
+    pub const LARGE: [Row; 2] = [Row::KeepLarge, Row::CloseLarge];
+    pub const UDP_LARGE: [Row; 3] = [Row::Udp64Large, Row::Udp512Large, Row::Udp4096Large];
     pub const AT_RATE: [Row; 2] = [Row::Latency, Row::TlsLatency];
 
     pub fn of(keep_alive: KeepAlive, transport: Transport) -> Row {
@@ -45,6 +54,15 @@ impl Row {
             (KeepAlive::Close, Transport::Plain) => Row::Close,
             (KeepAlive::Keep, Transport::Tls) => Row::TlsKeep,
             (KeepAlive::Close, Transport::Tls) => Row::TlsClose,
+        }
+    }
+
+    /// The row of plain connections with swarms of a size.
+    pub fn with_size(keep_alive: KeepAlive, size: SwarmSize) -> Row {
+        match (keep_alive, size) {
+            (_, SwarmSize::Usual) => Row::of(keep_alive, Transport::Plain),
+            (KeepAlive::Keep, SwarmSize::Large) => Row::KeepLarge,
+            (KeepAlive::Close, SwarmSize::Large) => Row::CloseLarge,
         }
     }
 
@@ -59,15 +77,22 @@ impl Row {
             Row::Udp64 => "UDP, 64 requests in flight",
             Row::Udp512 => "UDP, 512 requests in flight",
             Row::Udp4096 => "UDP, 4096 requests in flight",
+            Row::KeepLarge => "Plain, keep-alive, a million torrents with ten million peers",
+            Row::CloseLarge => {
+                "Plain, one request a connection, a million torrents with ten million peers"
+            }
+            Row::Udp64Large | Row::Udp512Large | Row::Udp4096Large => {
+                "UDP, a million torrents with ten million peers"
+            }
         }
     }
 
     /// Requests in flight by UDP; 0 for rows of HTTP.
     pub fn in_flight(self) -> u64 {
         match self {
-            Row::Udp64 => 64,
-            Row::Udp512 => 512,
-            Row::Udp4096 => 4096,
+            Row::Udp64 | Row::Udp64Large => 64,
+            Row::Udp512 | Row::Udp512Large => 512,
+            Row::Udp4096 | Row::Udp4096Large => 4096,
             _ => 0,
         }
     }

@@ -12,7 +12,7 @@ use crate::options::BenchOptions;
 use crate::results::{LoadedRun, Results, Row, ServerRun};
 use crate::servers::{RunningServer, ServerKind, Setup};
 use crate::stats::Spread;
-use crate::torrents::{CHECK_TORRENT, LOAD_ANNOUNCES, LOAD_TORRENTS};
+use crate::torrents::{CHECK_TORRENT, LOAD_TORRENTS, SwarmSize};
 
 /// Waiting for the CPU, as a share of the CPU time used, beyond which a measurement counts as
 /// disturbed: something else ran on the server's CPU.
@@ -33,12 +33,14 @@ struct Subject {
     row: Row,
     keep_alive: KeepAlive,
     transport: Transport,
+    size: SwarmSize,
     /// Or why it cannot be measured.
     state: Result<(Rc<RunningServer>, Endpoint), String>,
 }
 
 /// Measures all servers with connections of this kind, and adds the runs to `results`. With
-/// `at_rate`, also at a rate that all trackers can keep.
+/// `at_rate`, also at a rate that all trackers can keep; with the flag `large`, this tracker with
+/// large swarms too, and a floor with responses as long as it gives then.
 pub fn measure(
     keep_alive: KeepAlive,
     transports: &[Transport],
@@ -46,7 +48,11 @@ pub fn measure(
     options: &BenchOptions,
     results: &mut Results,
 ) {
-    let mut all = start_all(&options.servers, keep_alive, transports);
+    let mut all = start_all(&options.servers, keep_alive, transports, SwarmSize::Usual);
+    if options.has_flag("large") {
+        let servers = options.with_large_swarms();
+        all.extend(start_all(&servers, keep_alive, &[Transport::Plain], SwarmSize::Large));
+    }
     for round in 0..options.rounds {
         for at in in_turn(all.len(), round) {
             let row = all[at].row;
@@ -91,7 +97,7 @@ pub fn measure_workers(options: &BenchOptions) -> Vec<ServerRun> {
             let running = server.start(&Setup { spread: Some(workers), ..setup });
             let running = running.and_then(|running| {
                 let at = running.endpoint(Transport::Plain)?;
-                warm_up(server, at, keep_alive)?;
+                warm_up(server, at, keep_alive, SwarmSize::Usual)?;
                 Ok((running, at))
             });
             (workers, running.map_err(shown))
@@ -116,10 +122,11 @@ fn start_all(
     servers: &[ServerKind],
     keep_alive: KeepAlive,
     transports: &[Transport],
+    size: SwarmSize,
 ) -> Vec<Subject> {
     let has_tls = transports.contains(&Transport::Tls);
-    let setup = Setup { tls: has_tls, ..Setup::plain(keep_alive, LOAD_TORRENTS) };
-    let lengths = response_bytes(keep_alive).map_err(shown);
+    let setup = Setup { tls: has_tls, size, ..Setup::plain(keep_alive, size.torrents()) };
+    let lengths = response_bytes(keep_alive, size).map_err(shown);
     let servers = servers.iter().filter(|it| it.serves(keep_alive, Transport::Plain));
     let started: Vec<_> = servers
         .map(|server| {
@@ -129,13 +136,16 @@ fn start_all(
         .collect();
     let mut all = Vec::new();
     for &transport in transports {
-        let row = Row::of(keep_alive, transport);
+        let row = match transport {
+            Transport::Plain => Row::with_size(keep_alive, size),
+            Transport::Tls => Row::of(keep_alive, transport),
+        };
         for (server, running) in started.iter().filter(|it| it.0.serves(keep_alive, transport)) {
             eprintln!("{row:?}, warming up {}", server.name());
             let state = running.clone().and_then(|running| {
                 let at = running.endpoint(transport).and_then(|at| {
                     if transport == Transport::Plain || *server == ServerKind::Aquatic {
-                        warm_up(*server, at, keep_alive)?;
+                        warm_up(*server, at, keep_alive, size)?;
                     } else {
                         check(*server, at, keep_alive)?;
                         LoadJob::full_speed(*server, at, keep_alive, 1).run()?;
@@ -144,7 +154,7 @@ fn start_all(
                 });
                 Ok((running, at.map_err(shown)?))
             });
-            all.push(Subject { server: *server, row, keep_alive, transport, state });
+            all.push(Subject { server: *server, row, keep_alive, transport, size, state });
         }
     }
     all
@@ -157,7 +167,7 @@ impl Subject {
         eprintln!("{row:?}, {name}");
         let outcome = self.state.clone().and_then(|(running, at)| {
             let plan = LoadJob::full_speed(self.server, at, self.keep_alive, seconds);
-            let once = || run(&running, LoadJob { rate, ..plan });
+            let once = || run(&running, LoadJob { rate, size: self.size, ..plan });
             match self.server.waits_for_itself(self.transport) {
                 true => once().map_err(shown),
                 false => run_undisturbed(once).map_err(shown),
@@ -218,13 +228,14 @@ fn half_of_the_slowest(subjects: &[Subject], results: &Results) -> Option<u64> {
 
 /// Lengths of this tracker's responses to the load, heads included. Torrents are announced by
 /// Zipf's law: as many announces go to ranks below a number as its logarithm has of that of all.
-fn response_bytes(keep_alive: KeepAlive) -> Result<Vec<usize>> {
-    let running = ServerKind::Annulus.start(&Setup::plain(keep_alive, LOAD_TORRENTS))?;
+fn response_bytes(keep_alive: KeepAlive, size: SwarmSize) -> Result<Vec<usize>> {
+    let setup = Setup { size, ..Setup::plain(keep_alive, size.torrents()) };
+    let running = ServerKind::Annulus.start(&setup)?;
     let at = running.endpoint(Transport::Plain)?;
-    warm_up(ServerKind::Annulus, at, keep_alive)?;
+    warm_up(ServerKind::Annulus, at, keep_alive, size)?;
     let length = |step: usize| {
         let share = ((step * LENGTH_STEP % LENGTHS) as f64 + 0.5) / LENGTHS as f64;
-        let torrent = (LOAD_TORRENTS as f64).powf(share) as u64 - 1;
+        let torrent = (size.torrents() as f64).powf(share) as u64 - 1;
         let response = response(at, torrent, keep_alive)?;
         Ok(response.head_bytes + response.body.len())
     };
@@ -252,8 +263,8 @@ fn start(
 
 /// Sees that the responses are right, and makes every announce of the load once: until then
 /// responses name fewer peers.
-fn warm_up(server: ServerKind, at: Endpoint, keep_alive: KeepAlive) -> Result<()> {
+fn warm_up(server: ServerKind, at: Endpoint, keep_alive: KeepAlive, size: SwarmSize) -> Result<()> {
     check(server, at, keep_alive)?;
     let plan = LoadJob::full_speed(server, at, keep_alive, FILL_SECONDS_MAX);
-    LoadJob { requests: LOAD_ANNOUNCES, ..plan }.run().map(drop)
+    LoadJob { requests: size.announces(false), size, ..plan }.run().map(drop)
 }

@@ -19,8 +19,8 @@ use crate::net::{Endpoint, KeepAlive, Transport};
 use crate::process::{
     BOTH_CPUS, CpuTime, SERVER_CPU, pinned, pinned_unprivileged, resident_bytes, stop,
 };
-use crate::torrents::write_list;
-use crate::{floor, process, tls};
+use crate::torrents::{SwarmSize, write_list};
+use crate::{floor, large, process, tls};
 
 /// Descriptors that a server needs: one for each connection of the idle row, and some to spare.
 pub const DESCRIPTORS: u64 = 16_384;
@@ -28,7 +28,10 @@ pub const DESCRIPTORS: u64 = 16_384;
 /// Names another build of this tracker, which then is measured beside the one built here.
 pub const REFERENCE: &str = "ANNULUS";
 
-const START_WAIT: Duration = Duration::from_secs(10);
+/// It may have ten million peers to read.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// A large state, in the directory of a server.
+const STATE_FILE: &str = "large.state";
 /// The first port tried. Below the range from which the kernel takes the load's own ports.
 const PORT_FIRST: u16 = 7300;
 
@@ -72,14 +75,24 @@ pub struct Setup {
     pub limits: &'static str,
     /// Whether it is loaded by UDP; the floor and aquatic_udp then do without HTTP.
     pub udp: bool,
+    /// What this tracker holds at its start.
+    pub size: SwarmSize,
 }
 
 impl Setup {
     /// Without TLS.
     pub fn plain(keep_alive: KeepAlive, torrents: u64) -> Setup {
-        let body_bytes = vec![floor::SHORT_BODY_BYTES];
-        let (spread, engine, limits) = (None, "auto", "");
-        Setup { keep_alive, torrents, body_bytes, tls: false, spread, engine, limits, udp: false }
+        Setup {
+            keep_alive,
+            torrents,
+            body_bytes: vec![floor::SHORT_BODY_BYTES],
+            tls: false,
+            spread: None,
+            engine: "auto",
+            limits: "",
+            udp: false,
+            size: SwarmSize::Usual,
+        }
     }
 }
 
@@ -159,13 +172,20 @@ impl ServerKind {
         let plain = free_address()?;
         let has_tls = setup.tls && self.serves(setup.keep_alive, Transport::Tls);
         let tls = if has_tls { Some(free_address()?) } else { None };
+        let is_large = setup.size == SwarmSize::Large;
         // Emptied at every start.
-        let name = format!("{}{}", self.name(), setup.spread.unwrap_or_default());
+        let kind = if is_large { "-large" } else { "" };
+        let name = format!("{}{}{kind}", self.name(), setup.spread.unwrap_or_default());
         let directory = crate::scratch("bench").join(name);
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory)?;
 
-        let mut running = RunningServer { children: Vec::new(), plain, tls: Err("no TLS".into()) };
+        let state = (is_large && self.is_ours()).then(|| directory.join(STATE_FILE));
+        if let Some(state) = &state {
+            fs::hard_link(large::state_file(), state).context("no state file")?;
+        }
+        let tls_address = Err("no TLS".into());
+        let mut running = RunningServer { children: Vec::new(), plain, tls: tls_address, state };
         let start = ServerStart { server: self, program: &program, directory: &directory, setup };
         let answers = if setup.udp { answers_udp } else { accepts };
         running.launch(start.command(plain, tls)?, &directory.join("log"), plain, answers)?;
@@ -280,7 +300,14 @@ fn annulus_config(
         )
     });
     let (workers, limits) = (setup.spread.unwrap_or(1), setup.limits);
-    format!("workers = {workers}\nengine = {engine:?}\nlisten = [\"{plain}\"]\n{tls}{limits}")
+    let state = match setup.size {
+        SwarmSize::Usual => String::new(),
+        // Not to be written again meanwhile.
+        SwarmSize::Large => format!("[state]\nfile = {STATE_FILE:?}\ninterval = 86400\n"),
+    };
+    format!(
+        "workers = {workers}\nengine = {engine:?}\nlisten = [\"{plain}\"]\n{tls}{limits}{state}"
+    )
 }
 
 fn nginx_config(plain: SocketAddr, tls: Option<SocketAddr>, body_bytes: usize) -> String {
@@ -372,6 +399,8 @@ pub struct RunningServer {
     children: Vec<Child>,
     plain: SocketAddr,
     tls: Result<SocketAddr, String>,
+    /// The state that it has read.
+    state: Option<PathBuf>,
 }
 
 impl RunningServer {
@@ -432,6 +461,11 @@ impl RunningServer {
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
+        if let Some(state) = &self.state {
+            // It would write its state at a stop.
+            self.children.iter_mut().for_each(|child| drop(child.kill()));
+            let _ = fs::remove_file(state);
+        }
         self.children.iter_mut().for_each(stop);
     }
 }

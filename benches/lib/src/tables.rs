@@ -47,7 +47,7 @@ pub fn of(results: &Results, name: &str) -> Option<String> {
         "tls-latency" => latency(results, Row::TlsLatency),
         "memory" => memory(results),
         "workers" => workers(results),
-        "udp" => udp(results),
+        "udp" => udp(results, &Row::UDP),
         _ => return None,
     })
 }
@@ -101,10 +101,10 @@ pub fn full_speed(results: &Results, row: Row) -> String {
     )
 }
 
-/// All rows by UDP. Ratios are of runs of the same round.
-fn udp(results: &Results) -> String {
+/// Rows by UDP. Ratios are of runs of the same round.
+pub fn udp(results: &Results, rows: &[Row]) -> String {
     let mut lines = Vec::new();
-    for row in Row::UDP {
+    for &row in rows {
         let all = results.row(row);
         let least = best_of(&all, |rounds| rounds.median(LoadedRun::cpu_us), f64::min);
         let floor = all.iter().find(|it| it.server == "floor");

@@ -11,6 +11,34 @@ pub const LOAD_ANNOUNCES: u64 = 60_000;
 /// The same by UDP, in the same torrents: a response names 43 peers on average.
 pub const UDP_ANNOUNCES: u64 = 500_000;
 
+/// The same by HTTP and by UDP with [`SwarmSize::Large`]: more than processors' caches hold.
+const LARGE_TORRENTS: u64 = 1_000_000;
+const LARGE_ANNOUNCES: u64 = 300_000;
+
+/// What a server holds while it is measured, and how many torrents the load announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwarmSize {
+    /// What the load announces.
+    Usual,
+    /// Ten million peers of a million torrents besides, of [`crate::large`].
+    Large,
+}
+
+impl SwarmSize {
+    pub fn torrents(self) -> u64 {
+        if self == SwarmSize::Usual { LOAD_TORRENTS } else { LARGE_TORRENTS }
+    }
+
+    /// Different announces of the load.
+    pub fn announces(self, by_udp: bool) -> u64 {
+        match self {
+            SwarmSize::Usual if by_udp => UDP_ANNOUNCES,
+            SwarmSize::Usual => LOAD_ANNOUNCES,
+            SwarmSize::Large => LARGE_ANNOUNCES,
+        }
+    }
+}
+
 /// The torrent of the checks, which the load does not announce.
 pub const CHECK_TORRENT: u64 = u64::MAX;
 
