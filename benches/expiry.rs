@@ -46,7 +46,7 @@ fn run(name: &str, torrents: u32) {
         println!("{name}: {:.1} bytes of memory each", memory as f64 / f64::from(PEERS));
     }
 
-    let mut worker = worker(&swarms, Waker::new().expect("an eventfd"));
+    let mut worker = worker(&swarms, Waker::new().expect("an eventfd"), Vec::new());
     let clock = Clock::start();
     let start = Instant::now();
     let mut turns: Vec<u64> = Vec::new();

@@ -11,9 +11,8 @@
 mod worker;
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::RandomState;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,6 +22,7 @@ use annulus::clock::Clock;
 use annulus::os::StateDirectory;
 use annulus::state::{StateLoader, StateReport, StateSaver, StateSaverParts, write_swarms};
 use annulus_bench::process::status;
+use annulus_bench::turns::{TurnTimer, TurnTimes};
 use annulus_bench::{init, scratch};
 use annulus_ring::{Waker, steady_memory};
 use annulus_swarm::{
@@ -260,95 +260,25 @@ impl<'a> WorkerLoad<'a> {
 
     /// Turns as long as `go_on`, which is asked now and then.
     fn turn_while(&mut self, mut go_on: impl FnMut() -> bool) -> TurnTimes {
-        let mut worker = worker(self.swarms, self.waker.clone());
-        let schedule = File::open("/proc/thread-self/schedstat").expect("proc(5)");
-        let mut times = TurnTimes { as_they_were: Turns::new(), with_a_core: Turns::new() };
+        let mut worker = worker(self.swarms, self.waker.clone(), Vec::new());
+        let mut timer = TurnTimer::new().expect("schedstat");
         for number in 0_u64.. {
             if number.is_multiple_of(64) && !go_on() {
                 break;
             }
             self.waker.wake();
             worker.wait().expect("the engine goes on");
-            let waited_before = waited(&schedule);
-            let turn = Instant::now();
-            worker.act(self.clock.now_s());
-            let now_s = self.clock.now_s();
-            for _ in 0..ANNOUNCES {
-                let request = self.mix.request(self.random.below(PEERS));
-                self.swarms.announce(&request, now_s, &mut self.random, &mut self.sample);
-            }
-            let took = turn.elapsed();
-            times.as_they_were.add(took);
-            times.with_a_core.add(took.saturating_sub(waited(&schedule) - waited_before));
+            timer.time(|| {
+                worker.act(self.clock.now_s());
+                let now_s = self.clock.now_s();
+                for _ in 0..ANNOUNCES {
+                    let request = self.mix.request(self.random.below(PEERS));
+                    self.swarms.announce(&request, now_s, &mut self.random, &mut self.sample);
+                }
+            });
         }
-        times
+        timer.times()
     }
-}
-
-/// How long turns took.
-struct Turns {
-    /// How many took so many microseconds; the last are those that took longer. In place, because
-    /// the writer's memory is measured meanwhile.
-    micros: Vec<u32>,
-    longest: Duration,
-}
-
-impl Turns {
-    fn new() -> Turns {
-        Turns { micros: vec![0; 100_000], longest: Duration::ZERO }
-    }
-
-    fn add(&mut self, took: Duration) {
-        let last = self.micros.len() - 1;
-        self.micros[last.min(took.as_micros() as usize)] += 1;
-        self.longest = self.longest.max(took);
-    }
-
-    fn count(&self) -> u32 {
-        self.micros.iter().sum()
-    }
-
-    fn print(&self, name: &str) {
-        let count = self.count();
-        let at = |share: f64| {
-            let mut left = (f64::from(count) * share) as u32;
-            self.micros.iter().position(|&turns| {
-                let is_here = left < turns;
-                left = left.saturating_sub(turns);
-                is_here
-            })
-        };
-        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| at(share).unwrap_or(0));
-        println!(
-            "  {name}: {count} turns, p50 {p50} us, p99 {p99} us, p99.9 {p999} us, longest {} us, \
-             {} over 1 ms",
-            self.longest.as_micros(),
-            self.micros[1000..].iter().sum::<u32>()
-        );
-    }
-}
-
-/// The same turns as they were, and without the time in which another thread had the core.
-struct TurnTimes {
-    as_they_were: Turns,
-    with_a_core: Turns,
-}
-
-impl TurnTimes {
-    fn print(&self, name: &str) {
-        self.as_they_were.print(&format!("{name}, as they were"));
-        self.with_a_core.print(&format!("{name}, without waits for a core"));
-    }
-}
-
-/// How long a thread could have run and another had its core, by its schedstat
-/// (Documentation/scheduler/sched-stats.rst).
-fn waited(schedule: &File) -> Duration {
-    let mut line = [0; 80];
-    let read = schedule.read_at(&mut line, 0).expect("proc(5)");
-    let numbers = String::from_utf8_lossy(&line[..read]);
-    let waited = numbers.split_whitespace().nth(1).and_then(|number| number.parse().ok());
-    Duration::from_nanos(waited.expect("the second number"))
 }
 
 /// What the threads of this name have run.

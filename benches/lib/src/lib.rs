@@ -24,6 +24,7 @@ pub mod swarms;
 pub mod tables;
 pub mod tls;
 pub mod torrents;
+pub mod turns;
 pub mod udp;
 
 use std::env;

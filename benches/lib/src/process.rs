@@ -42,9 +42,19 @@ fn pinned_with(options: &[&str], cpu: impl Display, program: impl AsRef<OsStr>) 
 
 /// Moves this thread, and those that it starts, to the CPU of the load.
 pub fn pin_self() -> io::Result<()> {
+    pin_thread(LOAD_CPU)
+}
+
+/// Moves this thread, and those that it starts, to a CPU.
+pub fn pin_thread(cpu: u32) -> io::Result<()> {
     let mut cpus = CpuSet::new();
-    cpus.set(LOAD_CPU as usize);
+    cpus.set(cpu as usize);
     Ok(sched_setaffinity(None, &cpus)?)
+}
+
+/// Has this thread run when no other wants its CPU, or nearly.
+pub fn lower_priority() {
+    let _ = rustix::process::nice(19);
 }
 
 /// Raises the limit of descriptors of this process and of all that it starts.
