@@ -9,15 +9,13 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Barrier};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annulus::access_list::AccessList;
 use annulus::cluster::{NodeHalves, NodeId, NodeParts, NodeTime, PeerRecord, WorkerOutbox, frame};
 use annulus::limits::OUTBOX_SLOT_BYTES;
 use annulus::response::{self, AnnounceResponse, Intervals, ResponseOptions};
-use annulus_bench::process::status;
 use annulus_bench::swarms::{NUMWANT, announce_request, unbounded};
 use annulus_parser::{Bounds, Parsed, Target, parse_announce, parse_head};
 use annulus_swarm::{
@@ -46,12 +44,6 @@ fn main() {
     }
     for peers in [10_000, 10_000_000] {
         replicate(peers);
-    }
-    println!("\nof 1,000 announces, by threads: waits for a lock, sleeps, preemptions");
-    for (name, torrents) in [("one torrent", 1), ("10,000 torrents", 10_000)] {
-        for threads in [1, 2, 4, 8, 16] {
-            contend(name, torrents, threads);
-        }
     }
 }
 
@@ -306,50 +298,6 @@ fn measure_each(name: &str, part: f64, mut work: impl FnMut()) {
         .collect();
     rounds.sort_by(f64::total_cmp);
     println!("{name:<44} {:>9.1} {:>9.1}", rounds[0], rounds[ROUNDS / 2]);
-}
-
-/// Threads that announce to the same swarms of 50,000 peers at the same time, more threads than
-/// cores: what can be counted, not times. A sleep is a wait that lasted: a voluntary context
-/// switch.
-fn contend(name: &str, torrents: u32, threads: u32) {
-    const PEERS: u32 = 50_000;
-    const ANNOUNCES: u32 = 4_000_000;
-    let swarms = unbounded(2700);
-    let (mut random, mut sample) = (Random::seeded(1), Sample::with_capacity(NUMWANT));
-    for client in 0..PEERS {
-        let announce = announce_request(client % torrents, client, 0);
-        swarms.announce(&announce, 0, &mut random, &mut sample);
-    }
-    let barrier = Barrier::new(threads as usize);
-    let work = |number: u32| {
-        let mut random = Random::seeded(number.into());
-        let mut sample = Sample::with_capacity(NUMWANT);
-        let switches = || {
-            ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]
-                .map(|name| status("thread-self", name).expect("proc(5)"))
-        };
-        barrier.wait();
-        let before = switches();
-        for _ in 0..ANNOUNCES / threads {
-            let client = random.below(PEERS);
-            let again = announce_request(client % torrents, client, NUMWANT);
-            let counts = swarms.announce(&again, 1, &mut random, &mut sample);
-            assert!(counts.complete + counts.incomplete >= PEERS / torrents);
-        }
-        let after = switches();
-        [after[0] - before[0], after[1] - before[1]]
-    };
-    let counts = thread::scope(|scope| {
-        let work = &work;
-        let all: Vec<_> = (0..threads).map(|number| scope.spawn(move || work(number))).collect();
-        all.into_iter().fold([0, 0], |[sleeps, preempted], one| {
-            let own = one.join().expect("no thread panics");
-            [sleeps + own[0], preempted + own[1]]
-        })
-    });
-    let each = [swarms.lock_waits(), counts[0], counts[1]]
-        .map(|count| count as f64 * 1000.0 / f64::from(ANNOUNCES));
-    println!("{name:<44} {threads:>2} {:>8.2} {:>8.2} {:>8.2}", each[0], each[1], each[2]);
 }
 
 /// A number below `n`, small ones far more often.

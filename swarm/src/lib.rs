@@ -31,6 +31,7 @@ mod entry;
 mod eviction;
 mod indexed_peers;
 mod inline_peers;
+mod lock;
 mod peer_index;
 mod peer_store;
 mod peers;
@@ -56,6 +57,7 @@ use std::net::IpAddr;
 
 pub use batch::{AnnounceBatch, BATCH_MAX};
 pub use entry::{Entries, EntryError, EntryPeer, TorrentEntry};
+pub use lock::LockObserver;
 pub use random::Random;
 pub use ranking::{RankBy, Ranking};
 pub use restore::{Ages, Restored};

@@ -1,8 +1,7 @@
 //! Storing an announced peer: in its torrent or a new one, if there is room.
 
-use std::sync::MutexGuard;
-
 use super::address_policy::AddressRank;
+use super::lock::ShardGuard;
 use super::shard::{Shard, Torrent};
 use super::table::{Swarms, shard_of};
 use super::time::ticks_since;
@@ -158,7 +157,7 @@ impl Swarms {
         hash: u64,
         info_hash: &InfoHash,
         random: &mut Random,
-    ) -> Result<(MutexGuard<'_, Shard>, Option<usize>), CapacityError> {
+    ) -> Result<(ShardGuard<'_>, Option<usize>), CapacityError> {
         if !self.evict_unconfirmed(random) {
             return Err(CapacityError::Torrents);
         }

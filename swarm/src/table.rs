@@ -2,12 +2,13 @@
 
 use std::hash::RandomState;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::address_policy::AddressPolicy;
 use super::eviction::UnconfirmedCounts;
-use super::shard::{Removed, Shard, TORRENTS_PER_SHARD_MAX};
+use super::lock::{LockObserver, ShardGuard, ShardLock};
+use super::shard::{Removed, TORRENTS_PER_SHARD_MAX};
 use super::time::Ticks;
 use super::{InfoHash, SwarmConfig, SwarmStats, TorrentCounts, Totals, keyed_hash};
 use crate::TORRENTS_MAX;
@@ -20,13 +21,6 @@ const SHARD_BITS: u32 = 11;
 pub(super) const SHARDS: usize = 1 << SHARD_BITS;
 
 const _: () = assert!(TORRENTS_MAX <= SHARDS * TORRENTS_PER_SHARD_MAX / 8 * 7);
-
-/// A shard on cache lines of its own; two, because processors fetch them in pairs.
-#[repr(align(128))]
-#[derive(Debug)]
-struct CacheAligned(Mutex<Shard>);
-
-const _: () = assert!(size_of::<CacheAligned>() == 128);
 
 /// A counter on cache lines of its own.
 #[repr(align(128))]
@@ -45,10 +39,6 @@ impl AlignedCounter {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn subtract(&self, count: u64) {
         if count > 0 {
             self.0.fetch_sub(count, Ordering::Relaxed);
@@ -64,10 +54,10 @@ impl AlignedCounter {
 /// time, for a bounded amount of work.
 #[derive(Debug)]
 pub struct Swarms {
-    shards: Box<[CacheAligned]>,
+    shards: Box<[ShardLock]>,
     pub(super) torrents: AlignedCounter,
     pub(super) peers: AlignedCounter,
-    lock_waits: AlignedCounter,
+    observer: Option<Box<dyn LockObserver>>,
     pub(super) unconfirmed: UnconfirmedCounts,
     pub(super) config: SwarmConfig,
     pub(super) ticks: Ticks,
@@ -82,10 +72,10 @@ impl Swarms {
         // Row numbers have 32 bits, and the two highest values are reserved.
         let peers_per_torrent_max = config.peers_per_torrent_max.min(u32::MAX - 2);
         Swarms {
-            shards: (0..SHARDS).map(|_| CacheAligned(Mutex::new(Shard::new()))).collect(),
+            shards: (0..SHARDS).map(|_| ShardLock::new()).collect(),
             torrents: AlignedCounter::new(),
             peers: AlignedCounter::new(),
-            lock_waits: AlignedCounter::new(),
+            observer: None,
             unconfirmed: UnconfirmedCounts::new(SHARDS),
             config: SwarmConfig { peers_per_torrent_max, ..config },
             ticks: Ticks::new(config.peer_timeout_s),
@@ -102,6 +92,11 @@ impl Swarms {
         Swarms { addresses: Arc::new(addresses.with_exemption(Box::new(exempt))), ..self }
     }
 
+    /// Has `observer` watch the locks.
+    pub fn with_lock_observer(self, observer: Box<dyn LockObserver>) -> Swarms {
+        Swarms { observer: Some(observer), ..self }
+    }
+
     /// The counts of a torrent.
     pub fn scrape(&self, info_hash: &InfoHash) -> TorrentCounts {
         let hash = keyed_hash(&self.secret, info_hash);
@@ -115,11 +110,6 @@ impl Swarms {
         Totals { torrents: self.torrents.count(), peers: self.peers.count() }
     }
 
-    /// How often since the start a thread had to wait for a shard's lock.
-    pub fn lock_waits(&self) -> u64 {
-        self.lock_waits.count()
-    }
-
     /// The sum over all shards. It takes about a tenth of a millisecond, and each lock only for as
     /// long as it takes to copy six numbers.
     pub fn stats(&self) -> SwarmStats {
@@ -128,27 +118,14 @@ impl Swarms {
         sum
     }
 
-    /// Locks a shard. If a thread panicked while it held the lock, the shard is still memory safe
-    /// and at most one torrent is wrong: serving the others is better than failing.
-    pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[shard].0;
-        match shard.try_lock() {
-            Ok(shard) => shard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.lock_waits.add();
-                shard.lock().unwrap_or_else(PoisonError::into_inner)
-            }
-        }
+    /// [`ShardLock::lock`].
+    pub(super) fn lock(&self, shard: usize) -> ShardGuard<'_> {
+        self.shards[shard].lock(self.observer.as_deref())
     }
 
-    /// Locks a shard unless another thread has locked it.
-    pub(super) fn try_lock(&self, shard: usize) -> Option<MutexGuard<'_, Shard>> {
-        match self.shards[shard].0.try_lock() {
-            Ok(shard) => Some(shard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+    /// [`ShardLock::try_lock`].
+    pub(super) fn try_lock(&self, shard: usize) -> Option<ShardGuard<'_>> {
+        self.shards[shard].try_lock(self.observer.as_deref())
     }
 
     /// Subtracts what a sweep has removed from the totals.
@@ -166,7 +143,6 @@ pub(super) fn shard_of(hash: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::thread;
 
     use super::*;
     use crate::{AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, Sweep, SweepStatus};
@@ -280,22 +256,5 @@ mod tests {
         assert!(same < 20, "{same} of 1000 in the same of {SHARDS} shards under another secret");
         let used: BTreeSet<usize> = places(&a).into_iter().collect();
         assert!(used.len() > 700, "{} of {SHARDS} shards used by 1000", used.len());
-    }
-
-    #[test]
-    fn waits_for_a_lock_are_counted() {
-        let swarms = Swarms::new(CONFIG, RandomState::new());
-        let shard = shard_of(keyed_hash(&swarms.secret, &info_hash(1)));
-        let held = swarms.lock(shard);
-        thread::scope(|scope| {
-            let waiting = scope.spawn(|| swarms.scrape(&info_hash(1)));
-            while swarms.lock_waits() == 0 {
-                thread::yield_now();
-            }
-            drop(held);
-            waiting.join().expect("it is let in");
-        });
-        swarms.scrape(&info_hash(1));
-        assert_eq!(swarms.lock_waits(), 1);
     }
 }
