@@ -42,7 +42,7 @@ fn main() {
     for announces in [1, 32] {
         record(announces);
     }
-    for peers in [10_000, 10_000_000] {
+    for peers in [10_000, 1_000_000, 10_000_000] {
         replicate(peers);
     }
 }
@@ -189,10 +189,21 @@ fn announce(peers: u32) {
     });
     assert_eq!(swarms.totals().peers, u64::from(peers));
     let mut order = Random::seeded(4);
-    measure(&format!("scrape, {peers} peers"), 100_000, |_| {
-        let torrent = known[order.below(peers) as usize];
-        let counts = swarms.scrape(&announce_request(torrent, 0, 0).info_hash);
+    let asked: Vec<InfoHash> = (0..100_000)
+        .map(|_| known[order.below(peers) as usize])
+        .map(|torrent| announce_request(torrent, 0, 0).info_hash)
+        .collect();
+    let scrape = |info_hash: &InfoHash| {
+        let counts = swarms.scrape(info_hash);
         assert!(counts.complete + counts.incomplete > 0);
+    };
+    measure(&format!("scrape a torrent, {peers} peers"), asked.len(), |call| scrape(&asked[call]));
+    measure("the same, of a scrape of 64", asked.len(), |call| {
+        if call.is_multiple_of(BATCH_MAX) {
+            asked[call..].iter().take(BATCH_MAX).for_each(|hash| batch.push_scrape(*hash));
+            swarms.prefetch(&mut batch);
+        }
+        scrape(&asked[call]);
     });
 }
 

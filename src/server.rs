@@ -286,10 +286,7 @@ impl Server {
         }
         self.torrents.sort_unstable_by_key(|&(info_hash, _)| info_hash);
         self.torrents.dedup_by_key(|&mut (info_hash, _)| info_hash);
-        for at in 0..self.torrents.len() {
-            let (info_hash, _) = self.torrents[at];
-            self.torrents[at].1 = self.count_torrent(&info_hash);
-        }
+        self.count_torrents();
         respond(response::scrape(out, options, &self.torrents), options)
     }
 

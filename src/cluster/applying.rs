@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use annulus_swarm::{
-    Ages, Applied, CompactAddr, Entries, PeerEvent, PeerUpdate, Random, TorrentEntry, UpdateOrder,
+    Ages, AnnounceBatch, Applied, BATCH_MAX, CompactAddr, Entries, PeerEvent, PeerUpdate, Random,
+    TorrentEntry, UpdateOrder,
 };
 
 use super::frame::{StreamedState, StreamedStops};
@@ -12,6 +13,7 @@ use super::record::{PeerRecord, PeerRecords};
 use super::stops::{Moment, Stop, StopMemory, Stops};
 use super::{CHUNK_RECORDS, NodeId, NodeTime, ServesTorrent, SharedNode, seconds};
 use crate::addresses::is_unreachable;
+use crate::limits::PREFETCH_RECORDS_PEERS_MIN;
 use crate::metrics::labels::RecordOutcome;
 
 /// Applies records, states and stops.
@@ -20,6 +22,8 @@ pub(super) struct Applier {
     random: Random,
     /// Those at hand: a lock is taken for some tens of them.
     records: Vec<PeerRecord>,
+    /// Of those, the ones that are applied next.
+    coming: AnnounceBatch,
     stops: Vec<Stop>,
 }
 
@@ -47,7 +51,7 @@ impl FrameArrival {
 impl Applier {
     pub(super) fn new(shared: Arc<SharedNode>, random: Random) -> Applier {
         let (records, stops) = (Vec::with_capacity(CHUNK_RECORDS), Vec::new());
-        Applier { shared, random, records, stops }
+        Applier { shared, random, records, coming: AnnounceBatch::new(), stops }
     }
 
     /// Applies well-formed records.
@@ -58,10 +62,12 @@ impl Applier {
         arrival: FrameArrival,
         serves: &mut ServesTorrent<'_>,
     ) {
-        let outcomes = &self.shared.status.subscriber.records;
+        let shared = Arc::clone(&self.shared);
+        let outcomes = &shared.status.subscriber.records;
         let (moment, now_s) = (arrival.moment(), arrival.now.seconds());
         // Rounded down: a stop must not seem to be earlier than an announce before it.
         let age_s = seconds(arrival.delay_ms);
+        let looks_ahead = shared.swarms.totals().peers >= PREFETCH_RECORDS_PEERS_MIN;
         let mut records = PeerRecords::new(bytes);
         loop {
             let mut taken = 0;
@@ -76,7 +82,7 @@ impl Applier {
             if taken == 0 {
                 break;
             }
-            let mut stops = self.shared.stops();
+            let mut stops = shared.stops();
             self.records.retain(|&PeerRecord { info_hash, peer, event, .. }| {
                 let stopped = event == PeerEvent::Stopped;
                 let stop = Stop { info_hash, peer, stopped, moment };
@@ -91,14 +97,28 @@ impl Applier {
                 counts
             });
             drop(stops);
-            for &PeerRecord { info_hash, peer, seeder, event } in &self.records {
+            self.apply_records(order, (age_s, now_s), looks_ahead);
+        }
+    }
+
+    /// Applies the records at hand, which are so many seconds old.
+    fn apply_records(&mut self, order: UpdateOrder, (age_s, now_s): (u32, u32), looks_ahead: bool) {
+        let swarms = &self.shared.swarms;
+        let outcomes = &self.shared.status.subscriber.records;
+        for batch in self.records.chunks(BATCH_MAX) {
+            if looks_ahead {
+                for record in batch {
+                    self.coming.push(record.info_hash, Some(record.peer));
+                }
+                swarms.prefetch(&mut self.coming);
+            }
+            for &PeerRecord { info_hash, peer, seeder, event } in batch {
                 // A stop that came late counts like one in order: had the peer come back within the
                 // tick, what is asked for because of the gap would say so.
                 let stopped = event == PeerEvent::Stopped;
                 let order = if stopped { UpdateOrder::InOrder } else { order };
                 let update = PeerUpdate { info_hash, peer, seeder, event, age_s, order };
-                let applied = self.shared.swarms.apply(&update, now_s, &mut self.random);
-                outcomes.add(outcome_of(applied));
+                outcomes.add(outcome_of(swarms.apply(&update, now_s, &mut self.random)));
             }
         }
     }

@@ -14,6 +14,7 @@ use annulus_parser::{
     DATAGRAM_HASHES_MAX, DatagramAction, DatagramAnnounce, DatagramHashes, DatagramHeader,
     DatagramMistake, DatagramQuery, DatagramRequest, Error, parse_datagram,
 };
+use annulus_swarm::TorrentCounts;
 
 use super::Server;
 use super::serve::{AnnounceParts, PeerAddresses};
@@ -143,7 +144,10 @@ impl Server {
         if hashes.len() > self.protocol.max_scrape_torrents {
             return Err(RefusalReason::ScrapeTooLarge.into());
         }
-        let counts = hashes.iter().map(|info_hash| self.count_torrent(info_hash));
+        self.torrents.clear();
+        self.torrents.extend(hashes.iter().map(|&hash| (hash, TorrentCounts::default())));
+        self.count_torrents();
+        let counts = self.torrents.iter().map(|&(_, counts)| counts);
         Ok(datagram::scrape(out, transaction_id, counts))
     }
 

@@ -8,11 +8,12 @@ use super::Server;
 use crate::access_list::serves;
 use crate::addresses::is_unreachable;
 use crate::cluster::PeerRecord;
-use crate::limits::INTERVAL_SPREAD_PERCENT;
+use crate::limits::{INTERVAL_SPREAD_PERCENT, PREFETCH_SCRAPES_PEERS_MIN};
 use crate::metrics::labels::{RefusalReason, Unstored};
 use crate::response::Intervals;
 use annulus_swarm::{
-    AnnounceRequest, CapacityError, CompactAddr, InfoHash, PeerEvent, Replaced, TorrentCounts,
+    AnnounceRequest, BATCH_MAX, CapacityError, CompactAddr, InfoHash, PeerEvent, Replaced,
+    TorrentCounts,
 };
 
 /// An announce as every protocol has it.
@@ -103,9 +104,26 @@ impl Server {
         counts
     }
 
+    /// Counts the torrents of the scrape at hand.
+    pub(super) fn count_torrents(&mut self) {
+        let looks_ahead = self.torrents.len() > 1 && self.has_peers(PREFETCH_SCRAPES_PEERS_MIN);
+        for from in (0..self.torrents.len()).step_by(BATCH_MAX) {
+            let batch = from..self.torrents.len().min(from + BATCH_MAX);
+            if looks_ahead {
+                for (info_hash, _) in &self.torrents[batch.clone()] {
+                    self.expected.push_scrape(*info_hash);
+                }
+                self.prefetch();
+            }
+            for at in batch {
+                self.torrents[at].1 = self.count_torrent(&self.torrents[at].0);
+            }
+        }
+    }
+
     /// The counts of a torrent for a scrape: zeros if it is unknown or not served. libtorrent takes
     /// a missing one for an error.
-    pub(super) fn count_torrent(&self, info_hash: &InfoHash) -> TorrentCounts {
+    fn count_torrent(&self, info_hash: &InfoHash) -> TorrentCounts {
         match self.serves(info_hash) {
             true => self.swarms.scrape(info_hash),
             false => TorrentCounts::default(),

@@ -1,5 +1,5 @@
-//! Announces that are known before their turn: the memory that they will need is fetched for all of
-//! them at once.
+//! Announces and scrapes that are known before their turn: the memory that they will need is fetched
+//! for all of them at once.
 //!
 //! An announce into large tables waits for memory five times or more, each time for an address that
 //! it has just read. Here the chains of a batch are walked side by side: each step is taken for all
@@ -10,10 +10,10 @@ use super::shard::Shard;
 use super::table::{SHARDS, Swarms, shard_of};
 use super::{CompactAddr, InfoHash, keyed_hash};
 
-/// The most announces of a batch: what they need fits into a core's own cache.
+/// The most requests of a batch: what they need fits into a core's own cache.
 pub const BATCH_MAX: usize = 32;
 
-/// Announces to come, at most [`BATCH_MAX`].
+/// Announces and torrents of scrapes to come, at most [`BATCH_MAX`].
 #[derive(Debug)]
 pub struct AnnounceBatch {
     items: Vec<Item>,
@@ -23,6 +23,8 @@ pub struct AnnounceBatch {
 struct Item {
     info_hash: InfoHash,
     peer: Option<CompactAddr>,
+    /// A scrape, which needs no peers.
+    counts_only: bool,
     /// Of the info hash.
     hash: u64,
     /// Of the peer.
@@ -51,7 +53,11 @@ const STEPS: [Step; 7] = [
         shard.prefetch_torrent(item.row);
         true
     },
-    |shard, item| shard.peers(item.row).is_some_and(Peers::prefetch),
+    |shard, item| match shard.peers(item.row) {
+        Some(peers) if item.counts_only => peers.prefetch_counts(),
+        Some(peers) => peers.prefetch(),
+        None => false,
+    },
     |shard, item| shard.peers(item.row).is_some_and(Peers::prefetch_families),
     |shard, item| {
         let (Some(peers), Some(peer)) = (shard.peers(item.row), &item.peer) else { return false };
@@ -73,9 +79,18 @@ impl AnnounceBatch {
 
     /// Adds an announce, unless the batch is full. Without its peer, less is fetched.
     pub fn push(&mut self, info_hash: InfoHash, peer: Option<CompactAddr>) {
+        self.push_item(info_hash, peer, false);
+    }
+
+    /// Adds a torrent of a scrape, unless the batch is full.
+    pub fn push_scrape(&mut self, info_hash: InfoHash) {
+        self.push_item(info_hash, None, true);
+    }
+
+    fn push_item(&mut self, info_hash: InfoHash, peer: Option<CompactAddr>, counts_only: bool) {
         if self.items.len() < BATCH_MAX {
-            let item = Item { info_hash, peer, hash: 0, peer_hash: 0, row: 0, done: false };
-            self.items.push(item);
+            let (hash, peer_hash, row, done) = (0, 0, 0, false);
+            self.items.push(Item { info_hash, peer, counts_only, hash, peer_hash, row, done });
         }
     }
 }
@@ -87,7 +102,7 @@ impl Default for AnnounceBatch {
 }
 
 impl Swarms {
-    /// Has the memory fetched that the announces of a batch will need, and empties the batch. This
+    /// Has the memory fetched that the requests of a batch will need, and empties the batch. This
     /// is a hint, which changes no answer: it passes over torrents whose shard another thread has
     /// locked. In tables that the processor's caches hold, it costs more than it saves.
     pub fn prefetch(&self, batch: &mut AnnounceBatch) {

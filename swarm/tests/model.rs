@@ -247,6 +247,7 @@ impl Scenario {
                         batch.push(info_hash(torrent), Some(endpoint(v6, number)));
                     }
                     batch.push(info_hash(torrent.wrapping_add(1)), None);
+                    batch.push_scrape(info_hash(torrent));
                     world.swarms.prefetch(&mut batch);
                     for number in first..first + count {
                         let a = AnnounceRequest {

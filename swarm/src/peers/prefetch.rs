@@ -16,6 +16,12 @@ impl Peers {
         matches!(self, Peers::DualStack(_))
     }
 
+    /// The same for a scrape: what the torrent itself has suffices, unless its peers have an index
+    /// or are of both families.
+    pub(crate) fn prefetch_counts(&self) -> bool {
+        matches!(self, Peers::DualStack(_)) && self.prefetch()
+    }
+
     /// The next step: has the memory of each family fetched; returns whether one has an index.
     pub(crate) fn prefetch_families(&self) -> bool {
         match self {
