@@ -99,6 +99,8 @@ pub struct Server {
     torrents: Vec<(InfoHash, TorrentCounts)>,
     /// Full scrapes that are being sent.
     full_scrapes: usize,
+    /// Peers in the swarms when the present second began.
+    peers: u64,
     now_s: u32,
     connection_ids: ConnectionIds,
     /// The window of `now_s`.
@@ -346,6 +348,7 @@ impl Server {
         let ServerParts { swarms, protocol, seed, forwarded, .. } = parts;
         let torrents_max = CHUNK_TORRENTS.max(protocol.max_scrape_torrents);
         Server {
+            peers: swarms.totals().peers,
             swarms,
             forwarded,
             external_addresses: ExternalAddresses::new(&protocol),
@@ -374,6 +377,9 @@ impl Server {
 
     /// Sets the time, in seconds since the start of the process.
     pub fn set_now(&mut self, now_s: u32) {
+        if now_s != self.now_s {
+            self.peers = self.swarms.totals().peers;
+        }
         self.now_s = now_s;
         self.id_window = IdWindow::at(now_s);
     }

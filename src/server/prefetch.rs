@@ -15,9 +15,9 @@ const PATH_BYTES_MAX: usize = 96;
 const QUERY_BYTES_MAX: usize = 192;
 
 impl Server {
-    /// Whether the swarms have so many peers.
+    /// Whether the swarms had so many peers when this second began.
     pub fn has_peers(&self, peers: u64) -> bool {
-        self.swarms.totals().peers >= peers
+        self.peers >= peers
     }
 
     /// Notes the announce in a datagram from `from`, if it has one.

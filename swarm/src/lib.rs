@@ -26,6 +26,7 @@
 mod address_policy;
 mod announce;
 mod batch;
+mod capacity;
 mod chunked_vec;
 mod entry;
 mod eviction;

@@ -88,7 +88,7 @@ pub(super) enum NotStored {
 impl Swarms {
     /// Counts a new torrent of a shard, if there is room.
     pub(super) fn reserve_row(&self, shard: &Shard) -> bool {
-        !shard.is_full() && self.torrents.add_below(self.config.torrents_max)
+        !shard.is_full() && self.torrents.add()
     }
 
     /// Counts a new torrent of a shard and its first peer, if there is room for both.
@@ -99,7 +99,7 @@ impl Swarms {
         if !self.reserve_row(shard) {
             return Err(CapacityError::Torrents);
         }
-        if !self.peers.add_below(self.config.peers_max) {
+        if !self.peers.add() {
             self.torrents.subtract(1);
             return Err(CapacityError::Peers);
         }
@@ -230,7 +230,7 @@ impl Swarms {
                 if peers.len() >= self.config.peers_per_torrent_max as usize {
                     return Err(NotStored::Full(CapacityError::PeersPerTorrent));
                 }
-                if !self.peers.add_below(self.config.peers_max) {
+                if !self.peers.add() {
                     return Err(NotStored::Full(CapacityError::Peers));
                 }
                 peers.add(peer, seeder, stamp, &self.addresses)

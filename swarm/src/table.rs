@@ -3,9 +3,9 @@
 use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::address_policy::AddressPolicy;
+use super::capacity::BoundedCount;
 use super::eviction::UnconfirmedCounts;
 use super::lock::{LockObserver, ShardGuard, ShardLock};
 use super::shard::{Removed, TORRENTS_PER_SHARD_MAX};
@@ -22,41 +22,13 @@ pub(super) const SHARDS: usize = 1 << SHARD_BITS;
 
 const _: () = assert!(TORRENTS_MAX <= SHARDS * TORRENTS_PER_SHARD_MAX / 8 * 7);
 
-/// A counter on cache lines of its own.
-#[repr(align(128))]
-#[derive(Debug)]
-pub(super) struct AlignedCounter(AtomicU64);
-
-impl AlignedCounter {
-    const fn new() -> AlignedCounter {
-        AlignedCounter(AtomicU64::new(0))
-    }
-
-    /// Adds one unless the count is `max` already; returns whether it did.
-    pub(super) fn add_below(&self, max: u64) -> bool {
-        let more = |count| (count < max).then_some(count + 1);
-        // Relaxed: the counters order nothing, what they count is behind a lock.
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    pub(super) fn subtract(&self, count: u64) {
-        if count > 0 {
-            self.0.fetch_sub(count, Ordering::Relaxed);
-        }
-    }
-
-    fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// The swarms of all torrents, shared by all workers. Every method holds at most one lock at a
 /// time, for a bounded amount of work.
 #[derive(Debug)]
 pub struct Swarms {
     shards: Box<[ShardLock]>,
-    pub(super) torrents: AlignedCounter,
-    pub(super) peers: AlignedCounter,
+    pub(super) torrents: BoundedCount,
+    pub(super) peers: BoundedCount,
     observer: Option<Box<dyn LockObserver>>,
     pub(super) unconfirmed: UnconfirmedCounts,
     pub(super) config: SwarmConfig,
@@ -73,8 +45,8 @@ impl Swarms {
         let peers_per_torrent_max = config.peers_per_torrent_max.min(u32::MAX - 2);
         Swarms {
             shards: (0..SHARDS).map(|_| ShardLock::new()).collect(),
-            torrents: AlignedCounter::new(),
-            peers: AlignedCounter::new(),
+            torrents: BoundedCount::new(config.torrents_max),
+            peers: BoundedCount::new(config.peers_max),
             observer: None,
             unconfirmed: UnconfirmedCounts::new(SHARDS),
             config: SwarmConfig { peers_per_torrent_max, ..config },
@@ -105,7 +77,8 @@ impl Swarms {
         row.map_or_else(TorrentCounts::default, |row| shard.torrent(row).counts())
     }
 
-    /// The number of torrents and peers at this moment.
+    /// The number of torrents and peers at this moment. It reads some hundred cache lines that other
+    /// threads write.
     pub fn totals(&self) -> Totals {
         Totals { torrents: self.torrents.count(), peers: self.peers.count() }
     }
