@@ -20,7 +20,7 @@ fn units() -> TempDir {
     let scratch = TempDir::new("units");
     for name in UNITS {
         let unit = fs::read_to_string(dist(name)).unwrap();
-        let unit = unit.replace("/usr/local/bin/annulus", env!("CARGO_BIN_EXE_annulus"));
+        let unit = unit.replace("/usr/bin/annulus", env!("CARGO_BIN_EXE_annulus"));
         fs::write(scratch.path().join(name), unit).unwrap();
     }
     scratch
@@ -100,6 +100,8 @@ fn profile() -> String {
     assert!(allowed.contains("io_uring_setup") && !allowed.contains("chown"), "{allowed:?}");
     // For datagrams, which epoll receives and sends so.
     assert!(allowed.contains("recvmmsg") && allowed.contains("sendmmsg"), "{allowed:?}");
+    // For the last write of the swarms, at a stop.
+    assert!(allowed.contains("pipe2"), "{allowed:?}");
     let names: Vec<String> = allowed.iter().map(|call| format!("\"{call}\"")).collect();
     format!(
         "{{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 1, \"syscalls\": \
