@@ -6,34 +6,17 @@
 //! The guest is emulated in software, so no virtualisation is needed. It holds the static program,
 //! a static busybox, and a static bash, which can send UDP.
 
-mod cpio;
-
-use std::env;
 use std::fs;
-use std::io::Read;
 use std::net::Ipv6Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::support::process::KillOnDrop;
-use crate::support::requirements::{TempDir, can_run, missing_programs, print_uncaptured};
-use cpio::Archive;
+use crate::support::cpio::Archive;
+use crate::support::guest::{Guest, console_lines, missing_for_guest};
+use crate::support::requirements::{TempDir, can_run, print_uncaptured};
 
-/// The limit of a boot, from power-on to power-off. Alone, it takes a few seconds.
-const BOOT_MAX: Duration = Duration::from_secs(180);
-
-/// The guest's memory in megabytes; the program is there twice while the archive is unpacked.
-const GUEST_MEMORY_MB: usize = 512;
-
-const QEMU: &str = "qemu-system-x86_64";
 const BUSYBOX: &str = "/bin/busybox";
 const BASH: &str = "/bin/bash-static";
-
-/// One boot at a time: a boot uses a whole processor.
-static ONE_BOOT: Mutex<()> = Mutex::new(());
 
 #[test]
 fn linux_5_10_serves_by_epoll() {
@@ -80,19 +63,11 @@ struct GuestReport {
 impl GuestReport {
     /// Boots `kernel`; `None` if the test is to be skipped.
     fn of(kernel: &str) -> Option<GuestReport> {
-        let mut missing = missing_programs(&[QEMU]);
-        let kernel_file = kernels_directory().map(|directory| directory.join(kernel));
-        let kernel_file = kernel_file.filter(|file| file.is_file());
-        if kernel_file.is_none() {
-            missing.push(format!("the kernel {kernel} in kernels/ of cargo's target directory"));
-        }
+        let mut missing = missing_for_guest(&[kernel]);
         for (program, package) in [(BUSYBOX, "busybox-static"), (BASH, "bash-static")] {
             if !Path::new(program).is_file() {
                 missing.push(format!("{program} (package {package})"));
             }
-        }
-        if !cfg!(target_arch = "x86_64") {
-            missing.push(String::from("a program that the guest, an x86-64 machine, can run"));
         }
         if !can_run(&format!("the boot of {kernel}"), &missing) {
             return None;
@@ -100,15 +75,20 @@ impl GuestReport {
         let scratch = TempDir::new(kernel);
         let archive = scratch.path().join("initramfs");
         fs::write(&archive, initramfs()).expect("the guest's files");
-        let _turn = ONE_BOOT.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(GuestReport { console: boot(&kernel_file.expect("checked above"), &archive) })
+        // The program is there twice while the archive is unpacked.
+        let guest = Guest {
+            kernel,
+            processors: 1,
+            memory_mb: 512,
+            arguments: "",
+            limit: Duration::from_secs(180),
+        };
+        Some(GuestReport { console: guest.boot(&archive) })
     }
 
     /// The rest of the lines with `@tag `.
     fn lines(&self, tag: &str) -> Vec<&str> {
-        let tag = format!("@{tag} ");
-        let tagged = self.console.lines().filter_map(|line| line.split_once(&tag));
-        tagged.map(|(_, rest)| rest.trim()).collect()
+        console_lines(&self.console, tag)
     }
 
     fn check_kernel(&self, release: &str) {
@@ -194,16 +174,6 @@ impl GuestReport {
     }
 }
 
-/// `$ANNULUS_KERNELS`, or `kernels/` in cargo's target directory, which has one more level if a
-/// target is named: tests/packages puts them there.
-fn kernels_directory() -> Option<PathBuf> {
-    if let Some(directory) = env::var_os("ANNULUS_KERNELS") {
-        return Some(PathBuf::from(directory));
-    }
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors();
-    target.map(|above| above.join("kernels")).find(|directory| directory.is_dir())
-}
-
 fn initramfs() -> Vec<u8> {
     let mut archive = Archive::new();
     for directory in ["bin", "dev", "proc", "sys"] {
@@ -215,43 +185,6 @@ fn initramfs() -> Vec<u8> {
     let annulus = fs::read(env!("CARGO_BIN_EXE_annulus")).expect("the tracker's program");
     archive.executable("bin/annulus", &annulus);
     archive.finish()
-}
-
-/// Boots; returns the output of the guest until its end or the time limit.
-fn boot(kernel: &Path, initramfs: &Path) -> String {
-    let mut guest = KillOnDrop(
-        Command::new(QEMU)
-            .args(["-accel", "tcg", "-cpu", "max", "-nographic", "-no-reboot", "-nic", "none"])
-            .args(["-m", &format!("{GUEST_MEMORY_MB}M")])
-            .arg("-kernel")
-            .arg(kernel)
-            .arg("-initrd")
-            .arg(initramfs)
-            // panic=-1: a guest that panics reboots at once, which ends qemu.
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("qemu starts"),
-    );
-    let mut output = guest.0.stdout.take().expect("stdout is piped");
-    let reader = thread::spawn(move || {
-        let mut console = Vec::new();
-        let _ = output.read_to_end(&mut console);
-        String::from_utf8_lossy(&console).into_owned()
-    });
-    let deadline = Instant::now() + BOOT_MAX;
-    let ended = loop {
-        match guest.0.try_wait().expect("qemu's status") {
-            Some(status) => break format!("[qemu ended with {status}]"),
-            None if Instant::now() > deadline => break format!("[stopped after {BOOT_MAX:?}]"),
-            None => thread::sleep(Duration::from_millis(50)),
-        }
-    };
-    drop(guest);
-    let console = reader.join().expect("the console's reader");
-    format!("{console}\n{ended}")
 }
 
 /// The bytes of hexadecimal `text`; empty if it is invalid.

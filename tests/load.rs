@@ -23,7 +23,7 @@ use crate::support::tracker::{ANNULUS, Engine, Tracker, wait_for};
 /// The program `annulus-load`, beside the tracker's. It belongs to another package: cargo builds it
 /// with the tests of the workspace, and where it is missing or older than its sources, these tests
 /// have it built.
-fn load_program() -> &'static Path {
+pub(crate) fn load_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let program = PathBuf::from(format!("{ANNULUS}-load"));

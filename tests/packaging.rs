@@ -1,6 +1,7 @@
 //! The files of `dist/`, each read by the tool that it is for.
 
 mod container;
+mod debian;
 mod manuals;
 mod units;
 

@@ -6,6 +6,8 @@ pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod bencode;
 pub(crate) mod client;
+pub(crate) mod cpio;
+pub(crate) mod guest;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod proxied_tracker;
