@@ -14,25 +14,27 @@ use std::time::{Duration, Instant};
 use annulus::clock::Clock;
 use annulus_bench::process::status;
 use annulus_bench::swarms::{announce_request, unbounded};
-use annulus_ring::{Waker, steady_memory};
+use annulus_ring::{Waker, start_memory_thread};
 use annulus_swarm::{Random, Sample};
 use worker::worker;
 
 const PEERS: u32 = 10_000_000;
 const PEER_TIMEOUT_S: u32 = 60;
-const FRESH_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// When freed memory is to be with the kernel again.
+const AFTERWARDS: Duration = Duration::from_secs(60);
 const GIVE_UP: Duration = Duration::from_secs(200);
 
 fn main() {
     // As the tracker does.
-    steady_memory();
+    start_memory_thread().expect("a thread");
     run("10 million peers over 1 million torrents", 1_000_000);
     run("10 million peers in one torrent", 1);
 }
 
 fn run(name: &str, torrents: u32) {
     let swarms = Arc::new(unbounded(PEER_TIMEOUT_S));
-    let memory_before = resident_bytes();
+    let mut worker = worker(&swarms, Waker::new().expect("an eventfd"), Vec::new());
+    let at_start = resident_bytes();
     let mut random = Random::seeded(1);
     let mut sample = Sample::with_capacity(1);
     for client in 0..PEERS {
@@ -40,13 +42,9 @@ fn run(name: &str, torrents: u32) {
         swarms.announce(&announce, 0, &mut random, &mut sample);
     }
     assert_eq!(swarms.totals().peers, u64::from(PEERS));
-    // The second swarms reuse what the first have left.
-    if memory_before < FRESH_BYTES_MAX {
-        let memory = resident_bytes() - memory_before;
-        println!("{name}: {:.1} bytes of memory each", memory as f64 / f64::from(PEERS));
-    }
+    let full = resident_bytes();
+    println!("{name}: {:.1} bytes of memory each", (full - at_start) as f64 / f64::from(PEERS));
 
-    let mut worker = worker(&swarms, Waker::new().expect("an eventfd"), Vec::new());
     let clock = Clock::start();
     let start = Instant::now();
     let mut turns: Vec<u64> = Vec::new();
@@ -76,6 +74,19 @@ fn run(name: &str, torrents: u32) {
         at(1.0),
         expiring.as_secs_f64(),
         expiring.as_nanos() as f64 / f64::from(PEERS),
+    );
+    let expired = Instant::now();
+    while expired.elapsed() < AFTERWARDS {
+        worker.wait().expect("the engine goes on");
+        worker.act(clock.now_s());
+    }
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    println!(
+        "{name}: {:.1} MB resident at the start, {:.1} when full, {:.1} {} s after the last expiry",
+        mb(at_start),
+        mb(full),
+        mb(resident_bytes()),
+        AFTERWARDS.as_secs(),
     );
 }
 

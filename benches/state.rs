@@ -24,7 +24,7 @@ use annulus::state::{StateLoader, StateReport, StateSaver, StateSaverParts, writ
 use annulus_bench::process::status;
 use annulus_bench::turns::{TurnTimer, TurnTimes};
 use annulus_bench::{init, scratch};
-use annulus_ring::{Waker, steady_memory};
+use annulus_ring::{Waker, start_memory_thread};
 use annulus_swarm::{
     AnnounceRequest, CompactAddr, PeerEvent, Random, Sample, SwarmConfig, Swarms, Totals,
 };
@@ -51,7 +51,7 @@ fn main() {
     }
     init!();
     // As the tracker does.
-    steady_memory();
+    start_memory_thread().expect("a thread");
     sizes();
     run("10 million IPv4 peers over 1 million torrents", &Mix { torrents: 1_000_000, v6_every: 0 });
     run(

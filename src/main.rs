@@ -15,7 +15,11 @@ use annulus::log;
 use annulus::os::{FILE_BROKER, FileSource, Sandbox, run_file_broker};
 use annulus::state::ConfiguredState;
 use annulus::tls::Certificates;
+use annulus_ring::Jemalloc;
 use anyhow::Context;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The exit status for a wrong configuration or a failure.
 const FAILURE: u8 = 1;

@@ -14,9 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
-use annulus_ring::{
-    DatagramSocket, Listener, SelectedEngine, close_inherited_on_exec, steady_memory,
-};
+use annulus_ring::{DatagramSocket, Listener, SelectedEngine, close_inherited_on_exec};
 use anyhow::{Context, anyhow, bail};
 
 use crate::access_list::SharedAccessList;
@@ -91,7 +89,6 @@ struct Sockets {
 
 /// Opens and reads everything. The order matters: each comment says why.
 fn prepare(config: &Config) -> anyhow::Result<Prepared<'_>> {
-    steady_memory();
     let config::LogConfig { level, format } = config.log;
     Logger { level, format }.begin();
     // Before a program is executed, which must not get them.
@@ -201,6 +198,8 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let Sockets { groups, http, https, udp, admin } = sockets;
     // The first thread, so that no other waits for the reader of the log.
     log::start_thread().context("cannot start the thread of the log")?;
+    #[cfg(not(fuzzing))]
+    annulus_ring::start_memory_thread().context("cannot start the thread of the allocator")?;
     let clock = Clock::start();
     let tls = prepared.tls.map(Arc::new);
     let access_list = prepared.access_list.map(Arc::new);

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use annulus_ring::{AcceptEnd, DatagramIndex, Event, Key, ListenerIndex, Ring, sort_freed_memory};
+use annulus_ring::{AcceptEnd, DatagramIndex, Event, Key, ListenerIndex, Ring};
 
 use crate::clock::whole_seconds;
 pub use crate::connection::Timeouts;
@@ -258,7 +258,6 @@ impl<R: Ring> Worker<R> {
         self.records_wait = self.server.hand_over_records();
         if self.sweeping {
             self.sweeping = self.server.sweep(&mut self.sweep) == SweepStatus::Pending;
-            sort_freed_memory();
         }
     }
 

@@ -30,7 +30,7 @@ use annulus::state::{StateReport, StateSaver, StateSaverParts};
 use annulus_bench::process::{LOAD_CPU, SERVER_CPU, resident_bytes};
 use annulus_bench::swarms::unbounded;
 use annulus_bench::{machine, scratch, stats};
-use annulus_ring::{Listener, steady_memory};
+use annulus_ring::{Listener, start_memory_thread};
 use annulus_swarm::{BATCH_MAX, Swarms};
 use anyhow::{Result, bail, ensure};
 use lexopt::{Arg, Parser, ValueExt};
@@ -69,7 +69,7 @@ struct ScaleOptions {
 fn main() -> ExitCode {
     annulus_bench::init!();
     // As the tracker does.
-    steady_memory();
+    start_memory_thread().expect("a thread");
     annulus_bench::run(USAGE, &[node::HELPER], || measure(&parse()?).map(|()| true))
 }
 

@@ -7,6 +7,10 @@ use std::process::ExitCode;
 
 use annulus_load::options::{LOAD_TOML, LoadCommand, help, parse_arguments};
 use annulus_load::run::{print, run};
+use annulus_ring::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A failure, or a response that is not correct.
 const STATUS_FAILED: u8 = 1;

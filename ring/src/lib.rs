@@ -38,6 +38,7 @@ mod inherit;
 mod limit;
 mod listener;
 mod listener_set;
+#[cfg(not(fuzzing))]
 mod memory;
 mod start;
 mod sys;
@@ -60,7 +61,8 @@ pub use event::{
 pub use inherit::{close_inherited_on_exec, take_inherited};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenAddress, Listener};
-pub use memory::{sort_freed_memory, steady_memory};
+#[cfg(not(fuzzing))]
+pub use memory::{Jemalloc, start_memory_thread};
 pub use rustix::io::Errno;
 pub use start::{EngineChoice, SelectedEngine};
 pub use token::Key;

@@ -32,7 +32,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use annulus_ring::Jemalloc;
 use anyhow::{Context, Result};
+
+/// As the tracker: what a benchmark does in memory costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 static PATHS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
 
