@@ -21,7 +21,8 @@ usage: cargo bench --bench compare -- [OPTIONS]
   --row ROW       only these rows: keep, close (and at a rate), each with TLS beside, memory,
                   workers (this tracker with one and with two) or udp; may be repeated
   --server NAME   only this server: floor, annulus, annulus-epoll, nginx, opentracker,
-                  aquatic_http or aquatic_udp; may be repeated
+                  aquatic_http, aquatic_udp or torrust-tracker; may be repeated
+  --with-torrust  torrust-tracker too, which takes twenty minutes to build
   --slow          fill aquatic_http's memory too (three to five minutes)
   --render        measure nothing: make charts and tables again from the results
 Writes docs/performance/ and the tables of docs/performance.md; with --row or --server, which make
@@ -29,14 +30,17 @@ a trial, it prints tables instead. Servers are found in the path, in /usr/sbin o
   apt-get install nginx opentracker hitch openssl
   cargo install aquatic_http --version 0.9.0 --locked
   cargo install aquatic_udp --version 0.9.0 --features io-uring
+  apt-get install pkg-config libssl-dev libsqlite3-dev
+  cargo install torrust-tracker --version 3.0.0
 It needs setpriv, taskset, openssl and two CPUs.";
 
 const ROWS: [&str; 5] = ["keep", "close", "memory", "workers", "udp"];
+const FLAGS: [&str; 3] = ["slow", "with-torrust", "render"];
 
 fn main() -> ExitCode {
     annulus_bench::init!();
     annulus_bench::run(USAGE, &[], || {
-        let known = Known { rows: &ROWS, servers: &ServerKind::all(), flags: &["slow", "render"] };
+        let known = Known { rows: &ROWS, servers: &ServerKind::all(), flags: &FLAGS };
         let mut options = BenchOptions::parse(&known)?;
         let is_trial = !options.rows.is_empty() || options.names_servers;
         if options.rows.is_empty() {
@@ -76,10 +80,11 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn measure(options: &BenchOptions) -> Result<Results> {
     annulus_bench::prepare(DESCRIPTORS)?;
     load::build()?;
-    let slow = if options.has_flag("slow") { " --slow" } else { "" };
+    let given = |flag: &str| if options.has_flag(flag) { format!(" --{flag}") } else { String::new() };
+    let flags = given("slow") + &given("with-torrust");
     let (rounds, seconds) = (options.rounds as u64, options.seconds);
     let program = "cargo bench --bench compare --";
-    let command = format!("{program} --rounds {rounds} --seconds {seconds}{slow}");
+    let command = format!("{program} --rounds {rounds} --seconds {seconds}{flags}");
     let facts = machine::facts();
     let mut results = Results { command, facts, rounds, seconds, ..Results::default() };
     for (keep_alive, at_rate) in [(KeepAlive::Keep, false), (KeepAlive::Close, true)] {

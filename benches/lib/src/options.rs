@@ -59,7 +59,11 @@ impl BenchOptions {
         }
         options.names_servers = !options.servers.is_empty();
         let named = std::mem::take(&mut options.servers);
-        let is_asked = |server: &ServerKind| named.is_empty() || named.contains(server);
+        let with_torrust = options.has_flag("with-torrust");
+        let is_asked = |server: &ServerKind| match named.is_empty() {
+            true => *server != ServerKind::Torrust || with_torrust,
+            false => named.contains(server),
+        };
         options.servers = known.servers.iter().copied().filter(is_asked).collect();
         Ok(options)
     }

@@ -58,6 +58,8 @@ pub enum ServerKind {
     Aquatic,
     /// aquatic_udp, on its io_uring.
     AquaticUdp,
+    /// torrust-tracker, measured only if it is asked for: it takes twenty minutes to build.
+    Torrust,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +110,7 @@ impl ServerKind {
             ServerKind::Opentracker,
             ServerKind::Aquatic,
             ServerKind::AquaticUdp,
+            ServerKind::Torrust,
         ];
         let has_reference = env::var_os(REFERENCE).is_some();
         all.into_iter().filter(|it| *it != ServerKind::Reference || has_reference).collect()
@@ -123,6 +126,7 @@ impl ServerKind {
             ServerKind::Opentracker => "opentracker",
             ServerKind::Aquatic => "aquatic_http",
             ServerKind::AquaticUdp => "aquatic_udp",
+            ServerKind::Torrust => "torrust-tracker",
         }
     }
 
@@ -259,6 +263,11 @@ impl ServerStart<'_> {
                 fs::write(self.directory.join("aquatic.toml"), aquatic_udp_config(plain))?;
                 command.args(["-c", "aquatic.toml"]);
             }
+            ServerKind::Torrust => {
+                let text = torrust_config(plain, tls, free_address()?, setup.udp);
+                fs::write(self.directory.join("torrust.toml"), text)?;
+                command.env("TORRUST_TRACKER_CONFIG_TOML_PATH", "torrust.toml");
+            }
         }
         Ok(command)
     }
@@ -391,6 +400,47 @@ use_io_uring = true
 [protocol]
 max_response_peers = 200
 "
+    )
+}
+
+/// torrust-tracker, with its health check at an address of its own.
+fn torrust_config(
+    plain: SocketAddr,
+    tls: Option<SocketAddr>,
+    health: SocketAddr,
+    is_udp: bool,
+) -> String {
+    let kind = if is_udp { "udp" } else { "http" };
+    let (chain, key) = (tls::file(tls::CHAIN), tls::file(tls::KEY));
+    let tls = tls.map_or(String::new(), |tls| {
+        format!(
+            "[[http_trackers]]
+bind_address = \"{tls}\"
+[http_trackers.tsl_config]
+ssl_cert_path = {chain:?}
+ssl_key_path = {key:?}
+"
+        )
+    });
+    format!(
+        "[metadata]
+app = \"torrust-tracker\"
+purpose = \"configuration\"
+schema_version = \"2.0.0\"
+[logging]
+threshold = \"error\"
+[core]
+listed = false
+private = false
+tracker_usage_statistics = false
+[core.database]
+driver = \"sqlite3\"
+path = \"torrust.db\"
+[health_check_api]
+bind_address = \"{health}\"
+[[{kind}_trackers]]
+bind_address = \"{plain}\"
+{tls}"
     )
 }
 
