@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use annulus_bench::net::{KeepAlive, Transport};
 use annulus_bench::options::{BenchOptions, Known};
-use annulus_bench::results::Results;
+use annulus_bench::results::{Results, Row};
 use annulus_bench::servers::{DESCRIPTORS, ServerKind};
 use annulus_bench::{charts, load, machine, memory, repository, rows, scratch, tables, udp};
 use anyhow::{Context, Result};
@@ -89,7 +89,8 @@ fn measure(options: &BenchOptions) -> Result<Results> {
     let mut results = Results { command, facts, rounds, seconds, ..Results::default() };
     for (keep_alive, at_rate) in [(KeepAlive::Keep, false), (KeepAlive::Close, true)] {
         if options.names(keep_alive.word()) {
-            rows::measure(keep_alive, &Transport::ALL, at_rate, options, &mut results);
+            let rows = Transport::ALL.map(|transport| Row::of(keep_alive, transport));
+            rows::measure(keep_alive, &rows, at_rate, options, &mut results);
         }
     }
     if options.names("memory") {

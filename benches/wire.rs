@@ -17,24 +17,26 @@ use annulus_bench::net::{KeepAlive, Transport};
 use annulus_bench::options::{BenchOptions, Known};
 use annulus_bench::results::{Results, Row};
 use annulus_bench::servers::{DESCRIPTORS, ServerKind};
-use annulus_bench::{idle, large, load, machine, memory, rows, tables, udp};
+use annulus_bench::{idle, large, load, machine, memory, rows, tables, udp, wrk};
 use anyhow::{Context, Result};
 
 const USAGE: &str = "\
 usage: cargo bench --bench wire -- [OPTIONS]
   --rounds N      measurements of each server and row (default 3)
   --seconds S     seconds of each measurement (default 3)
-  --row ROW       only this row: keep, close, tls-keep, tls-close (with the plain one beside it,
-                  in the same rounds), memory, idle or udp; may be repeated
+  --row ROW       only this row: keep, close, wrk-keep, wrk-close (the same two under wrk),
+                  tls-keep, tls-close (with the plain one beside it, in the same rounds), memory,
+                  idle or udp; may be repeated
   --server NAME   only this server besides the floor: annulus, annulus-epoll, annulus-reference,
                   nginx, opentracker, aquatic_http or aquatic_udp; may be repeated
   --large         the rows keep, close and udp also with ten million peers of a million torrents,
                   which this tracker reads at its start, and with a load over all of these
   --slow          fill opentracker's memory too, one connection an announce (about a minute)
 With ANNULUS=path in the environment that build is measured too, as annulus-reference.
-It needs setpriv, taskset, openssl and two CPUs.";
+It needs setpriv, taskset, openssl and two CPUs, and for two of the rows wrk.";
 
-const ROWS: [&str; 7] = ["keep", "close", "tls-keep", "tls-close", "memory", "idle", "udp"];
+const ROWS: [&str; 9] =
+    ["keep", "close", "wrk-keep", "wrk-close", "tls-keep", "tls-close", "memory", "idle", "udp"];
 
 fn main() -> ExitCode {
     annulus_bench::init!();
@@ -42,14 +44,38 @@ fn main() -> ExitCode {
         let known = Known { rows: &ROWS, servers: &ServerKind::all(), flags: &["slow", "large"] };
         let mut options = BenchOptions::parse(&known)?;
         if options.rows.is_empty() {
-            options.rows =
-                ["tls-keep", "tls-close", "udp", "memory", "idle"].map(str::to_owned).into();
+            let all = ["wrk-keep", "wrk-close", "tls-keep", "tls-close", "udp", "memory", "idle"];
+            options.rows = all.map(str::to_owned).into();
         }
         if !options.servers.contains(&ServerKind::Floor) {
             options.servers.insert(0, ServerKind::Floor);
         }
         measure(&options)
     })
+}
+
+/// The rows that were asked for with connections of this kind.
+fn rows_of(keep_alive: KeepAlive, options: &BenchOptions) -> Vec<Row> {
+    let [plain, tls] = Transport::ALL.map(|transport| Row::of(keep_alive, transport));
+    let (wrk, word) = match keep_alive {
+        KeepAlive::Keep => (Row::WrkKeep, "keep"),
+        KeepAlive::Close => (Row::WrkClose, "close"),
+    };
+    let names = |before: &str| options.names(&format!("{before}{word}"));
+    let mut rows = Vec::new();
+    if names("") || names("tls-") {
+        rows.push(plain);
+    }
+    if names("wrk-") {
+        match wrk::missing() {
+            None => rows.push(wrk),
+            Some(why) => println!("### {}\n\nskipped: {why}\n", wrk.title()),
+        }
+    }
+    if names("tls-") {
+        rows.push(tls);
+    }
+    rows
 }
 
 /// Returns whether the floor, the handshakes and this tracker came through without an error.
@@ -64,15 +90,11 @@ fn measure(options: &BenchOptions) -> Result<bool> {
     if options.has_flag("large") {
         write_large_state().context("the state of large swarms")?;
     }
-    for (keep_alive, plain, tls) in
-        [(KeepAlive::Keep, "keep", "tls-keep"), (KeepAlive::Close, "close", "tls-close")]
-    {
-        let transports: &[Transport] = match (options.names(tls), options.names(plain)) {
-            (true, _) => &Transport::ALL,
-            (_, true) => &[Transport::Plain],
-            _ => continue,
-        };
-        rows::measure(keep_alive, transports, false, options, &mut results);
+    for keep_alive in [KeepAlive::Keep, KeepAlive::Close] {
+        let rows = rows_of(keep_alive, options);
+        if !rows.is_empty() {
+            rows::measure(keep_alive, &rows, false, options, &mut results);
+        }
     }
     if options.names("udp") {
         udp::measure(options, &mut results);
@@ -91,7 +113,7 @@ fn measure(options: &BenchOptions) -> Result<bool> {
             _ => server == ServerKind::Opentracker && options.has_flag("slow"),
         });
     }
-    let rows = Row::FULL_SPEED.into_iter().chain(Row::LARGE);
+    let rows = Row::FULL_SPEED.into_iter().chain(Row::WRK).chain(Row::LARGE);
     for row in rows.filter(|row| !results.row(*row).is_empty()) {
         println!("### {}\n\n{}", row.title(), tables::full_speed(&results, row));
     }

@@ -26,6 +26,7 @@ pub mod tls;
 pub mod torrents;
 pub mod turns;
 pub mod udp;
+pub mod wrk;
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -12,11 +12,11 @@ use crate::net::{Endpoint, KeepAlive, Transport};
 use crate::process::{BOTH_CPUS, LOAD_CPU, pinned};
 use crate::servers::ServerKind;
 use crate::torrents::{SwarmSize, write_list};
-use crate::{repository, scratch, tracker};
+use crate::{repository, scratch, tracker, wrk};
 
 /// Connections at full speed; and at a given rate, enough for all requests that a slow server has
 /// to hold at once.
-const CONNECTIONS: u64 = 64;
+pub(crate) const CONNECTIONS: u64 = 64;
 const CONNECTIONS_AT_RATE: u64 = 256;
 
 /// The fault of a request that was due, at a given rate, and found no connection free until the
@@ -38,6 +38,8 @@ pub struct LoadJob {
     /// Whether it shares both CPUs with the server, with a worker for each.
     pub spread: bool,
     pub size: SwarmSize,
+    /// Whether it is wrk, at full speed.
+    pub is_wrk: bool,
 }
 
 /// Builds `annulus-load`, which cargo does not build for benchmarks of another package.
@@ -73,12 +75,16 @@ impl LoadJob {
             udp_in_flight: 0,
             spread: false,
             size: SwarmSize::Usual,
+            is_wrk: false,
         }
     }
 
     /// Runs it, on a CPU of its own if it is not spread. Returns the report, without the options:
     /// they are the same in all runs.
     pub fn run(self) -> Result<Value> {
+        if self.is_wrk {
+            return wrk::run(&self);
+        }
         let (list, report) = (scratch("load-torrents"), scratch("load-report"));
         write_list(&list, self.size.torrents())?;
         let (url, connections) = match self.udp_in_flight {

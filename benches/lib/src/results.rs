@@ -23,6 +23,9 @@ pub enum Row {
     Keep,
     /// One request a connection, as fast as the server answers.
     Close,
+    /// The same two under wrk instead of `annulus-load`.
+    WrkKeep,
+    WrkClose,
     TlsKeep,
     /// Every request takes a full handshake.
     TlsClose,
@@ -43,6 +46,7 @@ pub enum Row {
 
 impl Row {
     pub const FULL_SPEED: [Row; 4] = [Row::Keep, Row::Close, Row::TlsKeep, Row::TlsClose];
+    pub const WRK: [Row; 2] = [Row::WrkKeep, Row::WrkClose];
     pub const UDP: [Row; 3] = [Row::Udp64, Row::Udp512, Row::Udp4096];
     pub const LARGE: [Row; 2] = [Row::KeepLarge, Row::CloseLarge];
     pub const UDP_LARGE: [Row; 3] = [Row::Udp64Large, Row::Udp512Large, Row::Udp4096Large];
@@ -70,6 +74,8 @@ impl Row {
         match self {
             Row::Keep => "Plain, keep-alive",
             Row::Close | Row::Latency => "Plain, one request a connection",
+            Row::WrkKeep => "Plain, keep-alive, under wrk",
+            Row::WrkClose => "Plain, one request a connection, under wrk",
             Row::TlsKeep => "TLS 1.3, keep-alive",
             Row::TlsClose | Row::TlsLatency => {
                 "TLS 1.3 (P-256), one request a connection, full handshakes"
@@ -95,6 +101,14 @@ impl Row {
             Row::Udp4096 | Row::Udp4096Large => 4096,
             _ => 0,
         }
+    }
+
+    pub fn transport(self) -> Transport {
+        if self.is_tls() { Transport::Tls } else { Transport::Plain }
+    }
+
+    pub fn is_under_wrk(self) -> bool {
+        Row::WRK.contains(&self)
     }
 
     pub fn is_tls(self) -> bool {

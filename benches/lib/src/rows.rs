@@ -38,27 +38,28 @@ struct Subject {
     state: Result<(Rc<RunningServer>, Endpoint), String>,
 }
 
-/// Measures all servers with connections of this kind, and adds the runs to `results`. With
-/// `at_rate`, also at a rate that all trackers can keep; with the flag `large`, this tracker with
-/// large swarms too, and a floor with responses as long as it gives then.
+/// Measures all servers with connections of this kind in these rows, and adds the runs to
+/// `results`. With `at_rate`, also at a rate that all trackers can keep; with the flag `large`,
+/// this tracker with large swarms too, and a floor with responses as long as it gives then.
 pub fn measure(
     keep_alive: KeepAlive,
-    transports: &[Transport],
+    rows: &[Row],
     at_rate: bool,
     options: &BenchOptions,
     results: &mut Results,
 ) {
-    let mut all = start_all(&options.servers, keep_alive, transports, SwarmSize::Usual);
+    let mut all = start_all(&options.servers, keep_alive, rows, SwarmSize::Usual);
     if options.has_flag("large") {
         let servers = options.with_large_swarms();
-        all.extend(start_all(&servers, keep_alive, &[Transport::Plain], SwarmSize::Large));
+        let row = Row::with_size(keep_alive, SwarmSize::Large);
+        all.extend(start_all(&servers, keep_alive, &[row], SwarmSize::Large));
     }
     for round in 0..options.rounds {
         for at in in_turn(all.len(), round) {
             let row = all[at].row;
             all[at].measure(row, 0, options.seconds, &mut results.runs);
         }
-        if keep_alive == KeepAlive::Close && transports.contains(&Transport::Tls) {
+        if rows.contains(&Row::TlsClose) {
             eprintln!("bare handshakes, round {}", round + 1);
             match BareHandshake::measure() {
                 Ok(bare) => results.handshakes.push(bare),
@@ -67,8 +68,9 @@ pub fn measure(
         }
     }
     for (row, transport) in Row::AT_RATE.into_iter().zip(Transport::ALL).filter(|_| at_rate) {
-        all.sort_by_key(|subject| subject.transport != transport);
-        let count = all.iter().filter(|subject| subject.transport == transport).count();
+        let is_meant = |subject: &Subject| subject.row == Row::of(keep_alive, transport);
+        all.sort_by_key(|subject| !is_meant(subject));
+        let count = all.iter().filter(|subject| is_meant(subject)).count();
         let Some(rate) = half_of_the_slowest(&all[..count], results) else { continue };
         for round in 0..options.rounds {
             for at in in_turn(count, round) {
@@ -121,10 +123,10 @@ pub fn measure_workers(options: &BenchOptions) -> Vec<ServerRun> {
 fn start_all(
     servers: &[ServerKind],
     keep_alive: KeepAlive,
-    transports: &[Transport],
+    rows: &[Row],
     size: SwarmSize,
 ) -> Vec<Subject> {
-    let has_tls = transports.contains(&Transport::Tls);
+    let has_tls = rows.iter().any(|row| row.is_tls());
     let setup = Setup { tls: has_tls, size, ..Setup::plain(keep_alive, size.torrents()) };
     let lengths = response_bytes(keep_alive, size).map_err(shown);
     let servers = servers.iter().filter(|it| it.serves(keep_alive, Transport::Plain));
@@ -135,11 +137,8 @@ fn start_all(
         })
         .collect();
     let mut all = Vec::new();
-    for &transport in transports {
-        let row = match transport {
-            Transport::Plain => Row::with_size(keep_alive, size),
-            Transport::Tls => Row::of(keep_alive, transport),
-        };
+    for &row in rows {
+        let transport = row.transport();
         for (server, running) in started.iter().filter(|it| it.0.serves(keep_alive, transport)) {
             eprintln!("{row:?}, warming up {}", server.name());
             let state = running.clone().and_then(|running| {
@@ -167,7 +166,8 @@ impl Subject {
         eprintln!("{row:?}, {name}");
         let outcome = self.state.clone().and_then(|(running, at)| {
             let plan = LoadJob::full_speed(self.server, at, self.keep_alive, seconds);
-            let once = || run(&running, LoadJob { rate, size: self.size, ..plan });
+            let is_wrk = row.is_under_wrk();
+            let once = || run(&running, LoadJob { rate, size: self.size, is_wrk, ..plan });
             match self.server.waits_for_itself(self.transport) {
                 true => once().map_err(shown),
                 false => run_undisturbed(once).map_err(shown),
