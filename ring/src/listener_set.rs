@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -34,11 +35,6 @@ pub(crate) struct ListenerEntry {
     pub(crate) watched: bool,
     /// Whether it is in `readable`.
     queued: bool,
-    /// Connections to accept before it is polled again. Initially one: an `accept` that finds the
-    /// queue empty costs almost as much as one that succeeds.
-    batch: usize,
-    /// The last turn in which it accepted.
-    accepted_turn: u64,
 }
 
 /// How the engine's polling of a listener has to change.
@@ -66,7 +62,6 @@ pub(crate) struct ListenerSet {
     accepts_per_turn: usize,
     /// Connections that may still be accepted this turn.
     left: usize,
-    turn: u64,
     /// Whether accepted sockets are non-blocking.
     nonblocking: bool,
 }
@@ -85,7 +80,6 @@ impl ListenerSet {
             waker,
             accepts_per_turn,
             left: accepts_per_turn,
-            turn: 1,
             nonblocking,
         }
     }
@@ -98,8 +92,6 @@ impl ListenerSet {
                 accepting: AcceptState::Idle,
                 watched: false,
                 queued: false,
-                batch: 1,
-                accepted_turn: 0,
             });
         }
         Ok(())
@@ -139,22 +131,14 @@ impl ListenerSet {
             _ => 0,
         };
         entry.accepting = AcceptState::Draining { left };
-        entry.batch = usize::MAX;
     }
 
     /// Connections may wait at a listener.
     pub(crate) fn on_readable(&mut self, index: ListenerIndex) {
-        let (turn, most) = (self.turn, self.accepts_per_turn);
         let entry = self.get(index);
-        if entry.accepting == AcceptState::Idle || entry.queued {
-            return;
+        if entry.accepting != AcceptState::Idle && !mem::replace(&mut entry.queued, true) {
+            self.readable.push_back(index);
         }
-        entry.queued = true;
-        if entry.accepted_turn + 1 >= turn {
-            // More connections came than the last batch took.
-            entry.batch = entry.batch.saturating_mul(4).min(most);
-        }
-        self.readable.push_back(index);
     }
 
     pub(crate) fn has_readable(&self) -> bool {
@@ -162,7 +146,6 @@ impl ListenerSet {
     }
 
     pub(crate) fn begin_turn(&mut self) {
-        self.turn += 1;
         self.left = self.accepts_per_turn;
     }
 
@@ -179,15 +162,14 @@ impl ListenerSet {
             if entry.accepting == AcceptState::Idle {
                 continue;
             }
-            let mut batch = entry.batch.min(self.left);
-            if let AcceptState::Draining { left } = entry.accepting {
-                batch = batch.min(left);
-            }
+            let batch = match entry.accepting {
+                AcceptState::Draining { left } => left.min(self.left),
+                _ => self.left,
+            };
             let (accepted, stop) = self.accept_up_to(index, batch, ready);
             self.left -= accepted.min(self.left);
             let enough = self.left == 0;
             let entry = &mut self.all[usize::from(index)];
-            entry.accepted_turn = self.turn;
             if let AcceptState::Draining { left } = &mut entry.accepting {
                 *left -= accepted;
                 if *left == 0 || !matches!(stop, AcceptStop::BatchDone) {
@@ -201,16 +183,14 @@ impl ListenerSet {
                 continue;
             }
             let cause = match stop {
-                AcceptStop::QueueEmpty => {
-                    entry.batch = accepted.max(1);
-                    return Some((index, WatchChange::Watch));
-                }
                 // No poll: the next turn tries again.
                 AcceptStop::BatchDone if enough => {
                     self.on_readable(index);
                     continue;
                 }
-                AcceptStop::BatchDone => return Some((index, WatchChange::Watch)),
+                AcceptStop::BatchDone | AcceptStop::QueueEmpty => {
+                    return Some((index, WatchChange::Watch));
+                }
                 AcceptStop::LimitReached { waiting } => AcceptEnd::LimitReached { waiting },
                 AcceptStop::Failed(errno) => AcceptEnd::from_errno(errno),
             };
@@ -221,7 +201,9 @@ impl ListenerSet {
         None
     }
 
-    /// Accepts up to `batch` connections; returns how many, and why it stopped.
+    /// Accepts up to `batch` of the connections that wait now; returns how many, and why it
+    /// stopped. The kernel is asked beforehand how many wait: an `accept` that finds the queue
+    /// empty costs as much as one that succeeds.
     fn accept_up_to(
         &self,
         index: ListenerIndex,
@@ -231,9 +213,11 @@ impl ListenerSet {
         let Some(listener) = &self.all[usize::from(index)].listener else {
             return (0, AcceptStop::QueueEmpty);
         };
+        let waiting = sys::connections_waiting(listener.raw()).ok();
+        let batch = waiting.map_or(batch, |waiting| batch.min(waiting as usize));
         for accepted in 0..batch {
-            // Near the limit, do not hold a place for a queue that is empty.
-            if self.limit.is_nearly_reached() && listener.waiting(1) == 0 {
+            // A Unix socket does not tell the number.
+            if waiting.is_none() && !sys::is_readable(listener.raw()) {
                 return (accepted, AcceptStop::QueueEmpty);
             }
             if !self.limit.acquire_or_wait(&self.waker) {
@@ -257,6 +241,6 @@ impl ListenerSet {
                 errno => return (accepted, AcceptStop::Failed(errno)),
             }
         }
-        (batch, AcceptStop::BatchDone)
+        (batch, if batch == 0 { AcceptStop::QueueEmpty } else { AcceptStop::BatchDone })
     }
 }

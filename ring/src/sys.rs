@@ -97,6 +97,13 @@ pub(crate) fn connections_waiting(listener: i32) -> Result<u32, Errno> {
     Ok(unsafe { info.assume_init() }.tcpi_unacked)
 }
 
+/// Whether a socket is readable now, by `poll(2)`: whether a connection waits at a listening one.
+pub(crate) fn is_readable(fd: i32) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one structure, valid for the call.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}
+
 /// `shutdown(2)`. Fails only if the connection is gone already.
 pub(crate) fn shutdown(fd: i32, how: Shutdown) {
     let how = match how {
