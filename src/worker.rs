@@ -123,8 +123,6 @@ pub struct Worker<R> {
     handshake_queue: VecDeque<Key>,
     /// Connections that the next chunk of a full scrape can be sent to.
     stream_queue: VecDeque<Key>,
-    /// Connections in [`slot::Phase::SentAndClosed`].
-    sent_and_closed: Vec<Key>,
     /// The sum of [`slot::Slot::buffered_bytes`].
     buffered_bytes: usize,
     buffered_warning: WarningLimiter,
@@ -173,7 +171,6 @@ impl<R: Ring> Worker<R> {
             resume_queue: VecDeque::new(),
             handshake_queue: VecDeque::new(),
             stream_queue: VecDeque::new(),
-            sent_and_closed: Vec::new(),
             buffered_bytes: 0,
             buffered_warning: WarningLimiter::default(),
             sent_bytes: 0,
@@ -220,7 +217,6 @@ impl<R: Ring> Worker<R> {
             && self.handshake_queue.is_empty()
             && self.stream_queue.is_empty()
             && self.due.is_empty()
-            && self.sent_and_closed.is_empty()
             && !self.sweeping
             && !self.records_wait;
         self.ring.turn(&mut self.events, idle)
@@ -234,7 +230,6 @@ impl<R: Ring> Worker<R> {
         for event in events.extract_if(.., |event| matches!(event, Event::SendIncomplete { .. })) {
             self.on_event(event);
         }
-        self.remove_sent_and_closed();
         self.resume_queued();
         self.move_new_clients_last(&mut events);
         let mut coming = events.drain(..);
@@ -318,9 +313,7 @@ impl<R: Ring> Worker<R> {
                 self.on_accepted(listener, socket, peer.map(|peer| peer.ip()));
             }
             Event::RecvEnded { key, end } => self.on_recv_ended(key, end),
-            Event::SendIncomplete { key, rest, socket } => {
-                self.on_send_incomplete(key, rest, socket);
-            }
+            Event::SendIncomplete { key, rest } => self.on_send_incomplete(key, rest),
             Event::Sent { key, result } => self.on_sent(key, result),
             Event::AcceptEnded { listener, cause } => {
                 match cause {

@@ -27,7 +27,7 @@ use crate::datagram_batch::SendBatch;
 use crate::datagram_set::DatagramSet;
 use crate::event::{
     AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,
-    close_sockets,
+    Unsent, close_sockets,
 };
 use crate::limit::ConnectionLimit;
 use crate::listener_set::{AcceptState, ListenerSet, WatchChange};
@@ -398,24 +398,22 @@ impl Ring for Epoll {
     }
 
     fn send(&mut self, key: Key, socket: &Socket, len: usize) {
-        let rest = send_now(socket, &self.reply[..len], false);
-        if let Some(rest) = rest {
-            self.ready.push(Event::SendIncomplete { key, rest, socket: None });
+        if let Some(rest) = sys::send_now(socket.raw(), &self.reply[..len], false) {
+            self.ready.push(Event::SendIncomplete { key, rest });
         }
     }
 
-    fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
-        match send_now(&socket, &self.reply[..len], true) {
+    fn send_and_close(&mut self, socket: Socket, len: usize) -> Result<(), Unsent> {
+        match sys::send_now(socket.raw(), &self.reply[..len], true) {
             None => {
                 // The response leaves together with the FIN. Without this, bytes that arrive
                 // between the next two calls would drop it.
                 sys::shutdown(socket.raw(), Shutdown::Write);
                 sys::discard_unread(socket.raw());
                 self.close(socket);
+                Ok(())
             }
-            Some(rest) => {
-                self.ready.push(Event::SendIncomplete { key, rest, socket: Some(socket) });
-            }
+            Some(rest) => Err(Unsent { socket, rest }),
         }
     }
 
@@ -516,15 +514,6 @@ impl Drop for Epoll {
 }
 
 /// Sends without waiting; `None` if everything was sent, else the rest or the error.
-fn send_now(socket: &Socket, bytes: &[u8], last: bool) -> Option<Result<Box<[u8]>, Errno>> {
-    match sys::send(socket.raw(), bytes, last) {
-        Ok(sent) if sent == bytes.len() => None,
-        Ok(sent) => Some(Ok(bytes[sent..].into())),
-        Err(Errno::AGAIN | Errno::INTR) => Some(Ok(bytes.into())),
-        Err(errno) => Some(Err(errno)),
-    }
-}
-
 /// A timer that becomes readable every second.
 fn second_timer() -> io::Result<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;

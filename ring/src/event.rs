@@ -101,6 +101,16 @@ impl AcceptEnd {
     }
 }
 
+/// The bytes still to be sent ([`Ring::send_owned`]), or why the socket takes no more.
+pub type UnsentRest = Result<Box<[u8]>, Errno>;
+
+/// A [`Ring::send_and_close`] that did not send everything. The socket is still open.
+#[derive(Debug)]
+pub struct Unsent {
+    pub socket: Socket,
+    pub rest: UnsentRest,
+}
+
 /// One thing that happened. A `key` is the one given when the operation was queued.
 #[derive(Debug)]
 pub enum Event {
@@ -122,14 +132,8 @@ pub enum Event {
     },
     /// A receive ended without bytes; it is no longer armed.
     RecvEnded { key: Key, end: RecvEnd },
-    /// A [`Ring::send`] or [`Ring::send_and_close`] did not send everything.
-    SendIncomplete {
-        key: Key,
-        /// The bytes still to be sent ([`Ring::send_owned`]), or why the socket takes no more.
-        rest: Result<Box<[u8]>, Errno>,
-        /// The socket of a `send_and_close`, which is still open.
-        socket: Option<Socket>,
-    },
+    /// A [`Ring::send`] did not send everything.
+    SendIncomplete { key: Key, rest: UnsentRest },
     /// A [`Ring::send_owned`] ended: everything was sent, or the socket failed.
     Sent { key: Key, result: Result<(), Errno> },
     /// A [`Connect::connect`] ended; after [`Connect::cancel_connect`] with ECANCELED.
@@ -150,9 +154,9 @@ pub enum Event {
 pub(crate) fn close_sockets(events: &mut Vec<Event>) {
     for event in events.drain(..) {
         match event {
-            Event::Accepted { socket, .. }
-            | Event::SendIncomplete { socket: Some(socket), .. }
-            | Event::Connected { result: Ok(socket), .. } => sys::close(socket.raw()),
+            Event::Accepted { socket, .. } | Event::Connected { result: Ok(socket), .. } => {
+                sys::close(socket.raw())
+            }
             _ => {}
         }
     }
@@ -207,11 +211,14 @@ pub trait Ring {
     /// event; otherwise one [`Event::SendIncomplete`] at the end of this turn.
     fn send(&mut self, key: Key, socket: &Socket, len: usize);
 
-    /// The same for the last bytes of a connection: the FIN goes with them. No receive may be
-    /// armed. Unread bytes are dropped first, because closing would otherwise send RST. If the
-    /// bytes are not all sent, [`Event::SendIncomplete`] returns the socket, still open; otherwise
-    /// there is no event.
-    fn send_and_close(&mut self, key: Key, socket: Socket, len: usize);
+    /// The same for the last bytes of a connection, which are sent at once. No receive may be
+    /// armed, and no [`Ring::send`] of this turn may be ahead of them. The coming turn closes the
+    /// socket, and the FIN goes with the bytes. Unread bytes are dropped before it, because closing
+    /// would otherwise send RST.
+    ///
+    /// # Errors
+    /// The bytes are not all sent.
+    fn send_and_close(&mut self, socket: Socket, len: usize) -> Result<(), Unsent>;
 
     /// Sends bytes, waiting for the client to read them. Ends with [`Event::Sent`].
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>);

@@ -57,6 +57,7 @@ pub use datagram_socket::{DATAGRAM_QUEUE_BYTES, DatagramSocket};
 pub use epoll::Epoll;
 pub use event::{
     AcceptEnd, Connect, EngineConfig, Event, ListenerIndex, RecvEnd, RecvMode, Ring, Socket,
+    Unsent, UnsentRest,
 };
 pub use inherit::{close_inherited_on_exec, take_inherited};
 pub use limit::ConnectionLimit;

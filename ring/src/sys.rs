@@ -140,6 +140,16 @@ pub(crate) fn send(fd: i32, bytes: &[u8], more: bool) -> Result<usize, Errno> {
     net::send(borrow(fd)?, bytes, flags)
 }
 
+/// The same; what is left to send, or why the socket takes no more, unless everything was sent.
+pub(crate) fn send_now(fd: i32, bytes: &[u8], more: bool) -> Option<Result<Box<[u8]>, Errno>> {
+    match send(fd, bytes, more) {
+        Ok(sent) if sent == bytes.len() => None,
+        Ok(sent) => Some(Ok(bytes[sent..].into())),
+        Err(Errno::AGAIN | Errno::INTR) => Some(Ok(bytes.into())),
+        Err(errno) => Some(Err(errno)),
+    }
+}
+
 /// `recv(2)` without blocking.
 pub(crate) fn recv(fd: i32, into: &mut [u8]) -> Result<usize, Errno> {
     net::recv(borrow(fd)?, into, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes)

@@ -5,6 +5,7 @@
 //! 2. [`Ring::send`] reads from the arena with MSG_DONTWAIT. Such a send is over when the `enter`
 //!    that submitted it returns, and has a completion only if it was short. The arena is reused
 //!    only after that `enter`, and the rest of a short send is copied out first.
+//!    [`Ring::send_and_close`] is a system call of its own and keeps nothing.
 //! 3. [`Ring::send_owned`] keeps its bytes in `owned` until their completion.
 //! 4. The eventfd is read into `PinnedData`, which is boxed and lives as long as the ring.
 //! 5. `connect_addresses` live as long as the ring; the kernel copies one when it starts a connect.
@@ -45,7 +46,7 @@ use crate::buffers::{OwnedSend, Pool, Region};
 use crate::connect::{ConnectAddresses, new_socket};
 use crate::datagram::{Datagram, DatagramIndex};
 use crate::datagram_set::DatagramSet;
-use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, close_sockets};
+use crate::event::{Connect, Event, ListenerIndex, RecvMode, Ring, Socket, Unsent, close_sockets};
 use crate::limit::ConnectionLimit;
 use crate::listener_set::ListenerSet;
 use crate::sys::{self, Wait};
@@ -65,7 +66,6 @@ struct ArenaSend {
     key: Key,
     from: usize,
     len: usize,
-    close: Option<Socket>,
 }
 
 /// The io_uring engine. Must be built on the thread that uses it.
@@ -194,14 +194,11 @@ impl Uring {
             // Closed by this iteration's end: the replies to their last datagrams leave before.
             let closing_datagrams = self.datagrams.take_closing();
             self.arm_datagrams();
-            // Sockets that close after their last send are closed by the next `enter`: do not sleep
-            // before it, their clients wait for the FIN.
-            let closing = self.sends.iter().any(|send| send.close.is_some());
             // Other engines may wait for the places of connections that this `enter` closes.
             let awaited = self.closing > 0 && self.limit.is_nearly_reached();
             let waiting = self.listeners.has_readable() || self.datagrams.has_work();
             let quiet = !self.has_events() && !waiting && closing_datagrams.is_empty();
-            let sleep = quiet && !closing && !awaited && self.broken.is_none();
+            let sleep = quiet && !awaited && self.broken.is_none();
             if sleep {
                 // Released slightly before the close: harmless when far from the limit.
                 self.limit.release(mem::take(&mut self.closing));
@@ -263,7 +260,7 @@ impl Uring {
         self.dispatching = false;
     }
 
-    /// Copies out the rests of short arena sends, and closes the sockets of complete last ones.
+    /// Copies out the rests of short arena sends.
     fn finish_arena_sends(&mut self) {
         if self.sends.is_empty() {
             return;
@@ -274,14 +271,7 @@ impl Uring {
                 self.on_arena_send(key.slot() as usize, result);
             }
         }
-        let mut sends = mem::take(&mut self.sends);
-        for send in sends.drain(..) {
-            if let Some(socket) = send.close {
-                self.push_discard(socket.raw());
-                self.push_close(socket.raw());
-            }
-        }
-        self.sends = sends;
+        self.sends.clear();
     }
 
     fn push_owned(&mut self, key: Key) {
@@ -312,7 +302,7 @@ impl Uring {
         self.push(entry);
     }
 
-    fn queue_arena_send(&mut self, key: Key, fd: i32, len: usize, close: Option<Socket>) {
+    fn queue_arena_send(&mut self, key: Key, fd: i32, len: usize) {
         debug_assert!(len <= self.send_buffer_bytes && !self.owned.contains_key(&key));
         // A flush between the submission and its record in `sends` would drop the record: make room
         // first.
@@ -321,15 +311,14 @@ impl Uring {
         }
         let from = self.arena_used;
         let index = self.sends.len() as u32;
-        let more = if close.is_some() { libc::MSG_MORE } else { 0 };
         let bytes = &self.arena.slice_mut(from)[..len];
         let entry = if self.capabilities.skip_success_sends {
-            send_skip_success(fd, bytes, more)
+            send_skip_success(fd, bytes)
         } else {
-            send_reported(fd, bytes, more)
+            send_reported(fd, bytes)
         };
         let token = Token::indexed(Operation::SendArena, index);
-        self.sends.push(ArenaSend { key, from, len, close });
+        self.sends.push(ArenaSend { key, from, len });
         self.push(entry.user_data(token.pack()));
         self.arena_used += len;
     }
@@ -396,11 +385,21 @@ impl Ring for Uring {
     }
 
     fn send(&mut self, key: Key, socket: &Socket, len: usize) {
-        self.queue_arena_send(key, socket.raw(), len, None);
+        self.queue_arena_send(key, socket.raw(), len);
     }
 
-    fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
-        self.queue_arena_send(key, socket.raw(), len, Some(socket));
+    fn send_and_close(&mut self, socket: Socket, len: usize) -> Result<(), Unsent> {
+        // By a system call of its own: whether all was sent is known at once, and no turn has to
+        // come between the send and the close.
+        let bytes = &self.arena.slice_mut(self.arena_used)[..len];
+        match sys::send_now(socket.raw(), bytes, true) {
+            None => {
+                self.push_discard(socket.raw());
+                self.push_close(socket.raw());
+                Ok(())
+            }
+            Some(rest) => Err(Unsent { socket, rest }),
+        }
     }
 
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>) {

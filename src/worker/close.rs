@@ -1,9 +1,8 @@
 //! Closing connections, such that no response is lost and no slot is freed too early.
 
-use std::mem;
 use std::net::Shutdown;
 
-use annulus_ring::{Key, RecvMode, Ring, Socket};
+use annulus_ring::{Key, RecvMode, Ring, Socket, Unsent};
 
 use super::Worker;
 use super::eviction_lists::EvictionList;
@@ -15,24 +14,18 @@ use crate::tls::HandshakeState;
 impl<R: Ring> Worker<R> {
     /// Sends the last response of a connection, and closes it if the response goes out whole.
     pub(super) fn send_and_close(&mut self, key: Key, written: usize) {
-        let slot = &mut self.slots[key];
-        slot.phase = Phase::SentAndClosed;
-        let socket = slot.take_socket();
-        self.timers.remove(key.slot());
-        self.sent_and_closed.push(key);
-        self.ring.send_and_close(key, socket, written);
-    }
-
-    /// Removes the connections whose last response went out whole: the ring has closed them.
-    pub(super) fn remove_sent_and_closed(&mut self) {
-        let mut closed = mem::take(&mut self.sent_and_closed);
-        for key in closed.drain(..) {
-            let slot = self.slots.at(key.slot());
-            if slot.is_some_and(|(_, slot)| slot.phase == Phase::SentAndClosed) {
-                let _closed_by_the_ring = self.remove(key);
+        let socket = self.slots[key].take_socket();
+        match self.ring.send_and_close(socket, written) {
+            Ok(()) => {
+                let _given_to_the_ring = self.remove(key);
+            }
+            Err(Unsent { socket, rest }) => {
+                let slot = &mut self.slots[key];
+                slot.socket = socket;
+                slot.phase = Phase::Flushing;
+                self.on_send_incomplete(key, rest);
             }
         }
-        self.sent_and_closed = closed;
     }
 
     /// Shuts down our side after the last response, and receives what the client may still send:

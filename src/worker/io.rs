@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use annulus_ring::{Errno, Key, RecvBuf, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Key, RecvBuf, RecvEnd, RecvMode, Ring, UnsentRest};
 
 use super::Worker;
 use super::eviction_lists::EvictionList;
@@ -50,7 +50,6 @@ impl<R: Ring> Worker<R> {
                     self.receive(key, RecvMode::Multishot);
                 }
             }
-            Phase::SentAndClosed => {}
             Phase::Closing { .. } => self.close_if_idle(key),
         }
     }
@@ -211,7 +210,7 @@ impl<R: Ring> Worker<R> {
                     self.linger(key);
                 }
             }
-            Phase::Lingering | Phase::SentAndClosed | Phase::Closing { .. } => {}
+            Phase::Lingering | Phase::Closing { .. } => {}
         }
     }
 
@@ -244,27 +243,13 @@ impl<R: Ring> Worker<R> {
                     Phase::Serving if slot.sent_turn == turn => self.schedule(key),
                     Phase::Serving => self.finish_after_eof(key),
                     Phase::Lingering => self.close(key, false),
-                    Phase::Streaming
-                    | Phase::Flushing
-                    | Phase::SentAndClosed
-                    | Phase::Closing { .. } => {}
+                    Phase::Streaming | Phase::Flushing | Phase::Closing { .. } => {}
                 }
             }
         }
     }
 
-    pub(super) fn on_send_incomplete(
-        &mut self,
-        key: Key,
-        rest: Result<Box<[u8]>, Errno>,
-        socket: Option<Socket>,
-    ) {
-        if let Some(socket) = socket {
-            // The ring did not close it after all.
-            let slot = &mut self.slots[key];
-            slot.socket = socket;
-            slot.phase = Phase::Flushing;
-        }
+    pub(super) fn on_send_incomplete(&mut self, key: Key, rest: UnsentRest) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let Ok(rest) = rest else { return self.close(key, true) };
         if matches!(slot.phase, Phase::Closing { .. }) {

@@ -33,7 +33,7 @@ impl<R: Ring> Worker<R> {
         }
         let held = |slot: &Slot| match slot.phase {
             // Full scrapes are few, and have a bound of their own. The others are closed already.
-            Phase::Streaming | Phase::SentAndClosed | Phase::Closing { .. } => 0,
+            Phase::Streaming | Phase::Closing { .. } => 0,
             _ => slot.buffered_bytes(),
         };
         let holders = self.slots.iter().map(|(key, slot)| (held(slot), key));

@@ -48,7 +48,6 @@ impl<R: Ring> Worker<R> {
         for key in self.slots.keys() {
             let slot = &self.slots[key];
             match slot.phase {
-                Phase::SentAndClosed => {}
                 Phase::Serving if errors && !slot.send_pending => self.expire(key),
                 Phase::Streaming | Phase::Closing { .. } => self.close(key, true),
                 _ => self.close(key, false),

@@ -25,9 +25,6 @@ pub(super) enum Phase {
     Streaming,
     /// The last response is being sent; received bytes are dropped.
     Flushing,
-    /// The last response was sent in this turn, and the ring closes the socket if it went out
-    /// whole, which the next turn knows. Until then the connection counts like any other.
-    SentAndClosed,
     /// Everything is sent and our side is shut down; received bytes are dropped until the client
     /// closes its side.
     Lingering,
@@ -161,11 +158,10 @@ impl Slots {
         slot
     }
 
-    /// A connection, unless it is gone or about to be.
+    /// A connection, unless it is gone.
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Slot> {
         let slot = self.slab.get_mut(key.slot() as usize)?;
-        let present = slot.generation == key.generation() && slot.phase != Phase::SentAndClosed;
-        present.then_some(slot)
+        (slot.generation == key.generation()).then_some(slot)
     }
 
     /// The connection that uses a slot.

@@ -38,10 +38,6 @@ impl<R: Ring> Worker<R> {
         for _ in 0..DEADLINES_PER_TURN_MAX {
             let Some(index) = self.due.pop() else { break };
             let Some((key, slot)) = self.slots.at(index) else { continue };
-            // Its time was over before this turn sent its last response: the ring has closed it.
-            if slot.phase == Phase::SentAndClosed {
-                continue;
-            }
             if slot.tracks_progress() {
                 self.check_progress(key);
             } else if slot.deadline_s > self.now_s {

@@ -3,7 +3,9 @@
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 
-use annulus_ring::{AcceptEnd, Errno, Event, Key, ListenerIndex, RecvEnd, RecvMode, Socket};
+use annulus_ring::{
+    AcceptEnd, Errno, Event, Key, ListenerIndex, RecvEnd, RecvMode, Socket, UnsentRest,
+};
 
 use super::client::{ClientOutcome, ClientScript, End};
 use super::faults::Sabotage;
@@ -54,8 +56,12 @@ impl FakeRing {
                 self.links[link].receive = Some((key, expect));
             }
             FakeOperation::Cancel(key) => self.cancel(key),
-            FakeOperation::Send { link, key, bytes, closes } => {
-                self.send_now(link, key, bytes, closes)
+            FakeOperation::Send { link, key, bytes } => {
+                if let Some(rest) = self.send_now(link, &bytes)
+                    && (rest.is_err() || !self.sabotages(Sabotage::ForgetsShortSend))
+                {
+                    self.short.push(Event::SendIncomplete { key, rest });
+                }
             }
             FakeOperation::SendOwned { link, key, bytes } => {
                 self.links[link].owned = Some(Owned { key, bytes, sent: 0 });
@@ -110,35 +116,17 @@ impl FakeRing {
         }
     }
 
-    /// A send that does not wait.
-    fn send_now(&mut self, link: usize, key: Key, bytes: Vec<u8>, closes: bool) {
+    /// A send that does not wait; what is left of it, if anything.
+    pub(super) fn send_now(&mut self, link: usize, bytes: &[u8]) -> Option<UnsentRest> {
         let (short, refused) = (self.faults.short_send, self.faults.refused_send);
-        let rest = match self.take(link, bytes.len()) {
-            Err(errno) => Err(errno),
-            Ok(room) => {
-                let room = match room {
-                    _ if self.odds(refused) => 0,
-                    1.. if self.odds(short) => self.random.below(room as u32) as usize,
-                    _ => room,
-                };
-                self.put(link, &bytes[..room]);
-                if room == bytes.len() {
-                    if closes {
-                        self.queue.push_front(FakeOperation::Close { link, reset: false });
-                    }
-                    return;
-                }
-                Ok(bytes[room..].into())
-            }
+        let room = match self.take(link, bytes.len()) {
+            Err(errno) => return Some(Err(errno)),
+            Ok(_) if self.odds(refused) => 0,
+            Ok(room @ 1..) if self.odds(short) => self.random.below(room as u32) as usize,
+            Ok(room) => room,
         };
-        let socket = match self.links[link].descriptor {
-            Some(descriptor) if closes => Some(Socket::from_raw(descriptor)),
-            _ => None,
-        };
-        if socket.is_none() && rest.is_ok() && self.sabotages(Sabotage::ForgetsShortSend) {
-            return;
-        }
-        self.short.push(Event::SendIncomplete { key, rest, socket });
+        self.put(link, &bytes[..room]);
+        (room < bytes.len()).then(|| Ok(bytes[room..].into()))
     }
 
     /// What closing does to a connection: FIN, or RST if something was not received.

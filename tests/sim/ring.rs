@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use annulus::limits::{UNREAD_BYTES_MAX, nearly_all};
-use annulus_ring::{ConnectionLimit, Event, Key, ListenerIndex, Pool, RecvMode, Ring, Socket};
+use annulus_ring::{
+    ConnectionLimit, Event, Key, ListenerIndex, Pool, RecvMode, Ring, Socket, Unsent,
+};
 use annulus_ring::{Datagram, DatagramIndex};
 use annulus_swarm::Random;
 
@@ -39,7 +41,7 @@ pub(super) enum FakeOperation {
     FinishAccepting(ListenerIndex),
     Receive { link: usize, key: Key, expect: RecvMode },
     Cancel(Key),
-    Send { link: usize, key: Key, bytes: Vec<u8>, closes: bool },
+    Send { link: usize, key: Key, bytes: Vec<u8> },
     SendOwned { link: usize, key: Key, bytes: Box<[u8]> },
     Close { link: usize, reset: bool },
 }
@@ -59,8 +61,6 @@ pub(super) struct FakeLink {
     pub(super) descriptor: Option<i32>,
     /// The worker has the socket, as opposed to having given it to be closed.
     pub(super) held: bool,
-    /// The worker gave it to be closed with its last answer, and was not told yet what came of it.
-    pub(super) leaving: bool,
     /// Its names so far.
     pub(super) keys: Vec<Key>,
     /// In the kernel.
@@ -157,7 +157,6 @@ impl FakeRing {
                 wire,
                 descriptor: None,
                 held: false,
-                leaving: false,
                 keys: Vec::new(),
                 receive: None,
                 awaited: 1,
@@ -259,8 +258,8 @@ impl FakeRing {
         bytes
     }
 
-    fn queue_send(&mut self, key: Key, link: usize, len: usize, closes: bool) {
-        let bytes = self.take_space(len);
+    /// Takes the bytes of a send that the worker may make now.
+    fn begin_send(&mut self, link: usize, len: usize) -> Vec<u8> {
         let turns = self.turns;
         let state = &mut self.links[link];
         assert!(state.sent_turn != turns + 1, "two sends of one connection in one turn");
@@ -268,7 +267,7 @@ impl FakeRing {
         assert!(!state.owes, "a send overtakes the rest of an earlier one");
         state.sent_turn = turns + 1;
         self.sent_in_turn += len;
-        self.push(FakeOperation::Send { link, key, bytes, closes });
+        self.take_space(len)
     }
 
     /// Takes the socket from the worker, which may close it only when nothing is armed.
@@ -291,7 +290,7 @@ impl FakeRing {
             _ => None,
         };
         self.trace.note(|| match &event {
-            Event::SendIncomplete { key, rest: Ok(rest), .. } => {
+            Event::SendIncomplete { key, rest: Ok(rest) } => {
                 format!("{:>6} ms  {link:?}: {} bytes left of {key:?}", self.now_ms(), rest.len())
             }
             _ => format!("{:>6} ms  {link:?}: {event:?}", self.now_ms()),
@@ -321,8 +320,7 @@ impl FakeRing {
                     state.owned_known = false;
                     state.unread_bytes = 0;
                 }
-                Event::SendIncomplete { rest, socket, .. } => {
-                    state.held |= socket.is_some();
+                Event::SendIncomplete { rest, .. } => {
                     state.owes = rest.is_ok();
                     state.unread_bytes = 0;
                 }
@@ -370,14 +368,23 @@ impl Ring for FakeRing {
 
     fn send(&mut self, key: Key, socket: &Socket, len: usize) {
         let link = self.named(key, socket);
-        self.queue_send(key, link, len, false);
+        let bytes = self.begin_send(link, len);
+        self.push(FakeOperation::Send { link, key, bytes });
     }
 
-    fn send_and_close(&mut self, key: Key, socket: Socket, len: usize) {
-        let link = self.named(key, &socket);
-        self.give_away(socket);
-        self.links[link].leaving = true;
-        self.queue_send(key, link, len, true);
+    fn send_and_close(&mut self, socket: Socket, len: usize) -> Result<(), Unsent> {
+        let descriptor = socket.raw();
+        let link = self.give_away(socket);
+        let bytes = self.begin_send(link, len);
+        let Some(rest) = self.send_now(link, &bytes) else {
+            self.push(FakeOperation::Close { link, reset: false });
+            return Ok(());
+        };
+        let state = &mut self.links[link];
+        state.held = true;
+        state.owes = rest.is_ok();
+        state.unread_bytes = 0;
+        Err(Unsent { socket: Socket::from_raw(descriptor), rest })
     }
 
     fn send_owned(&mut self, key: Key, socket: &Socket, bytes: Box<[u8]>) {
@@ -492,7 +499,6 @@ impl Ring for FakeRing {
         self.net.end_turn();
         for link in &mut self.links {
             link.filled = 0;
-            link.leaving = false;
         }
         assert!(self.turns < TURNS_MAX, "the worker goes round in circles");
         assert!(self.now_ms() < TIME_MAX_MS, "the run is stuck");

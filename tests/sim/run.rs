@@ -274,15 +274,14 @@ pub(crate) fn finish_checked(
 }
 
 impl FakeRing {
-    /// Connections that the worker was handed and that are open, as far as it can know: of those
-    /// that were to be closed with their last answer it hears in the next turn.
+    /// Connections that the worker was handed and has not given to be closed.
     pub(crate) fn connections(&self) -> usize {
-        self.links.iter().filter(|link| link.held || link.leaving).count()
+        self.links.iter().filter(|link| link.held).count()
     }
 
     /// Those of them that did not come by a Unix socket, and so count for an address.
     fn addressed_connections(&self) -> usize {
-        let there = self.links.iter().filter(|link| link.held || link.leaving);
+        let there = self.links.iter().filter(|link| link.held);
         there.filter(|link| link.client.script.peer.is_some()).count()
     }
 

@@ -77,7 +77,7 @@ impl Uring {
     }
 
     pub(super) fn on_arena_send(&mut self, index: usize, result: i32) {
-        let Some(send) = self.sends.get_mut(index) else {
+        let Some(send) = self.sends.get(index) else {
             debug_assert!(false, "a send of no turn");
             return;
         };
@@ -86,16 +86,14 @@ impl Uring {
             _ if -result == libc::EAGAIN => 0,
             _ => {
                 let errno = Errno::from_raw_os_error(-result);
-                let (key, socket) = (send.key, send.close.take());
-                self.short_sends.push(Event::SendIncomplete { key, rest: Err(errno), socket });
+                self.short_sends.push(Event::SendIncomplete { key: send.key, rest: Err(errno) });
                 return;
             }
         };
         if sent < send.len {
-            let (key, socket) = (send.key, send.close.take());
-            let from = send.from + sent;
+            let (key, from) = (send.key, send.from + sent);
             let rest = self.arena.slice_mut(from)[..send.len - sent].into();
-            self.short_sends.push(Event::SendIncomplete { key, rest: Ok(rest), socket });
+            self.short_sends.push(Event::SendIncomplete { key, rest: Ok(rest) });
         }
     }
 

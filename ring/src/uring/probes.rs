@@ -48,7 +48,7 @@ impl Uring {
         socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
         let fd = ours.as_raw_fd();
         let token = Token::indexed(Operation::SendArena, 0);
-        let entry = send_skip_success(fd, self.arena.slice_mut(0), 0);
+        let entry = send_skip_success(fd, self.arena.slice_mut(0));
         self.push(entry.user_data(token.pack()));
         self.enter(Wait::No)?;
         self.collect();

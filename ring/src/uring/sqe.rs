@@ -35,17 +35,17 @@ impl WaitLimit {
 }
 
 /// A send without a completion if everything is sent.
-pub(super) fn send_skip_success(fd: i32, bytes: &[u8], more: i32) -> Entry {
+pub(super) fn send_skip_success(fd: i32, bytes: &[u8]) -> Entry {
     // MSG_WAITALL makes a short send a failure, which is not skipped.
     opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
-        .flags(SEND_FLAGS | libc::MSG_WAITALL | more)
+        .flags(SEND_FLAGS | libc::MSG_WAITALL)
         .build()
         .flags(Flags::SKIP_SUCCESS)
 }
 
 /// A send whose completion always reports how much was sent.
-pub(super) fn send_reported(fd: i32, bytes: &[u8], more: i32) -> Entry {
-    opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).flags(SEND_FLAGS | more).build()
+pub(super) fn send_reported(fd: i32, bytes: &[u8]) -> Entry {
+    opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).flags(SEND_FLAGS).build()
 }
 
 /// A receive that drops what has arrived: with MSG_TRUNC TCP writes nothing to the buffer (tcp(7)),

@@ -227,7 +227,7 @@ fn finish_with_a_queue<K: EngineKind>(mut bench: Bench<K>) {
         bench.ring.recv(key, &socket, RecvMode::Immediate);
         drop(bench.received(key));
         bench.fill_reply(b"served");
-        bench.ring.send_and_close(key, socket, 6);
+        bench.ring.send_and_close(socket, 6).unwrap();
     }
     bench.stays_quiet(Duration::from_millis(20));
     for client in &mut clients {

@@ -89,7 +89,7 @@ fn a_dropped_engine_leaves_nothing_open<K: EngineKind>() {
         let mut bench = Bench::<K>::new();
         let (mut client, key, socket) = bench.greeted();
         bench.ring.recv(key, &socket, annulus_ring::RecvMode::Multishot);
-        let (_other, other_key, other_socket) = bench.greeted();
+        let (_other, _, other_socket) = bench.greeted();
         let mut late = bench.client();
         late.write_all(b"x").unwrap();
         client.write_all(b"unheard").unwrap();
@@ -97,7 +97,7 @@ fn a_dropped_engine_leaves_nothing_open<K: EngineKind>() {
             bench.turn(false);
         }
         bench.fill_reply(b"last");
-        bench.ring.send_and_close(other_key, other_socket, 4);
+        bench.ring.send_and_close(other_socket, 4).unwrap();
         bench.ring.send_owned(key, &socket, vec![1; 1 << 24].into());
         bench.abandon();
         drop((late, client));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use annulus_ring::{
     Connect, ConnectionLimit, DatagramIndex, DatagramSocket, EngineConfig, Epoll, Errno, Event,
-    Key, Listener, Pool, RecvBuf, RecvEnd, RecvMode, Ring, Socket, Uring, Waker,
+    Key, Listener, Pool, RecvBuf, RecvEnd, RecvMode, Ring, Socket, UnsentRest, Uring, Waker,
 };
 use socket2::SockRef;
 
@@ -347,9 +347,9 @@ impl<K: EngineKind> Bench<K> {
     }
 
     /// The next event, which must be a short send of `key`.
-    pub(crate) fn incomplete(&mut self, key: Key) -> (Result<Box<[u8]>, Errno>, Option<Socket>) {
+    pub(crate) fn incomplete(&mut self, key: Key) -> UnsentRest {
         match self.next() {
-            Event::SendIncomplete { key: of, rest, socket } if of == key => (rest, socket),
+            Event::SendIncomplete { key: of, rest } if of == key => rest,
             other => panic!("not a short send of {key:?}: {other:?}"),
         }
     }
@@ -413,9 +413,9 @@ impl<K: EngineKind> Bench<K> {
     pub(crate) fn abandon(mut self) {
         for event in self.waiting.drain(..) {
             match event {
-                Event::Accepted { socket, .. }
-                | Event::SendIncomplete { socket: Some(socket), .. }
-                | Event::Connected { result: Ok(socket), .. } => self.ring.close(socket),
+                Event::Accepted { socket, .. } | Event::Connected { result: Ok(socket), .. } => {
+                    self.ring.close(socket)
+                }
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Event, RecvEnd, RecvMode, Ring, Socket, Unsent};
 use socket2::SockRef;
 
 use crate::harness::{Bench, EngineKind, on_every_engine, pattern};
@@ -74,9 +74,9 @@ fn a_reply_and_a_receive_in_one_turn<K: EngineKind>() {
 fn a_last_reply_arrives_whole_and_then_the_end<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for len in [1, 245, 4096] {
-        let (client, key, socket) = bench.greeted();
+        let (client, _, socket) = bench.greeted();
         let reply = pattern(len, len as usize);
-        ends_with_the_whole(&mut bench, client, key, socket, &reply);
+        ends_with_the_whole(&mut bench, client, socket, &reply);
     }
     bench.finish();
 }
@@ -85,12 +85,11 @@ fn a_last_reply_arrives_whole_and_then_the_end<K: EngineKind>() {
 fn ends_with_the_whole<K: EngineKind>(
     bench: &mut Bench<K>,
     mut client: TcpStream,
-    key: Key,
     socket: Socket,
     reply: &[u8],
 ) {
     bench.fill_reply(reply);
-    bench.ring.send_and_close(key, socket, reply.len());
+    bench.ring.send_and_close(socket, reply.len()).unwrap();
     bench.turn(false);
     bench.turn(false);
     let mut got = Vec::new();
@@ -102,14 +101,14 @@ fn ends_with_the_whole<K: EngineKind>(
 fn unread_bytes_do_not_cost_the_last_reply<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     for word in [&b"x"[..], &[b'x'; 5000]] {
-        let (mut client, key, socket) = bench.greeted();
+        let (mut client, _, socket) = bench.greeted();
         client.write_all(word).unwrap();
         let start = Instant::now();
         while bench.ring.unread_bytes(&socket) < word.len() {
             assert!(start.elapsed() < Duration::from_secs(10), "the word does not arrive");
         }
         let reply = pattern(7, 4096);
-        ends_with_the_whole(&mut bench, client, key, socket, &reply);
+        ends_with_the_whole(&mut bench, client, socket, &reply);
     }
     bench.finish();
 }
@@ -120,9 +119,9 @@ fn a_last_reply_is_not_delayed_by_waiting<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
     let mut fastest = Duration::MAX;
     for _ in 0..5 {
-        let (mut client, key, socket) = bench.greeted();
+        let (mut client, _, socket) = bench.greeted();
         bench.fill_reply(b"bye");
-        bench.ring.send_and_close(key, socket, 3);
+        bench.ring.send_and_close(socket, 3).unwrap();
         let (waker, start) = (bench.waker.clone(), Instant::now());
         let reader = thread::spawn(move || {
             let mut got = Vec::new();
@@ -159,23 +158,20 @@ fn sending_to_a_peer_that_reset_fails<K: EngineKind>() {
     reset(client);
     bench.fill_reply(b"hello");
     bench.ring.send(key, &socket, 5);
-    let (rest, returned) = bench.incomplete(key);
+    let rest = bench.incomplete(key);
     assert!(matches!(rest, Err(Errno::CONNRESET | Errno::PIPE)), "{rest:?}");
-    assert_eq!(returned, None);
     bench.ring.close(socket);
     bench.finish();
 }
 
 fn a_last_reply_to_a_peer_that_reset_returns_the_socket<K: EngineKind>() {
     let mut bench = Bench::<K>::new();
-    let (client, key, socket) = bench.greeted();
+    let (client, _, socket) = bench.greeted();
     let fd = socket.raw();
     reset(client);
     bench.fill_reply(b"hello");
-    bench.ring.send_and_close(key, socket, 5);
-    let (rest, returned) = bench.incomplete(key);
+    let Unsent { socket, rest } = bench.ring.send_and_close(socket, 5).unwrap_err();
     assert!(matches!(rest, Err(Errno::CONNRESET | Errno::PIPE)), "{rest:?}");
-    let socket = returned.expect("a socket that was not closed comes back");
     assert_eq!(socket.raw(), fd);
     bench.ring.close(socket);
     bench.finish();

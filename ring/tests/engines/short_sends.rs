@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket, Unsent};
 use socket2::{Domain, SockAddr, SockRef, Socket as PlainSocket, Type};
 
 use crate::harness::{Bench, EngineKind, Shape, limit_send_buffer, on_every_engine, pattern};
@@ -68,9 +68,7 @@ fn the_rest_of_a_reply_comes_back_and_can_be_sent<K: EngineKind>() {
     let reply = pattern(1, LARGE);
     bench.fill_reply(&reply);
     bench.ring.send(key, &socket, LARGE);
-    let (rest, returned) = bench.incomplete(key);
-    assert_eq!(returned, None);
-    let rest = rest.unwrap();
+    let rest = bench.incomplete(key).unwrap();
     assert!(!rest.is_empty() && rest.len() < LARGE);
     assert!(*rest == reply[LARGE - rest.len()..]);
     bench.ring.send_owned(key, &socket, rest);
@@ -97,7 +95,7 @@ fn unsent_bytes_counts_what_the_client_has_not_read<K: EngineKind>() {
     bench.fill_reply(&reply);
     assert_eq!(bench.ring.unsent_bytes(key, &socket), 0);
     bench.ring.send(key, &socket, LARGE);
-    let (rest, _) = bench.incomplete(key);
+    let rest = bench.incomplete(key);
     bench.ring.send_owned(key, &socket, rest.unwrap());
     bench.stays_quiet(Duration::from_millis(20));
     // Less the few kilobytes that fit into the client's buffer.
@@ -122,9 +120,7 @@ fn the_rest_of_a_last_reply_comes_back_with_the_socket<K: EngineKind>() {
     let fd = socket.raw();
     let reply = pattern(2, LARGE);
     bench.fill_reply(&reply);
-    bench.ring.send_and_close(key, socket, LARGE);
-    let (rest, returned) = bench.incomplete(key);
-    let socket = returned.unwrap();
+    let Unsent { socket, rest } = bench.ring.send_and_close(socket, LARGE).unwrap_err();
     assert_eq!(socket.raw(), fd);
     bench.ring.send_owned(key, &socket, rest.unwrap());
     let reading = reader(client, None);
@@ -141,7 +137,7 @@ fn a_full_socket_takes_nothing_and_loses_nothing<K: EngineKind>() {
     let first = pattern(3, LARGE);
     bench.fill_reply(&first);
     bench.ring.send(key, &socket, LARGE);
-    let (rest, _) = bench.incomplete(key);
+    let rest = bench.incomplete(key);
     let taken = LARGE - rest.unwrap().len();
     bench.stays_quiet(Duration::from_millis(100));
     // There is some room again while segments reach the client; then there is none.
@@ -150,7 +146,7 @@ fn a_full_socket_takes_nothing_and_loses_nothing<K: EngineKind>() {
         let reply = pattern(10 + round, LARGE);
         bench.fill_reply(&reply);
         bench.ring.send(key, &socket, LARGE);
-        let rest = bench.incomplete(key).0.unwrap();
+        let rest = bench.incomplete(key).unwrap();
         assert!(*rest == reply[LARGE - rest.len()..]);
         expected.extend_from_slice(&reply[..LARGE - rest.len()]);
         if rest.len() == LARGE {
@@ -184,7 +180,7 @@ fn several_short_sends_of_one_turn_are_reported_singly<K: EngineKind>() {
     let mut short = Vec::new();
     while short.len() < 3 {
         match bench.next() {
-            Event::SendIncomplete { key, rest: Ok(rest), socket: None } => {
+            Event::SendIncomplete { key, rest: Ok(rest) } => {
                 let at = keys.iter().position(|of| *of == key).unwrap();
                 assert_eq!(at % 2, 0, "a small one fell short");
                 bench.ring.send_owned(key, &sockets[at], rest);
@@ -229,7 +225,7 @@ fn a_short_send_is_reported_before_new_bytes<K: EngineKind>() {
     let mut told = Vec::new();
     while told.len() < 4 {
         match bench.next() {
-            Event::SendIncomplete { key, rest: Ok(_), .. } => told.push((key, "short")),
+            Event::SendIncomplete { key, rest: Ok(_) } => told.push((key, "short")),
             Event::Received { key, .. } => told.push((key, "received")),
             other => panic!("unexpected: {other:?}"),
         }
@@ -355,8 +351,7 @@ fn a_short_send_is_reported_by_its_key_though_its_socket_is_closed<K: EngineKind
     bench.fill_reply(&pattern(8, LARGE));
     bench.ring.send(key, &socket, LARGE);
     bench.ring.close(socket);
-    let (rest, returned) = bench.incomplete(key);
-    assert!(rest.is_ok() && returned.is_none());
+    assert!(bench.incomplete(key).is_ok());
     drop(client);
     bench.finish();
 }

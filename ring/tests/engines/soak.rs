@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket};
+use annulus_ring::{Errno, Event, Key, RecvEnd, RecvMode, Ring, Socket, Unsent, UnsentRest};
 use socket2::SockRef;
 
 use crate::harness::{Bench, EngineKind, Shape, limit_send_buffer, on_every_engine, pattern};
@@ -139,7 +139,10 @@ impl<K: EngineKind> SoakServer<K> {
                 }
                 self.go_on(key);
             }
-            Event::SendIncomplete { key, rest, socket } => self.on_short_send(key, rest, socket),
+            Event::SendIncomplete { key, rest } => {
+                assert_eq!(self.known(key).sent_in + 1, self.turn, "told late");
+                self.on_short_send(key, rest);
+            }
             Event::Sent { key, result } => {
                 let connection = self.known(key);
                 connection.sending = false;
@@ -181,13 +184,8 @@ impl<K: EngineKind> SoakServer<K> {
         self.connections.insert(slot, connection);
     }
 
-    fn on_short_send(&mut self, key: Key, rest: Result<Box<[u8]>, Errno>, socket: Option<Socket>) {
-        let turn = self.turn;
+    fn on_short_send(&mut self, key: Key, rest: UnsentRest) {
         let connection = self.known(key);
-        assert_eq!(connection.sent_in + 1, turn, "told in another turn than that of the send");
-        if let Some(socket) = socket {
-            assert!(connection.socket.replace(socket).is_none(), "two sockets");
-        }
         let Ok(bytes) = rest else {
             connection.leaving = true;
             return self.go_on(key);
@@ -243,7 +241,11 @@ impl<K: EngineKind> SoakServer<K> {
         }
         ring.send_buffer()[..len].copy_from_slice(&pattern(seed, len));
         if connection.leaving && !connection.armed {
-            ring.send_and_close(key, connection.socket.take().unwrap(), len);
+            let sent = ring.send_and_close(connection.socket.take().unwrap(), len);
+            if let Err(Unsent { socket, rest }) = sent {
+                connection.socket = Some(socket);
+                return self.on_short_send(key, rest);
+            }
         } else {
             ring.send(key, socket, len);
         }
