@@ -56,6 +56,8 @@ pub(crate) struct DatagramEntry {
     pub(crate) armed: bool,
     /// Whether this set receives what is reported, as opposed to the kernel.
     pub(crate) is_polled: bool,
+    /// Whether the ring knows the socket by its index.
+    pub(crate) is_registered: bool,
     /// Too many errors: it waits for the next tick.
     pub(crate) paused: bool,
     errors: u32,
@@ -112,6 +114,7 @@ impl DatagramSet {
             socket: Some(socket),
             state: ReceiveState::Idle,
             armed: false,
+            is_registered: false,
             paused: false,
             errors: 0,
             queued: false,
@@ -121,6 +124,10 @@ impl DatagramSet {
 
     pub(crate) fn get(&mut self, index: DatagramIndex) -> &mut DatagramEntry {
         &mut self.all[usize::from(index)]
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut DatagramEntry> {
+        self.all.iter_mut()
     }
 
     /// The descriptor of a socket, and whether replies must name the address that they leave from.

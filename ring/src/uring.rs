@@ -205,6 +205,7 @@ impl Uring {
             }
             self.flush(if sleep { wait } else { Wait::No });
             self.arena_used = 0;
+            self.unregister_datagrams(&closing_datagrams);
             self.datagrams.close(closing_datagrams, &mut self.ready);
             self.receive_datagrams_polled();
             self.accept_some();
@@ -492,6 +493,8 @@ impl Drop for Uring {
         self.flush(Wait::No);
         self.flush(Wait::No);
         let cancelled = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        // The registered sockets: else they stay open until the ring is torn down.
+        let _ = self.ring.submitter().unregister_files();
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: no argument is passed; nothing is submitted.
         let reaped = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };

@@ -26,6 +26,7 @@ impl Uring {
             self.set_up_datagrams()?;
         }
         self.datagrams.add(datagram_sockets, self.capabilities.multishot_recvmsg);
+        self.register_datagrams();
         Ok(())
     }
 

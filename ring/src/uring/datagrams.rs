@@ -29,6 +29,9 @@ struct ReplyHeader {
 
 const REPLY_HEADER_BYTES: usize = mem::size_of::<ReplyHeader>();
 
+/// Sockets that are registered with the ring, the first ones: more than a tracker has.
+pub(super) const REGISTERED_MAX: u32 = 64;
+
 impl Uring {
     /// Arms what is to receive and does not: after its end, a lack of buffers, or a pause.
     pub(super) fn arm_datagrams(&mut self) {
@@ -108,6 +111,28 @@ impl Uring {
         while self.datagrams.receive_next(&mut self.ready).is_some() {}
     }
 
+    /// Registers sockets with the ring: then a reply does without looking up its descriptor, and
+    /// without counting its use. Where the kernel refuses, each reply names the descriptor.
+    pub(super) fn register_datagrams(&mut self) {
+        let submitter = self.ring.submitter();
+        for (index, entry) in (0..REGISTERED_MAX).zip(self.datagrams.iter_mut()) {
+            if let Some(socket) = entry.socket.as_ref().filter(|_| !entry.is_registered) {
+                let registered = submitter.register_files_update(index, &[socket.raw()]);
+                entry.is_registered = registered.is_ok();
+            }
+        }
+    }
+
+    /// Before sockets are closed, which they would not be while they are registered.
+    pub(super) fn unregister_datagrams(&mut self, closing: &[DatagramIndex]) {
+        for &index in closing {
+            if mem::take(&mut self.datagrams.get(index).is_registered) {
+                let removed = self.ring.submitter().register_files_update(index.into(), &[-1]);
+                debug_assert!(removed.is_ok(), "{removed:?}");
+            }
+        }
+    }
+
     /// Where the next reply begins in the arena.
     fn reply_at(&self) -> usize {
         self.arena_used.next_multiple_of(mem::align_of::<ReplyHeader>())
@@ -129,6 +154,11 @@ impl Uring {
         let Some((fd, is_wildcard)) = self.datagrams.target(socket) else {
             return self.ready.push(Event::DatagramUnsent { socket, errno: Errno::BADF });
         };
+        // A registered socket is named by its index.
+        let (fd, flags) = match self.datagrams.get(socket).is_registered {
+            true => (socket.into(), Flags::SKIP_SUCCESS | Flags::FIXED_FILE),
+            false => (fd, Flags::SKIP_SUCCESS),
+        };
         let at = self.reply_at();
         let space = &mut self.arena.slice_mut(at)[..REPLY_HEADER_BYTES + len];
         let entry = if self.capabilities.send_to && !is_wildcard {
@@ -138,7 +168,7 @@ impl Uring {
         };
         let token = Token::indexed(Operation::SendDatagram, socket.into());
         self.arena_used = at + REPLY_HEADER_BYTES + len;
-        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(token.pack()));
+        self.push(entry.flags(flags).user_data(token.pack()));
     }
 }
 

@@ -10,6 +10,7 @@ use io_uring::IoUring;
 use io_uring::types::Timespec;
 use nohash_hasher::IntMap;
 
+use super::datagrams::REGISTERED_MAX;
 use super::provided::ProvidedBuffers;
 use super::sqe::{DATAGRAM_GROUP, GROUP};
 use super::{PinnedData, Uring};
@@ -171,6 +172,8 @@ impl Uring {
         let buffers = register(&self.ring, DATAGRAM_GROUP, pool, DATAGRAM_BUFFERS.into());
         // If memory for them is refused, the sockets are polled.
         let Ok(buffers) = buffers else { return Ok(()) };
+        // Likewise, replies do without registered sockets.
+        let _ = self.ring.submitter().register_files_sparse(REGISTERED_MAX);
         *self.datagram_buffers = Some(buffers);
         self.try_datagrams()
     }
