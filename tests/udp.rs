@@ -4,7 +4,7 @@
 //! `garbage`: what gets no reply. `ids`: connection ids. `limits`: limits and lists. `addresses`:
 //! replies leave from the address that was asked. `counters`: what is counted. `starting`: which
 //! addresses are received at, and what prevents it. `stopping`: what a stop and a restart keep.
-//! `source_port`: datagrams that nobody can answer.
+//! `source_port`: datagrams that nobody can answer. `whole`: replies are never fragments.
 
 mod addresses;
 mod announce;
@@ -17,3 +17,4 @@ mod source_port;
 mod starting;
 mod stopping;
 mod swarms;
+mod whole;

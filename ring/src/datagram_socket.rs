@@ -40,6 +40,7 @@ impl DatagramSocket {
         socket.set_reuse_port(true)?;
         // Before the bind: a datagram that arrives in between would lack it.
         ask_for_addresses(&socket, address)?;
+        send_whole(&socket, address)?;
         grow_queue(&socket);
         socket.bind(&SockAddr::from(address))?;
         Ok(DatagramSocket { fd: socket.into(), address, is_inherited: false })
@@ -54,6 +55,7 @@ impl DatagramSocket {
         let address = socket.local_addr()?.as_socket();
         let address = address.ok_or(io::ErrorKind::Unsupported)?;
         ask_for_addresses(&socket, address)?;
+        send_whole(&socket, address)?;
         ignore_errors(&socket, address)?;
         grow_queue(&socket);
         Ok(DatagramSocket { fd: socket.into(), address, is_inherited: true })
@@ -118,6 +120,18 @@ fn ask_for_addresses(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };
     Ok(sys::set_option(socket.as_raw_fd(), level, option, 1)?)
+}
+
+/// No router may fragment a reply by IPv4, as none does by IPv6: a reply is lost with any of its
+/// fragments, and who forges one forges the peers in it. What routers say of smaller packets is not
+/// believed, since they do not sign it (IP_PMTUDISC_PROBE, ip(7)). The kernel then saves the
+/// identification that fragments would need.
+fn send_whole(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.ip().to_canonical().is_ipv6() {
+        return Ok(());
+    }
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+    Ok(sys::set_option(socket.as_raw_fd(), level, option, libc::IP_PMTUDISC_PROBE)?)
 }
 
 /// Nobody reads the queue of errors that other hosts report (IP_RECVERR, ip(7)), and while there
