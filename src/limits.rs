@@ -129,11 +129,11 @@ pub const PREFETCH_PEERS_MIN: u64 = 20_000;
 
 /// The same for records of other nodes, whose thread has its caches for itself: with a million peers
 /// it saves a third of a record, with 10,000 it costs as much again. Unit tests always do it.
-pub const PREFETCH_RECORDS_PEERS_MIN: u64 = if cfg!(test) { 0 } else { 300_000 };
+pub const PREFETCH_RECORDS_PEERS_MIN: u64 = if cfg!(test) { 1 } else { 300_000 };
 
 /// The same for scrapes, which need less memory: with ten million peers it saves two fifths of a
 /// torrent, with one million it costs a seventh.
-pub const PREFETCH_SCRAPES_PEERS_MIN: u64 = if cfg!(test) { 0 } else { 3_000_000 };
+pub const PREFETCH_SCRAPES_PEERS_MIN: u64 = if cfg!(test) { 1 } else { 3_000_000 };
 
 /// Requests answered in one turn, one or two microseconds each: only pipelining on many connections
 /// exceeds it. Further requests wait for the next turn, connection by connection.

@@ -196,10 +196,7 @@ fn open_sockets(
 fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     let Prepared { signals, files, sockets, connections_max, .. } = prepared;
     let Sockets { groups, http, https, udp, admin } = sockets;
-    // The first thread, so that no other waits for the reader of the log.
-    log::start_thread().context("cannot start the thread of the log")?;
-    #[cfg(not(fuzzing))]
-    annulus_ring::start_memory_thread().context("cannot start the thread of the allocator")?;
+    start_helping_threads()?;
     let clock = Clock::start();
     let tls = prepared.tls.map(Arc::new);
     let access_list = prepared.access_list.map(Arc::new);
@@ -267,6 +264,14 @@ fn serve(config: &Config, prepared: Prepared<'_>) -> anyhow::Result<()> {
     // Removes the Unix sockets: a client that connects from now on is refused at once.
     drop(http);
     stop(workers, cluster.as_ref(), saver.as_ref(), (&signals, &reloads.notifier))
+}
+
+fn start_helping_threads() -> anyhow::Result<()> {
+    // The first thread, so that no other waits for the reader of the log.
+    log::start_thread().context("cannot start the thread of the log")?;
+    #[cfg(not(fuzzing))]
+    annulus_ring::start_memory_thread().context("cannot start the thread of the allocator")?;
+    Ok(())
 }
 
 /// Logs all addresses for clients. Returns them as the status for the service manager.
