@@ -277,14 +277,29 @@ impl<const N: usize> ArrayPeers<N> {
         Self::capacity_of(self.block.len())
     }
 
-    /// The capacity for more than `len` peers: half of the first block, which holds seven, may be
-    /// spare, and a fifth of a large one. Sized so that glibc's allocator wastes little: its chunks
-    /// are multiples of 16 bytes, of which 8 are its own.
+    /// The capacity of the smallest block for more than `len` peers.
     fn capacity_above(len: usize) -> usize {
-        let bytes = Self::bytes(len + len / 4 + 3);
-        let whole = bytes.saturating_sub(8) / 16 * 16 + 8;
-        Self::capacity_of(whole).max(len + 1).min(ARRAY_MAX)
+        Self::capacity_of(size_class(Self::bytes(len + 1))).min(ARRAY_MAX)
     }
+
+    /// Moves the rows to a block of another capacity, which is enough for them.
+    fn resize(&mut self, capacity: usize) {
+        let mut resized = ArrayPeers::with_capacity(capacity);
+        (resized.len, resized.seeders) = (self.len, self.seeders);
+        let (addresses, stamps) = resized.rows_mut();
+        addresses.copy_from_slice(self.rows().0);
+        stamps.copy_from_slice(self.rows().1);
+        let orders = stamps.len().div_ceil(2);
+        resized.orders_mut()[..orders].copy_from_slice(&self.orders()[..orders]);
+        *self = resized;
+    }
+}
+
+/// The size that the allocator rounds up to: multiples of 16 bytes, and from 128 bytes on four
+/// sizes up to each power of two (jemalloc(3), "Size classes").
+const fn size_class(bytes: usize) -> usize {
+    let step = if bytes <= 128 { 16 } else { 1 << ((bytes - 1).ilog2() - 2) };
+    bytes.next_multiple_of(step)
 }
 
 impl<const N: usize> Contiguous<N> for ArrayPeers<N> {
@@ -324,7 +339,7 @@ impl<const N: usize> Contiguous<N> for ArrayPeers<N> {
     fn grow(&mut self) {
         let len = self.len as usize;
         if len == self.capacity() {
-            *self = ArrayPeers::copy_of(self);
+            self.resize(Self::capacity_above(len));
         }
         self.len += 1;
     }
@@ -335,7 +350,7 @@ impl<const N: usize> Contiguous<N> for ArrayPeers<N> {
         if len == 0 {
             *self = ArrayPeers::default();
         } else if Self::capacity_above(len) * 2 <= self.capacity() {
-            *self = ArrayPeers::copy_of(self);
+            self.resize(Self::capacity_above(len));
         }
     }
 }
