@@ -80,7 +80,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn measure(options: &BenchOptions) -> Result<Results> {
     annulus_bench::prepare(DESCRIPTORS)?;
     load::build()?;
-    let given = |flag: &str| if options.has_flag(flag) { format!(" --{flag}") } else { String::new() };
+    let given =
+        |flag: &str| if options.has_flag(flag) { format!(" --{flag}") } else { String::new() };
     let flags = given("slow") + &given("with-torrust");
     let (rounds, seconds) = (options.rounds as u64, options.seconds);
     let program = "cargo bench --bench compare --";

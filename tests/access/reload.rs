@@ -22,6 +22,7 @@ test_both_engines!(
     special_files_are_refused,
     nothing_to_reload,
     a_replaced_list_is_freed,
+    memory_of_removed_torrents_goes_back,
 );
 
 /// Every announce is answered by the old list or the new one, and after the log line by the new
@@ -241,4 +242,41 @@ fn a_replaced_list_is_freed(engine: Engine) {
         let grown = listed.tracker.resident_bytes().saturating_sub(before);
         (grown < SLACK_BYTES).then_some(())
     });
+}
+
+/// Of the list that named them, too. What serving itself takes is there from the first torrents on.
+fn memory_of_removed_torrents_goes_back(engine: Engine) {
+    let listed = AccessListTracker::start(engine, "allow", list_line(1), "");
+    announce_and_remove(&listed, 2_000);
+    let most = listed.tracker.resident_bytes() * 12 / 10;
+    announce_and_remove(&listed, 60_000);
+    let what = format!("no more than {most} bytes to be resident");
+    wait_for(what, || (listed.tracker.resident_bytes() <= most).then_some(()));
+}
+
+/// Panics if the torrents take no memory that could go back.
+fn announce_and_remove(listed: &AccessListTracker, torrents: u32) {
+    const PIPELINED: usize = 100;
+    let before = listed.tracker.resident_bytes();
+    // Twenty digits, and their codes in hexadecimal.
+    let info_hashes: Vec<String> = (0..torrents).map(|n| format!("{n:020}")).collect();
+    let mut list = list_line(1);
+    for info_hash in &info_hashes {
+        list.extend(info_hash.chars().flat_map(|digit| ['3', digit]));
+        list.push('\n');
+    }
+    listed.relist(list);
+    let mut client = HttpClient::connect(listed.tracker.v4);
+    for batch in info_hashes.chunks(PIPELINED) {
+        let request = |info_hash| {
+            get_request(&format!(
+                "/announce?info_hash={info_hash}&peer_id=-XX0000-aaaaaaaaaaaa&port=1&left=1"
+            ))
+        };
+        client.send(batch.iter().flat_map(request).collect::<Vec<u8>>());
+        batch.iter().for_each(|_| drop(parse_announce(&client.read_response())));
+    }
+    let grown = listed.tracker.resident_bytes().saturating_sub(before);
+    assert!(grown > u64::from(torrents) * 40, "{grown} bytes for {torrents} torrents");
+    listed.relist(list_line(1));
 }

@@ -9,7 +9,7 @@ use rustls::version::TLS13;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::client::{HttpClient, get_request, request};
-use crate::support::tls_client::{TlsStream, client_config, connect_tls};
+use crate::support::tls_client::{TlsStream, client_config, client_hello, connect_tls};
 use crate::support::tls_tracker::TlsTracker;
 use crate::support::torrent::{TestTorrent, parse_announce};
 use crate::support::tracker::{Engine, TIMEOUT, Tracker, test_both_engines, wait_for};
@@ -20,6 +20,7 @@ test_both_engines!(
     half_sent_heads_are_bounded_together,
     half_sent_records_are_bounded_together,
     unread_answers_are_bounded_together,
+    memory_of_a_burst_of_connections_goes_back,
 );
 
 const LONG_TIMEOUTS: &str = "[connections]\n\
@@ -169,6 +170,25 @@ fn unread_answers_are_bounded_together(engine: Engine) {
         client.send(&scrapes);
         client
     });
+}
+
+/// Within a minute, as freed memory is kept for a while in case that it is needed again.
+fn memory_of_a_burst_of_connections_goes_back(engine: Engine) {
+    const CONNECTIONS: usize = 2000;
+    let site = TlsTracker::start(engine, LONG_TIMEOUTS);
+    site.assert_serves();
+    let most = site.tracker.resident_bytes() * 12 / 10;
+    let hello = client_hello(&Arc::new(client_config(&site.authority, &TLS13)));
+    let mut burst: Vec<HttpClient> =
+        (0..CONNECTIONS).map(|_| HttpClient::connect(site.v4)).collect();
+    burst.iter_mut().for_each(|client| client.send(&hello));
+    // Each has a handshake under way.
+    burst.iter_mut().for_each(|client| client.stream.read_exact(&mut [0]).unwrap());
+    assert!(site.tracker.resident_bytes() > most, "connections take no memory");
+    drop(burst);
+    let what = format!("no more than {most} bytes to be resident");
+    wait_for(what, || (site.tracker.resident_bytes() <= most).then_some(()));
+    site.assert_serves();
 }
 
 /// Connects with so small a receive buffer and maximum segment size that the tracker's send buffer
