@@ -127,8 +127,8 @@ const _: () = assert!(ACCEPTS_PER_TURN_MAX * 2 <= RECV_BUFFERS as usize);
 /// caches; with 10,000 it saves nothing.
 pub const PREFETCH_PEERS_MIN: u64 = 20_000;
 
-/// The same for records of other nodes, whose thread has its caches for itself: with a million peers
-/// it saves a third of a record, with 10,000 it costs as much again. Unit tests always do it.
+/// The same for records of other nodes, whose thread has its caches for itself: with a million
+/// peers it saves a third of a record, with 10,000 it costs as much again. Unit tests always do it.
 pub const PREFETCH_RECORDS_PEERS_MIN: u64 = if cfg!(test) { 1 } else { 300_000 };
 
 /// The same for scrapes, which need less memory: with ten million peers it saves two fifths of a

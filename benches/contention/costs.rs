@@ -14,7 +14,7 @@ use crate::threads::{self, Pace, Seen, pin};
 /// | line | written by |
 /// |---|---|
 /// | the shard's first: lock, pointers | every announce to one of its torrents |
-/// | of the torrent or its block of peers: the stamp | every announce of one of the peers beside it |
+/// | of the torrent or its block of peers: the stamp | every announce of a peer beside it |
 ///
 /// The others are read, and written only when peers or torrents come and go: the index of the
 /// shard, the torrent, its index of peers, the addresses. A new peer writes six more: the shard's
@@ -120,8 +120,8 @@ impl Costs {
     pub(crate) fn print(&self, transfer_ns: f64) {
         let [one, two] = self.held_ns;
         println!(
-            "{}: an announce takes {:.0} ns on one core, {:.0} on two; it holds a lock for {one:.0} \
-             and {two:.0} ns (calculated: {:.0}), at most {:.1} us",
+            "{}: an announce takes {:.0} ns on one core, {:.0} on two; it holds a lock for \
+             {one:.0} and {two:.0} ns (calculated: {:.0}), at most {:.1} us",
             self.kind.name(),
             self.single[0].cpu_ns,
             self.single[1].cpu_ns,

@@ -97,7 +97,8 @@ fn print_check(costs: &[Costs], transfer_ns: f64) {
                 shards.iter().map(|&share| (share, load.held_at(2, transfer_ns))).collect();
             let model = throughput(2, alone_ns + moved_ns, &uses);
             println!(
-                "{:<9} {name:<8} {:>7.2} calculated, {:>7.2} seen; {:>5.0} ns calculated, {:>5.0} seen",
+                "{:<9} {name:<8} {:>7.2} calculated, {:>7.2} seen; {:>5.0} ns calculated, \
+                 {:>5.0} seen",
                 load.kind.name(),
                 model.waits * 1000.0,
                 seen[1].waits,
@@ -110,8 +111,8 @@ fn print_check(costs: &[Costs], transfer_ns: f64) {
 
 fn print_locks(costs: &[Costs], transfer_ns: f64) {
     println!(
-        "\nmore cores, {} ns of other work a request: requests a second, part of the linear, busiest \
-         lock, wait",
+        "\nmore cores, {} ns of other work a request: requests a second, part of the linear, \
+         busiest lock, wait",
         OTHER_WORK.as_nanos()
     );
     for load in costs {

@@ -153,8 +153,8 @@ impl Announcer<'_> {
     }
 }
 
-/// `threads` threads that announce, and whether their locks are timed. Elapsed times of more threads
-/// than cores mean nothing.
+/// `threads` threads that announce, and whether their locks are timed. Elapsed times of more
+/// threads than cores mean nothing.
 pub(crate) fn announce(load: &Load, pace: Pace, threads: u32, announces: u32, timed: bool) -> Seen {
     let barrier = Barrier::new(threads as usize);
     let work = |number: u32| {

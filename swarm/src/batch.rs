@@ -1,5 +1,5 @@
-//! Announces and scrapes that are known before their turn: the memory that they will need is fetched
-//! for all of them at once.
+//! Announces and scrapes that are known before their turn: the memory that they will need is
+//! fetched for all of them at once.
 //!
 //! An announce into large tables waits for memory five times or more, each time for an address that
 //! it has just read. Here the chains of a batch are walked side by side: each step is taken for all

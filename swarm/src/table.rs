@@ -77,8 +77,8 @@ impl Swarms {
         row.map_or_else(TorrentCounts::default, |row| shard.torrent(row).counts())
     }
 
-    /// The number of torrents and peers at this moment. It reads some hundred cache lines that other
-    /// threads write.
+    /// The number of torrents and peers at this moment. It reads some hundred cache lines that
+    /// other threads write.
     pub fn totals(&self) -> Totals {
         Totals { torrents: self.torrents.count(), peers: self.peers.count() }
     }
