@@ -31,7 +31,7 @@ a trial, it prints tables instead. Servers are found in the path, in /usr/sbin o
   cargo install aquatic_http --version 0.9.0 --locked
   cargo install aquatic_udp --version 0.9.0 --features io-uring
   apt-get install pkg-config libssl-dev libsqlite3-dev
-  cargo install torrust-tracker --version 3.0.0
+  cargo install torrust-tracker --version 3.0.0 --locked
 It needs setpriv, taskset, openssl and two CPUs.";
 
 const ROWS: [&str; 5] = ["keep", "close", "memory", "workers", "udp"];

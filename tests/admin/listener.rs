@@ -28,9 +28,9 @@ test_both_engines!(
     an_address_in_use,
 );
 
-/// Without admin clients: two workers, the main thread, those of the log, the reloads and
-/// the rates, and the one that accepts.
-const THREADS: usize = 2 + 5;
+/// Without admin clients: two workers, the main thread, those of the log, the allocator, the
+/// reloads and the rates, and the one that accepts.
+const THREADS: usize = 2 + 6;
 
 /// At most one for each of sixteen connections, and as many of closed connections that
 /// are about to end, which on a busy machine takes a moment.
