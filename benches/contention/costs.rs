@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use annulus_bench::process::pin_thread;
+
 use crate::loads::{Load, LoadKind};
-use crate::threads::{self, Pace, Seen, pin};
+use crate::threads::{self, Pace, Seen};
 
 /// Which cache lines an announce of a known peer touches that another core has written since this
 /// one had them, whatever the torrent's size.
@@ -45,7 +47,7 @@ pub(crate) fn transfer_ns() -> f64 {
 fn ping_pong_ns() -> f64 {
     let line = LoneLine(AtomicU32::new(0));
     let play = |cpu: u32| {
-        pin(cpu as usize);
+        pin_thread(cpu).expect("this CPU");
         let start = Instant::now();
         for turn in 0..ROUND_TRIPS {
             while line.0.load(Ordering::Acquire) != 2 * turn + cpu {}

@@ -5,11 +5,9 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_bench::process::status;
+use annulus_bench::process::{pin_thread, status, thread_cpu_time};
 use annulus_bench::swarms::NUMWANT;
 use annulus_swarm::{AnnounceBatch, AnnounceRequest, BATCH_MAX, LockObserver, Random, Sample};
-use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::loads::{Load, PEERS};
 
@@ -133,8 +131,7 @@ impl Announcer<'_> {
         for _ in 0..BATCH_MAX {
             self.coming.push(self.load.announce_of(self.random.below(PEERS), NUMWANT));
         }
-        // A worker asks this of every batch, too.
-        if pace != Pace::Single && self.load.swarms.totals().peers > 0 {
+        if pace != Pace::Single {
             for coming in &self.coming {
                 self.batch.push(coming.info_hash, Some(coming.peer));
             }
@@ -160,7 +157,7 @@ pub(crate) fn announce(load: &Load, pace: Pace, threads: u32, announces: u32, ti
     let work = |number: u32| {
         let mut announcer = Announcer::new(load, number.into());
         if threads <= 2 {
-            pin(number as usize);
+            pin_thread(number).expect("this CPU");
         }
         TIMED.set(timed);
         barrier.wait();
@@ -198,18 +195,10 @@ pub(crate) fn announce(load: &Load, pace: Pace, threads: u32, announces: u32, ti
 
 /// Nanoseconds of CPU, sleeps and preemptions of this thread.
 fn usage() -> [u64; 3] {
-    let cpu = clock_gettime(ClockId::ThreadCPUTime);
     let count = |name| status("thread-self", name).expect("proc(5)");
     [
-        (cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec) as u64,
+        thread_cpu_time().as_nanos() as u64,
         count("voluntary_ctxt_switches:"),
         count("nonvoluntary_ctxt_switches:"),
     ]
-}
-
-/// Moves this thread to one CPU.
-pub(crate) fn pin(cpu: usize) {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu);
-    sched_setaffinity(None, &cpus).expect("this CPU");
 }

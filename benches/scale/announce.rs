@@ -1,11 +1,10 @@
 //! What an announce costs of a core, in large swarms and in small ones.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use annulus_bench::process::thread_cpu_time;
 use annulus_bench::stats;
 use annulus_swarm::{AnnounceBatch, AnnounceRequest, BATCH_MAX, Random, Sample, Swarms};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::population::{Announcer, NUMWANT, Population};
 
@@ -81,11 +80,7 @@ fn announce(swarms: &Swarms, requests: &[AnnounceRequest], batch: usize) {
 
 /// Nanoseconds of this thread's CPU time for an announce.
 fn time(work: impl FnOnce()) -> f64 {
-    let now = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    };
-    let began = now();
+    let began = thread_cpu_time();
     work();
-    (now() - began).as_nanos() as f64 / f64::from(ANNOUNCES)
+    (thread_cpu_time() - began).as_nanos() as f64 / f64::from(ANNOUNCES)
 }

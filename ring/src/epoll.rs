@@ -513,7 +513,6 @@ impl Drop for Epoll {
     }
 }
 
-/// Sends without waiting; `None` if everything was sent, else the rest or the error.
 /// A timer that becomes readable every second.
 fn second_timer() -> io::Result<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
